@@ -1,0 +1,159 @@
+"""The clean run of a batch of windows: everything that all ablated runs of the batch share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from selfrepair.effects.directions import target_directions
+from selfrepair.model.language_model import LanguageModel
+from selfrepair.model.taps import on_input, on_output, removing
+
+
+@dataclass(frozen=True)
+class CleanRun:
+    """A batch of windows through the model, untouched. P = positions - 1 predictions per window.
+
+    Attributes:
+        tokens: [window, position].
+        residuals: per layer, the block's input [window, position, width].
+        head_outputs: per layer, every head's output before W_O [window, position, head, head_dim], the value
+            constant left out.
+        direction: `v = u / sigma` [window, P, width]: what a write is worth in logits, at the clean scale.
+        head_directions: per layer, `v` seen from the projection's input, [window, P, head, head_dim].
+        projection_directions: per layer, `v` seen from the projection's output (differs from `direction` where
+            a norm or a multiplier lies between) [window, P, width].
+        attention: direct effect of each layer's attention write, [layer, window, P], biases included.
+        projections: the same through clean norm scales only (equal where no norm lies behind attention).
+        mlps: direct effect of each layer's MLP write, [layer, window, P].
+        sigma: the final norm's scale [window, P].
+        logit: the target's centred logit [window, P]; beta: its part that no scale divides.
+    """
+
+    tokens: Tensor
+    residuals: tuple[Tensor, ...]
+    head_outputs: tuple[Tensor, ...]
+    direction: Tensor
+    head_directions: tuple[Tensor, ...]
+    projection_directions: tuple[Tensor, ...]
+    attention: Tensor
+    projections: Tensor
+    mlps: Tensor
+    sigma: Tensor
+    logit: Tensor
+    u: Tensor
+    beta: Tensor
+
+    def direct_effects(self, layer: int, head_outputs: Tensor | None = None) -> Tensor:
+        """Direct effects of a layer's heads, [..., window, P, head].
+
+        Args:
+            layer: which layer.
+            head_outputs: outputs to value, [..., window, position, head, head_dim]; the clean ones by default.
+        """
+        outputs = self.head_outputs[layer] if head_outputs is None else head_outputs
+        return (outputs[..., :-1, :, :] * self.head_directions[layer]).sum(-1)
+
+
+@dataclass
+class _Seen:
+    residual: Tensor
+    projection_input: Tensor
+    projection_output: Tensor
+    mlp_write: Tensor
+    normed: Tensor | None = None
+
+    @property
+    def attention_write(self) -> Tensor:
+        return self.projection_output if self.normed is None else self.normed
+
+
+def clean_run(model: LanguageModel, tokens: Tensor) -> CleanRun:
+    """Runs `tokens` [window, position] through the trunk and values every component's write.
+
+    Call under `model.running()`.
+    """
+    anatomy = model.anatomy
+    seen, last = _watch(model, tokens)
+    targets = target_directions(anatomy, tokens[:, 1:])
+    final = last[:, :-1]
+    sigma = anatomy.final_norm.scale(final)
+    direction = targets.u / sigma.unsqueeze(-1)
+    head_directions, projection_directions, lines = [], [], []
+    for block, layer in zip(anatomy.blocks, seen, strict=True):
+        inward = block.through_norm(direction)
+        if block.attention_norm is not None:
+            inward = inward / block.attention_norm.scale(layer.projection_output[:, :-1]).unsqueeze(-1)
+        projection_directions.append(inward)
+        head_directions.append(torch.einsum("bpd,hed->bphe", inward, block.output_weight))
+        attention = block.attention_multiplier * worth(layer.attention_write, direction)
+        mlp = block.mlp_multiplier * worth(layer.mlp_write, direction)
+        lines.append(torch.stack([attention, worth(layer.projection_output, inward), mlp]))
+    attention, projections, mlps = torch.stack(lines, 1)
+    return CleanRun(
+        tokens=tokens,
+        residuals=tuple(layer.residual for layer in seen),
+        head_outputs=tuple(
+            block.split_heads(layer.projection_input) for block, layer in zip(anatomy.blocks, seen, strict=True)
+        ),
+        direction=direction,
+        head_directions=tuple(head_directions),
+        projection_directions=tuple(projection_directions),
+        attention=attention,
+        projections=projections,
+        mlps=mlps,
+        sigma=sigma,
+        logit=(targets.u * final).sum(-1) / sigma + targets.beta,
+        u=targets.u,
+        beta=targets.beta,
+    )
+
+
+def head_outputs(model: LanguageModel, tokens: Tensor) -> tuple[Tensor, ...]:
+    """Every layer's head outputs on `tokens`, as in `CleanRun.head_outputs`. Call under `model.running()`."""
+    blocks = model.anatomy.blocks
+    seen: dict[int, Tensor] = {}
+    handles = [
+        on_input(block.projection, lambda value, layer=layer: seen.__setitem__(layer, value.clone()))
+        for layer, block in enumerate(blocks)
+    ]
+    with removing(*handles):
+        model.run_trunk(tokens)
+    shape = tokens.shape
+    return tuple(block.split_heads(seen[layer].view(*shape, -1)) for layer, block in enumerate(blocks))
+
+
+def worth(write: Tensor, direction: Tensor) -> Tensor:
+    """`write . direction` at every prediction position.
+
+    Args:
+        write: [..., window, position, width]; the last position predicts nothing and is left out.
+        direction: [window, P, width].
+    """
+    return (write[..., :-1, :] * direction).sum(-1)
+
+
+def _watch(model: LanguageModel, tokens: Tensor) -> tuple[list[_Seen], Tensor]:
+    """All blocks' inner tensors, and the last block's output."""
+    anatomy, shape = model.anatomy, (*tokens.shape, -1)
+    found: list[dict[str, Tensor]] = [{} for _ in anatomy.blocks]
+    final: list[Tensor] = []
+    handles = [on_input(anatomy.final_norm_module, lambda value: final.append(value.clone()))]
+    for block, kept in zip(anatomy.blocks, found, strict=True):
+
+        def keep(name: str, value: Tensor, kept: dict[str, Tensor] = kept) -> None:
+            kept[name] = value.reshape(shape).clone()
+
+        handles += [
+            on_input(block.module, lambda value, keep=keep: keep("residual", value)),
+            on_input(block.projection, lambda value, keep=keep: keep("projection_input", value)),
+            on_output(block.projection, lambda value, keep=keep: keep("projection_output", value)),
+            on_output(block.mlp_write, lambda value, keep=keep: keep("mlp_write", value)),
+        ]
+        if block.attention_norm is not None:
+            handles.append(on_output(block.attention_write, lambda value, keep=keep: keep("normed", value)))
+    with removing(*handles):
+        model.run_trunk(tokens)
+    return [_Seen(**kept) for kept in found], final[0]

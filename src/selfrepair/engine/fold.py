@@ -1,0 +1,94 @@
+"""How many ablated runs share a batch: as many as are fastest, fewer where memory ends."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+
+from selfrepair.errors import SelfRepairError
+
+_WORTHWHILE = 0.97  # a larger batch has to be this much faster per run: it costs memory
+
+
+@dataclass
+class Folding:
+    """The present size of a chunk; a chunk that did not fit is asked for again in halves."""
+
+    size: int
+    failed: bool = False
+
+    def chunks(self, heads: Sequence[int]) -> Iterator[tuple[int, ...]]:
+        """Cuts heads in chunks of the present size, which may fall between chunks."""
+        start = 0
+        while start < len(heads):
+            chunk = tuple(heads[start : start + self.size])
+            self.failed = False
+            yield chunk
+            if not self.failed:
+                start += len(chunk)
+
+
+@contextmanager
+def halving_when_memory_ends(folding: Folding) -> Iterator[None]:
+    """Turns running out of memory into a smaller chunk.
+
+    Raises:
+        SelfRepairError: when a single run does not fit.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        if folding.size == 1:
+            raise SelfRepairError(
+                "Memory ended with a single ablated run in the batch.",
+                "Take fewer windows at a time (--batch) or shorter ones (--length).",
+            ) from error
+        folding.size //= 2
+        folding.failed = True
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that memory ended, on any device."""
+    said = str(error).lower()
+    known = ("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory")
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(words in said for words in known)
+
+
+def fastest_fold(run: Callable[[int], None], most: int) -> int:
+    """The fold with the least time per run, among 1, 2, 4 ... `most`; stops when it no longer pays.
+
+    Args:
+        run: does as many ablated runs in one batch as it is told.
+        most: the largest fold there is work for.
+    """
+    best, best_time = 1, _seconds(run, 1)
+    fold = 2
+    while fold <= most:
+        try:
+            each = _seconds(run, fold) / fold
+        except (RuntimeError, MemoryError) as error:
+            if is_out_of_memory(error):
+                break
+            raise
+        if each > best_time * _WORTHWHILE:
+            break
+        best, best_time, fold = fold, each, fold * 2
+    return best
+
+
+def _seconds(run: Callable[[int], None], fold: int) -> float:
+    """The faster of two runs, the first of which also warms up."""
+    times = []
+    for _ in range(2):
+        start = time.perf_counter()
+        run(fold)
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - start)
+    return min(times)

@@ -1,0 +1,123 @@
+"""The parts of a decoder that the ledger needs, with their weights ready for use."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+
+from selfrepair.model.norms import Norm
+
+
+@dataclass(frozen=True)
+class Block:
+    """One decoder block.
+
+    Attributes:
+        module: the Hugging Face module.
+        projection: attention's output projection; its input holds all heads' outputs side by side.
+        output_weight: W_O, shape [heads, head_dim, width].
+        value_constant: what each head puts out whatever it attends to (`b_V + W_V b_norm`, paper-methods 0.1);
+            it belongs to no head and is left out of a head's output. Shape [heads, head_dim].
+        attention_write: the module whose output, times `attention_multiplier`, is added to the stream.
+        attention_norm: the norm that attention's write passes through, where there is one (Gemma 2, OLMo 2).
+        mlp_write: the module whose output, times `mlp_multiplier`, is added to the stream.
+        parallel: whether the MLP reads the block's input rather than attention's result.
+        returns_tuple: whether the module returns its hidden states in a tuple.
+    """
+
+    module: nn.Module
+    projection: nn.Module
+    output_weight: Tensor
+    value_constant: Tensor
+    attention_write: nn.Module
+    attention_multiplier: float
+    attention_norm: Norm | None
+    mlp_write: nn.Module
+    mlp_multiplier: float
+    parallel: bool
+    returns_tuple: bool
+
+    @property
+    def heads(self) -> int:
+        """Number of attention heads."""
+        return self.output_weight.shape[0]
+
+    @property
+    def head_dim(self) -> int:
+        """Width of one head's output."""
+        return self.output_weight.shape[1]
+
+    def split_heads(self, projection_input: Tensor) -> Tensor:
+        """Heads' outputs [..., heads, head_dim], value constants taken out, from the projection's input."""
+        return projection_input.unflatten(-1, self.value_constant.shape) - self.value_constant
+
+    def join_heads(self, head_outputs: Tensor) -> Tensor:
+        """The projection's input [..., heads * head_dim] from heads' outputs."""
+        return (head_outputs + self.value_constant).flatten(-2)
+
+    def through_norm(self, direction: Tensor) -> Tensor:
+        """The direction that, on the projection's output (over the norm's scale), reads what `direction` reads
+        on the residual stream."""
+        norm = self.attention_norm
+        return self.attention_multiplier * (direction if norm is None else norm.fold(direction))
+
+
+@dataclass(frozen=True)
+class Readout:
+    """The unembedding: `logits = cap * tanh(multiplier * (W n + b) / cap)`, no cap where `softcap` is None.
+
+    All effects are in logits before the cap, where they are linear in the final norm's output.
+    """
+
+    weight: Tensor  # [vocabulary, width]
+    bias: Tensor | None  # [vocabulary]
+    multiplier: float
+    softcap: float | None
+
+    def uncapped(self, logits: Tensor) -> Tensor:
+        """The model's logits as they were before the cap."""
+        return logits if self.softcap is None else self.softcap * torch.atanh(logits / self.softcap)
+
+    @cached_property
+    def mean_weight(self) -> Tensor:
+        """Mean unembedding row over the whole vocabulary, padded rows included; [width]."""
+        return self.weight.mean(0, dtype=torch.float64).to(self.weight.dtype)
+
+    @cached_property
+    def mean_bias(self) -> float:
+        """Mean unembedding bias over the vocabulary."""
+        return 0.0 if self.bias is None else float(self.bias.double().mean())
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """A decoder: `trunk` (embeddings to final norm), its blocks, the final norm and the unembedding."""
+
+    trunk: nn.Module
+    blocks: tuple[Block, ...]
+    final_norm: Norm
+    final_norm_module: nn.Module
+    readout: Readout
+
+    @property
+    def layers(self) -> int:
+        """Number of blocks."""
+        return len(self.blocks)
+
+    @property
+    def heads(self) -> int:
+        """Heads per layer; the largest number where layers differ."""
+        return max(block.heads for block in self.blocks)
+
+    @property
+    def width(self) -> int:
+        """Width of the residual stream."""
+        return self.final_norm.gain.shape[0]
+
+    @property
+    def has_post_norms(self) -> bool:
+        """Whether attention's write passes through a norm in some layer."""
+        return any(block.attention_norm is not None for block in self.blocks)

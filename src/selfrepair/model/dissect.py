@@ -1,0 +1,192 @@
+"""From a Hugging Face causal language model to its `Anatomy`: blocks, heads, norms, unembedding."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from selfrepair.errors import RefusedModel
+from selfrepair.model.anatomy import Anatomy, Block, Readout
+from selfrepair.model.norms import read_norm
+from selfrepair.model.precision import running
+from selfrepair.model.structure import Structure, find_structure, signature
+from selfrepair.model.taps import (
+    Arguments,
+    main_input,
+    on_call,
+    on_input,
+    on_output,
+    removing,
+    with_input,
+)
+
+_LENGTHS = (1, 2, 6)  # positions of the forwards from which a block's arguments are captured
+
+
+def dissect(model: Any) -> Anatomy:
+    """Finds and reads all parts of `model`.
+
+    Args:
+        model: a `transformers.PreTrainedModel` with a language-modelling head, in eval mode.
+
+    Raises:
+        RefusedModel: where a part cannot be found or does not do what the ledger needs.
+    """
+    trunk, readout = model.base_model, _readout(model)
+    dtype, device = readout.weight.dtype, readout.weight.device
+    with running(dtype):
+        modules = find_blocks(trunk, probe_tokens(model, 6))
+        captured = {n: capture(trunk, modules, probe_tokens(model, n)) for n in _LENGTHS}
+    width = main_input(captured[max(_LENGTHS)][0]).shape[-1]
+    structures: dict[object, Structure] = {}
+    blocks = []
+    for layer, module in enumerate(modules):
+        arguments = {n: captured[n][layer] for n in _LENGTHS}
+        key = signature(module)
+        if key not in structures:
+            structures[key] = find_structure(module, arguments, width)
+        with running(dtype):
+            blocks.append(_read_block(module, structures[key], arguments[max(_LENGTHS)], width, dtype, device))
+    with running(dtype):
+        final_module = _module_after(trunk, modules[-1], probe_tokens(model, 6))
+        final_norm = read_norm(final_module, width, dtype, device)
+    if final_norm is None:
+        raise RefusedModel("final norm", f"{type(final_module).__name__} is neither LayerNorm nor RMSNorm.")
+    return Anatomy(trunk, tuple(blocks), final_norm, final_module, readout)
+
+
+def probe_tokens(model: Any, length: int, windows: int = 1, seed: int = 0) -> Tensor:
+    """Random token ids [windows, length] that the model knows."""
+    rows = model.get_input_embeddings().weight.shape[0]
+    generator = torch.Generator().manual_seed(seed)
+    tokens = torch.randint(0, rows, (windows, length), generator=generator)
+    return tokens.to(model.get_input_embeddings().weight.device)
+
+
+def find_blocks(trunk: nn.Module, tokens: Tensor) -> list[nn.Module]:
+    """The decoder blocks: the longest list of modules that are each called once in a forward, in order."""
+    lists = [m for m in trunk.modules() if isinstance(m, nn.ModuleList) and len(m)]
+    called: list[nn.Module] = []
+    handles = [on_call(entry, lambda _a, entry=entry: called.append(entry)) for m in lists for entry in m]
+    with removing(*handles):
+        trunk(tokens, use_cache=False)
+    complete = [list(m) for m in lists if [entry for entry in called if entry in set(m)] == list(m)]
+    inner = {module for entries in complete for entry in entries for module in entry.modules() if module is not entry}
+    outermost = [entries for entries in complete if entries[0] not in inner]
+    if not outermost:
+        raise RefusedModel("blocks", "no list of decoder blocks is called one after the other.")
+    return max(outermost, key=len)
+
+
+def capture(trunk: nn.Module, blocks: list[nn.Module], tokens: Tensor) -> list[Arguments]:
+    """Every block's arguments in a real forward of the trunk on `tokens`."""
+    captured: dict[nn.Module, Arguments] = {}
+    handles = [
+        on_call(block, lambda given, block=block: captured.__setitem__(block, given)) for block in blocks
+    ]
+    with removing(*handles):
+        trunk(tokens, use_cache=False)
+    return [captured[block] for block in blocks]
+
+
+def _module_after(trunk: nn.Module, last_block: nn.Module, tokens: Tensor) -> nn.Module:
+    """The first module called after the last block: the final norm. It must read the block's very output."""
+    seen: dict[str, Any] = {}
+
+    def after(module: nn.Module, value: Tensor) -> None:
+        if "output" in seen and "module" not in seen:
+            seen.update(module=module, input=value)
+
+    inside = set(last_block.modules())
+    handles = [
+        on_input(module, lambda value, module=module: after(module, value))
+        for module in trunk.modules()
+        if module not in inside and not list(module.children())
+    ]
+    handles.append(on_output(last_block, lambda value: seen.update(output=value.clone())))
+    with removing(*handles):
+        trunk(tokens, use_cache=False)
+    if "module" not in seen or not torch.equal(seen["input"], seen["output"]):
+        raise RefusedModel("final norm", "the last block's output is not what a final norm reads.")
+    return seen["module"]
+
+
+def _readout(model: Any) -> Readout:
+    head = model.get_output_embeddings()
+    weight = getattr(head, "weight", None)
+    if weight is None:
+        raise RefusedModel("read-out", f"{type(model).__name__} has no unembedding.")
+    bias = getattr(head, "bias", None)
+    softcap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
+    plain = Readout(weight.detach(), None if bias is None else bias.detach(), 1.0, softcap)
+    return Readout(plain.weight, plain.bias, _multiplier(model, head, plain), softcap)
+
+
+def _multiplier(model: Any, head: nn.Module, plain: Readout) -> float:
+    """What the model multiplies its logits with (Granite, Cohere), by comparing them with the head's output."""
+    seen: list[Tensor] = []
+    with running(plain.weight.dtype), removing(on_output(head, lambda value: seen.append(value.clone()))):
+        logits = plain.uncapped(model(probe_tokens(model, 6), use_cache=False).logits).double()
+    raw = seen[0].double()
+    ratio = float((raw * logits).sum() / raw.square().sum())
+    return 1.0 if abs(ratio - 1) < 1e-6 else _rounded(ratio)
+
+
+def _rounded(ratio: float) -> float:
+    """Configurations write multipliers, or their reciprocals, with few digits; float32 logits do not."""
+    for digits in range(7):
+        for candidate in (round(ratio, digits), 1 / (round(1 / ratio, digits) or ratio)):
+            if abs(candidate / ratio - 1) < 1e-6:
+                return candidate
+    return ratio
+
+
+def _read_block(
+    module: nn.Module,
+    structure: Structure,
+    arguments: Arguments,
+    width: int,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> Block:
+    projection = module.get_submodule(structure.projection)
+    weight = projection.weight.detach()
+    weight = weight.T if structure.transposed else weight
+    norm = None
+    if structure.normed_after:
+        norm = read_norm(module.get_submodule(structure.attention_write), width, dtype, device)
+        if norm is None:
+            raise RefusedModel("post-norm", f"'{structure.attention_write}' is neither LayerNorm nor RMSNorm.")
+    at_zero, left = _at_zero(module, projection, arguments, torch.zeros(1, max(_LENGTHS), width).to(weight))
+    return Block(
+        module=module,
+        projection=projection,
+        output_weight=weight.reshape(structure.heads, structure.head_dim, width),
+        value_constant=_value_constant(at_zero.reshape(-1, structure.heads, structure.head_dim)),
+        attention_write=module.get_submodule(structure.attention_write),
+        attention_multiplier=structure.attention_multiplier,
+        attention_norm=norm,
+        mlp_write=module.get_submodule(structure.mlp_write),
+        mlp_multiplier=structure.mlp_multiplier,
+        parallel=structure.parallel,
+        returns_tuple=isinstance(left, tuple),
+    )
+
+
+def _at_zero(module: nn.Module, projection: nn.Module, arguments: Arguments, zeros: Tensor) -> tuple[Tensor, Any]:
+    """The projection's input and the block's output when the residual stream is zero everywhere."""
+    seen: list[Tensor] = []
+    with removing(on_input(projection, lambda value: seen.append(value.clone()))):
+        args, kwargs = with_input(arguments, zeros)
+        left = module(*args, **kwargs)
+    return seen[0], left
+
+
+def _value_constant(constants: Tensor) -> Tensor:
+    """Heads' outputs [head, head_dim] at a zero stream: a norm then gives its bias, and all values are equal."""
+    spread = (constants - constants[0]).abs().max()
+    if spread > 1e-4 * constants.abs().max().clamp_min(1e-6):
+        raise RefusedModel("value constant", f"with equal values everywhere, heads' outputs differ by {spread:.1e}.")
+    return constants[0]

@@ -1,0 +1,64 @@
+"""A loaded model with its tokenizer, its parts and its name: what every engine is given."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from selfrepair.model.anatomy import Anatomy
+from selfrepair.model.precision import running
+
+
+@dataclass(frozen=True)
+class LanguageModel:
+    """A Hugging Face causal language model made ready for measurement.
+
+    Attributes:
+        name: how results call it.
+        network: the Hugging Face model, in eval mode, untouched.
+        tokenizer: its tokenizer, or None where windows are given as token ids.
+        anatomy: its parts.
+        digest: identity of its weights.
+    """
+
+    name: str
+    network: Any
+    tokenizer: Any
+    anatomy: Anatomy
+    digest: str
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The precision everything is computed in."""
+        return self.anatomy.readout.weight.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where tokens go in."""
+        device: torch.device = self.network.get_input_embeddings().weight.device
+        return device
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Inference at the model's own precision throughout."""
+        with running(self.dtype):
+            yield
+
+    def run_trunk(self, tokens: Tensor) -> None:
+        """A forward from embeddings to final norm, for what taps see of it. `tokens`: [window, position]."""
+        self.anatomy.trunk(tokens, use_cache=False)
+
+    def logits(self, tokens: Tensor) -> Tensor:
+        """The model's own logits before any cap, [window, position, vocabulary]."""
+        logits: Tensor = self.network(tokens, use_cache=False).logits
+        return self.anatomy.readout.uncapped(logits)
+
+    def __repr__(self) -> str:
+        anatomy = self.anatomy
+        dtype = str(self.dtype).removeprefix("torch.")
+        return f"LanguageModel({self.name}: {anatomy.layers} layers x {anatomy.heads} heads, {dtype})"

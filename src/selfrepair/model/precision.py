@@ -1,0 +1,41 @@
+"""Float64 that really is float64: Hugging Face code upcasts to float32 in many norms and softmaxes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch.overrides import TorchFunctionMode
+
+_WIDE = torch.float64
+_NARROW = torch.float32
+
+
+class _KeepDouble(TorchFunctionMode):
+    """Reads every request for float32 as one for float64."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func is torch.Tensor.float:
+            return args[0].double()
+        args = tuple(_WIDE if argument is _NARROW else argument for argument in args)
+        kwargs = {name: _WIDE if value is _NARROW else value for name, value in (kwargs or {}).items()}
+        return func(*args, **kwargs)
+
+
+@contextmanager
+def running(dtype: torch.dtype) -> Iterator[None]:
+    """Inference under which a model of `dtype` keeps that precision throughout.
+
+    A float64 model's norms compute `x.to(torch.float32)` in Hugging Face's code. Under this context such
+    casts stay in float64, so that an oracle in float64 has float64's rounding everywhere.
+    """
+    with torch.inference_mode():
+        if dtype == _WIDE:
+            with _KeepDouble():
+                yield
+        else:
+            yield

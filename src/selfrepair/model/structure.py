@@ -1,0 +1,257 @@
+"""Which module of a decoder block does what, found by what the modules do rather than by their names.
+
+Weights of a trained or hand-set model may hide structure (a bias of zero, a head that writes nothing), so a
+block is studied on a copy with random weights. Three facts decide:
+
+* attention is the module that moves information between positions;
+* the output projection is the last linear map inside it, and its input holds the heads side by side: with two
+  positions each head's output is `v0 + p (v1 - v0)` with one `p` per head, which shows where heads begin;
+* what attention and the MLP write are the two outputs whose sum, with multipliers, is what the block adds to
+  the residual stream.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from selfrepair.errors import RefusedModel
+from selfrepair.model.precision import running
+from selfrepair.model.taps import Arguments, with_input
+from selfrepair.model.trace import Trace, perturbed, trace
+
+_FIT = 1e-7  # relative; random float64 weights leave rounding far below it and nothing else near it
+_PAIRS = 8  # pairs of positions by which heads are told apart; clipped values (OLMo) blind a single pair
+
+
+@dataclass(frozen=True)
+class Structure:
+    """Module paths inside a block, and what could be read from their behaviour.
+
+    Attributes:
+        projection: attention's output projection; its input holds all heads' outputs side by side.
+        attention_write: the module whose output, times `attention_multiplier`, attention adds to the stream;
+            the projection itself, or a norm behind it (Gemma 2, OLMo 2).
+        mlp_write: the same for the MLP.
+        heads: number of heads.
+        head_dim: width of one head's output.
+        transposed: whether the projection's weight is stored as [width, heads * head_dim] (`nn.Linear`).
+        parallel: whether the MLP reads the block's input rather than attention's result.
+    """
+
+    projection: str
+    attention_write: str
+    attention_multiplier: float
+    mlp_write: str
+    mlp_multiplier: float
+    heads: int
+    head_dim: int
+    transposed: bool
+    parallel: bool
+
+    @property
+    def normed_after(self) -> bool:
+        """Whether attention's write passes through a norm before it is added."""
+        return self.attention_write != self.projection
+
+
+def signature(block: nn.Module) -> tuple[object, ...]:
+    """Blocks with equal signatures have equal structure: module classes and parameter shapes by path."""
+    modules = tuple((name, type(module).__name__) for name, module in block.named_modules())
+    shapes = tuple((name, tuple(value.shape)) for name, value in block.named_parameters())
+    return modules + shapes
+
+
+def find_structure(block: nn.Module, arguments: dict[int, Arguments], width: int) -> Structure:
+    """Studies a copy of `block` with random weights.
+
+    Args:
+        block: a decoder block.
+        arguments: captured arguments of the block in real forwards of 1 window, by number of positions;
+            1, 2 and some larger number are needed.
+        width: width of the residual stream.
+
+    Raises:
+        RefusedModel: where the block is not `input + attention + MLP` with softmax attention heads.
+    """
+    with running(torch.float64), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        twin = _random_twin(block)
+        wide = {positions: _as_double(given) for positions, given in arguments.items()}
+        positions = max(wide)
+        hidden = torch.randn(1, positions, width, dtype=torch.float64)
+        clean = trace(twin, wide[positions], hidden)
+        moved = trace(twin, wide[positions], perturbed(hidden))
+        attention = _attention(clean, moved)
+        projection = _projection(twin, clean, attention, width)
+        heads, head_dim = _head_layout(twin, wide, projection, width)
+        writes = _writes(clean, attention, projection)
+        return Structure(
+            projection=projection,
+            heads=heads,
+            head_dim=head_dim,
+            transposed=_transposed(twin, clean, projection),
+            parallel=not _changed_inputs(clean, moved, writes.mlp_write),
+            attention_write=writes.attention_write,
+            attention_multiplier=writes.attention_multiplier,
+            mlp_write=writes.mlp_write,
+            mlp_multiplier=writes.mlp_multiplier,
+        )
+
+
+def _random_twin(block: nn.Module) -> nn.Module:
+    twin = copy.deepcopy(block).cpu().double().eval()
+    for module in twin.modules():
+        if hasattr(getattr(module, "config", None), "_experts_implementation"):
+            module.config._experts_implementation = "eager"  # the grouped kernel knows no float64
+    for value in twin.parameters():
+        value.data = torch.randn_like(value)
+        if value.ndim == 1:
+            value.data.mul_(0.3).add_(0.7)
+        else:
+            value.data.mul_(value.shape[-1] ** -0.5)
+    return twin
+
+
+def _as_double(arguments: Arguments) -> Arguments:
+    def widen(value: object) -> object:
+        if isinstance(value, Tensor):
+            return value.cpu().double() if value.is_floating_point() else value.cpu()
+        if isinstance(value, tuple):
+            return tuple(widen(entry) for entry in value)
+        return value
+
+    args, kwargs = arguments
+    return tuple(widen(value) for value in args), {name: widen(value) for name, value in kwargs.items()}
+
+
+def _differ(clean: Trace, left: Tensor, right: Tensor) -> bool:
+    a, b = clean.per_position(left), clean.per_position(right)
+    return a is not None and b is not None and not torch.equal(a[:, -1], b[:, -1])
+
+
+def _changed_inputs(clean: Trace, moved: Trace, name: str) -> bool:
+    pairs = zip(clean.calls[name].inputs, moved.calls[name].inputs, strict=True)
+    return any(_differ(clean, a, b) for a, b in pairs)
+
+
+def _attention(clean: Trace, moved: Trace) -> str:
+    """The outermost module whose output changes at a position whose inputs did not."""
+    for name in sorted(clean.calls, key=lambda name: name.count(".")):
+        output_changed = _differ(clean, clean.calls[name].output, moved.calls[name].output)
+        if output_changed and not _changed_inputs(clean, moved, name):
+            return name
+    raise RefusedModel(
+        "attention",
+        "no module of a block moves information between positions.",
+        "Only decoders whose every block has softmax attention are supported.",
+    )
+
+
+def _projection(twin: nn.Module, clean: Trace, attention: str, width: int) -> str:
+    """The last linear map inside attention."""
+    linear = [
+        name
+        for name, call in clean.calls.items()
+        if name.startswith(attention + ".")
+        and call.output.shape[-1] == width
+        and getattr(twin.get_submodule(name), "weight", torch.empty(0)).ndim == 2
+    ]
+    if not linear:
+        raise RefusedModel("attention", f"attention ('{attention}') has no output projection.")
+    return linear[-1]
+
+
+def _transposed(twin: nn.Module, clean: Trace, projection: str) -> bool:
+    """Which way round the weight lies, by trying: on a square weight the shape cannot tell."""
+    call, module = clean.calls[projection], twin.get_submodule(projection)
+    bias = getattr(module, "bias", None)
+    linear_part = call.output - (0 if bias is None else bias)
+    for transposed in (True, False):
+        weight = module.weight.T if transposed else module.weight
+        if weight.shape[0] == call.inputs[0].shape[-1]:
+            error = (call.inputs[0] @ weight - linear_part).norm() / linear_part.norm()
+            if error < _FIT:
+                return transposed
+    raise RefusedModel("output projection", f"'{projection}' is not input @ weight + bias.")
+
+
+def _head_layout(twin: nn.Module, arguments: dict[int, Arguments], projection: str, width: int) -> tuple[int, int]:
+    """(heads, head_dim) from the mixing weight `p`, which is one number per head."""
+    shares = torch.stack([_mixing_shares(twin, arguments, projection, width) for _ in range(_PAIRS)])
+    change = shares.diff(dim=1).abs().nan_to_num(0).amax(0)
+    starts = (change > 1e-6).nonzero().flatten() + 1
+    sizes = torch.tensor([0, *starts.tolist(), shares.shape[1]]).diff()
+    means = ((shares > 0) & (shares < 1) | shares.isnan()).all()
+    if sizes[0] < 2 or (sizes != sizes[0]).any() or not means:
+        raise RefusedModel(
+            "heads are weighted means of values",
+            f"the input of '{projection}' is not one softmax-weighted mean of values per head.",
+            "Attention sinks, gated attention outputs and layers without softmax attention are not supported.",
+        )
+    return len(sizes), int(sizes[0])
+
+
+def _mixing_shares(twin: nn.Module, arguments: dict[int, Arguments], projection: str, width: int) -> Tensor:
+    """`p` in `v0 + p (v1 - v0)` for every entry of the projection's input; NaN where clipping made v1 = v0."""
+    hidden = torch.randn(1, 2, width, dtype=torch.float64)
+
+    def head_outputs(states: Tensor) -> Tensor:
+        return trace(twin, arguments[states.shape[1]], states).calls[projection].inputs[0].flatten(0, -2)
+
+    first, mixed = head_outputs(hidden)
+    moved = head_outputs(hidden[:, 1:])[0] - first
+    return torch.where(moved.abs() > _FIT, (mixed - first) / moved, torch.nan)
+
+
+@dataclass(frozen=True)
+class _Writes:
+    attention_write: str
+    attention_multiplier: float
+    mlp_write: str
+    mlp_multiplier: float
+
+
+def _writes(clean: Trace, attention: str, projection: str) -> _Writes:
+    """The two outputs that make up what the block adds, with their multipliers, by least squares."""
+    added = (clean.left - clean.entered).flatten()
+    for attention_write in _behind_projection(clean, projection):
+        for mlp_write in _outside(clean, attention, attention_write):
+            pair = torch.stack([_flat(clean, attention_write), _flat(clean, mlp_write)], 1)
+            fit = torch.linalg.lstsq(pair, added).solution
+            if (pair @ fit - added).norm() < _FIT * added.norm():
+                multipliers = [round(float(value), 9) for value in fit]
+                return _Writes(attention_write, multipliers[0], mlp_write, multipliers[1])
+    raise RefusedModel(
+        "residual sum",
+        "a block's output is not its input plus what attention and the MLP write.",
+        "Post-norm trunks (OPT-350m, the original BERT layout) and several residual streams are not supported.",
+    )
+
+
+def _flat(clean: Trace, name: str) -> Tensor:
+    return clean.calls[name].output.flatten()
+
+
+def _behind_projection(clean: Trace, projection: str) -> Iterator[str]:
+    """The projection, then modules that read its output (norms behind it)."""
+    yield projection
+    written = _flat(clean, projection)
+    for name, call in clean.calls.items():
+        if call.inputs and call.output.numel() == written.numel() and torch.equal(call.inputs[0].flatten(), written):
+            yield name
+
+
+def _outside(clean: Trace, attention: str, attention_write: str) -> list[str]:
+    names = [
+        name
+        for name, call in clean.calls.items()
+        if not f"{name}.".startswith(attention + ".")
+        and name != attention_write
+        and call.output.numel() == clean.entered.numel()
+    ]
+    return sorted(names, key=lambda name: name.count("."))  # 'mlp' rather than 'mlp.down_proj'

@@ -1,0 +1,75 @@
+"""Reading and replacing tensors inside a module's forward, with hooks that remove themselves and nobody else's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+
+Arguments = tuple[tuple[Any, ...], dict[str, Any]]
+
+
+def first_tensor(value: Any) -> Tensor:
+    """A module's main output: the tensor itself, or the first entry of a tuple."""
+    return value[0] if isinstance(value, tuple | list) else value
+
+
+def main_input(arguments: Arguments) -> Tensor:
+    """The hidden states among a module's arguments: the first positional one, else by its usual name."""
+    args, kwargs = arguments
+    value = args[0] if args else kwargs.get("hidden_states", next(iter(kwargs.values()), None))
+    if not isinstance(value, Tensor):
+        raise TypeError(f"expected hidden states as a tensor, got {type(value).__name__}")
+    return value
+
+
+def with_input(arguments: Arguments, value: Tensor) -> Arguments:
+    """The same arguments with other hidden states."""
+    args, kwargs = arguments
+    if args:
+        return (value, *args[1:]), kwargs
+    name = "hidden_states" if "hidden_states" in kwargs else next(iter(kwargs))
+    return args, {**kwargs, name: value}
+
+
+@contextmanager
+def removing(*handles: Any) -> Iterator[None]:
+    """Removes the given hook handles at the end, whatever happens."""
+    with ExitStack() as stack:
+        for handle in handles:
+            stack.callback(handle.remove)
+        yield
+
+
+def on_output(module: nn.Module, read: Callable[[Tensor], None]) -> Any:
+    """Calls `read` with the module's main output. Returns the hook's handle.
+
+    The tensor may be changed in place afterwards (Falcon adds attention's output into the MLP's): `read`
+    must use it at once or copy it.
+    """
+
+    def hook(_module: nn.Module, _args: Any, output: Any) -> None:
+        read(first_tensor(output))
+
+    return module.register_forward_hook(hook)
+
+
+def on_input(module: nn.Module, read: Callable[[Tensor], Tensor | None]) -> Any:
+    """Calls `read` with the module's main input; what it returns, if anything, takes the input's place."""
+
+    def hook(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments | None:
+        replaced = read(main_input((args, kwargs)))
+        return None if replaced is None else with_input((args, kwargs), replaced)
+
+    return module.register_forward_pre_hook(hook, with_kwargs=True)
+
+
+def on_call(module: nn.Module, read: Callable[[Arguments], None]) -> Any:
+    """Calls `read` with all of a module's arguments."""
+
+    def hook(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        read((args, kwargs))
+
+    return module.register_forward_pre_hook(hook, with_kwargs=True)

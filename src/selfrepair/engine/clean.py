@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from selfrepair.effects.directions import target_directions
+from selfrepair.model.directions import target_directions
 from selfrepair.model.language_model import LanguageModel
 from selfrepair.model.taps import on_input, on_output, removing
 

@@ -62,6 +62,8 @@ class Block:
         """The direction that, on the projection's output (over the norm's scale), reads what `direction` reads
         on the residual stream."""
         norm = self.attention_norm
+        if norm is None and self.attention_multiplier == 1:
+            return direction  # the same tensor: one copy serves all layers
         return self.attention_multiplier * (direction if norm is None else norm.fold(direction))
 
 

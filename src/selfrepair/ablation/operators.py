@@ -1,0 +1,159 @@
+"""What is put in the place of a head's output."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+import torch
+from torch import Tensor
+
+from selfrepair.errors import SelfRepairError
+
+
+class Source(Protocol):
+    """What an operator may draw on besides the clean outputs. Shapes as in `Operator.replacement`."""
+
+    def mean(self, layer: int) -> Tensor:
+        """Mean output of every head over the whole corpus, [head, head_dim]."""
+        ...
+
+    def position_mean(self, layer: int) -> Tensor:
+        """Mean output of every head at each position over the whole corpus, [position, head, head_dim]."""
+        ...
+
+    def donor(self, layer: int, draw: int) -> Tensor:
+        """Outputs on the windows' donors, texts from other documents, [window, position, head, head_dim]."""
+        ...
+
+
+class Operator(Protocol):
+    """An ablation. Write your own: a name, how many draws its effects are averaged over, and a replacement.
+
+    Example:
+        >>> class Halved:
+        ...     name = "halved"
+        ...     draws = 1
+        ...     donors = 0
+        ...     def replacement(self, layer, clean, source, draw):
+        ...         return clean / 2
+    """
+
+    @property
+    def name(self) -> str:
+        """How results call it."""
+        ...
+
+    @property
+    def draws(self) -> int:
+        """How many replacements there are; effects, not activations, are averaged over them."""
+        ...
+
+    @property
+    def donors(self) -> int:
+        """How many donor windows every window needs."""
+        ...
+
+    def replacement(self, layer: int, clean: Tensor, source: Source, draw: int) -> Tensor:
+        """The replacement for every head of a layer; each head's is used in that head's own ablated run.
+
+        Args:
+            layer: the layer.
+            clean: clean outputs before W_O, [window, position, head, head_dim], value constants left out.
+            source: corpus means and donors.
+            draw: which draw, below `draws`.
+
+        Returns:
+            A tensor of the shape of `clean`.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Zero:
+    """Zero: the head writes nothing. The constant that value biases add stays (paper-methods 0.1)."""
+
+    name: str = "zero"
+    draws: ClassVar[int] = 1
+    donors: ClassVar[int] = 0
+
+    def replacement(self, layer: int, clean: Tensor, source: Source, draw: int) -> Tensor:
+        """See `Operator.replacement`."""
+        return torch.zeros_like(clean)
+
+
+@dataclass(frozen=True)
+class Mean:
+    """The head's mean output over the corpus: over all its tokens, not over those of a batch."""
+
+    name: str = "mean"
+    draws: ClassVar[int] = 1
+    donors: ClassVar[int] = 0
+
+    def replacement(self, layer: int, clean: Tensor, source: Source, draw: int) -> Tensor:
+        """See `Operator.replacement`."""
+        return source.mean(layer).to(clean).expand_as(clean)
+
+
+@dataclass(frozen=True)
+class PositionMean:
+    """The head's mean output over the corpus at the same position of the window."""
+
+    name: str = "position-mean"
+    draws: ClassVar[int] = 1
+    donors: ClassVar[int] = 0
+
+    def replacement(self, layer: int, clean: Tensor, source: Source, draw: int) -> Tensor:
+        """See `Operator.replacement`."""
+        return source.position_mean(layer).to(clean).expand_as(clean)
+
+
+@dataclass(frozen=True)
+class Resample:
+    """The head's output at the same position of another document; K donors, one draw each."""
+
+    donors: int = 1
+    name: str = "resample"
+
+    @property
+    def draws(self) -> int:
+        """One per donor."""
+        return self.donors
+
+    def replacement(self, layer: int, clean: Tensor, source: Source, draw: int) -> Tensor:
+        """See `Operator.replacement`."""
+        return source.donor(layer, draw)
+
+
+@dataclass(frozen=True)
+class Unchanged:
+    """The head's own clean output: does nothing, and what it does all the same is the numerical floor."""
+
+    name: str = "unchanged"
+    draws: ClassVar[int] = 1
+    donors: ClassVar[int] = 0
+
+    def replacement(self, layer: int, clean: Tensor, source: Source, draw: int) -> Tensor:
+        """See `Operator.replacement`."""
+        return clean
+
+
+def operator(name: str, donors: int = 1) -> Operator:
+    """The built-in operator of that name.
+
+    Args:
+        name: `zero`, `mean`, `position-mean`, `resample` or `unchanged`.
+        donors: donors per window, for `resample`.
+
+    Raises:
+        SelfRepairError: for a name or a number of donors that makes no sense.
+    """
+    if name == "resample":
+        if donors < 1:
+            raise SelfRepairError(f"resample needs at least one donor, got {donors}.", "Give --donors 1 or more.")
+        return Resample(donors)
+    built_in: dict[str, Operator] = {o.name: o for o in (Zero(), Mean(), PositionMean(), Unchanged())}
+    if name not in built_in:
+        known = ", ".join(["resample", *built_in])
+        raise SelfRepairError(f"No ablation operator is called '{name}'.", f"There are: {known}.")
+    return built_in[name]

@@ -1,0 +1,88 @@
+"""Identities of ablated runs, proved on random tokens: what `selfrepair check` adds to those proved at load."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from selfrepair.ablation.units import Head
+from selfrepair.effects.ledger import Ledger
+from selfrepair.engine.clean import CleanRun, clean_run, head_outputs
+from selfrepair.engine.contract import Engine
+from selfrepair.engine.reference import ReferenceEngine
+from selfrepair.engine.replay import ReplayEngine
+from selfrepair.model.dissect import probe_tokens
+from selfrepair.model.language_model import LanguageModel
+from selfrepair.model.proofs import PROBE_SHAPE, Proof, prove_at_load, relative_error, tolerance
+
+
+def prove(model: LanguageModel) -> list[Proof]:
+    """All identities, those proved at load among them, each with its error. Raises nothing on failure."""
+    windows, positions = PROBE_SHAPE
+    tokens = probe_tokens(model.network, positions, windows)
+    allowed = tolerance(model.dtype)
+    with model.running():
+        clean = clean_run(model, tokens)
+        donors = head_outputs(model, probe_tokens(model.network, positions, windows, seed=1))
+        units = _sample(model)
+        reference = _ledgers(ReferenceEngine(), model, clean, units, donors)
+        replay = _ledgers(ReplayEngine(fold=2), model, clean, units, donors)
+        unchanged = _ledgers(ReplayEngine(fold=2), model, clean, units, clean.head_outputs)
+        future = _future_error(model, tokens)
+    size = torch.stack([ledger.total_effect for ledger in reference])
+    logits = clean.logit.abs().max()
+    return [
+        *prove_at_load(model),
+        Proof("causality", "later tokens do not matter to earlier logits", future, allowed),
+        Proof(
+            "upstream silence",
+            "components below the ablated head change by exactly nothing",
+            max(_upstream(ledger) for ledger in reference),
+            0.0,
+        ),
+        Proof(
+            "own output",
+            "a head ablated with its own clean output has no effect",
+            max(float(ledger.total_effect.abs().max() / logits) for ledger in unchanged),
+            allowed,
+        ),
+        Proof(
+            "ledger closes",
+            "self-repair = heads + MLPs + post-norms + norm, on every token",
+            max(float(ledger.residual.abs().max() / size.abs().max()) for ledger in (*reference, *replay)),
+            allowed * 10,
+        ),
+        Proof(
+            "engines agree",
+            "replayed blocks give the total effects of full forwards",
+            relative_error(torch.stack([ledger.total_effect for ledger in replay]), size),
+            allowed * 10,
+        ),
+    ]
+
+
+def _sample(model: LanguageModel) -> list[Head]:
+    """A head of the first, a middle and the last layer."""
+    layers = sorted({0, model.anatomy.layers // 2, model.anatomy.layers - 1}, reverse=True)
+    return [Head(layer, layer % model.anatomy.blocks[layer].heads) for layer in layers]
+
+
+def _ledgers(
+    engine: Engine, model: LanguageModel, clean: CleanRun, units: list[Head], outputs: tuple[Tensor, ...]
+) -> list[Ledger]:
+    return list(engine.sweep(model, clean, units, outputs.__getitem__, per_head=True))
+
+
+def _upstream(ledger: Ledger) -> float:
+    """The largest change below the ablated head's layer, and of its neighbours."""
+    assert ledger.by_head is not None
+    heads = ledger.by_head[..., : ledger.layer + 1, :].abs().max()
+    mlps = ledger.by_mlp[..., : ledger.layer].abs()
+    return float(heads) + float(mlps.sum())
+
+
+def _future_error(model: LanguageModel, tokens: Tensor) -> float:
+    changed = tokens.clone()
+    changed[:, -1] = (changed[:, -1] + 1) % model.anatomy.readout.weight.shape[0]
+    before, after = (model.logits(given)[:, :-1] for given in (tokens, changed))
+    return relative_error(after, before)

@@ -1,0 +1,173 @@
+"""Models by name: hub id, local folder, GGUF file, the embedded default, or an object already in memory."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from selfrepair.errors import SelfRepairError
+from selfrepair.model.default import NAME, default_model_folder
+from selfrepair.model.dissect import dissect
+from selfrepair.model.language_model import LanguageModel
+from selfrepair.model.proofs import prove_at_load
+
+_DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+
+def load(
+    model: Any = "default",
+    tokenizer: Any = None,
+    *,
+    dtype: str = "float32",
+    device: str = "auto",
+    revision: str | None = None,
+    attention: str | None = None,
+) -> LanguageModel:
+    """Loads a causal language model, finds its parts and proves the identities that every result rests on.
+
+    Args:
+        model: `default`, a hub id, a folder with safetensors, a `.gguf` file, or a Hugging Face model object.
+        tokenizer: its tokenizer, where `model` is an object.
+        dtype: `float32` or `float64`; an object in memory is used at its own precision.
+        device: where to compute; `auto` takes a GPU where there is one.
+        revision: branch, tag or commit of a hub model.
+        attention: Hugging Face's attention implementation, `sdpa` or `eager`; its own choice by default.
+
+    Raises:
+        SelfRepairError: unknown model, weights that are not finite, no tokenizer.
+        RefusedModel: a model for which an identity fails; says which.
+    """
+    if isinstance(model, nn.Module):
+        network, name = model, _name_of(model)
+    else:
+        network, tokenizer, name = _read(str(model), dtype, revision, attention)
+        network = network.to(_device(device))
+    network.eval()
+    _keep_experts_exact(network)
+    _require_finite(network)
+    loaded = LanguageModel(name, network, tokenizer, dissect(network), weights_digest(network))
+    prove_at_load(loaded)
+    return loaded
+
+
+def read_gguf(path: Path, dtype: str) -> tuple[Any, Any]:
+    """A GGUF file's model, dequantised, and its tokenizer."""
+    _require_package("gguf", "gguf")
+    network, tokenizer = _from_pretrained(str(path.parent), dtype, gguf_file=path.name)
+    return _without_quantizer(network), tokenizer
+
+
+def _without_quantizer(network: Any) -> Any:
+    """The same weights in a plain model of its class: one from a GGUF file refuses to be saved or moved."""
+    config = copy.deepcopy(network.config)
+    config.__dict__.pop("quantization_config", None)
+    weights = network.state_dict()
+    with torch.device("meta"):
+        plain = type(network)(config)
+    plain.load_state_dict(weights, assign=True, strict=False)
+    plain.tie_weights()
+    for name, value in network.named_buffers():  # rotary tables: not part of the weights
+        plain.get_submodule(name.rpartition(".")[0]).register_buffer(name.rpartition(".")[2], value, persistent=False)
+    return plain.eval()
+
+
+def weights_digest(network: nn.Module) -> str:
+    """Identity of a model's weights: sha256 over every tensor's name, shape, sums and a strided sample."""
+    digest = hashlib.sha256()
+    with torch.no_grad():
+        for name, value in sorted(network.state_dict().items()):
+            flat = value.flatten()
+            sample = flat[:: max(1, flat.numel() // 1024)].double().cpu()
+            sums = torch.stack([flat.double().sum(), flat.double().square().sum()]).cpu()
+            digest.update(f"{name}{tuple(value.shape)}{value.dtype}".encode())
+            digest.update(torch.cat([sums, sample]).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _read(model: str, dtype: str, revision: str | None, attention: str | None) -> tuple[Any, Any, str]:
+    if dtype not in _DTYPES:
+        raise SelfRepairError(f"dtype has to be one of {', '.join(_DTYPES)}, got '{dtype}'.")
+    extra = {} if attention is None else {"attn_implementation": attention}
+    if model == "default":
+        return *_from_pretrained(str(default_model_folder()), dtype, **extra), NAME
+    path = Path(model).expanduser()
+    if path.suffix == ".gguf":
+        if not path.is_file():
+            raise SelfRepairError(f"There is no file {path}.", "Give the path of a .gguf file.")
+        return *read_gguf(path, dtype), path.stem
+    if path.is_dir():
+        if not list(path.glob("*.safetensors")):
+            raise SelfRepairError(
+                f"The folder {path} holds no .safetensors weights.",
+                "Save the model with save_pretrained, or name its .gguf file itself.",
+            )
+        return *_from_pretrained(str(path), dtype, **extra), path.resolve().name
+    if path.exists() or model.startswith((".", "/", "~")) or model.count("/") > 1:
+        raise SelfRepairError(
+            f"'{model}' is neither a folder, a .gguf file nor a hub id.",
+            "Give 'default', a folder with safetensors, a .gguf file, or an id such as EleutherAI/pythia-160m.",
+        )
+    if revision is not None:
+        extra["revision"] = revision
+    return *_from_pretrained(model, dtype, **extra), model
+
+
+def _from_pretrained(place: str, dtype: str, **extra: Any) -> tuple[Any, Any]:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    for_tokenizer = {key: value for key, value in extra.items() if key in ("revision", "gguf_file")}
+    weights = {} if "gguf_file" in extra else {"use_safetensors": True}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False, **for_tokenizer)
+        network = AutoModelForCausalLM.from_pretrained(
+            place, dtype=_DTYPES[dtype], trust_remote_code=False, **weights, **extra
+        )
+    except (OSError, ValueError, KeyError) as error:
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise SelfRepairError(
+            f"'{place}' could not be loaded as a causal language model: {reason[0]}",
+            "Check the name, or that the folder has config.json, tokenizer files and .safetensors weights; "
+            "without a network only models already in the Hugging Face cache can be named by their id.",
+        ) from error
+    return network, tokenizer
+
+
+def _device(device: str) -> str:
+    if device != "auto":
+        return device
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _name_of(network: nn.Module) -> str:
+    config = getattr(network, "config", None)
+    return getattr(config, "name_or_path", "") or type(network).__name__
+
+
+def _keep_experts_exact(network: Any) -> None:
+    """Routes experts one by one: the grouped kernels know no float64."""
+    if hasattr(getattr(network, "config", None), "_experts_implementation"):
+        network.set_experts_implementation("eager")
+
+
+def _require_finite(network: nn.Module) -> None:
+    for name, value in network.named_parameters():
+        if not torch.isfinite(value).all():
+            raise SelfRepairError(
+                f"The weight '{name}' holds values that are not finite.",
+                "The file is damaged or training diverged; take the weights again.",
+            )
+
+
+def _require_package(module: str, extra: str) -> None:
+    from importlib.util import find_spec
+
+    if find_spec(module) is None:
+        raise SelfRepairError(
+            f"Reading this model needs the package '{module}', which is not installed.",
+            f"Install it: pip install 'selfrepair[{extra}]'.",
+        )

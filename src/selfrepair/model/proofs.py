@@ -1,0 +1,169 @@
+"""Identities that every number rests on, proved on the loaded model with random tokens.
+
+Errors are magnitudes relative to the size of what is compared; a cosine could not see a scale factor.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from selfrepair.model.directions import target_directions
+from selfrepair.errors import RefusedModel
+from selfrepair.model.dissect import probe_tokens
+from selfrepair.model.language_model import LanguageModel
+from selfrepair.model.taps import first_tensor, on_input, on_output, removing
+
+PROBE_SHAPE = (2, 12)
+
+
+@dataclass(frozen=True)
+class Proof:
+    """One identity with the error it was found to hold to."""
+
+    identity: str
+    statement: str
+    error: float
+    tolerance: float
+
+    @property
+    def holds(self) -> bool:
+        """Whether the error is within the tolerance; an error that is not a number is not."""
+        return self.error <= self.tolerance
+
+
+def tolerance(dtype: torch.dtype) -> float:
+    """The relative error allowed: rounding of the precision with room for depth."""
+    return 1e-10 if dtype == torch.float64 else 2e-4
+
+
+def relative_error(found: Tensor, wanted: Tensor, size: Tensor | None = None) -> float:
+    """Largest deviation over the largest entry of `size` (of `wanted` by default)."""
+    scale = (wanted if size is None else size).abs().max().clamp_min(1e-12)
+    return float((found - wanted).abs().max() / scale)
+
+
+def prove_at_load(model: LanguageModel) -> list[Proof]:
+    """The identities that one forward shows.
+
+    Raises:
+        RefusedModel: naming the first identity that fails.
+    """
+    windows, positions = PROBE_SHAPE
+    with model.running():
+        proofs = _prove(model, probe_tokens(model.network, positions, windows))
+    require(proofs)
+    return proofs
+
+
+def require(proofs: list[Proof]) -> None:
+    """Raises RefusedModel for the first proof that fails."""
+    for proof in proofs:
+        if not proof.holds:
+            raise RefusedModel(
+                proof.identity,
+                f"{proof.statement} holds only to {proof.error:.1e}, needed is {proof.tolerance:.0e}.",
+                "Measuring this model would give wrong numbers, so it is refused.",
+            )
+
+
+@dataclass
+class _Forward:
+    residuals: list[Tensor]
+    projection_inputs: dict[int, Tensor]
+    projections: dict[int, Tensor]
+    attention: dict[int, Tensor]
+    mlps: dict[int, Tensor]
+    outputs: list[Tensor]
+    final: Tensor
+    logits: Tensor
+
+
+def _prove(model: LanguageModel, tokens: Tensor) -> list[Proof]:
+    allowed = tolerance(model.dtype)
+    run = _watched_forward(model, tokens)
+    entered, left = run.residuals, run.outputs
+    chain = max(relative_error(a, b) for a, b in zip(left, [*entered[1:], run.final], strict=True))
+    return [
+        Proof("blocks chain", "each block's output is the next one's input", chain, 0.0),
+        Proof("residual sum", "input + attention + MLP = output of every block", _residual_error(model, run), allowed),
+        Proof("heads sum", "heads' writes and a constant sum to the projection", _heads_error(model, run), allowed),
+        Proof("post-norms", "attention's write is its norm of the projection", _norm_error(model, run), allowed),
+        Proof(
+            "read-out",
+            "u . residual / sigma + beta = the model's own centred logit",
+            _readout_error(model, tokens, run),
+            allowed,
+        ),
+    ]
+
+
+def _residual_error(model: LanguageModel, run: _Forward) -> float:
+    errors = []
+    for layer, block in enumerate(model.anatomy.blocks):
+        written = block.attention_multiplier * run.attention[layer] + block.mlp_multiplier * run.mlps[layer]
+        errors.append(relative_error(run.residuals[layer] + written, run.outputs[layer]))
+    return max(errors)
+
+
+def _heads_error(model: LanguageModel, run: _Forward) -> float:
+    errors = []
+    for layer, block in enumerate(model.anatomy.blocks):
+        writes = torch.einsum(
+            "bphe,hed->bpd", block.split_heads(run.projection_inputs[layer]), block.output_weight
+        )
+        constant = block.projection(block.value_constant.flatten()[None])[0]
+        errors.append(relative_error(writes + constant, run.projections[layer]))
+    return max(errors)
+
+
+def _norm_error(model: LanguageModel, run: _Forward) -> float:
+    return max(
+        0.0 if block.attention_norm is None else relative_error(block.attention_norm(run.projections[i]), run.attention[i])
+        for i, block in enumerate(model.anatomy.blocks)
+    )
+
+
+def _readout_error(model: LanguageModel, tokens: Tensor, run: _Forward) -> float:
+    """Compared at every position for several tokens of the vocabulary, not only for likely ones."""
+    errors = []
+    vocabulary = run.logits.shape[-1]
+    centred = run.logits - run.logits.mean(-1, keepdim=True)
+    for shift in (0, vocabulary // 3, vocabulary // 2):
+        targets = (tokens + shift) % vocabulary
+        directions = target_directions(model.anatomy, targets)
+        sigma = model.anatomy.final_norm.scale(run.final)
+        found = (directions.u * run.final).sum(-1) / sigma + directions.beta
+        errors.append(relative_error(found, centred.gather(-1, targets.unsqueeze(-1)).squeeze(-1), centred))
+    return max(errors)
+
+
+def _watched_forward(model: LanguageModel, tokens: Tensor) -> _Forward:
+    anatomy, shape = model.anatomy, (*tokens.shape, -1)
+    residuals: dict[int, Tensor] = {}
+    inputs: dict[int, Tensor] = {}
+    projections: dict[int, Tensor] = {}
+    attention: dict[int, Tensor] = {}
+    mlps: dict[int, Tensor] = {}
+    outputs: dict[int, Tensor] = {}
+    final: list[Tensor] = []
+    handles = [on_input(anatomy.final_norm_module, lambda value: final.append(value.clone()))]
+    for layer, block in enumerate(anatomy.blocks):
+
+        def keep(into: dict[int, Tensor], value: Tensor, layer: int = layer) -> None:
+            into[layer] = value.reshape(shape).clone()
+
+        handles += [
+            on_input(block.module, lambda value, keep=keep: keep(residuals, value)),
+            on_input(block.projection, lambda value, keep=keep: keep(inputs, value)),
+            on_output(block.projection, lambda value, keep=keep: keep(projections, value)),
+            on_output(block.attention_write, lambda value, keep=keep: keep(attention, value)),
+            on_output(block.mlp_write, lambda value, keep=keep: keep(mlps, value)),
+            on_output(block.module, lambda value, keep=keep: keep(outputs, first_tensor(value))),
+        ]
+    with removing(*handles):
+        logits = model.logits(tokens)
+    in_order = [[kept[layer] for layer in range(anatomy.layers)] for kept in (residuals, outputs)]
+    return _Forward(in_order[0], inputs, projections, attention, mlps, in_order[1], final[0], logits)

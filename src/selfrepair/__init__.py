@@ -1,0 +1,52 @@
+"""Who covered for an ablated head? Exact, per-token ledgers of self-repair in language models.
+
+    >>> from selfrepair import load, measure, windows
+    >>> model = load("default")
+    >>> text = windows(model.tokenizer, "builtin", tokens=768)
+    >>> run = measure(model, text, ablation="resample")
+    >>> run.heads, run.table(), run.plot_overview()
+"""
+
+from selfrepair.ablation.operators import Mean as Mean
+from selfrepair.ablation.operators import Operator as Operator
+from selfrepair.ablation.operators import PositionMean as PositionMean
+from selfrepair.ablation.operators import Resample as Resample
+from selfrepair.ablation.operators import Zero as Zero
+from selfrepair.engine import Engine as Engine
+from selfrepair.engine import ReferenceEngine as ReferenceEngine
+from selfrepair.engine import ReplayEngine as ReplayEngine
+from selfrepair.engine.proofs import prove as prove
+from selfrepair.errors import RefusedModel as RefusedModel
+from selfrepair.errors import SelfRepairError as SelfRepairError
+from selfrepair.model.language_model import LanguageModel as LanguageModel
+from selfrepair.model.load import load as load
+from selfrepair.results.runs import Run as Run
+from selfrepair.results.folder import load as load_run
+from selfrepair.run.measure import LedgerDoesNotClose as LedgerDoesNotClose
+from selfrepair.run.measure import measure as measure
+from selfrepair.statistics.filters import Filter as Filter
+from selfrepair.text import Windows as Windows
+from selfrepair.text import windows as windows
+
+__all__ = [
+    "Engine",
+    "Filter",
+    "LanguageModel",
+    "LedgerDoesNotClose",
+    "Mean",
+    "Operator",
+    "PositionMean",
+    "ReferenceEngine",
+    "RefusedModel",
+    "ReplayEngine",
+    "Resample",
+    "Run",
+    "SelfRepairError",
+    "Windows",
+    "Zero",
+    "load",
+    "load_run",
+    "measure",
+    "prove",
+    "windows",
+]

@@ -1,0 +1,1 @@
+"""Where an ablation takes place (units) and what it puts there (operators)."""

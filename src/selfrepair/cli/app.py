@@ -1,0 +1,47 @@
+"""`selfrepair`: the verbs together, and how errors are told."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import warnings
+from types import FrameType
+
+import typer
+from rich.console import Console
+
+from selfrepair.cli import check, run, show
+from selfrepair.errors import SelfRepairError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    help="Who covered for an ablated head? Exact, per-token ledgers of self-repair in language models.",
+    epilog="Start with `selfrepair run`: it takes a small model and text of its own, and ends within minutes.",
+)
+app.command("run")(run.run)
+app.command("check")(check.check)
+app.command("show")(show.show)
+
+
+def main() -> None:
+    """Entry point: mendable problems are said in two lines, with exit code 1; an interruption gives 130."""
+    signal.signal(signal.SIGTERM, _interrupt)  # a job scheduler's way of saying Ctrl-C
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    try:
+        app()
+    except SelfRepairError as error:
+        console = Console(stderr=True, soft_wrap=True, highlight=False)
+        console.print(f"[bold red]{error.problem}[/]" if "[" not in error.problem else error.problem)
+        if error.fix:
+            console.print(error.fix, markup=False)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        Console(stderr=True).print("Interrupted before anything was measured.")
+        sys.exit(130)
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

@@ -1,0 +1,62 @@
+"""`selfrepair check`: can this model be trusted to this tool?"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+
+def check(
+    model: Annotated[str, typer.Argument(help="Hub id, folder with safetensors, GGUF file, or `default`.")] = "default",
+    dtype: Annotated[str, typer.Option(help="float32, or float64 to tell rounding from errors.")] = "float32",
+    device: Annotated[str, typer.Option(help="`auto`, `cpu`, `cuda`, ...")] = "auto",
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a hub model.")] = None,
+) -> None:
+    """Find a model's parts and prove the identities that every number rests on.
+
+    Ends with exit code 1, naming the identity, where one fails: such a model would be measured wrongly.
+    """
+    from selfrepair.cli.quiet import quieten
+
+    quieten()
+    from selfrepair.engine.proofs import prove
+    from selfrepair.model.load import load
+    from selfrepair.model.proofs import Proof, require
+
+    loaded = load(model, dtype=dtype, device=device, revision=revision)
+    console = Console()
+    console.print(f"[bold]{loaded!r}[/]", highlight=False)
+    console.print(_parts(loaded), highlight=False)
+    proofs: list[Proof] = prove(loaded)
+    table = Table("identity", "what holds", "error", "allowed", "", title="Identities, on random tokens")
+    for proof in proofs:
+        mark = "[green]holds[/]" if proof.holds else "[bold red]FAILS[/]"
+        table.add_row(proof.identity, proof.statement, f"{proof.error:.1e}", f"{proof.tolerance:.0e}", mark)
+    console.print(table)
+    console.print("Errors are relative to the largest entry of what is compared.", style="dim")
+    require(proofs)
+
+
+def _parts(loaded: object) -> str:
+    from selfrepair.model.language_model import LanguageModel
+
+    assert isinstance(loaded, LanguageModel)
+    anatomy, block = loaded.anatomy, loaded.anatomy.blocks[0]
+    names = {module: name for name, module in loaded.network.named_modules()}
+    norm = "LayerNorm" if anatomy.final_norm.centred else "RMSNorm"
+    lines = [
+        f"blocks: {anatomy.layers}, width {anatomy.width}, {anatomy.heads} heads of {block.head_dim}"
+        + (", MLP parallel to attention" if block.parallel else ""),
+        f"heads read at the input of {names[block.projection]}",
+        f"attention writes {names[block.attention_write]} x {block.attention_multiplier:g}, "
+        f"MLP writes {names[block.mlp_write]} x {block.mlp_multiplier:g}",
+        f"final norm {names[anatomy.final_norm_module]} ({norm}, eps {anatomy.final_norm.eps:g}), "
+        f"vocabulary {anatomy.readout.weight.shape[0]}"
+        + (f", logits x {anatomy.readout.multiplier:g}" if anatomy.readout.multiplier != 1 else "")
+        + (f", capped at {anatomy.readout.softcap:g}" if anatomy.readout.softcap else ""),
+        f"weights sha256 {loaded.digest[:16]}",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,223 @@
+"""`selfrepair run`: the main job."""
+
+from __future__ import annotations
+
+import warnings
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+if TYPE_CHECKING:
+    from selfrepair.results.runs import Run
+
+LEDGER_OPEN, INTERRUPTED = 3, 130  # exit codes
+
+
+class Packing(StrEnum):
+    """How documents are cut into windows."""
+
+    documents = "documents"
+    packed = "packed"
+
+
+class Bos(StrEnum):
+    """Whether windows start with a beginning-of-sequence token."""
+
+    auto = "auto"
+    always = "always"
+    never = "never"
+
+
+class Ablation(StrEnum):
+    """Built-in operators."""
+
+    resample = "resample"
+    mean = "mean"
+    position_mean = "position-mean"
+    zero = "zero"
+
+
+class Lines(StrEnum):
+    """For which downstream components the ledger is split up."""
+
+    heads = "heads"
+    layers = "layers"
+    none = "none"
+
+
+_TEXT, _ABLATE, _COMPUTE, _OUTPUT = "Text", "Ablation and statistics", "Computing", "Output"
+
+
+def run(
+    model: Annotated[
+        str,
+        typer.Argument(help="Hub id, folder with safetensors, GGUF file, or `default` (SmolLM2-135M-Instruct)."),
+    ] = "default",
+    text: Annotated[
+        str,
+        typer.Option(
+            help="`builtin` (Python's own prose and code), a .txt, .jsonl(.gz, .zst) or .parquet file, "
+            "or a Hugging Face dataset id.",
+            rich_help_panel=_TEXT,
+        ),
+    ] = "builtin",
+    tokens: Annotated[int, typer.Option(help="Tokens to measure on.", rich_help_panel=_TEXT)] = 768,
+    length: Annotated[int, typer.Option(help="Tokens per window.", rich_help_panel=_TEXT)] = 128,
+    packing: Annotated[
+        Packing,
+        typer.Option(
+            help="`documents`: windows stay within a document. `packed`: documents joined, as in the paper.",
+            rich_help_panel=_TEXT,
+        ),
+    ] = Packing.documents,
+    bos: Annotated[
+        Bos, typer.Option(help="BOS before every window; `auto`: as the tokenizer does.", rich_help_panel=_TEXT)
+    ] = Bos.auto,
+    field: Annotated[
+        str, typer.Option(help="The column or key that holds the text.", rich_help_panel=_TEXT)
+    ] = "text",
+    ablation: Annotated[
+        Ablation, typer.Option(help="What takes the place of a head's output.", rich_help_panel=_ABLATE)
+    ] = Ablation.resample,
+    donors: Annotated[
+        int, typer.Option(help="Donors per window, for resample; effects are averaged.", rich_help_panel=_ABLATE)
+    ] = 1,
+    heads: Annotated[
+        str, typer.Option(help="Heads to ablate, e.g. `L9H6,L10`; all by default.", rich_help_panel=_ABLATE)
+    ] = "",
+    filters: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--filter",
+            help="Tokens that numbers average over: `all`, `top:0.02`, `bottom:0.02` (per head, by clean direct "
+            "effect). May be given several times.",
+            rich_help_panel=_ABLATE,
+        ),
+    ] = None,
+    components: Annotated[
+        Lines, typer.Option(help="Downstream components that get lines of their own.", rich_help_panel=_ABLATE)
+    ] = Lines.heads,
+    first: Annotated[
+        int,
+        typer.Option(
+            help="First position that statistics count; position 0 has no context, so it is left out by default.",
+            rich_help_panel=_ABLATE,
+        ),
+    ] = 1,
+    seed: Annotated[
+        int, typer.Option(help="Of windows, donors and the sample of kept tokens.", rich_help_panel=_ABLATE)
+    ] = 0,
+    engine: Annotated[
+        str,
+        typer.Option(help="`replay` (from the ablated layer up) or `reference` (slow).", rich_help_panel=_COMPUTE),
+    ] = "replay",
+    dtype: Annotated[str, typer.Option(help="float32 or float64.", rich_help_panel=_COMPUTE)] = "float32",
+    device: Annotated[str, typer.Option(help="`auto`, `cpu`, `cuda`, ...", rich_help_panel=_COMPUTE)] = "auto",
+    batch: Annotated[
+        int | None, typer.Option(help="Windows at a time; by default what fits.", rich_help_panel=_COMPUTE)
+    ] = None,
+    memory: Annotated[
+        float | None, typer.Option(help="Gigabytes a batch may take.", rich_help_panel=_COMPUTE)
+    ] = None,
+    revision: Annotated[
+        str | None, typer.Option(help="Branch, tag or commit of a hub model.", rich_help_panel=_COMPUTE)
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Results folder; by default a new one below selfrepair-runs/.", rich_help_panel=_OUTPUT),
+    ] = None,
+    sample: Annotated[
+        int, typer.Option(help="Uniformly sampled tokens kept per head.", rich_help_panel=_OUTPUT)
+    ] = 64,
+    top: Annotated[int, typer.Option(help="Heads in the printed table.", rich_help_panel=_OUTPUT)] = 15,
+    plots: Annotated[bool, typer.Option(help="Draw the two pictures.", rich_help_panel=_OUTPUT)] = True,
+) -> None:
+    """Ablate every attention head in turn and account for what happened, token by token.
+
+    For each head: its direct effect on the logit of the next token, what ablating it did in total, and who made
+    up the difference (later heads, MLPs, the final norm). Without arguments: a small model and text that
+    need nothing but this package and the package index, in a few minutes on two cores.
+    """
+    from selfrepair.cli.quiet import quieten
+    from selfrepair.results.folder import prepare_folder
+
+    quieten()
+    place = prepare_folder(out or Path("selfrepair-runs") / datetime.now().strftime("%Y-%m-%d-%H%M%S"))
+    from selfrepair.cli.heads import parse_heads
+    from selfrepair.model.load import load
+    from selfrepair.run.measure import LedgerDoesNotClose, measure
+    from selfrepair.statistics.filters import DEFAULT_FILTERS
+    from selfrepair.text import windows
+
+    console = Console(stderr=True)
+    with console.status("Loading the model and proving its identities"):
+        loaded = load(model, dtype=dtype, device=device, revision=revision)
+    console.print(f"{loaded!r}: its identities hold.", highlight=False)
+    corpus = windows(
+        loaded.tokenizer,
+        text,
+        tokens=tokens,
+        length=length,
+        packing=packing.value,
+        bos=bos.value,
+        field=field,
+        seed=seed,
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LedgerDoesNotClose)  # said below, louder
+        measured = measure(
+            loaded,
+            corpus,
+            ablation=ablation.value,
+            donors=donors,
+            filters=filters or DEFAULT_FILTERS,
+            engine=engine,
+            components=components.value,
+            units=parse_heads(heads, loaded.anatomy.layers, loaded.anatomy.heads),
+            batch=batch,
+            memory=memory,
+            seed=seed,
+            first=first,
+            sample=sample,
+            out=place,
+        )
+    _report(measured, place, top, plots)
+
+
+def _report(measured: Run, place: Path, top: int, plots: bool) -> None:
+    """Prints tables, draws pictures, and ends with the exit code the run deserves."""
+    from selfrepair.report.tables import print_heads, print_summary
+
+    console = Console()
+    print_heads(console, measured, top=top)
+    print_summary(console, measured)
+    if plots:
+        _draw(measured, place)
+    console.print(f"\nResults: {place}   (again: selfrepair show {place})", highlight=False, soft_wrap=True)
+    checks = measured.plan["checks"]
+    assert isinstance(checks, dict)
+    loud = Console(stderr=True)
+    if measured.plan["status"] == "interrupted":
+        loud.print("[bold yellow]Interrupted:[/] the folder holds what had been measured until then.")
+        raise typer.Exit(INTERRUPTED)
+    if not checks["ledger_closes"]:
+        loud.print(
+            f"[bold red]THE LEDGER DOES NOT CLOSE[/]: on some token its lines miss the self-repair by "
+            f"{checks['ledger_residual']:.1e} logits, more than rounding explains. Do not use these numbers; "
+            "`selfrepair check` tells which identity fails, --engine reference and --dtype float64 help to find out why."
+        )
+        raise typer.Exit(LEDGER_OPEN)
+
+
+def _draw(measured: Run, place: Path) -> None:
+    from importlib.util import find_spec
+
+    if find_spec("matplotlib") is None:
+        Console(stderr=True).print("No pictures: pip install 'selfrepair[plots]' for them.", markup=False)
+        return
+    measured.plot_overview().savefig(place / "overview.png", dpi=200)
+    measured.plot_direct_effects().savefig(place / "direct_effects.png", dpi=200)

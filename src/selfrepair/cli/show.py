@@ -1,0 +1,51 @@
+"""`selfrepair show`: the tables of a results folder again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+
+def show(
+    folder: Annotated[Path, typer.Argument(help="A results folder.")],
+    filter: Annotated[str, typer.Option(help="Which tokens, e.g. `all`, `top 2%`, `bottom 2%`.")] = "",
+    sort: Annotated[str, typer.Option(help="Column to sort by.")] = "direct_effect",
+    ascending: Annotated[bool, typer.Option("--ascending", help="Smallest first.")] = False,
+    top: Annotated[int, typer.Option(help="How many heads.")] = 20,
+    layers: Annotated[str, typer.Option(help="Only these layers, e.g. `20-29` or `3,5,7`.")] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="JSON for programs, on standard output.")] = False,
+) -> None:
+    """Show the tables of a results folder, sorted and filtered as asked."""
+    from selfrepair.report.tables import head_table, print_heads, print_summary
+    from selfrepair.results.folder import load
+
+    run = load(folder)
+    chosen = (filter or None, sort, not ascending, top, parse_layers(layers))
+    if as_json:
+        typer.echo(json.dumps({"plan": run.plan, "heads": head_table(run, *chosen)}, indent=2, default=str))
+        return
+    console = Console()
+    print_heads(console, run, *chosen)
+    print_summary(console, run)
+
+
+def parse_layers(text: str) -> list[int] | None:
+    """Layers from `20-29,3`; None for an empty text, which means all.
+
+    Raises:
+        SelfRepairError: for anything else.
+    """
+    from selfrepair.errors import SelfRepairError
+
+    layers: list[int] = []
+    try:
+        for part in filter(None, text.split(",")):
+            low, _, high = part.partition("-")
+            layers += range(int(low), int(high or low) + 1)
+    except ValueError as error:
+        raise SelfRepairError(f"'{text}' names no layers.", "Write layers as 20-29 or 3,5,7.") from error
+    return layers or None

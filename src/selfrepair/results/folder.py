@@ -1,0 +1,173 @@
+"""The results folder: written whole or not at all, validated when read."""
+
+from __future__ import annotations
+
+import errno
+import io
+import json
+import os
+import uuid
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import TypeVar, cast
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import xarray as xr
+
+from selfrepair.errors import SelfRepairError
+from selfrepair.results import schema
+from selfrepair.results.runs import Run
+
+PLAN, WINDOWS, HEADS, TOKENS = "plan.json", "windows.parquet", "heads.nc", "tokens.parquet"
+Part = TypeVar("Part")
+
+
+def prepare_folder(path: str | Path) -> Path:
+    """Make a folder for results.
+
+    Raises:
+        SelfRepairError: it exists and is not empty, is no folder, or cannot be made.
+    """
+    folder = Path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if next(folder.iterdir(), None) is not None:
+            raise SelfRepairError(
+                f"The results folder {folder} exists and is not empty.",
+                "Give another folder with --out, or move this one away.",
+            )
+    except FileExistsError:
+        raise SelfRepairError(f"{folder} is a file, not a folder.", "Give a folder with --out.") from None
+    except OSError as problem:
+        raise _cannot("make the folder", folder, problem) from problem
+    return folder
+
+
+def write(run: Run, path: str | Path) -> Path:
+    """Write a run's four files; existing ones are replaced, each in one step.
+
+    Raises:
+        SelfRepairError: the disk is full, or the folder cannot be written to.
+    """
+    folder = Path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        raise _cannot("make the folder", folder, problem) from problem
+    write_plan(run.plan, folder)
+    write_windows(run.windows, folder)
+    _put(folder / TOKENS, _parquet(schema.described_tokens(run.tokens)))
+    _put(folder / HEADS, _netcdf(run.heads))
+    return folder
+
+
+def write_plan(plan: dict[str, object], folder: Path) -> None:
+    """Write `plan.json`, as soon as the plan is made."""
+    text = json.dumps(plan, indent=2, ensure_ascii=False, default=_plain)
+    _put(folder / PLAN, (text + "\n").encode())
+
+
+def write_windows(windows: pa.Table, folder: Path) -> None:
+    """Write `windows.parquet`, before the sweep begins."""
+    _put(folder / WINDOWS, _parquet(windows))
+
+
+def load(path: str | Path) -> Run:
+    """Read a results folder and check it against the schema.
+
+    Raises:
+        SelfRepairError: a file that is missing, cut short, garbled or not what it should be, by name.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        raise SelfRepairError(f"There is no results folder {folder}.", "Give the folder that a run wrote.")
+    return Run(
+        plan=_read(folder / PLAN, _read_plan, lambda _: None),
+        tokens=_read(folder / TOKENS, pq.read_table, schema.check_tokens),
+        windows=_read(folder / WINDOWS, pq.read_table, schema.check_windows),
+        heads=_read(folder / HEADS, _read_heads, schema.check_heads),
+    )
+
+
+def _read(path: Path, reader: Callable[[Path], Part], check: Callable[[Part], None]) -> Part:
+    if not path.is_file():
+        raise SelfRepairError(
+            f"The results folder {path.parent} has no {path.name}.",
+            "The run did not get that far, or this is not a results folder.",
+        )
+    try:
+        part = reader(path)
+    except Exception as problem:  # h5py, pyarrow and json each have their own kinds
+        raise SelfRepairError(
+            f"Cannot read {path}: it is cut short or not what its name says ({_first_line(problem)}).",
+            "Copy the folder again, or run the measurement again.",
+        ) from problem
+    try:
+        check(part)
+    except SelfRepairError as problem:
+        raise SelfRepairError(f"{path}: {problem.problem}", problem.fix) from None
+    return part
+
+
+def _read_plan(path: Path) -> dict[str, object]:
+    plan = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(plan, dict):
+        raise TypeError(f"a JSON object was expected, not {type(plan).__name__}")
+    return cast(dict[str, object], plan)
+
+
+def _read_heads(path: Path) -> xr.Dataset:
+    with xr.open_dataset(path, engine="h5netcdf") as heads:
+        return heads.load()
+
+
+def _netcdf(heads: xr.Dataset) -> memoryview:
+    """The bytes of `heads.nc`; made in memory because HDF5 crashes the interpreter on a full disk."""
+    large = {name: {"zlib": True} for name in heads.data_vars if heads[name].ndim > len(schema.CELL)}
+    content = io.BytesIO()
+    heads.to_netcdf(content, engine="h5netcdf", encoding=large)
+    return content.getbuffer()
+
+
+def _parquet(table: pa.Table) -> memoryview:
+    content = pa.BufferOutputStream()
+    pq.write_table(table, content, compression="zstd")
+    return memoryview(content.getvalue())
+
+
+def _put(path: Path, content: bytes | memoryview) -> None:
+    """Write under a temporary name in the same folder, then put it in its place: whole or not at all."""
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        with temporary.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as problem:
+        raise _cannot("write", path, problem) from problem
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def _cannot(verb: str, path: Path, problem: OSError) -> SelfRepairError:
+    if problem.errno == errno.ENOSPC:
+        fix = "Free some space, or give a folder on another disk with --out."
+        return SelfRepairError(f"The disk is full: cannot {verb} {path}.", fix)
+    return SelfRepairError(
+        f"Cannot {verb} {path}: {_first_line(problem)}.", "Give another folder with --out."
+    )
+
+
+def _first_line(problem: Exception) -> str:
+    return next(iter(str(problem).splitlines()), type(problem).__name__)
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    return str(value)

@@ -1,0 +1,145 @@
+"""A run as an object: what `measure` returns and `load` reads back."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import pyarrow as pa
+import xarray as xr
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+SHOWN = (
+    ("model", "model"),
+    ("text", "text"),
+    ("operator", "operator"),
+    ("donors", "donors"),
+    ("engine", "engine"),
+    ("tokens", "tokens"),
+    ("documents", "documents"),
+    ("numerical_floor", "numerical floor (logit)"),
+    ("ledger_residual", "ledger residual (logit)"),
+    ("status", "status"),
+)
+
+
+@dataclass(frozen=True, repr=False)
+class Run:
+    """One measurement.
+
+    Args:
+        plan: everything needed to repeat the run; JSON-able.
+        heads: means per (filter, layer, head), see `results.schema`; attributes hold units and formulas.
+        tokens: kept (head, token) rows.
+        windows: one row per window: `window, document, length, tokens, donors`.
+    """
+
+    plan: dict[str, object]
+    heads: xr.Dataset
+    tokens: pa.Table
+    windows: pa.Table
+
+    @property
+    def filters(self) -> list[str]:
+        """Labels of the filters, in order."""
+        return [str(label) for label in self.heads["filter"].values]
+
+    def tokens_frame(self) -> pd.DataFrame:
+        """The kept tokens as a pandas frame."""
+        return cast("pd.DataFrame", self.tokens.to_pandas())
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the results folder (`plan.json`, `windows.parquet`, `heads.nc`, `tokens.parquet`).
+
+        Raises:
+            SelfRepairError: the folder holds something already, the disk is full, or it cannot be written to.
+        """
+        from selfrepair.results.folder import prepare_folder, write
+
+        return write(self, prepare_folder(folder))
+
+    def table(
+        self,
+        filter: str | None = None,
+        sort: str = "direct_effect",
+        descending: bool = True,
+        top: int | None = 20,
+        layers: Sequence[int] | None = None,
+    ) -> pd.DataFrame:
+        """Heads as a pandas frame, sorted and cut as asked; see `report.tables.head_table`.
+
+        Raises:
+            SelfRepairError: unknown filter or column.
+        """
+        import pandas as pd
+
+        from selfrepair.report.tables import head_table
+
+        return pd.DataFrame(head_table(self, filter, sort, descending, top, layers))
+
+    def plot_overview(self, filter: str | None = None, path: str | Path | None = None) -> Figure:
+        """Self-repair of every head against relative depth (the paper's Figure 1); saved if `path` is given.
+
+        Raises:
+            SelfRepairError: unknown filter, or matplotlib is missing.
+        """
+        from selfrepair.report.figures import overview
+
+        return overview(self, filter, path)
+
+    def plot_direct_effects(self, filter: str | None = "all", path: str | Path | None = None) -> Figure:
+        """Direct effect against total effect of every head (the paper's Figure 2); saved if `path` is given.
+
+        Raises:
+            SelfRepairError: unknown filter, or matplotlib is missing.
+        """
+        from selfrepair.report.figures import direct_effects
+
+        return direct_effects(self, filter, path)
+
+    def __repr__(self) -> str:
+        width = max(len(label) for _, label in SHOWN)
+        lines = [f"{label:<{width}}  {value}" for label, value in self._facts()]
+        return "\n".join(
+            ["selfrepair.Run", *(f"  {line}" for line in lines), "", self._heads_frame().to_string()]
+        )
+
+    def _repr_html_(self) -> str:
+        facts = "".join(
+            f"<tr><th style='text-align:left'>{html.escape(label)}</th>"
+            f"<td style='text-align:left'>{html.escape(value)}</td></tr>"
+            for label, value in self._facts()
+        )
+        heads = self._heads_frame().to_html(escape=True, border=0)
+        return f"<div><strong>selfrepair.Run</strong><table>{facts}</table>{heads}</div>"
+
+    def _facts(self) -> list[tuple[str, str]]:
+        known = [(label, _short(self.heads.attrs[name])) for name, label in SHOWN if name in self.heads.attrs]
+        return [*known, ("filters", ", ".join(self.filters))]
+
+    def _heads_frame(self) -> pd.DataFrame:
+        """The heads that matter most, short enough for a cell of a notebook."""
+        from selfrepair.report.tables import resolve_filter
+
+        label = resolve_filter(self, None)
+        columns = [
+            "direct_effect",
+            "lost_direct_effect",
+            "total_effect",
+            "self_repair",
+            "self_repair_standard_error",
+        ]
+        columns += ["repaired_fraction", "repair_heads", "repair_mlps", "repair_norm"]
+        frame = self.table(label, top=8).set_index("name")[columns].astype(float).round(3)
+        frame = frame.rename_axis(f"{label}; logit")
+        return frame.rename(columns={"self_repair_standard_error": "± SE"})
+
+
+def _short(value: Any) -> str:
+    return f"{value:.2g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,333 @@
+"""The one list of what results hold: names, units, formulas, signs; and the dataset built from the sums."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import xarray as xr
+
+from selfrepair.errors import SelfRepairError
+from selfrepair.statistics import estimates
+from selfrepair.statistics.accumulate import BY_ATTENTION, BY_HEAD, BY_MLP, QUANTITIES, DocumentSums
+from selfrepair.statistics.estimates import Estimate
+from selfrepair.statistics.keep import TOKEN_SCHEMA
+
+SCHEMA = 1
+THRESHOLDS_NOTE = (
+    "Standard errors and 95% intervals are over documents (linearised ratio estimator, Student t); "
+    "filter thresholds are held fixed in them."
+)
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """One number per (head, token): its long name, unit, formula and what its sign means."""
+
+    long_name: str
+    units: str
+    description: str
+
+
+QUANTITY: dict[str, Quantity] = {
+    "direct_effect": Quantity(
+        "clean direct effect",
+        "logit",
+        "u . write / sigma: what the head's write by itself adds to the target's centred logit, clean run. "
+        "Positive: the head helps the target.",
+    ),
+    "ablated_direct_effect": Quantity(
+        "direct effect of the replacement",
+        "logit",
+        "u . replacement / sigma, at the clean sigma: what stands in for the head's write by itself adds.",
+    ),
+    "total_effect": Quantity(
+        "total effect of the ablation",
+        "logit",
+        "centred logit of the target, ablated minus clean. Negative: the ablation hurt.",
+    ),
+    "self_repair": Quantity(
+        "self-repair",
+        "logit",
+        "total_effect - (ablated_direct_effect - direct_effect): change of the logit beyond the head's own. "
+        "Positive: the rest of the model made up for a loss (or added to a gain).",
+    ),
+    "repair_heads": Quantity(
+        "self-repair by downstream heads",
+        "logit",
+        "sum over the other heads of ablated minus clean direct effect, at the clean sigma.",
+    ),
+    "repair_mlps": Quantity(
+        "self-repair by MLP layers",
+        "logit",
+        "sum over the MLP layers of ablated minus clean direct effect, at the clean sigma.",
+    ),
+    "repair_post_norms": Quantity(
+        "self-repair by post-norms",
+        "logit",
+        "what the scales of norms after the sublayers did; zero in models without such norms.",
+    ),
+    "repair_norm": Quantity(
+        "self-repair by the final norm",
+        "logit",
+        "(1 - sigma' / sigma)(logit' - beta), primes marking the ablated run: what the change of the final "
+        "norm's scale did.",
+    ),
+    "sigma_ratio": Quantity(
+        "scale of the final norm, clean / ablated",
+        "1",
+        "sigma / sigma'. Above 1: the ablated residual stream is smaller, and every logit is scaled up.",
+    ),
+}
+LOST = Quantity(
+    "lost direct effect",
+    "logit",
+    "direct_effect - ablated_direct_effect: what there is to repair; the denominator of repaired_fraction.",
+)
+REPAIRED = Quantity(
+    "repaired fraction",
+    "1",
+    "sum of self_repair / sum of (direct_effect - ablated_direct_effect): a ratio of sums over tokens, not a "
+    "mean of ratios. It means little where lost_direct_effect is not well above its own standard error.",
+)
+COMPONENT: dict[str, tuple[Quantity, tuple[str, ...]]] = {
+    BY_ATTENTION: (
+        Quantity(
+            "self-repair by the attention of each layer",
+            "logit",
+            "ablated minus clean direct effect of layer by_layer's attention, the ablated head left out.",
+        ),
+        ("by_layer",),
+    ),
+    BY_MLP: (
+        Quantity(
+            "self-repair by the MLP of each layer",
+            "logit",
+            "ablated minus clean direct effect of layer by_layer's MLP.",
+        ),
+        ("by_layer",),
+    ),
+    BY_HEAD: (
+        Quantity(
+            "self-repair by each head",
+            "logit",
+            "ablated minus clean direct effect of head (by_layer, by_head), the ablated head left out.",
+        ),
+        ("by_layer", "by_head"),
+    ),
+}
+POOLED: dict[str, Quantity] = {
+    "lost_direct_effect": LOST,
+    "self_repair": QUANTITY["self_repair"],
+    "repaired_fraction": REPAIRED,
+    "fraction_heads": Quantity(
+        "part repaired by heads", "1", "sum of repair_heads / sum of lost direct effect."
+    ),
+    "fraction_mlps": Quantity(
+        "part repaired by MLPs", "1", "sum of repair_mlps / sum of lost direct effect."
+    ),
+    "fraction_post_norms": Quantity(
+        "part repaired by post-norms", "1", "sum of repair_post_norms / sum of lost direct effect."
+    ),
+    "fraction_norm": Quantity(
+        "part repaired by the final norm", "1", "sum of repair_norm / sum of lost direct effect."
+    ),
+}
+CELL = ("filter", "layer", "head")
+PARTS = ("", "_standard_error", "_low", "_high")
+WINDOW_COLUMNS = ("window", "document", "length", "tokens", "donors")
+
+
+def heads_dataset(sums: DocumentSums, attributes: Mapping[str, object]) -> xr.Dataset:
+    """The dataset of `heads.nc`, from a sweep's sums.
+
+    Args:
+        sums: what the sweep added up, whole or in part; heads without tokens hold NaN.
+        attributes: what the run says about itself (title, operator, donors, model, text, engine, dtype,
+            numerical_floor, ledger_residual, tokens, documents, status, created, ...); anything for JSON.
+
+    Returns:
+        Over (filter, layer, head): the mean of each quantity, `count`, `documents`, `lost_direct_effect`,
+        `repaired_fraction`, `threshold`; over (filter,): `pooled_*`, all heads together; with components also
+        `repair_by_*`. Means come with `_standard_error`, `_low` and `_high` (95%).
+    """
+    variables: dict[str, xr.Variable] = {}
+    for name, quantity in QUANTITY.items():
+        variables |= _estimate(name, CELL, estimates.mean(sums.sums[name], sums.counts), quantity)
+    variables |= _estimate("lost_direct_effect", CELL, estimates.lost_direct_effect(sums), LOST)
+    variables |= _estimate("repaired_fraction", CELL, estimates.repaired_fraction(sums), REPAIRED)
+    for name in sums.component_sums:
+        quantity, axes = COMPONENT[name]
+        lines = estimates.components(sums, name)
+        variables |= _estimate(name, CELL + axes, lines, quantity, PARTS[:2], np.float32)
+    for name, estimate in estimates.pooled(sums).items():
+        variables |= _estimate(f"pooled_{name}", ("filter",), estimate, POOLED[name])
+    variables |= _counts(sums)
+    coordinates = {
+        "filter": ("filter", np.array([one.label for one in sums.filters], object)),
+        "layer": ("layer", np.arange(sums.shape[0])),
+        "head": ("head", np.arange(sums.shape[1])),
+    }
+    if any("by_layer" in variable.dims for variable in variables.values()):
+        coordinates["by_layer"] = ("by_layer", np.arange(sums.shape[0]))
+    if BY_HEAD in variables:
+        coordinates["by_head"] = ("by_head", np.arange(sums.shape[1]))
+    return xr.Dataset(
+        variables,
+        coordinates,
+        plain_attributes(attributes) | {"intervals": THRESHOLDS_NOTE, "schema": SCHEMA},
+    )
+
+
+def plain_attributes(attributes: Mapping[str, object]) -> dict[str, str | int | float]:
+    """Attributes as netCDF holds them: text and numbers stay, `None` is `none`, the rest JSON."""
+    plain: dict[str, str | int | float] = {}
+    for name, value in attributes.items():
+        if isinstance(value, np.generic):
+            value = value.item()
+        if value is None:
+            plain[name] = "none"
+        elif isinstance(value, bool):
+            plain[name] = str(value).lower()
+        elif isinstance(value, str | int | float):
+            plain[name] = value
+        else:
+            plain[name] = json.dumps(value, default=str)
+    return plain
+
+
+def described_tokens(table: pa.Table) -> pa.Table:
+    """The same table, with units and description in the metadata of every field that is a quantity."""
+    fields = []
+    for field in table.schema:
+        quantity = QUANTITY.get(field.name)
+        if quantity is not None:
+            notes = {"units": quantity.units, "description": quantity.description}
+            field = field.with_metadata(notes)
+        fields.append(field)
+    return table.cast(pa.schema(fields, table.schema.metadata))
+
+
+def check_heads(heads: xr.Dataset) -> None:
+    """Refuse a dataset that is not what `heads_dataset` makes.
+
+    Raises:
+        SelfRepairError: a variable that is missing, or has the wrong axes or type.
+    """
+    if heads.attrs.get("schema") != SCHEMA:
+        found = heads.attrs.get("schema", "none")
+        raise SelfRepairError(
+            f"The dataset has schema {found}; this version of selfrepair reads schema {SCHEMA}.",
+            "Open it with the version of selfrepair that wrote it.",
+        )
+    expected: dict[str, tuple[str, ...]] = {
+        name + part: CELL
+        for name in (*QUANTITIES, "lost_direct_effect", "repaired_fraction")
+        for part in PARTS
+    }
+    expected |= dict.fromkeys(("count", "documents", "threshold"), CELL)
+    expected |= {f"pooled_{name}{part}": ("filter",) for name in POOLED for part in PARTS}
+    expected |= dict.fromkeys(("pooled_count", "pooled_documents"), ("filter",))
+    expected |= {
+        name + part: CELL + COMPONENT[name][1] for name in COMPONENT if name in heads for part in PARTS[:2]
+    }
+    for name, axes in expected.items():
+        if name not in heads:
+            raise SelfRepairError(f"The dataset has no variable {name!r}.", "Run the measurement again.")
+        if heads[name].dims != axes:
+            raise SelfRepairError(f"Variable {name!r} has axes {heads[name].dims}, not {axes}.")
+        if heads[name].dtype.kind != ("i" if name.endswith(("count", "documents")) else "f"):
+            raise SelfRepairError(f"Variable {name!r} holds {heads[name].dtype}, not numbers of its kind.")
+    for axis in CELL:
+        if axis not in heads.coords:
+            raise SelfRepairError(f"The dataset has no coordinate {axis!r}.", "Run the measurement again.")
+
+
+def check_tokens(table: pa.Table) -> None:
+    """Refuse a table of kept tokens with missing columns or wrong types.
+
+    Raises:
+        SelfRepairError: naming the column.
+    """
+    for field in TOKEN_SCHEMA:
+        _column(table, field.name)
+        if table.schema.field(field.name).type != field.type:
+            found = table.schema.field(field.name).type
+            raise SelfRepairError(f"Column {field.name!r} holds {found}, not {field.type}.")
+
+
+def check_windows(table: pa.Table) -> None:
+    """Refuse a table of windows with missing columns, or tokens and donors that are not lists.
+
+    Raises:
+        SelfRepairError: naming the column.
+    """
+    for name in WINDOW_COLUMNS:
+        _column(table, name)
+    kind = table.schema.field("tokens").type
+    if not (pa.types.is_list(kind) or pa.types.is_large_list(kind)):
+        raise SelfRepairError(f"Column 'tokens' holds {kind}, not lists of token ids.")
+
+
+def _column(table: pa.Table, name: str) -> None:
+    if name not in table.column_names:
+        raise SelfRepairError(f"The table has no column {name!r}.", "Run the measurement again.")
+
+
+def _estimate(
+    name: str,
+    axes: tuple[str, ...],
+    estimate: Estimate,
+    quantity: Quantity,
+    parts: tuple[str, ...] = PARTS,
+    dtype: type[np.floating] = np.float64,
+) -> dict[str, xr.Variable]:
+    values = (estimate.value, estimate.standard_error, estimate.low, estimate.high)
+    says = ("", ", standard error", ", lower end of the 95% interval", ", upper end of the 95% interval")
+    variables = {}
+    for part, value, saying in zip(PARTS, values, says, strict=True):
+        if part in parts:
+            notes = {"units": quantity.units, "long_name": quantity.long_name + saying}
+            description = (
+                quantity.description if not part else f"of {name}; over documents. {quantity.description}"
+            )
+            variables[name + part] = xr.Variable(
+                axes, value.astype(dtype), notes | {"description": description}
+            )
+    return variables
+
+
+def _counts(sums: DocumentSums) -> dict[str, xr.Variable]:
+    def variable(
+        axes: tuple[str, ...], values: np.ndarray, units: str, long_name: str, text: str
+    ) -> xr.Variable:
+        return xr.Variable(axes, values, {"units": units, "long_name": long_name, "description": text})
+
+    counts = sums.counts
+    pooled = counts.sum(axis=(2, 3))
+    return {
+        "count": variable(CELL, counts.sum(0), "1", "tokens", "tokens of this head that pass the filter"),
+        "documents": variable(
+            CELL, (counts > 0).sum(0), "1", "documents", "documents that these tokens come from"
+        ),
+        "threshold": variable(
+            CELL,
+            np.asarray(sums.thresholds, np.float64),
+            "logit",
+            "threshold of the filter",
+            "clean direct effect from which (top) or up to which (bottom) a token of this head passes",
+        ),
+        "pooled_count": variable(
+            ("filter",),
+            pooled.sum(0),
+            "1",
+            "(head, token) pairs",
+            "pairs that pass the filter, all heads together",
+        ),
+        "pooled_documents": variable(
+            ("filter",), (pooled > 0).sum(0), "1", "documents", "documents that these pairs come from"
+        ),
+    }

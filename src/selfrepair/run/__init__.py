@@ -1,0 +1,1 @@
+"""From text and a model to a run: survey, sweep, merge."""

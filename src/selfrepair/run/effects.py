@@ -1,0 +1,50 @@
+"""From engines' ledgers (tensors) to what statistics add up (arrays)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from selfrepair.effects.ledger import Ledger
+from selfrepair.statistics.accumulate import Components, TokenEffects
+
+
+def token_effects(ledgers: Sequence[Ledger], windows: np.ndarray, components: Components) -> TokenEffects:
+    """One chunk of arrays from ledgers of the same heads, one ledger per draw, averaged token by token.
+
+    Args:
+        ledgers: the draws.
+        windows: numbers of the windows.
+        components: which lines to keep.
+    """
+    first = ledgers[0]
+
+    def mean(tensors: list[Tensor]) -> np.ndarray:
+        return torch.stack(tensors).mean(0).cpu().numpy() if len(tensors) > 1 else tensors[0].cpu().numpy()
+
+    def of(name: str) -> np.ndarray:
+        return mean([getattr(ledger, name) for ledger in ledgers])
+
+    quantities = {
+        "direct_effect": of("direct_effect"),
+        "ablated_direct_effect": of("ablated_direct_effect"),
+        "total_effect": of("total_effect"),
+        "self_repair": of("self_repair"),
+        "repair_heads": of("repair_heads"),
+        "repair_mlps": of("repair_mlps"),
+        "repair_post_norms": of("post_norms"),
+        "repair_norm": of("norm"),
+        "sigma_ratio": of("sigma_ratio"),
+    }
+    return TokenEffects(
+        layer=first.layer,
+        heads=np.array(first.heads),
+        windows=windows,
+        quantities=quantities,
+        by_attention=None if components == "none" else of("by_attention"),
+        by_mlp=None if components == "none" else of("by_mlp"),
+        by_head=of("by_head") if components == "heads" else None,
+    )

@@ -1,0 +1,246 @@
+"""Sums per document, filter and head: all that means and document-level intervals need of a sweep."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from scipy.sparse import csr_matrix
+
+from selfrepair.errors import SelfRepairError
+from selfrepair.statistics.filters import Filter
+
+QUANTITIES = (
+    "direct_effect",
+    "ablated_direct_effect",
+    "total_effect",
+    "self_repair",
+    "repair_heads",
+    "repair_mlps",
+    "repair_post_norms",
+    "repair_norm",
+    "sigma_ratio",
+)
+Components = Literal["none", "layers", "heads"]
+BY_ATTENTION, BY_MLP, BY_HEAD = "repair_by_attention", "repair_by_mlp", "repair_by_head"
+LIMIT_BYTES = 2 * 10**9
+
+
+@dataclass(frozen=True)
+class TokenEffects:
+    """What ablating some heads of one layer did, token by token, over one batch of windows.
+
+    `position` is the prediction position: position p predicts token p + 1.
+
+    Args:
+        layer: the ablated heads' layer.
+        heads: [head], which heads were ablated, one at a time.
+        windows: [window], global numbers of the windows in this batch.
+        quantities: name (see `QUANTITIES`) to [head, window, position]; centred logits.
+        by_attention: [head, window, position, layer], change in direct effect of each layer's attention
+            write, the ablated head left out; centred logits.
+        by_mlp: [head, window, position, layer], the same for each MLP layer.
+        by_head: [head, window, position, layer, head], the same for each downstream head.
+    """
+
+    layer: int
+    heads: np.ndarray
+    windows: np.ndarray
+    quantities: dict[str, np.ndarray]
+    by_attention: np.ndarray | None = None
+    by_mlp: np.ndarray | None = None
+    by_head: np.ndarray | None = None
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Heads, windows, positions of this chunk."""
+        heads, windows, positions = self.quantities["direct_effect"].shape
+        return heads, windows, positions
+
+
+class DocumentSums:
+    """Counts and sums of every quantity per (document, filter, layer, head).
+
+    Chunks may come in any order and any cut; partial data are legal and leave heads with lower counts.
+
+    Args:
+        filters: the filters, in the order of the `filter` axis.
+        thresholds: [filter, layer, head], see `filters.all_thresholds`.
+        scored: [window, position], tokens that count.
+        documents: [window, position], which document each prediction belongs to; looked at where scored.
+        shape: layers and heads of the model.
+        components: also sum the lines of each downstream `layers` (attention and MLP) or of all `heads` too.
+
+    Attributes:
+        counts: int64 [document, filter, layer, head].
+        sums: name to float64 [document, filter, layer, head].
+        component_sums: name to float32 [document, filter, layer, head, by_layer(, by_head)]; each chunk is
+            summed in float64 and rounded once.
+        document_ids: [document], the numbers in `documents` that the document axis stands for.
+
+    Raises:
+        SelfRepairError: no scored token, or sums that would not fit in 2 GB.
+    """
+
+    def __init__(
+        self,
+        filters: Sequence[Filter],
+        thresholds: np.ndarray,
+        scored: np.ndarray,
+        documents: np.ndarray,
+        shape: tuple[int, int],
+        components: Components = "none",
+    ) -> None:
+        if not scored.any():
+            raise SelfRepairError("There are no scored tokens.", "Give more text, or longer windows.")
+        if thresholds.shape != (len(filters), *shape):
+            raise ValueError(
+                f"thresholds {thresholds.shape} do not match (filter, layer, head) {len(filters), *shape}"
+            )
+        self.filters, self.thresholds, self.shape = tuple(filters), thresholds, shape
+        self.components: Components = components
+        self.scored: npt.NDArray[np.bool_] = scored.astype(bool)
+        self.document_ids, inverse = np.unique(documents[self.scored], return_inverse=True)
+        self._places = np.full(scored.shape, -1, np.int64)
+        self._places[self.scored] = inverse
+        check_size(len(self.document_ids), len(filters), shape, components)
+        cells = (len(self.document_ids), len(filters), *shape)
+        self.counts = np.zeros(cells, np.int64)
+        self.sums = {name: np.zeros(cells) for name in QUANTITIES}
+        lines = component_axes(shape, components)
+        self.component_sums = {name: np.zeros(cells + axes, np.float32) for name, axes in lines.items()}
+        self._seen = np.zeros((*shape, scored.shape[0]), bool)
+
+    @property
+    def windows_seen(self) -> npt.NDArray[np.int64]:
+        """How many windows of each head have been added, [layer, head]."""
+        return np.asarray(self._seen.sum(axis=-1), np.int64)
+
+    def add(self, effects: TokenEffects) -> None:
+        """Add one chunk.
+
+        Raises:
+            ValueError: a (head, window) that has been added before, or component lines that are missing.
+        """
+        self._mark(effects)
+        documents, rows, selection = self._selection(effects)
+        heads, filters = len(effects.heads), len(self.filters)
+        target = np.ix_(documents, np.arange(filters), np.array([effects.layer]), effects.heads)
+        block = (len(documents), filters, 1, heads)
+        self.counts[target] += np.bincount(rows, minlength=selection.shape[0]).reshape(block)
+        for name, sums in self.sums.items():
+            tokens = effects.quantities[name].reshape(-1).astype(np.float64)
+            sums[target] += (selection @ tokens).reshape(block)
+        for name, components in self.component_sums.items():
+            lines = _lines(effects, name)
+            for by_layer in range(self.shape[0]):
+                values = lines[:, :, :, by_layer].reshape(selection.shape[1], -1).astype(np.float64)
+                view = components[:, :, :, :, by_layer]
+                view[target] += (selection @ values).reshape(block + view.shape[4:])
+
+    def merge(self, other: DocumentSums) -> DocumentSums:
+        """Both together, as if the chunks of both had been added to one; associative and commutative.
+
+        Raises:
+            ValueError: the two belong to different corpora, filters or models, or share a (head, window).
+        """
+        same = (
+            self.filters == other.filters
+            and self.components == other.components
+            and np.array_equal(self.thresholds, other.thresholds)
+            and np.array_equal(self._places, other._places)
+            and np.array_equal(self.document_ids, other.document_ids)
+        )
+        if not same:
+            raise ValueError("these sums belong to different runs and cannot be merged")
+        if (self._seen & other._seen).any():
+            raise ValueError("both sums hold some of the same (head, window) pairs")
+        documents = np.zeros(self.scored.shape, np.int64)
+        documents[self.scored] = self.document_ids[self._places[self.scored]]
+        both = DocumentSums(
+            self.filters, self.thresholds, self.scored, documents, self.shape, self.components
+        )
+        both.counts = self.counts + other.counts
+        both.sums = {name: self.sums[name] + other.sums[name] for name in self.sums}
+        both.component_sums = {
+            name: mine + other.component_sums[name] for name, mine in self.component_sums.items()
+        }
+        both._seen = self._seen | other._seen
+        return both
+
+    def _mark(self, effects: TokenEffects) -> None:
+        if len(np.unique(effects.heads)) < len(effects.heads) or len(np.unique(effects.windows)) < len(
+            effects.windows
+        ):
+            raise ValueError("a chunk names a head or a window twice")
+        cells = np.ix_(np.array([effects.layer]), effects.heads, effects.windows)
+        if self._seen[cells].any():
+            raise ValueError(f"layer {effects.layer}: some of these heads and windows have been added before")
+        for name in self.component_sums:
+            _lines(effects, name)
+        self._seen[cells] = True
+
+    def _selection(self, effects: TokenEffects) -> tuple[np.ndarray, np.ndarray, csr_matrix]:
+        """Documents present, and the matrix that sums tokens into (document, filter, head) rows.
+
+        Sparse, not one-hot: what is left out is never multiplied, so a NaN on padding does no harm.
+        """
+        heads, windows, positions = effects.shape
+        scored = self.scored[effects.windows]
+        effect = effects.quantities["direct_effect"]
+        limits = self.thresholds[:, effects.layer, effects.heads]
+        masks = np.stack(
+            [one.mask(effect, limit, scored) for one, limit in zip(self.filters, limits, strict=True)]
+        )
+        chosen, head, window, position = np.nonzero(masks)
+        documents, place = np.unique(self._places[effects.windows[window], position], return_inverse=True)
+        rows = (place * len(self.filters) + chosen) * heads + head
+        columns = (head * windows + window) * positions + position
+        shape = (len(documents) * len(self.filters) * heads, heads * windows * positions)
+        return documents, rows, csr_matrix((np.ones(len(rows)), (rows, columns)), shape=shape)
+
+
+def component_axes(shape: tuple[int, int], components: Components) -> dict[str, tuple[int, ...]]:
+    """Names and axes of the component lines that are summed for a model of `shape` (layers, heads)."""
+    layers, heads = shape
+    axes: dict[str, tuple[int, ...]] = {}
+    if components != "none":
+        axes = {BY_ATTENTION: (layers,), BY_MLP: (layers,)}
+    if components == "heads":
+        axes[BY_HEAD] = (layers, heads)
+    return axes
+
+
+def check_size(documents: int, filters: int, shape: tuple[int, int], components: Components) -> int:
+    """Bytes the sums will take.
+
+    Raises:
+        SelfRepairError: more than 2 GB, with the way out.
+    """
+    cells = documents * filters * int(np.prod(shape))
+    plain = cells * 8 * (len(QUANTITIES) + 1)
+    total = {
+        kind: plain + 4 * cells * sum(int(np.prod(axes)) for axes in component_axes(shape, kind).values())
+        for kind in ("none", "layers", "heads")
+    }
+    if total[components] <= LIMIT_BYTES:
+        return total[components]
+    fits = [kind for kind in ("layers", "none") if total[kind] <= LIMIT_BYTES]
+    fix = f"Use --components {fits[0]}, or fewer tokens." if fits else "Use fewer tokens, or fewer filters."
+    if components == "heads" and fits == ["layers", "none"]:
+        fix = "Use --components layers or --components none, or fewer tokens."
+    raise SelfRepairError(
+        f"The sums over {documents} documents, {filters} filters and {shape[0]} x {shape[1]} heads with "
+        f"components {components!r} would take {total[components] / 1e9:.1f} GB; the limit is 2 GB.",
+        fix,
+    )
+
+
+def _lines(effects: TokenEffects, name: str) -> np.ndarray:
+    lines = {BY_ATTENTION: effects.by_attention, BY_MLP: effects.by_mlp, BY_HEAD: effects.by_head}[name]
+    if lines is None:
+        raise ValueError(f"{name} is to be summed, but this chunk does not bring it")
+    return lines

@@ -1,0 +1,166 @@
+"""Which tokens are kept as rows: those the filters choose, with a margin, and a uniform sample."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from selfrepair.statistics.accumulate import QUANTITIES, TokenEffects
+from selfrepair.statistics.filters import Filter, kth_values
+
+KEPT_AS = ("top", "bottom", "sample")
+MARGIN = 2
+LABEL = pa.dictionary(pa.int32(), pa.string())
+TOKEN_SCHEMA = pa.schema(
+    [
+        ("layer", pa.int16()),
+        ("head", pa.int16()),
+        ("window", pa.int32()),
+        ("position", pa.int32()),
+        ("document", LABEL),
+        ("token", pa.int32()),
+        ("target", pa.int32()),
+        *((name, pa.float32()) for name in QUANTITIES),
+        ("kept_as", LABEL),
+        ("in_sample", pa.bool_()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class KeepThresholds:
+    """Direct effects from which (`top`) and up to which (`bottom`) tokens are kept, each [layer, head]."""
+
+    top: npt.NDArray[np.floating] | None
+    bottom: npt.NDArray[np.floating] | None
+
+
+def keep_thresholds(
+    filters: Sequence[Filter], direct_effects: np.ndarray, most: int = 10_000
+) -> KeepThresholds:
+    """Thresholds for twice the share of the widest top and bottom filters.
+
+    Args:
+        filters: the run's filters; kinds that are not among them keep nothing.
+        direct_effects: clean direct effects of all scored tokens, [layer, head, token], centred logits.
+        most: tokens kept per head and side at the most, so that long runs stay small.
+    """
+    tokens = direct_effects.shape[-1]
+    limits: dict[str, npt.NDArray[np.floating] | None] = {"top": None, "bottom": None}
+    for kind in limits:
+        fractions = [one.fraction for one in filters if one.kind == kind]
+        if fractions:
+            kept = min(max(1, int(MARGIN * max(fractions) * tokens)), most, tokens)
+            limits[kind] = kth_values(direct_effects, kept, largest=kind == "top")
+    return KeepThresholds(**limits)
+
+
+def uniform_sample(scored: np.ndarray, size: int, seed: int = 0) -> npt.NDArray[np.bool_]:
+    """`size` scored tokens with the smallest seeded hashes of (window, position), [window, position].
+
+    The same tokens for every head, whatever the order of the sweep.
+    """
+    window, position = np.nonzero(scored)
+    order = np.argsort(_hash(window, position, seed), kind="stable")[:size]
+    chosen = np.zeros(scored.shape, bool)
+    chosen[window[order], position[order]] = True
+    return chosen
+
+
+class KeptTokens:
+    """Collects the rows of `tokens.parquet`, chunk by chunk.
+
+    Args:
+        thresholds: from `keep_thresholds`.
+        tokens: [window, position + 1], token ids; the target of position p is token p + 1.
+        documents: [window, position], index into `names`.
+        names: names of the documents.
+        scored: [window, position], tokens that count.
+        sample: size of the uniform sample, in tokens, the same for every head.
+        seed: of the sample.
+    """
+
+    def __init__(
+        self,
+        thresholds: KeepThresholds,
+        tokens: np.ndarray,
+        documents: np.ndarray,
+        names: Sequence[str],
+        scored: np.ndarray,
+        sample: int = 64,
+        seed: int = 0,
+    ) -> None:
+        self.thresholds, self.tokens, self.documents, self.names = thresholds, tokens, documents, tuple(names)
+        self.scored: npt.NDArray[np.bool_] = scored.astype(bool)
+        self.sampled = uniform_sample(self.scored, sample, seed)
+        self._parts: list[dict[str, np.ndarray]] = []
+
+    def add(self, effects: TokenEffects) -> None:
+        """Keep the rows of one chunk that pass."""
+        effect = effects.quantities["direct_effect"]
+        scored = np.broadcast_to(self.scored[effects.windows], effect.shape)
+        sampled = np.broadcast_to(self.sampled[effects.windows], effect.shape)
+        kept_as = np.where(sampled, KEPT_AS.index("sample"), -1).astype(np.int8)
+        if self.thresholds.bottom is not None:
+            limits = self.thresholds.bottom[effects.layer, effects.heads][:, None, None]
+            kept_as[scored & (effect <= limits)] = KEPT_AS.index("bottom")
+        if self.thresholds.top is not None:
+            limits = self.thresholds.top[effects.layer, effects.heads][:, None, None]
+            kept_as[scored & (effect >= limits)] = KEPT_AS.index("top")
+        place = np.nonzero(kept_as >= 0)
+        head, window, position = place
+        part = {
+            "layer": np.full(len(head), effects.layer),
+            "head": effects.heads[head],
+            "window": effects.windows[window],
+            "position": position,
+            "kept_as": kept_as[place],
+            "in_sample": sampled[place],
+        }
+        part |= {name: effects.quantities[name][place].astype(np.float32) for name in QUANTITIES}
+        self._parts.append(part)
+
+    def merge(self, other: KeptTokens) -> KeptTokens:
+        """Rows of both together."""
+        both = KeptTokens(self.thresholds, self.tokens, self.documents, self.names, self.scored, 0)
+        both.sampled = self.sampled
+        both._parts = self._parts + other._parts
+        return both
+
+    def table(self) -> pa.Table:
+        """All rows, ordered by layer, head, window and position; columns of `TOKEN_SCHEMA`."""
+        if not self._parts:
+            return TOKEN_SCHEMA.empty_table()
+        rows = {name: np.concatenate([part[name] for part in self._parts]) for name in self._parts[0]}
+        order = np.lexsort((rows["position"], rows["window"], rows["head"], rows["layer"]))
+        rows = {name: values[order] for name, values in rows.items()}
+        window, position = rows["window"], rows["position"]
+        rows["token"], rows["target"] = self.tokens[window, position], self.tokens[window, position + 1]
+        labels = {
+            "document": (self.documents[window, position], self.names),
+            "kept_as": (rows["kept_as"], KEPT_AS),
+        }
+        arrays = []
+        for field in TOKEN_SCHEMA:
+            if field.name in labels:
+                places, values = labels[field.name]
+                indices = pa.array(places.astype(np.int32))
+                arrays.append(pa.DictionaryArray.from_arrays(indices, pa.array(values, pa.string())))
+            else:
+                arrays.append(pa.array(rows[field.name]).cast(field.type))
+        return pa.Table.from_arrays(arrays, schema=TOKEN_SCHEMA)
+
+
+def _hash(window: np.ndarray, position: np.ndarray, seed: int) -> npt.NDArray[np.uint64]:
+    """SplitMix64 of (seed, window, position)."""
+    mixed = np.zeros(len(window), np.uint64)
+    for part in (np.full(len(window), seed), window, position):
+        mixed = mixed + part.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
+        mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        mixed = mixed ^ (mixed >> np.uint64(31))
+    return mixed

@@ -1,0 +1,66 @@
+"""One document: a text and the name that identifies it."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from selfrepair.errors import SelfRepairError
+
+
+@dataclass(frozen=True)
+class Document:
+    """A text with an identity: tokens of one document are not independent of each other.
+
+    Attributes:
+        name: the document's identity, e.g. `"corpus.jsonl:12"` or `"builtin:topics/import"`.
+        text: the text as read, nothing stripped or normalised.
+    """
+
+    name: str
+    text: str
+
+
+def file_name(path: Path) -> str:
+    """The name of a file as valid Unicode (names on disk need not be)."""
+    return path.name.encode("utf-8", "replace").decode("utf-8")
+
+
+def valid_text(value: object, place: str, field: str) -> str:
+    """The text of one row, checked.
+
+    Args:
+        value: what the row holds under `field`.
+        place: the row in words, e.g. `"line 3 of corpus.jsonl"`.
+        field: the name of the field.
+
+    Raises:
+        SelfRepairError: the value is no string, or holds half a surrogate pair, which no tokenizer takes.
+    """
+    if not isinstance(value, str):
+        kind = "null" if value is None else type(value).__name__
+        raise SelfRepairError(
+            f"A text was expected in the field {field!r} of {place}; it holds a value of type {kind}.",
+            "Name the field that holds the text with --field, or leave out rows without a text.",
+        )
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        raise SelfRepairError(
+            f"The text of {place} is not valid Unicode: it holds half of a surrogate pair.",
+            "Write the file again as UTF-8, replacing what cannot be encoded.",
+        ) from None
+    return value
+
+
+def not_empty(documents: Iterable[Document], source: str) -> Iterator[Document]:
+    """Pass documents on; complain at the end when there was none.
+
+    Raises:
+        SelfRepairError: `documents` yielded nothing.
+    """
+    empty = True
+    for document in documents:
+        empty = False
+        yield document
+    if empty:
+        raise SelfRepairError(f"{source} holds no text.", "Name a source with at least one document.")

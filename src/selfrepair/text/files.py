@@ -1,0 +1,172 @@
+"""Documents from local files: plain text, JSON lines (plain or compressed), parquet."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from selfrepair.errors import SelfRepairError
+from selfrepair.text.document import Document, file_name, valid_text
+
+SUFFIXES = (".txt", ".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet")
+LONGEST_LINE = 64 * 2**20  # bytes, decompressed: a longer line is taken for a decompression bomb
+
+_CODECS = {".jsonl": None, ".jsonl.gz": "gzip", ".jsonl.zst": "zstd"}
+_CHUNK = 2**20
+_ROWS = 64  # few, since one row may be a whole book
+
+
+def file_documents(path: Path, field: str, fix: str) -> Iterator[Document]:
+    """The documents of one file, by its suffix.
+
+    Args:
+        path: an existing file.
+        field: the field or column that holds the text.
+        fix: what to tell the user of a file of an unknown kind.
+
+    Raises:
+        SelfRepairError: at once when the suffix is unknown; later when the file is damaged or a row has no
+            text.
+    """
+    lowered = path.name.lower()
+    if lowered.endswith(".txt"):
+        return _text_documents(path)
+    if lowered.endswith(".parquet"):
+        return _parquet_documents(path, field)
+    for suffix, codec in _CODECS.items():
+        if lowered.endswith(suffix):
+            return _json_documents(path, field, codec)
+    raise SelfRepairError(f"{path} is a file of an unknown kind.", fix)
+
+
+def folder_documents(folder: Path) -> Iterator[Document]:
+    """One document for each `.txt` file right inside `folder`, sorted by name.
+
+    Raises:
+        SelfRepairError: the folder holds no `.txt` file.
+    """
+    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() == ".txt" and path.is_file())
+    if not paths:
+        raise SelfRepairError(
+            f"The folder {folder} holds no .txt file.",
+            f"Put .txt files in it, one document each, or name one file ({', '.join(SUFFIXES)}).",
+        )
+    return (document for path in paths for document in _text_documents(path))
+
+
+def _text_documents(path: Path) -> Iterator[Document]:
+    """The file as one document; none when it holds only white space."""
+    try:
+        # bytes, not text mode: line ends stay as they are, as in the other formats
+        text = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise SelfRepairError(
+            f"{path} is not UTF-8: {error.reason} at byte {error.start}.", "Save it as UTF-8."
+        ) from None
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    if text.strip():
+        yield Document(file_name(path), text)
+
+
+def _json_documents(path: Path, field: str, codec: str | None) -> Iterator[Document]:
+    """One document a line; blank lines are passed over but counted."""
+    for number, line in enumerate(_lines(path, codec), start=1):
+        if line.strip():
+            place = f"line {number} of {path}"
+            yield Document(f"{file_name(path)}:{number}", _text_of(line, place, field))
+
+
+def _text_of(line: bytes, place: str, field: str) -> str:
+    """The text in one line of JSON."""
+    fix = "Each line must be one JSON object; write the file again, or cut the bad line out."
+    try:
+        row = json.loads(line.decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:  # bad UTF-8 and bad JSON are both ValueErrors
+        raise SelfRepairError(f"{_begin(place)} is not valid JSON: {error}.", fix) from None
+    if not isinstance(row, dict):
+        raise SelfRepairError(f"{_begin(place)} is JSON, but no object.", fix)
+    if field not in row:
+        raise _no_field(place, field, list(row))
+    return valid_text(row[field], place, field)
+
+
+def _lines(path: Path, codec: str | None) -> Iterator[bytes]:
+    """Lines of a file, decompressed on the way, without their newline."""
+    number = 1
+    pieces: list[bytes] = []
+    size = 0
+    try:
+        with pa.input_stream(str(path), compression=codec) as stream:
+            while chunk := stream.read(_CHUNK):
+                pieces.append(chunk)
+                size += len(chunk)
+                if b"\n" in chunk:
+                    *lines, rest = b"".join(pieces).split(b"\n")
+                    pieces, size = [rest], len(rest)
+                    for line in lines:
+                        _check_line(len(line), number, path)
+                        yield line
+                        number += 1
+                _check_line(size, number, path)
+    except (OSError, pa.ArrowException) as error:
+        raise _unreadable(path, error) from error
+    if size:
+        yield b"".join(pieces)
+
+
+def _check_line(size: int, number: int, path: Path) -> None:
+    if size > LONGEST_LINE:
+        raise SelfRepairError(
+            f"Line {number} of {path} is longer than {LONGEST_LINE / 2**20:g} MiB.",
+            "Split the text into more documents, one a line.",
+        )
+
+
+def _parquet_documents(path: Path, field: str) -> Iterator[Document]:
+    """One document a row, reading no column but `field`."""
+    number = 0
+    try:
+        with pq.ParquetFile(path) as file:
+            _check_column(file.schema_arrow, path, field)
+            for batch in file.iter_batches(batch_size=_ROWS, columns=[field]):
+                for value in batch.column(0).to_pylist():
+                    number += 1
+                    text = valid_text(value, f"row {number} of {path}", field)
+                    yield Document(f"{file_name(path)}:{number}", text)
+    except (OSError, UnicodeDecodeError, pa.ArrowException) as error:
+        raise _unreadable(path, error) from error
+
+
+def _check_column(schema: pa.Schema, path: Path, field: str) -> None:
+    if field not in schema.names:
+        raise _no_field(str(path), field, schema.names)
+    kind = schema.field(field).type
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)):
+        raise SelfRepairError(
+            f"Texts were expected in the column {field!r} of {path}; it is of type {kind}.",
+            "Name the column that holds the text with --field.",
+        )
+
+
+def _no_field(place: str, field: str, there: list[str]) -> SelfRepairError:
+    shown = ", ".join(repr(name[:40]) for name in there[:10]) or "none"
+    return SelfRepairError(
+        f"There is no field {field!r} in {place}; the fields there: {shown}.",
+        "Name the field that holds the text with --field.",
+    )
+
+
+def _unreadable(path: Path, error: Exception) -> SelfRepairError:
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return SelfRepairError(
+        f"{path} cannot be read: {reason}", "The file may be damaged or cut short: fetch it again."
+    )
+
+
+def _begin(place: str) -> str:
+    return place[0].upper() + place[1:]

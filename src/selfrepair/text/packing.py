@@ -1,0 +1,112 @@
+"""How token ids of documents become rows: one document a row, or all documents joined and cut."""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Ids = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of ids before a beginning-of-sequence token and padding are added.
+
+    Attributes:
+        ids: for each row, ids [token].
+        owners: for each row, the index into `names` of each token's document [token].
+        names: names of the documents that are in some row.
+        read: how many documents were read.
+        most: the most tokens that came together: of one document, or of all of them where they are joined.
+    """
+
+    ids: list[Ids]
+    owners: list[Ids]
+    names: tuple[str, ...]
+    read: int
+    most: int
+
+
+def pack_apart(
+    documents: Iterable[tuple[str, Ids]], size: int, least: int, wanted: int | None, seed: int
+) -> Rows:
+    """Cut each document on its own, and take rows round robin: one of each document, then a second.
+
+    Reading stops at the document that makes one row each suffice. Which row of a document comes first is
+    drawn by `seed`; a shorter last row of a document comes last.
+
+    Args:
+        documents: pairs of a name and ids [token].
+        size: tokens of a full row.
+        least: the fewest tokens of a document's last row; shorter ones are dropped.
+        wanted: how many rows; None for all.
+        seed: seed of the draw.
+
+    Returns:
+        `wanted` rows, or fewer when there are not more.
+    """
+    names: list[str] = []
+    rows: list[list[Ids]] = []
+    read = most = 0
+    for name, ids in documents:
+        most = max(most, len(ids))
+        cut = _cut(ids, size, least, seed, read)
+        read += 1
+        if cut:
+            names.append(name)
+            rows.append(cut[:wanted])
+        if wanted is not None and len(rows) >= wanted:
+            break
+    taken = [
+        (owner, own[turn])
+        for turn in range(max(map(len, rows), default=0))
+        for owner, own in enumerate(rows)
+        if turn < len(own)
+    ][:wanted]
+    owners = [np.full(len(ids), owner, dtype=np.int64) for owner, ids in taken]
+    return Rows([ids for _, ids in taken], owners, tuple(names), read, most)
+
+
+def pack_joined(documents: Iterable[tuple[str, Ids]], size: int, wanted: int | None) -> Rows:
+    """Join all documents without separators and cut rows of `size` tokens; the last partial row is dropped.
+
+    Args:
+        documents: pairs of a name and ids [token].
+        size: tokens of a row.
+        wanted: how many rows; None for all. Reading stops when they are full.
+
+    Returns:
+        `wanted` rows, or fewer when there are not more.
+    """
+    names: list[str] = []
+    streams: list[Ids] = []
+    read = most = 0
+    for name, ids in documents:
+        read += 1
+        most += len(ids)
+        if len(ids):
+            names.append(name)
+            streams.append(ids)
+        if wanted is not None and most >= wanted * size:
+            break
+    count = most // size if wanted is None else min(wanted, most // size)
+    if count == 0:
+        return Rows([], [], (), read, most)
+    ids = np.concatenate(streams)[: count * size]
+    owners = np.repeat(np.arange(len(names)), [len(stream) for stream in streams])[: count * size]
+    used = int(owners[-1]) + 1
+    return Rows(
+        list(ids.reshape(count, size)), list(owners.reshape(count, size)), tuple(names[:used]), read, most
+    )
+
+
+def _cut(ids: Ids, size: int, least: int, seed: int, document: int) -> list[Ids]:
+    """Full rows in the drawn order, then the shorter last row if it is long enough."""
+    full = len(ids) // size
+    # a hash, not a generator: the order is the same with every version of numpy
+    order = sorted(range(full), key=lambda row: hashlib.sha256(f"{seed}:{document}:{row}".encode()).digest())
+    rows = [ids[row * size : (row + 1) * size] for row in order]
+    tail = ids[full * size :]
+    return [*rows, tail] if len(tail) >= least else rows

@@ -1,0 +1,278 @@
+"""Windows: the fixed-length token sequences that go through the model; each remembers its documents."""
+
+import hashlib
+import html
+import json
+import platform
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from selfrepair.errors import SelfRepairError
+from selfrepair.text.document import Document
+from selfrepair.text.documents import read_documents
+from selfrepair.text.packing import Rows, pack_apart, pack_joined
+from selfrepair.text.tokens import bos_token, encode, splits_special_tokens
+
+Packing = Literal["documents", "packed"]
+Bos = Literal["auto", "always", "never"]
+
+_PADDING = 0  # never seen by a real token, so any id that every vocabulary has
+
+
+@dataclass(frozen=True, eq=False)
+class Windows:
+    """Token windows with the document of every token.
+
+    Attributes:
+        tokens: token ids [window, position]; padded on the right where a window is shorter.
+        lengths: real tokens of each window [window], a beginning-of-sequence token included.
+        documents: index into `names` of the document of each token [window, position]; -1 on padding. A
+            beginning-of-sequence token counts to the document of the token after it.
+        names: document names.
+        provenance: where the windows come from and how they were cut; JSON-able.
+    """
+
+    tokens: NDArray[np.int64]
+    lengths: NDArray[np.int64]
+    documents: NDArray[np.int64]
+    names: tuple[str, ...]
+    provenance: dict[str, object]
+
+    def __post_init__(self) -> None:
+        if self.tokens.ndim != 2 or self.documents.shape != self.tokens.shape:
+            raise ValueError("tokens and documents must both be [window, position]")
+        if self.lengths.shape != self.tokens.shape[:1]:
+            raise ValueError("lengths must be [window]")
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    @property
+    def length(self) -> int:
+        """Positions of a window, padding included."""
+        return int(self.tokens.shape[1])
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) of shape, tokens, lengths, documents and names; the provenance is not part of it."""
+        digest = hashlib.sha256(json.dumps([self.tokens.shape, self.names]).encode())
+        for array in (self.tokens, self.lengths, self.documents):
+            digest.update(np.ascontiguousarray(array, dtype="<i8").tobytes())
+        return digest.hexdigest()
+
+    def select(self, indices: Sequence[int] | NDArray[np.integer[Any]] | NDArray[np.bool_]) -> "Windows":
+        """Some of the windows, in the order given.
+
+        Args:
+            indices: window indices, or a mask [window]. `names` stays whole, so that document indices keep
+                their meaning.
+
+        Raises:
+            IndexError: an index is out of range.
+        """
+        chosen = np.asarray(indices)
+        chosen = chosen if chosen.size else chosen.astype(np.int64)
+        provenance = {**self.provenance, "selected": len(self.tokens[chosen]), "selected_from": len(self)}
+        return Windows(
+            self.tokens[chosen], self.lengths[chosen], self.documents[chosen], self.names, provenance
+        )
+
+    def scored(self, first: int = 1) -> NDArray[np.bool_]:
+        """Which predictions count.
+
+        Args:
+            first: the first prediction position that counts (0 would predict from the first token alone).
+
+        Returns:
+            [window, position - 1]: true where the position is at least `first` and the next token is real.
+        """
+        position = np.arange(self.length - 1)
+        return (position >= first) & (position + 1 < self.lengths[:, None])
+
+    def document_sets(self) -> list[frozenset[int]]:
+        """The documents in each window, as indices into `names`."""
+        return [
+            frozenset(row[:length].tolist()) for row, length in zip(self.documents, self.lengths, strict=True)
+        ]
+
+    def __repr__(self) -> str:
+        return f"Windows({self._summary()})"
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><td>{index}</td><td>{self.lengths[index]}</td><td>{self._shown_names(index)}</td></tr>"
+            for index in range(min(5, len(self)))
+        )
+        more = "<p>…</p>" if len(self) > 5 else ""
+        head = "<tr><th>window</th><th>tokens</th><th>document</th></tr>"
+        return f"<p><b>Windows</b> {html.escape(self._summary())}</p><table>{head}{rows}</table>{more}"
+
+    def _shown_names(self, window: int) -> str:
+        inside = self.documents[window, : self.lengths[window]]
+        return html.escape(", ".join(self.names[document] for document in dict.fromkeys(inside.tolist())))
+
+    def _summary(self) -> str:
+        present = len(np.unique(self.documents[self.documents >= 0]))
+        source = self.provenance.get("source", "unknown source")
+        return (
+            f"{len(self):,} windows of {self.length} tokens, {int(self.lengths.sum()):,} of them real, "
+            f"{present:,} documents of {source}"
+        )
+
+
+def windows(
+    tokenizer: Any,
+    source: str = "builtin",
+    *,
+    tokens: int | None,
+    length: int = 128,
+    packing: Packing = "documents",
+    bos: Bos = "auto",
+    field: str = "text",
+    seed: int = 0,
+) -> Windows:
+    """Cut the documents of a source into windows.
+
+    Packing `"documents"`: no window crosses documents. Windows are taken round robin, one of each document
+    before a second of any, so that few tokens come from many documents; which window of a document comes
+    first is drawn by `seed`. A document's tail is kept as a right-padded window when it fills at least half
+    of one, and comes last among the document's windows; documents shorter than that are passed over.
+
+    Packing `"packed"`, as in the paper: documents joined, separators left out, cut in rows (with a
+    beginning-of-sequence token put before each where one is used), the last partial row dropped, in the
+    source's order (`seed` plays no part). Unlike the paper's code, which joins strings, each document is
+    tokenized on its own and ids are joined: every token has exactly one document.
+
+    Reading is lazy: it stops at the document that makes the windows enough.
+
+    Args:
+        tokenizer: a `transformers` tokenizer or one called alike.
+        source: see `read_documents`.
+        tokens: how many tokens, counted in windows: `ceil(tokens / length)` windows are made. None for all.
+        length: positions of a window, a beginning-of-sequence token included.
+        packing: `"documents"` or `"packed"`.
+        bos: whether each window starts with the beginning-of-sequence token. `"auto"` does as the tokenizer
+            does.
+        field: the field that holds the text, in formats that have fields.
+        seed: seed of the draw of windows.
+
+    Raises:
+        SelfRepairError: `tokens`, `length`, `packing` or `bos` make no sense; the source cannot be read; it
+            has fewer windows than asked for, or none.
+    """
+    documents = read_documents(source, field=field)
+    made = windows_of_documents(
+        tokenizer, documents, tokens=tokens, length=length, packing=packing, bos=bos, seed=seed, source=source
+    )
+    made.provenance["field"] = field
+    if source == "builtin":
+        made.provenance["python"] = platform.python_version()
+    return made
+
+
+def windows_of_documents(
+    tokenizer: Any,
+    documents: Iterable[Document],
+    *,
+    tokens: int | None,
+    length: int = 128,
+    packing: Packing = "documents",
+    bos: Bos = "auto",
+    seed: int = 0,
+    source: str = "memory",
+) -> Windows:
+    """Cut documents that are already at hand into windows; see `windows` for the arguments.
+
+    Args:
+        documents: the documents, read no further than needed.
+        source: what to call them in messages and in the provenance.
+
+    Raises:
+        SelfRepairError: as `windows`.
+    """
+    _check(tokens, length, packing, bos)
+    start = bos_token(tokenizer, bos)
+    size = length - (start is not None)
+    wanted = None if tokens is None else -(-tokens // length)
+    encoded = ((document.name, encode(tokenizer, document.text)) for document in documents)
+    if packing == "packed":
+        rows = pack_joined(encoded, size, wanted)
+    else:
+        least = max(-(-length // 2), 2) - (start is not None)  # two tokens at least: one prediction
+        rows = pack_apart(encoded, size, least, wanted, seed)
+    _check_enough(rows, source, tokens, wanted, length, packing)
+    provenance: dict[str, object] = {
+        "source": source,
+        "packing": packing,
+        "bos": bos,
+        "bos_token": start,
+        "length": length,
+        "tokens": tokens,
+        "seed": seed,
+        "documents_read": rows.read,
+        "special_tokens_in_text": "text" if splits_special_tokens(tokenizer) else "as the tokenizer does",
+        "tokenizer": type(tokenizer).__name__,
+    }
+    return _assemble(rows, length, start, provenance)
+
+
+def _assemble(rows: Rows, length: int, start: int | None, provenance: dict[str, object]) -> Windows:
+    """Put the beginning-of-sequence token and the padding on."""
+    tokens = np.full((len(rows.ids), length), _PADDING, dtype=np.int64)
+    documents = np.full_like(tokens, -1)
+    lengths = np.zeros(len(rows.ids), dtype=np.int64)
+    first = 0 if start is None else 1
+    for window, (ids, owners) in enumerate(zip(rows.ids, rows.owners, strict=True)):
+        end = lengths[window] = first + len(ids)
+        tokens[window, first:end] = ids
+        documents[window, first:end] = owners
+        if start is not None:
+            tokens[window, 0], documents[window, 0] = start, owners[0]
+    return Windows(tokens, lengths, documents, rows.names, provenance)
+
+
+def _check(tokens: int | None, length: int, packing: str, bos: str) -> None:
+    if length < 2:
+        raise SelfRepairError(
+            f"A window needs 2 tokens at least, one to predict and one before it; --length is {length}.",
+            "Give a --length of 2 or more; 128 is usual.",
+        )
+    if tokens is not None and tokens < 1:
+        raise SelfRepairError(
+            f"At least 1 token was expected; --tokens is {tokens}.", "Give --tokens 1 or more."
+        )
+    for name, value, known in (
+        ("packing", packing, ("documents", "packed")),
+        ("bos", bos, ("auto", "always", "never")),
+    ):
+        if value not in known:
+            raise SelfRepairError(f"There is no --{name} {value!r}.", f"Give one of: {', '.join(known)}.")
+
+
+def _check_enough(
+    rows: Rows, source: str, tokens: int | None, wanted: int | None, length: int, packing: str
+) -> None:
+    """Complain when there are no windows, or fewer than wanted."""
+    made = len(rows.ids)
+    if made == 0 and packing == "documents":
+        raise SelfRepairError(
+            f"No document of {source} fills half a window of {length} tokens: "
+            f"the longest of {rows.read:,} has {rows.most:,} tokens.",
+            "Give a shorter --length, or --packing packed, which joins documents.",
+        )
+    if made == 0:
+        raise SelfRepairError(
+            f"{source} fills no window of {length} tokens: it has {rows.most:,} tokens in all.",
+            "Give a shorter --length, or more text.",
+        )
+    if wanted is not None and made < wanted:
+        other = ", use --packing packed, which joins short documents" if packing == "documents" else ""
+        raise SelfRepairError(
+            f"{source} has {made * length:,} tokens in {made:,} windows of {length}; "
+            f"{tokens:,} tokens were asked for.",
+            f"Ask for --tokens {made * length} or fewer{other}, or give more text.",
+        )

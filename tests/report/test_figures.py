@@ -1,0 +1,107 @@
+import sys
+
+import numpy as np
+import pytest
+from made_runs import made_run
+
+from selfrepair.errors import SelfRepairError
+from selfrepair.report.figures import direct_effects, overview
+
+pytest.importorskip("matplotlib")
+
+
+@pytest.fixture(scope="module")
+def run():
+    return made_run(6, 5, windows=8)
+
+
+def words(figure):
+    import matplotlib.text
+
+    return " ".join(text.get_text() for text in figure.findobj(matplotlib.text.Text)).replace("\n", " ")
+
+
+def dots(line):
+    return np.column_stack([np.asarray(line.get_xdata()), np.asarray(line.get_ydata())])
+
+
+def test_overview_shows_every_head_at_its_depth(run):
+    axes = overview(run).axes[0]
+    heads = next(line for line in axes.lines if line.get_marker() == "o")
+    np.testing.assert_array_equal(
+        dots(heads)[:, 1], run.heads["self_repair"].sel(filter="top 2%").values.ravel()
+    )
+    np.testing.assert_allclose(dots(heads)[:, 0].reshape(6, 5).mean(1), np.arange(6) / 6, atol=1e-12)
+    means = next(line for line in axes.lines if line.get_label() == "mean of the layer's heads")
+    expected = run.heads["self_repair"].sel(filter="top 2%").mean("head")
+    np.testing.assert_allclose(dots(means)[:, 1], expected)
+
+
+def test_direct_effects_shows_every_head_and_the_lines(run):
+    axes = direct_effects(run).axes[0]
+    points = axes.collections[-1].get_offsets()
+    cell = run.heads.sel(filter="all")
+    np.testing.assert_array_equal(points[:, 0], cell["direct_effect"].values.ravel())
+    np.testing.assert_array_equal(points[:, 1], cell["total_effect"].values.ravel())
+    assert "no repair: y = −x" in words(axes.figure) and "full repair" in words(axes.figure)
+
+
+@pytest.mark.parametrize("draw", [overview, direct_effects])
+def test_captions_name_what_the_numbers_rest_on(run, draw):
+    said = words(draw(run, "bottom 2%"))
+    for part in (
+        "SmolLM2-135M-Instruct",
+        "resample ablation",
+        "bottom 2% of tokens",
+        "documents",
+        "position 0 left",
+    ):
+        assert part in said
+
+
+def test_labels_do_not_overlap(run):
+    figure = direct_effects(made_run(30, 9, windows=3, components="none"))
+    figure.draw_without_rendering()
+    axes = figure.axes[0]
+    boxes = [text.get_window_extent() for text in axes.texts]
+    assert len(boxes) >= 4
+    for place, box in enumerate(boxes):
+        assert box.count_overlaps(boxes[place + 1 :]) == 0
+        assert axes.get_window_extent().count_overlaps([box]) == 1
+
+
+@pytest.mark.parametrize("draw", [overview, direct_effects])
+@pytest.mark.parametrize("what", ["one layer gone", "all gone", "one head", "long names"])
+def test_odd_runs_draw_without_warnings(draw, what, tmp_path, recwarn):
+    everything = {(layer, head) for layer in range(3) for head in range(4)}
+    made = {
+        "one layer gone": lambda: made_run(skip={(1, head) for head in range(4)}, status="interrupted"),
+        "all gone": lambda: made_run(skip=everything, status="interrupted"),
+        "one head": lambda: made_run(1, 1),
+        "long names": lambda: made_run(
+            model="m$_^$" + "model/" * 40, text="some text " * 40, donors="d" * 300
+        ),
+    }[what]()
+    figure = draw(made, path=tmp_path / "figure.png")
+    assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
+    assert figure._repr_png_().startswith(b"\x89PNG")
+    assert not [str(one.message) for one in recwarn.list]
+
+
+def test_without_matplotlib_the_fix_is_named(run, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.backends.backend_agg", None)
+    with pytest.raises(SelfRepairError) as caught:
+        overview(run)
+    assert "selfrepair[plots]" in caught.value.fix
+
+
+def test_pyplot_is_left_alone(run):
+    sys.modules.pop("matplotlib.pyplot", None)
+    overview(run)
+    assert "matplotlib.pyplot" not in sys.modules
+
+
+def test_a_figure_that_cannot_be_saved_is_an_error_with_a_fix(run, tmp_path):
+    for name in ("nowhere/x.png", "x.nonsense"):
+        with pytest.raises(SelfRepairError, match="Cannot write the figure"):
+            overview(run, path=tmp_path / name)

@@ -1,0 +1,111 @@
+import json
+
+import numpy as np
+import pytest
+import xarray as xr
+from made_runs import ATTRIBUTES, made_run
+
+from selfrepair.errors import SelfRepairError
+from selfrepair.results import schema
+from selfrepair.statistics.accumulate import QUANTITIES
+from selfrepair.statistics.filters import DEFAULT_FILTERS
+
+
+@pytest.fixture(scope="module")
+def run():
+    return made_run(skip={(2, 3)})
+
+
+def test_every_quantity_is_described():
+    assert set(schema.QUANTITY) == set(QUANTITIES)
+
+
+def test_every_variable_says_what_it_is(run):
+    for name, variable in run.heads.data_vars.items():
+        assert {"units", "long_name", "description"} <= set(variable.attrs), name
+        assert variable.attrs["units"] in ("logit", "1")
+    assert run.heads["self_repair"].attrs["units"] == "logit"
+    assert run.heads["repaired_fraction"].attrs["units"] == run.heads["sigma_ratio"].attrs["units"] == "1"
+
+
+def test_axes_and_coordinates(run):
+    heads = run.heads
+    assert heads["self_repair"].dims == ("filter", "layer", "head")
+    assert list(heads["filter"].values) == [one.label for one in DEFAULT_FILTERS]
+    assert heads["repair_by_head"].dims == ("filter", "layer", "head", "by_layer", "by_head")
+    assert heads["repair_by_mlp_standard_error"].dims == ("filter", "layer", "head", "by_layer")
+    assert heads["threshold"].sel(filter="top 2%").min() > heads["threshold"].sel(filter="bottom 2%").max()
+    schema.check_heads(heads)
+
+
+def test_the_ledger_closes_in_the_means(run):
+    heads = run.heads
+    parts = heads["repair_heads"] + heads["repair_mlps"] + heads["repair_post_norms"] + heads["repair_norm"]
+    np.testing.assert_allclose(parts, heads["self_repair"], atol=1e-6)
+    gap = heads["total_effect"] + heads["lost_direct_effect"] - heads["self_repair"]
+    np.testing.assert_allclose(gap.values[np.isfinite(gap.values)], 0, atol=1e-6)
+    by_head = heads["repair_by_head"].sum(["by_layer", "by_head"], skipna=False)
+    np.testing.assert_allclose(by_head, heads["repair_heads"], atol=1e-5)
+
+
+def test_intervals_hold_their_means_and_missing_heads_are_nan(run):
+    heads = run.heads
+    kept = heads["count"] > 0
+    inside = (heads["self_repair_low"] <= heads["self_repair"]) & (
+        heads["self_repair"] <= heads["self_repair_high"]
+    )
+    assert bool(inside.where(heads["documents"] > 1, True).all())
+    assert not bool(kept.sel(layer=2, head=3).any())
+    assert np.isnan(heads["self_repair"].sel(layer=2, head=3)).all()
+    assert np.isfinite(heads["self_repair"].where(kept, 0)).all()
+
+
+def test_attributes_are_plain_and_the_note_is_there(run):
+    attrs = run.heads.attrs
+    assert attrs["model"] == ATTRIBUTES["model"] and attrs["numerical_floor"] == 3.2e-6
+    assert attrs["resumed"] == "false" and attrs["note"] == "none" and json.loads(attrs["seeds"]) == [0, 1]
+    assert "held fixed" in attrs["intervals"]
+    assert schema.plain_attributes({"a": np.float32(1), "b": {"c": 1}}) == {"a": 1.0, "b": '{"c": 1}'}
+
+
+def test_without_components_there_are_none():
+    heads = made_run(components="none").heads
+    assert not [name for name in heads if name.startswith("repair_by")] and "by_layer" not in heads.coords
+
+
+def broken(run, what):
+    heads = run.heads
+    return {
+        "missing": heads.drop_vars("self_repair_low"),
+        "axes": heads.assign(self_repair=heads["self_repair"].transpose("layer", "head", "filter")),
+        "kind": heads.assign(count=heads["count"].astype(float)),
+        "schema": heads.assign_attrs(schema=99),
+        "foreign": xr.Dataset({"temperature": ("x", [1.0])}),
+    }[what]
+
+
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        ("missing", "self_repair_low"),
+        ("axes", "has axes"),
+        ("kind", "'count' holds float64"),
+        ("schema", "schema 99"),
+        ("foreign", "schema none"),
+    ],
+)
+def test_what_is_not_a_dataset_of_heads_is_refused(run, what, said):
+    with pytest.raises(SelfRepairError, match=said):
+        schema.check_heads(broken(run, what))
+
+
+def test_tables_are_checked(run):
+    schema.check_tokens(run.tokens)
+    schema.check_windows(run.windows)
+    with pytest.raises(SelfRepairError, match="self_repair"):
+        schema.check_tokens(run.tokens.drop_columns(["self_repair"]))
+    with pytest.raises(SelfRepairError, match="donors"):
+        schema.check_windows(run.windows.drop_columns(["donors"]))
+    texts = run.windows.set_column(3, "tokens", [["a"] * run.windows.num_rows])
+    with pytest.raises(SelfRepairError, match="not lists"):
+        schema.check_windows(texts)

@@ -1,0 +1,96 @@
+import numpy as np
+from made_sweeps import everything, sweep
+
+from selfrepair.statistics.accumulate import QUANTITIES
+from selfrepair.statistics.filters import Filter
+from selfrepair.statistics.keep import TOKEN_SCHEMA, KeptTokens, keep_thresholds, uniform_sample
+
+
+def keeper(made, sample=7, seed=0, most=10_000):
+    names = [f"document {number}" for number in range(made.documents.max() + 1)]
+    limits = keep_thresholds(made.filters, made.survey, most)
+    return KeptTokens(limits, made.tokens, made.documents, names, made.scored, sample, seed)
+
+
+def kept(made, chunks, **settings):
+    collected = keeper(made, **settings)
+    for chunk in chunks:
+        collected.add(made.chunk(*chunk))
+    return collected.table()
+
+
+def large():
+    return sweep(seed=1, windows=10, positions=20, filters=(Filter("top", 0.05), Filter("bottom", 0.1)))
+
+
+def test_each_head_keeps_twice_the_filters_share_and_the_sample():
+    made = large()
+    frame = kept(made, everything(made)).to_pandas()
+    tokens = made.scored.sum()
+    for _, rows in frame.groupby(["layer", "head"]):
+        assert (rows.kept_as == "top").sum() == int(0.1 * tokens)
+        assert (rows.kept_as == "bottom").sum() == int(0.2 * tokens)
+        assert rows.in_sample.sum() == 7
+        assert not rows.duplicated(["window", "position"]).any()
+        assert (
+            rows.direct_effect[rows.kept_as == "top"].min()
+            > rows.direct_effect[rows.kept_as == "sample"].max()
+        )
+    assert frame.in_sample[frame.kept_as == "sample"].all()
+
+
+def test_rows_hold_the_tokens_own_numbers():
+    made = large()
+    table = kept(made, everything(made))
+    assert table.schema == TOKEN_SCHEMA
+    frame = table.to_pandas()
+    place = tuple(frame[axis].to_numpy() for axis in ("layer", "head", "window", "position"))
+    for name in QUANTITIES:
+        np.testing.assert_array_equal(frame[name], made.quantities[name][place])
+    assert made.scored[place[2:]].all()
+    np.testing.assert_array_equal(frame.token, made.tokens[place[2:]])
+    np.testing.assert_array_equal(frame.target, made.tokens[place[2], place[3] + 1])
+    assert list(frame.document) == [f"document {number}" for number in made.documents[place[2:]]]
+
+
+def test_order_and_cut_of_chunks_do_not_matter():
+    made = large()
+    pieces = [(layer, [head], [w]) for layer in (1, 0) for w in range(9, -1, -1) for head in (2, 0, 1)]
+    assert kept(made, pieces).equals(kept(made, everything(made)))
+    one, two = keeper(made), keeper(made)
+    for number, piece in enumerate(pieces):
+        (one if number % 2 else two).add(made.chunk(*piece))
+    assert two.merge(one).table().equals(kept(made, pieces))
+
+
+def test_the_sample_is_the_same_for_every_head_and_follows_the_seed():
+    made = large()
+    frame = kept(made, everything(made)).to_pandas()
+    samples = {
+        frozenset(zip(rows.window, rows.position, strict=True))
+        for _, rows in frame[frame.in_sample].groupby(["layer", "head"])
+    }
+    assert len(samples) == 1
+    assert (uniform_sample(made.scored, 7) != uniform_sample(made.scored, 7, seed=1)).any()
+    assert uniform_sample(made.scored, 10**6).sum() == made.scored.sum()
+
+
+def test_the_sample_is_uniform():
+    scored = np.ones((20, 50), bool)
+    times = sum(uniform_sample(scored, 100, seed).astype(int) for seed in range(400))
+    assert abs(times.mean() - 40) < 1e-9
+    assert 0.8 < times.var() / (400 * 0.1 * 0.9) < 1.2
+
+
+def test_a_ceiling_bounds_the_rows():
+    made = large()
+    frame = kept(made, everything(made), most=3).to_pandas()
+    counts = frame.groupby(["layer", "head", "kept_as"], observed=True).size().unstack()
+    assert (counts["top"] == 3).all() and (counts["bottom"] == 3).all()
+
+
+def test_filters_that_are_not_asked_for_keep_nothing_and_nothing_is_a_table_too():
+    made = sweep(filters=(Filter("all"),))
+    frame = kept(made, everything(made)).to_pandas()
+    assert set(frame.kept_as) == {"sample"}
+    assert kept(made, []).schema == TOKEN_SCHEMA

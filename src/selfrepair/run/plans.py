@@ -38,7 +38,7 @@ def plan(design: Design, filters: Sequence[Filter], seed: int, sample: int) -> d
             "positions": windows.length,
             "documents": len({d for documents in windows.document_sets() for d in documents}),
             "scored_tokens": int(windows.scored(design.first).sum()),
-            "first_scored_position": design.first,
+            "first_position": design.first,
         },
         "ablation": {
             "operator": design.operator.name,
@@ -92,7 +92,7 @@ def attributes(plan: dict[str, Any]) -> dict[str, object]:
         "text_fingerprint": text["fingerprint"],
         "tokens": text["scored_tokens"],
         "documents": text["documents"],
-        "first_scored_position": text["first_scored_position"],
+        "first_position": text["first_position"],
         "operator": ablation["operator"],
         "donors": ablation["donors"],
         "seed": ablation["seed"],

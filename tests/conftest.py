@@ -1,0 +1,13 @@
+"""Shared by all tests: no network, few threads, no folder of the user's touched."""
+
+import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+import pytest
+import torch
+
+
+@pytest.fixture(autouse=True, scope="session")
+def few_threads():
+    torch.set_num_threads(min(2, os.cpu_count() or 1))

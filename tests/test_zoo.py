@@ -85,11 +85,7 @@ def test_windows_are_shorter_than_the_text(name, model_of):
     """Some layer's head does not see the first token from the last position."""
     model, anatomy, changed = model_of(name), ANATOMY[name], TOKENS.clone()
     changed[:, 0] = (changed[:, 0] + 1) % families.VOCAB
-    moved = (
-        (oracle.trace(model, anatomy, changed).z - oracle.trace(model, anatomy, TOKENS).z)
-        .abs()
-        .amax((1, 3, 4))
-    )
+    moved = (oracle.trace(model, anatomy, changed).z - oracle.trace(model, anatomy, TOKENS).z).abs().amax((1, 3, 4))
     first_layer_with_window = int(name in ("gpt_neo", "qwen2"))
     assert (moved[0, -1] == 0) == (first_layer_with_window == 0)
 
@@ -187,9 +183,7 @@ def test_value_constants(name, model_of):
             if anatomy.attention_norm is None:  # OLMo-2: zeros straight into q, k and v
                 for projection in ("q_proj", "k_proj", "v_proj"):
                     module = anatomy.part(model, layer, "attention").get_submodule(projection)
-                    stack.callback(
-                        module.register_forward_pre_hook(lambda _m, a: (torch.zeros_like(a[0]),)).remove
-                    )
+                    stack.callback(module.register_forward_pre_hook(lambda _m, a: (torch.zeros_like(a[0]),)).remove)
                 continue
             norm = anatomy.part(model, layer, "attention_norm")
             beta = anatomy.norm_bias(norm, families.WIDTH)
@@ -205,16 +199,12 @@ def test_value_constants(name, model_of):
 @pytest.mark.parametrize(("layer", "head"), ABLATED)
 def test_ledger_closes(name, layer, head, model_of):
     model, anatomy = model_of(name), ANATOMY[name]
-    book = oracle.ledger(
-        model, anatomy, TOKENS, layer, head, oracle.resampled(model, anatomy, DONORS, layer, head)
-    )
+    book = oracle.ledger(model, anatomy, TOKENS, layer, head, oracle.resampled(model, anatomy, DONORS, layer, head))
     assert book.residual.abs().max() < 1e-10
     assert book.total_effect.abs().max() > 0.02
     # what comes before, or beside, the ablated head does not change at all
     assert (
-        (book.heads[: layer + 1] == 0).all()
-        and (book.mlps[:layer] == 0).all()
-        and (book.post_norms[:layer] == 0).all()
+        (book.heads[: layer + 1] == 0).all() and (book.mlps[:layer] == 0).all() and (book.post_norms[:layer] == 0).all()
     )
     assert (book.mlps[layer] == 0).all() == anatomy.parallel
     assert (book.post_norms[layer] != 0).any() == (anatomy.post_attention_norm is not None)
@@ -225,9 +215,7 @@ def test_ledger_closes(name, layer, head, model_of):
 @every_family
 def test_own_output_is_no_ablation_and_zero_means_the_constant(name, model_of):
     model, anatomy, layer, head = model_of(name), ANATOMY[name], 1, 2
-    own = oracle.ledger(
-        model, anatomy, TOKENS, layer, head, oracle.resampled(model, anatomy, TOKENS, layer, head)
-    )
+    own = oracle.ledger(model, anatomy, TOKENS, layer, head, oracle.resampled(model, anatomy, TOKENS, layer, head))
     assert own.total_effect.abs().max() < 1e-12 and own.self_repair.abs().max() < 1e-12
     zero = oracle.ledger(model, anatomy, TOKENS, layer, head, oracle.zeroed(model, anatomy, layer, head))
     assert zero.ablated_direct_effect.abs().max() == 0

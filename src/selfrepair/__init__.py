@@ -1,10 +1,10 @@
 """Who covered for an ablated head? Exact, per-token ledgers of self-repair in language models.
 
-    >>> from selfrepair import load, measure, windows
-    >>> model = load("default")
-    >>> text = windows(model.tokenizer, "builtin", tokens=768)
-    >>> run = measure(model, text, ablation="resample")
-    >>> run.heads, run.table(), run.plot_overview()
+>>> from selfrepair import load, measure, windows
+>>> model = load("default")
+>>> text = windows(model.tokenizer, "builtin", tokens=768)
+>>> run = measure(model, text, ablation="resample")
+>>> run.heads, run.table(), run.plot_overview()
 """
 
 from selfrepair.ablation.operators import Mean as Mean
@@ -20,8 +20,8 @@ from selfrepair.errors import RefusedModel as RefusedModel
 from selfrepair.errors import SelfRepairError as SelfRepairError
 from selfrepair.model.language_model import LanguageModel as LanguageModel
 from selfrepair.model.load import load as load
-from selfrepair.results.runs import Run as Run
 from selfrepair.results.folder import load as load_run
+from selfrepair.results.runs import Run as Run
 from selfrepair.run.measure import LedgerDoesNotClose as LedgerDoesNotClose
 from selfrepair.run.measure import measure as measure
 from selfrepair.statistics.filters import Filter as Filter

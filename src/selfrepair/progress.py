@@ -8,7 +8,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 Advance = Callable[[float], None]
 _LINE_EVERY = 15.0  # seconds between plain lines
@@ -65,4 +72,8 @@ class _Lines:
             spent = now - self.start
             left = spent * max(0.0, self.total / max(self.done, 1e-9) - 1)
             share = self.done / max(self.total, 1e-9)
-            print(f"{self.description}: {share:.0%}, {spent:.0f} s, about {left:.0f} s left", file=sys.stderr, flush=True)
+            print(
+                f"{self.description}: {share:.0%}, {spent:.0f} s, about {left:.0f} s left",
+                file=sys.stderr,
+                flush=True,
+            )

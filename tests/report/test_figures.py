@@ -28,9 +28,7 @@ def dots(line):
 def test_overview_shows_every_head_at_its_depth(run):
     axes = overview(run).axes[0]
     heads = next(line for line in axes.lines if line.get_marker() == "o")
-    np.testing.assert_array_equal(
-        dots(heads)[:, 1], run.heads["self_repair"].sel(filter="top 2%").values.ravel()
-    )
+    np.testing.assert_array_equal(dots(heads)[:, 1], run.heads["self_repair"].sel(filter="top 2%").values.ravel())
     np.testing.assert_allclose(dots(heads)[:, 0].reshape(6, 5).mean(1), np.arange(6) / 6, atol=1e-12)
     means = next(line for line in axes.lines if line.get_label() == "mean of the layer's heads")
     expected = run.heads["self_repair"].sel(filter="top 2%").mean("head")
@@ -78,9 +76,7 @@ def test_odd_runs_draw_without_warnings(draw, what, tmp_path, recwarn):
         "one layer gone": lambda: made_run(skip={(1, head) for head in range(4)}, status="interrupted"),
         "all gone": lambda: made_run(skip=everything, status="interrupted"),
         "one head": lambda: made_run(1, 1),
-        "long names": lambda: made_run(
-            model="m$_^$" + "model/" * 40, text="some text " * 40, donors="d" * 300
-        ),
+        "long names": lambda: made_run(model="m$_^$" + "model/" * 40, text="some text " * 40, donors="d" * 300),
     }[what]()
     figure = draw(made, path=tmp_path / "figure.png")
     assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")

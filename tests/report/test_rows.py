@@ -78,8 +78,6 @@ def test_breakage_has_no_largest_repairer():
 
 
 def test_components_by_layer_name_attention():
-    names = {
-        str(row["largest_repairer"]).split()[0] for row in head_table(made_run(components="layers"), top=None)
-    }
+    names = {str(row["largest_repairer"]).split()[0] for row in head_table(made_run(components="layers"), top=None)}
     assert names <= {"MLP", "attention", "None"} and "attention" in names | {"attention"}
     assert "largest_repairer" not in head_table(made_run(components="none"))[0]

@@ -44,11 +44,7 @@ def made_run(
     documents = np.repeat(np.arange(windows)[:, None], positions, axis=1)
     scored = np.ones((windows, positions), bool)
     scored[:, 0] = False
-    size = (
-        0.02
-        * np.exp(rng.normal(0, 1.3, (layers, heads, 1, 1)))
-        * rng.choice([1, 1, 1, -1], (layers, heads, 1, 1))
-    )
+    size = 0.02 * np.exp(rng.normal(0, 1.3, (layers, heads, 1, 1))) * rng.choice([1, 1, 1, -1], (layers, heads, 1, 1))
     shape = (layers, heads, windows, positions)
     spikes = np.exp(rng.normal(0, 1.0, shape) + 0.3 * rng.normal(0, 1, (1, 1, windows, 1)))
     effect = (size * spikes + rng.normal(0, 0.03, shape)).astype(np.float32)
@@ -74,9 +70,7 @@ def made_run(
             "donors": [[(window + 1) % windows] for window in range(windows)],
         }
     )
-    return Run(
-        {"model": said["model"], "seed": np.int64(seed)}, heads_dataset(sums, said), kept.table(), table
-    )
+    return Run({"model": said["model"], "seed": np.int64(seed)}, heads_dataset(sums, said), kept.table(), table)
 
 
 def token_effects(rng, layer, heads, effect, layers, all_heads, post_norms):

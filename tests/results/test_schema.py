@@ -51,9 +51,7 @@ def test_the_ledger_closes_in_the_means(run):
 def test_intervals_hold_their_means_and_missing_heads_are_nan(run):
     heads = run.heads
     kept = heads["count"] > 0
-    inside = (heads["self_repair_low"] <= heads["self_repair"]) & (
-        heads["self_repair"] <= heads["self_repair_high"]
-    )
+    inside = (heads["self_repair_low"] <= heads["self_repair"]) & (heads["self_repair"] <= heads["self_repair_high"])
     assert bool(inside.where(heads["documents"] > 1, True).all())
     assert not bool(kept.sel(layer=2, head=3).any())
     assert np.isnan(heads["self_repair"].sel(layer=2, head=3)).all()

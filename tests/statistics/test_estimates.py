@@ -51,9 +51,7 @@ def test_equal_documents_give_the_textbook_error():
 
 
 def test_documents_without_tokens_do_not_count():
-    estimate = estimates.mean(
-        np.array([[1.0, 5.0], [3.0, 0.0], [0.0, 0.0]]), np.array([[1, 2], [1, 0], [0, 0]])
-    )
+    estimate = estimates.mean(np.array([[1.0, 5.0], [3.0, 0.0], [0.0, 0.0]]), np.array([[1, 2], [1, 0], [0, 0]]))
     np.testing.assert_array_equal(estimate.documents, [2, 1])
     np.testing.assert_array_equal(estimate.value, [2.0, 2.5])
     np.testing.assert_allclose(estimate.standard_error, [1.0, np.nan])
@@ -80,9 +78,7 @@ def test_mean_and_fraction_over_all_tokens_are_the_plain_ones():
     mean = estimates.mean(sums.sums["self_repair"], sums.counts).value[0]
     np.testing.assert_allclose(mean, scored["self_repair"].mean(-1), rtol=1e-6)
     lost = (scored["direct_effect"] - scored["ablated_direct_effect"]).sum(-1)
-    np.testing.assert_allclose(
-        estimates.repaired_fraction(sums).value[0], scored["self_repair"].sum(-1) / lost
-    )
+    np.testing.assert_allclose(estimates.repaired_fraction(sums).value[0], scored["self_repair"].sum(-1) / lost)
     np.testing.assert_allclose(estimates.lost_direct_effect(sums).value[0], lost / made.scored.sum())
 
 

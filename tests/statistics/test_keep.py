@@ -32,10 +32,7 @@ def test_each_head_keeps_twice_the_filters_share_and_the_sample():
         assert (rows.kept_as == "bottom").sum() == int(0.2 * tokens)
         assert rows.in_sample.sum() == 7
         assert not rows.duplicated(["window", "position"]).any()
-        assert (
-            rows.direct_effect[rows.kept_as == "top"].min()
-            > rows.direct_effect[rows.kept_as == "sample"].max()
-        )
+        assert rows.direct_effect[rows.kept_as == "top"].min() > rows.direct_effect[rows.kept_as == "sample"].max()
     assert frame.in_sample[frame.kept_as == "sample"].all()
 
 

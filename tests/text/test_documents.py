@@ -39,9 +39,7 @@ def write_all(folder: Path, texts: list[str]) -> dict[str, str]:
     plain.mkdir(exist_ok=True)
     for index, text in enumerate(texts):
         (plain / f"{index:03}.txt").write_bytes(text.encode())
-    return {
-        name: str(folder / name) for name in ("c.jsonl", "c.jsonl.gz", "c.jsonl.zst", "c.parquet", "plain")
-    }
+    return {name: str(folder / name) for name in ("c.jsonl", "c.jsonl.gz", "c.jsonl.zst", "c.parquet", "plain")}
 
 
 def read(source: object, **options: str) -> list[str]:
@@ -63,9 +61,7 @@ def test_all_formats_hold_the_same_documents(tmp_path):
 @settings(max_examples=25, deadline=None)
 @given(texts=st.lists(st.text(min_size=1).filter(str.strip), min_size=1, max_size=6))
 def test_all_formats_hold_the_same_random_documents(tmp_path_factory, texts):
-    texts = [
-        text.lstrip("\ufeff") or "x" for text in texts
-    ]  # a BOM at the start of a .txt file is a mark, not text
+    texts = [text.lstrip("\ufeff") or "x" for text in texts]  # a BOM at the start of a .txt file is a mark, not text
     for name, source in write_all(tmp_path_factory.mktemp("same"), texts).items():
         if name != "plain" or all(text.strip() for text in texts):
             assert read(source) == texts, name
@@ -130,9 +126,7 @@ def test_damaged_files_are_refused(tmp_path, codec, damage):
     half = len(whole) // 2
     data = {
         "truncated": whole[:half],
-        "garbled": whole[:half]
-        + bytes(byte ^ 0x5A for byte in whole[half : half + 200])
-        + whole[half + 200 :],
+        "garbled": whole[:half] + bytes(byte ^ 0x5A for byte in whole[half : half + 200]) + whole[half + 200 :],
         "not compressed": b'{"text": "a"}\n' * 50,
     }[damage]
     path = tmp_path / {"gzip": "c.jsonl.gz", "zstd": "c.jsonl.zst"}[codec]
@@ -251,8 +245,6 @@ def test_builtin_reads_no_module_before_its_turn(monkeypatch):
 
     opened = []
     original = builtin._module_document
-    monkeypatch.setattr(
-        builtin, "_module_document", lambda name, path: opened.append(name) or original(name, path)
-    )
+    monkeypatch.setattr(builtin, "_module_document", lambda name, path: opened.append(name) or original(name, path))
     list(islice(read_documents("builtin"), 20))
     assert len(opened) < 60

@@ -44,17 +44,13 @@ def attempt(*arguments, **options) -> Windows | None:
 @settings(max_examples=60, deadline=None)
 @given(sizes=sizes, length=lengths, bos=bos_choices, seed=st.integers(-3, 99))
 def test_every_token_belongs_to_its_document(tokenizer, packing, sizes, length, bos, seed):
-    made = attempt(
-        tokenizer, lettered(sizes), tokens=None, length=length, packing=packing, bos=bos, seed=seed
-    )
+    made = attempt(tokenizer, lettered(sizes), tokens=None, length=length, packing=packing, bos=bos, seed=seed)
     if made is None:
         return
     start = bos == "always"
     place = np.arange(length)
     real = place < made.lengths[:, None]
-    assert ((made.documents >= 0) == real).all(), (
-        "padding, and only padding, is without a document; on the right"
-    )
+    assert ((made.documents >= 0) == real).all(), "padding, and only padding, is without a document; on the right"
     for window in range(len(made)):
         end = made.lengths[window]
         for position in range(start, end):
@@ -74,9 +70,7 @@ def test_every_token_belongs_to_its_document(tokenizer, packing, sizes, length, 
 @given(sizes=sizes, length=lengths, bos=st.booleans())
 def test_packed_windows_joined_are_the_stream(tokenizer, sizes, length, bos):
     documents = numbered(sizes)
-    made = attempt(
-        tokenizer, documents, tokens=None, length=length, packing="packed", bos="always" if bos else "never"
-    )
+    made = attempt(tokenizer, documents, tokens=None, length=length, packing="packed", bos="always" if bos else "never")
     stream = "".join(document.text for document in documents)
     size = length - bos
     if made is None:
@@ -124,10 +118,7 @@ def test_the_seed_draws_the_windows(tokenizer):
     documents = numbered([400] * 5)
     made = [windows_of_documents(tokenizer, documents, tokens=50, length=10, seed=seed) for seed in (0, 0, 1)]
     assert made[0].fingerprint == made[1].fingerprint != made[2].fingerprint
-    starts = [
-        [tokenizer.decode(row) == d.text[:10] for row, d in zip(m.tokens, documents, strict=True)]
-        for m in made
-    ]
+    starts = [[tokenizer.decode(row) == d.text[:10] for row, d in zip(m.tokens, documents, strict=True)] for m in made]
     assert not all(starts[0]) and not all(starts[2]), "not always the beginning of a document"
 
 
@@ -161,9 +152,7 @@ def test_too_short_for_one_window(tokenizer):
     assert len(windows_of_documents(tokenizer, numbered([3, 5]), tokens=None, length=10)) == 1
 
 
-@pytest.mark.parametrize(
-    "options", [{"length": 1}, {"length": -5}, {"tokens": 0}, {"packing": "x"}, {"bos": "x"}]
-)
+@pytest.mark.parametrize("options", [{"length": 1}, {"length": -5}, {"tokens": 0}, {"packing": "x"}, {"bos": "x"}])
 def test_senseless_arguments_are_refused(tokenizer, options):
     with pytest.raises(SelfRepairError) as caught:
         windows_of_documents(tokenizer, numbered([99]), **{"tokens": 10, **options})
@@ -200,9 +189,7 @@ def test_special_tokens_in_text_stay_data(tokenizer, bos_tokenizer, packing):
     end = tokenizer.eos_token
     text = f"before {end} after {end}{end} end"
     for one in (tokenizer, bos_tokenizer):
-        assert 0 in one(text, add_special_tokens=False)["input_ids"], (
-            "the tokenizer alone makes control tokens"
-        )
+        assert 0 in one(text, add_special_tokens=False)["input_ids"], "the tokenizer alone makes control tokens"
         made = windows_of_documents(
             one, [Document("d", text)], tokens=None, length=len(text), packing=packing, bos="never"
         )
@@ -252,9 +239,7 @@ def test_the_fingerprint_covers_every_part(tokenizer):
     made = windows_of_documents(tokenizer, numbered([16, 10]), tokens=None, length=10)
 
     def changed(**parts):
-        fields = {
-            name: getattr(made, name) for name in ("tokens", "lengths", "documents", "names", "provenance")
-        }
+        fields = {name: getattr(made, name) for name in ("tokens", "lengths", "documents", "names", "provenance")}
         return Windows(**{**fields, **parts}).fingerprint
 
     assert changed() == made.fingerprint == changed(provenance={}) and len(made.fingerprint) == 64
@@ -264,9 +249,7 @@ def test_the_fingerprint_covers_every_part(tokenizer):
 
 
 def test_shown(tokenizer):
-    made = windows_of_documents(
-        tokenizer, [Document("<script>&", "x" * 100)], tokens=None, length=10, source="<b>"
-    )
+    made = windows_of_documents(tokenizer, [Document("<script>&", "x" * 100)], tokens=None, length=10, source="<b>")
     assert "10 windows of 10 tokens" in repr(made)
     shown = made._repr_html_()
     assert "<script>" not in shown and "<b>," not in shown and "&lt;script&gt;&amp;" in shown

@@ -38,9 +38,7 @@ def v_proj_clipped(attention: nn.Module, x: Tensor) -> Tensor:
 
 def thirds_conv1d(attention: nn.Module, x: Tensor) -> Tensor:
     """GPT-2: one Conv1D [in, out], contiguous thirds q | k | v."""
-    return (
-        (x @ attention.c_attn.weight + attention.c_attn.bias).chunk(3, dim=-1)[2].unflatten(-1, (HEADS, -1))
-    )
+    return (x @ attention.c_attn.weight + attention.c_attn.bias).chunk(3, dim=-1)[2].unflatten(-1, (HEADS, -1))
 
 
 def per_head_qkv(attention: nn.Module, x: Tensor) -> Tensor:
@@ -212,9 +210,7 @@ _LLAMA = Anatomy(
 _NARROW = replace(_LLAMA, head_dim=6)
 _LAYERNORM = replace(_LLAMA, norm="layer")
 _GEMMA = replace(_NARROW, one_plus_weight=True)
-_SANDWICH = replace(
-    _GEMMA, post_attention_norm="post_attention_layernorm", post_mlp_norm="post_feedforward_layernorm"
-)
+_SANDWICH = replace(_GEMMA, post_attention_norm="post_attention_layernorm", post_mlp_norm="post_feedforward_layernorm")
 
 ANATOMY: dict[str, Anatomy] = {
     "gpt2": _GPT2,

@@ -165,9 +165,7 @@ CONFIGS: dict[str, tuple[type, Callable[[], hf.PretrainedConfig]]] = {
     ),
     "qwen2": (
         hf.Qwen2ForCausalLM,
-        lambda: hf.Qwen2Config(
-            **LLAMA, **_rope(), use_sliding_window=True, sliding_window=WINDOW, max_window_layers=1
-        ),
+        lambda: hf.Qwen2Config(**LLAMA, **_rope(), use_sliding_window=True, sliding_window=WINDOW, max_window_layers=1),
     ),
     "qwen3": (
         hf.Qwen3ForCausalLM,
@@ -180,9 +178,7 @@ CONFIGS: dict[str, tuple[type, Callable[[], hf.PretrainedConfig]]] = {
     "phi3": (hf.Phi3ForCausalLM, lambda: hf.Phi3Config(**LLAMA, **_rope(), sliding_window=WINDOW)),
     "stablelm": (
         hf.StableLmForCausalLM,
-        lambda: hf.StableLmConfig(
-            **LLAMA, **_rope(partial_rotary_factor=0.4), use_qkv_bias=True, qk_layernorm=True
-        ),
+        lambda: hf.StableLmConfig(**LLAMA, **_rope(partial_rotary_factor=0.4), use_qkv_bias=True, qk_layernorm=True),
     ),
     "stablelm_parallel": (
         hf.StableLmForCausalLM,
@@ -262,9 +258,7 @@ CONFIGS: dict[str, tuple[type, Callable[[], hf.PretrainedConfig]]] = {
     ),
     "mixtral": (
         hf.MixtralForCausalLM,
-        lambda: hf.MixtralConfig(
-            **LLAMA, **_rope(), num_local_experts=5, num_experts_per_tok=2, sliding_window=None
-        ),
+        lambda: hf.MixtralConfig(**LLAMA, **_rope(), num_local_experts=5, num_experts_per_tok=2, sliding_window=None),
     ),
     "qwen2_moe": (
         hf.Qwen2MoeForCausalLM,
@@ -274,9 +268,7 @@ CONFIGS: dict[str, tuple[type, Callable[[], hf.PretrainedConfig]]] = {
     ),
     "qwen3_moe": (
         hf.Qwen3MoeForCausalLM,
-        lambda: hf.Qwen3MoeConfig(
-            **_experts(head_dim=6), **_rope(), decoder_sparse_step=2, norm_topk_prob=True
-        ),
+        lambda: hf.Qwen3MoeConfig(**_experts(head_dim=6), **_rope(), decoder_sparse_step=2, norm_topk_prob=True),
     ),
     "starcoder2": (
         hf.Starcoder2ForCausalLM,
@@ -291,9 +283,7 @@ REFUSED_CONFIGS: dict[str, tuple[type, Callable[[], hf.PretrainedConfig]]] = {
     ),
     "opt_no_final_norm": (
         hf.OPTForCausalLM,
-        lambda: hf.OPTConfig(
-            **WIDE, ffn_dim=HIDDEN, word_embed_proj_dim=WIDTH, _remove_final_layer_norm=True
-        ),
+        lambda: hf.OPTConfig(**WIDE, ffn_dim=HIDDEN, word_embed_proj_dim=WIDTH, _remove_final_layer_norm=True),
     ),
     "bloom_post_norm": (
         hf.BloomForCausalLM,
@@ -308,9 +298,7 @@ REFUSED_CONFIGS: dict[str, tuple[type, Callable[[], hf.PretrainedConfig]]] = {
     ),
     "mamba": (
         hf.MambaForCausalLM,
-        lambda: hf.MambaConfig(
-            vocab_size=VOCAB, hidden_size=WIDTH, num_hidden_layers=LAYERS, state_size=5, **TOKENS
-        ),
+        lambda: hf.MambaConfig(vocab_size=VOCAB, hidden_size=WIDTH, num_hidden_layers=LAYERS, state_size=5, **TOKENS),
     ),
     "lfm2": (
         hf.Lfm2ForCausalLM,

@@ -131,9 +131,7 @@ class Trace:
     logits: Tensor
 
 
-def trace(
-    model: PreTrainedModel, anatomy: Anatomy, tokens: Tensor, layer=None, head=None, replacement=None
-) -> Trace:
+def trace(model: PreTrainedModel, anatomy: Anatomy, tokens: Tensor, layer=None, head=None, replacement=None) -> Trace:
     """Run once and record; `layer`, `head` and `replacement` [..., head_dim] replace that head's output."""
     layers = range(anatomy.layers(model))
     record: dict[tuple[str, int], Tensor] = {}
@@ -188,11 +186,7 @@ def directions(model: PreTrainedModel, anatomy: Anatomy, targets: Tensor) -> tup
     norm = model.get_submodule(anatomy.final_norm)
     weight = unembedding.weight.detach()
     weight = (weight - weight.mean(0)) * anatomy.logit_multiplier
-    bias = (
-        torch.zeros(weight.shape[0], dtype=torch.float64)
-        if unembedding.bias is None
-        else unembedding.bias.detach()
-    )
+    bias = torch.zeros(weight.shape[0], dtype=torch.float64) if unembedding.bias is None else unembedding.bias.detach()
     bias = (bias - bias.mean()) * anatomy.logit_multiplier
     width = weight.shape[1]
     u = weight * anatomy.gain(norm, width)
@@ -256,9 +250,7 @@ def ledger(
     """The whole ledger of one ablation, by brute force; `replacement` is what the projection gets to read."""
     clean = trace(model, anatomy, tokens)
     ablated = trace(model, anatomy, tokens, layer, head, replacement)
-    targets = torch.cat(
-        [tokens[:, 1:], tokens[:, :1]], dim=1
-    )  # the last position's target is a filler, cut off below
+    targets = torch.cat([tokens[:, 1:], tokens[:, :1]], dim=1)  # the last position's target is a filler, cut off below
     u, beta = directions(model, anatomy, targets)
     final = model.get_submodule(anatomy.final_norm)
     sigma, sigma_ablated = anatomy.scale(final, clean.residual), anatomy.scale(final, ablated.residual)
@@ -274,9 +266,7 @@ def ledger(
     if anatomy.post_attention_norm is not None:
         for at in range(post_norms.shape[0]):
             x = ablated.attention[at]
-            theirs, ours = (
-                _into_stream(model, anatomy, at, run.attention[at])(x) for run in (ablated, clean)
-            )
+            theirs, ours = (_into_stream(model, anatomy, at, run.attention[at])(x) for run in (ablated, clean))
             post_norms[at] = (u * (theirs - ours)).sum(-1) / sigma
 
     centred_clean = centred_target(clean.logits, tokens, anatomy.soft_cap)

@@ -154,9 +154,7 @@ def set_head(
         attention.c_proj.weight[start] = out
 
 
-def set_neuron(
-    model: GPT2LMHeadModel, layer: int, neuron: int, reads: Tensor, out: Tensor, bias: float = 0.0
-) -> None:
+def set_neuron(model: GPT2LMHeadModel, layer: int, neuron: int, reads: Tensor, out: Tensor, bias: float = 0.0) -> None:
     """A ReLU neuron."""
     mlp = model.transformer.h[layer].mlp
     with torch.no_grad():
@@ -201,9 +199,7 @@ def erasure(c: float = 0.3) -> Planted:
     model = blank()
     set_primary(model)
     set_neuron(model, 1, 0, read(ANS=1), write(ANS=-c))
-    return Planted(
-        "erasure" if c >= 0 else "amplifier", model, 1.0, 0.0, total_effect=c - 1, mlp_lines={1: c}
-    )
+    return Planted("erasure" if c >= 0 else "amplifier", model, 1.0, 0.0, total_effect=c - 1, mlp_lines={1: c})
 
 
 def backup_and_erasure(r: float = 0.6, c: float = 0.3) -> Planted:

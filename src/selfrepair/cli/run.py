@@ -75,16 +75,16 @@ def run(
         ),
     ] = Packing.documents,
     bos: Annotated[
-        Bos, typer.Option(help="BOS before every window; `auto`: as the tokenizer does.", rich_help_panel=_TEXT)
+        Bos,
+        typer.Option(help="BOS before every window; `auto`: as the tokenizer does.", rich_help_panel=_TEXT),
     ] = Bos.auto,
-    field: Annotated[
-        str, typer.Option(help="The column or key that holds the text.", rich_help_panel=_TEXT)
-    ] = "text",
+    field: Annotated[str, typer.Option(help="The column or key that holds the text.", rich_help_panel=_TEXT)] = "text",
     ablation: Annotated[
         Ablation, typer.Option(help="What takes the place of a head's output.", rich_help_panel=_ABLATE)
     ] = Ablation.resample,
     donors: Annotated[
-        int, typer.Option(help="Donors per window, for resample; effects are averaged.", rich_help_panel=_ABLATE)
+        int,
+        typer.Option(help="Donors per window, for resample; effects are averaged.", rich_help_panel=_ABLATE),
     ] = 1,
     heads: Annotated[
         str, typer.Option(help="Heads to ablate, e.g. `L9H6,L10`; all by default.", rich_help_panel=_ABLATE)
@@ -99,7 +99,8 @@ def run(
         ),
     ] = None,
     components: Annotated[
-        Lines, typer.Option(help="Downstream components that get lines of their own.", rich_help_panel=_ABLATE)
+        Lines,
+        typer.Option(help="Downstream components that get lines of their own.", rich_help_panel=_ABLATE),
     ] = Lines.heads,
     first: Annotated[
         int,
@@ -120,9 +121,7 @@ def run(
     batch: Annotated[
         int | None, typer.Option(help="Windows at a time; by default what fits.", rich_help_panel=_COMPUTE)
     ] = None,
-    memory: Annotated[
-        float | None, typer.Option(help="Gigabytes a batch may take.", rich_help_panel=_COMPUTE)
-    ] = None,
+    memory: Annotated[float | None, typer.Option(help="Gigabytes a batch may take.", rich_help_panel=_COMPUTE)] = None,
     revision: Annotated[
         str | None, typer.Option(help="Branch, tag or commit of a hub model.", rich_help_panel=_COMPUTE)
     ] = None,
@@ -130,9 +129,7 @@ def run(
         Path | None,
         typer.Option(help="Results folder; by default a new one below selfrepair-runs/.", rich_help_panel=_OUTPUT),
     ] = None,
-    sample: Annotated[
-        int, typer.Option(help="Uniformly sampled tokens kept per head.", rich_help_panel=_OUTPUT)
-    ] = 64,
+    sample: Annotated[int, typer.Option(help="Uniformly sampled tokens kept per head.", rich_help_panel=_OUTPUT)] = 64,
     top: Annotated[int, typer.Option(help="Heads in the printed table.", rich_help_panel=_OUTPUT)] = 15,
     plots: Annotated[bool, typer.Option(help="Draw the two pictures.", rich_help_panel=_OUTPUT)] = True,
 ) -> None:

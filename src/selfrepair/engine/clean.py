@@ -9,7 +9,7 @@ from torch import Tensor
 
 from selfrepair.model.directions import target_directions
 from selfrepair.model.language_model import LanguageModel
-from selfrepair.model.taps import on_input, on_output, removing
+from selfrepair.model.taps import keeping, on_input, on_output, removing
 
 
 @dataclass(frozen=True)
@@ -115,14 +115,11 @@ def head_outputs(model: LanguageModel, tokens: Tensor) -> tuple[Tensor, ...]:
     """Every layer's head outputs on `tokens`, as in `CleanRun.head_outputs`. Call under `model.running()`."""
     blocks = model.anatomy.blocks
     seen: dict[int, Tensor] = {}
-    handles = [
-        on_input(block.projection, lambda value, layer=layer: seen.__setitem__(layer, value.clone()))
-        for layer, block in enumerate(blocks)
-    ]
+    shape = (*tokens.shape, -1)
+    handles = [on_input(block.projection, keeping(seen, layer, shape)) for layer, block in enumerate(blocks)]
     with removing(*handles):
         model.run_trunk(tokens)
-    shape = tokens.shape
-    return tuple(block.split_heads(seen[layer].view(*shape, -1)) for layer, block in enumerate(blocks))
+    return tuple(block.split_heads(seen[layer]) for layer, block in enumerate(blocks))
 
 
 def worth(write: Tensor, direction: Tensor) -> Tensor:
@@ -139,21 +136,17 @@ def _watch(model: LanguageModel, tokens: Tensor) -> tuple[list[_Seen], Tensor]:
     """All blocks' inner tensors, and the last block's output."""
     anatomy, shape = model.anatomy, (*tokens.shape, -1)
     found: list[dict[str, Tensor]] = [{} for _ in anatomy.blocks]
-    final: list[Tensor] = []
-    handles = [on_input(anatomy.final_norm_module, lambda value: final.append(value.clone()))]
+    final: dict[str, Tensor] = {}
+    handles = [on_input(anatomy.final_norm_module, keeping(final, "stream"))]
     for block, kept in zip(anatomy.blocks, found, strict=True):
-
-        def keep(name: str, value: Tensor, kept: dict[str, Tensor] = kept) -> None:
-            kept[name] = value.reshape(shape).clone()
-
         handles += [
-            on_input(block.module, lambda value, keep=keep: keep("residual", value)),
-            on_input(block.projection, lambda value, keep=keep: keep("projection_input", value)),
-            on_output(block.projection, lambda value, keep=keep: keep("projection_output", value)),
-            on_output(block.mlp_write, lambda value, keep=keep: keep("mlp_write", value)),
+            on_input(block.module, keeping(kept, "residual", shape)),
+            on_input(block.projection, keeping(kept, "projection_input", shape)),
+            on_output(block.projection, keeping(kept, "projection_output", shape)),
+            on_output(block.mlp_write, keeping(kept, "mlp_write", shape)),
         ]
         if block.attention_norm is not None:
-            handles.append(on_output(block.attention_write, lambda value, keep=keep: keep("normed", value)))
+            handles.append(on_output(block.attention_write, keeping(kept, "normed", shape)))
     with removing(*handles):
         model.run_trunk(tokens)
-    return [_Seen(**kept) for kept in found], final[0]
+    return [_Seen(**kept) for kept in found], final["stream"]

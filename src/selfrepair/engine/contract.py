@@ -23,7 +23,12 @@ class Engine(Protocol):
     name: str
 
     def sweep(
-        self, model: LanguageModel, clean: CleanRun, units: Sequence[Head], replacement: Replacement, per_head: bool
+        self,
+        model: LanguageModel,
+        clean: CleanRun,
+        units: Sequence[Head],
+        replacement: Replacement,
+        per_head: bool,
     ) -> Iterator[Ledger]:
         """Ledgers of all units over the clean run's windows, in chunks of one layer's heads, in any order.
 

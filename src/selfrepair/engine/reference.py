@@ -29,7 +29,12 @@ class ReferenceEngine:
     name: str = "reference"
 
     def sweep(
-        self, model: LanguageModel, clean: CleanRun, units: Sequence[Head], replacement: Replacement, per_head: bool
+        self,
+        model: LanguageModel,
+        clean: CleanRun,
+        units: Sequence[Head],
+        replacement: Replacement,
+        per_head: bool,
     ) -> Iterator[Ledger]:
         """See `selfrepair.engine.contract.Engine`."""
         before = _Forward(model, clean.tokens)

@@ -33,7 +33,12 @@ class ReplayEngine:
     _arguments: BlockArguments = field(default_factory=BlockArguments, repr=False)
 
     def sweep(
-        self, model: LanguageModel, clean: CleanRun, units: Sequence[Head], replacement: Replacement, per_head: bool
+        self,
+        model: LanguageModel,
+        clean: CleanRun,
+        units: Sequence[Head],
+        replacement: Replacement,
+        per_head: bool,
     ) -> Iterator[Ledger]:
         """See `selfrepair.engine.contract.Engine`."""
         if self.fold is None:
@@ -73,7 +78,13 @@ class _Replay:
         per_head: bool,
     ) -> None:
         windows, positions = clean.tokens.shape
-        self.anatomy, self.clean, self.layer, self.heads, self.in_place = model.anatomy, clean, layer, heads, in_place
+        self.anatomy, self.clean, self.layer, self.heads, self.in_place = (
+            model.anatomy,
+            clean,
+            layer,
+            heads,
+            in_place,
+        )
         self.arguments = arguments.of(model, len(heads) * windows, positions)
         lines = (len(heads), windows, positions - 1)
         layers = self.anatomy.layers
@@ -109,9 +120,7 @@ class _Replay:
         """The ablated residual stream after the last block, [head, window, position, width]."""
         hidden = self.clean.residuals[self.layer].repeat(len(self.heads), 1, 1)
         with removing(*self._taps()):
-            for block, given in zip(
-                self.anatomy.blocks[self.layer :], self.arguments[self.layer :], strict=True
-            ):
+            for block, given in zip(self.anatomy.blocks[self.layer :], self.arguments[self.layer :], strict=True):
                 args, kwargs = with_input(given, hidden)
                 hidden = first_tensor(block.module(*args, **kwargs))
         return self._unfold(hidden)
@@ -145,7 +154,8 @@ class _Replay:
 
     def _ablate(self, projection_input: Tensor) -> Tensor:
         block = self.anatomy.blocks[self.layer]
-        outputs = self._unfold(projection_input).unflatten(-1, block.value_constant.shape).clone()
+        unfolded = self._unfold(projection_input)
+        outputs = unfolded.reshape(*unfolded.shape[:-1], *block.value_constant.shape).clone()
         heads = torch.tensor(self.heads, device=outputs.device)
         in_place = (self.in_place + block.value_constant)[..., heads, :].movedim(-2, 0)
         outputs[torch.arange(len(heads), device=outputs.device), :, :, heads] = in_place

@@ -52,7 +52,8 @@ class Block:
 
     def split_heads(self, projection_input: Tensor) -> Tensor:
         """Heads' outputs [..., heads, head_dim], value constants taken out, from the projection's input."""
-        return projection_input.unflatten(-1, self.value_constant.shape) - self.value_constant
+        outputs = projection_input.reshape(*projection_input.shape[:-1], *self.value_constant.shape)
+        return outputs - self.value_constant
 
     def join_heads(self, head_outputs: Tensor) -> Tensor:
         """The projection's input [..., heads * head_dim] from heads' outputs."""

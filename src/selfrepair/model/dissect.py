@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from selfrepair.model.precision import running
 from selfrepair.model.structure import Structure, find_structure, signature
 from selfrepair.model.taps import (
     Arguments,
+    keeping,
     main_input,
     on_call,
     on_input,
@@ -69,7 +71,7 @@ def find_blocks(trunk: nn.Module, tokens: Tensor) -> list[nn.Module]:
     """The decoder blocks: the longest list of modules that are each called once in a forward, in order."""
     lists = [m for m in trunk.modules() if isinstance(m, nn.ModuleList) and len(m)]
     called: list[nn.Module] = []
-    handles = [on_call(entry, lambda _a, entry=entry: called.append(entry)) for m in lists for entry in m]
+    handles = [entry.register_forward_pre_hook(lambda m, _: called.append(m)) for group in lists for entry in group]
     with removing(*handles):
         trunk(tokens, use_cache=False)
     complete = [list(m) for m in lists if [entry for entry in called if entry in set(m)] == list(m)]
@@ -83,9 +85,7 @@ def find_blocks(trunk: nn.Module, tokens: Tensor) -> list[nn.Module]:
 def capture(trunk: nn.Module, blocks: list[nn.Module], tokens: Tensor) -> list[Arguments]:
     """Every block's arguments in a real forward of the trunk on `tokens`."""
     captured: dict[nn.Module, Arguments] = {}
-    handles = [
-        on_call(block, lambda given, block=block: captured.__setitem__(block, given)) for block in blocks
-    ]
+    handles = [on_call(block, partial(captured.__setitem__, block)) for block in blocks]
     with removing(*handles):
         trunk(tokens, use_cache=False)
     return [captured[block] for block in blocks]
@@ -93,24 +93,24 @@ def capture(trunk: nn.Module, blocks: list[nn.Module], tokens: Tensor) -> list[A
 
 def _module_after(trunk: nn.Module, last_block: nn.Module, tokens: Tensor) -> nn.Module:
     """The first module called after the last block: the final norm. It must read the block's very output."""
-    seen: dict[str, Any] = {}
+    left: dict[str, Tensor] = {}
+    after: list[tuple[nn.Module, Tensor]] = []
 
-    def after(module: nn.Module, value: Tensor) -> None:
-        if "output" in seen and "module" not in seen:
-            seen.update(module=module, input=value)
+    def read(module: nn.Module, value: Tensor) -> None:
+        if left:
+            after.append((module, value))
 
     inside = set(last_block.modules())
     handles = [
-        on_input(module, lambda value, module=module: after(module, value))
+        on_input(module, partial(read, module))
         for module in trunk.modules()
         if module not in inside and not list(module.children())
     ]
-    handles.append(on_output(last_block, lambda value: seen.update(output=value.clone())))
-    with removing(*handles):
+    with removing(*handles, on_output(last_block, keeping(left, "output"))):
         trunk(tokens, use_cache=False)
-    if "module" not in seen or not torch.equal(seen["input"], seen["output"]):
+    if not after or not torch.equal(after[0][1], left["output"]):
         raise RefusedModel("final norm", "the last block's output is not what a final norm reads.")
-    return seen["module"]
+    return after[0][0]
 
 
 def _readout(model: Any) -> Readout:
@@ -126,10 +126,10 @@ def _readout(model: Any) -> Readout:
 
 def _multiplier(model: Any, head: nn.Module, plain: Readout) -> float:
     """What the model multiplies its logits with (Granite, Cohere), by comparing them with the head's output."""
-    seen: list[Tensor] = []
-    with running(plain.weight.dtype), removing(on_output(head, lambda value: seen.append(value.clone()))):
+    seen: dict[str, Tensor] = {}
+    with running(plain.weight.dtype), removing(on_output(head, keeping(seen, "raw"))):
         logits = plain.uncapped(model(probe_tokens(model, 6), use_cache=False).logits).double()
-    raw = seen[0].double()
+    raw = seen["raw"].double()
     ratio = float((raw * logits).sum() / raw.square().sum())
     return 1.0 if abs(ratio - 1) < 1e-6 else _rounded(ratio)
 
@@ -152,7 +152,8 @@ def _read_block(
     device: torch.device,
 ) -> Block:
     projection = module.get_submodule(structure.projection)
-    weight = projection.weight.detach()
+    stored: Tensor = projection.weight  # type: ignore[assignment]
+    weight = stored.detach()
     weight = weight.T if structure.transposed else weight
     norm = None
     if structure.normed_after:
@@ -177,11 +178,11 @@ def _read_block(
 
 def _at_zero(module: nn.Module, projection: nn.Module, arguments: Arguments, zeros: Tensor) -> tuple[Tensor, Any]:
     """The projection's input and the block's output when the residual stream is zero everywhere."""
-    seen: list[Tensor] = []
-    with removing(on_input(projection, lambda value: seen.append(value.clone()))):
+    seen: dict[str, Tensor] = {}
+    with removing(on_input(projection, keeping(seen, "input"))):
         args, kwargs = with_input(arguments, zeros)
         left = module(*args, **kwargs)
-    return seen[0], left
+    return seen["input"], left
 
 
 def _value_constant(constants: Tensor) -> Tensor:

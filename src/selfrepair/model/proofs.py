@@ -5,16 +5,16 @@ Errors are magnitudes relative to the size of what is compared; a cosine could n
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from selfrepair.model.directions import target_directions
 from selfrepair.errors import RefusedModel
+from selfrepair.model.directions import target_directions
 from selfrepair.model.dissect import probe_tokens
 from selfrepair.model.language_model import LanguageModel
-from selfrepair.model.taps import first_tensor, on_input, on_output, removing
+from selfrepair.model.taps import keeping, on_input, on_output, removing
 
 PROBE_SHAPE = (2, 12)
 
@@ -69,27 +69,49 @@ def require(proofs: list[Proof]) -> None:
             )
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Forward:
-    residuals: list[Tensor]
-    projection_inputs: dict[int, Tensor]
-    projections: dict[int, Tensor]
-    attention: dict[int, Tensor]
-    mlps: dict[int, Tensor]
-    outputs: list[Tensor]
-    final: Tensor
-    logits: Tensor
+    """One forward's inner tensors by layer, each [window, position, ...]."""
+
+    residuals: dict[int, Tensor] = field(default_factory=dict)
+    projection_inputs: dict[int, Tensor] = field(default_factory=dict)
+    projections: dict[int, Tensor] = field(default_factory=dict)
+    attention: dict[int, Tensor] = field(default_factory=dict)
+    mlps: dict[int, Tensor] = field(default_factory=dict)
+    outputs: dict[int, Tensor] = field(default_factory=dict)
+    ends: dict[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def final(self) -> Tensor:
+        """What the final norm reads."""
+        return self.ends["final"]
+
+    @property
+    def logits(self) -> Tensor:
+        """The model's own logits before any cap."""
+        return self.ends["logits"]
 
 
 def _prove(model: LanguageModel, tokens: Tensor) -> list[Proof]:
     allowed = tolerance(model.dtype)
     run = _watched_forward(model, tokens)
-    entered, left = run.residuals, run.outputs
-    chain = max(relative_error(a, b) for a, b in zip(left, [*entered[1:], run.final], strict=True))
+    layers = range(model.anatomy.layers)
+    read = [*(run.residuals[layer] for layer in layers[1:]), run.final]
+    chain = max(relative_error(run.outputs[layer], given) for layer, given in zip(layers, read, strict=True))
     return [
         Proof("blocks chain", "each block's output is the next one's input", chain, 0.0),
-        Proof("residual sum", "input + attention + MLP = output of every block", _residual_error(model, run), allowed),
-        Proof("heads sum", "heads' writes and a constant sum to the projection", _heads_error(model, run), allowed),
+        Proof(
+            "residual sum",
+            "input + attention + MLP = output of every block",
+            _residual_error(model, run),
+            allowed,
+        ),
+        Proof(
+            "heads sum",
+            "heads' writes and a constant sum to the projection",
+            _heads_error(model, run),
+            allowed,
+        ),
         Proof("post-norms", "attention's write is its norm of the projection", _norm_error(model, run), allowed),
         Proof(
             "read-out",
@@ -111,19 +133,18 @@ def _residual_error(model: LanguageModel, run: _Forward) -> float:
 def _heads_error(model: LanguageModel, run: _Forward) -> float:
     errors = []
     for layer, block in enumerate(model.anatomy.blocks):
-        writes = torch.einsum(
-            "bphe,hed->bpd", block.split_heads(run.projection_inputs[layer]), block.output_weight
-        )
+        writes = torch.einsum("bphe,hed->bpd", block.split_heads(run.projection_inputs[layer]), block.output_weight)
         constant = block.projection(block.value_constant.flatten()[None])[0]
         errors.append(relative_error(writes + constant, run.projections[layer]))
     return max(errors)
 
 
 def _norm_error(model: LanguageModel, run: _Forward) -> float:
-    return max(
-        0.0 if block.attention_norm is None else relative_error(block.attention_norm(run.projections[i]), run.attention[i])
-        for i, block in enumerate(model.anatomy.blocks)
-    )
+    errors = [0.0]
+    for layer, block in enumerate(model.anatomy.blocks):
+        if block.attention_norm is not None:
+            errors.append(relative_error(block.attention_norm(run.projections[layer]), run.attention[layer]))
+    return max(errors)
 
 
 def _readout_error(model: LanguageModel, tokens: Tensor, run: _Forward) -> float:
@@ -141,29 +162,17 @@ def _readout_error(model: LanguageModel, tokens: Tensor, run: _Forward) -> float
 
 
 def _watched_forward(model: LanguageModel, tokens: Tensor) -> _Forward:
-    anatomy, shape = model.anatomy, (*tokens.shape, -1)
-    residuals: dict[int, Tensor] = {}
-    inputs: dict[int, Tensor] = {}
-    projections: dict[int, Tensor] = {}
-    attention: dict[int, Tensor] = {}
-    mlps: dict[int, Tensor] = {}
-    outputs: dict[int, Tensor] = {}
-    final: list[Tensor] = []
-    handles = [on_input(anatomy.final_norm_module, lambda value: final.append(value.clone()))]
+    anatomy, shape, run = model.anatomy, (*tokens.shape, -1), _Forward()
+    handles = [on_input(anatomy.final_norm_module, keeping(run.ends, "final"))]
     for layer, block in enumerate(anatomy.blocks):
-
-        def keep(into: dict[int, Tensor], value: Tensor, layer: int = layer) -> None:
-            into[layer] = value.reshape(shape).clone()
-
         handles += [
-            on_input(block.module, lambda value, keep=keep: keep(residuals, value)),
-            on_input(block.projection, lambda value, keep=keep: keep(inputs, value)),
-            on_output(block.projection, lambda value, keep=keep: keep(projections, value)),
-            on_output(block.attention_write, lambda value, keep=keep: keep(attention, value)),
-            on_output(block.mlp_write, lambda value, keep=keep: keep(mlps, value)),
-            on_output(block.module, lambda value, keep=keep: keep(outputs, first_tensor(value))),
+            on_input(block.module, keeping(run.residuals, layer, shape)),
+            on_input(block.projection, keeping(run.projection_inputs, layer, shape)),
+            on_output(block.projection, keeping(run.projections, layer, shape)),
+            on_output(block.attention_write, keeping(run.attention, layer, shape)),
+            on_output(block.mlp_write, keeping(run.mlps, layer, shape)),
+            on_output(block.module, keeping(run.outputs, layer, shape)),
         ]
     with removing(*handles):
-        logits = model.logits(tokens)
-    in_order = [[kept[layer] for layer in range(anatomy.layers)] for kept in (residuals, outputs)]
-    return _Forward(in_order[0], inputs, projections, attention, mlps, in_order[1], final[0], logits)
+        run.ends["logits"] = model.logits(tokens)
+    return run

@@ -15,13 +15,14 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from selfrepair.errors import RefusedModel
 from selfrepair.model.precision import running
-from selfrepair.model.taps import Arguments, with_input
+from selfrepair.model.taps import Arguments
 from selfrepair.model.trace import Trace, perturbed, trace
 
 _FIT = 1e-7  # relative; random float64 weights leave rounding far below it and nothing else near it
@@ -106,8 +107,9 @@ def find_structure(block: nn.Module, arguments: dict[int, Arguments], width: int
 def _random_twin(block: nn.Module) -> nn.Module:
     twin = copy.deepcopy(block).cpu().double().eval()
     for module in twin.modules():
-        if hasattr(getattr(module, "config", None), "_experts_implementation"):
-            module.config._experts_implementation = "eager"  # the grouped kernel knows no float64
+        config: Any = getattr(module, "config", None)
+        if hasattr(config, "_experts_implementation"):
+            config._experts_implementation = "eager"  # the grouped kernel knows no float64
     for value in twin.parameters():
         value.data = torch.randn_like(value)
         if value.ndim == 1:
@@ -169,10 +171,11 @@ def _projection(twin: nn.Module, clean: Trace, attention: str, width: int) -> st
 def _transposed(twin: nn.Module, clean: Trace, projection: str) -> bool:
     """Which way round the weight lies, by trying: on a square weight the shape cannot tell."""
     call, module = clean.calls[projection], twin.get_submodule(projection)
+    stored: Tensor = module.weight  # type: ignore[assignment]
     bias = getattr(module, "bias", None)
     linear_part = call.output - (0 if bias is None else bias)
     for transposed in (True, False):
-        weight = module.weight.T if transposed else module.weight
+        weight = stored.T if transposed else stored
         if weight.shape[0] == call.inputs[0].shape[-1]:
             error = (call.inputs[0] @ weight - linear_part).norm() / linear_part.norm()
             if error < _FIT:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
+Key = TypeVar("Key")
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
 
 def first_tensor(value: Any) -> Tensor:
     """A module's main output: the tensor itself, or the first entry of a tuple."""
-    return value[0] if isinstance(value, tuple | list) else value
+    tensor: Tensor = value[0] if isinstance(value, tuple | list) else value
+    return tensor
 
 
 def main_input(arguments: Arguments) -> Tensor:
@@ -32,6 +34,21 @@ def with_input(arguments: Arguments, value: Tensor) -> Arguments:
         return (value, *args[1:]), kwargs
     name = "hidden_states" if "hidden_states" in kwargs else next(iter(kwargs))
     return args, {**kwargs, name: value}
+
+
+def keeping(store: dict[Key, Tensor], key: Key, shape: tuple[int, ...] | None = None) -> Callable[[Tensor], None]:
+    """A reader that puts a copy of what it is given into `store`.
+
+    Args:
+        store: where to.
+        key: under which key.
+        shape: brings the tensor into this shape: OPT and routers fold windows and positions into one axis.
+    """
+
+    def keep(value: Tensor) -> None:
+        store[key] = (value if shape is None else value.reshape(shape)).clone()
+
+    return keep
 
 
 @contextmanager

@@ -88,9 +88,7 @@ def status(run: Run) -> str:
     """A warning where the run did not finish, else nothing."""
     said = fact(run, "status")
     return (
-        ""
-        if said in ("unknown", "complete", "finished", "done")
-        else f"Run {said}: heads may have few tokens or none."
+        "" if said in ("unknown", "complete", "finished", "done") else f"Run {said}: heads may have few tokens or none."
     )
 
 

@@ -46,9 +46,7 @@ def overview(run: Run, filter: str | None = None, path: str | Path | None = None
     depth = (np.arange(layers)[:, None] + nudge[None, :]) / layers
     bars = _bars(part, "self_repair")
     axes.axhline(0, color=FAINT, linewidth=0.9, zorder=1)
-    axes.errorbar(
-        depth.ravel(), repair.ravel(), bars, fmt="none", ecolor=DOT, elinewidth=0.55, alpha=0.45, zorder=2
-    )
+    axes.errorbar(depth.ravel(), repair.ravel(), bars, fmt="none", ecolor=DOT, elinewidth=0.55, alpha=0.45, zorder=2)
     axes.plot(
         depth.ravel(), repair.ravel(), "o", color=DOT, markersize=4, markeredgecolor="white",
         markeredgewidth=0.4, label="a head, with its 95% interval over documents", zorder=3,
@@ -94,9 +92,7 @@ def direct_effects(run: Run, filter: str | None = "all", path: str | Path | None
     direct, total = part["direct_effect"].values, part["total_effect"].values
     layers, heads = direct.shape
     axes.axhline(0, color=FAINT, linewidth=0.9, zorder=1, label="full repair: y = 0")
-    axes.axline(
-        (0, 0), slope=-1, color=INK, linewidth=1, linestyle=(0, (5, 4)), zorder=1, label="no repair: y = −x"
-    )
+    axes.axline((0, 0), slope=-1, color=INK, linewidth=1, linestyle=(0, (5, 4)), zorder=1, label="no repair: y = −x")
     axes.errorbar(
         direct.ravel(), total.ravel(), _bars(part, "total_effect"), _bars(part, "direct_effect"),
         fmt="none", ecolor=FAINT, elinewidth=0.5, alpha=0.5, zorder=2,
@@ -207,9 +203,7 @@ def _label_notable(figure: Figure, axes: Axes, direct: np.ndarray, total: np.nda
         taken += _place(axes, f"L{layer}H{head}", at, points, taken)
 
 
-def _place(
-    axes: Axes, name: str, at: tuple[float, float], points: np.ndarray, taken: list[Bbox]
-) -> list[Bbox]:
+def _place(axes: Axes, name: str, at: tuple[float, float], points: np.ndarray, taken: list[Bbox]) -> list[Bbox]:
     """Write a name beside its dot on the first side that is free; the box it takes, if there is one."""
     from matplotlib.patheffects import withStroke
 
@@ -236,7 +230,5 @@ def _finished(figure: Figure, path: str | Path | None) -> Figure:
         try:
             figure.savefig(Path(path), dpi=DPI)
         except (OSError, ValueError) as problem:
-            raise SelfRepairError(
-                f"Cannot write the figure {path}: {problem}.", "Give another name."
-            ) from problem
+            raise SelfRepairError(f"Cannot write the figure {path}: {problem}.", "Give another name.") from problem
     return figure

@@ -68,9 +68,7 @@ def print_heads(
     console.print(Text(operator(run)))
     console.print(Text(f"filter: {chosen_tokens(label)}"))
     console.print(Text(amount(run, label)))
-    console.print(
-        Text(f"{fact(run, 'model')} · text: {fact(run, 'text')} · engine: {fact(run, 'engine')}", "dim")
-    )
+    console.print(Text(f"{fact(run, 'model')} · text: {fact(run, 'text')} · engine: {fact(run, 'engine')}", "dim"))
     console.print()
     console.print(table)
     console.print()
@@ -112,17 +110,13 @@ def print_summary(console: Console, run: Run) -> None:
     for item in (table, Text(""), caption):
         body.add_row(item)
     title = f"{fact(run, 'model')}: how much of what heads lose is repaired"
-    console.print(
-        Panel(body, title=Text(title), title_align="left", width=min(console.width, 100), padding=(1, 2))
-    )
+    console.print(Panel(body, title=Text(title), title_align="left", width=min(console.width, 100), padding=(1, 2)))
 
 
 def fitting(columns: list[Column], rows: list[Row], width: int) -> list[Column]:
     """The columns that fit in `width` characters, the most spare given up first."""
     kept = list(columns)
-    while sum(_width(column, rows) + 2 for column in kept) - 2 > width and any(
-        column.spare for column in kept
-    ):
+    while sum(_width(column, rows) + 2 for column in kept) - 2 > width and any(column.spare for column in kept):
         kept.remove(max(kept, key=lambda column: column.spare))
     return kept
 
@@ -136,11 +130,7 @@ def percent(value: object, error: object = None) -> str:
     """`45%` or `45.2 ± 3.1%`; a dash where there is no number."""
     if not isinstance(value, float | int):
         return DASH
-    return (
-        f"{100 * value:.0f}%"
-        if not isinstance(error, float | int)
-        else f"{100 * value:.1f} ± {100 * error:.1f}%"
-    )
+    return f"{100 * value:.0f}%" if not isinstance(error, float | int) else f"{100 * value:.1f} ± {100 * error:.1f}%"
 
 
 def _columns(rows: list[Row]) -> list[Column]:

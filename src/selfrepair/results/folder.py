@@ -158,9 +158,7 @@ def _cannot(verb: str, path: Path, problem: OSError) -> SelfRepairError:
     if problem.errno == errno.ENOSPC:
         fix = "Free some space, or give a folder on another disk with --out."
         return SelfRepairError(f"The disk is full: cannot {verb} {path}.", fix)
-    return SelfRepairError(
-        f"Cannot {verb} {path}: {_first_line(problem)}.", "Give another folder with --out."
-    )
+    return SelfRepairError(f"Cannot {verb} {path}: {_first_line(problem)}.", "Give another folder with --out.")
 
 
 def _first_line(problem: Exception) -> str:

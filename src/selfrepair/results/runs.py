@@ -106,9 +106,7 @@ class Run:
     def __repr__(self) -> str:
         width = max(len(label) for _, label in SHOWN)
         lines = [f"{label:<{width}}  {value}" for label, value in self._facts()]
-        return "\n".join(
-            ["selfrepair.Run", *(f"  {line}" for line in lines), "", self._heads_frame().to_string()]
-        )
+        return "\n".join(["selfrepair.Run", *(f"  {line}" for line in lines), "", self._heads_frame().to_string()])
 
     def _repr_html_(self) -> str:
         facts = "".join(

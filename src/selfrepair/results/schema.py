@@ -123,12 +123,8 @@ POOLED: dict[str, Quantity] = {
     "lost_direct_effect": LOST,
     "self_repair": QUANTITY["self_repair"],
     "repaired_fraction": REPAIRED,
-    "fraction_heads": Quantity(
-        "part repaired by heads", "1", "sum of repair_heads / sum of lost direct effect."
-    ),
-    "fraction_mlps": Quantity(
-        "part repaired by MLPs", "1", "sum of repair_mlps / sum of lost direct effect."
-    ),
+    "fraction_heads": Quantity("part repaired by heads", "1", "sum of repair_heads / sum of lost direct effect."),
+    "fraction_mlps": Quantity("part repaired by MLPs", "1", "sum of repair_mlps / sum of lost direct effect."),
     "fraction_post_norms": Quantity(
         "part repaired by post-norms", "1", "sum of repair_post_norms / sum of lost direct effect."
     ),
@@ -224,16 +220,12 @@ def check_heads(heads: xr.Dataset) -> None:
             "Open it with the version of selfrepair that wrote it.",
         )
     expected: dict[str, tuple[str, ...]] = {
-        name + part: CELL
-        for name in (*QUANTITIES, "lost_direct_effect", "repaired_fraction")
-        for part in PARTS
+        name + part: CELL for name in (*QUANTITIES, "lost_direct_effect", "repaired_fraction") for part in PARTS
     }
     expected |= dict.fromkeys(("count", "documents", "threshold"), CELL)
     expected |= {f"pooled_{name}{part}": ("filter",) for name in POOLED for part in PARTS}
     expected |= dict.fromkeys(("pooled_count", "pooled_documents"), ("filter",))
-    expected |= {
-        name + part: CELL + COMPONENT[name][1] for name in COMPONENT if name in heads for part in PARTS[:2]
-    }
+    expected |= {name + part: CELL + COMPONENT[name][1] for name in COMPONENT if name in heads for part in PARTS[:2]}
     for name, axes in expected.items():
         if name not in heads:
             raise SelfRepairError(f"The dataset has no variable {name!r}.", "Run the measurement again.")
@@ -291,28 +283,20 @@ def _estimate(
     for part, value, saying in zip(PARTS, values, says, strict=True):
         if part in parts:
             notes = {"units": quantity.units, "long_name": quantity.long_name + saying}
-            description = (
-                quantity.description if not part else f"of {name}; over documents. {quantity.description}"
-            )
-            variables[name + part] = xr.Variable(
-                axes, value.astype(dtype), notes | {"description": description}
-            )
+            description = quantity.description if not part else f"of {name}; over documents. {quantity.description}"
+            variables[name + part] = xr.Variable(axes, value.astype(dtype), notes | {"description": description})
     return variables
 
 
 def _counts(sums: DocumentSums) -> dict[str, xr.Variable]:
-    def variable(
-        axes: tuple[str, ...], values: np.ndarray, units: str, long_name: str, text: str
-    ) -> xr.Variable:
+    def variable(axes: tuple[str, ...], values: np.ndarray, units: str, long_name: str, text: str) -> xr.Variable:
         return xr.Variable(axes, values, {"units": units, "long_name": long_name, "description": text})
 
     counts = sums.counts
     pooled = counts.sum(axis=(2, 3))
     return {
         "count": variable(CELL, counts.sum(0), "1", "tokens", "tokens of this head that pass the filter"),
-        "documents": variable(
-            CELL, (counts > 0).sum(0), "1", "documents", "documents that these tokens come from"
-        ),
+        "documents": variable(CELL, (counts > 0).sum(0), "1", "documents", "documents that these tokens come from"),
         "threshold": variable(
             CELL,
             np.asarray(sums.thresholds, np.float64),

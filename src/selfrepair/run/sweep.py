@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -69,7 +70,12 @@ class Accuracy:
 
 
 def sweep(
-    design: Design, surveyed: Survey, sums: DocumentSums, kept: KeptTokens, accuracy: Accuracy, shown: bool = True
+    design: Design,
+    surveyed: Survey,
+    sums: DocumentSums,
+    kept: KeptTokens,
+    accuracy: Accuracy,
+    shown: bool = True,
 ) -> None:
     """Runs the whole design; `sums`, `kept` and `accuracy` are up to date after every chunk.
 
@@ -116,9 +122,7 @@ def _draws(design: Design, clean: CleanRun, source: Source) -> Iterator[list[Led
         yield [_joined(list(_one_draw(design, clean, units, source, draw))) for draw in draws]
 
 
-def _one_draw(
-    design: Design, clean: CleanRun, units: Sequence[Head], source: Source, draw: int
-) -> Iterator[Ledger]:
+def _one_draw(design: Design, clean: CleanRun, units: Sequence[Head], source: Source, draw: int) -> Iterator[Ledger]:
     def replacement(layer: int) -> Tensor:
         outputs = clean.head_outputs[layer]
         found = design.operator.replacement(layer, outputs, source, draw)
@@ -135,7 +139,7 @@ def _one_draw(
 
 def _joined(ledgers: list[Ledger]) -> Ledger:
     """Chunks of one layer's heads as one ledger."""
-    tensors = {
+    tensors: dict[str, Any] = {
         field.name: torch.cat([getattr(ledger, field.name) for ledger in ledgers])
         for field in fields(Ledger)
         if isinstance(getattr(ledgers[0], field.name), Tensor)
@@ -147,12 +151,13 @@ def _joined(ledgers: list[Ledger]) -> Ledger:
 def _check(ledger: Ledger, clean: CleanRun, scored: Tensor, accuracy: Accuracy) -> None:
     """Books how well a chunk's ledgers close, token by token.
 
-    Rounding of a write is rounding of the residual stream it is added to; what that is worth in logits at most
-    is its norm times the direction's, and it happens twice a layer.
+    Rounding of a write is rounding of the residual stream it is added to; what that is worth in logits at
+    most is its norm times the direction's, and it happens twice a layer.
     """
     precision = torch.finfo(clean.logit.dtype).eps
     stream = torch.stack([r[:, :-1].norm(dim=-1) for r in clean.residuals]).amax(0)
-    allowed = 8 * len(clean.residuals) * precision * (clean.direction.norm(dim=-1) * stream + clean.logit.abs() + 1)
+    size = clean.direction.norm(dim=-1) * stream + clean.logit.abs() + 1
+    allowed = 8 * len(clean.residuals) * precision * size
     residual = ledger.residual.abs()[:, scored]
     residual = torch.where(torch.isfinite(residual), residual, torch.inf)
     accuracy.residual = max(accuracy.residual, float(residual.max()))

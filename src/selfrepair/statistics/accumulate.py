@@ -97,9 +97,7 @@ class DocumentSums:
         if not scored.any():
             raise SelfRepairError("There are no scored tokens.", "Give more text, or longer windows.")
         if thresholds.shape != (len(filters), *shape):
-            raise ValueError(
-                f"thresholds {thresholds.shape} do not match (filter, layer, head) {len(filters), *shape}"
-            )
+            raise ValueError(f"thresholds {thresholds.shape} do not match (filter, layer, head) {len(filters), *shape}")
         self.filters, self.thresholds, self.shape = tuple(filters), thresholds, shape
         self.components: Components = components
         self.scored: npt.NDArray[np.bool_] = scored.astype(bool)
@@ -160,21 +158,15 @@ class DocumentSums:
             raise ValueError("both sums hold some of the same (head, window) pairs")
         documents = np.zeros(self.scored.shape, np.int64)
         documents[self.scored] = self.document_ids[self._places[self.scored]]
-        both = DocumentSums(
-            self.filters, self.thresholds, self.scored, documents, self.shape, self.components
-        )
+        both = DocumentSums(self.filters, self.thresholds, self.scored, documents, self.shape, self.components)
         both.counts = self.counts + other.counts
         both.sums = {name: self.sums[name] + other.sums[name] for name in self.sums}
-        both.component_sums = {
-            name: mine + other.component_sums[name] for name, mine in self.component_sums.items()
-        }
+        both.component_sums = {name: mine + other.component_sums[name] for name, mine in self.component_sums.items()}
         both._seen = self._seen | other._seen
         return both
 
     def _mark(self, effects: TokenEffects) -> None:
-        if len(np.unique(effects.heads)) < len(effects.heads) or len(np.unique(effects.windows)) < len(
-            effects.windows
-        ):
+        if len(np.unique(effects.heads)) < len(effects.heads) or len(np.unique(effects.windows)) < len(effects.windows):
             raise ValueError("a chunk names a head or a window twice")
         cells = np.ix_(np.array([effects.layer]), effects.heads, effects.windows)
         if self._seen[cells].any():
@@ -192,9 +184,7 @@ class DocumentSums:
         scored = self.scored[effects.windows]
         effect = effects.quantities["direct_effect"]
         limits = self.thresholds[:, effects.layer, effects.heads]
-        masks = np.stack(
-            [one.mask(effect, limit, scored) for one, limit in zip(self.filters, limits, strict=True)]
-        )
+        masks = np.stack([one.mask(effect, limit, scored) for one, limit in zip(self.filters, limits, strict=True)])
         chosen, head, window, position = np.nonzero(masks)
         documents, place = np.unique(self._places[effects.windows[window], position], return_inverse=True)
         rows = (place * len(self.filters) + chosen) * heads + head

@@ -93,9 +93,7 @@ def components(sums: DocumentSums, name: str) -> Estimate:
     """
     lines = sums.component_sums[name]
     extra = (None,) * (lines.ndim - sums.counts.ndim)
-    by_layer = [
-        mean(lines[:, :, layer], sums.counts[:, :, layer, :, *extra]) for layer in range(sums.shape[0])
-    ]
+    by_layer = [mean(lines[:, :, layer], sums.counts[:, :, layer, :, *extra]) for layer in range(sums.shape[0])]
     fields = ("value", "standard_error", "low", "high", "documents")
     return Estimate(*(np.stack([getattr(one, field) for one in by_layer], axis=1) for field in fields))
 

@@ -118,9 +118,7 @@ def kth_values(direct_effects: np.ndarray, kept: int, *, largest: bool) -> npt.N
     """
     tokens = direct_effects.shape[-1]
     if tokens == 0:
-        raise SelfRepairError(
-            "There are no scored tokens to choose from.", "Give more text, or longer windows."
-        )
+        raise SelfRepairError("There are no scored tokens to choose from.", "Give more text, or longer windows.")
     place = tokens - kept if largest else kept - 1
     limits = np.empty(direct_effects.shape[:2], direct_effects.dtype)
     for layer, effects in enumerate(direct_effects):  # one layer at a time: partition copies what it is given

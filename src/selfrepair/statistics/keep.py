@@ -39,9 +39,7 @@ class KeepThresholds:
     bottom: npt.NDArray[np.floating] | None
 
 
-def keep_thresholds(
-    filters: Sequence[Filter], direct_effects: np.ndarray, most: int = 10_000
-) -> KeepThresholds:
+def keep_thresholds(filters: Sequence[Filter], direct_effects: np.ndarray, most: int = 10_000) -> KeepThresholds:
     """Thresholds for twice the share of the widest top and bottom filters.
 
     Args:

@@ -33,9 +33,7 @@ _REPEATED = 0.1  # share of a topic that may stand in shorter topics too
 def builtin_documents() -> Iterator[Document]:
     """The built-in documents, lazily: a module is read when its turn comes."""
     topics = _topics()
-    names = [(f"topics/{name}", None) for name in topics] + [
-        (f"source/{name}", path) for name, path in _modules()
-    ]
+    names = [(f"topics/{name}", None) for name in topics] + [(f"source/{name}", path) for name, path in _modules()]
     names.sort(key=lambda entry: hashlib.sha256(entry[0].encode()).digest())
     prose: deque[Document] = deque()
     code: deque[Document] = deque()

@@ -163,9 +163,7 @@ def _no_field(place: str, field: str, there: list[str]) -> SelfRepairError:
 
 def _unreadable(path: Path, error: Exception) -> SelfRepairError:
     reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return SelfRepairError(
-        f"{path} cannot be read: {reason}", "The file may be damaged or cut short: fetch it again."
-    )
+    return SelfRepairError(f"{path} cannot be read: {reason}", "The file may be damaged or cut short: fetch it again.")
 
 
 def _begin(place: str) -> str:

@@ -29,9 +29,7 @@ class Rows:
     most: int
 
 
-def pack_apart(
-    documents: Iterable[tuple[str, Ids]], size: int, least: int, wanted: int | None, seed: int
-) -> Rows:
+def pack_apart(documents: Iterable[tuple[str, Ids]], size: int, least: int, wanted: int | None, seed: int) -> Rows:
     """Cut each document on its own, and take rows round robin: one of each document, then a second.
 
     Reading stops at the document that makes one row each suffice. Which row of a document comes first is
@@ -97,9 +95,7 @@ def pack_joined(documents: Iterable[tuple[str, Ids]], size: int, wanted: int | N
     ids = np.concatenate(streams)[: count * size]
     owners = np.repeat(np.arange(len(names)), [len(stream) for stream in streams])[: count * size]
     used = int(owners[-1]) + 1
-    return Rows(
-        list(ids.reshape(count, size)), list(owners.reshape(count, size)), tuple(names[:used]), read, most
-    )
+    return Rows(list(ids.reshape(count, size)), list(owners.reshape(count, size)), tuple(names[:used]), read, most)
 
 
 def _cut(ids: Ids, size: int, least: int, seed: int, document: int) -> list[Ids]:

@@ -77,9 +77,7 @@ class Windows:
         chosen = np.asarray(indices)
         chosen = chosen if chosen.size else chosen.astype(np.int64)
         provenance = {**self.provenance, "selected": len(self.tokens[chosen]), "selected_from": len(self)}
-        return Windows(
-            self.tokens[chosen], self.lengths[chosen], self.documents[chosen], self.names, provenance
-        )
+        return Windows(self.tokens[chosen], self.lengths[chosen], self.documents[chosen], self.names, provenance)
 
     def scored(self, first: int = 1) -> NDArray[np.bool_]:
         """Which predictions count.
@@ -95,9 +93,7 @@ class Windows:
 
     def document_sets(self) -> list[frozenset[int]]:
         """The documents in each window, as indices into `names`."""
-        return [
-            frozenset(row[:length].tolist()) for row, length in zip(self.documents, self.lengths, strict=True)
-        ]
+        return [frozenset(row[:length].tolist()) for row, length in zip(self.documents, self.lengths, strict=True)]
 
     def __repr__(self) -> str:
         return f"Windows({self._summary()})"
@@ -242,9 +238,7 @@ def _check(tokens: int | None, length: int, packing: str, bos: str) -> None:
             "Give a --length of 2 or more; 128 is usual.",
         )
     if tokens is not None and tokens < 1:
-        raise SelfRepairError(
-            f"At least 1 token was expected; --tokens is {tokens}.", "Give --tokens 1 or more."
-        )
+        raise SelfRepairError(f"At least 1 token was expected; --tokens is {tokens}.", "Give --tokens 1 or more.")
     for name, value, known in (
         ("packing", packing, ("documents", "packed")),
         ("bos", bos, ("auto", "always", "never")),
@@ -253,9 +247,7 @@ def _check(tokens: int | None, length: int, packing: str, bos: str) -> None:
             raise SelfRepairError(f"There is no --{name} {value!r}.", f"Give one of: {', '.join(known)}.")
 
 
-def _check_enough(
-    rows: Rows, source: str, tokens: int | None, wanted: int | None, length: int, packing: str
-) -> None:
+def _check_enough(rows: Rows, source: str, tokens: int | None, wanted: int | None, length: int, packing: str) -> None:
     """Complain when there are no windows, or fewer than wanted."""
     made = len(rows.ids)
     if made == 0 and packing == "documents":
@@ -272,7 +264,6 @@ def _check_enough(
     if wanted is not None and made < wanted:
         other = ", use --packing packed, which joins short documents" if packing == "documents" else ""
         raise SelfRepairError(
-            f"{source} has {made * length:,} tokens in {made:,} windows of {length}; "
-            f"{tokens:,} tokens were asked for.",
+            f"{source} has {made * length:,} tokens in {made:,} windows of {length}; {tokens:,} tokens were asked for.",
             f"Ask for --tokens {made * length} or fewer{other}, or give more text.",
         )

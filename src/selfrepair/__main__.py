@@ -1,0 +1,5 @@
+"""`python -m selfrepair`: the command line."""
+
+from selfrepair.cli import main
+
+main()

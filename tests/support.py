@@ -1,0 +1,152 @@
+"""What the tests of model, engine and run share: loaded zoo models, corpora, one ledger per head."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, fields, replace
+from functools import cache
+
+import numpy as np
+import torch
+from torch import Tensor
+from zoo import families, oracle
+from zoo.anatomy import ANATOMY, value_constants
+
+from selfrepair import LanguageModel, Windows, load
+from selfrepair.ablation.operators import operator
+from selfrepair.ablation.units import Head, all_heads
+from selfrepair.effects.ledger import Ledger
+from selfrepair.engine.clean import CleanRun, clean_run, head_outputs
+
+TOKENS, DONORS = families.tokens(seed=0), families.tokens(seed=1)
+OPERATORS = ("zero", "mean", "resample")
+ALREADY_EAGER = ("gpt_neo", "gptj", "codegen", "bloom")  # no sdpa in the library, see test_engines
+LINES = ("direct_effect", "ablated_direct_effect", "total_effect", "self_repair", "post_norms", "norm")
+ALL_FIELDS = (*LINES, "by_attention", "by_mlp", "by_head", "sigma_ratio", "repair_heads", "repair_mlps")
+
+
+@cache
+def language_model(name: str, attention: str | None = None, dtype: str = "float64") -> LanguageModel:
+    """A loaded model of the zoo; shared, so never to be changed."""
+    return fresh_model(name, attention, dtype)
+
+
+def fresh_model(name: str, attention: str | None = None, dtype: str = "float64") -> LanguageModel:
+    network = families.build(name, attention)
+    return load(network.double() if dtype == "float64" else network)
+
+
+@dataclass(frozen=True)
+class Texts:
+    """A `Source` of two batches of texts: means over the first, donors from the second."""
+
+    clean: CleanRun
+    donors: tuple[Tensor, ...]
+
+    def mean(self, layer: int) -> Tensor:
+        return self.clean.head_outputs[layer].mean((0, 1))
+
+    def position_mean(self, layer: int) -> Tensor:
+        return self.clean.head_outputs[layer].mean(0)
+
+    def donor(self, layer: int, draw: int) -> Tensor:
+        return self.donors[layer]
+
+
+def sweep(
+    engine,
+    model: LanguageModel,
+    ablation: str,
+    units: Iterable[tuple[int, int]] | None = None,
+    tokens: Tensor = TOKENS,
+    donors: Tensor = DONORS,
+    per_head: bool = True,
+) -> dict[Head, Ledger]:
+    """One ledger for every ablated head; its tensors' first axis has length one."""
+    with model.running():
+        clean = clean_run(model, tokens)
+        source = Texts(clean, head_outputs(model, donors))
+
+        def replacement(layer: int) -> Tensor:
+            return operator(ablation).replacement(layer, clean.head_outputs[layer], source, 0)
+
+        chosen = all_heads(model.anatomy) if units is None else [Head(*unit) for unit in units]
+        return split(engine.sweep(model, clean, chosen, replacement, per_head))
+
+
+def split(ledgers: Iterable[Ledger]) -> dict[Head, Ledger]:
+    """Chunks of heads as one ledger per head."""
+    found = {}
+    for ledger in ledgers:
+        for place, head in enumerate(ledger.heads):
+            cut = {
+                field.name: getattr(ledger, field.name)[place : place + 1].clone()
+                for field in fields(Ledger)
+                if isinstance(getattr(ledger, field.name), Tensor)
+            }
+            assert Head(ledger.layer, head) not in found
+            found[Head(ledger.layer, head)] = replace(ledger, heads=(head,), **cut)
+    return found
+
+
+def gap(left: Ledger, right: Ledger, names: Iterable[str] = ALL_FIELDS) -> float:
+    """The largest difference between two ledgers, over all their lines and tokens."""
+    gaps = {name: (getattr(left, name) - getattr(right, name)).abs().max().item() for name in names}
+    assert all(np.isfinite(value) for value in gaps.values()), gaps
+    return max(gaps.values())
+
+
+def oracle_replacement(
+    model: LanguageModel, hand, ablation: str, unit: Head, tokens: Tensor = TOKENS, donors: Tensor = DONORS
+) -> Tensor:
+    """What the oracle puts in the head's place: what the projection reads, value constant included."""
+    if ablation == "zero":
+        return value_constants(model.network, hand)[unit.layer, unit.head]
+    texts = donors if ablation == "resample" else tokens
+    outputs = oracle.trace(model.network, hand, texts).z[unit.layer, :, :, unit.head]
+    return outputs.mean((0, 1)) if ablation == "mean" else outputs
+
+
+def oracle_ledger(
+    name: str, model: LanguageModel, ablation: str, unit: Head, tokens: Tensor = TOKENS, donors: Tensor = DONORS
+) -> oracle.Ledger:
+    hand = ANATOMY[name]
+    in_place = oracle_replacement(model, hand, ablation, unit, tokens, donors)
+    return oracle.ledger(model.network, hand, tokens, *unit, in_place)
+
+
+def oracle_gap(ledger: Ledger, book: oracle.Ledger) -> float:
+    """The largest difference between an engine's ledger and the oracle's."""
+    pairs = {
+        **{name: (getattr(ledger, name)[0], getattr(book, name)) for name in LINES[:4]},
+        "norm": (ledger.norm[0], book.norm),
+        "sigma_ratio": (ledger.sigma_ratio[0], book.sigma_ratio),
+        "post_norms": (ledger.post_norms[0], book.post_norms.sum(0)),
+        "by_mlp": (ledger.by_mlp[0], book.mlps.movedim(0, -1)),
+        "by_attention": (ledger.by_attention[0], book.heads.sum(1).movedim(0, -1)),
+    }
+    if ledger.by_head is not None:
+        pairs["by_head"] = (ledger.by_head[0], book.heads.movedim((0, 1), (-2, -1)))
+    gaps = {name: (ours - theirs).abs().max().item() for name, (ours, theirs) in pairs.items()}
+    assert all(np.isfinite(value) for value in gaps.values()), gaps
+    return max(gaps.values())
+
+
+def corpus(
+    lengths: Iterable[int] = (9, 9, 9, 7, 8, 9),
+    documents: Iterable[int] = (0, 0, 1, 1, 2, 2),
+    length: int = 9,
+    seed: int = 5,
+    padding: int = 0,
+) -> Windows:
+    """Windows of random tokens, some padded; `documents` says which document each window is of."""
+    lengths, documents = np.array(tuple(lengths)), np.array(tuple(documents))
+    real = np.arange(length) < lengths[:, None]
+    draws = np.stack([np.random.default_rng([seed, i]).integers(3, 97, 64) for i in range(len(lengths))])
+    return Windows(
+        tokens=np.where(real, draws[:, :length], padding).astype(np.int64),
+        lengths=lengths.astype(np.int64),
+        documents=np.where(real, documents[:, None], -1).astype(np.int64),
+        names=tuple(f"document {i}" for i in range(documents.max() + 1)),
+        provenance={"source": "random", "seed": seed},
+    )

@@ -19,7 +19,10 @@ class Source(Protocol):
         ...
 
     def position_mean(self, layer: int) -> Tensor:
-        """Mean output of every head at each position over the whole corpus, [position, head, head_dim]."""
+        """Mean output of every head at each position over the whole corpus, [position, head, head_dim].
+
+        Only for operators that say `position_means = True`: these means are large.
+        """
         ...
 
     def donor(self, layer: int, draw: int) -> Tensor:
@@ -102,6 +105,7 @@ class PositionMean:
     name: str = "position-mean"
     draws: ClassVar[int] = 1
     donors: ClassVar[int] = 0
+    position_means: ClassVar[bool] = True
 
     def replacement(self, layer: int, clean: Tensor, source: Source, draw: int) -> Tensor:
         """See `Operator.replacement`."""

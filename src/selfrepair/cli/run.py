@@ -174,7 +174,7 @@ def run(
             filters=filters or DEFAULT_FILTERS,
             engine=engine,
             components=components.value,
-            units=parse_heads(heads, loaded.anatomy.layers, loaded.anatomy.heads),
+            heads=parse_heads(heads, loaded.anatomy.layers, loaded.anatomy.heads),
             batch=batch,
             memory=memory,
             seed=seed,

@@ -42,7 +42,7 @@ class ReplayEngine:
     ) -> Iterator[Ledger]:
         """See `selfrepair.engine.contract.Engine`."""
         if self.fold is None:
-            self.fold = self._probe(model, clean)
+            self.fold = self.probe(model, clean)
         folding = Folding(self.fold)
         for layer, heads in by_layer(units):
             in_place = replacement(layer)
@@ -52,8 +52,8 @@ class ReplayEngine:
                     yield replay.ledger()
         self.fold = folding.size
 
-    def _probe(self, model: LanguageModel, clean: CleanRun) -> int:
-        """Times the last blocks at several folds."""
+    def probe(self, model: LanguageModel, clean: CleanRun) -> int:
+        """The fold with the least time per head, by timing the last blocks at several."""
         layer = max(0, model.anatomy.layers - 2)
         outputs = clean.head_outputs[layer]
 

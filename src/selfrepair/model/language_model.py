@@ -24,6 +24,7 @@ class LanguageModel:
         tokenizer: its tokenizer, or None where windows are given as token ids.
         anatomy: its parts.
         digest: identity of its weights.
+        source: the arguments of `load` that give this model again, or None where it came as an object.
     """
 
     name: str
@@ -31,6 +32,7 @@ class LanguageModel:
     tokenizer: Any
     anatomy: Anatomy
     digest: str
+    source: dict[str, str | None] | None = None
 
     @property
     def dtype(self) -> torch.dtype:

@@ -42,15 +42,18 @@ def load(
         SelfRepairError: unknown model, weights that are not finite, no tokenizer.
         RefusedModel: a model for which an identity fails; says which.
     """
+    source: dict[str, str | None] | None = None
     if isinstance(model, nn.Module):
         network, name = model, _name_of(model)
     else:
         network, tokenizer, name = _read(str(model), dtype, revision, attention)
         network = network.to(_device(device))
+        named = str(Path(model).resolve()) if Path(str(model)).exists() else str(model)
+        source = {"model": named, "dtype": dtype, "device": device, "revision": revision, "attention": attention}
     network.eval()
     _keep_experts_exact(network)
     _require_finite(network)
-    loaded = LanguageModel(name, network, tokenizer, dissect(network), weights_digest(network))
+    loaded = LanguageModel(name, network, tokenizer, dissect(network), weights_digest(network), source)
     prove_at_load(loaded)
     return loaded
 

@@ -7,10 +7,10 @@ import io
 import json
 import os
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -21,7 +21,8 @@ from selfrepair.errors import SelfRepairError
 from selfrepair.results import schema
 from selfrepair.results.runs import Run
 
-PLAN, WINDOWS, HEADS, TOKENS = "plan.json", "windows.parquet", "heads.nc", "tokens.parquet"
+PLAN, OUTCOME, WINDOWS = "plan.json", "outcome.json", "windows.parquet"
+HEADS, TOKENS = "heads.nc", "tokens.parquet"
 Part = TypeVar("Part")
 
 
@@ -47,7 +48,7 @@ def prepare_folder(path: str | Path) -> Path:
 
 
 def write(run: Run, path: str | Path) -> Path:
-    """Write a run's four files; existing ones are replaced, each in one step.
+    """Write a run's files; existing ones are replaced, each in one step.
 
     Raises:
         SelfRepairError: the disk is full, or the folder cannot be written to.
@@ -57,22 +58,23 @@ def write(run: Run, path: str | Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as problem:
         raise _cannot("make the folder", folder, problem) from problem
-    write_plan(run.plan, folder)
+    write_json(run.plan, folder / PLAN)
     write_windows(run.windows, folder)
-    _put(folder / TOKENS, _parquet(schema.described_tokens(run.tokens)))
-    _put(folder / HEADS, _netcdf(run.heads))
+    write_json(run.outcome, folder / OUTCOME)
+    put(folder / TOKENS, _parquet(schema.described_tokens(run.tokens)))
+    put(folder / HEADS, _netcdf(run.heads))
     return folder
 
 
-def write_plan(plan: dict[str, object], folder: Path) -> None:
-    """Write `plan.json`, as soon as the plan is made."""
-    text = json.dumps(plan, indent=2, ensure_ascii=False, default=_plain)
-    _put(folder / PLAN, (text + "\n").encode())
+def write_json(content: Mapping[str, object], path: Path) -> None:
+    """Write a plan or an outcome."""
+    text = json.dumps(content, indent=2, ensure_ascii=False, default=_plain)
+    put(path, (text + "\n").encode())
 
 
 def write_windows(windows: pa.Table, folder: Path) -> None:
     """Write `windows.parquet`, before the sweep begins."""
-    _put(folder / WINDOWS, _parquet(windows))
+    put(folder / WINDOWS, _parquet(windows))
 
 
 def load(path: str | Path) -> Run:
@@ -85,11 +87,30 @@ def load(path: str | Path) -> Run:
     if not folder.is_dir():
         raise SelfRepairError(f"There is no results folder {folder}.", "Give the folder that a run wrote.")
     return Run(
-        plan=_read(folder / PLAN, _read_plan, lambda _: None),
+        plan=read_plan(folder),
+        outcome=_read(folder / OUTCOME, _read_json, lambda _: None),
         tokens=_read(folder / TOKENS, pq.read_table, schema.check_tokens),
-        windows=_read(folder / WINDOWS, pq.read_table, schema.check_windows),
+        windows=read_windows(folder),
         heads=_read(folder / HEADS, _read_heads, schema.check_heads),
     )
+
+
+def read_plan(folder: Path) -> dict[str, Any]:
+    """The plan of a results folder, finished or not.
+
+    Raises:
+        SelfRepairError: there is none, or it is garbled.
+    """
+    return _read(folder / PLAN, _read_json, lambda _: None)
+
+
+def read_windows(folder: Path) -> pa.Table:
+    """The windows of a results folder, finished or not.
+
+    Raises:
+        SelfRepairError: there are none, or they are garbled.
+    """
+    return _read(folder / WINDOWS, pq.read_table, schema.check_windows)
 
 
 def _read(path: Path, reader: Callable[[Path], Part], check: Callable[[Part], None]) -> Part:
@@ -112,11 +133,11 @@ def _read(path: Path, reader: Callable[[Path], Part], check: Callable[[Part], No
     return part
 
 
-def _read_plan(path: Path) -> dict[str, object]:
-    plan = json.loads(path.read_text(encoding="utf-8"))
-    if not isinstance(plan, dict):
-        raise TypeError(f"a JSON object was expected, not {type(plan).__name__}")
-    return cast(dict[str, object], plan)
+def _read_json(path: Path) -> dict[str, Any]:
+    content = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(content, dict):
+        raise TypeError(f"a JSON object was expected, not {type(content).__name__}")
+    return content
 
 
 def _read_heads(path: Path) -> xr.Dataset:
@@ -138,8 +159,12 @@ def _parquet(table: pa.Table) -> memoryview:
     return memoryview(content.getvalue())
 
 
-def _put(path: Path, content: bytes | memoryview) -> None:
-    """Write under a temporary name in the same folder, then put it in its place: whole or not at all."""
+def put(path: Path, content: bytes | memoryview) -> None:
+    """Write under a temporary name in the same folder, then put it in its place: whole or not at all.
+
+    Raises:
+        SelfRepairError: the disk is full, or the folder cannot be written to.
+    """
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
         with temporary.open("xb") as file:

@@ -35,12 +35,14 @@ class Run:
 
     Args:
         plan: everything needed to repeat the run; JSON-able.
+        outcome: what the run found out about itself: status, seconds, loss, floor, residual; JSON-able.
         heads: means per (filter, layer, head), see `results.schema`; attributes hold units and formulas.
         tokens: kept (head, token) rows.
         windows: one row per window: `window, document, length, tokens, donors`.
     """
 
-    plan: dict[str, object]
+    plan: dict[str, Any]
+    outcome: dict[str, Any]
     heads: xr.Dataset
     tokens: pa.Table
     windows: pa.Table

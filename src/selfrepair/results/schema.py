@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,15 +11,17 @@ import pyarrow as pa
 import xarray as xr
 
 from selfrepair.errors import SelfRepairError
-from selfrepair.statistics import estimates
-from selfrepair.statistics.accumulate import BY_ATTENTION, BY_HEAD, BY_MLP, QUANTITIES, DocumentSums
+from selfrepair.statistics.accumulate import BY_ATTENTION, BY_HEAD, BY_MLP, QUANTITIES
 from selfrepair.statistics.estimates import Estimate
+from selfrepair.statistics.estimators import ESTIMATORS
 from selfrepair.statistics.keep import TOKEN_SCHEMA
+from selfrepair.statistics.lines import Lines
+from selfrepair.statistics.summary import POOLED, Summary
 
 SCHEMA = 1
-THRESHOLDS_NOTE = (
-    "Standard errors and 95% intervals are over documents (linearised ratio estimator, Student t); "
-    "filter thresholds are held fixed in them."
+INTERVALS_NOTE = (
+    "Standard errors and 95% intervals are from a bootstrap over documents that applies the filter anew in each "
+    "replicate; those of lines of components (repair_by_*) are linearised, with the filter's threshold held fixed."
 )
 
 
@@ -119,63 +121,65 @@ COMPONENT: dict[str, tuple[Quantity, tuple[str, ...]]] = {
         ("by_layer", "by_head"),
     ),
 }
-POOLED: dict[str, Quantity] = {
-    "lost_direct_effect": LOST,
-    "self_repair": QUANTITY["self_repair"],
-    "repaired_fraction": REPAIRED,
-    "fraction_heads": Quantity("part repaired by heads", "1", "sum of repair_heads / sum of lost direct effect."),
-    "fraction_mlps": Quantity("part repaired by MLPs", "1", "sum of repair_mlps / sum of lost direct effect."),
-    "fraction_post_norms": Quantity(
-        "part repaired by post-norms", "1", "sum of repair_post_norms / sum of lost direct effect."
-    ),
-    "fraction_norm": Quantity(
-        "part repaired by the final norm", "1", "sum of repair_norm / sum of lost direct effect."
-    ),
-}
 CELL = ("filter", "layer", "head")
 PARTS = ("", "_standard_error", "_low", "_high")
 WINDOW_COLUMNS = ("window", "document", "length", "tokens", "donors")
 
 
-def heads_dataset(sums: DocumentSums, attributes: Mapping[str, object]) -> xr.Dataset:
-    """The dataset of `heads.nc`, from a sweep's sums.
+def quantity_of(name: str) -> Quantity:
+    """What an estimator is, for files and tables."""
+    special = {**QUANTITY, "lost_direct_effect": LOST, "repaired_fraction": REPAIRED}
+    if name in special:
+        return special[name]
+    estimator = ESTIMATORS[name]
+    return Quantity(name.replace("_", " "), estimator.units or "1", estimator.description)
+
+
+def heads_dataset(
+    summary: Summary,
+    filters: Sequence[str],
+    thresholds: np.ndarray,
+    lines: Lines | None,
+    attributes: Mapping[str, object],
+) -> xr.Dataset:
+    """The dataset of `heads.nc`.
 
     Args:
-        sums: what the sweep added up, whole or in part; heads without tokens hold NaN.
+        summary: every estimator with its interval.
+        filters: labels of the filters.
+        thresholds: [filter, layer, head].
+        lines: lines of downstream components, where they were kept.
         attributes: what the run says about itself (title, operator, donors, model, text, engine, dtype,
             numerical_floor, ledger_residual, tokens, documents, status, created, ...); anything for JSON.
 
     Returns:
-        Over (filter, layer, head): the mean of each quantity, `count`, `documents`, `lost_direct_effect`,
-        `repaired_fraction`, `threshold`; over (filter,): `pooled_*`, all heads together; with components also
-        `repair_by_*`. Means come with `_standard_error`, `_low` and `_high` (95%).
+        Over (filter, layer, head): every estimator of `statistics.estimators`, `count`, `documents`, `threshold`;
+        over (filter, layer) `layer_*`, over (filter,) `pooled_*`, all heads together; with lines also `repair_by_*`.
+        Estimates come with `_standard_error`, `_low` and `_high` (95%).
     """
     variables: dict[str, xr.Variable] = {}
-    for name, quantity in QUANTITY.items():
-        variables |= _estimate(name, CELL, estimates.mean(sums.sums[name], sums.counts), quantity)
-    variables |= _estimate("lost_direct_effect", CELL, estimates.lost_direct_effect(sums), LOST)
-    variables |= _estimate("repaired_fraction", CELL, estimates.repaired_fraction(sums), REPAIRED)
-    for name in sums.component_sums:
-        quantity, axes = COMPONENT[name]
-        lines = estimates.components(sums, name)
-        variables |= _estimate(name, CELL + axes, lines, quantity, PARTS[:2], np.float32)
-    for name, estimate in estimates.pooled(sums).items():
-        variables |= _estimate(f"pooled_{name}", ("filter",), estimate, POOLED[name])
-    variables |= _counts(sums)
-    coordinates = {
-        "filter": ("filter", np.array([one.label for one in sums.filters], object)),
-        "layer": ("layer", np.arange(sums.shape[0])),
-        "head": ("head", np.arange(sums.shape[1])),
+    for name, estimate in summary.heads.items():
+        variables |= _estimate(name, CELL, estimate, quantity_of(name))
+    for name, estimate in summary.layers.items():
+        variables |= _estimate(f"layer_{name}", CELL[:2], estimate, quantity_of(name))
+    for name, estimate in summary.model.items():
+        variables |= _estimate(f"pooled_{name}", CELL[:1], estimate, quantity_of(name))
+    layers, heads = summary.count.shape[1:]
+    coordinates: dict[str, tuple[str, np.ndarray]] = {
+        "filter": ("filter", np.array(filters, object)),
+        "layer": ("layer", np.arange(layers)),
+        "head": ("head", np.arange(heads)),
     }
-    if any("by_layer" in variable.dims for variable in variables.values()):
-        coordinates["by_layer"] = ("by_layer", np.arange(sums.shape[0]))
-    if BY_HEAD in variables:
-        coordinates["by_head"] = ("by_head", np.arange(sums.shape[1]))
-    return xr.Dataset(
-        variables,
-        coordinates,
-        plain_attributes(attributes) | {"intervals": THRESHOLDS_NOTE, "schema": SCHEMA},
-    )
+    if lines is not None:
+        for name in lines.names:
+            quantity, axes = COMPONENT[name]
+            variables |= _estimate(name, CELL + axes, lines.estimate(name), quantity, PARTS[:2], np.float32)
+            coordinates["by_layer"] = ("by_layer", np.arange(layers))
+        if BY_HEAD in lines.names:
+            coordinates["by_head"] = ("by_head", np.arange(heads))
+    variables |= _counts(summary, thresholds)
+    notes = plain_attributes(attributes) | {"intervals": INTERVALS_NOTE, "schema": SCHEMA}
+    return xr.Dataset(variables, coordinates, notes)
 
 
 def plain_attributes(attributes: Mapping[str, object]) -> dict[str, str | int | float]:
@@ -223,8 +227,9 @@ def check_heads(heads: xr.Dataset) -> None:
         name + part: CELL for name in (*QUANTITIES, "lost_direct_effect", "repaired_fraction") for part in PARTS
     }
     expected |= dict.fromkeys(("count", "documents", "threshold"), CELL)
-    expected |= {f"pooled_{name}{part}": ("filter",) for name in POOLED for part in PARTS}
-    expected |= dict.fromkeys(("pooled_count", "pooled_documents"), ("filter",))
+    expected |= {f"pooled_{name}{part}": CELL[:1] for name in POOLED for part in PARTS}
+    expected |= {f"layer_{name}{part}": CELL[:2] for name in POOLED for part in PARTS}
+    expected |= dict.fromkeys(("pooled_count", "pooled_documents"), CELL[:1])
     expected |= {name + part: CELL + COMPONENT[name][1] for name in COMPONENT if name in heads for part in PARTS[:2]}
     for name, axes in expected.items():
         if name not in heads:
@@ -288,30 +293,20 @@ def _estimate(
     return variables
 
 
-def _counts(sums: DocumentSums) -> dict[str, xr.Variable]:
-    def variable(axes: tuple[str, ...], values: np.ndarray, units: str, long_name: str, text: str) -> xr.Variable:
+def _counts(summary: Summary, thresholds: np.ndarray) -> dict[str, xr.Variable]:
+    def variable(
+        axes: tuple[str, ...], values: np.ndarray, long_name: str, text: str, units: str = "1"
+    ) -> xr.Variable:
         return xr.Variable(axes, values, {"units": units, "long_name": long_name, "description": text})
 
-    counts = sums.counts
-    pooled = counts.sum(axis=(2, 3))
+    limit = "clean direct effect from which (top) or up to which (bottom) a token of this head passes"
+    pairs = "(head, token) pairs that pass the filter, all heads together"
     return {
-        "count": variable(CELL, counts.sum(0), "1", "tokens", "tokens of this head that pass the filter"),
-        "documents": variable(CELL, (counts > 0).sum(0), "1", "documents", "documents that these tokens come from"),
-        "threshold": variable(
-            CELL,
-            np.asarray(sums.thresholds, np.float64),
-            "logit",
-            "threshold of the filter",
-            "clean direct effect from which (top) or up to which (bottom) a token of this head passes",
-        ),
-        "pooled_count": variable(
-            ("filter",),
-            pooled.sum(0),
-            "1",
-            "(head, token) pairs",
-            "pairs that pass the filter, all heads together",
-        ),
+        "count": variable(CELL, summary.count, "tokens", "tokens of this head that pass the filter"),
+        "documents": variable(CELL, summary.documents, "documents", "documents that these tokens come from"),
+        "threshold": variable(CELL, np.asarray(thresholds, np.float64), "threshold of the filter", limit, "logit"),
+        "pooled_count": variable(CELL[:1], summary.count.sum((1, 2)), "(head, token) pairs", pairs),
         "pooled_documents": variable(
-            ("filter",), (pooled > 0).sum(0), "1", "documents", "documents that these pairs come from"
+            CELL[:1], summary.documents.max((1, 2)), "documents", "most documents that any head's tokens come from"
         ),
     }

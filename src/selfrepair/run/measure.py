@@ -1,32 +1,38 @@
-"""The main job: survey, sweep, and a `Run` with its ledgers summed."""
+"""The main job: plan, survey, sweep, merge. Whatever is done is on disk; a run that was cut short is resumed."""
 
 from __future__ import annotations
 
+import tempfile
 import time
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-import pyarrow as pa
-
 from selfrepair.ablation.donors import draw_donors
 from selfrepair.ablation.operators import Operator, operator
 from selfrepair.ablation.units import Head, all_heads
-from selfrepair.engine import Engine, engine_named
+from selfrepair.engine import Engine, ReplayEngine, engine_named
 from selfrepair.errors import SelfRepairError
 from selfrepair.model.language_model import LanguageModel
 from selfrepair.results import folder
 from selfrepair.results.runs import Run
-from selfrepair.results.schema import heads_dataset
+from selfrepair.results.windows import windows_table
 from selfrepair.run import plans
-from selfrepair.run.batches import batch_size
-from selfrepair.run.survey import Survey, survey
-from selfrepair.run.sweep import Accuracy, Design, sweep
-from selfrepair.statistics.accumulate import Components, DocumentSums
-from selfrepair.statistics.filters import DEFAULT_FILTERS, Filter, all_thresholds
-from selfrepair.statistics.keep import KeptTokens, keep_thresholds
+from selfrepair.run.batches import batch_size, probe_fold
+from selfrepair.run.job import Job
+from selfrepair.run.jobs import load_job
+from selfrepair.run.merge import Merger, Unit
+from selfrepair.run.results import merged
+from selfrepair.run.runner import merged_survey, run_units
+from selfrepair.run.store import Store
+from selfrepair.run.sweep import STAGE as SWEEP
+from selfrepair.run.sweep import Interrupted
+from selfrepair.run.thresholds import STAGE as THRESHOLDS
+from selfrepair.statistics.accumulate import Components
+from selfrepair.statistics.filters import DEFAULT_FILTERS, Filter
 from selfrepair.text import Windows
+
+_TOKENS_PER_UNIT = 8192
 
 
 class LedgerDoesNotClose(UserWarning):
@@ -42,18 +48,20 @@ def measure(
     filters: Sequence[Filter | str] = DEFAULT_FILTERS,
     engine: str | Engine = "replay",
     components: Components = "heads",
-    units: Sequence[tuple[int, int]] | None = None,
+    heads: Sequence[tuple[int, int]] | None = None,
     batch: int | None = None,
     memory: float | None = None,
     seed: int = 0,
     first: int = 1,
     sample: int = 64,
+    replicates: int = 400,
     out: str | Path | None = None,
+    workers: int = 1,
     progress: bool = True,
 ) -> Run:
     """Ablates heads one by one and keeps the ledger of self-repair.
 
-    Interrupted (Ctrl-C), it returns what had been computed, with status `interrupted`.
+    Interrupted (Ctrl-C), it returns what had been computed, with status `interrupted`; `resume` goes on from there.
 
     Args:
         model: from `load`.
@@ -63,93 +71,123 @@ def measure(
         filters: which tokens numbers average over, per head.
         engine: an engine, or the name of one.
         components: `heads` keeps a line for every downstream head, `layers` one per attention and MLP layer.
-        units: (layer, head) pairs to ablate; all heads by default.
+        heads: (layer, head) pairs to ablate; all by default.
         batch: windows at a time; by default what fits in memory.
         memory: gigabytes that a batch may take.
-        seed: of donors and of the uniform sample of kept tokens.
+        seed: of donors, of the bootstrap and of the uniform sample of kept tokens.
         first: first position that statistics count; position 0 has no context, and often a huge norm.
-        sample: how many tokens the uniform sample keeps per head.
-        out: results folder to write; nothing is written without it.
+        sample: how many tokens of the corpus the uniform sample keeps for every head.
+        replicates: resamplings of the documents, for errors and intervals.
+        out: results folder; without it units are kept in a temporary one for as long as this lasts.
+        workers: processes on this machine; more than one needs `out` and a model that can be loaded by name.
         progress: whether to show progress.
 
     Returns:
-        The run: means per filter and head, kept tokens, windows and plan.
+        The run: estimates per filter and head, kept tokens, windows, plan and outcome.
 
     Raises:
         SelfRepairError: no donors, no scored tokens, a folder that exists, a disk that is full.
     """
-    started = time.time()
     place = None if out is None else folder.prepare_folder(out)
     chosen = operator(ablation, donors) if isinstance(ablation, str) else ablation
-    heads = all_heads(model.anatomy) if units is None else _checked_units(model, units)
-    wanted = [Filter.parse(given) if isinstance(given, str) else given for given in filters]
+    used = engine_named(engine) if isinstance(engine, str) else engine
     size = batch or batch_size(model, windows.length, components == "heads", chosen.donors, memory)
-    design = Design(
-        model=model,
-        windows=windows,
-        operator=chosen,
-        donors=draw_donors(windows, chosen.donors, seed),
-        engine=engine_named(engine) if isinstance(engine, str) else engine,
-        units=heads,
-        batch=size,
-        components=components,
+    if not windows.scored(first).any():
+        raise SelfRepairError("There are no scored tokens.", "Give more text, or longer windows.")
+    drawn = draw_donors(windows, chosen.donors, seed)
+    if isinstance(used, ReplayEngine) and used.fold is None:
+        used.fold = probe_fold(used, model, windows, size)
+    plan = plans.make_plan(
+        model,
+        windows,
+        chosen,
+        all_heads(model.anatomy) if heads is None else _checked_heads(model, heads),
+        [Filter.parse(given) if isinstance(given, str) else given for given in filters],
         first=first,
+        seed=seed,
+        components=components,
+        sample=sample,
+        replicates=replicates,
+        engine=used.name,
+        heads_per_batch=getattr(used, "fold", None),
+        windows_per_batch=size,
+        windows_per_unit=size * max(1, _TOKENS_PER_UNIT // (size * windows.length)),
     )
-    plan = plans.plan(design, wanted, seed, sample)
-    table = _windows_table(windows, design.donors)
+    job = Job(plan, model, windows, chosen, drawn, used)
     if place is not None:
-        folder.write_plan(plan, place)
-        folder.write_windows(table, place)
-    surveyed = survey(model, windows, size, first, progress)
-    sums, kept = _ledger_books(design, surveyed, wanted, seed, sample)
-    accuracy = Accuracy()
+        folder.write_json(plan, place / folder.PLAN)
+        folder.write_windows(windows_table(windows, drawn), place)
+        return carry_out(job, place, workers, progress)
+    with tempfile.TemporaryDirectory(prefix="selfrepair-") as temporary:
+        return carry_out(job, Path(temporary), 1, progress, keep=False)
+
+
+def resume(path: str | Path, model: LanguageModel | None = None, workers: int = 1, progress: bool = True) -> Run:
+    """Goes on with a run that was cut short, or merges one that is done.
+
+    Args:
+        path: its results folder.
+        model: its model, where it cannot be loaded by name.
+        workers: processes on this machine.
+        progress: whether to show progress.
+
+    Raises:
+        SelfRepairError: another model, text or version than the run was started with.
+    """
+    return carry_out(load_job(Path(path), model), Path(path), workers, progress)
+
+
+def carry_out(job: Job, place: Path, workers: int, progress: bool, keep: bool = True) -> Run:
+    """Does what is missing of a run and merges it.
+
+    Args:
+        job: the run.
+        place: its folder.
+        workers: processes on this machine.
+        progress: whether to show progress.
+        keep: whether to write the merged run.
+    """
+    started = time.time()
+    store = Store(place, plans.identity(job.plan))
+    status, unfinished = "complete", []
     try:
-        sweep(design, surveyed, sums, kept, accuracy, progress)
-        status = "complete"
+        if workers > 1:
+            from selfrepair.run.executors.processes import run_in_processes
+
+            run_in_processes(job, store, workers, progress)
+        else:
+            run_units(job, store, progress)
+    except Interrupted as interruption:
+        status, unfinished = "interrupted", [Unit(arrays=interruption.arrays)]
     except KeyboardInterrupt:
+        if not store.finished(THRESHOLDS):
+            raise
         status = "interrupted"
-    plan = plans.finished(plan, design, surveyed, accuracy, status, time.time() - started)
-    run = Run(plan, heads_dataset(sums, plans.attributes(plan)), kept.table(), table)
-    if place is not None:
+    run = merge_store(job, store, unfinished, status, time.time() - started)
+    if keep:
         folder.write(run, place)
-    if not accuracy.closes:
+    if not run.outcome["ledger_closes"]:
         warnings.warn(
-            f"The ledger does not close: on some token its lines miss the self-repair by {accuracy.residual:.1e} "
-            "logits, more than rounding explains. Do not use these numbers.",
+            "The ledger does not close: on some token its lines miss the self-repair by "
+            f"{run.outcome['ledger_residual']:.1e} logits, more than rounding explains. Do not use these numbers.",
             LedgerDoesNotClose,
             stacklevel=2,
         )
     return run
 
 
-def _ledger_books(
-    design: Design, surveyed: Survey, filters: list[Filter], seed: int, sample: int
-) -> tuple[DocumentSums, KeptTokens]:
-    windows, anatomy = design.windows, design.model.anatomy
-    scored, documents = windows.scored(design.first), windows.documents[:, :-1]
-    sums = DocumentSums(
-        filters,
-        all_thresholds(filters, surveyed.direct_effects),
-        scored,
-        documents,
-        (anatomy.layers, anatomy.heads),
-        design.components,
-    )
-    kept = KeptTokens(
-        keep_thresholds(filters, surveyed.direct_effects),
-        tokens=windows.tokens,
-        documents=documents,
-        names=windows.names,
-        scored=scored,
-        sample=sample,
-        seed=seed,
-    )
-    return sums, kept
+def merge_store(job: Job, store: Store, unfinished: list[Unit], status: str, seconds: float) -> Run:
+    """The run that a store's finished units, and those that were interrupted, add up to."""
+    merged_survey(job, store)
+    surveyed = Unit(store.finished(THRESHOLDS)[0])
+    finished = store.finished(SWEEP)
+    units = [Unit(finished[number]) for number in sorted(finished)] + unfinished
+    return merged(Merger(job, surveyed, units), status, seconds)
 
 
-def _checked_units(model: LanguageModel, units: Sequence[tuple[int, int]]) -> list[Head]:
+def _checked_heads(model: LanguageModel, given: Sequence[tuple[int, int]]) -> list[Head]:
     known = set(all_heads(model.anatomy))
-    heads = sorted({Head(*unit) for unit in units}, reverse=True)
+    heads = sorted({Head(*pair) for pair in given}, reverse=True)
     unknown = [str(head) for head in heads if head not in known]
     if unknown or not heads:
         raise SelfRepairError(
@@ -157,18 +195,3 @@ def _checked_units(model: LanguageModel, units: Sequence[tuple[int, int]]) -> li
             f"The model has layers 0 to {model.anatomy.layers - 1} with heads 0 to {model.anatomy.heads - 1}.",
         )
     return heads
-
-
-def _windows_table(windows: Windows, donors: np.ndarray) -> pa.Table:
-    """`windows.parquet`: enough to recompute any number with other software."""
-    names = [[windows.names[d] for d in sorted(documents)] for documents in windows.document_sets()]
-    real = [windows.tokens[i, : windows.lengths[i]].tolist() for i in range(len(windows))]
-    return pa.table(
-        {
-            "window": pa.array(range(len(windows)), pa.int64()),
-            "document": pa.array(names, pa.list_(pa.string())),
-            "length": pa.array(windows.lengths, pa.int64()),
-            "tokens": pa.array(real, pa.list_(pa.int64())),
-            "donors": pa.array(donors.tolist(), pa.list_(pa.int64())),
-        }
-    )

@@ -1,30 +1,54 @@
-"""`plan.json`: everything needed to repeat a run, and what it says of itself when it is done."""
+"""`plan.json`: everything needed to repeat a run, frozen before it starts."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import platform
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
 
 import torch
 
-from selfrepair.run.survey import Survey
-from selfrepair.run.sweep import Accuracy, Design
+from selfrepair.ablation.operators import Operator
+from selfrepair.ablation.units import Head
+from selfrepair.errors import SelfRepairError
+from selfrepair.model.language_model import LanguageModel
 from selfrepair.statistics.filters import Filter
+from selfrepair.text import Windows
 
+Plan = dict[str, Any]
 _PACKAGES = ("selfrepair", "torch", "transformers", "numpy")
 
 
-def plan(design: Design, filters: Sequence[Filter], seed: int, sample: int) -> dict[str, Any]:
-    """The plan of a run that is about to start."""
-    model, windows = design.model, design.windows
+def make_plan(
+    model: LanguageModel,
+    windows: Windows,
+    operator: Operator,
+    heads: list[Head],
+    filters: list[Filter],
+    *,
+    first: int,
+    **settings: object,
+) -> Plan:
+    """The plan of a run that is about to start.
+
+    Args:
+        model: the model.
+        windows: the corpus.
+        operator: the ablation.
+        heads: heads to ablate.
+        filters: which tokens numbers average over.
+        first: first position that statistics count.
+        settings: `seed`, `components`, `sample`, `engine`, `heads_per_batch`, `windows_per_batch`,
+            `windows_per_unit`, `replicates`; kept under these names.
+    """
     return {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "status": "running",
         "model": {
             "name": model.name,
+            "source": model.source,
             "class": type(model.network).__name__,
             "weights": model.digest,
             "dtype": str(model.dtype).removeprefix("torch."),
@@ -36,22 +60,19 @@ def plan(design: Design, filters: Sequence[Filter], seed: int, sample: int) -> d
             "fingerprint": windows.fingerprint,
             "windows": len(windows),
             "positions": windows.length,
-            "documents": len({d for documents in windows.document_sets() for d in documents}),
-            "scored_tokens": int(windows.scored(design.first).sum()),
-            "first_position": design.first,
+            "documents": len(frozenset().union(*windows.document_sets())),
+            "scored_tokens": int(windows.scored(first).sum()),
+            "first_position": first,
         },
         "ablation": {
-            "operator": design.operator.name,
-            "draws": design.operator.draws,
-            "donors": design.operator.donors,
-            "seed": seed,
+            "operator": operator.name,
+            "draws": operator.draws,
+            "donors": operator.donors,
             "positions": "all",
         },
-        "units": [list(unit) for unit in design.units],
+        "heads": [list(head) for head in heads],
         "filters": [one.label for one in filters],
-        "components": design.components,
-        "kept_sample": sample,
-        "engine": {"name": design.engine.name, "windows_per_batch": design.batch},
+        **settings,
         "versions": {name: version(name) for name in _PACKAGES},
         "machine": {
             "python": platform.python_version(),
@@ -61,48 +82,26 @@ def plan(design: Design, filters: Sequence[Filter], seed: int, sample: int) -> d
     }
 
 
-def finished(
-    plan: dict[str, Any], design: Design, surveyed: Survey, accuracy: Accuracy, status: str, seconds: float
-) -> dict[str, Any]:
-    """The plan with what the run found out about itself."""
-    return {
-        **plan,
-        "status": status,
-        "seconds": round(seconds, 1),
-        "engine": {**plan["engine"], "heads_per_batch": getattr(design.engine, "fold", None)},
-        "checks": {
-            "loss_nats_per_token": surveyed.loss,
-            "readout_error": surveyed.readout_error,
-            "numerical_floor": accuracy.floor,
-            "ledger_residual": accuracy.residual,
-            "ledger_closes": accuracy.closes,
-        },
-    }
+def identity(plan: Plan) -> str:
+    """Identity of a plan: of all that its numbers depend on, when it was made left out."""
+    content = {name: value for name, value in plan.items() if name != "created"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def attributes(plan: dict[str, Any]) -> dict[str, object]:
-    """What `heads.nc` says about itself, flat."""
-    checks, ablation, text = plan["checks"], plan["ablation"], plan["text"]
-    return {
-        "title": f"Self-repair of {plan['model']['name']} under {ablation['operator']} ablation",
-        "model": plan["model"]["name"],
-        "weights": plan["model"]["weights"],
-        "dtype": plan["model"]["dtype"],
-        "text": text["source"],
-        "text_fingerprint": text["fingerprint"],
-        "tokens": text["scored_tokens"],
-        "documents": text["documents"],
-        "first_position": text["first_position"],
-        "operator": ablation["operator"],
-        "donors": ablation["donors"],
-        "seed": ablation["seed"],
-        "engine": plan["engine"]["name"],
-        "loss_nats_per_token": checks["loss_nats_per_token"],
-        "readout_error": checks["readout_error"],
-        "numerical_floor": checks["numerical_floor"],
-        "ledger_residual": checks["ledger_residual"],
-        "ledger_closes": checks["ledger_closes"],
-        "status": plan["status"],
-        "created": plan["created"],
-        "software": " ".join(f"{name} {number}" for name, number in plan["versions"].items()),
+def require_same(plan: Plan, model: LanguageModel, windows: Windows) -> None:
+    """Refuses to go on with a run on something else than it was started on.
+
+    Raises:
+        SelfRepairError: naming what differs, before and now.
+    """
+    now = {
+        "weights of the model": (plan["model"]["weights"], model.digest),
+        "text": (plan["text"]["fingerprint"], windows.fingerprint),
+        **{f"version of {name}": (was, version(name)) for name, was in plan["versions"].items()},
     }
+    changed = [f"{what}: {was} then, {is_now} now" for what, (was, is_now) in now.items() if was != is_now]
+    if changed:
+        raise SelfRepairError(
+            "This run was started on something else, so its units would not fit together. " + "; ".join(changed) + ".",
+            "Bring back what it was started with, or start a new run.",
+        )

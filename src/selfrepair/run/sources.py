@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from selfrepair.engine.clean import head_outputs
-from selfrepair.model.language_model import LanguageModel
+from selfrepair.errors import SelfRepairError
 from selfrepair.run.batches import tokens_of
-from selfrepair.run.survey import Survey
-from selfrepair.text import Windows
+from selfrepair.run.job import Job
+from selfrepair.run.store import Arrays
 
 
 @dataclass
@@ -19,26 +20,33 @@ class BatchSource:
     """Corpus means from the survey; donors from clean runs of the donor windows, kept for all layers.
 
     Attributes:
-        donors: [window, donor] donor windows of the batch's windows.
+        job: the run.
+        surveyed: what `thresholds` returned.
+        windows: [window] the batch.
     """
 
-    model: LanguageModel
-    windows: Windows
-    surveyed: Survey
-    donors: np.ndarray
+    job: Job
+    surveyed: Arrays
+    windows: np.ndarray
     _outputs: dict[int, tuple[Tensor, ...]] = field(default_factory=dict, repr=False)
 
     def mean(self, layer: int) -> Tensor:
         """See `selfrepair.ablation.operators.Source`."""
-        return self.surveyed.means[layer].to(self.model.device)
+        return torch.from_numpy(self.surveyed[f"means/{layer}"]).to(self.job.model.device)
 
     def position_mean(self, layer: int) -> Tensor:
         """See `selfrepair.ablation.operators.Source`."""
-        return self.surveyed.position_means[layer].to(self.model.device)
+        name = f"position_means/{layer}"
+        if name not in self.surveyed:
+            raise SelfRepairError(
+                f"The operator '{self.job.operator.name}' uses means by position, which were not collected.",
+                "Give it an attribute `position_means = True`.",
+            )
+        return torch.from_numpy(self.surveyed[name]).to(self.job.model.device)
 
     def donor(self, layer: int, draw: int) -> Tensor:
         """See `selfrepair.ablation.operators.Source`."""
         if draw not in self._outputs:
-            tokens = tokens_of(self.windows, self.donors[:, draw], self.model)
-            self._outputs[draw] = head_outputs(self.model, tokens)
+            tokens = tokens_of(self.job.windows, self.job.donors[self.windows, draw], self.job.model)
+            self._outputs[draw] = head_outputs(self.job.model, tokens)
         return self._outputs[draw][layer]

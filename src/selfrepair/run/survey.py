@@ -1,8 +1,6 @@
-"""The clean pass over the whole corpus: every head's direct effects, corpus means, and the model's own loss."""
+"""The survey, one clean pass: every head's direct effects, sums for the mean operators, and the model's own loss."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -10,99 +8,81 @@ from torch import Tensor
 
 from selfrepair.engine.clean import CleanRun, clean_run
 from selfrepair.errors import SelfRepairError
-from selfrepair.model.language_model import LanguageModel
-from selfrepair.progress import progress
-from selfrepair.run.batches import batches, tokens_of
-from selfrepair.text import Windows
+from selfrepair.progress import Advance
+from selfrepair.run.batches import tokens_of
+from selfrepair.run.job import Job
+from selfrepair.run.store import Arrays
+
+STAGE = "survey"
 
 
-@dataclass(frozen=True)
-class Survey:
-    """What one clean pass tells.
+def survey_unit(job: Job, number: int, advance: Advance) -> Arrays:
+    """Runs a unit's windows clean.
 
-    Attributes:
-        direct_effects: float32 [layer, head, token], clean, of scored tokens in order of window and position;
-            NaN for heads that a layer does not have.
-        means: per layer, mean head outputs over tokens [head, head_dim], float64; positions before `first`
-            and padding are left out.
-        position_means: per layer, the same for each position [position, head, head_dim].
-        loss: the model's loss on the scored tokens, nats per token.
-        readout_error: largest difference between the model's own centred logits and ours.
+    Returns:
+        `direct_effects`, float32 [layer, head, token], of scored tokens (NaN for heads that a layer lacks);
+        `loss`, [nats, tokens]; `readout_error`, the largest difference between the model's own centred logits
+        and ours; `means/L`, per layer float64 sums of head outputs [head, head_dim] over positions that count,
+        and `mean_count`; for operators that ask for them `position_means/L` [position, head, head_dim] with
+        `position_counts` [position].
     """
-
-    direct_effects: np.ndarray
-    means: tuple[Tensor, ...]
-    position_means: tuple[Tensor, ...]
-    loss: float
-    readout_error: float
-
-
-def survey(model: LanguageModel, windows: Windows, batch: int, first: int, shown: bool = True) -> Survey:
-    """Runs all windows clean, once.
-
-    Args:
-        model: the model.
-        windows: the corpus.
-        batch: windows at a time.
-        first: first position that statistics count.
-        shown: whether to show progress.
-    """
-    tally = _Tally(model, windows, first)
-    with progress("Survey (clean pass)", len(windows), shown) as advance, model.running():
-        for indices in batches(windows, batch):
-            tally.add(indices, clean_run(model, tokens_of(windows, indices, model)))
-            advance(len(indices))
-    return tally.survey()
+    tally = _Tally(job)
+    with job.model.running():
+        for windows in job.batches(number):
+            tally.add(windows, clean_run(job.model, tokens_of(job.windows, windows, job.model)))
+            advance(len(windows))
+    return tally.arrays()
 
 
 class _Tally:
-    def __init__(self, model: LanguageModel, windows: Windows, first: int) -> None:
-        self.model, self.windows, self.first = model, windows, first
-        self.scored = windows.scored(first)
-        blocks = model.anatomy.blocks
-        self.sums = [torch.zeros(windows.length, b.heads, b.head_dim, dtype=torch.float64) for b in blocks]
-        self.counts = torch.zeros(windows.length, dtype=torch.float64)
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        blocks, positions = job.model.anatomy.blocks, job.windows.length
+        self.sums = [torch.zeros(positions, b.heads, b.head_dim, dtype=torch.float64) for b in blocks]
+        self.counts = torch.zeros(positions, dtype=torch.float64)
         self.effects: list[np.ndarray] = []
-        self.nats = self.readout_error = 0.0
+        self.nats, self.tokens, self.readout_error = 0.0, 0, 0.0
 
-    def add(self, indices: np.ndarray, clean: CleanRun) -> None:
-        scored = self.scored[indices]
+    def add(self, windows: np.ndarray, clean: CleanRun) -> None:
+        scored = self.job.scored[windows]
         self.effects.append(self._effects(clean, scored))
-        real = torch.from_numpy(np.arange(self.windows.length) < self.windows.lengths[indices, None])
+        real = torch.from_numpy(np.arange(self.job.windows.length) < self.job.windows.lengths[windows, None])
         self.counts += real.sum(0)
         for total, outputs in zip(self.sums, clean.head_outputs, strict=True):
             total += (outputs.double() * real[..., None, None].to(outputs.device)).sum(0).cpu()
         self._compare_with_own_logits(clean, torch.from_numpy(scored).to(clean.logit.device))
+        self.tokens += int(scored.sum())
 
     def _effects(self, clean: CleanRun, scored: np.ndarray) -> np.ndarray:
-        anatomy = self.model.anatomy
-        kept = np.full((anatomy.layers, anatomy.heads, int(scored.sum())), np.nan, np.float32)
-        for layer, block in enumerate(anatomy.blocks):
+        kept = np.full((*self.job.shape, int(scored.sum())), np.nan, np.float32)
+        for layer, block in enumerate(self.job.model.anatomy.blocks):
             kept[layer, : block.heads] = clean.direct_effects(layer).float().cpu().numpy()[scored].T
         return kept
 
     def _compare_with_own_logits(self, clean: CleanRun, scored: Tensor) -> None:
         """The model's own loss, window by window: whole logits are large."""
         for window in range(len(clean.tokens)):
-            logits = self.model.logits(clean.tokens[window : window + 1])[0, :-1]
+            logits = self.job.model.logits(clean.tokens[window : window + 1])[0, :-1]
             own = logits.gather(-1, clean.tokens[window, 1:, None]).squeeze(-1)
             error = (own - logits.mean(-1) - clean.logit[window]).abs()[scored[window]]
             self.nats += float((logits.logsumexp(-1) - own)[scored[window]].sum())
             self.readout_error = max(self.readout_error, float(error.max()) if len(error) else 0.0)
 
-    def survey(self) -> Survey:
-        effects = np.concatenate(self.effects, axis=-1)
+    def arrays(self) -> Arrays:
         if not np.isfinite(self.nats):
             raise SelfRepairError(
                 "The model's own logits on this text are not finite.",
-                "Load it at a higher precision (--dtype float32), or check its weights.",
+                "Load it at a higher precision (--dtype float64), or check its weights.",
             )
-        counts = self.counts.clamp_min(1)[:, None, None]
-        counted = self.counts[self.first :].sum().clamp_min(1)
-        return Survey(
-            direct_effects=effects,
-            means=tuple(total[self.first :].sum(0) / counted for total in self.sums),
-            position_means=tuple(total / counts for total in self.sums),
-            loss=self.nats / max(1, effects.shape[-1]),
-            readout_error=self.readout_error,
-        )
+        first = self.job.plan["text"]["first_position"]
+        arrays = {
+            "direct_effects": np.concatenate(self.effects, axis=-1),
+            "loss": np.array([self.nats, self.tokens]),
+            "readout_error": np.array([self.readout_error]),
+            "mean_count": self.counts[first:].sum()[None].numpy(),
+            **{f"means/{layer}": total[first:].sum(0).numpy() for layer, total in enumerate(self.sums)},
+        }
+        if getattr(self.job.operator, "position_means", False):
+            arrays["position_counts"] = self.counts.numpy()
+            arrays |= {f"position_means/{layer}": total.numpy() for layer, total in enumerate(self.sums)}
+        return arrays

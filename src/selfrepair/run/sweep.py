@@ -1,9 +1,9 @@
-"""The sweep: every unit ablated in turn over every batch of windows, booked as it comes."""
+"""The sweep of one unit of work: every head ablated in turn over every batch of its windows, booked as it comes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
@@ -14,127 +14,112 @@ from selfrepair.ablation.operators import Operator, Source, Unchanged
 from selfrepair.ablation.units import Head, by_layer
 from selfrepair.effects.ledger import Ledger
 from selfrepair.engine.clean import CleanRun, clean_run
-from selfrepair.engine.contract import Engine
 from selfrepair.errors import SelfRepairError
-from selfrepair.model.language_model import LanguageModel
-from selfrepair.progress import progress
-from selfrepair.run.batches import batches, tokens_of
+from selfrepair.progress import Advance
+from selfrepair.run.accuracy import Accuracy
+from selfrepair.run.batches import tokens_of
+from selfrepair.run.book import UnitBook
 from selfrepair.run.effects import token_effects
+from selfrepair.run.job import Job
 from selfrepair.run.sources import BatchSource
-from selfrepair.run.survey import Survey
-from selfrepair.statistics.accumulate import Components, DocumentSums
-from selfrepair.statistics.keep import KeptTokens
-from selfrepair.text import Windows
+from selfrepair.run.store import Arrays
 
-_FLOOR_HEADS = 5  # heads, spread over the layers, that are ablated with their own output
+STAGE = "sweep"
+_FLOOR_HEADS = 5  # layers, spread over the model, two heads of which are ablated with their own output
 
 
-@dataclass(frozen=True)
-class Design:
-    """What a sweep does, apart from where its results go.
+class Interrupted(KeyboardInterrupt):
+    """An interruption that carries what the unit under way had come to."""
 
-    Attributes:
-        donors: [window, donor] donor windows.
-        first: first position that statistics count.
+    def __init__(self, arrays: Arrays) -> None:
+        super().__init__()
+        self.arrays = arrays
+
+
+def sweep_unit(job: Job, number: int, surveyed: Arrays, advance: Advance) -> Arrays:
+    """Ablates all heads over a unit's windows.
+
+    Args:
+        job: the run.
+        number: which unit.
+        surveyed: from `selfrepair.run.thresholds.thresholds`.
+        advance: told of work done, see `work`.
+
+    Returns:
+        See `selfrepair.run.book.UnitBook.arrays`.
+
+    Raises:
+        Interrupted: in place of KeyboardInterrupt; heads that had not been reached have lower counts.
     """
-
-    model: LanguageModel
-    windows: Windows
-    operator: Operator
-    donors: np.ndarray
-    engine: Engine
-    units: Sequence[Head]
-    batch: int
-    components: Components
-    first: int
+    book, accuracy = UnitBook(job, number, surveyed), Accuracy()
+    try:
+        with job.model.running():
+            for windows in job.batches(number):
+                _sweep_batch(job, windows, surveyed, book, accuracy, advance)
+    except KeyboardInterrupt as interruption:
+        raise Interrupted(book.arrays() | accuracy.arrays()) from interruption
+    return book.arrays() | accuracy.arrays()
 
 
-@dataclass
-class Accuracy:
-    """How exact a sweep has been, in logits, over all tokens it scored.
-
-    Attributes:
-        residual: largest amount by which a ledger failed to close.
-        excess: largest residual over what rounding may leave on that token; above 1 the ledger does not close.
-        floor: largest effect of a head ablated with its own clean output; None before it was measured.
-    """
-
-    residual: float = 0.0
-    excess: float = 0.0
-    floor: float | None = None
-
-    @property
-    def closes(self) -> bool:
-        """Whether every ledger closed to rounding."""
-        return self.excess <= 1.0
+def work(job: Job) -> int:
+    """The amount of work in a sweep: blocks replayed, times windows."""
+    blocks = sum(job.model.anatomy.layers - head.layer for head in job.heads)
+    return blocks * job.operator.draws * len(job.windows)
 
 
-def sweep(
-    design: Design,
-    surveyed: Survey,
-    sums: DocumentSums,
-    kept: KeptTokens,
-    accuracy: Accuracy,
-    shown: bool = True,
+def _sweep_batch(
+    job: Job, windows: np.ndarray, surveyed: Arrays, book: UnitBook, accuracy: Accuracy, advance: Advance
 ) -> None:
-    """Runs the whole design; `sums`, `kept` and `accuracy` are up to date after every chunk.
-
-    They stay valid when this is interrupted: heads that had not been reached have lower counts.
-    """
-    blocks = sum(design.model.anatomy.layers - unit.layer for unit in design.units)
-    work = blocks * design.operator.draws * len(design.windows)
-    with progress("Sweep (ablated runs)", work, shown) as advance, design.model.running():
-        for indices in batches(design.windows, design.batch):
-            clean = clean_run(design.model, tokens_of(design.windows, indices, design.model))
-            scored = torch.from_numpy(design.windows.scored(design.first)[indices]).to(clean.logit.device)
-            if accuracy.floor is None:
-                accuracy.floor = numerical_floor(design, clean, scored)
-            source = BatchSource(design.model, design.windows, surveyed, design.donors[indices])
-            for ledgers in _draws(design, clean, source):
-                for ledger in ledgers:
-                    _check(ledger, clean, scored, accuracy)
-                effects = token_effects(ledgers, indices, design.components)
-                sums.add(effects)
-                kept.add(effects)
-                done = design.model.anatomy.layers - effects.layer
-                advance(done * len(effects.heads) * len(ledgers) * len(indices))
+    clean = clean_run(job.model, tokens_of(job.windows, windows, job.model))
+    scored = torch.from_numpy(job.scored[windows]).to(clean.logit.device)
+    if accuracy.floor is None:
+        accuracy.floor = numerical_floor(job, clean, scored)
+    for ledgers in _draws(job, clean, BatchSource(job, surveyed, windows)):
+        for ledger in ledgers:
+            accuracy.check(ledger, clean, scored)
+        effects = token_effects(ledgers, windows, job.components)
+        book.add(effects)
+        replayed = job.model.anatomy.layers - effects.layer
+        advance(replayed * len(effects.heads) * len(ledgers) * len(windows))
 
 
-def numerical_floor(design: Design, clean: CleanRun, scored: Tensor) -> float:
+def numerical_floor(job: Job, clean: CleanRun, scored: Tensor) -> float:
     """Largest total effect of heads ablated with their own clean output; what is below it means nothing."""
-    anatomy = design.model.anatomy
+    anatomy = job.model.anatomy
     layers = sorted({round(i * (anatomy.layers - 1) / (_FLOOR_HEADS - 1)) for i in range(_FLOOR_HEADS)})
-    units = [Head(layer, head) for layer in layers for head in (0, anatomy.blocks[layer].heads - 1)]
-    unchanged = replace(design, units=units, operator=Unchanged())
-    effects = [ledger.total_effect for ledger in _one_draw(unchanged, clean, units, _Nothing(), 0)]
-    return max(float(effect[:, scored].abs().max()) for effect in effects)
+    heads = [Head(layer, head) for layer in layers for head in (0, anatomy.blocks[layer].heads - 1)]
+    effects = [ledger.total_effect for ledger in _one_draw(job, clean, heads, Unchanged(), _Nothing(), 0)]
+    return max((float(effect[:, scored].abs().max()) for effect in effects if scored.any()), default=0.0)
 
 
-def _draws(design: Design, clean: CleanRun, source: Source) -> Iterator[list[Ledger]]:
+def _draws(job: Job, clean: CleanRun, source: Source) -> Iterator[list[Ledger]]:
     """Lists of ledgers of the same heads, one per draw."""
-    if design.operator.draws == 1:
-        for ledger in _one_draw(design, clean, design.units, source, 0):
+    operator = job.operator
+    if operator.draws == 1:
+        for ledger in _one_draw(job, clean, job.heads, operator, source, 0):
             yield [ledger]
         return
-    for layer, heads in by_layer(design.units):
+    for layer, heads in by_layer(job.heads):
         units = [Head(layer, head) for head in heads]
-        draws = range(design.operator.draws)
-        yield [_joined(list(_one_draw(design, clean, units, source, draw))) for draw in draws]
+        draws = range(operator.draws)
+        yield [_joined(list(_one_draw(job, clean, units, operator, source, draw))) for draw in draws]
 
 
-def _one_draw(design: Design, clean: CleanRun, units: Sequence[Head], source: Source, draw: int) -> Iterator[Ledger]:
+def _one_draw(
+    job: Job, clean: CleanRun, heads: Sequence[Head], operator: Operator, source: Source, draw: int
+) -> Iterator[Ledger]:
     def replacement(layer: int) -> Tensor:
         outputs = clean.head_outputs[layer]
-        found = design.operator.replacement(layer, outputs, source, draw)
+        found = operator.replacement(layer, outputs, source, draw)
         if found.shape != outputs.shape or not torch.isfinite(found).all():
             raise SelfRepairError(
-                f"The operator '{design.operator.name}' has to return finite outputs of shape "
-                f"{tuple(outputs.shape)} (window, position, head, head_dim); it gave {tuple(found.shape)}.",
+                f"The operator '{operator.name}' has to return finite outputs of shape {tuple(outputs.shape)} "
+                f"(window, position, head, head_dim); it gave {tuple(found.shape)}.",
                 "Mend its `replacement`; see `selfrepair.ablation.operators.Operator`.",
             )
         return found
 
-    yield from design.engine.sweep(design.model, clean, units, replacement, design.components == "heads")
+    yield from job.engine.sweep(job.model, clean, heads, replacement, job.components == "heads")
 
 
 def _joined(ledgers: list[Ledger]) -> Ledger:
@@ -146,22 +131,6 @@ def _joined(ledgers: list[Ledger]) -> Ledger:
     }
     heads = tuple(head for ledger in ledgers for head in ledger.heads)
     return replace(ledgers[0], heads=heads, **tensors)
-
-
-def _check(ledger: Ledger, clean: CleanRun, scored: Tensor, accuracy: Accuracy) -> None:
-    """Books how well a chunk's ledgers close, token by token.
-
-    Rounding of a write is rounding of the residual stream it is added to; what that is worth in logits at
-    most is its norm times the direction's, and it happens twice a layer.
-    """
-    precision = torch.finfo(clean.logit.dtype).eps
-    stream = torch.stack([r[:, :-1].norm(dim=-1) for r in clean.residuals]).amax(0)
-    size = clean.direction.norm(dim=-1) * stream + clean.logit.abs() + 1
-    allowed = 8 * len(clean.residuals) * precision * size
-    residual = ledger.residual.abs()[:, scored]
-    residual = torch.where(torch.isfinite(residual), residual, torch.inf)
-    accuracy.residual = max(accuracy.residual, float(residual.max()))
-    accuracy.excess = max(accuracy.excess, float((residual / allowed[scored]).max()))
 
 
 class _Nothing:

@@ -165,6 +165,27 @@ class DocumentSums:
         both._seen = self._seen | other._seen
         return both
 
+    def moments(self) -> dict[str, np.ndarray]:
+        """What means over tokens and their document-level errors need, summed over documents; adds up over units.
+
+        Returns:
+            `lines/count`, `lines/count_squared`, `lines/documents` [filter, layer, head], and for every component
+            line `lines/<name>/sum`, `.../squared` and `.../product` (with the count)
+            [filter, layer, head, by_layer(, by_head)].
+        """
+        counts = self.counts.astype(np.float64)
+        found = {
+            "lines/count": counts.sum(0),
+            "lines/count_squared": (counts**2).sum(0),
+            "lines/documents": (counts > 0).sum(0),
+        }
+        for name, sums in self.component_sums.items():
+            axes = (..., *(np.newaxis,) * (sums.ndim - counts.ndim))
+            found[f"lines/{name}/sum"] = sums.sum(0, dtype=np.float64)
+            found[f"lines/{name}/squared"] = np.square(sums, dtype=np.float64).sum(0)
+            found[f"lines/{name}/product"] = (sums * counts[axes]).sum(0)
+        return found
+
     def _mark(self, effects: TokenEffects) -> None:
         if len(np.unique(effects.heads)) < len(effects.heads) or len(np.unique(effects.windows)) < len(effects.windows):
             raise ValueError("a chunk names a head or a window twice")

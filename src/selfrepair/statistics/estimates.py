@@ -64,8 +64,14 @@ def ratio(
         several = np.where(documents > 1, documents, np.nan)
         error = np.sqrt(several / (several - 1) * spread) / np.abs(below.squeeze(documents_axis))
     value = value.squeeze(documents_axis)
-    half = error * student.ppf((1 + LEVEL) / 2, several - 1)
-    return Estimate(value, error, value - half, value + half, np.broadcast_to(documents, value.shape))
+    return with_interval(value, error, np.broadcast_to(documents, value.shape))
+
+
+def with_interval(value: np.ndarray, error: np.ndarray, documents: np.ndarray) -> Estimate:
+    """An estimate with Student's 95% interval, `documents - 1` degrees of freedom; NaN below two documents."""
+    freedom = np.where(documents > 1, documents - 1.0, np.nan)
+    half = error * student.ppf((1 + LEVEL) / 2, freedom)
+    return Estimate(value, np.where(documents > 1, error, np.nan), value - half, value + half, documents)
 
 
 def mean(sums: np.ndarray, counts: np.ndarray) -> Estimate:

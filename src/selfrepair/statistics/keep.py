@@ -122,35 +122,50 @@ class KeptTokens:
         part |= {name: effects.quantities[name][place].astype(np.float32) for name in QUANTITIES}
         self._parts.append(part)
 
-    def merge(self, other: KeptTokens) -> KeptTokens:
-        """Rows of both together."""
-        both = KeptTokens(self.thresholds, self.tokens, self.documents, self.names, self.scored, 0)
-        both.sampled = self.sampled
-        both._parts = self._parts + other._parts
-        return both
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All rows by layer, `rows/L/<column>`, ordered by head, window and position.
 
-    def table(self) -> pa.Table:
-        """All rows, ordered by layer, head, window and position; columns of `TOKEN_SCHEMA`."""
-        if not self._parts:
-            return TOKEN_SCHEMA.empty_table()
-        rows = {name: np.concatenate([part[name] for part in self._parts]) for name in self._parts[0]}
-        order = np.lexsort((rows["position"], rows["window"], rows["head"], rows["layer"]))
-        rows = {name: values[order] for name, values in rows.items()}
+        Columns are those of `TOKEN_SCHEMA` with places in `names` and `KEPT_AS` instead of labels.
+        """
+        arrays: dict[str, np.ndarray] = {}
+        for layer in sorted({int(part["layer"][0]) for part in self._parts if len(part["layer"])}):
+            parts = [part for part in self._parts if len(part["layer"]) and part["layer"][0] == layer]
+            rows = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+            arrays |= {f"rows/{layer}/{name}": values for name, values in self._complete(sorted_rows(rows)).items()}
+        return arrays
+
+    def _complete(self, rows: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         window, position = rows["window"], rows["position"]
-        rows["token"], rows["target"] = self.tokens[window, position], self.tokens[window, position + 1]
-        labels = {
-            "document": (self.documents[window, position], self.names),
-            "kept_as": (rows["kept_as"], KEPT_AS),
+        return rows | {
+            "token": self.tokens[window, position],
+            "target": self.tokens[window, position + 1],
+            "document": self.documents[window, position],
         }
-        arrays = []
-        for field in TOKEN_SCHEMA:
-            if field.name in labels:
-                places, values = labels[field.name]
-                indices = pa.array(places.astype(np.int32))
-                arrays.append(pa.DictionaryArray.from_arrays(indices, pa.array(values, pa.string())))
-            else:
-                arrays.append(pa.array(rows[field.name]).cast(field.type))
-        return pa.Table.from_arrays(arrays, schema=TOKEN_SCHEMA)
+
+
+def sorted_rows(rows: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Rows of one layer ordered by head, window and position, whatever order they came in."""
+    order = np.lexsort((rows["position"], rows["window"], rows["head"]))
+    return {name: values[order] for name, values in rows.items()}
+
+
+def token_table(rows: dict[str, np.ndarray], names: Sequence[str]) -> pa.Table:
+    """Rows as the table of `tokens.parquet`.
+
+    Args:
+        rows: by column, see `KeptTokens.arrays`.
+        names: names of the documents.
+    """
+    labels = {"document": names, "kept_as": KEPT_AS}
+    arrays = []
+    for field in TOKEN_SCHEMA:
+        values = rows[field.name]
+        if field.name in labels:
+            indices, known = pa.array(values.astype(np.int32)), pa.array(labels[field.name], pa.string())
+            arrays.append(pa.DictionaryArray.from_arrays(indices, known))
+        else:
+            arrays.append(pa.array(values).cast(field.type))
+    return pa.Table.from_arrays(arrays, schema=TOKEN_SCHEMA)
 
 
 def _hash(window: np.ndarray, position: np.ndarray, seed: int) -> npt.NDArray[np.uint64]:

@@ -1,0 +1,79 @@
+"""What one unit of work leaves behind: sums per document, kept tokens with their ledgers, lines of components."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from scipy.sparse import csr_matrix
+
+from selfrepair.run.job import Job
+from selfrepair.run.store import Arrays
+from selfrepair.statistics.accumulate import DocumentSums, TokenEffects
+from selfrepair.statistics.features import FEATURES, features
+from selfrepair.statistics.keep import KeepThresholds, KeptTokens
+
+
+class UnitBook:
+    """Books chunks of a unit's ledgers.
+
+    Args:
+        job: the run.
+        number: which unit.
+        surveyed: from `selfrepair.run.thresholds.thresholds`.
+    """
+
+    def __init__(self, job: Job, number: int, surveyed: Arrays) -> None:
+        self.windows = job.units[number]
+        self._place = {int(window): place for place, window in enumerate(self.windows)}
+        scored, documents = job.scored[self.windows], job.documents[self.windows]
+        self.documents, inverse = np.unique(documents[scored], return_inverse=True)
+        self._rows = np.full(scored.shape, -1, np.int64)
+        self._rows[scored] = inverse
+        self.sums = np.zeros((len(self.documents), *job.shape, len(FEATURES)))
+        self.lines = (
+            DocumentSums(job.filters, surveyed["thresholds"], scored, documents, job.shape, job.components)
+            if scored.any()
+            else None
+        )
+        keep = [None if np.isnan(surveyed[name]).all() else surveyed[name] for name in ("keep_top", "keep_bottom")]
+        self.kept = KeptTokens(
+            KeepThresholds(*keep),
+            tokens=job.windows.tokens,
+            documents=job.documents,
+            names=job.windows.names,
+            scored=job.scored,
+            sample=job.plan["sample"],
+            seed=job.plan["seed"],
+        )
+
+    def add(self, effects: TokenEffects) -> None:
+        """Books a chunk; its windows are the corpus' numbers."""
+        if self.lines is None:
+            return
+        self.kept.add(effects)
+        local = replace(effects, windows=np.array([self._place[int(window)] for window in effects.windows]))
+        self.lines.add(local)
+        self._add_features(local)
+
+    def _add_features(self, effects: TokenEffects) -> None:
+        """Sums of features per document over all scored tokens."""
+        rows = self._rows[effects.windows].reshape(-1)
+        tokens = np.flatnonzero(rows >= 0)
+        shape = (len(self.documents), len(rows))
+        by_document = csr_matrix((np.ones(len(tokens)), (rows[tokens], tokens)), shape=shape)
+        for place, head in enumerate(effects.heads):
+            values = features({name: v[place].reshape(-1) for name, v in effects.quantities.items()})
+            self.sums[:, effects.layer, head] += by_document @ values
+
+    def arrays(self) -> Arrays:
+        """The unit as arrays.
+
+        Returns:
+            `documents` [document]; `features` [document, layer, head, feature] summed over scored tokens;
+            `rows/L/<column>` kept tokens of layer L; `lines/<name>/<moment>` moments over documents of the
+            component lines [filter, layer, head, by_layer(, by_head)] with `counts/<moment>`.
+        """
+        arrays: Arrays = {"documents": self.documents, "features": self.sums}
+        arrays |= self.kept.arrays()
+        return arrays | (self.lines.moments() if self.lines is not None else {})

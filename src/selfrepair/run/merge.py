@@ -1,0 +1,153 @@
+"""From finished units to a `Run`: always in the order of the units, so the result is the same to the bit whoever
+did them and in whatever order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from safetensors import safe_open
+
+from selfrepair.run.accuracy import Accuracy
+from selfrepair.run.job import Job
+from selfrepair.run.store import Arrays
+from selfrepair.statistics.bootstrap import bootstrap_all, bootstrap_filtered, document_weights
+from selfrepair.statistics.features import FEATURES, features
+from selfrepair.statistics.filters import Filter
+from selfrepair.statistics.keep import token_table
+
+
+class Unit:
+    """A unit's arrays, read from its file when they are asked for, or held in memory (one that was interrupted)."""
+
+    def __init__(self, path: Path | None = None, arrays: Arrays | None = None) -> None:
+        self.path, self.arrays = path, arrays
+
+    def get(self, name: str) -> np.ndarray:
+        """One array."""
+        if self.arrays is not None:
+            return self.arrays[name]
+        with safe_open(self.path, "numpy") as file:
+            array: np.ndarray = file.get_tensor(name)
+        return array
+
+    def starting_with(self, prefix: str) -> Arrays:
+        """All arrays whose names start with `prefix`, which is cut off."""
+        if self.arrays is not None:
+            return {n.removeprefix(prefix): v for n, v in self.arrays.items() if n.startswith(prefix)}
+        with safe_open(self.path, "numpy") as file:
+            names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118
+            return {name.removeprefix(prefix): file.get_tensor(name) for name in names}
+
+
+@dataclass(frozen=True)
+class Merger:
+    """Sums over all units, with a replicate for every resampling of the documents.
+
+    Attributes:
+        job: the run.
+        surveyed: the merged survey.
+        units: its finished sweep units, in their order.
+    """
+
+    job: Job
+    surveyed: Unit
+    units: list[Unit]
+
+    @cached_property
+    def documents(self) -> np.ndarray:
+        """Documents of the corpus that have scored tokens."""
+        found: np.ndarray = np.unique(self.job.documents[self.job.scored])
+        return found
+
+    @cached_property
+    def weights(self) -> np.ndarray:
+        """[1 + replicate, document]: how often a document counts; the first row is the corpus as it is."""
+        drawn = document_weights(len(self.documents), self.job.plan["replicates"], self.job.plan["seed"])
+        return np.concatenate([np.ones((1, len(self.documents)), drawn.dtype), drawn])
+
+    @property
+    def replicates(self) -> int:
+        """Rows of `weights`."""
+        return len(self.weights)
+
+    @cached_property
+    def accuracy(self) -> Accuracy:
+        """The worst of all units."""
+        return Accuracy.of(unit.get("accuracy") for unit in self.units)
+
+    @cached_property
+    def _everything(self) -> tuple[np.ndarray, np.ndarray]:
+        """Sums over all tokens [replicate, layer, head, feature]; scored tokens [document, layer, head]."""
+        sums = np.zeros((self.replicates, *self.job.shape, len(FEATURES)))
+        counts = np.zeros((len(self.documents), *self.job.shape), np.int32)
+        for unit in self.units:
+            places = np.searchsorted(self.documents, unit.get("documents"))
+            found = unit.get("features")
+            sums += bootstrap_all(found, self.weights[:, places])
+            counts[places] += found[..., FEATURES.index("count")].astype(np.int32)
+        return sums, counts
+
+    def sums(self, layer: int, rows: Arrays) -> np.ndarray:
+        """Sums of features of a layer's heads [filter, replicate, head, feature], the filter applied anew in each
+        replicate.
+
+        Args:
+            layer: the layer.
+            rows: its kept tokens, from `rows`.
+        """
+        found = np.zeros((len(self.job.filters), self.replicates, self.job.shape[1], len(FEATURES)))
+        everything, counts = self._everything
+        values = features(rows) if rows else np.zeros((0, len(FEATURES)))
+        for place, one in enumerate(self.job.filters):
+            if one.kind == "all":
+                found[place] = everything[:, layer]
+            elif rows:
+                for head in np.unique(rows["head"]):
+                    found[place, :, head] = self._filtered(one, rows, values, int(head), counts[:, layer, head])
+        return found
+
+    def _filtered(self, one: Filter, rows: Arrays, values: np.ndarray, head: int, scored: np.ndarray) -> np.ndarray:
+        assert one.kind != "all"
+        kept = self._tail(one, rows, head)
+        return bootstrap_filtered(
+            rows["direct_effect"][kept],
+            values[kept],
+            np.searchsorted(self.documents, rows["document"][kept]),
+            scored,
+            one.fraction,
+            one.kind,
+            self.weights,
+        ).sums
+
+    def _tail(self, one: Filter, rows: Arrays, head: int) -> np.ndarray:
+        """A head's kept tokens beyond the limit from which all tokens were kept; the sample's others are left out."""
+        limit = self.limits[one.kind][int(rows["layer"][0]), head]
+        effect = rows["direct_effect"]
+        beyond = effect >= limit if one.kind == "top" else effect <= limit
+        return np.flatnonzero((rows["head"] == head) & beyond)
+
+    @cached_property
+    def limits(self) -> Arrays:
+        """Direct effects from which (`top`) and up to which (`bottom`) all tokens were kept, [layer, head]."""
+        return {"top": self.surveyed.get("keep_top"), "bottom": self.surveyed.get("keep_bottom")}
+
+    def documents_of(self, layer: int, rows: Arrays) -> np.ndarray:
+        """How many documents each head's tokens come from, under each filter, [filter, head]."""
+        found = np.zeros((len(self.job.filters), self.job.shape[1]), np.int64)
+        counts = self._everything[1][:, layer]
+        limits = self.surveyed.get("thresholds")[:, layer]
+        for place, one in enumerate(self.job.filters):
+            if one.kind == "all":
+                found[place] = (counts > 0).sum(0)
+            elif rows:
+                for head in np.unique(rows["head"]):
+                    kept = self._tail(one, rows, int(head))
+                    effect, limit = rows["direct_effect"][kept], limits[place, head]
+                    passing = effect >= limit if one.kind == "top" else effect <= limit
+                    found[place, head] = len(np.unique(rows["document"][kept][passing]))
+        return found

@@ -1,0 +1,173 @@
+"""Finished units of work as files that prove themselves, and claims by which runners keep out of each other's way."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from selfrepair.errors import SelfRepairError
+from selfrepair.results.folder import put
+
+Arrays = dict[str, np.ndarray]
+UNITS = "units"
+_NAME = re.compile(r"(?P<stage>[a-z]+)-(?P<number>\d{6})-(?P<digest>[0-9a-f]{32})\.safetensors")
+_BEAT = 5.0  # seconds between signs of life
+STALE = 30.0  # seconds without one after which a claim counts for nothing
+
+
+@dataclass(frozen=True)
+class Store:
+    """The `units/` folder of a run.
+
+    A unit's file carries the sha256 of its content in its name and the plan's identity in its header, is written
+    under a temporary name and renamed; so what is there is whole, unaltered and of this run, or is not counted.
+
+    Attributes:
+        folder: the results folder.
+        plan_id: identity of the plan (`plans.identity`).
+    """
+
+    folder: Path
+    plan_id: str
+
+    @property
+    def units(self) -> Path:
+        """Where unit files are."""
+        return self.folder / UNITS
+
+    def write(self, stage: str, number: int, arrays: Arrays) -> None:
+        """Puts a finished unit in its place.
+
+        Raises:
+            SelfRepairError: the disk is full or cannot be written to.
+        """
+        self.units.mkdir(exist_ok=True)
+        plain = {name: np.ascontiguousarray(value) for name, value in arrays.items()}
+        content = save(plain, {"plan": self.plan_id, "stage": stage, "number": str(number)})
+        digest = hashlib.sha256(content).hexdigest()[:32]
+        put(self.units / f"{stage}-{number:06d}-{digest}.safetensors", content)
+
+    def finished(self, stage: str) -> dict[int, Path]:
+        """Files of the finished units of a stage by number; their contents are not looked at."""
+        found: dict[int, Path] = {}
+        for path in sorted(self.units.glob(f"{stage}-*.safetensors")):
+            match = _NAME.fullmatch(path.name)
+            if match is not None and match["stage"] == stage:
+                found[int(match["number"])] = path
+        return found
+
+    def sound(self, stage: str) -> dict[int, Path]:
+        """Finished units whose content is what their name says; others are put aside, to be done again."""
+        sound = {}
+        for number, path in self.finished(stage).items():
+            if self._is_sound(path):
+                sound[number] = path
+            else:
+                with suppress(OSError):
+                    path.replace(path.with_suffix(".garbled"))
+        return sound
+
+    def read(self, path: Path, prefix: str = "") -> Arrays:
+        """A unit's arrays; only those whose names start with `prefix`, which is cut off.
+
+        Raises:
+            SelfRepairError: the file cannot be read.
+        """
+        try:
+            with safe_open(path, "numpy") as file:
+                names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118
+                return {name.removeprefix(prefix): file.get_tensor(name) for name in names}
+        except (OSError, SafetensorError) as error:
+            raise SelfRepairError(
+                f"Cannot read the unit {path.name}: {error}.", "Resume the run: what is garbled is done again."
+            ) from error
+
+    def _is_sound(self, path: Path) -> bool:
+        match = _NAME.fullmatch(path.name)
+        try:
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()[:32]
+            with safe_open(path, "numpy") as file:
+                plan = (file.metadata() or {}).get("plan")
+        except (OSError, SafetensorError):
+            return False
+        return match is not None and digest == match["digest"] and plan == self.plan_id
+
+    @contextmanager
+    def claim(self, stage: str, number: int) -> Iterator[bool]:
+        """Yields whether the unit is ours to do. A claim of a runner that has died soon counts for nothing.
+
+        Two runners that do the same unit all the same do no harm: they write the same file.
+        """
+        path = self.units / f"{stage}-{number:06d}.claim"
+        self.units.mkdir(exist_ok=True)
+        if not _taken(path):
+            yield False
+            return
+        stop = threading.Event()
+        beating = threading.Thread(target=_beat, args=(path, stop), daemon=True)
+        beating.start()
+        try:
+            yield True
+        finally:
+            stop.set()
+            beating.join()
+            with suppress(OSError):
+                path.unlink()
+
+
+def _taken(path: Path) -> bool:
+    """Takes a claim if it is free, or its holder has died."""
+    with suppress(OSError):
+        if _alive(_holder(path), path):
+            return False
+        path.rename(path.with_name(f"{path.name}.{uuid.uuid4().hex}"))  # one of several takers succeeds
+        for old in path.parent.glob(f"{path.name}.*"):
+            old.unlink(missing_ok=True)
+    mine = {"host": socket.gethostname(), "process": os.getpid(), "since": time.time()}
+    try:
+        with path.open("x") as file:
+            json.dump(mine, file)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        raise SelfRepairError(f"Cannot write to {path.parent}: {error}.", "Free some space.") from error
+    return True
+
+
+def _holder(path: Path) -> dict[str, object]:
+    try:
+        return dict(json.loads(path.read_text()))
+    except (ValueError, TypeError):
+        return {}  # its runner died between making and filling it, or is about to fill it: its age decides
+
+
+def _alive(holder: dict[str, object], path: Path) -> bool:
+    if holder.get("host") == socket.gethostname():
+        try:
+            os.kill(int(str(holder["process"])), 0)
+        except ProcessLookupError:
+            return False
+        except (PermissionError, KeyError):
+            pass
+    return time.time() - path.stat().st_mtime < STALE
+
+
+def _beat(path: Path, stop: threading.Event) -> None:
+    while not stop.wait(_BEAT):
+        with suppress(OSError):
+            os.utime(path)

@@ -1,0 +1,65 @@
+"""From all surveyed units: exact thresholds of every filter over the whole corpus, and corpus means."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from safetensors import safe_open
+
+from selfrepair.run.job import Job
+from selfrepair.run.store import Arrays
+from selfrepair.statistics.filters import all_thresholds
+from selfrepair.statistics.keep import keep_thresholds
+
+STAGE = "thresholds"
+
+
+def thresholds(job: Job, surveyed: Sequence[Path]) -> Arrays:
+    """Merges the survey, in the order of the units, one layer in memory at a time.
+
+    Returns:
+        `thresholds` [filter, layer, head]; `keep_top`, `keep_bottom` [layer, head] (NaN where nothing is kept);
+        `loss` in nats per token; `readout_error`; `means/L`; `position_means/L` where surveyed.
+    """
+    layers, heads = job.shape
+    found = np.empty((len(job.filters), layers, heads), np.float32)
+    keep = {"top": np.full((layers, heads), np.nan, np.float32), "bottom": np.full((layers, heads), np.nan, np.float32)}
+    for layer in range(layers):
+        effects = direct_effects(surveyed, layer)[None]
+        found[:, layer] = all_thresholds(job.filters, effects)[:, 0]
+        kept = keep_thresholds(job.filters, effects)
+        for tail, limit in (("top", kept.top), ("bottom", kept.bottom)):
+            if limit is not None:
+                keep[tail][layer] = limit[0]
+    arrays = {"thresholds": found, "keep_top": keep["top"], "keep_bottom": keep["bottom"]}
+    return arrays | _means(surveyed)
+
+
+def direct_effects(surveyed: Sequence[Path], layer: int) -> np.ndarray:
+    """A layer's clean direct effects over the whole corpus, [head, token]; the rest of the files is not read."""
+    parts = []
+    for path in surveyed:
+        with safe_open(path, "numpy") as file:
+            parts.append(file.get_slice("direct_effects")[layer])
+    return np.concatenate(parts, axis=-1)
+
+
+def _means(surveyed: Sequence[Path]) -> Arrays:
+    """Sums of the survey over its units, as means."""
+    totals: Arrays = {}
+    error = 0.0
+    for path in surveyed:
+        with safe_open(path, "numpy") as file:
+            names = [n for n in file.keys() if n not in ("direct_effects", "readout_error")]  # noqa: SIM118
+            for name in names:
+                value = file.get_tensor(name)
+                totals[name] = totals[name] + value if name in totals else value
+            error = max(error, float(file.get_tensor("readout_error")[0]))
+    count = np.maximum(totals["mean_count"], 1)
+    positions = np.maximum(totals.get("position_counts", np.ones(1)), 1)[:, None, None]
+    means = {n: v / count for n, v in totals.items() if n.startswith("means/")}
+    means |= {n: v / positions for n, v in totals.items() if n.startswith("position_means/")}
+    nats, tokens = totals["loss"]
+    return means | {"loss": np.array([nats / max(tokens, 1)]), "readout_error": np.array([error])}

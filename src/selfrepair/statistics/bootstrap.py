@@ -1,0 +1,147 @@
+"""A bootstrap that resamples documents and applies the filter anew in each replicate.
+
+Tokens of one document are not independent, so whole documents are drawn with replacement; and the threshold of a
+filter such as the top 2% is itself estimated from the corpus, so it is found again in every replicate. Both are
+exact from sums: a replicate is a set of integer weights w_d on documents (w_d copies of document d), its sums over
+all tokens are `sum_d w_d S_d`, and its filtered sums need only tokens near or above the threshold, which the run
+kept. Efron and Tibshirani, An Introduction to the Bootstrap (1993), ch. 6; for clustered data Davison and Hinkley,
+Bootstrap Methods and their Application (1997), 3.8.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from scipy.sparse import csr_matrix
+
+Array = npt.NDArray[np.float64]
+Weights = npt.NDArray[np.int64]
+Tail = Literal["top", "bottom"]
+BLOCK_CELLS = 2**18  # (replicate, token) pairs worked off at once: 2 MB an array, which stays in cache
+COARSE = 64  # steps of the first look for the threshold
+
+
+class FilteredReplicates(NamedTuple):
+    """Replicates of a filtered sum.
+
+    Args:
+        sums: [replicate, feature].
+        short: share of the replicates whose filter wanted more tokens than were kept; their sums are of all the kept
+            tokens that they have, so they are not exact. Keep more tokens, or draw more documents.
+    """
+
+    sums: Array
+    short: float
+
+    @property
+    def exact(self) -> bool:
+        """Whether every replicate equals what the filter would have given on the resampled corpus."""
+        return self.short == 0
+
+
+def document_weights(documents: int, replicates: int, seed: int = 0) -> Weights:
+    """How often each document is drawn in each replicate, int64 [replicate, document]; rows sum to `documents`.
+
+    The same numbers for the same arguments; a smaller number of replicates gives the first of a larger one's.
+    """
+    draws = np.random.default_rng(seed)
+    weights = np.empty((replicates, documents), np.int64)
+    for replicate in weights:
+        replicate[:] = np.bincount(draws.integers(0, documents, documents), minlength=documents)
+    return weights
+
+
+def bootstrap_all(document_sums: np.ndarray, weights: np.ndarray) -> Array:
+    """Replicates of sums over all tokens of each document.
+
+    Args:
+        document_sums: [document, ..., feature].
+        weights: [replicate, document], from `document_weights`.
+
+    Returns:
+        [replicate, ..., feature].
+    """
+    flat = np.asarray(document_sums, np.float64).reshape(len(document_sums), -1)
+    sums: Array = np.asarray(weights, np.float64) @ flat
+    return sums.reshape(len(weights), *document_sums.shape[1:])
+
+
+def bootstrap_filtered(
+    effects: np.ndarray,
+    rows: np.ndarray,
+    document: np.ndarray,
+    scored_per_document: np.ndarray,
+    fraction: float,
+    tail: Tail,
+    weights: np.ndarray,
+) -> FilteredReplicates:
+    """Replicates of one head's sums over a tail of its tokens, the filter applied anew in each.
+
+    Replicate b has `N_b = sum_d w_d n_d` scored tokens; its filter passes those whose effect is at least the k-th
+    largest (`top`) or at most the k-th smallest (`bottom`), `k = max(1, int(fraction N_b))`, ties included: what
+    `filters.Filter` does on the corpus in which each document stands w_d times.
+
+    Args:
+        effects: [token], clean direct effects of the kept tokens, which are all those beyond some value.
+        rows: [token, feature].
+        document: [token], index on the document axis.
+        scored_per_document: [document], scored tokens of each document, kept or not.
+        fraction: the filter's share.
+        tail: which end.
+        weights: [replicate, document], from `document_weights`.
+    """
+    rank = -np.asarray(effects) if tail == "top" else np.asarray(effects)
+    order = np.argsort(rank, kind="stable")
+    rank, rows, document = rank[order], np.asarray(rows, np.float64)[order], document[order]
+    after_ties = np.searchsorted(rank, rank, side="right")
+    wanted = np.maximum(1, (fraction * (weights @ scored_per_document)).astype(np.int64))
+    first, last = _contested(weights, document, wanted, after_ties)
+    certain = csr_matrix((np.ones(first), (document[:first], np.arange(first))), shape=(weights.shape[1], first))
+    sums: Array = weights.astype(np.float64) @ (certain @ rows[:first])
+    wanted = wanted - weights @ np.bincount(document[:first], minlength=weights.shape[1])
+    rows, document, after_ties = rows[first:last], document[first:last], after_ties[first:last] - first
+    short, step = 0, max(1, BLOCK_CELLS // max(1, len(rows)))
+    for start in range(0, len(weights), step):
+        block = slice(start, start + step)
+        drawn = weights[block][:, document]
+        passing, missing = _passing(drawn, wanted[block], after_ties)
+        sums[block] += (drawn * passing).astype(np.float64) @ rows
+        short += missing
+    return FilteredReplicates(sums, short / max(1, len(weights)))
+
+
+def _contested(
+    weights: np.ndarray, document: np.ndarray, wanted: np.ndarray, after_ties: np.ndarray
+) -> tuple[int, int]:
+    """Tokens before the first of these ranks pass in every replicate, those from the second on in none.
+
+    Found from coarse steps of the cumulative weight, so that only the tokens between need to be looked at singly.
+    """
+    tokens, documents = len(document), weights.shape[1]
+    steps = min(tokens, COARSE)
+    edges = np.linspace(0, tokens, steps + 1).astype(np.int64)
+    step = np.searchsorted(edges, np.arange(tokens), side="right") - 1
+    table = np.bincount(step * documents + document, minlength=steps * documents).reshape(steps, documents)
+    reached = np.cumsum(weights.astype(np.float64) @ table.T.astype(np.float64), axis=1)
+    marginal = np.count_nonzero(reached < wanted[:, None], axis=1)
+    if steps == 0:
+        return 0, 0
+    last = edges[min(int(marginal.max()) + 1, steps)]
+    return int(edges[marginal.min()]), int(after_ties[last - 1])
+
+
+def _passing(
+    drawn: npt.NDArray[np.int64], wanted: npt.NDArray[np.int64], after_ties: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.bool_], int]:
+    """Which tokens (in the filter's order) pass in each replicate, and how many replicates lack tokens.
+
+    Args:
+        drawn: [replicate, token], copies of each token.
+        wanted: [replicate], how many copies the filter takes.
+        after_ties: [token], where the tokens of the same effect end.
+    """
+    marginal = np.count_nonzero(np.cumsum(drawn, axis=1) < wanted[:, None], axis=1)
+    ends = np.append(after_ties, len(after_ties))[marginal]
+    return np.arange(len(after_ties)) < ends[:, None], int(np.count_nonzero(marginal == len(after_ties)))

@@ -1,0 +1,161 @@
+"""Every number the package reports about a set of tokens, as a function of their summed features.
+
+Estimators are ratios and slopes of sums (`features.FEATURES`), so they apply alike to a head, a layer, a model, a
+document or a bootstrap replicate: add the sums, then estimate. `L = DE - DE'` is the lost direct effect, so the
+change in direct effect is `-L`; X is any line of the ledger. What is 0/0 is NaN.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from selfrepair.statistics.accumulate import QUANTITIES
+from selfrepair.statistics.features import DONOR_VARIANCES, INDEX, LINES, Array
+
+LOGITS, SQUARED, NONE = "centred logits", "squared centred logits", ""
+COMPARISON = "For comparison with the paper only: clipping cuts one side, so that pure noise clipped gives about 0.3"
+
+
+@dataclass(frozen=True)
+class Estimator:
+    """A number computed from sums of features.
+
+    Args:
+        name: the estimator's name in files and tables.
+        units: its units; empty for ratios and shares.
+        description: what it is, with its formula.
+        function: sums of features [..., feature] to values [...].
+    """
+
+    name: str
+    units: str
+    description: str
+    function: Callable[[Array], Array]
+
+    def __call__(self, sums: np.ndarray) -> Array:
+        """Values [...] from sums of features [..., feature]; 0/0 is NaN, without a warning."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return self.function(np.asarray(sums, np.float64))
+
+
+def _ratio(above: str, below: str, sign: int = 1) -> Callable[[Array], Array]:
+    top, bottom = INDEX[above], INDEX[below]
+
+    def function(sums: Array) -> Array:
+        return sign * _divide(sums[..., top], sums[..., bottom])
+
+    return function
+
+
+def _divide(above: Array, below: Array) -> Array:
+    return above / np.where(below == 0, np.nan, below)
+
+
+def _covariances(sums: Array) -> tuple[Array, Array, Array]:
+    """n^2 times the variance of L, the variance of TE, and the covariance of TE with -L."""
+    count, lost, total = (sums[..., INDEX[name]] for name in ("count", "lost", "total_effect"))
+    lost_squares, total_squares, products = (
+        sums[..., INDEX[name]] for name in ("lost_squared", "total_effect_squared", "lost_times_total_effect")
+    )
+    with_lost = count * lost_squares - lost**2
+    with_total = count * total_squares - total**2
+    return with_lost, with_total, lost * total - count * products
+
+
+def _slope(sums: Array) -> Array:
+    of_lost, _, both = _covariances(sums)
+    return _divide(both, np.where(of_lost > 0, of_lost, np.nan))
+
+
+def _r_squared(sums: Array) -> Array:
+    of_lost, of_total, both = _covariances(sums)
+    product = of_lost * of_total
+    return _divide(both**2, np.where((of_lost > 0) & (of_total > 0), product, np.nan))
+
+
+def _masking(sums: Array) -> Array:
+    return 1 + _divide(sums[..., INDEX["total_effect"]], sums[..., INDEX["lost"]])
+
+
+def _means() -> list[Estimator]:
+    means = [
+        Estimator(name, NONE if name == "sigma_ratio" else LOGITS, f"Mean of {name}.", _ratio(name, "count"))
+        for name in QUANTITIES
+    ]
+    lost = "Mean of the direct effect the ablation takes away, L = DE - DE'."
+    means.append(Estimator("lost_direct_effect", LOGITS, lost, _ratio("lost", "count")))
+    means += [
+        Estimator(
+            f"gross_{name}", LOGITS, f"Mean of |{name}|: what its signs hide.", _ratio(f"absolute_{name}", "count")
+        )
+        for name in ("self_repair", *LINES)
+    ]
+    means += [
+        Estimator(name, SQUARED, "Mean over tokens of the variance over a token's donors.", _ratio(name, "count"))
+        for name in DONOR_VARIANCES
+    ]
+    return means
+
+
+def _fractions() -> list[Estimator]:
+    whole = "Share of the lost direct effect that is made good, sum SR / sum L."
+    fractions = [Estimator("repaired_fraction", NONE, whole, _ratio("self_repair", "lost"))]
+    for line in LINES:
+        text = f"Part of the repaired fraction by this line, sum {line} / sum L; the lines add up to the whole."
+        fractions.append(Estimator(line.replace("repair", "fraction"), NONE, text, _ratio(line, "lost")))
+    return fractions
+
+
+def _slopes() -> list[Estimator]:
+    slope = "of total effect on change in direct effect (1: no repair; 0: full repair)"
+    masking = "1 - sum TE / sum(-L): what a total effect hides. Equals repaired_fraction, by the ledger's identity."
+    origin = _ratio("lost_times_total_effect", "lost_squared", sign=-1)
+    return [
+        Estimator("slope_through_origin", NONE, f"Slope {slope}, -sum(L TE) / sum L^2.", origin),
+        Estimator("slope", NONE, f"Least-squares slope with intercept {slope}, -cov(L, TE) / var(L).", _slope),
+        Estimator("r_squared", NONE, "Squared correlation of total effect and change in direct effect.", _r_squared),
+        Estimator("masking", NONE, masking, _masking),
+        Estimator(
+            "retention",
+            NONE,
+            "Direct effect left after ablation, sum DE' / sum DE.",
+            _ratio("ablated_direct_effect", "direct_effect"),
+        ),
+    ]
+
+
+def _shares() -> list[Estimator]:
+    return [
+        Estimator("share_repaired", NONE, "Share of tokens with 0 < sign(L) SR <= |L|.", _ratio("repaired", "count")),
+        Estimator(
+            "share_over_repaired",
+            NONE,
+            "Share of tokens with sign(L) SR > |L|: TE is opposite to the damage.",
+            _ratio("over_repaired", "count"),
+        ),
+        Estimator("share_worse", NONE, "Share of tokens with sign(L) SR < 0: breakage.", _ratio("made_worse", "count")),
+        Estimator(
+            "share_sigma_above_one",
+            NONE,
+            "Share of tokens whose final-norm scale shrinks, sigma / sigma' > 1.",
+            _ratio("sigma_above_one", "count"),
+        ),
+        Estimator(
+            "paper_clipped_mean_norm",
+            NONE,
+            f"{COMPARISON}: mean of clip(norm / DE, 0, 1).",
+            _ratio("clipped_norm", "ratio_defined"),
+        ),
+        Estimator(
+            "paper_clipped_mean_self_repair",
+            NONE,
+            f"{COMPARISON}: mean of clip(SR / DE, 0, 1).",
+            _ratio("clipped_self_repair", "ratio_defined"),
+        ),
+    ]
+
+
+ESTIMATORS: dict[str, Estimator] = {one.name: one for one in (*_means(), *_fractions(), *_slopes(), *_shares())}

@@ -70,8 +70,11 @@ class _Lines:
         if now - self.last >= _LINE_EVERY or self.done >= self.total > self.done - amount:
             self.last = now
             spent = now - self.start
-            left = spent * max(0.0, self.total / max(self.done, 1e-9) - 1)
             share = self.done / max(self.total, 1e-9)
+            if not self.done:
+                print(f"{self.description}: started, {spent:.0f} s", file=sys.stderr, flush=True)
+                return
+            left = spent * max(0.0, self.total / self.done - 1)
             print(
                 f"{self.description}: {share:.0%}, {spent:.0f} s, about {left:.0f} s left",
                 file=sys.stderr,

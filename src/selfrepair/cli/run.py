@@ -182,10 +182,10 @@ def run(
             sample=sample,
             out=place,
         )
-    _report(measured, place, top, plots)
+    report(measured, place, top, plots)
 
 
-def _report(measured: Run, place: Path, top: int, plots: bool) -> None:
+def report(measured: Run, place: Path, top: int, plots: bool) -> None:
     """Prints tables, draws pictures, and ends with the exit code the run deserves."""
     from selfrepair.report.tables import print_heads, print_summary
 

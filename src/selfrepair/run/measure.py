@@ -19,6 +19,7 @@ from selfrepair.results.runs import Run
 from selfrepair.results.windows import windows_table
 from selfrepair.run import plans
 from selfrepair.run.batches import batch_size, probe_fold
+from selfrepair.run.executors import execute
 from selfrepair.run.job import Job
 from selfrepair.run.jobs import load_job
 from selfrepair.run.merge import Merger, Unit
@@ -57,6 +58,7 @@ def measure(
     replicates: int = 400,
     out: str | Path | None = None,
     workers: int = 1,
+    executor: str = "processes",
     progress: bool = True,
 ) -> Run:
     """Ablates heads one by one and keeps the ledger of self-repair.
@@ -79,7 +81,8 @@ def measure(
         sample: how many tokens of the corpus the uniform sample keeps for every head.
         replicates: resamplings of the documents, for errors and intervals.
         out: results folder; without it units are kept in a temporary one for as long as this lasts.
-        workers: processes on this machine; more than one needs `out` and a model that can be loaded by name.
+        workers: more than one needs `out` and a model that can be loaded by name.
+        executor: where workers run: `processes` of this machine, `ray` or `slurm`.
         progress: whether to show progress.
 
     Returns:
@@ -117,33 +120,41 @@ def measure(
     if place is not None:
         folder.write_json(plan, place / folder.PLAN)
         folder.write_windows(windows_table(windows, drawn), place)
-        return carry_out(job, place, workers, progress)
+        return carry_out(job, place, workers, executor, progress)
     with tempfile.TemporaryDirectory(prefix="selfrepair-") as temporary:
-        return carry_out(job, Path(temporary), 1, progress, keep=False)
+        return carry_out(job, Path(temporary), 1, "processes", progress, keep=False)
 
 
-def resume(path: str | Path, model: LanguageModel | None = None, workers: int = 1, progress: bool = True) -> Run:
+def resume(
+    path: str | Path,
+    model: LanguageModel | None = None,
+    workers: int = 1,
+    executor: str = "processes",
+    progress: bool = True,
+) -> Run:
     """Goes on with a run that was cut short, or merges one that is done.
 
     Args:
         path: its results folder.
         model: its model, where it cannot be loaded by name.
-        workers: processes on this machine.
+        workers: how many.
+        executor: where they run: `processes` of this machine, `ray` or `slurm`.
         progress: whether to show progress.
 
     Raises:
         SelfRepairError: another model, text or version than the run was started with.
     """
-    return carry_out(load_job(Path(path), model), Path(path), workers, progress)
+    return carry_out(load_job(Path(path), model), Path(path), workers, executor, progress)
 
 
-def carry_out(job: Job, place: Path, workers: int, progress: bool, keep: bool = True) -> Run:
+def carry_out(job: Job, place: Path, workers: int, executor: str, progress: bool, keep: bool = True) -> Run:
     """Does what is missing of a run and merges it.
 
     Args:
         job: the run.
         place: its folder.
-        workers: processes on this machine.
+        workers: how many.
+        executor: where they run.
         progress: whether to show progress.
         keep: whether to write the merged run.
     """
@@ -151,10 +162,8 @@ def carry_out(job: Job, place: Path, workers: int, progress: bool, keep: bool = 
     store = Store(place, plans.identity(job.plan))
     status, unfinished = "complete", []
     try:
-        if workers > 1:
-            from selfrepair.run.executors.processes import run_in_processes
-
-            run_in_processes(job, store, workers, progress)
+        if workers > 1 or executor != "processes":
+            execute(job, store, executor, workers, progress)
         else:
             run_units(job, store, progress)
     except Interrupted as interruption:

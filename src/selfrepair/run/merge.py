@@ -3,22 +3,26 @@ did them and in whatever order."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 from safetensors import safe_open
 
 from selfrepair.run.accuracy import Accuracy
 from selfrepair.run.job import Job
 from selfrepair.run.store import Arrays
-from selfrepair.statistics.bootstrap import bootstrap_all, bootstrap_filtered, document_weights
+from selfrepair.statistics.bootstrap import (
+    FilteredReplicates,
+    bootstrap_all,
+    bootstrap_filtered,
+    document_weights,
+    effective_documents,
+)
 from selfrepair.statistics.features import FEATURES, features
 from selfrepair.statistics.filters import Filter
-from selfrepair.statistics.keep import token_table
+from selfrepair.statistics.intervals import Replicated
 
 
 class Unit:
@@ -92,26 +96,34 @@ class Merger:
             counts[places] += found[..., FEATURES.index("count")].astype(np.int32)
         return sums, counts
 
-    def sums(self, layer: int, rows: Arrays) -> np.ndarray:
-        """Sums of features of a layer's heads [filter, replicate, head, feature], the filter applied anew in each
-        replicate.
+    def layer(self, layer: int, rows: Arrays) -> Replicated:
+        """Sums of features of a layer's heads, over [filter, head], with their replicates, in each of which the
+        filter is applied anew.
 
         Args:
             layer: the layer.
-            rows: its kept tokens, from `rows`.
+            rows: its kept tokens, see `run.results.layer_rows`.
         """
-        found = np.zeros((len(self.job.filters), self.replicates, self.job.shape[1], len(FEATURES)))
+        cells = (len(self.job.filters), self.job.shape[1])
+        found = np.zeros((self.replicates, *cells, len(FEATURES)))
+        documents, effective = np.zeros(cells, np.int64), np.zeros(cells)
         everything, counts = self._everything
         values = features(rows) if rows else np.zeros((0, len(FEATURES)))
         for place, one in enumerate(self.job.filters):
             if one.kind == "all":
-                found[place] = everything[:, layer]
-            elif rows:
-                for head in np.unique(rows["head"]):
-                    found[place, :, head] = self._filtered(one, rows, values, int(head), counts[:, layer, head])
-        return found
+                found[:, place] = everything[:, layer]
+                documents[place] = (counts[:, layer] > 0).sum(0)
+                effective[place] = effective_documents(counts[:, layer])
+                continue
+            for head in np.unique(rows["head"]) if rows else ():
+                tail = self._filtered(one, rows, values, int(head), counts[:, layer, head])
+                found[:, place, head] = tail.sums
+                documents[place, head], effective[place, head] = tail.documents, tail.effective
+        return Replicated(found[0], found[1:], documents, effective)
 
-    def _filtered(self, one: Filter, rows: Arrays, values: np.ndarray, head: int, scored: np.ndarray) -> np.ndarray:
+    def _filtered(
+        self, one: Filter, rows: Arrays, values: np.ndarray, head: int, scored: np.ndarray
+    ) -> FilteredReplicates:
         assert one.kind != "all"
         kept = self._tail(one, rows, head)
         return bootstrap_filtered(
@@ -122,7 +134,7 @@ class Merger:
             one.fraction,
             one.kind,
             self.weights,
-        ).sums
+        )
 
     def _tail(self, one: Filter, rows: Arrays, head: int) -> np.ndarray:
         """A head's kept tokens beyond the limit from which all tokens were kept; the sample's others are left out."""
@@ -135,19 +147,3 @@ class Merger:
     def limits(self) -> Arrays:
         """Direct effects from which (`top`) and up to which (`bottom`) all tokens were kept, [layer, head]."""
         return {"top": self.surveyed.get("keep_top"), "bottom": self.surveyed.get("keep_bottom")}
-
-    def documents_of(self, layer: int, rows: Arrays) -> np.ndarray:
-        """How many documents each head's tokens come from, under each filter, [filter, head]."""
-        found = np.zeros((len(self.job.filters), self.job.shape[1]), np.int64)
-        counts = self._everything[1][:, layer]
-        limits = self.surveyed.get("thresholds")[:, layer]
-        for place, one in enumerate(self.job.filters):
-            if one.kind == "all":
-                found[place] = (counts > 0).sum(0)
-            elif rows:
-                for head in np.unique(rows["head"]):
-                    kept = self._tail(one, rows, int(head))
-                    effect, limit = rows["direct_effect"][kept], limits[place, head]
-                    passing = effect >= limit if one.kind == "top" else effect <= limit
-                    found[place, head] = len(np.unique(rows["document"][kept][passing]))
-        return found

@@ -26,11 +26,10 @@ def merged(merger: Merger, status: str, seconds: float) -> Run:
         seconds: how long the run took.
     """
     job = merger.job
-    summariser, tables = Summariser(len(merger.documents)), []
+    summariser, tables = Summariser(), []
     for layer in range(job.shape[0]):
         rows = layer_rows(merger.units, layer)
-        sums = merger.sums(layer, rows)
-        summariser.add(sums, merger.documents_of(layer, rows))
+        summariser.add(merger.layer(layer, rows))
         if rows:
             tables.append(token_table(rows, job.windows.names))
     outcome = _outcome(merger, status, seconds)
@@ -99,7 +98,7 @@ def _attributes(plan: Plan, outcome: dict[str, object]) -> dict[str, object]:
         "engine": plan["engine"],
         "created": plan["created"],
         "software": " ".join(f"{name} {number}" for name, number in plan["versions"].items()),
-        **outcome,
+        **{name: value for name, value in outcome.items() if name != "seconds"},  # the same, however it was run
     }
 
 

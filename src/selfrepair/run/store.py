@@ -74,7 +74,7 @@ class Store:
         """Finished units whose content is what their name says; others are put aside, to be done again."""
         sound = {}
         for number, path in self.finished(stage).items():
-            if self._is_sound(path):
+            if self.is_sound(path):
                 sound[number] = path
             else:
                 with suppress(OSError):
@@ -96,7 +96,8 @@ class Store:
                 f"Cannot read the unit {path.name}: {error}.", "Resume the run: what is garbled is done again."
             ) from error
 
-    def _is_sound(self, path: Path) -> bool:
+    def is_sound(self, path: Path) -> bool:
+        """Whether a unit's file is whole, unaltered and of this run."""
         match = _NAME.fullmatch(path.name)
         try:
             with path.open("rb") as file:

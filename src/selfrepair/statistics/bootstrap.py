@@ -29,11 +29,15 @@ class FilteredReplicates(NamedTuple):
     Args:
         sums: [replicate, feature].
         short: share of the replicates whose filter wanted more tokens than were kept; their sums are of all the kept
-            tokens that they have, so they are not exact. Keep more tokens, or draw more documents.
+            tokens that they have, so they are not exact. Keep more tokens, or read more documents.
+        documents: documents that have tokens in the filter, on the corpus itself.
+        effective: the same, as `effective_documents` counts them.
     """
 
     sums: Array
     short: float
+    documents: int
+    effective: float
 
     @property
     def exact(self) -> bool:
@@ -51,6 +55,17 @@ def document_weights(documents: int, replicates: int, seed: int = 0) -> Weights:
     for replicate in weights:
         replicate[:] = np.bincount(draws.integers(0, documents, documents), minlength=documents)
     return weights
+
+
+def effective_documents(tokens: np.ndarray) -> Array:
+    """How many documents of equal size would count as much, `(sum_d n_d)^2 / sum_d n_d^2`, from n [document, ...].
+
+    A filter's tokens crowd into few documents, which is why intervals go by this number (see `intervals`) and not by
+    that of the documents; 0 where there are no tokens.
+    """
+    tokens = np.asarray(tokens, np.float64)
+    squares = (tokens**2).sum(axis=0)
+    return np.asarray(tokens.sum(axis=0) ** 2 / np.where(squares == 0, 1, squares))
 
 
 def bootstrap_all(document_sums: np.ndarray, weights: np.ndarray) -> Array:
@@ -97,6 +112,8 @@ def bootstrap_filtered(
     rank, rows, document = rank[order], np.asarray(rows, np.float64)[order], document[order]
     after_ties = np.searchsorted(rank, rank, side="right")
     wanted = np.maximum(1, (fraction * (weights @ scored_per_document)).astype(np.int64))
+    corpus = max(1, int(fraction * scored_per_document.sum()))
+    inside = np.bincount(document[: after_ties[min(corpus, len(rank)) - 1]] if len(rank) else document)
     first, last = _contested(weights, document, wanted, after_ties)
     certain = csr_matrix((np.ones(first), (document[:first], np.arange(first))), shape=(weights.shape[1], first))
     sums: Array = weights.astype(np.float64) @ (certain @ rows[:first])
@@ -109,7 +126,8 @@ def bootstrap_filtered(
         passing, missing = _passing(drawn, wanted[block], after_ties)
         sums[block] += (drawn * passing).astype(np.float64) @ rows
         short += missing
-    return FilteredReplicates(sums, short / max(1, len(weights)))
+    share = short / max(1, len(weights))
+    return FilteredReplicates(sums, share, int(np.count_nonzero(inside)), float(effective_documents(inside)))
 
 
 def _contested(

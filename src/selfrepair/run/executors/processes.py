@@ -23,7 +23,6 @@ def run_in_processes(job: Job, store: Store, workers: int, shown: bool = True) -
     Raises:
         SelfRepairError: workers kept failing; their log says why.
     """
-    _require_by_name(job)
     start = multiprocessing.get_context("spawn").Process
     running: list[BaseProcess] = []
 
@@ -54,12 +53,4 @@ def run_in_processes(job: Job, store: Store, workers: int, shown: bool = True) -
         raise SelfRepairError(
             f"Workers failed {_RESTARTS} times each; {len(store.finished(SWEEP))} of {len(job.units)} units are done.",
             f"{store.folder / LOG} says why; `selfrepair resume` goes on from what is done.",
-        )
-
-
-def _require_by_name(job: Job) -> None:
-    if job.plan["model"]["source"] is None:
-        raise SelfRepairError(
-            "Several workers each load the model by its name; this one came from memory.",
-            "Save it with save_pretrained and load the folder, or use one worker.",
         )

@@ -1,0 +1,29 @@
+"""`selfrepair resume`: go on with a run that was cut short."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def resume(
+    folder: Annotated[Path, typer.Argument(help="The folder of the run.")],
+    workers: Annotated[int, typer.Option(min=1, help="Workers that share the work.")] = 1,
+    executor: Annotated[str, typer.Option(help="Where several workers run: `processes`, `ray` or `slurm`.")] = "processes",
+    top: Annotated[int, typer.Option(help="Heads in the printed table.")] = 15,
+    plots: Annotated[bool, typer.Option(help="Draw the two pictures.")] = True,
+) -> None:
+    """Go on with a run where it was, after a kill, a crash or a full disk.
+
+    Finished units are checked against the checksums in their names; garbled ones are done again. A model, text or
+    software version that has changed since is refused, with the difference.
+    """
+    from selfrepair.cli.quiet import quieten
+
+    quieten()
+    from selfrepair.cli.run import report
+    from selfrepair.run.measure import resume as go_on
+
+    report(go_on(folder, workers=workers, executor=executor), folder, top, plots)

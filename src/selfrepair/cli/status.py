@@ -1,0 +1,41 @@
+"""`selfrepair status`: how far a run has come."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+
+def status(
+    folder: Annotated[Path, typer.Argument(help="The folder of a run.")],
+    as_json: Annotated[bool, typer.Option("--json", help="JSON for programs, on standard output.")] = False,
+) -> None:
+    """Tell how far a run has come, from its folder alone; changes nothing."""
+    from selfrepair.run.status import status as look
+
+    found = look(folder)
+    text, ablation = found.plan["text"], found.plan["ablation"]
+    facts = {
+        "model": found.plan["model"]["name"],
+        "text": f"{text['source']}: {text['scored_tokens']} tokens of {text['documents']} documents",
+        "ablation": f"{ablation['operator']}, donors: {ablation['donors']}",
+        "surveyed": f"{found.surveyed} of {found.units} units",
+        "swept": f"{found.swept} of {found.units} units",
+        "garbled": ", ".join(found.garbled) or "none",
+        "claimed": ", ".join(found.claimed) or "none",
+        "results": "merged" if found.merged else "not merged yet",
+    }
+    if as_json:
+        typer.echo(json.dumps(facts | {"complete": found.complete}, indent=2))
+        return
+    table = Table.grid(padding=(0, 2))
+    for name, value in facts.items():
+        table.add_row(f"[bold]{name}[/]", value)
+    Console().print(table, highlight=False)
+    if not (found.complete and found.merged):
+        Console().print(f"\nGo on with it: selfrepair resume {folder}", highlight=False, markup=False, soft_wrap=True)

@@ -1,0 +1,72 @@
+"""Ray: actors that hold the model, one per device or group of devices, restarted where one dies."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from selfrepair.errors import SelfRepairError
+from selfrepair.run.executors.worker import work_on
+from selfrepair.run.job import Job
+from selfrepair.run.store import Store
+from selfrepair.run.sweep import STAGE as SWEEP
+
+_RESTARTS = 3
+
+
+def run_on_ray(job: Job, store: Store, workers: int, gpus_per_worker: float = 0, address: str | None = None) -> None:
+    """Does all missing units with `workers` actors; the folder has to be seen by all of their machines.
+
+    Args:
+        job: the run.
+        store: its finished units.
+        workers: actors.
+        gpus_per_worker: GPUs each actor holds; more than one for models that need several.
+        address: of a running cluster; by default one is started on this machine and stopped at the end.
+
+    Raises:
+        SelfRepairError: Ray is not installed; actors kept failing.
+    """
+    ray = _ray()
+    started_here = not ray.is_initialized()
+    if started_here:
+        ray.init(address=address, num_cpus=None if address else max(workers, 1), log_to_driver=False)
+    try:
+        actor = ray.remote(
+            max_restarts=_RESTARTS, max_task_retries=_RESTARTS, num_cpus=1, num_gpus=gpus_per_worker
+        )(_Worker)
+        actors = [actor.remote() for _ in range(workers)]
+        _wait(ray, [one.work_on.remote(str(store.folder)) for one in actors])
+    finally:
+        if started_here:
+            ray.shutdown()
+    if len(store.finished(SWEEP)) < len(job.units):
+        raise SelfRepairError(
+            f"Ray actors kept failing; {len(store.finished(SWEEP))} of {len(job.units)} units are done.",
+            f"{store.folder / 'log.txt'} says why; `selfrepair resume` goes on from what is done.",
+        )
+
+
+class _Worker:
+    def work_on(self, folder: str) -> None:
+        work_on(folder)
+
+
+def _wait(ray: Any, tasks: list[Any]) -> None:
+    """Waits for all; an actor that died for good leaves its units to the others."""
+    for task in tasks:
+        try:
+            ray.get(task)
+        except ray.exceptions.RayActorError:
+            time.sleep(0)
+
+
+def _ray() -> Any:
+    try:
+        import ray
+    except ImportError as error:
+        raise SelfRepairError(
+            "The Ray executor needs the package 'ray', which is not installed.",
+            "Install it: pip install 'selfrepair[ray]', or use --executor processes.",
+        ) from error
+    return ray

@@ -1,0 +1,105 @@
+"""Intervals from bootstrap replicates, and sums that carry their replicates with them.
+
+Interval: `value ± t(E - 1) se`, with `se = sqrt(E / (E - 1))` times the standard deviation of the replicates and E
+the *effective* number of documents (`bootstrap.effective_documents`). It was chosen by simulation, on corpora whose
+tokens are correlated within documents of unequal size (`tests/statistics/test_intervals.py`): percentile and basic
+intervals, and normal or t intervals that go by the plain number of documents, cover 80 to 92% of the time where a
+top-2% filter crowds its tokens into a dozen of 60 documents; this one covers 91 to 97% there and 93 to 97%
+elsewhere, where intervals that take tokens for independent cover 20 to 60%.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import t as student
+
+from selfrepair.statistics.estimates import LEVEL, Estimate
+from selfrepair.statistics.estimators import ESTIMATORS, Estimator
+from selfrepair.statistics.features import FEATURES, INDEX, Array
+
+
+def interval(
+    value: np.ndarray,
+    replicates: np.ndarray,
+    documents: np.ndarray | int,
+    effective: np.ndarray | float | None = None,
+    level: float = LEVEL,
+) -> Estimate:
+    """A number's document-level standard error and interval.
+
+    Args:
+        value: [...], the number on the corpus itself.
+        replicates: [replicate, ...], the number in each bootstrap replicate; NaN ones (0/0) are left out, and where
+            they are more than half there is no error.
+        documents: [...] or one number, the documents that have tokens here.
+        effective: [...] or one number, the documents they amount to; without it, `documents`.
+        level: coverage of the interval.
+
+    Returns:
+        The estimate; error and interval are NaN with fewer than two documents.
+    """
+    value = np.asarray(value, np.float64)
+    count = np.broadcast_to(np.asarray(documents, np.int64), value.shape)
+    several = np.where(count > 1, worth(count, effective), np.nan)
+    missing = np.isnan(replicates).mean(axis=0) > 0.5
+    with warnings.catch_warnings(), np.errstate(invalid="ignore", divide="ignore"):
+        warnings.simplefilter("ignore", RuntimeWarning)
+        spread = np.nanstd(np.asarray(replicates, np.float64), axis=0, ddof=1)
+    error = np.where(missing | np.isnan(value), np.nan, spread * np.sqrt(several / (several - 1)))
+    half = error * student.ppf((1 + level) / 2, several - 1)
+    return Estimate(value, error, value - half, value + half, count)
+
+
+def worth(documents: np.ndarray | int, effective: np.ndarray | float | None) -> Array:
+    """Documents that intervals go by: the effective ones where known, at least two."""
+    number = np.asarray(documents if effective is None else effective, np.float64)
+    return np.broadcast_to(np.maximum(number, 2.0), np.broadcast_shapes(np.shape(documents), number.shape))
+
+
+@dataclass(frozen=True)
+class Replicated:
+    """Sums of features with their bootstrap replicates: a head's, a layer's or a model's, under one filter.
+
+    Args:
+        sums: [..., feature], on the corpus itself.
+        replicates: [replicate, ..., feature]; replicate b of every cell has the same document weights.
+        documents: int [...], documents that have tokens here.
+        effective: [...], the documents they amount to.
+    """
+
+    sums: Array
+    replicates: Array
+    documents: npt.NDArray[np.int64]
+    effective: Array
+
+    def __post_init__(self) -> None:
+        cells = self.sums.shape[:-1]
+        shapes = (self.replicates.shape[1:], np.shape(self.documents), np.shape(self.effective))
+        if self.sums.shape[-1] != len(FEATURES) or shapes != (self.sums.shape, cells, cells):
+            raise ValueError(f"sums {self.sums.shape} do not match replicates, documents and effective {shapes}")
+
+    def estimate(self, estimator: Estimator | str) -> Estimate:
+        """The estimator's value, error and interval, each [...]."""
+        one = ESTIMATORS[estimator] if isinstance(estimator, str) else estimator
+        return interval(one(self.sums), one(self.replicates), self.documents, self.effective)
+
+    def pooled(self, *axes: int) -> Replicated:
+        """All cells along `axes` as one (all cells, if none is named): sums add up, replicate by replicate.
+
+        The pooled cell counts as many documents as its largest, and as many effective ones as its cells have on
+        average (by tokens), which errs on the wide side: different heads' tokens crowd into different documents.
+        """
+        places = axes or tuple(range(self.documents.ndim))
+        tokens = self.sums[..., INDEX["count"]]
+        below = tokens.sum(axis=places)
+        effective = (self.effective * tokens).sum(axis=places) / np.where(below == 0, 1, below)
+        return Replicated(
+            self.sums.sum(axis=places),
+            self.replicates.sum(axis=tuple(place + 1 for place in places)),
+            np.asarray(self.documents.max(axis=places)),
+            np.asarray(effective),
+        )

@@ -1,0 +1,84 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from selfrepair.statistics import estimates
+from selfrepair.statistics.curves import Moments, bin_edges, bin_index
+
+FIELDS = ("value", "standard_error", "low", "high", "documents")
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 7), st.integers(7, 60))
+def test_bins_are_equally_full(seed, bins, tokens):
+    effects = np.random.default_rng(seed).permutation(2 * 3 * tokens).reshape(2, 3, tokens) / 10.0
+    edges = bin_edges(effects, bins)
+    assert edges.shape == (2, 3, bins - 1)
+    for layer in range(2):
+        places = bin_index(effects[layer], edges[layer])
+        for head in range(3):
+            counts = np.bincount(places[head], minlength=bins)
+            assert len(counts) == bins and counts.max() - counts.min() <= 1
+            ranked = places[head][np.argsort(effects[layer, head])]
+            assert (np.diff(ranked) >= 0).all()
+
+
+def test_bins_take_windows_and_positions():
+    effects = np.random.default_rng(0).normal(size=(3, 4, 5))
+    edges = bin_edges(effects.reshape(1, 3, 20), 4)[0]
+    np.testing.assert_array_equal(bin_index(effects, edges).reshape(3, 20), bin_index(effects.reshape(3, 20), edges))
+
+
+def test_more_bins_than_tokens_are_refused():
+    with pytest.raises(ValueError, match="cannot fill"):
+        bin_edges(np.zeros((1, 1, 3)), 4)
+
+
+def sums(seed=0, documents=9):
+    rng = np.random.default_rng(seed)
+    counts = rng.integers(0, 6, (documents, 2, 4))
+    values = rng.normal(0.4, 1, (documents, 2, 4)) * counts
+    counts[:, 0, 0], values[:, 0, 0] = 0, 0.0  # no tokens
+    counts[1:, 0, 1], values[1:, 0, 1] = 0, 0.0  # one document
+    counts[0, 0, 1] = 3
+    return values, counts
+
+
+def test_moments_give_the_linearised_estimate():
+    values, counts = sums()
+    found, expected = Moments.of(values, counts).mean(effective=False), estimates.mean(values, counts)
+    for name in FIELDS:
+        np.testing.assert_allclose(getattr(found, name), getattr(expected, name), rtol=1e-10, err_msg=name)
+    lost = values * 0.5 + counts
+    found = Moments.of(values, lost, counts > 0).mean(effective=False)
+    expected = estimates.ratio(values, lost, counts > 0)
+    for name in FIELDS:
+        np.testing.assert_allclose(getattr(found, name), getattr(expected, name), rtol=1e-10, err_msg=name)
+
+
+@given(st.integers(0, 8), st.integers(0, 2**32 - 1))
+def test_moments_add_up_over_documents(cut, seed):
+    values, counts = sums(seed)
+    order = np.random.default_rng(seed).permutation(len(values))
+    parts = [Moments.of(values[order][part], counts[order][part]) for part in (slice(cut), slice(cut, None))]
+    for left, right in (parts, parts[::-1]):
+        both, whole = (left + right).mean(), Moments.of(values, counts).mean()
+        for name in FIELDS:
+            np.testing.assert_allclose(getattr(both, name), getattr(whole, name), rtol=1e-8, atol=1e-10)
+
+
+def test_crowded_tokens_widen_the_interval():
+    values, counts = np.array([9.0, 0.5, 0.1, -0.2]), np.array([12, 1, 1, 1])
+    moments = Moments.of(values, counts)
+    assert moments.effective == pytest.approx(15**2 / 147)
+    crowded, plain = moments.mean(), moments.mean(effective=False)
+    assert crowded.high - crowded.low > plain.high - plain.low
+    equal = Moments.of(values, np.full(4, 3))
+    np.testing.assert_allclose(equal.mean().low, equal.mean(effective=False).low)
+
+
+def test_lines_that_share_counts_broadcast():
+    values, counts = sums()
+    lines = np.stack([values, 2 * values], axis=-1)
+    found = Moments.of(lines, counts[..., None]).mean()
+    np.testing.assert_allclose(found.standard_error[..., 1], 2 * found.standard_error[..., 0])

@@ -12,6 +12,8 @@ from selfrepair.statistics.bootstrap import (
 )
 from selfrepair.statistics.features import FEATURES, INDEX
 
+COLUMNS = ("count", "direct_effect", "lost", "self_repair")
+
 
 def quantities(rng, *shape):
     """Made-up effects of tokens whose ledger closes, float32 [...]."""
@@ -23,10 +25,10 @@ def quantities(rng, *shape):
 
 
 def corpus(rng, documents, correlation, tokens=100):
-    """One head on one corpus: sizes [document], document [token], effects [token] and rows [token, feature].
+    """One head on one corpus: sizes [document], document [token], effects [token] and rows [token, column].
 
     Direct effects are standard normal with this correlation within a document; the repaired fraction differs from
-    document to document about 0.3 and grows with the effect; rows hold only the features that the tests look at.
+    document to document about 0.3 and grows with the effect. The columns are `COLUMNS`, the features tests look at.
     """
     sizes = np.maximum((tokens * np.exp(0.6 * rng.normal(size=documents) - 0.18)).astype(int), 8)
     document = np.repeat(np.arange(documents), sizes)
@@ -35,12 +37,15 @@ def corpus(rng, documents, correlation, tokens=100):
     lost = effect + 0.1 * rng.normal(size=len(document))
     noise = shared * rng.normal(size=documents)[document] + own * rng.normal(size=len(document))
     repair = (0.3 + 0.2 * rng.normal(size=documents)[document]) * lost + 0.05 * effect**2 + 0.5 * noise
-    rows = np.zeros((len(document), len(FEATURES)))
-    columns = {"count": 1.0, "direct_effect": effect, "lost": lost, "self_repair": repair}
-    columns |= {"self_repair_squared": repair**2}
-    for name, values in columns.items():
-        rows[:, INDEX[name]] = values
+    rows = np.stack([np.ones(len(document)), effect, lost, repair], axis=1)
     return sizes, document, effect, rows
+
+
+def spread(sums):
+    """Sums of the features of `corpus` among all features, [..., feature]."""
+    found = np.zeros((*sums.shape[:-1], len(FEATURES)))
+    found[..., [INDEX[name] for name in COLUMNS]] = sums
+    return found
 
 
 def truth(fraction):
@@ -59,10 +64,12 @@ def replicated(rng, documents, correlation, fraction, replicates=300, seed=0):
     sizes, document, effect, rows = corpus(rng, documents, correlation)
     weights = document_weights(documents, replicates, seed)
     if fraction == 1:
-        sums = np.stack([rows[document == one].sum(0) for one in range(documents)])
-        return rows.sum(0), bootstrap_all(sums, weights), documents, effective_documents(sizes), rows
-    order = np.argsort(-effect)
+        sums = np.add.reduceat(rows, np.append(0, np.cumsum(sizes)[:-1]))
+        drawn = spread(bootstrap_all(sums, weights))
+        return spread(rows.sum(0)), drawn, documents, effective_documents(sizes), rows
     tokens = int(fraction * len(effect))
-    top, kept = order[:tokens], order[: 2 * tokens]
+    kept = np.argpartition(-effect, 2 * tokens)[: 2 * tokens]
+    kept = kept[np.argsort(-effect[kept])]
     found = bootstrap_filtered(effect[kept], rows[kept], document[kept], sizes, fraction, "top", weights)
-    return rows[top].sum(0), found.sums, found.documents, found.effective, rows[top]
+    top = rows[kept[:tokens]]
+    return spread(top.sum(0)), spread(found.sums), found.documents, found.effective, top

@@ -117,7 +117,9 @@ def test_bootstrap_all_weighs_documents():
     sums, weights = rng.normal(size=(6, 2, 3, 4)), document_weights(6, 5, 0)
     expected = np.einsum("rd,dlhf->rlhf", weights, sums)
     np.testing.assert_allclose(bootstrap_all(sums, weights), expected)
-    np.testing.assert_allclose(bootstrap_all(sums[:2], weights[:, :2]) + bootstrap_all(sums[2:], weights[:, 2:]), expected)
+    np.testing.assert_allclose(
+        bootstrap_all(sums[:2], weights[:, :2]) + bootstrap_all(sums[2:], weights[:, 2:]), expected
+    )
 
 
 def test_one_column_of_unknowns_spoils_no_other():

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from made_corpora import corpus, replicated, truth
+from made_corpora import COLUMNS, corpus, replicated, spread, truth
 from scipy.stats import t as student
 
 from selfrepair.statistics import estimates
@@ -21,8 +21,8 @@ def simulate(documents, correlation, fraction, corpora, seed=0):
             value = found.value
             below = "lost" if name == "repaired_fraction" else "count"
             above = "self_repair" if name == "repaired_fraction" else name
-            residual = tokens[:, INDEX[above]] - value * tokens[:, INDEX[below]]
-            naive = np.sqrt((residual**2).sum()) / abs(tokens[:, INDEX[below]].sum())
+            above, below = tokens[:, COLUMNS.index(above)], tokens[:, COLUMNS.index(below)]
+            naive = np.sqrt(((above - value * below) ** 2).sum()) / abs(below.sum())
             hits[name].append((found.low <= answer <= found.high, abs(value - answer) < 1.96 * naive))
     return {name: np.mean(held, axis=0) for name, held in hits.items()}
 
@@ -45,7 +45,7 @@ def test_with_twenty_documents_intervals_are_only_a_little_short():
 
 def test_the_bootstrap_agrees_with_the_linearised_error_where_there_is_no_filter():
     sizes, document, _, rows = corpus(np.random.default_rng(0), 150, 0.2)
-    sums = np.stack([rows[document == one].sum(0) for one in range(150)])
+    sums = spread(np.stack([rows[document == one].sum(0) for one in range(150)]))
     replicates = bootstrap_all(sums, document_weights(150, 4000))
     one = ESTIMATORS["self_repair"]
     found = interval(one(sums.sum(0)), one(replicates), 150)

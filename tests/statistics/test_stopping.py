@@ -1,57 +1,62 @@
 import numpy as np
 import pytest
-from scipy.stats import norm
 
 from selfrepair.errors import SelfRepairError
 from selfrepair.statistics.curves import Moments
 from selfrepair.statistics.estimates import Estimate
-from selfrepair.statistics.stopping import MINIMUM, StopRule, confidence_sequence, multiplier
+from selfrepair.statistics.stopping import MINIMUM, TUNED, StopRule, confidence_sequence, multiplier
 
 
-def looks(rng, corpora, documents):
-    """The running repaired fraction after each document, [look, corpus]; the truth is 0.3."""
+def looks(rng, corpora, documents, noise):
+    """The running repaired fraction after each document, [look, corpus], with its moments; the truth is 0.3."""
     sizes = np.maximum((40 * np.exp(0.6 * rng.normal(size=(documents, corpora)))).astype(int), 3)
     lost = sizes * (1 + 0.4 * rng.normal(size=sizes.shape)) + np.sqrt(sizes) * rng.normal(size=sizes.shape)
-    repair = 0.3 * lost + sizes * 0.5 * rng.exponential(size=sizes.shape) - 0.5 * sizes
+    own = rng.exponential(size=sizes.shape) - 1 if noise == "exponential" else rng.normal(size=sizes.shape)
+    repair = 0.3 * lost + 0.5 * sizes * own
     parts = [np.ones_like(sizes), repair, lost, repair**2, repair * lost, lost**2]
-    return Moments(*(np.cumsum(part, axis=0) for part in parts)).mean()
+    moments = Moments(*(np.cumsum(part, axis=0) for part in parts))
+    return moments.mean(), moments.effective
 
 
-def test_the_sequence_covers_at_every_look_where_plain_intervals_do_not():
-    running = looks(np.random.default_rng(0), 1500, 600)
-    for planned in (200, 600, 5000):
-        sequence = confidence_sequence(running, planned)
-        always = ((sequence.low <= 0.3) & (0.3 <= sequence.high)).all(axis=0)
-        assert always.mean() >= 0.95, planned
-    after = slice(MINIMUM, None)
-    plain = ((running.low[after] <= 0.3) & (0.3 <= running.high[after])).all(axis=0)
-    assert plain.mean() < 0.80
+def holds(estimate, documents=MINIMUM):
+    """Whether every interval from this many documents on holds the truth, [corpus]."""
+    inside = (estimate.low <= 0.3) & (estimate.high >= 0.3)
+    return inside[documents - 1 :].all(axis=0)
+
+
+@pytest.mark.parametrize("noise", ["exponential", "normal"])
+def test_the_sequence_covers_at_every_look_where_plain_intervals_do_not(noise):
+    running, effective = looks(np.random.default_rng(0), 1000, 500, noise)
+    for planned in (100, 5000):
+        assert holds(confidence_sequence(running, planned, effective)).mean() >= 0.95, planned
+    assert holds(running).mean() < 0.75
 
 
 def test_the_interval_at_the_stop_covers():
-    running = looks(np.random.default_rng(1), 1500, 600)
-    stop = StopRule(0.03, planned=300)
-    reached = stop.reached(running)
-    assert not reached[: MINIMUM - 1].any() and reached.any(axis=0).mean() > 0.9
-    at = np.where(reached.any(axis=0), reached.argmax(axis=0), len(reached) - 1)
-    sequence = confidence_sequence(running, 300)
+    running, effective = looks(np.random.default_rng(1), 1000, 500, "exponential")
+    rule = StopRule(0.08, planned=400)
+    reached = rule.reached(running, effective)
+    stopped = reached.any(axis=0)
+    assert not reached[: MINIMUM - 1].any() and stopped.mean() > 0.9
+    at = np.where(stopped, reached.argmax(axis=0), len(reached) - 1)
+    sequence = confidence_sequence(running, 400, effective)
     low, high = (np.take_along_axis(side, at[None], 0)[0] for side in (sequence.low, sequence.high))
-    assert np.mean((low <= 0.3) & (0.3 <= high)) >= 0.95
-    widths = (high - low)[reached.any(axis=0)]
-    assert widths.max() <= 2 * 1.96 * 0.03 and widths.mean() > 1.9 * 1.96 * 0.03
+    assert np.mean((low <= 0.3) & (high >= 0.3)) >= 0.95
+    widths = (high - low)[stopped] / (2 * 1.96 * 0.08)
+    assert 0.9 < widths.mean() <= widths.max() <= 1.001
 
 
 def test_the_sequence_is_tightest_for_its_number_of_documents_where_planned():
-    for planned in (100, 10_000):
+    for planned in (3 * TUNED, 10_000):
         at = multiplier(planned, planned)
         assert at == pytest.approx(3.03, abs=0.02)
         for other in (planned // 3, planned * 3):
             assert multiplier(planned, other) > at
-    assert multiplier(50, 100, level=0.99) > multiplier(50, 100)
+    assert multiplier(50, 100, level=0.99) > multiplier(50, 100) == multiplier(50, TUNED)
 
 
 def test_the_formula_is_the_papers():
-    alpha, rho, t = 0.05, 0.2, 123
+    alpha, rho, t = 0.05, 0.02, 1234
     best = -2 * np.log(alpha) + np.log(-2 * np.log(alpha) + 1)
     planned = best / rho**2
     expected = np.sqrt(2 * (t * rho**2 + 1) / (t**2 * rho**2) * np.log(np.sqrt(t * rho**2 + 1) / alpha))
@@ -69,10 +74,11 @@ def test_before_the_first_look_the_sequence_says_nothing():
 
 
 def test_a_large_sample_keeps_the_standard_errors_units():
-    wide = norm.ppf(0.975) * 0.01
-    one = Estimate(np.zeros(1), np.full(1, 0.01), np.full(1, -wide), np.full(1, wide), np.array([5000]))
-    sequence = confidence_sequence(one, 5000)
-    np.testing.assert_allclose(sequence.high, 0.01 * multiplier(5000, 5000))
+    nothing = np.zeros(1)
+    one = Estimate(nothing, np.full(1, 0.01), nothing, nothing, np.array([5000]))
+    np.testing.assert_allclose(confidence_sequence(one, 5000).high, 0.01 * multiplier(5000, 5000), rtol=2e-3)
+    few = confidence_sequence(one, 5000, effective=8.0)
+    assert few.high > 1.5 * confidence_sequence(one, 5000).high
     assert not StopRule(0.0150, 5000).reached(one) and StopRule(0.0160, 5000).reached(one)
 
 

@@ -12,9 +12,11 @@ import xarray as xr
 
 from selfrepair.errors import SelfRepairError
 from selfrepair.statistics.accumulate import BY_ATTENTION, BY_HEAD, BY_MLP, QUANTITIES
+from selfrepair.statistics.donors import VarianceSplit
 from selfrepair.statistics.estimates import Estimate
 from selfrepair.statistics.estimators import ESTIMATORS
 from selfrepair.statistics.keep import TOKEN_SCHEMA
+from selfrepair.statistics.labels import LabelRule
 from selfrepair.statistics.lines import Lines
 from selfrepair.statistics.summary import POOLED, Summary
 
@@ -140,6 +142,9 @@ def heads_dataset(
     filters: Sequence[str],
     thresholds: np.ndarray,
     lines: Lines | None,
+    curve: Estimate,
+    edges: np.ndarray,
+    donor_split: VarianceSplit | None,
     attributes: Mapping[str, object],
 ) -> xr.Dataset:
     """The dataset of `heads.nc`.
@@ -149,6 +154,9 @@ def heads_dataset(
         filters: labels of the filters.
         thresholds: [filter, layer, head].
         lines: lines of downstream components, where they were kept.
+        curve: mean self-repair by bin of direct effect [bin, layer, head].
+        edges: inner edges of these bins [layer, head, bin - 1].
+        donor_split: variance of self-repair over documents, tokens and donors, with several donors.
         attributes: what the run says about itself (title, operator, donors, model, text, engine, dtype,
             numerical_floor, ledger_residual, tokens, documents, status, created, ...); anything for JSON.
 
@@ -177,7 +185,10 @@ def heads_dataset(
             coordinates["by_layer"] = ("by_layer", np.arange(layers))
         if BY_HEAD in lines.names:
             coordinates["by_head"] = ("by_head", np.arange(heads))
-    variables |= _counts(summary, thresholds)
+    variables |= _counts(summary, thresholds) | _verdicts(summary) | _curve(curve, edges)
+    coordinates["bin"] = ("bin", np.arange(len(curve.value)))
+    if donor_split is not None:
+        variables |= _donor_split(donor_split)
     notes = plain_attributes(attributes) | {"intervals": INTERVALS_NOTE, "schema": SCHEMA}
     return xr.Dataset(variables, coordinates, notes)
 
@@ -309,4 +320,60 @@ def _counts(summary: Summary, thresholds: np.ndarray) -> dict[str, xr.Variable]:
         "pooled_documents": variable(
             CELL[:1], summary.documents.max((1, 2)), "documents", "most documents that any head's tokens come from"
         ),
+    }
+
+
+def _verdicts(summary: Summary) -> dict[str, xr.Variable]:
+    q_note = (
+        "Benjamini-Hochberg adjusted p-value, over the heads of this filter, of the one-sided t test that "
+        "repaired_fraction is above 0: heads with q <= 0.05 are repaired, at a 5% false discovery rate."
+    )
+    return {
+        "label": xr.Variable(
+            CELL, summary.labels.astype(object), {"long_name": "label", "description": LabelRule().describe()}
+        ),
+        "q_value": xr.Variable(
+            CELL, summary.q_values, {"units": "1", "long_name": "q-value of repair", "description": q_note}
+        ),
+        "effective_documents": xr.Variable(
+            CELL,
+            summary.effective_documents,
+            {
+                "units": "1",
+                "long_name": "effective documents",
+                "description": "(sum n)^2 / sum n^2 over documents: how many equally full ones the tokens amount to",
+            },
+        ),
+    }
+
+
+def _curve(curve: Estimate, edges: np.ndarray) -> dict[str, xr.Variable]:
+    """Self-repair as a curve over quantiles of direct effect."""
+    quantity = Quantity(
+        "self-repair by quantile of direct effect",
+        "logit",
+        "mean self_repair of the tokens in each of equally full bins of the head's clean direct effect, lowest first; "
+        "errors linearised over documents, bins held fixed.",
+    )
+    notes = {"units": "logit", "long_name": "edges of bins", "description": "clean direct effect between bins"}
+    lower = np.concatenate([np.full((*edges.shape[:2], 1), -np.inf), edges], -1)
+    return _estimate("curve_self_repair", ("bin", *CELL[1:]), curve, quantity) | {
+        "curve_lower_edge": xr.Variable(("bin", *CELL[1:]), np.moveaxis(lower, -1, 0), notes)
+    }
+
+
+def _donor_split(split: VarianceSplit) -> dict[str, xr.Variable]:
+    text = "part of the variance of a token's self-repair, all tokens: between {}"
+    parts = {
+        "document": (split.document, "documents"),
+        "token": (split.token, "tokens of a document"),
+        "donor": (split.donor, "donors of a token"),
+    }
+    return {
+        f"variance_{name}": xr.Variable(
+            CELL[1:],
+            values,
+            {"units": "squared logit", "long_name": f"variance between {of}", "description": text.format(of)},
+        )
+        for name, (values, of) in parts.items()
     }

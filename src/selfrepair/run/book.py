@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 from scipy.sparse import csr_matrix
@@ -10,6 +10,7 @@ from scipy.sparse import csr_matrix
 from selfrepair.run.job import Job
 from selfrepair.run.store import Arrays
 from selfrepair.statistics.accumulate import DocumentSums, TokenEffects
+from selfrepair.statistics.curves import Moments
 from selfrepair.statistics.features import FEATURES, features
 from selfrepair.statistics.keep import KeepThresholds, KeptTokens
 
@@ -36,6 +37,9 @@ class UnitBook:
             if scored.any()
             else None
         )
+        self.edges: np.ndarray = surveyed["curve_edges"]
+        bins = self.edges.shape[-1] + 1
+        self.curve = np.zeros((2, len(self.documents), bins, *job.shape))  # sums of self-repair; tokens
         keep = [None if np.isnan(surveyed[name]).all() else surveyed[name] for name in ("keep_top", "keep_bottom")]
         self.kept = KeptTokens(
             KeepThresholds(*keep),
@@ -63,8 +67,12 @@ class UnitBook:
         shape = (len(self.documents), len(rows))
         by_document = csr_matrix((np.ones(len(tokens)), (rows[tokens], tokens)), shape=shape)
         for place, head in enumerate(effects.heads):
-            values = features({name: v[place].reshape(-1) for name, v in effects.quantities.items()})
-            self.sums[:, effects.layer, head] += by_document @ values
+            quantities = {name: v[place].reshape(-1) for name, v in effects.quantities.items()}
+            self.sums[:, effects.layer, head] += by_document @ features(quantities)
+            bins = np.searchsorted(self.edges[effects.layer, head], quantities["direct_effect"][tokens], side="right")
+            cells = (rows[tokens], bins)
+            np.add.at(self.curve[0, :, :, effects.layer, head], cells, quantities["self_repair"][tokens])
+            np.add.at(self.curve[1, :, :, effects.layer, head], cells, 1)
 
     def arrays(self) -> Arrays:
         """The unit as arrays.
@@ -72,8 +80,11 @@ class UnitBook:
         Returns:
             `documents` [document]; `features` [document, layer, head, feature] summed over scored tokens;
             `rows/L/<column>` kept tokens of layer L; `lines/<name>/<moment>` moments over documents of the
-            component lines [filter, layer, head, by_layer(, by_head)] with `counts/<moment>`.
+            component lines [filter, layer, head, by_layer(, by_head)]; `curve/<moment>` moments of self-repair by
+            bin of direct effect [bin, layer, head].
         """
         arrays: Arrays = {"documents": self.documents, "features": self.sums}
+        curve = Moments.of(*self.curve)
+        arrays |= {f"curve/{one.name}": getattr(curve, one.name) for one in fields(Moments)}
         arrays |= self.kept.arrays()
         return arrays | (self.lines.moments() if self.lines is not None else {})

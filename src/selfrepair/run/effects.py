@@ -39,6 +39,10 @@ def token_effects(ledgers: Sequence[Ledger], windows: np.ndarray, components: Co
         "repair_norm": of("norm"),
         "sigma_ratio": of("sigma_ratio"),
     }
+    if len(ledgers) > 1:
+        for name in ("self_repair", "total_effect"):
+            draws = torch.stack([getattr(ledger, name) for ledger in ledgers])
+            quantities[f"donor_variance_{name}"] = draws.var(0).cpu().numpy()
     return TokenEffects(
         layer=first.layer,
         heads=np.array(first.heads),

@@ -1,4 +1,4 @@
-"""A plan together with the model and the text in memory: what a worker works from."""
+"""A plan together with its text, and with the model: what merging and what computing work from."""
 
 from __future__ import annotations
 
@@ -16,26 +16,22 @@ from selfrepair.statistics.accumulate import Components
 from selfrepair.statistics.filters import Filter
 from selfrepair.text import Windows
 
+_STRETCH = 4  # times its size that a unit may grow so as not to cut a document
+
 
 @dataclass(frozen=True)
-class Job:
-    """Everything the units of a run need.
+class Design:
+    """What a run measures, apart from the model's weights: all that is needed to merge its units.
 
     Attributes:
         plan: the frozen plan.
-        model: the model.
         windows: the corpus.
-        operator: the ablation.
         donors: [window, donor] donor windows.
-        engine: computes the ablated runs.
     """
 
     plan: Plan
-    model: LanguageModel
     windows: Windows
-    operator: Operator
     donors: np.ndarray
-    engine: Engine
 
     @cached_property
     def heads(self) -> list[Head]:
@@ -56,7 +52,7 @@ class Job:
     @property
     def shape(self) -> tuple[int, int]:
         """(layers, heads per layer)."""
-        return self.model.anatomy.layers, self.model.anatomy.heads
+        return self.plan["model"]["layers"], self.plan["model"]["heads"]
 
     @cached_property
     def scored(self) -> np.ndarray:
@@ -70,12 +66,37 @@ class Job:
 
     @cached_property
     def units(self) -> list[np.ndarray]:
-        """Windows of every unit of work. Windows of one document come one after the other."""
-        size = self.plan["windows_per_unit"]
-        order = np.argsort(self.windows.documents[:, 0], kind="stable")
-        return [order[start : start + size] for start in range(0, len(order), size)]
+        """Windows of every unit of work; windows of one document come one after the other, in one unit where that
+        does not make it much larger."""
+        size, documents = self.plan["windows_per_unit"], self.windows.documents
+        order = np.argsort(documents[:, 0], kind="stable")
+        last = documents[order, self.windows.lengths[order] - 1]
+        continues = last[:-1] == documents[order[1:], 0]
+        units, start = [], 0
+        while start < len(order):
+            end = min(start + size, len(order))
+            while end < min(start + _STRETCH * size, len(order)) and continues[end - 1]:
+                end += 1
+            units.append(order[start:end])
+            start = end
+        return units
 
     def batches(self, unit: int) -> list[np.ndarray]:
         """Windows of each batch of a unit."""
         size, windows = self.plan["windows_per_batch"], self.units[unit]
         return [windows[start : start + size] for start in range(0, len(windows), size)]
+
+
+@dataclass(frozen=True)
+class Job(Design):
+    """A design with what computes it: what a worker works from.
+
+    Attributes:
+        model: the model.
+        operator: the ablation.
+        engine: computes the ablated runs.
+    """
+
+    model: LanguageModel
+    operator: Operator
+    engine: Engine

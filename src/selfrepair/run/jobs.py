@@ -13,7 +13,7 @@ from selfrepair.model.language_model import LanguageModel
 from selfrepair.model.load import load
 from selfrepair.results import folder
 from selfrepair.results.windows import windows_of
-from selfrepair.run.job import Job
+from selfrepair.run.job import Design, Job
 from selfrepair.run.plans import Plan, require_same
 
 _BUILT_IN = ("resample", "mean", "position-mean", "zero", "unchanged")
@@ -30,21 +30,42 @@ def load_job(path: Path, model: LanguageModel | None = None) -> Job:
         SelfRepairError: no such run; a model, text or version that has changed; an operator or model that only
             the program that started the run knows.
     """
-    plan = folder.read_plan(path)
-    windows, donors = windows_of(folder.read_windows(path))
+    design = load_design(path)
+    plan, windows, donors = design.plan, design.windows, design.donors
+    require_built_in(plan)
     torch.set_num_threads(plan["machine"]["threads"])  # the number of threads shows in the last bits
     loaded = _model(plan) if model is None else model
     require_same(plan, loaded, windows)
+    engine = engine_named(plan["engine"])
+    if isinstance(engine, ReplayEngine):
+        engine.fold = plan["heads_per_batch"]
+    chosen = operator(plan["ablation"]["operator"], max(1, plan["ablation"]["donors"]))
+    return Job(plan, windows, donors, loaded, chosen, engine)
+
+
+def require_built_in(plan: Plan) -> None:
+    """Refuses operators that cannot be made again from the plan.
+
+    Raises:
+        SelfRepairError: the operator is one that only the program that started the run knows.
+    """
     name = plan["ablation"]["operator"]
     if name not in _BUILT_IN:
         raise SelfRepairError(
             f"The operator '{name}' of this run is not a built-in one, so it cannot be made again from the plan.",
-            "Start it again with `measure(..., ablation=...)` from the program that defines it.",
+            "Start it again with `measure(..., ablation=...)` from the program that defines it, with one worker.",
         )
-    engine = engine_named(plan["engine"])
-    if isinstance(engine, ReplayEngine):
-        engine.fold = plan["heads_per_batch"]
-    return Job(plan, loaded, windows, operator(name, max(1, plan["ablation"]["donors"])), donors, engine)
+
+
+def load_design(path: Path) -> Design:
+    """A run's plan and text, without its model: enough to merge and compare.
+
+    Raises:
+        SelfRepairError: no such run; a text that is not the plan's.
+    """
+    plan = folder.read_plan(path)
+    windows, donors = windows_of(folder.read_windows(path))
+    return Design(plan, windows, donors)
 
 
 def _model(plan: Plan) -> LanguageModel:

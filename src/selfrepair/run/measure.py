@@ -22,11 +22,10 @@ from selfrepair.run.batches import batch_size, probe_fold
 from selfrepair.run.executors import execute
 from selfrepair.run.job import Job
 from selfrepair.run.jobs import load_job
-from selfrepair.run.merge import Merger, Unit
+from selfrepair.run.merge import Unit, merger_of
 from selfrepair.run.results import merged
 from selfrepair.run.runner import merged_survey, run_units
 from selfrepair.run.store import Store
-from selfrepair.run.sweep import STAGE as SWEEP
 from selfrepair.run.sweep import Interrupted
 from selfrepair.run.thresholds import STAGE as THRESHOLDS
 from selfrepair.statistics.accumulate import Components
@@ -116,7 +115,7 @@ def measure(
         windows_per_batch=size,
         windows_per_unit=size * max(1, _TOKENS_PER_UNIT // (size * windows.length)),
     )
-    job = Job(plan, model, windows, chosen, drawn, used)
+    job = Job(plan, windows, drawn, model, chosen, used)
     if place is not None:
         folder.write_json(plan, place / folder.PLAN)
         folder.write_windows(windows_table(windows, drawn), place)
@@ -172,7 +171,8 @@ def carry_out(job: Job, place: Path, workers: int, executor: str, progress: bool
         if not store.finished(THRESHOLDS):
             raise
         status = "interrupted"
-    run = merge_store(job, store, unfinished, status, time.time() - started)
+    merged_survey(job, store)
+    run = merged(merger_of(job, store, unfinished), status, time.time() - started)
     if keep:
         folder.write(run, place)
     if not run.outcome["ledger_closes"]:
@@ -185,13 +185,6 @@ def carry_out(job: Job, place: Path, workers: int, executor: str, progress: bool
     return run
 
 
-def merge_store(job: Job, store: Store, unfinished: list[Unit], status: str, seconds: float) -> Run:
-    """The run that a store's finished units, and those that were interrupted, add up to."""
-    merged_survey(job, store)
-    surveyed = Unit(store.finished(THRESHOLDS)[0])
-    finished = store.finished(SWEEP)
-    units = [Unit(finished[number]) for number in sorted(finished)] + unfinished
-    return merged(Merger(job, surveyed, units), status, seconds)
 
 
 def _checked_heads(model: LanguageModel, given: Sequence[tuple[int, int]]) -> list[Head]:

@@ -3,16 +3,19 @@ did them and in whatever order."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
 from pathlib import Path
 
 import numpy as np
 from safetensors import safe_open
 
 from selfrepair.run.accuracy import Accuracy
-from selfrepair.run.job import Job
-from selfrepair.run.store import Arrays
+from selfrepair.run.job import Design
+from selfrepair.run.store import Arrays, Store
+from selfrepair.run.sweep import STAGE as SWEEP
+from selfrepair.run.thresholds import STAGE as THRESHOLDS
 from selfrepair.statistics.bootstrap import (
     FilteredReplicates,
     bootstrap_all,
@@ -20,7 +23,9 @@ from selfrepair.statistics.bootstrap import (
     document_weights,
     effective_documents,
 )
-from selfrepair.statistics.features import FEATURES, features
+from selfrepair.statistics.curves import Moments
+from selfrepair.statistics.donors import VarianceSplit, variance_split
+from selfrepair.statistics.features import DONOR_VARIANCES, FEATURES, INDEX, features
 from selfrepair.statistics.filters import Filter
 from selfrepair.statistics.intervals import Replicated
 
@@ -53,25 +58,25 @@ class Merger:
     """Sums over all units, with a replicate for every resampling of the documents.
 
     Attributes:
-        job: the run.
+        design: the run.
         surveyed: the merged survey.
         units: its finished sweep units, in their order.
     """
 
-    job: Job
+    design: Design
     surveyed: Unit
     units: list[Unit]
 
     @cached_property
     def documents(self) -> np.ndarray:
         """Documents of the corpus that have scored tokens."""
-        found: np.ndarray = np.unique(self.job.documents[self.job.scored])
+        found: np.ndarray = np.unique(self.design.documents[self.design.scored])
         return found
 
     @cached_property
     def weights(self) -> np.ndarray:
         """[1 + replicate, document]: how often a document counts; the first row is the corpus as it is."""
-        drawn = document_weights(len(self.documents), self.job.plan["replicates"], self.job.plan["seed"])
+        drawn = document_weights(len(self.documents), self.design.plan["replicates"], self.design.plan["seed"])
         return np.concatenate([np.ones((1, len(self.documents)), drawn.dtype), drawn])
 
     @property
@@ -87,13 +92,13 @@ class Merger:
     @cached_property
     def _everything(self) -> tuple[np.ndarray, np.ndarray]:
         """Sums over all tokens [replicate, layer, head, feature]; scored tokens [document, layer, head]."""
-        sums = np.zeros((self.replicates, *self.job.shape, len(FEATURES)))
-        counts = np.zeros((len(self.documents), *self.job.shape), np.int32)
+        sums = np.zeros((self.replicates, *self.design.shape, len(FEATURES)))
+        counts = np.zeros((len(self.documents), *self.design.shape), np.int32)
         for unit in self.units:
             places = np.searchsorted(self.documents, unit.get("documents"))
             found = unit.get("features")
             sums += bootstrap_all(found, self.weights[:, places])
-            counts[places] += found[..., FEATURES.index("count")].astype(np.int32)
+            counts[places] += found[..., INDEX["count"]].astype(np.int32)
         return sums, counts
 
     def layer(self, layer: int, rows: Arrays) -> Replicated:
@@ -104,12 +109,12 @@ class Merger:
             layer: the layer.
             rows: its kept tokens, see `run.results.layer_rows`.
         """
-        cells = (len(self.job.filters), self.job.shape[1])
+        cells = (len(self.design.filters), self.design.shape[1])
         found = np.zeros((self.replicates, *cells, len(FEATURES)))
         documents, effective = np.zeros(cells, np.int64), np.zeros(cells)
         everything, counts = self._everything
         values = features(rows) if rows else np.zeros((0, len(FEATURES)))
-        for place, one in enumerate(self.job.filters):
+        for place, one in enumerate(self.design.filters):
             if one.kind == "all":
                 found[:, place] = everything[:, layer]
                 documents[place] = (counts[:, layer] > 0).sum(0)
@@ -147,3 +152,29 @@ class Merger:
     def limits(self) -> Arrays:
         """Direct effects from which (`top`) and up to which (`bottom`) all tokens were kept, [layer, head]."""
         return {"top": self.surveyed.get("keep_top"), "bottom": self.surveyed.get("keep_bottom")}
+
+    @cached_property
+    def donor_split(self) -> VarianceSplit | None:
+        """Variance of self-repair over documents, tokens and donors, [layer, head], all tokens; None for one donor."""
+        draws = self.design.plan["ablation"]["draws"]
+        if draws < 2:
+            return None
+        columns = [INDEX[name] for name in ("count", "self_repair", "self_repair_squared", DONOR_VARIANCES[0])]
+        sums = np.zeros((len(self.documents), *self.design.shape, len(columns)))
+        for unit in self.units:
+            np.add.at(sums, np.searchsorted(self.documents, unit.get("documents")), unit.get("features")[..., columns])
+        tokens, totals, squares, donor_variances = np.moveaxis(sums, -1, 0)
+        return variance_split(tokens, totals, squares, donor_variances, draws)
+
+    @cached_property
+    def curves(self) -> Moments:
+        """Self-repair over tokens by bin of direct effect, [bin, layer, head]; see `statistics.curves`."""
+        parts = [Moments(**unit.starting_with("curve/")) for unit in self.units]
+        return reduce(Moments.__add__, parts)
+
+
+def merger_of(design: Design, store: Store, unfinished: Sequence[Unit] = ()) -> Merger:
+    """What a store's finished units, and those that were interrupted, add up to; the survey has to be merged."""
+    finished = store.finished(SWEEP)
+    units = [*(Unit(finished[number]) for number in sorted(finished)), *unfinished]
+    return Merger(design, Unit(store.finished(THRESHOLDS)[0]), units)

@@ -25,23 +25,26 @@ def merged(merger: Merger, status: str, seconds: float) -> Run:
         status: `complete`, or why it is not.
         seconds: how long the run took.
     """
-    job = merger.job
+    design = merger.design
     summariser, tables = Summariser(), []
-    for layer in range(job.shape[0]):
+    for layer in range(design.shape[0]):
         rows = layer_rows(merger.units, layer)
         summariser.add(merger.layer(layer, rows))
         if rows:
-            tables.append(token_table(rows, job.windows.names))
+            tables.append(token_table(rows, design.windows.names))
     outcome = _outcome(merger, status, seconds)
     heads = heads_dataset(
         summariser.summary(),
-        filters=[one.label for one in job.filters],
+        filters=[one.label for one in design.filters],
         thresholds=merger.surveyed.get("thresholds"),
         lines=merged_lines(merger.units),
-        attributes=_attributes(job.plan, outcome),
+        curve=merger.curves.mean(),
+        edges=merger.surveyed.get("curve_edges"),
+        donor_split=merger.donor_split,
+        attributes=_attributes(design.plan, outcome),
     )
-    tokens = pa.concat_tables(tables) if tables else token_table(_no_rows(), job.windows.names)
-    return Run(job.plan, outcome, heads, tokens.unify_dictionaries(), windows_table(job.windows, job.donors))
+    tokens = pa.concat_tables(tables) if tables else token_table(_no_rows(), design.windows.names)
+    return Run(design.plan, outcome, heads, tokens.unify_dictionaries(), windows_table(design.windows, design.donors))
 
 
 def layer_rows(units: list[Unit], layer: int) -> Arrays:

@@ -63,7 +63,7 @@ def _do_all(
     """Does a stage's missing units, in order, and waits for those that others have claimed."""
     counted = set(store.sound(stage))
     advance(sum(size(number) for number in counted))
-    while missing := [number for number in numbers if number not in store.finished(stage)]:
+    while missing := sorted(set(numbers) - set(store.finished(stage))):
         done_here = [number for number in missing if _do(store, stage, number, unit, advance)]
         counted.update(done_here)
         by_others = set(store.finished(stage)) - counted

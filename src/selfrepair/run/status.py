@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from selfrepair.results import folder
-from selfrepair.run import plans, survey, sweep
+from selfrepair.run import plans, survey, sweep, thresholds
+from selfrepair.run.jobs import load_design
 from selfrepair.run.store import Store
 
 
@@ -17,8 +18,8 @@ class Status:
     Attributes:
         plan: its plan.
         units: how many units it has.
-        surveyed: how many have had their clean pass.
-        swept: how many are done.
+        surveyed: how many have had their clean pass, garbled ones left out.
+        swept: how many are done, garbled ones left out.
         garbled: unit files that are not what their names say; they are done again.
         claimed: units that some worker is at, or was when it died.
         merged: whether there are results.
@@ -45,16 +46,16 @@ def status(path: str | Path) -> Status:
         SelfRepairError: there is no run there.
     """
     place = Path(path)
-    plan = folder.read_plan(place)
-    store = Store(place, plans.identity(plan))
-    surveyed, swept = store.finished(survey.STAGE), store.finished(sweep.STAGE)
-    garbled = [file.name for file in (*surveyed.values(), *swept.values()) if not store.is_sound(file)]
+    design = load_design(place)
+    store = Store(place, plans.identity(design.plan))
+    files = {stage: store.finished(stage).values() for stage in (survey.STAGE, thresholds.STAGE, sweep.STAGE)}
+    sound = {stage: [file for file in found if store.is_sound(file)] for stage, found in files.items()}
     return Status(
-        plan=plan,
-        units=-(-plan["text"]["windows"] // plan["windows_per_unit"]),
-        surveyed=len(surveyed),
-        swept=len(swept),
-        garbled=garbled,
+        plan=design.plan,
+        units=len(design.units),
+        surveyed=len(sound[survey.STAGE]),
+        swept=len(sound[sweep.STAGE]),
+        garbled=[file.name for stage, found in files.items() for file in found if file not in sound[stage]],
         claimed=sorted(file.stem for file in store.units.glob("*.claim")),
         merged=(place / folder.HEADS).is_file(),
     )

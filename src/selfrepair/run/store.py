@@ -33,8 +33,8 @@ STALE = 30.0  # seconds without one after which a claim counts for nothing
 class Store:
     """The `units/` folder of a run.
 
-    A unit's file carries the sha256 of its content in its name and the plan's identity in its header, is written
-    under a temporary name and renamed; so what is there is whole, unaltered and of this run, or is not counted.
+    A unit's file carries the sha256 of its content in its name and which unit of which plan it is in its header, is
+    written under a temporary name and renamed; so what is there is whole, unaltered and of this run, or is not counted.
 
     Attributes:
         folder: the results folder.
@@ -55,9 +55,9 @@ class Store:
         Raises:
             SelfRepairError: the disk is full or cannot be written to.
         """
-        self.units.mkdir(exist_ok=True)
         plain = {name: np.ascontiguousarray(value) for name, value in arrays.items()}
-        content = save(plain, {"plan": self.plan_id, "stage": stage, "number": str(number)})
+        # One entry: safetensors writes several in random order, and the same unit has to be the same file.
+        content = save(plain, {"unit": self._label(stage, number)})
         digest = hashlib.sha256(content).hexdigest()[:32]
         put(self.units / f"{stage}-{number:06d}-{digest}.safetensors", content)
 
@@ -72,14 +72,16 @@ class Store:
 
     def sound(self, stage: str) -> dict[int, Path]:
         """Finished units whose content is what their name says; others are put aside, to be done again."""
-        sound = {}
-        for number, path in self.finished(stage).items():
+        for path in self.units.glob(f"{stage}-*.safetensors"):
             if self.is_sound(path):
-                sound[number] = path
-            else:
-                with suppress(OSError):
-                    path.replace(path.with_suffix(".garbled"))
-        return sound
+                continue
+            try:
+                path.replace(path.with_suffix(".garbled"))
+            except FileNotFoundError:
+                pass  # another runner was quicker
+            except OSError as error:
+                raise SelfRepairError(f"Cannot put {path} aside, which is garbled: {error}.", "Remove it.") from error
+        return self.finished(stage)
 
     def read(self, path: Path, prefix: str = "") -> Arrays:
         """A unit's arrays; only those whose names start with `prefix`, which is cut off.
@@ -97,16 +99,21 @@ class Store:
             ) from error
 
     def is_sound(self, path: Path) -> bool:
-        """Whether a unit's file is whole, unaltered and of this run."""
+        """Whether a unit's file is whole, unaltered, of this run, and the unit that its name says."""
         match = _NAME.fullmatch(path.name)
+        if match is None:
+            return False
         try:
             with path.open("rb") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()[:32]
             with safe_open(path, "numpy") as file:
-                plan = (file.metadata() or {}).get("plan")
+                label = (file.metadata() or {}).get("unit")
         except (OSError, SafetensorError):
             return False
-        return match is not None and digest == match["digest"] and plan == self.plan_id
+        return digest == match["digest"] and label == self._label(match["stage"], int(match["number"]))
+
+    def _label(self, stage: str, number: int) -> str:
+        return f"{self.plan_id} {stage} {number}"
 
     @contextmanager
     def claim(self, stage: str, number: int) -> Iterator[bool]:
@@ -115,7 +122,6 @@ class Store:
         Two runners that do the same unit all the same do no harm: they write the same file.
         """
         path = self.units / f"{stage}-{number:06d}.claim"
-        self.units.mkdir(exist_ok=True)
         if not _taken(path):
             yield False
             return
@@ -141,11 +147,14 @@ def _taken(path: Path) -> bool:
             old.unlink(missing_ok=True)
     mine = {"host": socket.gethostname(), "process": os.getpid(), "since": time.time()}
     try:
+        path.parent.mkdir(exist_ok=True)
         with path.open("x") as file:
             json.dump(mine, file)
     except FileExistsError:
         return False
     except OSError as error:
+        with suppress(OSError):
+            path.unlink()  # on a full disk it was made, but not filled
         raise SelfRepairError(f"Cannot write to {path.parent}: {error}.", "Free some space.") from error
     return True
 
@@ -158,12 +167,13 @@ def _holder(path: Path) -> dict[str, object]:
 
 
 def _alive(holder: dict[str, object], path: Path) -> bool:
-    if holder.get("host") == socket.gethostname():
+    process = holder.get("process")
+    if holder.get("host") == socket.gethostname() and isinstance(process, int):
         try:
-            os.kill(int(str(holder["process"])), 0)
+            os.kill(process, 0)
         except ProcessLookupError:
             return False
-        except (PermissionError, KeyError):
+        except (PermissionError, OverflowError):
             pass
     return time.time() - path.stat().st_mtime < STALE
 

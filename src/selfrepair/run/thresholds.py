@@ -10,30 +10,35 @@ from safetensors import safe_open
 
 from selfrepair.run.job import Job
 from selfrepair.run.store import Arrays
+from selfrepair.statistics.curves import bin_edges
 from selfrepair.statistics.filters import all_thresholds
 from selfrepair.statistics.keep import keep_thresholds
 
 STAGE = "thresholds"
+CURVE_BINS = 20  # of the curve of self-repair over direct effect
 
 
 def thresholds(job: Job, surveyed: Sequence[Path]) -> Arrays:
     """Merges the survey, in the order of the units, one layer in memory at a time.
 
     Returns:
-        `thresholds` [filter, layer, head]; `keep_top`, `keep_bottom` [layer, head] (NaN where nothing is kept);
+        `thresholds` [filter, layer, head]; `curve_edges` [layer, head, bin - 1]; `keep_top`, `keep_bottom` [layer, head] (NaN where nothing is kept);
         `loss` in nats per token; `readout_error`; `means/L`; `position_means/L` where surveyed.
     """
     layers, heads = job.shape
     found = np.empty((len(job.filters), layers, heads), np.float32)
     keep = {"top": np.full((layers, heads), np.nan, np.float32), "bottom": np.full((layers, heads), np.nan, np.float32)}
+    bins = min(CURVE_BINS, int(job.scored.sum()))
+    edges = np.empty((layers, heads, bins - 1), np.float32)
     for layer in range(layers):
         effects = direct_effects(surveyed, layer)[None]
         found[:, layer] = all_thresholds(job.filters, effects)[:, 0]
         kept = keep_thresholds(job.filters, effects)
+        edges[layer] = bin_edges(effects, bins)[0]
         for tail, limit in (("top", kept.top), ("bottom", kept.bottom)):
             if limit is not None:
                 keep[tail][layer] = limit[0]
-    arrays = {"thresholds": found, "keep_top": keep["top"], "keep_bottom": keep["bottom"]}
+    arrays = {"curve_edges": edges, "thresholds": found, "keep_top": keep["top"], "keep_bottom": keep["bottom"]}
     return arrays | _means(surveyed)
 
 

@@ -6,10 +6,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from selfrepair.statistics.intervals import Replicated
+from selfrepair.statistics.discovery import p_values, q_values
 from selfrepair.statistics.estimates import Estimate
 from selfrepair.statistics.estimators import ESTIMATORS
 from selfrepair.statistics.features import INDEX
+from selfrepair.statistics.intervals import Replicated
+from selfrepair.statistics.labels import labels
 
 POOLED = (
     "lost_direct_effect",
@@ -32,6 +34,7 @@ class Summary:
         model: over [filter], all heads together.
         count: tokens [filter, layer, head].
         documents: documents these come from [filter, layer, head].
+        effective_documents: how many equally full ones they amount to [filter, layer, head].
     """
 
     heads: dict[str, Estimate]
@@ -39,6 +42,20 @@ class Summary:
     model: dict[str, Estimate]
     count: np.ndarray
     documents: np.ndarray
+    effective_documents: np.ndarray
+
+    @property
+    def labels(self) -> np.ndarray:
+        """A word for each head [filter, layer, head], see `statistics.labels`."""
+        return labels(
+            self.heads["lost_direct_effect"], self.heads["total_effect"], self.heads["repaired_fraction"]
+        )
+
+    @property
+    def q_values(self) -> np.ndarray:
+        """Benjamini-Hochberg q-values of "this head is repaired" [filter, layer, head], over the heads of a filter."""
+        p = p_values(self.heads["repaired_fraction"], self.effective_documents)
+        return np.stack([q_values(one) for one in p])
 
 
 @dataclass
@@ -48,11 +65,13 @@ class Summariser:
     _heads: list[dict[str, Estimate]] = field(default_factory=list)
     _layers: list[Replicated] = field(default_factory=list)
     _counts: list[np.ndarray] = field(default_factory=list)
+    _effective: list[np.ndarray] = field(default_factory=list)
 
     def add(self, layer: Replicated) -> None:
         """The next layer's heads, over [filter, head]."""
         self._heads.append({name: layer.estimate(name) for name in ESTIMATORS})
         self._layers.append(layer.pooled(1))
+        self._effective.append(layer.effective)
         self._counts.append(layer.sums[..., INDEX["count"]].astype(np.int64))
 
     def summary(self) -> Summary:
@@ -71,6 +90,7 @@ class Summariser:
             model={name: model.estimate(name) for name in POOLED},
             count=np.stack(self._counts, 1),
             documents=heads["self_repair"].documents,
+            effective_documents=np.stack(self._effective, 1),
         )
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from selfrepair.errors import SelfRepairError
 from selfrepair.run.job import Job
+from selfrepair.run.jobs import require_built_in
 from selfrepair.run.store import Store
 
 EXECUTORS = ("processes", "ray", "slurm")
@@ -18,7 +19,8 @@ def execute(job: Job, store: Store, executor: str, workers: int, shown: bool) ->
     """Does all missing units of a run with `workers` workers of the named kind.
 
     Raises:
-        SelfRepairError: unknown executor; a model without a name, which workers could not load; failing workers.
+        SelfRepairError: unknown executor; a model without a name or an operator of the user's, which workers could
+            not load; failing workers.
     """
     from selfrepair.run.executors.processes import run_in_processes
     from selfrepair.run.executors.ray import run_on_ray
@@ -29,6 +31,7 @@ def execute(job: Job, store: Store, executor: str, workers: int, shown: bool) ->
             "Workers each load the model by its name; this one came from memory.",
             "Save it with save_pretrained and load the folder, or use one worker.",
         )
+    require_built_in(job.plan)
     runs: dict[str, Callable[[], None]] = {
         "processes": lambda: run_in_processes(job, store, workers, shown),
         "ray": lambda: run_on_ray(job, store, workers),

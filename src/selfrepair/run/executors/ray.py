@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import time
+import os
+from contextlib import suppress
 from typing import Any
 
 from selfrepair.errors import SelfRepairError
-from selfrepair.run.executors.worker import work_on
+from selfrepair.run.executors.worker import unfinished, work_on
 from selfrepair.run.job import Job
 from selfrepair.run.store import Store
 from selfrepair.run.sweep import STAGE as SWEEP
@@ -30,21 +31,19 @@ def run_on_ray(job: Job, store: Store, workers: int, gpus_per_worker: float = 0,
     ray = _ray()
     started_here = not ray.is_initialized()
     if started_here:
-        ray.init(address=address, num_cpus=None if address else max(workers, 1), log_to_driver=False)
+        ours = address is None and "RAY_ADDRESS" not in os.environ  # an existing cluster has its own resources
+        ray.init(address=address, num_cpus=max(workers, 1) if ours else None, log_to_driver=False)
     try:
-        actor = ray.remote(
-            max_restarts=_RESTARTS, max_task_retries=_RESTARTS, num_cpus=1, num_gpus=gpus_per_worker
-        )(_Worker)
+        actor = ray.remote(max_restarts=_RESTARTS, max_task_retries=_RESTARTS, num_cpus=1, num_gpus=gpus_per_worker)(
+            _Worker
+        )
         actors = [actor.remote() for _ in range(workers)]
         _wait(ray, [one.work_on.remote(str(store.folder)) for one in actors])
     finally:
         if started_here:
             ray.shutdown()
     if len(store.finished(SWEEP)) < len(job.units):
-        raise SelfRepairError(
-            f"Ray actors kept failing; {len(store.finished(SWEEP))} of {len(job.units)} units are done.",
-            f"{store.folder / 'log.txt'} says why; `selfrepair resume` goes on from what is done.",
-        )
+        raise unfinished("Ray actors", job, store)
 
 
 class _Worker:
@@ -53,12 +52,10 @@ class _Worker:
 
 
 def _wait(ray: Any, tasks: list[Any]) -> None:
-    """Waits for all; an actor that died for good leaves its units to the others."""
+    """Waits for all; an actor that failed for good leaves its units to the others."""
     for task in tasks:
-        try:
+        with suppress(ray.exceptions.RayError):
             ray.get(task)
-        except ray.exceptions.RayActorError:
-            time.sleep(0)
 
 
 def _ray() -> Any:

@@ -5,15 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from selfrepair.errors import SelfRepairError
-from selfrepair.run.executors.worker import work_on
+from selfrepair.run.executors.worker import unfinished, work_on
 from selfrepair.run.job import Job
 from selfrepair.run.store import Store
 from selfrepair.run.sweep import STAGE as SWEEP
 
 
-def run_on_slurm(
-    job: Job, store: Store, workers: int, cluster: str | None = None, **parameters: Any
-) -> None:
+def run_on_slurm(job: Job, store: Store, workers: int, cluster: str | None = None, **parameters: Any) -> None:
     """Submits `workers` jobs, waits for them, and returns when every unit is there.
 
     A job that is pre-empted or dies leaves its unit to the others; `selfrepair resume` does what is left.
@@ -32,12 +30,15 @@ def run_on_slurm(
     executor = submitit.AutoExecutor(folder=store.folder / "slurm", cluster=cluster)
     executor.update_parameters(**{"timeout_min": 24 * 60, "cpus_per_task": 1, **parameters})
     jobs = [executor.submit(work_on, str(store.folder)) for _ in range(workers)]
-    problems = [str(problem).strip().splitlines()[-1] for one in jobs if (problem := one.exception()) is not None]
+    try:
+        for one in jobs:
+            one.exception()  # waits; one that failed leaves its units to the others
+    except KeyboardInterrupt:
+        for one in jobs:
+            one.cancel()
+        raise
     if len(store.finished(SWEEP)) < len(job.units):
-        raise SelfRepairError(
-            f"Jobs ended with {len(store.finished(SWEEP))} of {len(job.units)} units done: {'; '.join(problems)}",
-            f"{store.folder / 'log.txt'} says more; `selfrepair resume` goes on from what is done.",
-        )
+        raise unfinished("Jobs", job, store)
 
 
 def _submitit() -> Any:

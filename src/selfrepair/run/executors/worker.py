@@ -5,12 +5,16 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+from selfrepair.errors import SelfRepairError
 from selfrepair.run import plans
+from selfrepair.run.job import Job
 from selfrepair.run.jobs import load_job
 from selfrepair.run.runner import run_units
 from selfrepair.run.store import Store
+from selfrepair.run.sweep import STAGE as SWEEP
 
 LOG = "log.txt"
+_STOPS = "worker stops: "
 
 
 def work_on(folder: str) -> None:
@@ -28,6 +32,24 @@ def work_on(folder: str) -> None:
         job = load_job(path)
         run_units(job, Store(path, plans.identity(job.plan)), shown=False)
     except BaseException as problem:
-        log.info("worker stops: %s: %s", type(problem).__name__, problem)
+        log.info("%s%s: %s", _STOPS, type(problem).__name__, problem)
         raise
     log.info("worker is done")
+
+
+def unfinished(workers: str, job: Job, store: Store) -> SelfRepairError:
+    """What to raise when all workers have ended and units are missing: the last problem that one of them met.
+
+    Args:
+        workers: what they are called.
+        job: the run.
+        store: its finished units.
+    """
+    log = store.folder / LOG
+    lines = log.read_text().splitlines() if log.is_file() else []
+    stops = [line.partition(_STOPS)[2] for line in lines if _STOPS in line]
+    said = f" The last problem was {stops[-1]}" if stops else ""
+    return SelfRepairError(
+        f"{workers} kept failing; {len(store.finished(SWEEP))} of {len(job.units)} units are done.{said}",
+        f"{log} says more; `selfrepair resume` goes on from what is done.",
+    )

@@ -16,7 +16,9 @@ from selfrepair.errors import SelfRepairError
 def compare(
     folders: Annotated[list[Path], typer.Argument(help="Results folders; each is compared with the first.")],
     filter: Annotated[str, typer.Option(help="Which tokens: a filter that all runs have.")] = "top 2%",
-    number: Annotated[str, typer.Option(help="Which number, e.g. `repaired_fraction`, `self_repair`.")] = "repaired_fraction",
+    number: Annotated[
+        str, typer.Option(help="Which number, e.g. `repaired_fraction`, `self_repair`.")
+    ] = "repaired_fraction",
     top: Annotated[int, typer.Option(help="How many heads that differ most.")] = 10,
 ) -> None:
     """Lay runs side by side: models, operators, checkpoints; differences come with 95% intervals over documents.
@@ -36,8 +38,9 @@ def compare(
         table = Table(title=f"{number}, {filter}; all heads together; {how}", title_justify="left")
         for heading in ("", "value", "95% interval over documents"):
             table.add_column(heading, justify="left" if not heading else "right")
-        for name, estimate in ((found.names[0], found.each[0]), (found.names[1], found.each[1]), ("difference", found.change)):
-            table.add_row(name, f"{float(estimate.value):+.4f}", f"{float(estimate.low):+.4f} to {float(estimate.high):+.4f}")
+        rows = zip((*found.names, "difference"), (*found.each, found.change), strict=True)
+        for name, one in rows:
+            table.add_row(name, f"{float(one.value):+.4f}", f"{float(one.low):+.4f} to {float(one.high):+.4f}")
         console.print(table)
         if found.heads is not None:
             console.print(_heads(found.heads, top))

@@ -11,7 +11,9 @@ import typer
 def resume(
     folder: Annotated[Path, typer.Argument(help="The folder of the run.")],
     workers: Annotated[int, typer.Option(min=1, help="Workers that share the work.")] = 1,
-    executor: Annotated[str, typer.Option(help="Where several workers run: `processes`, `ray` or `slurm`.")] = "processes",
+    executor: Annotated[
+        str, typer.Option(help="Where several workers run: `processes`, `ray` or `slurm`.")
+    ] = "processes",
     top: Annotated[int, typer.Option(help="Heads in the printed table.")] = 15,
     plots: Annotated[bool, typer.Option(help="Draw the two pictures.")] = True,
 ) -> None:

@@ -8,21 +8,18 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from selfrepair.ablation.donors import draw_donors
-from selfrepair.ablation.operators import Operator, operator
-from selfrepair.ablation.units import Head, all_heads
-from selfrepair.engine import Engine, ReplayEngine, engine_named
-from selfrepair.errors import SelfRepairError
+from selfrepair.ablation.operators import Operator
+from selfrepair.engine import Engine
 from selfrepair.model.language_model import LanguageModel
 from selfrepair.results import folder
 from selfrepair.results.runs import Run
 from selfrepair.results.windows import windows_table
 from selfrepair.run import plans
-from selfrepair.run.batches import batch_size, probe_fold
 from selfrepair.run.executors import execute
 from selfrepair.run.job import Job
 from selfrepair.run.jobs import load_job
 from selfrepair.run.merge import Unit, merger_of
+from selfrepair.run.prepare import prepare
 from selfrepair.run.results import merged
 from selfrepair.run.runner import merged_survey, run_units
 from selfrepair.run.store import Store
@@ -31,8 +28,6 @@ from selfrepair.run.thresholds import STAGE as THRESHOLDS
 from selfrepair.statistics.accumulate import Components
 from selfrepair.statistics.filters import DEFAULT_FILTERS, Filter
 from selfrepair.text import Windows
-
-_TOKENS_PER_UNIT = 8192
 
 
 class LedgerDoesNotClose(UserWarning):
@@ -91,37 +86,33 @@ def measure(
         SelfRepairError: no donors, no scored tokens, a folder that exists, a disk that is full.
     """
     place = None if out is None else folder.prepare_folder(out)
-    chosen = operator(ablation, donors) if isinstance(ablation, str) else ablation
-    used = engine_named(engine) if isinstance(engine, str) else engine
-    size = batch or batch_size(model, windows.length, components == "heads", chosen.donors, memory)
-    if not windows.scored(first).any():
-        raise SelfRepairError("There are no scored tokens.", "Give more text, or longer windows.")
-    drawn = draw_donors(windows, chosen.donors, seed)
-    if isinstance(used, ReplayEngine) and used.fold is None:
-        used.fold = probe_fold(used, model, windows, size)
-    plan = plans.make_plan(
+    job = prepare(
         model,
         windows,
-        chosen,
-        all_heads(model.anatomy) if heads is None else _checked_heads(model, heads),
-        [Filter.parse(given) if isinstance(given, str) else given for given in filters],
-        first=first,
-        seed=seed,
+        ablation=ablation,
+        donors=donors,
+        filters=filters,
+        engine=engine,
         components=components,
+        heads=heads,
+        batch=batch,
+        memory=memory,
+        seed=seed,
+        first=first,
         sample=sample,
         replicates=replicates,
-        engine=used.name,
-        heads_per_batch=getattr(used, "fold", None),
-        windows_per_batch=size,
-        windows_per_unit=size * max(1, _TOKENS_PER_UNIT // (size * windows.length)),
     )
-    job = Job(plan, windows, drawn, model, chosen, used)
     if place is not None:
-        folder.write_json(plan, place / folder.PLAN)
-        folder.write_windows(windows_table(windows, drawn), place)
+        write_design(job, place)
         return carry_out(job, place, workers, executor, progress)
     with tempfile.TemporaryDirectory(prefix="selfrepair-") as temporary:
         return carry_out(job, Path(temporary), 1, "processes", progress, keep=False)
+
+
+def write_design(job: Job, place: Path) -> None:
+    """Writes plan and text of a run that is about to start: from then on any worker can take part."""
+    folder.write_json(job.plan, place / folder.PLAN)
+    folder.write_windows(windows_table(job.windows, job.donors), place)
 
 
 def resume(
@@ -183,17 +174,3 @@ def carry_out(job: Job, place: Path, workers: int, executor: str, progress: bool
             stacklevel=2,
         )
     return run
-
-
-
-
-def _checked_heads(model: LanguageModel, given: Sequence[tuple[int, int]]) -> list[Head]:
-    known = set(all_heads(model.anatomy))
-    heads = sorted({Head(*pair) for pair in given}, reverse=True)
-    unknown = [str(head) for head in heads if head not in known]
-    if unknown or not heads:
-        raise SelfRepairError(
-            f"There are no heads {', '.join(unknown)}." if unknown else "No heads to ablate were given.",
-            f"The model has layers 0 to {model.anatomy.layers - 1} with heads 0 to {model.anatomy.heads - 1}.",
-        )
-    return heads

@@ -22,8 +22,9 @@ def thresholds(job: Job, surveyed: Sequence[Path]) -> Arrays:
     """Merges the survey, in the order of the units, one layer in memory at a time.
 
     Returns:
-        `thresholds` [filter, layer, head]; `curve_edges` [layer, head, bin - 1]; `keep_top`, `keep_bottom` [layer, head] (NaN where nothing is kept);
-        `loss` in nats per token; `readout_error`; `means/L`; `position_means/L` where surveyed.
+        `thresholds` [filter, layer, head]; `curve_edges` [layer, head, bin - 1], between bins of direct effect;
+        `keep_top`, `keep_bottom` [layer, head] (NaN where nothing is kept); `loss` in nats per token;
+        `readout_error`; `means/L`; `position_means/L` where surveyed.
     """
     layers, heads = job.shape
     found = np.empty((len(job.filters), layers, heads), np.float32)

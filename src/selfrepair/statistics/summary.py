@@ -47,9 +47,7 @@ class Summary:
     @property
     def labels(self) -> np.ndarray:
         """A word for each head [filter, layer, head], see `statistics.labels`."""
-        return labels(
-            self.heads["lost_direct_effect"], self.heads["total_effect"], self.heads["repaired_fraction"]
-        )
+        return labels(self.heads["lost_direct_effect"], self.heads["total_effect"], self.heads["repaired_fraction"])
 
     @property
     def q_values(self) -> np.ndarray:

@@ -3,54 +3,66 @@
 from __future__ import annotations
 
 import multiprocessing
+import sys
 import time
 from multiprocessing.process import BaseProcess
 
 from selfrepair.errors import SelfRepairError
 from selfrepair.progress import progress
-from selfrepair.run.executors.worker import LOG, work_on
+from selfrepair.run.executors.worker import unfinished, work_on
 from selfrepair.run.job import Job
 from selfrepair.run.store import Store
 from selfrepair.run.sweep import STAGE as SWEEP
 
 _RESTARTS = 3  # per worker; a unit that kills whoever touches it must not be tried for ever
 _LOOK = 0.5  # seconds
+_HOPELESS = 3  # exit code of a worker that would fail the same way again
 
 
 def run_in_processes(job: Job, store: Store, workers: int, shown: bool = True) -> None:
     """Does all missing units with `workers` processes; returns when every unit is there.
 
     Raises:
-        SelfRepairError: workers kept failing; their log says why.
+        SelfRepairError: workers kept failing; says why the last of them did.
     """
     start = multiprocessing.get_context("spawn").Process
     running: list[BaseProcess] = []
+    left = workers * _RESTARTS
 
     def another() -> BaseProcess:
-        process = start(target=work_on, args=(str(store.folder),), daemon=True)
+        process = start(target=_work, args=(str(store.folder),), daemon=True)
         process.start()
         return process
 
+    def at_work(place: int) -> bool:
+        """Whether a worker is at work in this place; starts another where one has died."""
+        nonlocal left
+        if running[place].is_alive():
+            return True
+        if running[place].exitcode in (0, _HOPELESS) or left == 0:
+            return False
+        running[place], left = another(), left - 1
+        return True
+
     try:
-        running = [another() for _ in range(workers)]
-        left = workers * _RESTARTS
+        running.extend(another() for _ in range(workers))
         with progress("Sweep (ablated runs)", len(job.units), shown) as advance:
             seen = 0
-            while any(process.is_alive() for process in running):
+            while any([at_work(place) for place in range(workers)]):
                 time.sleep(_LOOK)
                 done = len(store.finished(SWEEP))
                 advance(done - seen)
                 seen = done
-                for place, process in enumerate(running):
-                    if not process.is_alive() and process.exitcode != 0 and left > 0:
-                        running[place], left = another(), left - 1
-            advance(len(store.finished(SWEEP)) - seen)
     finally:
         for process in running:
             process.terminate()
             process.join()
     if len(store.finished(SWEEP)) < len(job.units):
-        raise SelfRepairError(
-            f"Workers failed {_RESTARTS} times each; {len(store.finished(SWEEP))} of {len(job.units)} units are done.",
-            f"{store.folder / LOG} says why; `selfrepair resume` goes on from what is done.",
-        )
+        raise unfinished("Workers", job, store)
+
+
+def _work(folder: str) -> None:
+    try:
+        work_on(folder)
+    except SelfRepairError:  # said in the log
+        sys.exit(_HOPELESS)

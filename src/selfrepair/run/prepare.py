@@ -1,0 +1,83 @@
+"""From what is asked for to a job: checks, donors, batch sizes, and the frozen plan."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from selfrepair.ablation.donors import draw_donors
+from selfrepair.ablation.operators import Operator, operator
+from selfrepair.ablation.units import Head, all_heads
+from selfrepair.engine import Engine, ReplayEngine, engine_named
+from selfrepair.errors import SelfRepairError
+from selfrepair.model.language_model import LanguageModel
+from selfrepair.run import plans
+from selfrepair.run.batches import batch_size, probe_fold
+from selfrepair.run.job import Job
+from selfrepair.statistics.accumulate import Components
+from selfrepair.statistics.filters import Filter
+from selfrepair.text import Windows
+
+TOKENS_PER_UNIT = 8192  # minutes of work on a CPU for a small model; what a kill may cost
+
+
+def prepare(
+    model: LanguageModel,
+    windows: Windows,
+    *,
+    ablation: str | Operator,
+    donors: int,
+    filters: Sequence[Filter | str],
+    engine: str | Engine,
+    components: Components,
+    heads: Sequence[tuple[int, int]] | None,
+    batch: int | None,
+    memory: float | None,
+    seed: int,
+    first: int,
+    sample: int,
+    replicates: int,
+) -> Job:
+    """Makes the plan of a run; arguments as for `measure`.
+
+    Raises:
+        SelfRepairError: no donors, no scored tokens, unknown heads, filters, operator or engine.
+    """
+    chosen = operator(ablation, donors) if isinstance(ablation, str) else ablation
+    used = engine_named(engine) if isinstance(engine, str) else engine
+    wanted = [Filter.parse(given) if isinstance(given, str) else given for given in filters]
+    units = all_heads(model.anatomy) if heads is None else _checked_heads(model, heads)
+    if not windows.scored(first).any():
+        raise SelfRepairError("There are no scored tokens.", "Give more text, or longer windows.")
+    size = batch or batch_size(model, windows.length, components == "heads", chosen.donors, memory)
+    drawn = draw_donors(windows, chosen.donors, seed)
+    if isinstance(used, ReplayEngine) and used.fold is None:
+        used.fold = probe_fold(used, model, windows, size)
+    plan = plans.make_plan(
+        model,
+        windows,
+        chosen,
+        units,
+        wanted,
+        first=first,
+        seed=seed,
+        components=components,
+        sample=sample,
+        replicates=replicates,
+        engine=used.name,
+        heads_per_batch=getattr(used, "fold", None),
+        windows_per_batch=size,
+        windows_per_unit=size * max(1, TOKENS_PER_UNIT // (size * windows.length)),
+    )
+    return Job(plan, windows, drawn, model, chosen, used)
+
+
+def _checked_heads(model: LanguageModel, given: Sequence[tuple[int, int]]) -> list[Head]:
+    known = set(all_heads(model.anatomy))
+    heads = sorted({Head(*pair) for pair in given}, reverse=True)
+    unknown = [str(head) for head in heads if head not in known]
+    if unknown or not heads:
+        raise SelfRepairError(
+            f"There are no heads {', '.join(unknown)}." if unknown else "No heads to ablate were given.",
+            f"The model has layers 0 to {model.anatomy.layers - 1} with heads 0 to {model.anatomy.heads - 1}.",
+        )
+    return heads

@@ -1,0 +1,55 @@
+"""Tiny models as folders, so that workers can load them by name; prepared and finished runs to compare with."""
+
+from __future__ import annotations
+
+import pytest
+from scale_support import copy, prepare, resume, save_model
+
+PAPERS_FAMILIES = ("gpt2", "gpt_neox_parallel", "llama")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    """The plan's threads are every worker's; more than one only get in each other's way here."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory):
+    """Folder of the model of a family."""
+    place, saved = tmp_path_factory.mktemp("models"), {}
+
+    def folder(name):
+        if name not in saved:
+            saved[name] = save_model(name, place / name)
+        return saved[name]
+
+    return folder
+
+
+@pytest.fixture(scope="session")
+def undisturbed(models, tmp_path_factory):
+    """For a family: a folder with a plan that nothing has been done of, and one finished by a single process."""
+    place, made = tmp_path_factory.mktemp("undisturbed"), {}
+
+    def folders(name="gpt2"):
+        if name not in made:
+            prepared = prepare(place / name / "prepared", models(name))
+            finished = copy(prepared, place / name / "finished")
+            resume(finished)
+            made[name] = prepared, finished
+        return made[name]
+
+    return folders
+
+
+@pytest.fixture
+def run(undisturbed, tmp_path):
+    """A fresh folder with a plan, and the finished one that it has to equal."""
+    prepared, finished = undisturbed()
+    return copy(prepared, tmp_path / "run"), finished

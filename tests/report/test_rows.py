@@ -18,9 +18,11 @@ def test_rows_are_the_datasets_numbers(run):
     for row in head_table(run, "all", top=None):
         cell = run.heads.sel(filter="all", layer=row["layer"], head=row["head"])
         assert row["name"] == f"L{row['layer']}H{row['head']}" and row["filter"] == "all"
-        for name in ("direct_effect", "self_repair", "self_repair_high", "repaired_fraction", "count"):
+        for name in ("direct_effect", "self_repair", "self_repair_high", "repaired_fraction", "count", "q_value"):
             expected = float(cell[name])
             assert row[name] == (None if np.isnan(expected) else expected)
+        assert row["label"] == (str(cell["label"].item()) if row["count"] else None)
+    assert {row["label"] for row in head_table(run, "all", top=None) if row["name"] in ("L1H2", "L2H0")} == {None}
 
 
 def test_rows_are_sorted_with_missing_ones_last(run):

@@ -1,3 +1,6 @@
+from dataclasses import replace
+
+import numpy as np
 import pytest
 from made_runs import made_run
 from rich.console import Console
@@ -32,7 +35,8 @@ def test_the_table_says_what_the_numbers_rest_on(run, width):
         "resample ablation", "donors: 1 from other documents", "bottom 2% of tokens", "tokens per head",
         "documents",
         "SmolLM2-135M-Instruct", "text: builtin", "engine: replay", "numerical floor 3.2e-06",
-        "ledger residual 1.1e-06", "position 0 left out", "± is the standard error over documents",
+        "ledger residual 1.1e-06", "position 0 left out",
+        "± is a bootstrap standard error over documents, the filter applied anew in each replicate",
     ):  # fmt: skip
         assert part in said, part
 
@@ -47,7 +51,7 @@ def test_numbers_are_signed_with_three_decimals(run):
 def test_uncertain_fractions_stand_in_brackets(run):
     heads = run.heads.copy(deep=True)
     heads["lost_direct_effect_standard_error"] += 100
-    unsure = type(run)(run.plan, heads, run.tokens, run.windows)
+    unsure = replace(run, heads=heads)
     assert "%)" in printed(unsure, 140) and "%)" not in printed(run, 140).replace("(donors", "")
 
 
@@ -68,6 +72,44 @@ def test_names_are_not_taken_for_markup():
     said = printed(made_run(model="[bold]x[/nonsense]", text="[red]"), 140)
     assert "[bold]x[/nonsense]" in said and "[red]" in said
     assert "[bold]x[/nonsense]" in printed(made_run(model="[bold]x[/nonsense]"), 140, print_summary)
+
+
+def test_labels_are_the_first_to_go(run):
+    said = printed(run, 170, filter="all", top=None)
+    heading = next(line for line in said.splitlines() if line.startswith("head "))
+    assert heading.rstrip().endswith("label") and "docs" in heading
+    for line in said.splitlines():
+        if line.startswith("L"):
+            layer, head = map(int, line.split()[0][1:].split("H"))
+            assert line.rstrip().endswith(str(run.heads["label"].sel(filter="all", layer=layer, head=head).item()))
+    narrowest = next(width for width in range(80, 171) if " label" in headings(run, width))
+    without = headings(run, narrowest - 1)
+    assert "intervals decide" in said and "intervals decide" not in printed(run, narrowest - 1, filter="all")
+    assert " label" not in without and without.split() == headings(run, narrowest).split()[:-1]
+
+
+def headings(run, width):
+    return next(line for line in printed(run, width, filter="all").splitlines() if line.startswith("head "))
+
+
+def test_short_supplies_of_kept_tokens_are_confessed(run):
+    for short, said in ((0.0, None), (0.004, "up to 1% of them"), (0.25, "up to 25% of them")):
+        attributed = replace(run, heads=run.heads.assign_attrs(inexact_replicates=short))
+        for show in (print_heads, print_summary):
+            text = " ".join(printed(attributed, 140, show).replace("│", " ").split())
+            assert ("too few kept tokens" in text) == (said is not None)
+            assert said is None or said in text
+
+
+@pytest.mark.parametrize("width", [80, 140])
+def test_the_summary_counts_repaired_heads(run, width):
+    q = np.full(run.heads["q_value"].shape, 0.9)
+    q[0].flat[:7], q[1].flat[:2], q[1].flat[2:5] = 0.05, 0.01, np.nan
+    said = printed(replace(run, heads=run.heads.assign(q_value=(run.heads["q_value"].dims, q))), width, print_summary)
+    rate = "heads repaired at a false discovery rate of 5%"
+    said = " ".join(said.replace("│", " ").split())
+    assert f"all: {rate}: 7 of 20" in said and f"bottom 2%: {rate}: 0 of 20" in said
+    assert f"top 2%: {rate}: 2 of 17 (3 more could not be tested)" in said
 
 
 @pytest.mark.parametrize("width", [80, 140])

@@ -17,7 +17,7 @@ from selfrepair.errors import SelfRepairError
 from selfrepair.results import folder as folders
 from selfrepair.results.folder import load, prepare_folder, write
 
-FILES = ["heads.nc", "plan.json", "tokens.parquet", "windows.parquet"]
+FILES = ["heads.nc", "outcome.json", "plan.json", "tokens.parquet", "windows.parquet"]
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +39,7 @@ def test_what_is_saved_comes_back(run, saved):
     again = load(saved)
     assert sorted(path.name for path in saved.iterdir()) == FILES
     assert again.plan == {"model": "SmolLM2-135M-Instruct", "seed": 0}
+    assert again.outcome == run.outcome and again.outcome["status"] == "complete"
     xr.testing.assert_identical(again.heads, run.heads)
     assert again.tokens.equals(run.tokens) and again.windows.equals(run.windows)
     assert again.filters == run.filters
@@ -109,6 +110,15 @@ for limit in (10, 9000, 30000):
         json.loads(path.read_text())
 
 
+def test_plan_and_windows_are_read_before_there_are_results(run, saved):
+    for name in ("heads.nc", "outcome.json", "tokens.parquet"):
+        (saved / name).unlink()
+    assert folders.read_plan(saved) == {"model": "SmolLM2-135M-Instruct", "seed": 0}
+    assert folders.read_windows(saved).equals(run.windows)
+    with pytest.raises(SelfRepairError, match=r"outcome\.json"):
+        load(saved)
+
+
 @pytest.mark.skipif(hasattr(os, "geteuid") and os.geteuid() == 0, reason="root writes anywhere")
 def test_a_folder_that_cannot_be_written_to(run, tmp_path):
     tmp_path.chmod(0o500)
@@ -134,7 +144,11 @@ def test_files_of_the_wrong_kind_are_named(run, saved, tmp_path):
     (saved / "plan.json").write_text("[1, 2]")
     with pytest.raises(SelfRepairError, match=r"plan\.json"):
         load(saved)
-    folders.write_plan(run.plan, saved)
+    folders.write_json(run.plan, saved / "plan.json")
+    (saved / "outcome.json").write_text("3")
+    with pytest.raises(SelfRepairError, match=r"outcome\.json"):
+        load(saved)
+    folders.write_json(run.outcome, saved / "outcome.json")
     run.heads.drop_vars("count").to_netcdf(saved / "heads.nc", engine="h5netcdf")
     with pytest.raises(SelfRepairError, match=r"heads\.nc.*'count'"):
         load(saved)
@@ -143,7 +157,8 @@ def test_files_of_the_wrong_kind_are_named(run, saved, tmp_path):
 
 
 def test_the_plan_holds_numbers_of_numpy(tmp_path):
-    folders.write_plan({"a": np.arange(2), "b": np.float32(0.5), "c": Path("x"), "d": "naïve"}, tmp_path)
+    content = {"a": np.arange(2), "b": np.float32(0.5), "c": Path("x"), "d": "naïve"}
+    folders.write_json(content, tmp_path / "plan.json")
     assert json.loads((tmp_path / "plan.json").read_text(encoding="utf-8")) == {
         "a": [0, 1],
         "b": 0.5,

@@ -3,12 +3,18 @@ import json
 import numpy as np
 import pytest
 import xarray as xr
-from made_runs import ATTRIBUTES, made_run
+from made_runs import ATTRIBUTES, BINS, curve, document_sums, kept_rows, layer_sums, made_effects, made_run
 
 from selfrepair.errors import SelfRepairError
 from selfrepair.results import schema
 from selfrepair.statistics.accumulate import QUANTITIES
+from selfrepair.statistics.curves import bin_edges
+from selfrepair.statistics.donors import VarianceSplit
 from selfrepair.statistics.filters import DEFAULT_FILTERS
+from selfrepair.statistics.labels import LABELS
+from selfrepair.statistics.summary import Summariser
+
+UNITS = ("logit", "squared logit", "1")
 
 
 @pytest.fixture(scope="module")
@@ -22,8 +28,11 @@ def test_every_quantity_is_described():
 
 def test_every_variable_says_what_it_is(run):
     for name, variable in run.heads.data_vars.items():
-        assert {"units", "long_name", "description"} <= set(variable.attrs), name
-        assert variable.attrs["units"] in ("logit", "1")
+        assert {"long_name", "description"} <= set(variable.attrs), name
+        if variable.dtype.kind in "if":
+            assert variable.attrs["units"] in UNITS, name
+    for name in QUANTITIES:
+        assert run.heads[name].attrs["units"] == ("1" if name == "sigma_ratio" else "logit")
     assert run.heads["self_repair"].attrs["units"] == "logit"
     assert run.heads["repaired_fraction"].attrs["units"] == run.heads["sigma_ratio"].attrs["units"] == "1"
 
@@ -62,8 +71,45 @@ def test_attributes_are_plain_and_the_note_is_there(run):
     attrs = run.heads.attrs
     assert attrs["model"] == ATTRIBUTES["model"] and attrs["numerical_floor"] == 3.2e-6
     assert attrs["resumed"] == "false" and attrs["note"] == "none" and json.loads(attrs["seeds"]) == [0, 1]
-    assert "held fixed" in attrs["intervals"]
+    assert "bootstrap over documents" in attrs["intervals"] and "anew in each replicate" in attrs["intervals"]
+    assert "held fixed" in attrs["intervals"]  # lines of components
     assert schema.plain_attributes({"a": np.float32(1), "b": {"c": 1}}) == {"a": 1.0, "b": '{"c": 1}'}
+
+
+def test_heads_have_a_label_and_a_q_value(run):
+    heads = run.heads
+    assert set(np.unique(heads["label"].values.astype(str))) <= set(LABELS)
+    assert "load-bearing" in heads["label"].attrs["description"]
+    q, sure = heads["q_value"], np.isfinite(heads["repaired_fraction_standard_error"])
+    assert bool(((q >= 0) & (q <= 1)).where(sure, True).all())
+    np.testing.assert_array_equal(np.isfinite(q), sure)
+    assert bool((heads["repaired_fraction"].where(q <= 0.05, 1) > 0).all())
+    assert bool((heads["effective_documents"] <= heads["documents"] + 1e-9).all())
+
+
+def test_the_curve_goes_up_the_direct_effects_and_averages_to_the_mean(run):
+    heads = run.heads.sel(layer=[0, 1])  # every head of which was measured
+    assert heads["curve_self_repair"].dims == ("bin", "layer", "head")
+    assert bool((heads["curve_lower_edge"].diff("bin") > 0).all())
+    bins, whole = heads["curve_self_repair"].mean("bin"), heads["self_repair"].sel(filter="all")
+    np.testing.assert_allclose(bins, whole, atol=0.03 * float(abs(heads["curve_self_repair"]).max()))
+
+
+def test_variances_are_there_with_several_donors():
+    made = made_effects()
+    parts = [np.full(made.shape, value) for value in (1.0, 2.0, 3.0)]
+    summariser = Summariser()
+    sums = document_sums(made)
+    for layer in range(made.shape[0]):
+        summariser.add(layer_sums(made, layer, sums[:, layer], kept_rows(made)[layer], []))
+    edges = bin_edges(made.survey, BINS)
+    labels = [one.label for one in made.filters]
+    split = VarianceSplit(*parts, donors=4)
+    heads = schema.heads_dataset(
+        summariser.summary(), labels, made.thresholds, None, curve(made, edges), edges, split, {}
+    )
+    for name, value in (("document", 1), ("token", 2), ("donor", 3)):
+        assert (heads[f"variance_{name}"] == value).all() and "units" in heads[f"variance_{name}"].attrs
 
 
 def test_without_components_there_are_none():

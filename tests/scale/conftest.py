@@ -34,15 +34,13 @@ def models(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def undisturbed(models, tmp_path_factory):
-    """For a family: a folder with a plan that nothing has been done of, and one finished by a single process."""
+    """For a family: a folder with a plan that nothing has been done of, and the run that a single process makes of it."""
     place, made = tmp_path_factory.mktemp("undisturbed"), {}
 
     def folders(name="gpt2"):
         if name not in made:
             prepared = prepare(place / name / "prepared", models(name))
-            finished = copy(prepared, place / name / "finished")
-            resume(finished)
-            made[name] = prepared, finished
+            made[name] = prepared, resume(copy(prepared, place / name / "finished"))
         return made[name]
 
     return folders
@@ -50,6 +48,6 @@ def undisturbed(models, tmp_path_factory):
 
 @pytest.fixture
 def run(undisturbed, tmp_path):
-    """A fresh folder with a plan, and the finished one that it has to equal."""
-    prepared, finished = undisturbed()
-    return copy(prepared, tmp_path / "run"), finished
+    """A fresh folder with a plan, and the run that has to come of it."""
+    prepared, expected = undisturbed()
+    return copy(prepared, tmp_path / "run"), expected

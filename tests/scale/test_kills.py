@@ -6,87 +6,89 @@ import signal
 
 import pytest
 from conftest import PAPERS_FAMILIES
-from scale_support import (
-    UNITS,
-    assert_same,
-    copy,
-    in_child,
-    random_kills,
-    resume,
-    resume_whole,
-    sweep_units,
-)
+from scale_support import UNITS, assert_same, copy, in_child, random_kills, resume, resume_whole, sweep_units
 
 from selfrepair.results.folder import load
-from selfrepair.run import sweep
+from selfrepair.run import measure, survey, sweep
 
 
 @pytest.mark.parametrize("family", PAPERS_FAMILIES)
 def test_killed_at_five_random_moments(family, undisturbed, tmp_path):
-    prepared, finished = undisturbed(family)
+    prepared, expected = undisturbed(family)
     place = copy(prepared, tmp_path / "run")
     random_kills(place, times=5, seed=len(family))
-    assert resume(place).outcome["status"] == "complete"
-    assert_same(place, finished)
-
-
-def test_killed_while_renaming_leaves_nothing_that_counts(run):
-    place, finished = run
-    for seed in range(3):
-        random_kills(place, times=1, seed=seed, most=5)
-    assert len(sweep_units(place)) < UNITS
-    resume(place)
+    assert_same(resume(place), expected)
     assert len(sweep_units(place)) == UNITS
-    assert_same(place, finished)
 
 
 def test_two_runners_on_one_folder(run):
-    place, finished = run
+    place, expected = run
     children = [in_child(resume_whole, str(place)) for _ in range(2)]
     for child in children:
         child.join(90)
         assert child.exitcode == 0
-    assert_same(place, finished)
+    assert_same(load(place), expected)
     assert len(sweep_units(place)) == UNITS, "the same unit is the same file, whoever did it"
     assert not list((place / "units").glob("*.claim"))
 
 
-@pytest.mark.parametrize("ledgers", [1, 5, 40])
-def test_interrupted_keeps_what_there_is_and_goes_on(run, monkeypatch, ledgers):
-    place, finished = run
-    interrupt_at(monkeypatch, ledgers)
-    partial = resume(place)
+def test_interrupted_run_is_on_disk_and_goes_on(run, monkeypatch):
+    place, expected = run
+    interrupt_at(monkeypatch, sweep, "token_effects", call=5)
+    partial = measure.resume(place, progress=False)
     assert partial.outcome["status"] == "interrupted"
-    assert load(place).heads.attrs["status"] == "interrupted"
-    whole = load(finished).heads["count"]
-    assert 0 <= int(partial.heads["count"].sum()) < int(whole.sum())
+    assert_same(load(place), partial)
+    counts = partial.heads["count"].sel(filter="all")
+    assert 0 < int(counts.sum()) < int(expected.heads["count"].sel(filter="all").sum())
     monkeypatch.undo()
-    assert resume(place).outcome["status"] == "complete"
-    assert_same(place, finished)
+    assert_same(resume(place), expected)
 
 
-def test_interrupted_before_the_survey_ended_says_so_and_goes_on(run, monkeypatch):
-    from selfrepair.run import survey
+@pytest.mark.parametrize("call", [1, 2, 30])
+def test_interrupted_at_any_ledger(run, monkeypatch, call):
+    place, expected = run
+    interrupt_at(monkeypatch, sweep, "token_effects", call)
+    assert resume(place).outcome["status"] == "interrupted"
+    monkeypatch.undo()
+    assert_same(resume(place), expected)
 
-    place, finished = run
-    calls = iter(range(3))
-    real = survey.clean_run
-    monkeypatch.setattr(survey, "clean_run", lambda *a: real(*a) if next(calls) < 2 else signal.raise_signal(signal.SIGINT))
+
+def test_interrupted_while_a_unit_is_written(run, monkeypatch):
+    place, expected = run
+    interrupt_at(monkeypatch, sweep.UnitBook, "arrays", call=3)
+    assert resume(place).outcome["status"] == "interrupted"
+    monkeypatch.undo()
+    assert_same(resume(place), expected)
+
+
+def test_interrupted_in_the_survey_has_no_numbers_yet_but_goes_on(run, monkeypatch):
+    place, expected = run
+    interrupt_at(monkeypatch, survey, "clean_run", call=3)
     with pytest.raises(KeyboardInterrupt):
         resume(place)
+    assert len(list((place / "units").glob("survey-*"))) == 2
     monkeypatch.undo()
-    resume(place)
-    assert_same(place, finished)
+    assert_same(resume(place), expected)
 
 
-def interrupt_at(monkeypatch, ledgers):
-    left, real = ledgers, sweep.token_effects
+@pytest.mark.xfail(strict=True, reason="curves of no units")
+def test_interrupted_between_survey_and_sweep(run, monkeypatch):
+    place, expected = run
+    monkeypatch.setattr(sweep, "sweep_unit", lambda *_: signal.raise_signal(signal.SIGINT))
+    assert resume(place).outcome["status"] == "interrupted"
+    monkeypatch.undo()
+    assert_same(resume(place), expected)
 
-    def effects(*given):
+
+def interrupt_at(monkeypatch, owner, name, call):
+    """Ctrl-C at the n-th call of a function."""
+    left, real = call, getattr(owner, name)
+
+    def interrupting(*given):
         nonlocal left
         left -= 1
         if left == 0:
             signal.raise_signal(signal.SIGINT)
         return real(*given)
 
-    monkeypatch.setattr(sweep, "token_effects", effects)
+    monkeypatch.setattr(owner, name, interrupting)

@@ -68,8 +68,8 @@ def sweep(seed=0, layers=2, heads=3, windows=5, positions=6, documents=4, filter
 
 
 def obvious_sums(made, chunks):
-    """Counts and sums per (document, filter, layer, head), one token at a time."""
-    counts, sums, lines = {}, {}, {}
+    """Counts and sums of lines per (document, filter, layer, head), one token at a time."""
+    counts, lines = {}, {}
     for layer, heads, windows in chunks:
         for head in heads:
             effects = made.survey[layer, head]
@@ -86,12 +86,9 @@ def obvious_sums(made, chunks):
                             continue
                         cell = (int(made.documents[window, position]), kind, layer, head)
                         counts[cell] = counts.get(cell, 0) + 1
-                        for name in QUANTITIES:
-                            value = float(made.quantities[name][layer, head, window, position])
-                            sums[cell, name] = sums.get((cell, name), 0.0) + value
                         mine = made.by_head[layer, head, window, position].astype(float)
                         lines[cell] = lines.get(cell, 0.0) + mine
-    return counts, sums, lines
+    return counts, lines
 
 
 def everything(made):

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from made_sweeps import everything, obvious_sums, sweep
 
 from selfrepair.errors import SelfRepairError
-from selfrepair.statistics.accumulate import QUANTITIES, DocumentSums, check_size
+from selfrepair.statistics.accumulate import DocumentSums, check_size
 
 
 def summed(made, chunks, components="heads"):
@@ -18,8 +18,6 @@ def summed(made, chunks, components="heads"):
 def assert_same(one, other, documents=None):
     order = slice(None) if documents is None else documents
     np.testing.assert_array_equal(one.counts[order], other.counts)
-    for name in QUANTITIES:
-        np.testing.assert_allclose(one.sums[name][order], other.sums[name], rtol=1e-12, atol=1e-12)
     for name, lines in one.component_sums.items():
         np.testing.assert_allclose(lines[order], other.component_sums[name], rtol=1e-5, atol=1e-5)
 
@@ -55,31 +53,17 @@ def test_cut_and_order_do_not_matter(case):
 def test_equals_the_obvious_loop_also_on_partial_data(case, dropped):
     made, chunks = case
     chunks = chunks[: max(1, len(chunks) - dropped)]
-    counts, totals, lines = obvious_sums(made, chunks)
+    counts, lines = obvious_sums(made, chunks)
     sums = summed(made, chunks)
     assert sums.counts.sum() == sum(counts.values())
     for (document, *cell), count in counts.items():
         place = (list(sums.document_ids).index(document), *cell)
         assert sums.counts[place] == count
-        for name in QUANTITIES:
-            np.testing.assert_allclose(sums.sums[name][place], totals[(document, *cell), name], rtol=1e-12)
         mine = lines[(document, *cell)]
         np.testing.assert_allclose(sums.component_sums["repair_by_head"][place], mine, rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(
             sums.component_sums["repair_by_attention"][place], mine.sum(-1), rtol=1e-4, atol=1e-5
         )
-
-
-@settings(max_examples=20, deadline=None)
-@given(cuts(), st.integers(0, 100), st.integers(0, 100))
-def test_merge_is_associative_and_commutative(case, first, second):
-    made, chunks = case
-    a, b = sorted((first % (len(chunks) + 1), second % (len(chunks) + 1)))
-    one, two, three = (summed(made, part) for part in (chunks[:a], chunks[a:b], chunks[b:]))
-    whole = summed(made, everything(made))
-    assert_same(one.merge(two).merge(three), whole)
-    assert_same(three.merge(two.merge(one)), whole)
-    assert (three.merge(two.merge(one)).windows_seen == len(made.scored)).all()
 
 
 @settings(max_examples=20, deadline=None)
@@ -97,15 +81,8 @@ def test_a_chunk_added_twice_is_refused():
     sums = summed(made, everything(made))
     with pytest.raises(ValueError, match="added before"):
         sums.add(made.chunk(1, [2], [0]))
-    with pytest.raises(ValueError, match="same \\(head, window\\)"):
-        sums.merge(summed(made, everything(made)[:1]))
     with pytest.raises(ValueError, match="twice"):
         summed(made, [(0, [1, 1], [0])])
-
-
-def test_merging_different_runs_is_refused():
-    with pytest.raises(ValueError, match="different runs"):
-        summed(sweep(0), []).merge(summed(sweep(1), []))
 
 
 def test_missing_component_lines_are_named():
@@ -115,7 +92,8 @@ def test_missing_component_lines_are_named():
     object.__setattr__(chunk, "by_head", None)
     with pytest.raises(ValueError, match="repair_by_head"):
         sums.add(chunk)
-    assert sums.windows_seen.sum() == 0
+    assert not sums.counts.any()
+    sums.add(made.chunk(0, [0], [0]))  # what was refused does not count as added
 
 
 def test_size_is_planned_up_front():
@@ -132,7 +110,7 @@ def test_planned_size_is_the_real_size():
     made = sweep()
     for components in ("none", "layers", "heads"):
         sums = summed(made, [], components)
-        arrays = [sums.counts, *sums.sums.values(), *sums.component_sums.values()]
+        arrays = [sums.counts, *sums.component_sums.values()]
         planned = check_size(len(sums.document_ids), len(made.filters), made.shape, components)
         assert sum(one.nbytes for one in arrays) == planned
 

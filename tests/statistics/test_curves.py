@@ -1,9 +1,9 @@
+import linearised
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selfrepair.statistics import estimates
 from selfrepair.statistics.curves import Moments, bin_edges, bin_index
 
 FIELDS = ("value", "standard_error", "low", "high", "documents")
@@ -46,12 +46,12 @@ def sums(seed=0, documents=9):
 
 def test_moments_give_the_linearised_estimate():
     values, counts = sums()
-    found, expected = Moments.of(values, counts).mean(effective=False), estimates.mean(values, counts)
+    found, expected = Moments.of(values, counts).mean(effective=False), linearised.mean(values, counts)
     for name in FIELDS:
         np.testing.assert_allclose(getattr(found, name), getattr(expected, name), rtol=1e-10, err_msg=name)
     lost = values * 0.5 + counts
     found = Moments.of(values, lost, counts > 0).mean(effective=False)
-    expected = estimates.ratio(values, lost, counts > 0)
+    expected = linearised.ratio(values, lost, counts > 0)
     for name in FIELDS:
         np.testing.assert_allclose(getattr(found, name), getattr(expected, name), rtol=1e-10, err_msg=name)
 

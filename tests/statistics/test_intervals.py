@@ -1,9 +1,9 @@
+import linearised
 import numpy as np
 import pytest
 from made_corpora import COLUMNS, corpus, replicated, spread, truth
 from scipy.stats import t as student
 
-from selfrepair.statistics import estimates
 from selfrepair.statistics.bootstrap import bootstrap_all, document_weights
 from selfrepair.statistics.estimators import ESTIMATORS
 from selfrepair.statistics.features import FEATURES, INDEX
@@ -49,7 +49,7 @@ def test_the_bootstrap_agrees_with_the_linearised_error_where_there_is_no_filter
     replicates = bootstrap_all(sums, document_weights(150, 4000))
     one = ESTIMATORS["self_repair"]
     found = interval(one(sums.sum(0)), one(replicates), 150)
-    linear = estimates.mean(sums[:, INDEX["self_repair"]], sizes)
+    linear = linearised.mean(sums[:, INDEX["self_repair"]], sizes)
     np.testing.assert_allclose(found.value, linear.value)
     np.testing.assert_allclose(found.standard_error, linear.standard_error, rtol=0.05)
 

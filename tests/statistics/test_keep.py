@@ -1,22 +1,36 @@
 import numpy as np
+import pyarrow as pa
 from made_sweeps import everything, sweep
 
 from selfrepair.statistics.accumulate import QUANTITIES
 from selfrepair.statistics.filters import Filter
-from selfrepair.statistics.keep import TOKEN_SCHEMA, KeptTokens, keep_thresholds, uniform_sample
+from selfrepair.statistics.keep import TOKEN_SCHEMA, KeptTokens, keep_thresholds, token_table, uniform_sample
 
 
-def keeper(made, sample=7, seed=0, most=10_000):
-    names = [f"document {number}" for number in range(made.documents.max() + 1)]
-    limits = keep_thresholds(made.filters, made.survey, most)
-    return KeptTokens(limits, made.tokens, made.documents, names, made.scored, sample, seed)
+def keeper(made, sample=7, seed=0):
+    limits = keep_thresholds(made.filters, made.survey)
+    return KeptTokens(limits, made.tokens, made.documents, names(made), made.scored, sample, seed)
 
 
-def kept(made, chunks, **settings):
+def names(made):
+    return [f"document {number}" for number in range(made.documents.max() + 1)]
+
+
+def arrays(made, chunks, **settings):
     collected = keeper(made, **settings)
     for chunk in chunks:
         collected.add(made.chunk(*chunk))
-    return collected.table()
+    return collected.arrays()
+
+
+def kept(made, chunks, **settings):
+    """The rows of all layers as one table."""
+    found, tables = arrays(made, chunks, **settings), []
+    for layer in sorted({int(name.split("/")[1]) for name in found}):
+        prefix = f"rows/{layer}/"
+        rows = {name.removeprefix(prefix): values for name, values in found.items() if name.startswith(prefix)}
+        tables.append(token_table(rows, names(made)))
+    return pa.concat_tables(tables)
 
 
 def large():
@@ -54,10 +68,27 @@ def test_order_and_cut_of_chunks_do_not_matter():
     made = large()
     pieces = [(layer, [head], [w]) for layer in (1, 0) for w in range(9, -1, -1) for head in (2, 0, 1)]
     assert kept(made, pieces).equals(kept(made, everything(made)))
-    one, two = keeper(made), keeper(made)
-    for number, piece in enumerate(pieces):
-        (one if number % 2 else two).add(made.chunk(*piece))
-    assert two.merge(one).table().equals(kept(made, pieces))
+
+
+def test_rows_are_ordered_by_head_window_and_position():
+    made = large()
+    pieces = [(layer, [head], [w]) for layer in (1, 0) for w in range(9, -1, -1) for head in (2, 0, 1)]
+    frame = kept(made, pieces).to_pandas()
+    places = list(zip(*(frame[name] for name in ("layer", "head", "window", "position")), strict=True))
+    assert places == sorted(places)
+
+
+def test_units_of_work_keep_what_the_whole_keeps():
+    made = large()
+    whole = arrays(made, everything(made))
+    first, second = (arrays(made, [(layer, [0, 1, 2], part) for layer in (0, 1)]) for part in (range(4), range(4, 10)))
+    assert set(first) == set(second) == set(whole)
+    for layer in (0, 1):
+        mine = [name for name in whole if name.startswith(f"rows/{layer}/")]
+        both = {name: np.concatenate([first[name], second[name]]) for name in mine}
+        order = np.lexsort([both[f"rows/{layer}/{name}"] for name in ("position", "window", "head")])
+        for name, values in both.items():
+            np.testing.assert_array_equal(values[order], whole[name])
 
 
 def test_the_sample_is_the_same_for_every_head_and_follows_the_seed():
@@ -79,15 +110,10 @@ def test_the_sample_is_uniform():
     assert 0.8 < times.var() / (400 * 0.1 * 0.9) < 1.2
 
 
-def test_a_ceiling_bounds_the_rows():
-    made = large()
-    frame = kept(made, everything(made), most=3).to_pandas()
-    counts = frame.groupby(["layer", "head", "kept_as"], observed=True).size().unstack()
-    assert (counts["top"] == 3).all() and (counts["bottom"] == 3).all()
-
-
 def test_filters_that_are_not_asked_for_keep_nothing_and_nothing_is_a_table_too():
     made = sweep(filters=(Filter("all"),))
     frame = kept(made, everything(made)).to_pandas()
     assert set(frame.kept_as) == {"sample"}
-    assert kept(made, []).schema == TOKEN_SCHEMA
+    assert keeper(made).arrays() == {}
+    nothing = token_table({name: np.zeros(0, int) for name in TOKEN_SCHEMA.names}, names(made))
+    assert nothing.schema == TOKEN_SCHEMA and nothing.num_rows == 0

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -25,18 +26,19 @@ class BlockArguments:
     """
 
     def __init__(self) -> None:
-        self._captured: dict[tuple[int, int], list[Arguments]] = {}
+        self._captured: WeakKeyDictionary[nn.Module, dict[tuple[int, int], list[Arguments]]] = WeakKeyDictionary()
 
     def of(self, model: LanguageModel, windows: int, positions: int) -> list[Arguments]:
         """Per layer, the arguments for a batch of that shape; their hidden states are placeholders."""
         shape = (windows, positions)
-        if shape not in self._captured:
+        captured = self._captured.setdefault(model.network, {})
+        if shape not in captured:
             blocks = model.anatomy.blocks
             tokens = torch.zeros(shape, dtype=torch.long, device=model.device)
             with _handing_on(blocks):
                 modules = [block.module for block in blocks]
-                self._captured[shape] = capture(model.anatomy.trunk, modules, tokens)
-        return self._captured[shape]
+                captured[shape] = capture(model.anatomy.trunk, modules, tokens)
+        return captured[shape]
 
 
 @contextmanager

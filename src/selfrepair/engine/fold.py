@@ -33,8 +33,8 @@ class Folding:
 
 
 @contextmanager
-def halving_when_memory_ends(folding: Folding) -> Iterator[None]:
-    """Turns running out of memory into a smaller chunk.
+def halving_when_memory_ends(folding: Folding, chunk: Sequence[int]) -> Iterator[None]:
+    """Turns running out of memory on a chunk into smaller chunks.
 
     Raises:
         SelfRepairError: when a single run does not fit.
@@ -44,12 +44,12 @@ def halving_when_memory_ends(folding: Folding) -> Iterator[None]:
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        if folding.size == 1:
+        if len(chunk) == 1:
             raise SelfRepairError(
                 "Memory ended with a single ablated run in the batch.",
                 "Take fewer windows at a time (--batch) or shorter ones (--length).",
             ) from error
-        folding.size //= 2
+        folding.size = len(chunk) // 2
         folding.failed = True
 
 

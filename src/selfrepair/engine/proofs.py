@@ -11,19 +11,17 @@ from selfrepair.engine.clean import CleanRun, clean_run, head_outputs
 from selfrepair.engine.contract import Engine
 from selfrepair.engine.reference import ReferenceEngine
 from selfrepair.engine.replay import ReplayEngine
-from selfrepair.model.dissect import probe_tokens
 from selfrepair.model.language_model import LanguageModel
-from selfrepair.model.proofs import PROBE_SHAPE, Proof, prove_at_load, relative_error, tolerance
+from selfrepair.model.proofs import Proof, prove_at_load, random_tokens, relative_error, tolerance
 
 
 def prove(model: LanguageModel) -> list[Proof]:
     """All identities, those proved at load among them, each with its error. Raises nothing on failure."""
-    windows, positions = PROBE_SHAPE
-    tokens = probe_tokens(model.network, positions, windows)
+    tokens = random_tokens(model)
     allowed = tolerance(model.dtype)
     with model.running():
         clean = clean_run(model, tokens)
-        donors = head_outputs(model, probe_tokens(model.network, positions, windows, seed=1))
+        donors = head_outputs(model, random_tokens(model, seed=1))
         units = _sample(model)
         reference = _ledgers(ReferenceEngine(), model, clean, units, donors)
         replay = _ledgers(ReplayEngine(fold=2), model, clean, units, donors)
@@ -37,19 +35,19 @@ def prove(model: LanguageModel) -> list[Proof]:
         Proof(
             "upstream silence",
             "components below the ablated head change by exactly nothing",
-            max(_upstream(ledger) for ledger in reference),
+            _worst([_upstream(ledger) for ledger in reference]),
             0.0,
         ),
         Proof(
             "own output",
             "a head ablated with its own clean output has no effect",
-            max(float(ledger.total_effect.abs().max() / logits) for ledger in unchanged),
+            _worst([ledger.total_effect.abs().max() / logits for ledger in unchanged]),
             allowed,
         ),
         Proof(
             "ledger closes",
             "self-repair = heads + MLPs + post-norms + norm, on every token",
-            max(float(ledger.residual.abs().max() / size.abs().max()) for ledger in (*reference, *replay)),
+            _worst([ledger.residual.abs().max() / size.abs().max() for ledger in (*reference, *replay)]),
             allowed * 10,
         ),
         Proof(
@@ -73,12 +71,17 @@ def _ledgers(
     return list(engine.sweep(model, clean, units, outputs.__getitem__, per_head=True))
 
 
-def _upstream(ledger: Ledger) -> float:
+def _worst(errors: list[Tensor]) -> float:
+    """The largest error; infinite where one is not a number, which Python's `max` would drop."""
+    return float(torch.stack(errors).nan_to_num(nan=torch.inf).max())
+
+
+def _upstream(ledger: Ledger) -> Tensor:
     """The largest change below the ablated head's layer, and of its neighbours."""
     assert ledger.by_head is not None
     heads = ledger.by_head[..., : ledger.layer + 1, :].abs().max()
     mlps = ledger.by_mlp[..., : ledger.layer].abs()
-    return float(heads) + float(mlps.sum())
+    return heads + mlps.sum()
 
 
 def _future_error(model: LanguageModel, tokens: Tensor) -> float:

@@ -47,7 +47,7 @@ class ReplayEngine:
         for layer, heads in by_layer(units):
             in_place = replacement(layer)
             for chunk in folding.chunks(heads):
-                with halving_when_memory_ends(folding):
+                with halving_when_memory_ends(folding, chunk):
                     replay = _Replay(self._arguments, model, clean, layer, chunk, in_place, per_head)
                     yield replay.ledger()
         self.fold = folding.size

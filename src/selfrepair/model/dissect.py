@@ -24,7 +24,7 @@ from selfrepair.model.taps import (
     with_input,
 )
 
-_LENGTHS = (1, 2, 6)  # positions of the forwards from which a block's arguments are captured
+_POSITIONS = 6  # of the longest forward from which a block's arguments are captured
 
 
 def dissect(model: Any) -> Anatomy:
@@ -38,25 +38,33 @@ def dissect(model: Any) -> Anatomy:
     """
     trunk, readout = model.base_model, _readout(model)
     dtype, device = readout.weight.dtype, readout.weight.device
+    tokens = probe_tokens(model, longest(model, _POSITIONS))
+    lengths = sorted({1, 2, tokens.shape[1]})
     with running(dtype):
-        modules = find_blocks(trunk, probe_tokens(model, 6))
-        captured = {n: capture(trunk, modules, probe_tokens(model, n)) for n in _LENGTHS}
-    width = main_input(captured[max(_LENGTHS)][0]).shape[-1]
+        modules = find_blocks(trunk, tokens)
+        captured = {n: capture(trunk, modules, probe_tokens(model, n)) for n in lengths}
+    width = main_input(captured[lengths[-1]][0]).shape[-1]
     structures: dict[object, Structure] = {}
     blocks = []
     for layer, module in enumerate(modules):
-        arguments = {n: captured[n][layer] for n in _LENGTHS}
+        arguments = {n: captured[n][layer] for n in lengths}
         key = signature(module)
         if key not in structures:
             structures[key] = find_structure(module, arguments, width)
         with running(dtype):
-            blocks.append(_read_block(module, structures[key], arguments[max(_LENGTHS)], width, dtype, device))
+            blocks.append(_read_block(module, structures[key], arguments[lengths[-1]], width, dtype, device))
     with running(dtype):
-        final_module = _module_after(trunk, modules[-1], probe_tokens(model, 6))
+        final_module = _module_after(trunk, modules[-1], tokens)
         final_norm = read_norm(final_module, width, dtype, device)
     if final_norm is None:
         raise RefusedModel("final norm", f"{type(final_module).__name__} is neither LayerNorm nor RMSNorm.")
     return Anatomy(trunk, tuple(blocks), final_norm, final_module, readout)
+
+
+def longest(model: Any, wanted: int) -> int:
+    """As many positions as wanted, or as the model can read."""
+    most = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    return min(wanted, most) if isinstance(most, int) else wanted
 
 
 def probe_tokens(model: Any, length: int, windows: int = 1, seed: int = 0) -> Tensor:
@@ -128,7 +136,7 @@ def _multiplier(model: Any, head: nn.Module, plain: Readout) -> float:
     """What the model multiplies its logits with (Granite, Cohere), by comparing them with the head's output."""
     seen: dict[str, Tensor] = {}
     with running(plain.weight.dtype), removing(on_output(head, keeping(seen, "raw"))):
-        logits = plain.uncapped(model(probe_tokens(model, 6), use_cache=False).logits).double()
+        logits = plain.uncapped(model(probe_tokens(model, longest(model, _POSITIONS)), use_cache=False).logits).double()
     raw = seen["raw"].double()
     ratio = float((raw * logits).sum() / raw.square().sum())
     return 1.0 if abs(ratio - 1) < 1e-6 else _rounded(ratio)
@@ -160,7 +168,7 @@ def _read_block(
         norm = read_norm(module.get_submodule(structure.attention_write), width, dtype, device)
         if norm is None:
             raise RefusedModel("post-norm", f"'{structure.attention_write}' is neither LayerNorm nor RMSNorm.")
-    at_zero, left = _at_zero(module, projection, arguments, torch.zeros(1, max(_LENGTHS), width).to(weight))
+    at_zero, left = _at_zero(module, projection, arguments, torch.zeros_like(main_input(arguments)))
     return Block(
         module=module,
         projection=projection,

@@ -5,6 +5,7 @@ Errors are magnitudes relative to the size of what is compared; a cosine could n
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import torch
@@ -12,11 +13,11 @@ from torch import Tensor
 
 from selfrepair.errors import RefusedModel
 from selfrepair.model.directions import target_directions
-from selfrepair.model.dissect import probe_tokens
+from selfrepair.model.dissect import capture, longest, probe_tokens
 from selfrepair.model.language_model import LanguageModel
-from selfrepair.model.taps import keeping, on_input, on_output, removing
+from selfrepair.model.taps import keeping, main_input, on_input, on_output, removing, with_input
 
-PROBE_SHAPE = (2, 12)
+_WINDOWS, _POSITIONS = 2, 12
 
 
 @dataclass(frozen=True)
@@ -40,9 +41,10 @@ def tolerance(dtype: torch.dtype) -> float:
 
 
 def relative_error(found: Tensor, wanted: Tensor, size: Tensor | None = None) -> float:
-    """Largest deviation over the largest entry of `size` (of `wanted` by default)."""
+    """Largest deviation over the largest entry of `size` (of `wanted` by default); infinite where not a number."""
     scale = (wanted if size is None else size).abs().max().clamp_min(1e-12)
-    return float((found - wanted).abs().max() / scale)
+    error = float((found - wanted).abs().max() / scale)
+    return error if math.isfinite(error) else math.inf  # Python's `max` would drop a NaN
 
 
 def prove_at_load(model: LanguageModel) -> list[Proof]:
@@ -51,11 +53,15 @@ def prove_at_load(model: LanguageModel) -> list[Proof]:
     Raises:
         RefusedModel: naming the first identity that fails.
     """
-    windows, positions = PROBE_SHAPE
     with model.running():
-        proofs = _prove(model, probe_tokens(model.network, positions, windows))
+        proofs = _prove(model, random_tokens(model))
     require(proofs)
     return proofs
+
+
+def random_tokens(model: LanguageModel, seed: int = 0) -> Tensor:
+    """Random windows for proofs, no longer than the model can read."""
+    return probe_tokens(model.network, longest(model.network, _POSITIONS), _WINDOWS, seed)
 
 
 def require(proofs: list[Proof]) -> None:
@@ -112,6 +118,13 @@ def _prove(model: LanguageModel, tokens: Tensor) -> list[Proof]:
             _heads_error(model, run),
             allowed,
         ),
+        Proof("head count", "as many heads as the configuration says", _head_count_error(model), 0.0),
+        Proof(
+            "value constant",
+            "at a zero stream every head puts out its value constant",
+            _value_constant_error(model, tokens),
+            allowed,
+        ),
         Proof("post-norms", "attention's write is its norm of the projection", _norm_error(model, run), allowed),
         Proof(
             "read-out",
@@ -136,6 +149,26 @@ def _heads_error(model: LanguageModel, run: _Forward) -> float:
         writes = torch.einsum("bphe,hed->bpd", block.split_heads(run.projection_inputs[layer]), block.output_weight)
         constant = block.projection(block.value_constant.flatten()[None])[0]
         errors.append(relative_error(writes + constant, run.projections[layer]))
+    return max(errors)
+
+
+def _head_count_error(model: LanguageModel) -> float:
+    """How many heads too many or too few; found by what they do, so the configuration is a second witness."""
+    said = getattr(model.network.config.get_text_config(), "num_attention_heads", None)
+    return 0.0 if not isinstance(said, int) else float(max(abs(b.heads - said) for b in model.anatomy.blocks))
+
+
+def _value_constant_error(model: LanguageModel, tokens: Tensor) -> float:
+    errors = []
+    blocks = model.anatomy.blocks
+    captured = capture(model.anatomy.trunk, [block.module for block in blocks], tokens)
+    for block, given in zip(blocks, captured, strict=True):
+        seen: dict[str, Tensor] = {}
+        args, kwargs = with_input(given, torch.zeros_like(main_input(given)))
+        with removing(on_input(block.projection, keeping(seen, "input"))):
+            block.module(*args, **kwargs)
+        wanted = block.value_constant.flatten().expand_as(seen["input"])
+        errors.append(relative_error(seen["input"], wanted, wanted.abs().clamp_min(1e-3)))
     return max(errors)
 
 

@@ -107,6 +107,8 @@ def find_structure(block: nn.Module, arguments: dict[int, Arguments], width: int
 def _random_twin(block: nn.Module) -> nn.Module:
     twin = copy.deepcopy(block).cpu().double().eval()
     for module in twin.modules():
+        for name in [n for n, v in vars(module).items() if "eps" in n and isinstance(v, float)]:
+            setattr(module, name, 1e-6)  # a huge one (models without LayerNorm) makes all heads attend alike
         config: Any = getattr(module, "config", None)
         if hasattr(config, "_experts_implementation"):
             config._experts_implementation = "eager"  # the grouped kernel knows no float64
@@ -189,7 +191,7 @@ def _head_layout(twin: nn.Module, arguments: dict[int, Arguments], projection: s
     change = shares.diff(dim=1).abs().nan_to_num(0).amax(0)
     starts = (change > 1e-6).nonzero().flatten() + 1
     sizes = torch.tensor([0, *starts.tolist(), shares.shape[1]]).diff()
-    means = ((shares > 0) & (shares < 1) | shares.isnan()).all()
+    means = ((shares > 0) & (shares < 1) | shares.isnan()).all() and (shares.nan_to_num(0).std(0) > 1e-6).all()
     if sizes[0] < 2 or (sizes != sizes[0]).any() or not means:
         raise RefusedModel(
             "heads are weighted means of values",

@@ -8,6 +8,8 @@ from selfrepair.errors import SelfRepairError
 from selfrepair.results.runs import Run
 from selfrepair.statistics.filters import Filter
 
+RATE = 0.05  # false discovery rate at which heads are called repaired
+
 
 def resolve_filter(run: Run, wanted: str | None) -> str:
     """The label of a filter of this run.
@@ -64,6 +66,26 @@ def amount(run: Run, label: str) -> str:
     said = f"{_span(counts[measured])} tokens per head from {_span(documents[measured])} documents"
     without = int((~measured).sum())
     return f"{said}; {without} of {measured.size} heads have none" if without else said
+
+
+def errors(run: Run) -> str:
+    """What ± is, and whether the filter could be applied exactly in every replicate."""
+    said = "± is a bootstrap standard error over documents, the filter applied anew in each replicate"
+    short = run.heads.attrs.get("inexact_replicates", 0)
+    if not isinstance(short, float | int) or short <= 0:
+        return said
+    share = f"{100 * short:.0f}%" if short >= 0.01 else "1%"
+    return f"{said} (for some heads with too few kept tokens to do so exactly in up to {share} of them)"
+
+
+def discoveries(run: Run, label: str) -> str:
+    """How many heads are repaired under this filter at a false discovery rate of 5%, in words."""
+    part = run.heads.sel(filter=label)
+    q = part["q_value"].values
+    tested = int(np.isfinite(q).sum())
+    untested = int((part["count"].values > 0).sum()) - tested
+    said = f"heads repaired at a false discovery rate of {100 * RATE:g}%: {int((q <= RATE).sum())} of {tested}"
+    return f"{said} ({untested} more could not be tested)" if untested > 0 else said
 
 
 def left_out(run: Run) -> str:

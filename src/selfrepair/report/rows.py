@@ -37,8 +37,9 @@ def head_table(
 
     Returns:
         Per head: `name` (L9H6), `layer`, `head`, `filter`, every mean with `_standard_error`, `_low`, `_high`
-        (centred logits; `repaired_fraction` and `sigma_ratio` no unit), `count`, `documents`, and where
-        components were recorded `largest_repairer` and `largest_repair`. None stands for not available.
+        (centred logits; `repaired_fraction` and `sigma_ratio` no unit), `count`, `documents`, `q_value`, `label`
+        (see `statistics.labels`), and where components were recorded `largest_repairer` and `largest_repair`.
+        None stands for not available.
 
     Raises:
         SelfRepairError: unknown filter, column or layer.
@@ -50,15 +51,16 @@ def head_table(
         raise SelfRepairError(
             f"There is no layer {min(set(layers) - set(known))}.", f"Layers are {known[0]} to {known[-1]}."
         )
-    names = [name + part for name in ESTIMATED for part in PARTS] + ["count", "documents"]
+    names = [name + part for name in ESTIMATED for part in PARTS] + ["count", "documents", "q_value"]
     columns = {name: chosen[name].values for name in names}
-    largest = largest_repairers(chosen)
+    largest, labels = largest_repairers(chosen), chosen["label"].values
     rows: list[Row] = []
     for layer in known if layers is None else sorted(set(layers)):
         for head in (int(number) for number in run.heads["head"].values):
             place = known.index(layer), head
             row: Row = {"name": f"L{layer}H{head}", "layer": layer, "head": head, "filter": label}
             row |= {name: plain(values[place]) for name, values in columns.items()}
+            row["label"] = str(labels[place]) if row["count"] else None
             rows.append(row | largest.get(place, {}))
     return ordered(rows, sort, descending)[:top]
 

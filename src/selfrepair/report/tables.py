@@ -16,6 +16,8 @@ from rich.text import Text
 from selfrepair.report.captions import (
     amount,
     chosen_tokens,
+    discoveries,
+    errors,
     fact,
     floor,
     left_out,
@@ -72,7 +74,7 @@ def print_heads(
     console.print()
     console.print(table)
     console.print()
-    for line in _notes(run):
+    for line in _notes(run, columns):
         console.print(Text(line, "dim"))
 
 
@@ -103,12 +105,14 @@ def print_summary(console: Console, run: Run) -> None:
         table.add_row(label, signed(lost), *cells)
     caption = Text(
         "repaired = ΣSR / Σ(lost direct effect), all heads together; the parts add up to it. "
-        f"± standard error over documents. {operator(run)}; {left_out(run)}.",
+        f"{errors(run)}. {operator(run)}; {left_out(run)}.",
         "dim",
     )
     body = Table.grid()
-    for item in (table, Text(""), caption):
-        body.add_row(item)
+    repaired = [Text(f"{label}: {discoveries(run, label)}") for label in run.filters]
+    body.add_row(table)
+    for line in (Text(""), *repaired, Text(""), caption):
+        body.add_row(line)
     title = f"{fact(run, 'model')}: how much of what heads lose is repaired"
     console.print(Panel(body, title=Text(title), title_align="left", width=min(console.width, 100), padding=(1, 2)))
 
@@ -154,6 +158,7 @@ def _columns(rows: list[Row]) -> list[Column]:
         columns.append(Column("largest repairer", _largest, 4))
     columns.append(Column("tokens", lambda row: f"{row['count']:,}", 6))
     columns.append(Column("docs", lambda row: f"{row['documents']:,}", 5))
+    columns.append(Column("label", lambda row: str(row["label"] or DASH), 7))
     return columns
 
 
@@ -173,14 +178,16 @@ def _largest(row: Row) -> str:
     return f"{name} {signed(row['largest_repair'])}" if name else DASH
 
 
-def _notes(run: Run) -> list[str]:
+def _notes(run: Run, columns: list[Column]) -> list[str]:
     lines = [
         "Mean change of the target's centred logit. DE: clean direct effect; "
         "lost DE: DE minus the replacement's; total: ablated minus clean; "
         "self-repair = total + lost DE = heads + MLPs + norms; "
         "repaired = ΣSR / Σ lost DE, in brackets where lost DE is within 2 SE of zero.",
-        f"± is the standard error over documents, thresholds held fixed; {left_out(run)}; {floor(run)}.",
+        f"{errors(run)}; {left_out(run)}; {floor(run)}.",
     ]
+    if any(column.heading == "label" for column in columns):
+        lines.append("label: what ablating the head does, as far as the 95% intervals decide.")
     return [*lines, status(run)] if status(run) else lines
 
 

@@ -57,7 +57,7 @@ class Run:
         return cast("pd.DataFrame", self.tokens.to_pandas())
 
     def save(self, folder: str | Path) -> Path:
-        """Write the results folder (`plan.json`, `windows.parquet`, `heads.nc`, `tokens.parquet`).
+        """Write the results folder: `plan.json`, `windows.parquet`, `outcome.json`, `tokens.parquet`, `heads.nc`.
 
         Raises:
             SelfRepairError: the folder holds something already, the disk is full, or it cannot be written to.

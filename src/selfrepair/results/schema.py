@@ -134,7 +134,7 @@ def quantity_of(name: str) -> Quantity:
     if name in special:
         return special[name]
     estimator = ESTIMATORS[name]
-    return Quantity(name.replace("_", " "), estimator.units or "1", estimator.description)
+    return Quantity(name.replace("_", " "), estimator.units, estimator.description)
 
 
 def heads_dataset(
@@ -237,7 +237,7 @@ def check_heads(heads: xr.Dataset) -> None:
     expected: dict[str, tuple[str, ...]] = {
         name + part: CELL for name in (*QUANTITIES, "lost_direct_effect", "repaired_fraction") for part in PARTS
     }
-    expected |= dict.fromkeys(("count", "documents", "threshold"), CELL)
+    expected |= dict.fromkeys(("count", "documents", "threshold", "label", "q_value", "effective_documents"), CELL)
     expected |= {f"pooled_{name}{part}": CELL[:1] for name in POOLED for part in PARTS}
     expected |= {f"layer_{name}{part}": CELL[:2] for name in POOLED for part in PARTS}
     expected |= dict.fromkeys(("pooled_count", "pooled_documents"), CELL[:1])
@@ -247,7 +247,8 @@ def check_heads(heads: xr.Dataset) -> None:
             raise SelfRepairError(f"The dataset has no variable {name!r}.", "Run the measurement again.")
         if heads[name].dims != axes:
             raise SelfRepairError(f"Variable {name!r} has axes {heads[name].dims}, not {axes}.")
-        if heads[name].dtype.kind != ("i" if name.endswith(("count", "documents")) else "f"):
+        kinds = "OUT" if name == "label" else "i" if name.endswith(("count", "documents")) else "f"
+        if heads[name].dtype.kind not in kinds and name != "effective_documents":
             raise SelfRepairError(f"Variable {name!r} holds {heads[name].dtype}, not numbers of its kind.")
     for axis in CELL:
         if axis not in heads.coords:
@@ -305,9 +306,7 @@ def _estimate(
 
 
 def _counts(summary: Summary, thresholds: np.ndarray) -> dict[str, xr.Variable]:
-    def variable(
-        axes: tuple[str, ...], values: np.ndarray, long_name: str, text: str, units: str = "1"
-    ) -> xr.Variable:
+    def variable(axes: tuple[str, ...], values: np.ndarray, long_name: str, text: str, units: str = "1") -> xr.Variable:
         return xr.Variable(axes, values, {"units": units, "long_name": long_name, "description": text})
 
     limit = "clean direct effect from which (top) or up to which (bottom) a token of this head passes"

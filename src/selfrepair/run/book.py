@@ -25,7 +25,7 @@ class UnitBook:
     """
 
     def __init__(self, job: Job, number: int, surveyed: Arrays) -> None:
-        self.windows = job.units[number]
+        self.windows, self.negligible = job.units[number], job.negligible
         self._place = {int(window): place for place, window in enumerate(self.windows)}
         scored, documents = job.scored[self.windows], job.documents[self.windows]
         self.documents, inverse = np.unique(documents[scored], return_inverse=True)
@@ -68,8 +68,9 @@ class UnitBook:
         by_document = csr_matrix((np.ones(len(tokens)), (rows[tokens], tokens)), shape=shape)
         for place, head in enumerate(effects.heads):
             quantities = {name: v[place].reshape(-1) for name, v in effects.quantities.items()}
-            self.sums[:, effects.layer, head] += by_document @ features(quantities)
-            bins = np.searchsorted(self.edges[effects.layer, head], quantities["direct_effect"][tokens], side="right")
+            effect = quantities["direct_effect"].astype(np.float32)  # as the survey's, which edges are from
+            self.sums[:, effects.layer, head] += by_document @ features(quantities, self.negligible)
+            bins = np.searchsorted(self.edges[effects.layer, head], effect[tokens], side="right")
             cells = (rows[tokens], bins)
             np.add.at(self.curve[0, :, :, effects.layer, head], cells, quantities["self_repair"][tokens])
             np.add.at(self.curve[1, :, :, effects.layer, head], cells, 1)

@@ -9,14 +9,20 @@ import torch
 from torch import Tensor
 
 from selfrepair.effects.ledger import Ledger
+from selfrepair.engine.clean import CleanRun
 from selfrepair.statistics.accumulate import Components, TokenEffects
 
 
-def token_effects(ledgers: Sequence[Ledger], windows: np.ndarray, components: Components) -> TokenEffects:
+def token_effects(
+    ledgers: Sequence[Ledger], clean: CleanRun, windows: np.ndarray, components: Components
+) -> TokenEffects:
     """One chunk of arrays from ledgers of the same heads, one ledger per draw, averaged token by token.
+
+    Direct effects are the clean run's own: filters choose by the very numbers that the survey had.
 
     Args:
         ledgers: the draws.
+        clean: the clean run.
         windows: numbers of the windows.
         components: which lines to keep.
     """
@@ -28,8 +34,9 @@ def token_effects(ledgers: Sequence[Ledger], windows: np.ndarray, components: Co
     def of(name: str) -> np.ndarray:
         return mean([getattr(ledger, name) for ledger in ledgers])
 
+    own = clean.direct_effects(first.layer)[..., list(first.heads)].movedim(-1, 0)
     quantities = {
-        "direct_effect": of("direct_effect"),
+        "direct_effect": own.cpu().numpy(),
         "ablated_direct_effect": of("ablated_direct_effect"),
         "total_effect": of("total_effect"),
         "self_repair": of("self_repair"),

@@ -50,6 +50,11 @@ class Design:
         return components
 
     @property
+    def negligible(self) -> float:
+        """Effects in logits up to this size count as none when tokens are sorted into repaired and made worse."""
+        return 1e-12 if self.plan["model"]["dtype"] == "float64" else 1e-5
+
+    @property
     def shape(self) -> tuple[int, int]:
         """(layers, heads per layer)."""
         return self.plan["model"]["layers"], self.plan["model"]["heads"]

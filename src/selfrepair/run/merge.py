@@ -4,7 +4,7 @@ did them and in whatever order."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, reduce
 from pathlib import Path
 
@@ -61,11 +61,13 @@ class Merger:
         design: the run.
         surveyed: the merged survey.
         units: its finished sweep units, in their order.
+        short: for every filtered head, the share of replicates for which too few tokens were kept to be exact.
     """
 
     design: Design
     surveyed: Unit
     units: list[Unit]
+    short: list[float] = field(default_factory=list)
 
     @cached_property
     def documents(self) -> np.ndarray:
@@ -113,7 +115,7 @@ class Merger:
         found = np.zeros((self.replicates, *cells, len(FEATURES)))
         documents, effective = np.zeros(cells, np.int64), np.zeros(cells)
         everything, counts = self._everything
-        values = features(rows) if rows else np.zeros((0, len(FEATURES)))
+        values = features(rows, self.design.negligible) if rows else np.zeros((0, len(FEATURES)))
         for place, one in enumerate(self.design.filters):
             if one.kind == "all":
                 found[:, place] = everything[:, layer]
@@ -123,6 +125,7 @@ class Merger:
             for head in np.unique(rows["head"]) if rows else ():
                 tail = self._filtered(one, rows, values, int(head), counts[:, layer, head])
                 found[:, place, head] = tail.sums
+                self.short.append(tail.short)
                 documents[place, head], effective[place, head] = tail.documents, tail.effective
         return Replicated(found[0], found[1:], documents, effective)
 
@@ -132,7 +135,7 @@ class Merger:
         assert one.kind != "all"
         kept = self._tail(one, rows, head)
         return bootstrap_filtered(
-            rows["direct_effect"][kept],
+            rows["direct_effect"][kept].astype(np.float32),
             values[kept],
             np.searchsorted(self.documents, rows["document"][kept]),
             scored,
@@ -144,7 +147,7 @@ class Merger:
     def _tail(self, one: Filter, rows: Arrays, head: int) -> np.ndarray:
         """A head's kept tokens beyond the limit from which all tokens were kept; the sample's others are left out."""
         limit = self.limits[one.kind][int(rows["layer"][0]), head]
-        effect = rows["direct_effect"]
+        effect = rows["direct_effect"].astype(np.float32)
         beyond = effect >= limit if one.kind == "top" else effect <= limit
         return np.flatnonzero((rows["head"] == head) & beyond)
 

@@ -48,7 +48,11 @@ def prepare(
     units = all_heads(model.anatomy) if heads is None else _checked_heads(model, heads)
     if not windows.scored(first).any():
         raise SelfRepairError("There are no scored tokens.", "Give more text, or longer windows.")
-    size = batch or batch_size(model, windows.length, components == "heads", chosen.donors, memory)
+    if batch is not None and batch < 1:
+        raise SelfRepairError(f"A batch needs at least one window, got {batch}.", "Leave it out to have it chosen.")
+    size = (
+        batch if batch is not None else batch_size(model, windows.length, components == "heads", chosen.donors, memory)
+    )
     drawn = draw_donors(windows, chosen.donors, seed)
     if isinstance(used, ReplayEngine) and used.fold is None:
         used.fold = probe_fold(used, model, windows, size)
@@ -73,7 +77,7 @@ def prepare(
 
 def _checked_heads(model: LanguageModel, given: Sequence[tuple[int, int]]) -> list[Head]:
     known = set(all_heads(model.anatomy))
-    heads = sorted({Head(*pair) for pair in given}, reverse=True)
+    heads = sorted({Head(*pair) for pair in given}, key=lambda head: (-head.layer, head.head))
     unknown = [str(head) for head in heads if head not in known]
     if unknown or not heads:
         raise SelfRepairError(

@@ -78,6 +78,7 @@ def _outcome(merger: Merger, status: str, seconds: float) -> dict[str, object]:
         "numerical_floor": accuracy.floor,
         "ledger_residual": accuracy.residual,
         "ledger_closes": accuracy.closes,
+        "inexact_replicates": max(merger.short, default=0.0),
     }
 
 
@@ -109,5 +110,3 @@ def _no_rows() -> Arrays:
     from selfrepair.statistics.keep import TOKEN_SCHEMA
 
     return {field.name: np.zeros(0, np.int32) for field in TOKEN_SCHEMA}
-
-

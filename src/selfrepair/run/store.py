@@ -59,6 +59,7 @@ class Store:
         # One entry: safetensors writes several in random order, and the same unit has to be the same file.
         content = save(plain, {"unit": self._label(stage, number)})
         digest = hashlib.sha256(content).hexdigest()[:32]
+        _make(self.units)
         put(self.units / f"{stage}-{number:06d}-{digest}.safetensors", content)
 
     def finished(self, stage: str) -> dict[int, Path]:
@@ -137,6 +138,13 @@ class Store:
                 path.unlink()
 
 
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise SelfRepairError(f"Cannot make the folder {folder}: {error}.", "Free some space.") from error
+
+
 def _taken(path: Path) -> bool:
     """Takes a claim if it is free, or its holder has died."""
     with suppress(OSError):
@@ -146,8 +154,8 @@ def _taken(path: Path) -> bool:
         for old in path.parent.glob(f"{path.name}.*"):
             old.unlink(missing_ok=True)
     mine = {"host": socket.gethostname(), "process": os.getpid(), "since": time.time()}
+    _make(path.parent)
     try:
-        path.parent.mkdir(exist_ok=True)
         with path.open("x") as file:
             json.dump(mine, file)
     except FileExistsError:

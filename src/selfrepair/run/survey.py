@@ -56,16 +56,19 @@ class _Tally:
     def _effects(self, clean: CleanRun, scored: np.ndarray) -> np.ndarray:
         kept = np.full((*self.job.shape, int(scored.sum())), np.nan, np.float32)
         for layer, block in enumerate(self.job.model.anatomy.blocks):
-            kept[layer, : block.heads] = clean.direct_effects(layer).float().cpu().numpy()[scored].T
+            kept[layer, : block.heads] = clean.direct_effects(layer).cpu().numpy().astype(np.float32)[scored].T
         return kept
 
     def _compare_with_own_logits(self, clean: CleanRun, scored: Tensor) -> None:
         """The model's own loss, window by window: whole logits are large."""
         for window in range(len(clean.tokens)):
-            logits = self.job.model.logits(clean.tokens[window : window + 1])[0, :-1]
-            own = logits.gather(-1, clean.tokens[window, 1:, None]).squeeze(-1)
-            error = (own - logits.mean(-1) - clean.logit[window]).abs()[scored[window]]
-            self.nats += float((logits.logsumexp(-1) - own)[scored[window]].sum())
+            capped = self.job.model.network(clean.tokens[window : window + 1], use_cache=False).logits[0, :-1]
+            logits = self.job.model.anatomy.readout.uncapped(capped)
+            target = clean.tokens[window, 1:, None]
+            own = logits.gather(-1, target).squeeze(-1) - logits.mean(-1)
+            error = (own - clean.logit[window]).abs()[scored[window]]
+            nats = capped.logsumexp(-1) - capped.gather(-1, target).squeeze(-1)
+            self.nats += float(nats[scored[window]].sum())
             self.readout_error = max(self.readout_error, float(error.max()) if len(error) else 0.0)
 
     def arrays(self) -> Arrays:

@@ -77,7 +77,7 @@ def _sweep_batch(
     for ledgers in _draws(job, clean, BatchSource(job, surveyed, windows)):
         for ledger in ledgers:
             accuracy.check(ledger, clean, scored)
-        effects = token_effects(ledgers, windows, job.components)
+        effects = token_effects(ledgers, clean, windows, job.components)
         book.add(effects)
         replayed = job.model.anatomy.layers - effects.layer
         advance(replayed * len(effects.heads) * len(ledgers) * len(windows))

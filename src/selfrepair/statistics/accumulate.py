@@ -1,4 +1,4 @@
-"""Sums per document, filter and head: all that means and document-level intervals need of a sweep."""
+"""Component lines summed per document, filter and head, and the moments over documents that their errors need."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class TokenEffects:
 
 
 class DocumentSums:
-    """Counts and sums of every quantity per (document, filter, layer, head).
+    """Counts and sums of component lines per (document, filter, layer, head).
 
     Chunks may come in any order and any cut; partial data are legal and leave heads with lower counts.
 
@@ -76,7 +76,6 @@ class DocumentSums:
 
     Attributes:
         counts: int64 [document, filter, layer, head].
-        sums: name to float64 [document, filter, layer, head].
         component_sums: name to float32 [document, filter, layer, head, by_layer(, by_head)]; each chunk is
             summed in float64 and rounded once.
         document_ids: [document], the numbers in `documents` that the document axis stands for.
@@ -107,15 +106,9 @@ class DocumentSums:
         check_size(len(self.document_ids), len(filters), shape, components)
         cells = (len(self.document_ids), len(filters), *shape)
         self.counts = np.zeros(cells, np.int64)
-        self.sums = {name: np.zeros(cells) for name in QUANTITIES}
         lines = component_axes(shape, components)
         self.component_sums = {name: np.zeros(cells + axes, np.float32) for name, axes in lines.items()}
         self._seen = np.zeros((*shape, scored.shape[0]), bool)
-
-    @property
-    def windows_seen(self) -> npt.NDArray[np.int64]:
-        """How many windows of each head have been added, [layer, head]."""
-        return np.asarray(self._seen.sum(axis=-1), np.int64)
 
     def add(self, effects: TokenEffects) -> None:
         """Add one chunk.
@@ -129,41 +122,12 @@ class DocumentSums:
         target = np.ix_(documents, np.arange(filters), np.array([effects.layer]), effects.heads)
         block = (len(documents), filters, 1, heads)
         self.counts[target] += np.bincount(rows, minlength=selection.shape[0]).reshape(block)
-        for name, sums in self.sums.items():
-            tokens = effects.quantities[name].reshape(-1).astype(np.float64)
-            sums[target] += (selection @ tokens).reshape(block)
         for name, components in self.component_sums.items():
             lines = _lines(effects, name)
             for by_layer in range(self.shape[0]):
                 values = lines[:, :, :, by_layer].reshape(selection.shape[1], -1).astype(np.float64)
                 view = components[:, :, :, :, by_layer]
                 view[target] += (selection @ values).reshape(block + view.shape[4:])
-
-    def merge(self, other: DocumentSums) -> DocumentSums:
-        """Both together, as if the chunks of both had been added to one; associative and commutative.
-
-        Raises:
-            ValueError: the two belong to different corpora, filters or models, or share a (head, window).
-        """
-        same = (
-            self.filters == other.filters
-            and self.components == other.components
-            and np.array_equal(self.thresholds, other.thresholds)
-            and np.array_equal(self._places, other._places)
-            and np.array_equal(self.document_ids, other.document_ids)
-        )
-        if not same:
-            raise ValueError("these sums belong to different runs and cannot be merged")
-        if (self._seen & other._seen).any():
-            raise ValueError("both sums hold some of the same (head, window) pairs")
-        documents = np.zeros(self.scored.shape, np.int64)
-        documents[self.scored] = self.document_ids[self._places[self.scored]]
-        both = DocumentSums(self.filters, self.thresholds, self.scored, documents, self.shape, self.components)
-        both.counts = self.counts + other.counts
-        both.sums = {name: self.sums[name] + other.sums[name] for name in self.sums}
-        both.component_sums = {name: mine + other.component_sums[name] for name, mine in self.component_sums.items()}
-        both._seen = self._seen | other._seen
-        return both
 
     def moments(self) -> dict[str, np.ndarray]:
         """What means over tokens and their document-level errors need, summed over documents; adds up over units.
@@ -203,7 +167,7 @@ class DocumentSums:
         """
         heads, windows, positions = effects.shape
         scored = self.scored[effects.windows]
-        effect = effects.quantities["direct_effect"]
+        effect = effects.quantities["direct_effect"].astype(np.float32)  # as the survey's, which limits are from
         limits = self.thresholds[:, effects.layer, effects.heads]
         masks = np.stack([one.mask(effect, limit, scored) for one, limit in zip(self.filters, limits, strict=True)])
         chosen, head, window, position = np.nonzero(masks)
@@ -232,7 +196,7 @@ def check_size(documents: int, filters: int, shape: tuple[int, int], components:
         SelfRepairError: more than 2 GB, with the way out.
     """
     cells = documents * filters * int(np.prod(shape))
-    plain = cells * 8 * (len(QUANTITIES) + 1)
+    plain = cells * 8
     total = {
         kind: plain + 4 * cells * sum(int(np.prod(axes)) for axes in component_axes(shape, kind).values())
         for kind in ("none", "layers", "heads")

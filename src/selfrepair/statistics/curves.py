@@ -98,7 +98,7 @@ class Moments:
 
         Args:
             effective: E is the effective number of documents, as for bootstrap intervals; else the plain number,
-                which gives what `estimates.ratio` gives.
+                which gives the linearised ratio estimator.
         """
         below = np.where(self.x == 0, np.nan, self.x)
         value = self.y / below

@@ -15,7 +15,7 @@ import numpy as np
 from selfrepair.statistics.accumulate import QUANTITIES
 from selfrepair.statistics.features import DONOR_VARIANCES, INDEX, LINES, Array
 
-LOGITS, SQUARED, NONE = "centred logits", "squared centred logits", ""
+LOGITS, SQUARED, NONE = "logit", "squared logit", "1"
 COMPARISON = "For comparison with the paper only: clipping cuts one side, so that pure noise clipped gives about 0.3"
 
 

@@ -5,7 +5,7 @@ the *effective* number of documents (`bootstrap.effective_documents`). It was ch
 tokens are correlated (0.1 to 0.3) within documents of unequal size, about 100 tokens each
 (`tests/statistics/test_intervals.py`). With 60 or 200 documents it holds the true self-repair and repaired fraction
 93 to 96% of the time, over all tokens and over the top 2%, where intervals that take tokens for independent hold
-them 27 to 70%; with 20 documents 95 to 97%. Percentile, basic and normal intervals, and t with the plain number of
+them 27 to 70%; with 20 documents 95 to 98%. Percentile, basic and normal intervals, and t with the plain number of
 documents, fall to 84 to 92% where a filter crowds its tokens into few documents. The hardest number is the mean
 direct effect of the very tokens chosen by it: 90 to 94%.
 """

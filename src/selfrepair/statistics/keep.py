@@ -39,20 +39,19 @@ class KeepThresholds:
     bottom: npt.NDArray[np.floating] | None
 
 
-def keep_thresholds(filters: Sequence[Filter], direct_effects: np.ndarray, most: int = 10_000) -> KeepThresholds:
+def keep_thresholds(filters: Sequence[Filter], direct_effects: np.ndarray) -> KeepThresholds:
     """Thresholds for twice the share of the widest top and bottom filters.
 
     Args:
         filters: the run's filters; kinds that are not among them keep nothing.
         direct_effects: clean direct effects of all scored tokens, [layer, head, token], centred logits.
-        most: tokens kept per head and side at the most, so that long runs stay small.
     """
     tokens = direct_effects.shape[-1]
     limits: dict[str, npt.NDArray[np.floating] | None] = {"top": None, "bottom": None}
     for kind in limits:
         fractions = [one.fraction for one in filters if one.kind == kind]
         if fractions:
-            kept = min(max(1, int(MARGIN * max(fractions) * tokens)), most, tokens)
+            kept = min(max(1, int(MARGIN * max(fractions) * tokens)), tokens)
             limits[kind] = kth_values(direct_effects, kept, largest=kind == "top")
     return KeepThresholds(**limits)
 
@@ -99,7 +98,7 @@ class KeptTokens:
 
     def add(self, effects: TokenEffects) -> None:
         """Keep the rows of one chunk that pass."""
-        effect = effects.quantities["direct_effect"]
+        effect = effects.quantities["direct_effect"].astype(np.float32)  # as the survey's, which limits are from
         scored = np.broadcast_to(self.scored[effects.windows], effect.shape)
         sampled = np.broadcast_to(self.sampled[effects.windows], effect.shape)
         kept_as = np.where(sampled, KEPT_AS.index("sample"), -1).astype(np.int8)
@@ -119,7 +118,7 @@ class KeptTokens:
             "kept_as": kept_as[place],
             "in_sample": sampled[place],
         }
-        part |= {name: effects.quantities[name][place].astype(np.float32) for name in QUANTITIES}
+        part |= {name: effects.quantities[name][place] for name in QUANTITIES}
         self._parts.append(part)
 
     def arrays(self) -> dict[str, np.ndarray]:

@@ -1,0 +1,85 @@
+"""Whoever does the units, and whoever of them is killed: the same result to the bit."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from scale_support import UNITS, Killer, assert_same, resume, sweep_units
+
+import selfrepair
+from selfrepair import SelfRepairError
+from selfrepair.results import folder
+from selfrepair.run import plans
+from selfrepair.run.executors import processes
+from selfrepair.run.executors.ray import run_on_ray
+from selfrepair.run.executors.slurm import run_on_slurm
+from selfrepair.run.jobs import load_job
+from selfrepair.run.store import Store
+
+
+@pytest.fixture(autouse=True)
+def workers_find_the_package(monkeypatch):
+    """Ray's and submitit's workers start afresh; they are to import the code under test."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(selfrepair.__file__).parents[1]), prepend=os.pathsep)
+
+
+@pytest.fixture
+def started(run):
+    """A run as executors get it, and what has to come of it."""
+    place, expected = run
+    job = load_job(place)
+    return job, Store(place, plans.identity(job.plan)), expected
+
+
+def merged(store: Store):
+    return resume(store.folder)
+
+
+def test_processes(run):
+    place, expected = run
+    assert_same(resume(place, workers=2), expected)
+
+
+def test_processes_killed_in_mid_unit(run):
+    place, expected = run
+    with Killer(place, 2) as killer:
+        assert_same(resume(place, workers=2), expected)
+    assert len(killer.killed) == 2
+
+
+def test_workers_that_always_die_are_given_up(started, monkeypatch):
+    job, store, _ = started
+    monkeypatch.setattr(processes, "_work", os.abort)
+    with pytest.raises(SelfRepairError, match=rf"0 of {UNITS} units are done"):
+        processes.run_in_processes(job, store, 2, shown=False)
+
+
+def test_workers_that_would_fail_again_are_not_tried_again(started):
+    job, store, _ = started
+    plan = folder.read_plan(store.folder)
+    plan["versions"]["torch"] = "0.0.1"
+    folder.write_json(plan, store.folder / folder.PLAN)
+    with pytest.raises(SelfRepairError, match="version of torch: 0.0.1 then"):
+        processes.run_in_processes(job, store, 2, shown=False)
+    assert (store.folder / "log.txt").read_text().count("worker starts") == 2
+
+
+def test_ray_with_an_actor_killed(started):
+    ray = pytest.importorskip("ray")
+    job, store, expected = started
+    with Killer(store.folder, 1) as killer:
+        run_on_ray(job, store, workers=2)
+    assert not ray.is_initialized()
+    assert len(killer.killed) == 1 and len(sweep_units(store.folder)) == UNITS
+    assert_same(merged(store), expected)
+
+
+def test_submitit_with_a_job_killed(started):
+    pytest.importorskip("submitit")
+    job, store, expected = started
+    with Killer(store.folder, 1) as killer:
+        run_on_slurm(job, store, workers=2, cluster="local")
+    assert len(killer.killed) == 1 and len(sweep_units(store.folder)) == UNITS
+    assert_same(merged(store), expected)

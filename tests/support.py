@@ -9,18 +9,18 @@ from functools import cache
 import numpy as np
 import torch
 from torch import Tensor
-from zoo import families, oracle
-from zoo.anatomy import ANATOMY, value_constants
 
 from selfrepair import LanguageModel, Windows, load
 from selfrepair.ablation.operators import operator
 from selfrepair.ablation.units import Head, all_heads
 from selfrepair.effects.ledger import Ledger
 from selfrepair.engine.clean import CleanRun, clean_run, head_outputs
+from zoo import families, oracle
+from zoo.anatomy import ANATOMY, value_constants
 
 TOKENS, DONORS = families.tokens(seed=0), families.tokens(seed=1)
 OPERATORS = ("zero", "mean", "resample")
-ALREADY_EAGER = ("gpt_neo", "gptj", "codegen", "bloom")  # no sdpa in the library, see test_engines
+EAGER_ONLY = ("gpt_neo", "gptj", "codegen", "bloom", "gemma2")  # the library has no sdpa for them
 LINES = ("direct_effect", "ablated_direct_effect", "total_effect", "self_repair", "post_norms", "norm")
 ALL_FIELDS = (*LINES, "by_attention", "by_mlp", "by_head", "sigma_ratio", "repair_heads", "repair_mlps")
 
@@ -34,6 +34,16 @@ def language_model(name: str, attention: str | None = None, dtype: str = "float6
 def fresh_model(name: str, attention: str | None = None, dtype: str = "float64") -> LanguageModel:
     network = families.build(name, attention)
     return load(network.double() if dtype == "float64" else network)
+
+
+def roomy(network):
+    """A planted model with room for the 12 tokens that models are probed with at load."""
+    table = network.transformer.wpe
+    longer = torch.zeros(32, table.weight.shape[1]).to(table.weight)
+    longer[: len(table.weight)] = table.weight.detach()
+    network.transformer.wpe = torch.nn.Embedding.from_pretrained(longer)
+    network.config.n_positions = len(longer)
+    return network
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from types import FrameType
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from selfrepair.cli import check, run, show
 from selfrepair.errors import SelfRepairError
@@ -34,13 +35,10 @@ def main() -> None:
         app()
     except SelfRepairError as error:
         console = Console(stderr=True, soft_wrap=True, highlight=False)
-        console.print(f"[bold red]{error.problem}[/]" if "[" not in error.problem else error.problem)
+        console.print(Text(error.problem, "bold red"))
         if error.fix:
             console.print(error.fix, markup=False)
         sys.exit(1)
-    except KeyboardInterrupt:
-        Console(stderr=True).print("Interrupted before anything was measured.")
-        sys.exit(130)
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:

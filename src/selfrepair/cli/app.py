@@ -9,8 +9,9 @@ from types import FrameType
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
-from selfrepair.cli import check, run, show
+from selfrepair.cli import check, compare, merge, resume, run, show, status
 from selfrepair.errors import SelfRepairError
 
 app = typer.Typer(
@@ -24,6 +25,10 @@ app = typer.Typer(
 app.command("run")(run.run)
 app.command("check")(check.check)
 app.command("show")(show.show)
+app.command("resume")(resume.resume)
+app.command("status")(status.status)
+app.command("merge")(merge.merge)
+app.command("compare")(compare.compare)
 
 
 def main() -> None:
@@ -34,13 +39,10 @@ def main() -> None:
         app()
     except SelfRepairError as error:
         console = Console(stderr=True, soft_wrap=True, highlight=False)
-        console.print(f"[bold red]{error.problem}[/]" if "[" not in error.problem else error.problem)
+        console.print(Text(error.problem, "bold red"))
         if error.fix:
             console.print(error.fix, markup=False)
         sys.exit(1)
-    except KeyboardInterrupt:
-        Console(stderr=True).print("Interrupted before anything was measured.")
-        sys.exit(130)
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
+from selfrepair.cli.verdict import INTERRUPTED
+
 if TYPE_CHECKING:
     from selfrepair.results.runs import Run
-
-LEDGER_OPEN, INTERRUPTED = 3, 130  # exit codes
 
 
 class Packing(StrEnum):
@@ -41,6 +44,13 @@ class Ablation(StrEnum):
     zero = "zero"
 
 
+class EngineName(StrEnum):
+    """How ablated runs are computed."""
+
+    replay = "replay"
+    reference = "reference"
+
+
 class Lines(StrEnum):
     """For which downstream components the ledger is split up."""
 
@@ -65,8 +75,8 @@ def run(
             rich_help_panel=_TEXT,
         ),
     ] = "builtin",
-    tokens: Annotated[int, typer.Option(help="Tokens to measure on.", rich_help_panel=_TEXT)] = 768,
-    length: Annotated[int, typer.Option(help="Tokens per window.", rich_help_panel=_TEXT)] = 128,
+    tokens: Annotated[int, typer.Option(min=1, help="Tokens to measure on.", rich_help_panel=_TEXT)] = 768,
+    length: Annotated[int, typer.Option(min=2, help="Tokens per window.", rich_help_panel=_TEXT)] = 128,
     packing: Annotated[
         Packing,
         typer.Option(
@@ -84,7 +94,7 @@ def run(
     ] = Ablation.resample,
     donors: Annotated[
         int,
-        typer.Option(help="Donors per window, for resample; effects are averaged.", rich_help_panel=_ABLATE),
+        typer.Option(min=1, help="Donors per window, for resample; effects are averaged.", rich_help_panel=_ABLATE),
     ] = 1,
     heads: Annotated[
         str, typer.Option(help="Heads to ablate, e.g. `L9H6,L10`; all by default.", rich_help_panel=_ABLATE)
@@ -105,32 +115,54 @@ def run(
     first: Annotated[
         int,
         typer.Option(
+            min=0,
             help="First position that statistics count; position 0 has no context, so it is left out by default.",
             rich_help_panel=_ABLATE,
         ),
     ] = 1,
     seed: Annotated[
-        int, typer.Option(help="Of windows, donors and the sample of kept tokens.", rich_help_panel=_ABLATE)
+        int, typer.Option(min=0, help="Of windows, donors and the sample of kept tokens.", rich_help_panel=_ABLATE)
     ] = 0,
     engine: Annotated[
-        str,
-        typer.Option(help="`replay` (from the ablated layer up) or `reference` (slow).", rich_help_panel=_COMPUTE),
-    ] = "replay",
+        EngineName,
+        typer.Option(help="`replay`: from the ablated layer up. `reference`: slow.", rich_help_panel=_COMPUTE),
+    ] = EngineName.replay,
     dtype: Annotated[str, typer.Option(help="float32 or float64.", rich_help_panel=_COMPUTE)] = "float32",
     device: Annotated[str, typer.Option(help="`auto`, `cpu`, `cuda`, ...", rich_help_panel=_COMPUTE)] = "auto",
     batch: Annotated[
-        int | None, typer.Option(help="Windows at a time; by default what fits.", rich_help_panel=_COMPUTE)
+        int | None, typer.Option(min=1, help="Windows at a time; by default what fits.", rich_help_panel=_COMPUTE)
     ] = None,
     memory: Annotated[float | None, typer.Option(help="Gigabytes a batch may take.", rich_help_panel=_COMPUTE)] = None,
     revision: Annotated[
         str | None, typer.Option(help="Branch, tag or commit of a hub model.", rich_help_panel=_COMPUTE)
     ] = None,
+    workers: Annotated[
+        int, typer.Option(min=1, help="Workers that share the work.", rich_help_panel=_COMPUTE)
+    ] = 1,
+    executor: Annotated[
+        str,
+        typer.Option(help="Where several workers run: `processes`, `ray` or `slurm`.", rich_help_panel=_COMPUTE),
+    ] = "processes",
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Threads per worker, part of the plan; by default the cores shared out.",
+            rich_help_panel=_COMPUTE,
+        ),
+    ] = None,
+    replicates: Annotated[
+        int,
+        typer.Option(min=2, help="Resamplings of the documents, for errors and intervals.", rich_help_panel=_ABLATE),
+    ] = 400,
     out: Annotated[
         Path | None,
         typer.Option(help="Results folder; by default a new one below selfrepair-runs/.", rich_help_panel=_OUTPUT),
     ] = None,
-    sample: Annotated[int, typer.Option(help="Uniformly sampled tokens kept per head.", rich_help_panel=_OUTPUT)] = 64,
-    top: Annotated[int, typer.Option(help="Heads in the printed table.", rich_help_panel=_OUTPUT)] = 15,
+    sample: Annotated[
+        int, typer.Option(min=0, help="Uniformly sampled tokens kept per head.", rich_help_panel=_OUTPUT)
+    ] = 64,
+    top: Annotated[int, typer.Option(min=1, help="Heads in the printed table.", rich_help_panel=_OUTPUT)] = 15,
     plots: Annotated[bool, typer.Option(help="Draw the two pictures.", rich_help_panel=_OUTPUT)] = True,
 ) -> None:
     """Ablate every attention head in turn and account for what happened, token by token.
@@ -144,35 +176,40 @@ def run(
 
     quieten()
     place = prepare_folder(out or Path("selfrepair-runs") / datetime.now().strftime("%Y-%m-%d-%H%M%S"))
+    from torch import get_num_threads, set_num_threads
+
     from selfrepair.cli.heads import parse_heads
     from selfrepair.model.load import load
     from selfrepair.run.measure import LedgerDoesNotClose, measure
-    from selfrepair.statistics.filters import DEFAULT_FILTERS
+    from selfrepair.statistics.filters import DEFAULT_FILTERS, Filter
     from selfrepair.text import windows
 
+    if threads is not None or workers > 1:
+        set_num_threads(threads or max(1, get_num_threads() // workers))
     console = Console(stderr=True)
-    with console.status("Loading the model and proving its identities"):
-        loaded = load(model, dtype=dtype, device=device, revision=revision)
-    console.print(f"{loaded!r}: its identities hold.", highlight=False)
-    corpus = windows(
-        loaded.tokenizer,
-        text,
-        tokens=tokens,
-        length=length,
-        packing=packing.value,
-        bos=bos.value,
-        field=field,
-        seed=seed,
-    )
-    with warnings.catch_warnings():
+    with _leaving_no_empty_folder(place), warnings.catch_warnings():
         warnings.simplefilter("ignore", LedgerDoesNotClose)  # said below, louder
+        chosen = list(dict.fromkeys(map(Filter.parse, filters))) if filters else DEFAULT_FILTERS
+        console.print("Loading the model and proving its identities.")
+        loaded = load(model, dtype=dtype, device=device, revision=revision)
+        console.print(f"{loaded!r}: its identities hold.", highlight=False)
+        corpus = windows(
+            loaded.tokenizer,
+            text,
+            tokens=tokens,
+            length=length,
+            packing=packing.value,
+            bos=bos.value,
+            field=field,
+            seed=seed,
+        )
         measured = measure(
             loaded,
             corpus,
             ablation=ablation.value,
             donors=donors,
-            filters=filters or DEFAULT_FILTERS,
-            engine=engine,
+            filters=chosen,
+            engine=engine.value,
             components=components.value,
             heads=parse_heads(heads, loaded.anatomy.layers, loaded.anatomy.heads),
             batch=batch,
@@ -180,34 +217,42 @@ def run(
             seed=seed,
             first=first,
             sample=sample,
+            replicates=replicates,
             out=place,
+            workers=workers,
+            executor=executor,
         )
     report(measured, place, top, plots)
 
 
+@contextmanager
+def _leaving_no_empty_folder(place: Path) -> Iterator[None]:
+    """For what comes before the sweep: a failure or interruption there leaves no folder of nothing behind."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        again = f" Go on with it: selfrepair resume {quote(str(place))}" if any(place.iterdir()) else ""
+        Console(stderr=True).print(f"Interrupted before the sweep: nothing was measured.{again}", markup=False)
+        raise typer.Exit(INTERRUPTED) from None
+    finally:
+        with suppress(OSError):  # it holds something
+            place.rmdir()
+
+
 def report(measured: Run, place: Path, top: int, plots: bool) -> None:
     """Prints tables, draws pictures, and ends with the exit code the run deserves."""
+    from selfrepair.cli.verdict import verdict
     from selfrepair.report.tables import print_heads, print_summary
 
     console = Console()
     print_heads(console, measured, top=top)
     print_summary(console, measured)
+    where = f"\nResults: {place}   (again: selfrepair show {quote(str(place))})"
+    console.print(where, highlight=False, markup=False, soft_wrap=True)
+    code = verdict(measured)
     if plots:
         _draw(measured, place)
-    console.print(f"\nResults: {place}   (again: selfrepair show {place})", highlight=False, soft_wrap=True)
-    checks = measured.plan["checks"]
-    assert isinstance(checks, dict)
-    loud = Console(stderr=True)
-    if measured.plan["status"] == "interrupted":
-        loud.print("[bold yellow]Interrupted:[/] the folder holds what had been measured until then.")
-        raise typer.Exit(INTERRUPTED)
-    if not checks["ledger_closes"]:
-        loud.print(
-            f"[bold red]THE LEDGER DOES NOT CLOSE[/]: on some token its lines miss the self-repair by "
-            f"{checks['ledger_residual']:.1e} logits, more than rounding explains. Do not use these numbers; "
-            "`selfrepair check` tells which identity fails, --engine reference and --dtype float64 help to find out why."
-        )
-        raise typer.Exit(LEDGER_OPEN)
+    raise typer.Exit(code)
 
 
 def _draw(measured: Run, place: Path) -> None:
@@ -216,5 +261,5 @@ def _draw(measured: Run, place: Path) -> None:
     if find_spec("matplotlib") is None:
         Console(stderr=True).print("No pictures: pip install 'selfrepair[plots]' for them.", markup=False)
         return
-    measured.plot_overview().savefig(place / "overview.png", dpi=200)
-    measured.plot_direct_effects().savefig(place / "direct_effects.png", dpi=200)
+    measured.plot_overview(path=place / "overview.png")
+    measured.plot_direct_effects(path=place / "direct_effects.png")

@@ -15,18 +15,21 @@ def show(
     filter: Annotated[str, typer.Option(help="Which tokens, e.g. `all`, `top 2%`, `bottom 2%`.")] = "",
     sort: Annotated[str, typer.Option(help="Column to sort by.")] = "direct_effect",
     ascending: Annotated[bool, typer.Option("--ascending", help="Smallest first.")] = False,
-    top: Annotated[int, typer.Option(help="How many heads.")] = 20,
+    top: Annotated[int, typer.Option(min=1, help="How many heads.")] = 20,
     layers: Annotated[str, typer.Option(help="Only these layers, e.g. `20-29` or `3,5,7`.")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="JSON for programs, on standard output.")] = False,
 ) -> None:
     """Show the tables of a results folder, sorted and filtered as asked."""
+    from selfrepair.cli.verdict import verdict
     from selfrepair.report.tables import head_table, print_heads, print_summary
     from selfrepair.results.folder import load
 
     run = load(folder)
     chosen = (filter or None, sort, not ascending, top, parse_layers(layers))
+    verdict(run)
     if as_json:
-        typer.echo(json.dumps({"plan": run.plan, "heads": head_table(run, *chosen)}, indent=2, default=str))
+        found = {"plan": run.plan, "outcome": run.outcome, "heads": head_table(run, *chosen)}
+        typer.echo(json.dumps(found, indent=2, default=str))
         return
     console = Console()
     print_heads(console, run, *chosen)
@@ -46,6 +49,8 @@ def parse_layers(text: str) -> list[int] | None:
         for part in filter(None, text.split(",")):
             low, _, high = part.partition("-")
             layers += range(int(low), int(high or low) + 1)
-    except ValueError as error:
-        raise SelfRepairError(f"'{text}' names no layers.", "Write layers as 20-29 or 3,5,7.") from error
+    except ValueError:
+        layers = []
+    if text and not layers:
+        raise SelfRepairError(f"'{text}' names no layers.", "Write layers as 20-29 or 3,5,7.")
     return layers or None

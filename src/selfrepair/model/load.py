@@ -39,7 +39,7 @@ def load(
         attention: Hugging Face's attention implementation, `sdpa` or `eager`; its own choice by default.
 
     Raises:
-        SelfRepairError: unknown model, weights that are not finite, no tokenizer.
+        SelfRepairError: unknown model or device, weights that are missing or not finite, no tokenizer.
         RefusedModel: a model for which an identity fails; says which.
     """
     source: dict[str, str | None] | None = None
@@ -47,7 +47,7 @@ def load(
         network, name = model, _name_of(model)
     else:
         network, tokenizer, name = _read(str(model), dtype, revision, attention)
-        network = network.to(_device(device))
+        network = _on_device(network, device)
         named = str(Path(model).resolve()) if Path(str(model)).exists() else str(model)
         source = {"model": named, "dtype": dtype, "device": device, "revision": revision, "attention": attention}
     network.eval()
@@ -80,15 +80,11 @@ def _without_quantizer(network: Any) -> Any:
 
 
 def weights_digest(network: nn.Module) -> str:
-    """Identity of a model's weights: sha256 over every tensor's name, shape, sums and a strided sample."""
+    """Identity of a model's weights: sha256 over every tensor's name, type, shape and bytes."""
     digest = hashlib.sha256()
-    with torch.no_grad():
-        for name, value in sorted(network.state_dict().items()):
-            flat = value.flatten()
-            sample = flat[:: max(1, flat.numel() // 1024)].double().cpu()
-            sums = torch.stack([flat.double().sum(), flat.double().square().sum()]).cpu()
-            digest.update(f"{name}{tuple(value.shape)}{value.dtype}".encode())
-            digest.update(torch.cat([sums, sample]).numpy().tobytes())
+    for name, value in sorted(network.state_dict().items()):
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     return digest.hexdigest()
 
 
@@ -96,9 +92,14 @@ def _read(model: str, dtype: str, revision: str | None, attention: str | None) -
     if dtype not in _DTYPES:
         raise SelfRepairError(f"dtype has to be one of {', '.join(_DTYPES)}, got '{dtype}'.")
     extra = {} if attention is None else {"attn_implementation": attention}
+    path = Path(model).expanduser()
+    if revision is not None and (model == "default" or path.exists()):
+        raise SelfRepairError(
+            f"'{model}' has no revisions; --revision {revision} was given.",
+            "Leave --revision out, or give the id of a model on the Hugging Face hub.",
+        )
     if model == "default":
         return *_from_pretrained(str(default_model_folder()), dtype, **extra), NAME
-    path = Path(model).expanduser()
     if path.suffix == ".gguf":
         if not path.is_file():
             raise SelfRepairError(f"There is no file {path}.", "Give the path of a .gguf file.")
@@ -124,26 +125,49 @@ def _from_pretrained(place: str, dtype: str, **extra: Any) -> tuple[Any, Any]:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     for_tokenizer = {key: value for key, value in extra.items() if key in ("revision", "gguf_file")}
-    weights = {} if "gguf_file" in extra else {"use_safetensors": True}
+    weights = {} if "gguf_file" in extra else {"use_safetensors": True, "ignore_mismatched_sizes": True}
+    shown = str(Path(place, extra.get("gguf_file", "")))
     try:
         tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False, **for_tokenizer)
-        network = AutoModelForCausalLM.from_pretrained(
-            place, dtype=_DTYPES[dtype], trust_remote_code=False, **weights, **extra
+        network, found = AutoModelForCausalLM.from_pretrained(
+            place, dtype=_DTYPES[dtype], trust_remote_code=False, output_loading_info=True, **weights, **extra
         )
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # transformers, safetensors, tokenizers and gguf each have their own kinds
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise SelfRepairError(
-            f"'{place}' could not be loaded as a causal language model: {reason[0]}",
+            f"'{shown}' could not be loaded as a causal language model: {reason[0]}",
             "Check the name, or that the folder has config.json, tokenizer files and .safetensors weights; "
             "without a network only models already in the Hugging Face cache can be named by their id.",
         ) from error
+    _require_whole(shown, found)
     return network, tokenizer
 
 
-def _device(device: str) -> str:
-    if device != "auto":
-        return device
-    return "cuda" if torch.cuda.is_available() else "cpu"
+def _require_whole(place: str, found: dict[str, Any]) -> None:
+    """Refuses files without some weight: the library would draw it at random."""
+    absent = sorted(found["missing_keys"])
+    if absent:
+        raise SelfRepairError(
+            f"'{place}' has no weight '{absent[0]}'" + (f" ({len(absent)} are missing)." if absent[1:] else "."),
+            "The files are damaged, or are those of another model than config.json says; take them again.",
+        )
+    if found["mismatched_keys"]:
+        name, there, wanted = sorted(found["mismatched_keys"])[0]
+        raise SelfRepairError(
+            f"The weight '{name}' of '{place}' has shape {tuple(there)}; config.json wants {tuple(wanted)}.",
+            "The files are damaged, or are those of another model than config.json says; take them again.",
+        )
+
+
+def _on_device(network: Any, device: str) -> Any:
+    chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    try:
+        return network.to(chosen)
+    except (RuntimeError, AssertionError) as error:  # an unknown device, one that is not there, or a full one
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise SelfRepairError(
+            f"The model cannot be put on the device '{chosen}': {reason[0]}", "Try --device cpu."
+        ) from error
 
 
 def _name_of(network: nn.Module) -> str:

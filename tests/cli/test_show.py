@@ -1,0 +1,106 @@
+"""`selfrepair show`."""
+
+import json
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from loading.fixtures import SHORT
+
+QUANTITIES = ("direct_effect", "lost_direct_effect", "total_effect", "self_repair", "repair_mlps", "sigma_ratio")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    return tmp_path_factory.mktemp("shown") / "run"
+
+
+@pytest.fixture
+def show(selfrepair, llama, place):
+    if not place.exists():
+        assert selfrepair("run", llama, *SHORT, "--out", place).code == 0
+    return lambda *options, **more: selfrepair("show", place, *options, **more)
+
+
+def names(out: str) -> list[str]:
+    return [line.split()[0] for line in out.splitlines() if line.startswith("L")]
+
+
+def test_the_tables_again(show):
+    ended = show()
+    assert ended.code == 0 and ended.err == ""
+    assert len(names(ended.out)) == 12 and "resample ablation" in ended.out and "lost DE" in ended.out
+
+
+def test_json_says_what_heads_nc_says(show, place):
+    heads = xr.load_dataset(place / "heads.nc", engine="h5netcdf")
+    found = json.loads(show("--json", "--filter", "all", "--top", 99).out)
+    assert found["outcome"]["status"] == "complete" and len(found["heads"]) == 12
+    for row in found["heads"]:
+        cell = heads.sel(filter="all", layer=row["layer"], head=row["head"])
+        assert row["name"] == f"L{row['layer']}H{row['head']}" and row["filter"] == "all"
+        assert row["count"] == int(cell["count"])
+        for name in QUANTITIES:
+            for part in ("", "_standard_error", "_low", "_high"):
+                np.testing.assert_equal(row[name + part], float(cell[name + part]))
+
+
+@pytest.mark.parametrize("column", ["self_repair", "total_effect", "repaired_fraction", "layer"])
+@pytest.mark.parametrize("ascending", [False, True])
+def test_sort(show, column, ascending):
+    rows = json.loads(show("--json", "--sort", column, *(["--ascending"] if ascending else [])).out)["heads"]
+    values = [row[column] for row in rows]
+    assert values == sorted(values, reverse=not ascending)
+
+
+def test_the_order_is_said(show):
+    assert "Heads by self repair, smallest first" in show("--sort", "self_repair", "--ascending").out
+
+
+@pytest.mark.parametrize(
+    ("filter", "said"), [("all", "all tokens"), ("bottom 2%", "bottom 2%"), ("bottom", "bottom 2%")]
+)
+def test_filter(show, filter, said):
+    assert f"filter: {said}" in show("--filter", filter).out.replace("each head's ", "")
+
+
+@pytest.mark.parametrize(("layers", "there"), [("1", {"1"}), ("0,2", {"0", "2"}), ("1-2", {"1", "2"})])
+def test_layers(show, layers, there):
+    assert {name[1] for name in names(show("--layers", layers).out)} == there
+
+
+def test_top(show):
+    assert len(names(show("--top", 5).out)) == 5
+
+
+@pytest.mark.parametrize("columns", [80, 100, 140])
+def test_lines_fit_the_terminal(show, columns):
+    ended = show(columns=columns)
+    assert max(len(line.rstrip()) for line in ended.out.splitlines()) <= columns
+    assert len(names(ended.out)) == 12 and "self-repair" in ended.out
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--sort", "charm"], "Columns are: name, layer"),
+        (["--filter", "charm"], "Its filters are: all, top 2%, bottom 2%"),
+        (["--layers", "9"], "Layers are 0 to 2"),
+        (["--layers", "few"], "Write layers as"),
+        (["--layers", "2-1"], "Write layers as"),
+    ],
+)
+def test_what_cannot_be_shown_says_what_can(show, options, said):
+    ended = show(*options)
+    assert ended.code == 1 and said in ended.said and ended.out == ""
+
+
+def test_a_folder_that_is_not_there(selfrepair, tmp_path):
+    ended = selfrepair("show", tmp_path / "none")
+    assert ended.code == 1 and "no results folder" in ended.said and "Give the folder that a run wrote" in ended.said
+
+
+def test_a_folder_that_is_something_else(selfrepair, llama):
+    ended = selfrepair("show", llama)
+    assert ended.code == 1 and "has no plan.json" in ended.said

@@ -1,0 +1,56 @@
+"""GGUF files."""
+
+import importlib.util
+
+import pytest
+import torch
+
+from loading import tiny_models
+from selfrepair import SelfRepairError, load
+from zoo import families
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    pytest.importorskip("gguf")
+    return tiny_models.write_gguf(families.build("llama"), tmp_path_factory.mktemp("gguf") / "tiny.gguf")
+
+
+def test_a_gguf_file_gives_the_weights_that_were_written(file):
+    model, original = load(file), families.build("llama")
+    assert model.name == "tiny" and model.dtype == torch.float32
+    tokens = families.tokens()
+    with torch.no_grad():
+        torch.testing.assert_close(model.network(tokens).logits, original(tokens).logits)
+    assert model.tokenizer("ab")["input_ids"][-1] == families.VOCAB - 1
+
+
+def test_float64(file):
+    assert load(file, dtype="float64").dtype == torch.float64
+
+
+def test_one_of_them_can_be_saved_and_loaded_again(file, tmp_path):
+    model = load(file)
+    model.network.save_pretrained(tmp_path)
+    model.tokenizer.save_pretrained(tmp_path)
+    assert load(tmp_path).digest == model.digest
+
+
+def test_without_the_package_the_message_names_it(file, monkeypatch):
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "gguf" else found(name, *rest))
+    with pytest.raises(SelfRepairError, match=r"'gguf', which is not installed(.|\n)*pip install 'selfrepair\[gguf\]'"):
+        load(file)
+
+
+@pytest.mark.parametrize("content", [b"", b"GGUF" + b"\x01" * 300, b"no such thing" * 50])
+def test_a_garbled_file_is_named(content, tmp_path):
+    pytest.importorskip("gguf")
+    (tmp_path / "bad.gguf").write_bytes(content)
+    with pytest.raises(SelfRepairError, match=r"bad\.gguf' could not be loaded"):
+        load(tmp_path / "bad.gguf")
+
+
+def test_a_file_that_is_not_there(tmp_path):
+    with pytest.raises(SelfRepairError, match=r"no file .*none\.gguf"):
+        load(tmp_path / "none.gguf")

@@ -48,7 +48,7 @@ def run_in_processes(job: Job, store: Store, workers: int, shown: bool = True) -
         running.extend(another() for _ in range(workers))
         with progress("Sweep (ablated runs)", len(job.units), shown) as advance:
             seen = 0
-            while any([at_work(place) for place in range(workers)]):
+            while any([at_work(place) for place in range(workers)]):  # noqa: C419  (every place is looked at)
                 time.sleep(_LOOK)
                 done = len(store.finished(SWEEP))
                 advance(done - seen)

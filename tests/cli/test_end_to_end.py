@@ -71,6 +71,7 @@ def test_the_plan_is_enough_to_repeat_the_run(ended, place):
     assert outcome["status"] == "complete" and outcome["ledger_closes"] is True
     assert plan["model"]["class"] == "LlamaForCausalLM" and len(plan["model"]["weights"]) == 64
     assert plan["text"]["source"] == "builtin" and plan["text"]["scored_tokens"] == 20 * 22
+    assert len(plan["ablation"].pop("donors_fingerprint")) == 64
     assert plan["ablation"] == {"operator": "resample", "draws": 1, "donors": 1, "positions": "all"}
     assert len(plan["heads"]) == 12 and {"torch", "transformers", "selfrepair"} <= plan["versions"].keys()
 

@@ -234,8 +234,6 @@ class _Failing:
             handle.remove()
 
 
-# FOUND FAILING: arguments of blocks are kept by the batch's shape alone, so a second model is replayed with the
-# rotary tables (or masks) of the first: wrong numbers without a word. They have to be kept by model too.
 def test_an_engine_may_be_used_for_several_models():
     engine, first = ReplayEngine(fold=3), language_model("llama")
     config = copy.deepcopy(first.network.config)

@@ -129,8 +129,6 @@ def test_what_cannot_be_measured_is_refused_by_name(name, double):
 # ------------------------------------------------------------------------- weights that hide their structure
 
 
-# FOUND FAILING: their norms have eps = 1e12 (LayerNorm-free models are made so); all heads of the copy with random
-# weights then attend alike, and 4 heads are taken for 1 without a word.
 @pytest.mark.parametrize("name", PLANTED)
 def test_hand_set_weights_hide_nothing(name):
     """Planted models are full of zeros, equal rows and norms that do nothing."""
@@ -205,7 +203,6 @@ def test_odd_shapes(odd):
     assert all((b.heads, b.head_dim) == (odd.heads, odd.head_dim) for b in anatomy.blocks)
 
 
-# FOUND FAILING: the probes are 12 tokens long, whatever the model allows, so such a model ends in an IndexError.
 def test_short_position_tables():
     assert load(PLANTED["backup"]().model).anatomy.layers == 2
 

@@ -68,10 +68,6 @@ HOW = {
 }
 
 
-# FOUND FAILING: thresholds come from the survey's direct effects in float32, and are compared with direct effects
-# that are not these very numbers: in float64 (the threshold is rounded), in the reference engine (another order of
-# sums), in means over donors (a mean of equal numbers rounds). The token at the threshold falls out, at times the
-# only one, and the head has no numbers at all.
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("how", HOW)
 def test_filters_keep_as_many_tokens_as_they_say(dtype, how):
@@ -364,7 +360,6 @@ def test_weights_that_spoil_after_loading():
         measure(model, corpus(), progress=False)
 
 
-# FOUND FAILING: ends in numpy's "need at least one array to concatenate".
 def test_a_batch_of_less_than_no_windows():
     with pytest.raises(SelfRepairError):
         gpt2(batch=-1)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from comparing import assert_same_heads, assert_same_tokens, rows
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from selfrepair import Filter, LanguageModel, ReplayEngine, Resample, Run, load, measure
@@ -18,11 +18,24 @@ from zoo import families
 
 UNITS = [(2, 1), (1, 0), (1, 3), (0, 2)]
 ALL = [Filter("all"), Filter("top", 0.2), Filter("bottom", 0.1)]
-few = settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
+few = settings(
+    max_examples=4,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    derandomize=True,
+    phases=[Phase.explicit, Phase.generate],
+)
 
 
 def measured(model: LanguageModel, windows, ablation="resample", **options) -> Run:
-    options = {"heads": UNITS, "filters": ALL, "sample": 10**6, "replicates": 10, "engine": ReplayEngine(fold=2), **options}
+    options = {
+        "heads": UNITS,
+        "filters": ALL,
+        "sample": 10**6,
+        "replicates": 10,
+        "engine": ReplayEngine(fold=2),
+        **options,
+    }
     return measure(model, windows, ablation=ablation, progress=False, **options)
 
 

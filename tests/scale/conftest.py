@@ -34,7 +34,7 @@ def models(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def undisturbed(models, tmp_path_factory):
-    """For a family: a folder with a plan that nothing has been done of, and the run that a single process makes of it."""
+    """For a family: a folder with a plan and nothing done, and the run that one process makes of it."""
     place, made = tmp_path_factory.mktemp("undisturbed"), {}
 
     def folders(name="gpt2"):

@@ -15,12 +15,14 @@ from unittest import mock
 
 import numpy as np
 
-from selfrepair import Windows, load
+from selfrepair import SelfRepairError, Windows, load
+from selfrepair.engine import ReplayEngine
 from selfrepair.results.runs import Run
 from selfrepair.run import measure as measuring
 from selfrepair.run import prepare as preparing
 from selfrepair.run import store as storing
 from selfrepair.run import survey, sweep
+from selfrepair.run.executors import processes
 from selfrepair.run.jobs import load_job
 from selfrepair.statistics.filters import DEFAULT_FILTERS
 
@@ -31,7 +33,6 @@ DEFAULTS: dict[str, object] = {
     "ablation": "resample",
     "donors": 1,
     "filters": DEFAULT_FILTERS,
-    "engine": "replay",
     "components": "heads",
     "heads": None,
     "batch": BATCH,
@@ -50,6 +51,7 @@ def save_model(name: str, place: Path) -> Path:
     """A model of the zoo as a folder that `load` can read, with a tokenizer of 97 words."""
     from tokenizers import Tokenizer, models
     from transformers import PreTrainedTokenizerFast
+
     from zoo import families  # not at the top: children need none of it
 
     words = Tokenizer(models.WordLevel({f"w{i}": i for i in range(VOCAB)}, unk_token="w0"))
@@ -77,7 +79,7 @@ def prepare(place: Path, model, windows: Windows | None = None, per_unit: int = 
     corpus = text() if windows is None else windows
     place.mkdir(parents=True)
     with mock.patch.object(preparing, "TOKENS_PER_UNIT", per_unit):
-        job = preparing.prepare(loaded, corpus, **(DEFAULTS | settings))
+        job = preparing.prepare(loaded, corpus, **{**DEFAULTS, "engine": ReplayEngine(fold=2), **settings})
     measuring.write_design(job, place)
     return place
 
@@ -154,6 +156,16 @@ def resume_until(place: str, event: int) -> None:
 
 def resume_whole(place: str) -> None:
     measuring.resume(place, progress=False)
+
+
+def work_that_fails(place: str) -> None:
+    """A worker of the processes executor in whose first unit something is amiss."""
+
+    def amiss(*_given: object):
+        raise SelfRepairError("A tale of\ntwo lines.", "Mend it.")
+
+    sweep.token_effects = amiss
+    processes._work(place)
 
 
 def in_child(target, *given: object):

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from scale_support import UNITS, Killer, assert_same, resume, sweep_units
+from scale_support import UNITS, Killer, assert_same, in_child, resume, sweep_units, work_that_fails
 
 import selfrepair
 from selfrepair import SelfRepairError
@@ -15,6 +15,7 @@ from selfrepair.run import plans
 from selfrepair.run.executors import processes
 from selfrepair.run.executors.ray import run_on_ray
 from selfrepair.run.executors.slurm import run_on_slurm
+from selfrepair.run.executors.worker import unfinished
 from selfrepair.run.jobs import load_job
 from selfrepair.run.store import Store
 
@@ -44,9 +45,9 @@ def test_processes(run):
 
 def test_processes_killed_in_mid_unit(run):
     place, expected = run
-    with Killer(place, 2) as killer:
+    with Killer(place, 1) as killer:
         assert_same(resume(place, workers=2), expected)
-    assert len(killer.killed) == 2
+    assert len(killer.killed) == 1
 
 
 def test_workers_that_always_die_are_given_up(started, monkeypatch):
@@ -61,9 +62,18 @@ def test_workers_that_would_fail_again_are_not_tried_again(started):
     plan = folder.read_plan(store.folder)
     plan["versions"]["torch"] = "0.0.1"
     folder.write_json(plan, store.folder / folder.PLAN)
-    with pytest.raises(SelfRepairError, match="version of torch: 0.0.1 then"):
-        processes.run_in_processes(job, store, 2, shown=False)
-    assert (store.folder / "log.txt").read_text().count("worker starts") == 2
+    with pytest.raises(SelfRepairError, match=r"version of torch: 0\.0\.1 then"):
+        processes.run_in_processes(job, store, 1, shown=False)
+    assert (store.folder / "log.txt").read_text().count("worker starts") == 1
+
+
+def test_what_a_worker_failed_at_is_told_by_name(started):
+    job, store, _ = started
+    worker = in_child(work_that_fails, str(store.folder))
+    worker.join(60)
+    assert worker.exitcode == processes._HOPELESS
+    assert "SelfRepairError: A tale of two lines. Mend it." in unfinished("Workers", job, store).problem
+    assert not list((store.folder / "units").glob("*.claim"))
 
 
 def test_ray_with_an_actor_killed(started):

@@ -11,12 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from scale_support import UNITS, assert_same, copy, prepare, resume, save_model, sweep_units
-from zoo import families
+from scale_support import UNITS, assert_same, prepare, resume, save_model, sweep_units
 
 from selfrepair import SelfRepairError, load
 from selfrepair.run import measure
-from selfrepair.run.store import Store
+from zoo import families
 
 
 def refused(place, **settings) -> str:
@@ -69,7 +68,6 @@ def test_changed_text(run):
     assert "text" in (problem := refused(place)) and then in problem
 
 
-@pytest.mark.xfail(strict=True, reason="the fingerprint leaves donors out")
 def test_changed_donors(run):
     place, _ = run
     table = pq.read_table(place / "windows.parquet")
@@ -119,7 +117,7 @@ def test_an_unknown_executor(run):
 def test_a_full_disk_stops_a_run_cleanly(run, monkeypatch, put, moment):
     place, expected = run
     fill_disk(monkeypatch, moment, put)
-    with pytest.raises(SelfRepairError, match="(?i)disk is full"):
+    with pytest.raises(SelfRepairError, match=r"(?i)disk is full"):
         resume(place)
     monkeypatch.undo()
     units = list((place / "units").iterdir())

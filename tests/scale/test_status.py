@@ -30,7 +30,7 @@ def said(place) -> dict[str, object]:
 
 
 def test_no_run(tmp_path):
-    with pytest.raises(SelfRepairError, match="plan.json"):
+    with pytest.raises(SelfRepairError, match=r"plan\.json"):
         status(tmp_path)
 
 

@@ -136,9 +136,7 @@ def run(
     revision: Annotated[
         str | None, typer.Option(help="Branch, tag or commit of a hub model.", rich_help_panel=_COMPUTE)
     ] = None,
-    workers: Annotated[
-        int, typer.Option(min=1, help="Workers that share the work.", rich_help_panel=_COMPUTE)
-    ] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="Workers that share the work.", rich_help_panel=_COMPUTE)] = 1,
     executor: Annotated[
         str,
         typer.Option(help="Where several workers run: `processes`, `ray` or `slurm`.", rich_help_panel=_COMPUTE),

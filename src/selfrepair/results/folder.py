@@ -68,7 +68,8 @@ def write(run: Run, path: str | Path) -> Path:
 
 def write_json(content: Mapping[str, object], path: Path) -> None:
     """Write a plan or an outcome."""
-    text = json.dumps(content, indent=2, ensure_ascii=False, default=_plain)
+    plain = json.loads(json.dumps(content, default=_plain), parse_constant=str)  # JSON has no infinity: "Infinity"
+    text = json.dumps(plain, indent=2, ensure_ascii=False, allow_nan=False)
     put(path, (text + "\n").encode())
 
 

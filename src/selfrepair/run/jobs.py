@@ -35,7 +35,7 @@ def load_job(path: Path, model: LanguageModel | None = None) -> Job:
     require_built_in(plan)
     torch.set_num_threads(plan["machine"]["threads"])  # the number of threads shows in the last bits
     loaded = _model(plan) if model is None else model
-    require_same(plan, loaded, windows)
+    require_same(plan, loaded, windows, donors)
     engine = engine_named(plan["engine"])
     if isinstance(engine, ReplayEngine):
         engine.fold = plan["heads_per_batch"]

@@ -23,8 +23,8 @@ from selfrepair.run.prepare import prepare
 from selfrepair.run.results import merged
 from selfrepair.run.runner import merged_survey, run_units
 from selfrepair.run.store import Store
-from selfrepair.run.sweep import Interrupted
-from selfrepair.run.thresholds import STAGE as THRESHOLDS
+from selfrepair.run.sweep import STAGE as SWEEP
+from selfrepair.run.sweep import CutShort
 from selfrepair.statistics.accumulate import Components
 from selfrepair.statistics.filters import DEFAULT_FILTERS, Filter
 from selfrepair.text import Windows
@@ -57,7 +57,8 @@ def measure(
 ) -> Run:
     """Ablates heads one by one and keeps the ledger of self-repair.
 
-    Interrupted (Ctrl-C), it returns what had been computed, with status `interrupted`; `resume` goes on from there.
+    Interrupted (Ctrl-C), it returns what had been computed, with status `interrupted`; an error in the sweep is
+    raised after that has been written, with status `failed`. `resume` goes on from there.
 
     Args:
         model: from `load`.
@@ -151,21 +152,25 @@ def carry_out(job: Job, place: Path, workers: int, executor: str, progress: bool
     started = time.time()
     store = Store(place, plans.identity(job.plan))
     status, unfinished = "complete", []
+    problem: BaseException | None = None
     try:
         if workers > 1 or executor != "processes":
             execute(job, store, executor, workers, progress)
         else:
             run_units(job, store, progress)
-    except Interrupted as interruption:
-        status, unfinished = "interrupted", [Unit(arrays=interruption.arrays)]
+    except CutShort as short:
+        problem, unfinished = short.__cause__, [Unit(arrays=short.arrays)]
+        status = "interrupted" if isinstance(problem, KeyboardInterrupt) else "failed"
     except KeyboardInterrupt:
-        if not store.finished(THRESHOLDS):
+        if not store.finished(SWEEP):
             raise
         status = "interrupted"
     merged_survey(job, store)
     run = merged(merger_of(job, store, unfinished), status, time.time() - started)
     if keep:
         folder.write(run, place)
+    if problem is not None and status == "failed":
+        raise problem
     if not run.outcome["ledger_closes"]:
         warnings.warn(
             "The ledger does not close: on some token its lines miss the self-repair by "

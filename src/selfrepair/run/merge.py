@@ -3,6 +3,7 @@ did them and in whatever order."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, reduce
@@ -28,6 +29,7 @@ from selfrepair.statistics.donors import VarianceSplit, variance_split
 from selfrepair.statistics.features import DONOR_VARIANCES, FEATURES, INDEX, features
 from selfrepair.statistics.filters import Filter
 from selfrepair.statistics.intervals import Replicated
+from selfrepair.text import Windows
 
 
 class Unit:
@@ -77,8 +79,14 @@ class Merger:
 
     @cached_property
     def weights(self) -> np.ndarray:
-        """[1 + replicate, document]: how often a document counts; the first row is the corpus as it is."""
+        """[1 + replicate, document]: how often a document counts; the first row is the corpus as it is.
+
+        A document's draws go by its words, so that order and names of documents do not matter, and runs on the same
+        text can be paired.
+        """
         drawn = document_weights(len(self.documents), self.design.plan["replicates"], self.design.plan["seed"])
+        rank = np.argsort(np.argsort(_digests(self.design.windows, self.documents), kind="stable"))
+        drawn = drawn[:, rank]
         return np.concatenate([np.ones((1, len(self.documents)), drawn.dtype), drawn])
 
     @property
@@ -174,6 +182,16 @@ class Merger:
         """Self-repair over tokens by bin of direct effect, [bin, layer, head]; see `statistics.curves`."""
         parts = [Moments(**unit.starting_with("curve/")) for unit in self.units]
         return reduce(Moments.__add__, parts)
+
+
+def _digests(windows: Windows, documents: np.ndarray) -> list[str]:
+    """What each document says, as a sha256 over its tokens, window by window."""
+    parts: dict[int, list[bytes]] = {int(document): [] for document in documents}
+    for tokens, owners in zip(windows.tokens, windows.documents, strict=True):
+        for document in np.unique(owners[owners >= 0]):
+            if int(document) in parts:
+                parts[int(document)].append(tokens[owners == document].astype("<i8").tobytes())
+    return [hashlib.sha256(b"".join(sorted(parts[int(document)]))).hexdigest() for document in documents]
 
 
 def merger_of(design: Design, store: Store, unfinished: Sequence[Unit] = ()) -> Merger:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
 
+import numpy as np
 import torch
 
 from selfrepair.ablation.operators import Operator
@@ -28,6 +29,7 @@ def make_plan(
     operator: Operator,
     heads: list[Head],
     filters: list[Filter],
+    drawn: np.ndarray,
     *,
     first: int,
     **settings: object,
@@ -40,6 +42,7 @@ def make_plan(
         operator: the ablation.
         heads: heads to ablate.
         filters: which tokens numbers average over.
+        drawn: [window, donor] donor windows.
         first: first position that statistics count.
         settings: `seed`, `components`, `sample`, `engine`, `heads_per_batch`, `windows_per_batch`,
             `windows_per_unit`, `replicates`; kept under these names.
@@ -65,6 +68,7 @@ def make_plan(
             "first_position": first,
         },
         "ablation": {
+            "donors_fingerprint": fingerprint(drawn),
             "operator": operator.name,
             "draws": operator.draws,
             "donors": operator.donors,
@@ -82,13 +86,18 @@ def make_plan(
     }
 
 
+def fingerprint(donors: np.ndarray) -> str:
+    """sha256 of the donors of all windows."""
+    return hashlib.sha256(np.ascontiguousarray(donors, "<i8").tobytes()).hexdigest()
+
+
 def identity(plan: Plan) -> str:
     """Identity of a plan: of all that its numbers depend on, when it was made left out."""
     content = {name: value for name, value in plan.items() if name != "created"}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def require_same(plan: Plan, model: LanguageModel, windows: Windows) -> None:
+def require_same(plan: Plan, model: LanguageModel, windows: Windows, donors: np.ndarray) -> None:
     """Refuses to go on with a run on something else than it was started on.
 
     Raises:
@@ -97,6 +106,7 @@ def require_same(plan: Plan, model: LanguageModel, windows: Windows) -> None:
     now = {
         "weights of the model": (plan["model"]["weights"], model.digest),
         "text": (plan["text"]["fingerprint"], windows.fingerprint),
+        "donors": (plan["ablation"]["donors_fingerprint"], fingerprint(donors)),
         **{f"version of {name}": (was, version(name)) for name, was in plan["versions"].items()},
     }
     changed = [f"{what}: {was} then, {is_now} now" for what, (was, is_now) in now.items() if was != is_now]

@@ -46,6 +46,12 @@ def prepare(
     used = engine_named(engine) if isinstance(engine, str) else engine
     wanted = [Filter.parse(given) if isinstance(given, str) else given for given in filters]
     units = all_heads(model.anatomy) if heads is None else _checked_heads(model, heads)
+    wanted = list(dict.fromkeys(wanted))
+    if first < 0 or sample < 0 or replicates < 2:
+        raise SelfRepairError(
+            f"first = {first} and sample = {sample} must not be negative, replicates = {replicates} at least 2."
+        )
+    _require_readable(model, windows)
     if not windows.scored(first).any():
         raise SelfRepairError("There are no scored tokens.", "Give more text, or longer windows.")
     if batch is not None and batch < 1:
@@ -62,6 +68,7 @@ def prepare(
         chosen,
         units,
         wanted,
+        drawn,
         first=first,
         seed=seed,
         components=components,
@@ -73,6 +80,23 @@ def prepare(
         windows_per_unit=size * max(1, TOKENS_PER_UNIT // (size * windows.length)),
     )
     return Job(plan, windows, drawn, model, chosen, used)
+
+
+def _require_readable(model: LanguageModel, windows: Windows) -> None:
+    """Refuses windows that the model has no positions or no embeddings for."""
+    config = model.network.config.get_text_config()
+    positions = getattr(config, "max_position_embeddings", None)
+    if isinstance(positions, int) and windows.length > positions:
+        raise SelfRepairError(
+            f"Windows have {windows.length} positions; the model reads at most {positions}.",
+            f"Take shorter windows: --length {positions} or less.",
+        )
+    rows = model.network.get_input_embeddings().weight.shape[0]
+    if windows.tokens.max() >= rows:
+        raise SelfRepairError(
+            f"The text holds the token id {windows.tokens.max()}; the model's vocabulary ends at {rows - 1}.",
+            "The tokenizer belongs to another model: take the one that came with this one.",
+        )
 
 
 def _checked_heads(model: LanguageModel, given: Sequence[tuple[int, int]]) -> list[Head]:

@@ -22,7 +22,7 @@ def run_units(job: Job, store: Store, shown: bool = True) -> None:
         shown: whether to show progress.
 
     Raises:
-        Interrupted: with what the unit under way had come to.
+        CutShort: with what the unit under way had come to.
     """
     numbers = range(len(job.units))
 

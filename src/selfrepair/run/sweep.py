@@ -28,8 +28,12 @@ STAGE = "sweep"
 _FLOOR_HEADS = 5  # layers, spread over the model, two heads of which are ablated with their own output
 
 
-class Interrupted(KeyboardInterrupt):
-    """An interruption that carries what the unit under way had come to."""
+class CutShort(BaseException):
+    """A sweep that ended early; its cause is the error or interruption.
+
+    Attributes:
+        arrays: what the unit under way had come to.
+    """
 
     def __init__(self, arrays: Arrays) -> None:
         super().__init__()
@@ -49,15 +53,15 @@ def sweep_unit(job: Job, number: int, surveyed: Arrays, advance: Advance) -> Arr
         See `selfrepair.run.book.UnitBook.arrays`.
 
     Raises:
-        Interrupted: in place of KeyboardInterrupt; heads that had not been reached have lower counts.
+        CutShort: from whatever ended it; heads that had not been reached have lower counts.
     """
     book, accuracy = UnitBook(job, number, surveyed), Accuracy()
     try:
         with job.model.running():
             for windows in job.batches(number):
                 _sweep_batch(job, windows, surveyed, book, accuracy, advance)
-    except KeyboardInterrupt as interruption:
-        raise Interrupted(book.arrays() | accuracy.arrays()) from interruption
+    except BaseException as problem:
+        raise CutShort(book.arrays() | accuracy.arrays()) from problem
     return book.arrays() | accuracy.arrays()
 
 

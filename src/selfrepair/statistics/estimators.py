@@ -60,9 +60,14 @@ def _covariances(sums: Array) -> tuple[Array, Array, Array]:
     lost_squares, total_squares, products = (
         sums[..., INDEX[name]] for name in ("lost_squared", "total_effect_squared", "lost_times_total_effect")
     )
-    with_lost = count * lost_squares - lost**2
-    with_total = count * total_squares - total**2
+    with_lost = _beyond_rounding(count * lost_squares - lost**2, count * lost_squares)
+    with_total = _beyond_rounding(count * total_squares - total**2, count * total_squares)
     return with_lost, with_total, lost * total - count * products
+
+
+def _beyond_rounding(variance: Array, size: Array) -> Array:
+    """Zero for what is left over where all tokens are alike (one token drawn several times)."""
+    return np.where(variance > 1e-9 * size, variance, 0.0)
 
 
 def _slope(sums: Array) -> Array:

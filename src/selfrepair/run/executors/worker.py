@@ -12,6 +12,7 @@ from selfrepair.run.jobs import load_job
 from selfrepair.run.runner import run_units
 from selfrepair.run.store import Store
 from selfrepair.run.sweep import STAGE as SWEEP
+from selfrepair.run.sweep import CutShort
 
 LOG = "log.txt"
 _STOPS = "worker stops: "
@@ -31,9 +32,10 @@ def work_on(folder: str) -> None:
     try:
         job = load_job(path)
         run_units(job, Store(path, plans.identity(job.plan)), shown=False)
-    except BaseException as problem:
-        log.info("%s%s: %s", _STOPS, type(problem).__name__, problem)
-        raise
+    except BaseException as raised:
+        problem = raised.__cause__ or raised if isinstance(raised, CutShort) else raised
+        log.info("%s%s: %s", _STOPS, type(problem).__name__, " ".join(str(problem).split()))
+        raise problem from None
     log.info("worker is done")
 
 

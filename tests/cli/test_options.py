@@ -60,7 +60,7 @@ def measured(heads) -> set[tuple[int, int]]:
 def test_heads(run):
     some = run("--heads", "L2,L1H1,0.3")
     chosen = {(2, 0), (2, 1), (2, 2), (2, 3), (1, 1), (0, 3)}
-    assert measured(some.heads) == set(map(tuple, some.plan["units"])) == chosen
+    assert measured(some.heads) == set(map(tuple, some.plan["heads"])) == chosen
 
 
 def test_some_heads_alone_give_the_numbers_they_give_among_all(run):

@@ -49,7 +49,9 @@ def test_json_says_what_heads_nc_says(show, place):
 @pytest.mark.parametrize("column", ["self_repair", "total_effect", "repaired_fraction", "layer"])
 @pytest.mark.parametrize("ascending", [False, True])
 def test_sort(show, column, ascending):
-    rows = json.loads(show("--json", "--sort", column, *(["--ascending"] if ascending else [])).out)["heads"]
+    ended = show("--json", "--sort", column, *(["--ascending"] if ascending else []))
+    assert ended.code == 0, ended
+    rows = json.loads(ended.out)["heads"]
     values = [row[column] for row in rows]
     assert values == sorted(values, reverse=not ascending)
 

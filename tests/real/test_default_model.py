@@ -34,7 +34,7 @@ def test_every_identity_holds(default):
 def test_its_ledger_closes_and_the_engines_agree(default):
     text = windows(default.tokenizer, tokens=2 * 48, length=48)
     engines = ReplayEngine(fold=1), ReferenceEngine()  # no probe: it takes longer than this sweep
-    options = {"units": HEADS, "components": "layers", "progress": False}
+    options = {"heads": HEADS, "components": "layers", "progress": False}
     runs = {engine.name: measure(default, text, engine=engine, **options) for engine in engines}
     for run in runs.values():
         assert run.outcome["ledger_closes"] and run.outcome["ledger_residual"] < 1e-3

@@ -16,8 +16,8 @@ def merge(
 ) -> None:
     """Bring together units of one run that machines without a shared disk did in copies of its folder.
 
-    Start them with `selfrepair run ... --plan-only`, copy the folder, and `selfrepair resume COPY --share 1/3` on each
-    machine. Folders of different plans are refused, with the difference.
+    Folders of different plans are refused, with the difference; units that are missing are counted, and
+    `selfrepair resume` on the new folder does them.
     """
     from selfrepair.cli.quiet import quieten
 

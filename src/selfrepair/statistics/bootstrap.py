@@ -79,7 +79,7 @@ def bootstrap_all(document_sums: np.ndarray, weights: np.ndarray) -> Array:
         [replicate, ..., feature].
     """
     flat = np.asarray(document_sums, np.float64).reshape(len(document_sums), -1)
-    sums: Array = np.asarray(weights, np.float64) @ flat
+    sums: Array = csr_matrix(np.asarray(weights, np.float64)) @ flat  # dense products depend on threads in the last bit
     return sums.reshape(len(weights), *document_sums.shape[1:])
 
 
@@ -116,7 +116,7 @@ def bootstrap_filtered(
     inside = np.bincount(document[: after_ties[min(corpus, len(rank)) - 1]] if len(rank) else document)
     first, last = _contested(weights, document, wanted, after_ties)
     certain = csr_matrix((np.ones(first), (document[:first], np.arange(first))), shape=(weights.shape[1], first))
-    sums: Array = weights.astype(np.float64) @ (certain @ rows[:first])
+    sums: Array = csr_matrix(weights.astype(np.float64)) @ (certain @ rows[:first])
     wanted = wanted - weights @ np.bincount(document[:first], minlength=weights.shape[1])
     rows, document, after_ties = rows[first:last], document[first:last], after_ties[first:last] - first
     short, step = 0, max(1, BLOCK_CELLS // max(1, len(rows)))
@@ -124,7 +124,7 @@ def bootstrap_filtered(
         block = slice(start, start + step)
         drawn = weights[block][:, document]
         passing, missing = _passing(drawn, wanted[block], after_ties)
-        sums[block] += (drawn * passing).astype(np.float64) @ rows
+        sums[block] += csr_matrix((drawn * passing).astype(np.float64)) @ rows
         short += missing
     share = short / max(1, len(weights))
     return FilteredReplicates(sums, share, int(np.count_nonzero(inside)), float(effective_documents(inside)))

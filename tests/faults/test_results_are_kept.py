@@ -109,7 +109,14 @@ def test_without_matplotlib_there_are_no_pictures_but_a_run(selfrepair, llama, t
     missing(monkeypatch, "matplotlib")
     ended = selfrepair("run", llama, *SHORT[:-1], "--heads", "L2H0", "--out", tmp_path / "run")
     assert ended.code == 0 and "pip install 'selfrepair[plots]'" in ended.said
-    assert files(tmp_path / "run") == {"plan.json", "windows.parquet", "heads.nc", "tokens.parquet"}
+    assert files(tmp_path / "run") == {
+        "plan.json",
+        "outcome.json",
+        "windows.parquet",
+        "heads.nc",
+        "tokens.parquet",
+        "units",
+    }
 
 
 def test_without_gguf_the_message_names_it(selfrepair, tmp_path, monkeypatch):

@@ -142,4 +142,4 @@ def test_nothing_divided_by_nothing_is_nan_without_warnings(recwarn):
 
 def test_every_estimator_says_what_it_is():
     assert all(name == one.name and one.description.endswith(".") for name, one in ESTIMATORS.items())
-    assert {one.units for one in ESTIMATORS.values()} == {"", "centred logits", "squared centred logits"}
+    assert {one.units for one in ESTIMATORS.values()} == {"1", "logit", "squared logit"}

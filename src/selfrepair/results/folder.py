@@ -23,6 +23,7 @@ from selfrepair.results.runs import Run
 
 PLAN, OUTCOME, WINDOWS = "plan.json", "outcome.json", "windows.parquet"
 HEADS, TOKENS = "heads.nc", "tokens.parquet"
+_NO_JSON_NUMBER = ("NaN", "Infinity", "-Infinity")
 Part = TypeVar("Part")
 
 
@@ -135,10 +136,15 @@ def _read(path: Path, reader: Callable[[Path], Part], check: Callable[[Part], No
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    content = json.loads(path.read_text(encoding="utf-8"))
+    content = json.loads(path.read_text(encoding="utf-8"), object_hook=_with_numbers)
     if not isinstance(content, dict):
         raise TypeError(f"a JSON object was expected, not {type(content).__name__}")
     return content
+
+
+def _with_numbers(content: dict[str, Any]) -> dict[str, Any]:
+    """Turns the words that stand for what JSON has no number for back into numbers."""
+    return {key: float(value) if value in _NO_JSON_NUMBER else value for key, value in content.items()}
 
 
 def _read_heads(path: Path) -> xr.Dataset:

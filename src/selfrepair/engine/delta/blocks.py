@@ -1,0 +1,75 @@
+"""One block's tape, with the values marked that the ledger reads."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from torch import Tensor, nn
+
+from selfrepair.engine.delta.tape import DiscreteStep, Recorder, Tape
+from selfrepair.errors import SelfRepairError
+from selfrepair.model.anatomy import Block
+from selfrepair.model.taps import Arguments, first_tensor, on_input, on_output, removing, with_input
+
+INPUT, OUTPUT = "input", "output"
+HEADS, PROJECTION, ATTENTION, MLP = "heads", "projection", "attention", "mlp"
+
+
+class NotTraceable(SelfRepairError):
+    """A block that cannot be followed operation by operation."""
+
+
+class BlockRecorder:
+    """Records blocks; remembers which of their modules have to be stepped over as a whole."""
+
+    def __init__(self) -> None:
+        self._opaque: dict[type[nn.Module], set[str]] = {}
+
+    def record(self, block: Block, arguments: Arguments, residual: Tensor) -> Tape:
+        """The tape of a block on its clean input.
+
+        Args:
+            block: which one.
+            arguments: of the module, for the residual's batch of windows.
+            residual: [window, position, width].
+
+        Raises:
+            NotTraceable: the block itself, not one of its modules, does something discrete, or reads a value that
+                cannot be followed.
+        """
+        names = self._opaque.setdefault(type(block.module), set())
+        while True:
+            try:
+                return self._attempt(block, arguments, residual, names)
+            except DiscreteStep as step:
+                if not step.stack:
+                    raise NotTraceable(f"{type(block.module).__name__} calls {step} itself.") from step
+                name = next(name for name, module in block.module.named_children() if module is step.stack[0])
+                if name in names:
+                    raise NotTraceable(f"{type(block.module).__name__} calls {step} in {name}.") from step
+                names.add(name)
+
+    def _attempt(self, block: Block, arguments: Arguments, residual: Tensor, names: set[str]) -> Tape:
+        residual = residual.clone()  # blocks may change it in place
+        recorder = Recorder(residual, [block.module.get_submodule(name) for name in names])
+        tape = recorder.tape
+        tape.marks[INPUT] = 0
+        args, kwargs = with_input(arguments, residual)
+
+        def mark(name: str, value: Tensor) -> None:
+            tape.marks[name] = recorder.number(value)
+
+        try:
+            with recorder.watching(block.module):  # before the taps: they read what it has put on the tape
+                taps = [
+                    on_input(block.projection, partial(mark, HEADS)),
+                    on_output(block.projection, partial(mark, PROJECTION)),
+                    on_output(block.attention_write, partial(mark, ATTENTION)),
+                    on_output(block.mlp_write, partial(mark, MLP)),
+                ]
+                with removing(*taps), recorder:
+                    out = block.module(*args, **kwargs)
+            mark(OUTPUT, first_tensor(out))
+        except LookupError as problem:
+            raise NotTraceable(f"{type(block.module).__name__} hides {problem}.") from problem
+        return tape

@@ -1,0 +1,205 @@
+"""A tape: what a block computed from its input, operation by operation, with every value on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_flatten, tree_map
+
+
+@dataclass(frozen=True)
+class Ref:
+    """Stands for a tensor in an operation's arguments: the number of its value on the tape."""
+
+    index: int
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One call: `values[outputs] = func(*args, **kwargs)`, tensors in the arguments replaced by `Ref`s."""
+
+    func: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    outputs: tuple[int, ...]
+
+    @property
+    def name(self) -> str:
+        """The function's name without underscores: `add` for `Tensor.__add__`, `add_` and `torch.add`."""
+        return "opaque" if isinstance(self.func, nn.Module) else self.func.__name__.strip("_")
+
+    @property
+    def inputs(self) -> tuple[int, ...]:
+        """Numbers of all values in the arguments."""
+        leaves = tree_flatten((self.args, self.kwargs))[0]
+        return tuple(leaf.index for leaf in leaves if isinstance(leaf, Ref))
+
+
+@dataclass
+class Tape:
+    """Operations that depend on the block's input, in order, and the clean value of everything they touch.
+
+    Attributes:
+        operations: in the order they were called.
+        values: by number. Value 0 is the block's input; values that no operation put out are constants.
+        active: whether a value depends on the block's input.
+        marks: numbers of the values that were asked for by name.
+    """
+
+    operations: list[Operation] = field(default_factory=list)
+    values: list[Tensor] = field(default_factory=list)
+    active: list[bool] = field(default_factory=list)
+    marks: dict[str, int] = field(default_factory=dict)
+
+    def signature(self) -> str:
+        """Equal for tapes that one program serves: same operations, shapes and numbers, other weights."""
+        calls = [
+            f"{op.func.__class__.__name__ if isinstance(op.func, nn.Module) else op.func} {op.args} {op.kwargs}"
+            for op in self.operations
+        ]
+        shapes = [f"{tuple(value.shape)}{value.dtype}{on}" for value, on in zip(self.values, self.active, strict=True)]
+        return "\n".join([*calls, *shapes, str(sorted(self.marks.items()))])
+
+
+class DiscreteStep(Exception):
+    """An operation whose result does not move with its input (an index, a comparison): no difference passes it.
+
+    Attributes:
+        stack: modules inside which it was called, outermost first.
+    """
+
+    def __init__(self, name: str, stack: tuple[nn.Module, ...]) -> None:
+        super().__init__(name)
+        self.stack = stack
+
+
+class Recorder(TorchFunctionMode):
+    """Writes every operation on tensors that depend on the block's input to a tape.
+
+    Args:
+        source: the block's input.
+        opaque: modules that are recorded as one operation, whatever they do inside.
+    """
+
+    def __init__(self, source: Tensor, opaque: Iterable[nn.Module] = ()) -> None:
+        super().__init__()
+        self.tape = Tape()
+        self._numbers: dict[int, int] = {}
+        self._alive: list[Tensor] = []  # so that no other tensor takes over an `id`
+        self._opaque = list(opaque)
+        self._depth = 0
+        self._stack: list[nn.Module] = []
+        self._register(source, active=True)
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if self._depth:
+            return func(*args, **kwargs)
+        given = [leaf for leaf in tree_flatten((args, kwargs))[0] if isinstance(leaf, Tensor)]
+        active = any(self._is_active(tensor) for tensor in given)
+        if active and _in_place(func):
+            func, args, kwargs, target = _out_of_place(func, args, kwargs)
+            result = func(*args, **kwargs)
+            self._record(func, args, kwargs, result)
+            self._overwrite(target, result)
+            return target
+        result = func(*args, **kwargs)
+        if active:
+            self._record(func, args, kwargs, result)
+        return result
+
+    def number(self, tensor: Tensor) -> int:
+        """The number of a value on the tape.
+
+        Raises:
+            LookupError: the tape never saw it.
+        """
+        if id(tensor) not in self._numbers:
+            raise LookupError("a value that no recorded operation put out")
+        return self._numbers[id(tensor)]
+
+    @contextmanager
+    def watching(self, block: nn.Module) -> Iterator[None]:
+        """Keeps the stack of modules, and takes opaque ones as one operation."""
+        with ExitStack() as handles:
+            for module in block.modules():
+                if module is block:
+                    continue
+                enter = module.register_forward_pre_hook(self._enter, with_kwargs=True)
+                leave = module.register_forward_hook(self._leave, with_kwargs=True)
+                handles.callback(enter.remove)
+                handles.callback(leave.remove)
+            yield
+
+    def _enter(self, module: nn.Module, args: Any, kwargs: Any) -> None:
+        self._stack.append(module)
+        self._depth += any(module is known for known in self._opaque)
+
+    def _leave(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+        self._stack.pop()
+        if any(module is known for known in self._opaque):
+            self._depth -= 1
+            if not self._depth:
+                self._record(module, args, kwargs, output)
+
+    def _overwrite(self, target: Tensor, result: Tensor) -> None:
+        """Does in place what the block wanted done in place; the value from before stays on the tape."""
+        self.tape.values[self._numbers[id(target)]] = target.clone()
+        target.copy_(result)
+        self._numbers[id(target)] = self._numbers[id(result)]
+
+    def _is_active(self, tensor: Tensor) -> bool:
+        number = self._numbers.get(id(tensor))
+        return number is not None and self.tape.active[number]
+
+    def _register(self, tensor: Tensor, active: bool) -> int:
+        self.tape.values.append(tensor)
+        self.tape.active.append(active)
+        self._alive.append(tensor)
+        self._numbers[id(tensor)] = len(self.tape.values) - 1
+        return self._numbers[id(tensor)]
+
+    def _known(self, leaf: Any) -> Any:
+        if not isinstance(leaf, Tensor):
+            return leaf
+        number = self._numbers.get(id(leaf))
+        return Ref(self._register(leaf, active=False) if number is None else number)
+
+    def _record(self, func: Callable[..., Any], args: Any, kwargs: Any, result: Any) -> None:
+        leaves = [leaf for leaf in tree_flatten(result)[0] if isinstance(leaf, Tensor)]
+        if not leaves:
+            return
+        opaque = isinstance(func, nn.Module)
+        floating = [leaf.is_floating_point() for leaf in leaves]
+        if not opaque and not all(floating):
+            raise DiscreteStep(func.__name__, tuple(self._stack))
+        args, kwargs = tree_map(self._known, (tuple(args), dict(kwargs)))
+        outputs = tuple(self._register(leaf, moves) for leaf, moves in zip(leaves, floating, strict=True))
+        self.tape.operations.append(Operation(func, args, kwargs, outputs))
+
+
+def _in_place(func: Callable[..., Any]) -> bool:
+    name = getattr(func, "__name__", "")
+    return name in _IN_PLACE or (name.endswith("_") and not name.endswith("__"))
+
+
+_IN_PLACE = {"__iadd__": torch.add, "__isub__": torch.sub, "__imul__": torch.mul, "__itruediv__": torch.div}
+
+
+def _out_of_place(
+    func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any], Tensor]:
+    """The function that gives the same without changing its first argument, and that argument."""
+    name = func.__name__
+    pure = _IN_PLACE.get(name) or getattr(torch, name.rstrip("_"), None)
+    if pure is None:
+        raise DiscreteStep(name, ())
+    return pure, args, kwargs, args[0]

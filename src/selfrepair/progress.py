@@ -21,6 +21,10 @@ Advance = Callable[[float], None]
 _LINE_EVERY = 15.0  # seconds between plain lines
 
 
+def ignore(_amount: float) -> None:
+    """Tells nobody."""
+
+
 @contextmanager
 def progress(description: str, total: float, shown: bool = True) -> Iterator[Advance]:
     """Shows how far some work is; the yielded function is told how much more is done.
@@ -32,7 +36,7 @@ def progress(description: str, total: float, shown: bool = True) -> Iterator[Adv
     """
     console = Console(stderr=not _in_notebook())
     if not shown:
-        yield lambda _amount: None
+        yield ignore
     elif console.is_terminal or console.is_jupyter:
         with _bar(console) as bar:
             task = bar.add_task(description, total=total)

@@ -44,9 +44,19 @@ class Ablation(StrEnum):
     zero = "zero"
 
 
+class Products(StrEnum):
+    """How the delta engine multiplies differences with weights."""
+
+    full = "full"
+    bfloat16 = "bfloat16"
+    int8 = "int8"
+
+
 class EngineName(StrEnum):
     """How ablated runs are computed."""
 
+    auto = "auto"
+    delta = "delta"
     replay = "replay"
     reference = "reference"
 
@@ -125,8 +135,19 @@ def run(
     ] = 0,
     engine: Annotated[
         EngineName,
-        typer.Option(help="`replay`: from the ablated layer up. `reference`: slow.", rich_help_panel=_COMPUTE),
-    ] = EngineName.replay,
+        typer.Option(
+            help="`delta`: differences, compiled, at low precision where that is right. `replay`: blocks from the "
+            "ablated layer up. `reference`: whole forwards, slow. `auto`: the fastest that a trial finds right.",
+            rich_help_panel=_COMPUTE,
+        ),
+    ] = EngineName.auto,
+    precision: Annotated[
+        Products | None,
+        typer.Option(
+            help="Of delta's products; by default the fastest that a trial finds right to within 1% per token.",
+            rich_help_panel=_COMPUTE,
+        ),
+    ] = None,
     dtype: Annotated[str, typer.Option(help="float32 or float64.", rich_help_panel=_COMPUTE)] = "float32",
     device: Annotated[str, typer.Option(help="`auto`, `cpu`, `cuda`, ...", rich_help_panel=_COMPUTE)] = "auto",
     batch: Annotated[
@@ -208,6 +229,7 @@ def run(
             donors=donors,
             filters=chosen,
             engine=engine.value,
+            precision=None if precision is None else precision.value,
             components=components.value,
             heads=parse_heads(heads, loaded.anatomy.layers, loaded.anatomy.heads),
             batch=batch,

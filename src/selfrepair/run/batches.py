@@ -8,8 +8,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from selfrepair.engine import ReplayEngine
-from selfrepair.engine.clean import clean_run
 from selfrepair.errors import SelfRepairError
 from selfrepair.model.language_model import LanguageModel
 from selfrepair.text import Windows
@@ -65,11 +63,3 @@ def _memory(model: LanguageModel) -> float:
 def tokens_of(windows: Windows, indices: np.ndarray, model: LanguageModel) -> Tensor:
     """Token ids [window, position] of the given windows, on the model's device."""
     return torch.from_numpy(np.ascontiguousarray(windows.tokens[indices])).to(model.device)
-
-
-def probe_fold(engine: ReplayEngine, model: LanguageModel, windows: Windows, batch: int) -> int:
-    """How many heads are fastest in one batch, by a short trial on the first windows; part of the plan, because the
-    shape of a batch shows in the last bits of its results."""
-    with model.running():
-        clean = clean_run(model, tokens_of(windows, np.arange(min(batch, len(windows))), model))
-        return engine.probe(model, clean)

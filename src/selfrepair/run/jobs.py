@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from selfrepair.ablation.operators import operator
-from selfrepair.engine import ReplayEngine, engine_named
+from selfrepair.engine import engine_named
 from selfrepair.errors import SelfRepairError
 from selfrepair.model.language_model import LanguageModel
 from selfrepair.model.load import load
@@ -36,9 +36,7 @@ def load_job(path: Path, model: LanguageModel | None = None) -> Job:
     torch.set_num_threads(plan["machine"]["threads"])  # the number of threads shows in the last bits
     loaded = _model(plan) if model is None else model
     require_same(plan, loaded, windows, donors)
-    engine = engine_named(plan["engine"])
-    if isinstance(engine, ReplayEngine):
-        engine.fold = plan["heads_per_batch"]
+    engine = engine_named(plan["engine"], **plan["engine_settings"])
     chosen = operator(plan["ablation"]["operator"], max(1, plan["ablation"]["donors"]))
     return Job(plan, windows, donors, loaded, chosen, engine)
 

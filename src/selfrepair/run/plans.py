@@ -44,7 +44,7 @@ def make_plan(
         filters: which tokens numbers average over.
         drawn: [window, donor] donor windows.
         first: first position that statistics count.
-        settings: `seed`, `components`, `sample`, `engine`, `heads_per_batch`, `windows_per_batch`,
+        settings: `seed`, `components`, `sample`, `engine`, `engine_settings`, `windows_per_batch`,
             `windows_per_unit`, `replicates`; kept under these names.
     """
     return {

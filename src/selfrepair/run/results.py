@@ -78,6 +78,7 @@ def _outcome(merger: Merger, status: str, seconds: float) -> dict[str, object]:
         "numerical_floor": accuracy.floor,
         "ledger_residual": accuracy.residual,
         "ledger_closes": accuracy.closes,
+        "relative_error": accuracy.relative_error,
         "inexact_replicates": max(merger.short, default=0.0),
     }
 

@@ -191,7 +191,7 @@ def _in_place(func: Callable[..., Any]) -> bool:
     return name in _IN_PLACE or (name.endswith("_") and not name.endswith("__"))
 
 
-_IN_PLACE = {"__iadd__": torch.add, "__isub__": torch.sub, "__imul__": torch.mul, "__itruediv__": torch.div}
+_IN_PLACE: dict[str, Callable[..., Any]] = {"__iadd__": torch.add, "__isub__": torch.sub, "__imul__": torch.mul, "__itruediv__": torch.div}
 
 
 def _out_of_place(
@@ -199,7 +199,7 @@ def _out_of_place(
 ) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any], Tensor]:
     """The function that gives the same without changing its first argument, and that argument."""
     name = func.__name__
-    pure = _IN_PLACE.get(name) or getattr(torch, name.rstrip("_"), None)
+    pure: Callable[..., Any] | None = _IN_PLACE.get(name) or getattr(torch, name.rstrip("_"), None)
     if pure is None:
         raise DiscreteStep(name, ())
     return pure, args, kwargs, args[0]

@@ -25,6 +25,7 @@ _COMPILE_SECONDS = 60.0  # what compiling may take, on the first run on a machin
 _CPU_ROWS, _GPU_ROWS = 3072, 65536  # tokens that pass a block together: what caches like, or a GPU
 _WASTE = 0.1  # share of a last, smaller chunk that may be filling
 _TRIAL_HEADS = 6
+_LITTLE = 1e12  # floating-point operations: seconds of work
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,8 @@ def choose(model: LanguageModel, tokens: Tensor, heads: list[Head], work: float)
         heads: which are to be ablated.
         work: what there is to do, in blocks times ablated runs times windows.
     """
+    if flops(model, tokens.shape[1], work) < _LITTLE:
+        return Choice(_replay(model, tokens), "replay: too little to do for trials to pay")
     trial = _Trial(model, tokens[:2], _spread(heads))
     try:
         error = trial.error(DeltaEngine())
@@ -81,6 +84,19 @@ def delta(
     fold = _fold(model, len(tokens) * tokens.shape[1])
     engine = DeltaEngine(precision, fold, _worth_compiling(model, trial, work, precision), len(tokens))
     return Choice(engine, f"delta, {why}, {'compiled' if engine.compiled else 'not compiled'}")
+
+
+def flops(model: LanguageModel, positions: int, work: float) -> float:
+    """Floating-point operations of a sweep: two per parameter of a block and token (attention's own left out).
+
+    Args:
+        model: the model.
+        positions: of a window.
+        work: blocks times ablated runs times windows.
+    """
+    blocks = model.anatomy.blocks
+    parameters = sum(p.numel() for block in blocks for p in block.module.parameters()) / len(blocks)
+    return 2 * parameters * positions * work
 
 
 class _Trial:

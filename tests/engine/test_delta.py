@@ -65,7 +65,11 @@ def test_fold_and_order_do_not_matter():
     model = language_model("gpt2")
     units = all_heads(model.anatomy)
     whole = sweep(DeltaEngine(fold=64), model, "resample", units)
-    for engine, chosen in ((DeltaEngine(fold=1), units[::-1]), (DeltaEngine(fold=5), units[1::2])):
+    for engine, chosen in (
+        (DeltaEngine(fold=1), units[::-1]),
+        (DeltaEngine(fold=5), units[1::2]),
+        (DeltaEngine(runs=3), units),
+    ):
         ledgers = sweep(engine, model, "resample", chosen)
         assert max(gap(ledgers[unit], whole[unit]) for unit in chosen) < 1e-12
 

@@ -122,6 +122,8 @@ def test_plan_and_windows_are_there_before_the_work_begins(tmp_path):
     class Stopped:
         name = "stopped"
 
+        settings = {}
+
         def sweep(self, *_):
             found = json.loads((tmp_path / "run" / "plan.json").read_text())
             assert found["heads"] and (tmp_path / "run" / "windows.parquet").is_file()

@@ -10,14 +10,14 @@ from torch import Tensor
 from selfrepair.ablation.donors import draw_donors
 from selfrepair.ablation.operators import Operator, operator
 from selfrepair.ablation.units import Head, all_heads
-from selfrepair.engine import Engine, ReplayEngine, engine_named
+from selfrepair.engine import DeltaEngine, Engine, ReplayEngine, engine_named
 from selfrepair.engine.choice import Choice, choose, delta
 from selfrepair.engine.clean import clean_run
 from selfrepair.engine.delta.matmul import PRECISIONS
 from selfrepair.errors import SelfRepairError
 from selfrepair.model.language_model import LanguageModel
 from selfrepair.run import plans
-from selfrepair.run.batches import batch_size, tokens_of
+from selfrepair.run.batches import plan_memory, tokens_of
 from selfrepair.run.job import Job
 from selfrepair.statistics.accumulate import Components
 from selfrepair.statistics.filters import Filter
@@ -64,13 +64,14 @@ def prepare(
         raise SelfRepairError("There are no scored tokens.", "Give more text, or longer windows.")
     if batch is not None and batch < 1:
         raise SelfRepairError(f"A batch needs at least one window, got {batch}.", "Leave it out to have it chosen.")
-    size = (
-        batch if batch is not None else batch_size(model, windows.length, components == "heads", chosen.donors, memory)
-    )
+    room = plan_memory(model, windows.length, components == "heads", chosen.donors, len(units), memory)
+    size = room.windows if batch is None else batch
     drawn = draw_donors(windows, chosen.donors, seed)
     first_batch = tokens_of(windows, np.arange(min(size, len(windows))), model)
     choice = chosen_engine(engine, precision, model, first_batch, units, len(windows) * chosen.draws)
     used = choice.engine
+    if isinstance(used, DeltaEngine) and used.runs is None:
+        used.runs = room.runs
     plan = plans.make_plan(
         model,
         windows,
@@ -107,16 +108,14 @@ def chosen_engine(
     """
     if precision is not None and precision not in PRECISIONS:
         raise SelfRepairError(f"No precision is called '{precision}'.", f"There are: {', '.join(PRECISIONS)}.")
-    if not isinstance(engine, str):
-        return Choice(engine, "as given")
     work = passes * sum(model.anatomy.layers - head.layer for head in heads)
     with model.running():
         if engine == "delta" or (engine == "auto" and precision is not None):
             return delta(model, tokens, heads, work, precision)
         if engine == "auto":
             return choose(model, tokens, heads, work)
-        used = engine_named(engine)
-        if isinstance(used, ReplayEngine):
+        used = engine_named(engine) if isinstance(engine, str) else engine
+        if isinstance(used, ReplayEngine) and used.fold is None:
             used.fold = used.probe(model, clean_run(model, tokens))
         return Choice(used, "as asked for")
 

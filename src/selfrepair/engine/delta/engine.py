@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 
 from torch import Tensor
 
@@ -40,12 +41,14 @@ class DeltaEngine:
         fold: how many runs pass a block together; halved where memory ends.
         compiled: whether blocks' difference halves are compiled, for full batches of `batch` windows.
         batch: windows in a full batch; other batches are not worth compiling for.
+        runs: how many runs are held at a time, where memory does not hold all; they move up in several waves.
     """
 
     precision: str = "full"
     fold: int = 4
     compiled: bool = False
     batch: int | None = None
+    runs: int | None = None
     name: str = "delta"
     _arguments: BlockArguments = field(default_factory=BlockArguments, repr=False)
     _recorder: BlockRecorder = field(default_factory=BlockRecorder, repr=False)
@@ -55,7 +58,13 @@ class DeltaEngine:
     @property
     def settings(self) -> Settings:
         """See `selfrepair.engine.contract.Engine`."""
-        return {"precision": self.precision, "fold": self.fold, "compiled": self.compiled, "batch": self.batch}
+        return {
+            "precision": self.precision,
+            "fold": self.fold,
+            "compiled": self.compiled,
+            "batch": self.batch,
+            "runs": self.runs,
+        }
 
     @property
     def weights(self) -> Weights:
@@ -79,6 +88,21 @@ class DeltaEngine:
         advance: Advance = ignore,
     ) -> Iterator[Ledger]:
         """See `selfrepair.engine.contract.Engine`."""
+        ordered = sorted(units, key=attrgetter("layer"), reverse=True)
+        most = self.runs or len(ordered)
+        for start in range(0, len(ordered), most):
+            yield from self._wave(model, clean, ordered[start : start + most], replacement, per_head, advance)
+
+    def _wave(
+        self,
+        model: LanguageModel,
+        clean: CleanRun,
+        units: Sequence[Head],
+        replacement: Replacement,
+        per_head: bool,
+        advance: Advance,
+    ) -> Iterator[Ledger]:
+        """Moves up as many runs as memory holds, from the lowest layer of theirs."""
         anatomy, heads_of = model.anatomy, dict(by_layer(units))
         runs = Runs(anatomy, clean, len(units), per_head)
         arguments = self._arguments.of(model, *clean.tokens.shape)

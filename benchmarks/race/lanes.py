@@ -101,6 +101,6 @@ def reason(error: Exception) -> str:
     if isinstance(error, ImportError):
         return f"not installed ({error}); pip install 'selfrepair[bench]'"
     if isinstance(error, SelfRepairError) and str(error).startswith("No engine is called"):
-        return "missing: this version of selfrepair has no such engine"
+        return "missing in this version of selfrepair"
     first = (str(error).strip().splitlines() or [""])[0]
     return f"{type(error).__name__}: {first}"

@@ -69,6 +69,8 @@ def _speed(outcome: Outcome, work: float, peaks: Peaks, order: Order) -> Row:
         "seconds_min": min(laps, default=None),
         "seconds_max": max(laps, default=None),
         "seconds_each": laps,
+        "cpu_seconds_each": [lap.cpu_seconds for lap in outcome.laps] if laps else [],
+        "load_each": [lap.load for lap in outcome.laps] if laps else [],
         "warm_up_seconds": outcome.warm_up,
         "tokens_per_second": order.windows * order.length / middle if middle else None,
         "peak_fraction": fraction(peaks["bfloat16"]),
@@ -129,7 +131,7 @@ def table(found: Sequence[Row]) -> Table:
 
 def _cells(row: Row) -> list[str]:
     return [
-        _span(row["seconds"], row["seconds_min"], row["seconds_max"], 1),
+        _span(row["seconds"], row["seconds_min"], row["seconds_max"], 1 if row["seconds"] > 1 else 3),
         *(_ratio(row[f"times_{rival}"]) for rival in RIVALS),
         *(_percent(row[key]) for key in ("peak_fraction", "peak_fraction_best")),
         *(_scientific(row[key]) for key in ("relative_error", "relative_error_of_means")),
@@ -138,7 +140,6 @@ def _cells(row: Row) -> list[str]:
 
 
 def _span(middle: float, least: float, most: float, digits: int) -> str:
-    digits += 2 if middle < 1 else 0
     return f"{middle:.{digits}f} ({least:.{digits}f}-{most:.{digits}f})"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import sys
 import time
@@ -18,9 +19,19 @@ from race.task import Order
 
 @dataclass(frozen=True)
 class Lap:
-    """One timed sweep: its seconds, the effects [unit, window, position], and what the contestant says of itself."""
+    """One timed sweep.
+
+    Attributes:
+        seconds: by the clock on the wall.
+        cpu_seconds: of this process, all threads; far less than threads x seconds where others held the machine.
+        load: how many processes wanted to run just before, over the last minute.
+        effects: [unit, window, position].
+        facts: what the contestant says of itself, and peak memory.
+    """
 
     seconds: float
+    cpu_seconds: float
+    load: float
     effects: np.ndarray
     facts: dict[str, Any]
 
@@ -38,9 +49,11 @@ class Runner:
 
     def lap(self) -> Lap:
         """Sweeps all heads."""
+        load, cpu = os.getloadavg()[0], time.process_time()
         seconds, effects = self._timed(self.task.units)
+        cpu = time.process_time() - cpu
         facts = {**self.contestant.facts(), "peak_memory_mb": peak_memory(self.order.device)}
-        return Lap(seconds, effects.double().cpu().numpy(), facts)
+        return Lap(seconds, cpu, load, effects.double().cpu().numpy(), facts)
 
     def _timed(self, units: tuple[Any, ...]) -> tuple[float, torch.Tensor]:
         synchronise(self.order.device)

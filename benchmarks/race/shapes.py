@@ -72,13 +72,14 @@ SHAPES = {
 def random_network(shape: Shape, positions: int, weights: Weights, seed: int) -> Any:
     """A Hugging Face model of that shape in float32 with random weights, the same for the same seed."""
     torch.manual_seed(seed)
-    network = _build(shape, positions).float().eval()
+    network = build(shape, positions).float().eval()
     if weights is Weights.lively:
         _enliven(network)
     return network.requires_grad_(False)
 
 
-def _build(shape: Shape, positions: int) -> Any:
+def build(shape: Shape, positions: int) -> Any:
+    """A Hugging Face model of that shape, as the library initialises it."""
     import transformers as hf
 
     common = {"vocab_size": shape.vocabulary, "bos_token_id": 0, "eos_token_id": 0, "tie_word_embeddings": shape.tied}

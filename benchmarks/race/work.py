@@ -17,8 +17,8 @@ So with `A` attention and `M` MLP weights in a block of `H` heads, `c` the block
 
 Left out, though every engine has to do them: norms, nonlinearities and softmax (a few operations for each number
 the products make), the clean run (once for all heads), and the target's logit (one dot product; the unembedding as
-a whole is not needed). Counting masked attention scores, or the ablated block whole, would flatter an engine
-by 1 to 7 %; they are not counted.
+a whole is not needed). Counting masked attention scores and the ablated block whole would flatter an
+engine, by 7 % on GPT-2 small and 20 % on Pythia-160M; they are not counted.
 """
 
 from __future__ import annotations

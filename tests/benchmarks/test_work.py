@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from race.shapes import SHAPES, Weights, _build, random_network
+from race.shapes import SHAPES, Weights, build, random_network
 from race.task import Order, spread
 from race.work import ablated_block_operations, block_operations, sweep_operations
 
@@ -19,7 +19,7 @@ def blocks(network):
 def test_parameters_of_a_block_are_those_of_the_hugging_face_model(name):
     shape = SHAPES[name]
     with torch.device("meta"):
-        network = _build(shape, 128)
+        network = build(shape, 128)
     layers = blocks(network)
     assert len(layers) == shape.layers
     matrices = [p.numel() for p in layers[0].parameters() if p.dim() == 2]

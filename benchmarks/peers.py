@@ -76,6 +76,8 @@ def _race(order: Order, engines: list[str], repeats: int, check: int, together: 
     console.print(f"{first['machine']}, {first['threads']} threads. {rows.peaks_in_words(peaks)}")
     console.print(f"{order.shape}: {first['heads']} heads, {first['tokens']} tokens")
     console.print(rows.table(found))
+    if warning := rows.disturbance(found):
+        console.print(warning)
     if truth:
         console.print(f"Errors against float64 on {len(truth.places)} heads, spread over layers.")
     return found

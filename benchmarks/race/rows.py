@@ -117,7 +117,18 @@ def machine(device: str) -> str:
 def table(found: Sequence[Row]) -> Table:
     """The rows as one prints them, fastest first; a contestant without a result says why."""
     shown = Table(box=None, padding=(0, 1))
-    headings = ("engine", "seconds", "x TransformerLens", "x replay", "of bf16", "of best", "error", "of means", "MB")
+    headings = (
+        "engine",
+        "seconds",
+        "CPU s",
+        "x TransformerLens",
+        "x replay",
+        "of bf16",
+        "of best",
+        "error",
+        "of means",
+        "MB",
+    )
     for heading in headings:
         shown.add_column(heading, no_wrap=True, justify="left" if heading == "engine" else "right")
     shown.add_column("")
@@ -132,6 +143,7 @@ def table(found: Sequence[Row]) -> Table:
 def _cells(row: Row) -> list[str]:
     return [
         _span(row["seconds"], row["seconds_min"], row["seconds_max"], 1 if row["seconds"] > 1 else 3),
+        f"{median(row['cpu_seconds_each']):.1f}",
         *(_ratio(row[f"times_{rival}"]) for rival in RIVALS),
         *(_percent(row[key]) for key in ("peak_fraction", "peak_fraction_best")),
         *(_scientific(row[key]) for key in ("relative_error", "relative_error_of_means")),
@@ -159,3 +171,11 @@ def peaks_in_words(peaks: Peaks) -> str:
     """One line on the machine's matrix products."""
     shown = (f"{name} {'-' if rate is None else f'{rate / 1e9:.0f}'}" for name, rate in peaks.items())
     return f"Matrix products on this machine, 10^9 operations a second: {', '.join(shown)}."
+
+
+def disturbance(found: Sequence[Row]) -> str | None:
+    """A warning where other programs were using the machine, to be told from the load average before the laps."""
+    load = max((load for row in found for load in row["load_each"]), default=0.0)
+    if load <= found[0]["threads"] + 0.5:
+        return None
+    return f"Others used this machine (load average up to {load:.1f}): seconds and peaks say little, CPU seconds more."

@@ -65,6 +65,8 @@ SHAPES = {
         Shape("pythia-160m", "neox", 12, 12, 64, 768, 3072, 50304, 12, tied=False),
         Shape("pythia-1b", "neox", 16, 8, 256, 2048, 8192, 50304, 8, tied=False),
         Shape("tiny", "gpt2", 3, 4, 16, 64, 256, 97, 4, tied=True),
+        Shape("tiny-llama", "llama", 3, 4, 16, 64, 96, 97, 2, tied=True),
+        Shape("tiny-neox", "neox", 3, 4, 16, 64, 256, 97, 4, tied=False),
     )
 }
 

@@ -1,6 +1,8 @@
 """The race on the tiny shape: everybody computes the same effects, and the file has a row for everybody."""
 
 import json
+from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -19,27 +21,34 @@ ORDER = Order("tiny", windows=2, length=16, weights=Weights.lively, threads=1)
 PACKAGE_OF = {"transformer_lens": "transformer_lens", "nnsight": "nnsight"}
 
 
-@pytest.fixture(scope="module")
+@cache
+def truth_of(order: Order):
+    return reference(order, None)
+
+
+@pytest.fixture
 def truth():
-    return reference(ORDER, None)
+    return truth_of(ORDER)
 
 
-def runner_of(engine: str) -> Runner:
+def runner_of(engine: str, order: Order = ORDER) -> Runner:
     if engine in PACKAGE_OF:
         pytest.importorskip(engine, reason=f"{engine} is in the extra 'bench', which is not installed")
     try:
-        return Runner(engine, ORDER)
+        return Runner(engine, order)
     except SelfRepairError as error:
         pytest.skip(str(error))
 
 
+@pytest.mark.parametrize("shape", ["tiny", "tiny-llama", "tiny-neox"])
 @pytest.mark.parametrize("engine", ENGINES)
-def test_effects_of_every_token_are_those_of_the_float64_reference(engine, truth):
-    lap = runner_of(engine).lap()
+def test_effects_of_every_token_are_those_of_the_float64_reference(engine, shape):
+    order = replace(ORDER, shape=shape)
+    lap = runner_of(engine, order).lap()
     assert lap.effects.shape == (12, 2, 15)
     assert lap.seconds > 0
     assert np.abs(lap.effects).max() > 0.1
-    token, mean = truth.errors(lap.effects)
+    token, mean = truth_of(order).errors(lap.effects)
     assert token < (1e-2 if engine == "delta" else 1e-4)  # delta multiplies in low precision
     assert mean < (3e-3 if engine == "delta" else 1e-4)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import ClassVar
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -122,7 +123,7 @@ def test_plan_and_windows_are_there_before_the_work_begins(tmp_path):
     class Stopped:
         name = "stopped"
 
-        settings = {}
+        settings: ClassVar[dict] = {}
 
         def sweep(self, *_):
             found = json.loads((tmp_path / "run" / "plan.json").read_text())

@@ -12,7 +12,7 @@ from torch import Tensor
 from race.task import Task
 from selfrepair.ablation.units import Head
 
-ENGINES = ("delta", "replay", "transformer_lens", "nnsight", "hooks")
+ENGINES = ("delta", "delta-int8", "replay", "transformer_lens", "nnsight", "hooks")
 
 
 class Contestant(Protocol):
@@ -34,7 +34,7 @@ def enter(name: str, task: Task) -> Contestant:
         ImportError: where the peer's package is not installed.
         SelfRepairError: for an engine that this version does not have.
     """
-    if name in ("delta", "replay", "reference"):
+    if name.partition("-")[0] in ("delta", "replay", "reference"):
         from race.contestants.ours import Ours
 
         return Ours(name, task)

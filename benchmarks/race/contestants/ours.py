@@ -11,15 +11,21 @@ from race.contestants import versions
 from race.task import Task
 from selfrepair.ablation.units import Head
 from selfrepair.effects.ledger import Ledger
-from selfrepair.engine import engine_named
+from selfrepair.engine import Engine, choice, engine_named
 from selfrepair.engine.clean import clean_run
 
 
 class Ours:
-    """An engine of ours. The clean run belongs to the sweep and is timed with it."""
+    """An engine of ours. The clean run belongs to the sweep and is timed with it.
+
+    Args:
+        name: `delta` (precision by trial), `delta-int8`, `delta-bfloat16`, `delta-full`, `replay` or `reference`.
+        task: what is to be done.
+    """
 
     def __init__(self, name: str, task: Task) -> None:
-        self.task, self.engine = task, engine_named(name)
+        self.task = task
+        self.engine, self.reason = _settled(name, task)
         self.unbalanced = 0.0  # logits by which a ledger failed to close, at worst
 
     def sweep(self, units: tuple[Head, ...]) -> Tensor:
@@ -42,6 +48,8 @@ class Ours:
         precision = getattr(self.engine, "precision", None) or self.task.model.dtype
         return {
             "precision": str(precision).removeprefix("torch."),
+            "settings": self.engine.settings,
+            "reason": self.reason,
             "ledger": "complete",
             "unbalanced": self.unbalanced,
             "versions": versions("selfrepair"),
@@ -56,3 +64,13 @@ class Ours:
         lines = ledger.by_head.sum((-1, -2)) - ledger.repair_heads
         worst = torch.maximum(ledger.residual.abs().max(), lines.abs().max())
         self.unbalanced = max(self.unbalanced, float(worst))
+
+
+def _settled(name: str, task: Task) -> tuple[Engine, str]:
+    """An engine with the settings that a long run would get, and why; compiling happens in the warm-up."""
+    family, _, precision = name.partition("-")
+    if family != "delta":
+        return engine_named(name), "as asked for"
+    with task.model.running():
+        settled = choice.delta(task.model, task.tokens, list(task.units), float("inf"), precision or None)
+    return settled.engine, settled.reason

@@ -103,7 +103,9 @@ def floor(run: Run) -> str:
         for name, label in (("numerical_floor", "numerical floor"), ("ledger_residual", "ledger residual"))
         if name in run.heads.attrs
     ]
-    return f"{' · '.join(said)} (logit)" if said else "numerical floor not measured"
+    error = run.outcome.get("relative_error")
+    engine = "" if error is None else f" · engine's error per token {error:.1g} of the effects' RMS, sampled"
+    return f"{' · '.join(said)} (logit){engine}" if said else "numerical floor not measured"
 
 
 def status(run: Run) -> str:

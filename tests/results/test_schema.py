@@ -144,12 +144,12 @@ def test_what_is_not_a_dataset_of_heads_is_refused(run, what, said):
 
 
 def test_tables_are_checked(run):
-    schema.check_tokens(run.tokens)
-    schema.check_windows(run.windows)
+    schema.check_tokens(run.tokens.schema)
+    schema.check_windows(run.windows.schema)
     with pytest.raises(SelfRepairError, match="self_repair"):
-        schema.check_tokens(run.tokens.drop_columns(["self_repair"]))
+        schema.check_tokens(run.tokens.drop_columns(["self_repair"]).schema)
     with pytest.raises(SelfRepairError, match="donors"):
-        schema.check_windows(run.windows.drop_columns(["donors"]))
+        schema.check_windows(run.windows.drop_columns(["donors"]).schema)
     texts = run.windows.set_column(3, "tokens", [["a"] * run.windows.num_rows])
     with pytest.raises(SelfRepairError, match="not lists"):
-        schema.check_windows(texts)
+        schema.check_windows(texts.schema)

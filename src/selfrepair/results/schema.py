@@ -212,14 +212,19 @@ def plain_attributes(attributes: Mapping[str, object]) -> dict[str, str | int | 
 
 def described_tokens(table: pa.Table) -> pa.Table:
     """The same table, with units and description in the metadata of every field that is a quantity."""
+    return table.cast(described_schema(table.schema))
+
+
+def described_schema(schema: pa.Schema = TOKEN_SCHEMA) -> pa.Schema:
+    """The schema of `tokens.parquet`, with units and description in the metadata of every field that is a quantity."""
     fields = []
-    for field in table.schema:
+    for field in schema:
         quantity = QUANTITY.get(field.name)
         if quantity is not None:
             notes = {"units": quantity.units, "description": quantity.description}
             field = field.with_metadata(notes)
         fields.append(field)
-    return table.cast(pa.schema(fields, table.schema.metadata))
+    return pa.schema(fields, schema.metadata)
 
 
 def check_heads(heads: xr.Dataset) -> None:
@@ -255,34 +260,34 @@ def check_heads(heads: xr.Dataset) -> None:
             raise SelfRepairError(f"The dataset has no coordinate {axis!r}.", "Run the measurement again.")
 
 
-def check_tokens(table: pa.Table) -> None:
+def check_tokens(schema: pa.Schema) -> None:
     """Refuse a table of kept tokens with missing columns or wrong types.
 
     Raises:
         SelfRepairError: naming the column.
     """
     for field in TOKEN_SCHEMA:
-        _column(table, field.name)
-        if table.schema.field(field.name).type != field.type:
-            found = table.schema.field(field.name).type
+        _column(schema, field.name)
+        if schema.field(field.name).type != field.type:
+            found = schema.field(field.name).type
             raise SelfRepairError(f"Column {field.name!r} holds {found}, not {field.type}.")
 
 
-def check_windows(table: pa.Table) -> None:
+def check_windows(schema: pa.Schema) -> None:
     """Refuse a table of windows with missing columns, or tokens and donors that are not lists.
 
     Raises:
         SelfRepairError: naming the column.
     """
     for name in WINDOW_COLUMNS:
-        _column(table, name)
-    kind = table.schema.field("tokens").type
+        _column(schema, name)
+    kind = schema.field("tokens").type
     if not (pa.types.is_list(kind) or pa.types.is_large_list(kind)):
         raise SelfRepairError(f"Column 'tokens' holds {kind}, not lists of token ids.")
 
 
-def _column(table: pa.Table, name: str) -> None:
-    if name not in table.column_names:
+def _column(schema: pa.Schema, name: str) -> None:
+    if name not in schema.names:
         raise SelfRepairError(f"The table has no column {name!r}.", "Run the measurement again.")
 
 

@@ -64,7 +64,7 @@ def _memory(model: LanguageModel) -> float:
 
 def tokens_of(windows: Windows, indices: np.ndarray, model: LanguageModel) -> Tensor:
     """Token ids [window, position] of the given windows, on the model's device."""
-    return torch.from_numpy(np.ascontiguousarray(windows.tokens[indices])).to(model.device)
+    return torch.from_numpy(windows.tokens[indices].astype(np.int64)).to(model.device)
 
 
 def probe_fold(engine: ReplayEngine, model: LanguageModel, windows: Windows, batch: int) -> int:

@@ -8,11 +8,12 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 from selfrepair.run.job import Job
+from selfrepair.run.joins import SHARED
 from selfrepair.run.store import Arrays
-from selfrepair.statistics.accumulate import DocumentSums, TokenEffects
+from selfrepair.statistics.accumulate import DocumentSums, TokenEffects, line_moments
 from selfrepair.statistics.curves import Moments
 from selfrepair.statistics.features import FEATURES, features
-from selfrepair.statistics.keep import KeepThresholds, KeptTokens
+from selfrepair.statistics.keep import KeepThresholds, KeptTokens, in_sample
 
 
 class UnitBook:
@@ -29,6 +30,7 @@ class UnitBook:
         self._place = {int(window): place for place, window in enumerate(self.windows)}
         scored, documents = job.scored[self.windows], job.documents[self.windows]
         self.documents, inverse = np.unique(documents[scored], return_inverse=True)
+        self.shared = np.isin(self.documents, list(job.last_units))
         self._rows = np.full(scored.shape, -1, np.int64)
         self._rows[scored] = inverse
         self.sums = np.zeros((len(self.documents), *job.shape, len(FEATURES)))
@@ -43,20 +45,19 @@ class UnitBook:
         keep = [None if np.isnan(surveyed[name]).all() else surveyed[name] for name in ("keep_top", "keep_bottom")]
         self.kept = KeptTokens(
             KeepThresholds(*keep),
-            tokens=job.windows.tokens,
-            documents=job.documents,
-            names=job.windows.names,
-            scored=job.scored,
-            sample=job.plan["sample"],
-            seed=job.plan["seed"],
+            tokens=job.windows.tokens[self.windows],
+            documents=documents,
+            scored=scored,
+            sampled=in_sample(job.sample, self.windows, scored.shape[1]),
+            numbers=self.windows,
         )
 
     def add(self, effects: TokenEffects) -> None:
         """Books a chunk; its windows are the corpus' numbers."""
         if self.lines is None:
             return
-        self.kept.add(effects)
         local = replace(effects, windows=np.array([self._place[int(window)] for window in effects.windows]))
+        self.kept.add(local)
         self.lines.add(local)
         self._add_features(local)
 
@@ -80,12 +81,20 @@ class UnitBook:
 
         Returns:
             `documents` [document]; `features` [document, layer, head, feature] summed over scored tokens;
-            `rows/L/<column>` kept tokens of layer L; `lines/<name>/<moment>` moments over documents of the
-            component lines [filter, layer, head, by_layer(, by_head)]; `curve/<moment>` moments of self-repair by
-            bin of direct effect [bin, layer, head].
+            `rows/L/<column>` kept tokens of layer L; `lines/<name>/<moment>` moments of the component lines
+            [filter, layer, head, by_layer(, by_head)] and `curve/<moment>` moments of self-repair by bin of direct
+            effect [bin, layer, head] over the documents that lie in this unit alone; of the others, whose sums are
+            to be joined first, `shared/documents` [document], `shared/lines/<name>` and `shared/curve/<name>`
+            [document, ...].
         """
+        whole, shared = np.flatnonzero(~self.shared), np.flatnonzero(self.shared)
         arrays: Arrays = {"documents": self.documents, "features": self.sums}
-        curve = Moments.of(*self.curve)
+        arrays[f"{SHARED}documents"] = self.documents[shared]
+        curve = Moments.of(*self.curve[:, whole])
         arrays |= {f"curve/{one.name}": getattr(curve, one.name) for one in fields(Moments)}
+        arrays |= {f"{SHARED}curve/{name}": self.curve[place, shared] for place, name in enumerate(("y", "x"))}
         arrays |= self.kept.arrays()
-        return arrays | (self.lines.moments() if self.lines is not None else {})
+        if self.lines is not None:
+            arrays |= {f"lines/{name}": v for name, v in line_moments(self.lines.arrays(whole)).items()}
+            arrays |= {f"{SHARED}lines/{name}": v for name, v in self.lines.arrays(shared).items()}
+        return arrays

@@ -36,7 +36,7 @@ def combine(sources: Sequence[str | Path], out: str | Path) -> Run:
     _require_one_plan(places, [design.plan for design in designs])
     design, place = designs[0], folder.prepare_folder(out)
     folder.write_json(design.plan, place / folder.PLAN)
-    folder.write_windows(folder.read_windows(places[0]), place)
+    shutil.copyfile(places[0] / folder.WINDOWS, place / folder.WINDOWS)
     store = Store(place, plans.identity(design.plan))
     store.units.mkdir()
     for source in places:
@@ -50,8 +50,8 @@ def combine(sources: Sequence[str | Path], out: str | Path) -> Run:
             f"`selfrepair resume {place}` goes on with what they have together.",
         )
     missing = len(design.units) - len(store.finished(sweep.STAGE))
-    run = merged(merger_of(design, store), "complete" if not missing else f"{missing} units missing", 0.0)
-    folder.write(run, place)
+    run = merged(merger_of(design, store), place, "complete" if not missing else f"{missing} units missing", 0.0)
+    folder.write_results(run, place)
     return run
 
 

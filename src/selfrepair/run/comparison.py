@@ -12,7 +12,6 @@ from selfrepair.errors import SelfRepairError
 from selfrepair.run import plans
 from selfrepair.run.jobs import load_design
 from selfrepair.run.merge import Merger, merger_of
-from selfrepair.run.results import layer_rows
 from selfrepair.run.store import Store
 from selfrepair.statistics.compare import difference, same_documents
 from selfrepair.statistics.estimates import Estimate
@@ -90,7 +89,7 @@ def _heads(merger: Merger, label: str) -> Replicated:
     if label not in labels:
         raise SelfRepairError(f"A run has no filter '{label}'.", f"It has: {', '.join(labels)}.")
     place = labels.index(label)
-    layers = [merger.layer(layer, layer_rows(merger.units, layer)) for layer in range(merger.design.shape[0])]
+    layers = [merger.layer(layer) for layer in range(merger.design.shape[0])]
     return Replicated(
         np.stack([one.sums[place] for one in layers]),
         np.stack([one.replicates[:, place] for one in layers], 1),

@@ -14,6 +14,7 @@ from selfrepair.model.language_model import LanguageModel
 from selfrepair.run.plans import Plan
 from selfrepair.statistics.accumulate import Components
 from selfrepair.statistics.filters import Filter
+from selfrepair.statistics.keep import uniform_sample
 from selfrepair.text import Windows
 
 _STRETCH = 4  # times its size that a unit may grow so as not to cut a document
@@ -85,6 +86,33 @@ class Design:
             units.append(order[start:end])
             start = end
         return units
+
+    @cached_property
+    def last_units(self) -> dict[int, int]:
+        """By document that has scored tokens in several units, the last of these units."""
+        first: dict[int, int] = {}
+        last: dict[int, int] = {}
+        for number in range(len(self.units)):
+            for document in self.unit_documents(number).tolist():
+                if first.setdefault(document, number) != number:
+                    last[document] = number
+        return last
+
+    def unit_documents(self, unit: int) -> np.ndarray:
+        """Documents that have scored tokens in a unit, in the order of their numbers."""
+        windows = self.units[unit]
+        found: np.ndarray = np.unique(self.documents[windows][self.scored[windows]])
+        return found
+
+    @cached_property
+    def scored_documents(self) -> np.ndarray:
+        """Documents of the corpus that have scored tokens, in the order of their numbers."""
+        return np.unique(np.concatenate([self.unit_documents(number) for number in range(len(self.units))]))
+
+    @cached_property
+    def sample(self) -> np.ndarray:
+        """(window, position) of the tokens of the uniform sample, [token, 2]."""
+        return uniform_sample(self.scored, self.plan["sample"], self.plan["seed"])
 
     def batches(self, unit: int) -> list[np.ndarray]:
         """Windows of each batch of a unit."""

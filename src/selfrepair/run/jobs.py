@@ -12,7 +12,6 @@ from selfrepair.errors import SelfRepairError
 from selfrepair.model.language_model import LanguageModel
 from selfrepair.model.load import load
 from selfrepair.results import folder
-from selfrepair.results.windows import windows_of
 from selfrepair.run.job import Design, Job
 from selfrepair.run.plans import Plan, require_same
 
@@ -64,7 +63,7 @@ def load_design(path: Path) -> Design:
         SelfRepairError: no such run; a text that is not the plan's.
     """
     plan = folder.read_plan(path)
-    windows, donors = windows_of(folder.read_windows(path))
+    windows, donors = folder.read_design(path)
     return Design(plan, windows, donors)
 
 

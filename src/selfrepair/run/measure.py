@@ -6,6 +6,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from selfrepair.ablation.operators import Operator
@@ -13,18 +14,18 @@ from selfrepair.engine import Engine
 from selfrepair.model.language_model import LanguageModel
 from selfrepair.results import folder
 from selfrepair.results.runs import Run
-from selfrepair.results.windows import windows_table
 from selfrepair.run import plans
 from selfrepair.run.executors import execute
 from selfrepair.run.job import Job
 from selfrepair.run.jobs import load_job
-from selfrepair.run.merge import Unit, merger_of
+from selfrepair.run.merge import merger_of
 from selfrepair.run.prepare import prepare
 from selfrepair.run.results import merged
 from selfrepair.run.runner import merged_survey, run_units
 from selfrepair.run.store import Store
 from selfrepair.run.sweep import STAGE as SWEEP
 from selfrepair.run.sweep import CutShort
+from selfrepair.run.unit import Unit
 from selfrepair.statistics.accumulate import Components
 from selfrepair.statistics.filters import DEFAULT_FILTERS, Filter
 from selfrepair.text import Windows
@@ -107,13 +108,15 @@ def measure(
         write_design(job, place)
         return carry_out(job, place, workers, executor, progress)
     with tempfile.TemporaryDirectory(prefix="selfrepair-") as temporary:
-        return carry_out(job, Path(temporary), 1, "processes", progress, keep=False)
+        write_design(job, Path(temporary))
+        run = carry_out(job, Path(temporary), 1, "processes", progress, keep=False)
+        return replace(run, kept=run.tokens, corpus=run.windows)
 
 
 def write_design(job: Job, place: Path) -> None:
     """Writes plan and text of a run that is about to start: from then on any worker can take part."""
     folder.write_json(job.plan, place / folder.PLAN)
-    folder.write_windows(windows_table(job.windows, job.donors), place)
+    folder.write_corpus(job.windows, job.donors, place)
 
 
 def resume(
@@ -147,7 +150,7 @@ def carry_out(job: Job, place: Path, workers: int, executor: str, progress: bool
         workers: how many.
         executor: where they run.
         progress: whether to show progress.
-        keep: whether to write the merged run.
+        keep: whether to write the merged run's numbers too.
     """
     started = time.time()
     store = Store(place, plans.identity(job.plan))
@@ -159,16 +162,16 @@ def carry_out(job: Job, place: Path, workers: int, executor: str, progress: bool
         else:
             run_units(job, store, progress)
     except CutShort as short:
-        problem, unfinished = short.__cause__, [Unit(arrays=short.arrays)]
+        problem, unfinished = short.__cause__, [Unit(short.number, arrays=short.arrays)]
         status = "interrupted" if isinstance(problem, KeyboardInterrupt) else "failed"
     except KeyboardInterrupt:
         if not store.finished(SWEEP):
             raise
         status = "interrupted"
     merged_survey(job, store)
-    run = merged(merger_of(job, store, unfinished), status, time.time() - started)
+    run = merged(merger_of(job, store, unfinished), place, status, time.time() - started)
     if keep:
-        folder.write(run, place)
+        folder.write_results(run, place)
     if problem is not None and status == "failed":
         raise problem
     if not run.outcome["ledger_closes"]:

@@ -4,19 +4,21 @@ did them and in whatever order."""
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, reduce
-from pathlib import Path
+from itertools import chain
 
 import numpy as np
-from safetensors import safe_open
 
 from selfrepair.run.accuracy import Accuracy
 from selfrepair.run.job import Design
+from selfrepair.run.joins import joined_documents
 from selfrepair.run.store import Arrays, Store
 from selfrepair.run.sweep import STAGE as SWEEP
 from selfrepair.run.thresholds import STAGE as THRESHOLDS
+from selfrepair.run.unit import Unit, kept_rows
+from selfrepair.statistics.accumulate import BY_ATTENTION, BY_HEAD, BY_MLP, QUANTITIES, line_moments
 from selfrepair.statistics.bootstrap import (
     FilteredReplicates,
     bootstrap_all,
@@ -27,32 +29,27 @@ from selfrepair.statistics.bootstrap import (
 from selfrepair.statistics.curves import Moments
 from selfrepair.statistics.donors import VarianceSplit, variance_split
 from selfrepair.statistics.features import DONOR_VARIANCES, FEATURES, INDEX, features
-from selfrepair.statistics.filters import Filter
+from selfrepair.statistics.filters import Filter, Kind
 from selfrepair.statistics.intervals import Replicated
+from selfrepair.statistics.keep import MARGIN
+from selfrepair.statistics.lines import Lines
 from selfrepair.text import Windows
 
+TAILS: tuple[Kind, ...] = ("top", "bottom")
+_ROWS = 2**16  # kept tokens that are in memory at once, if several heads together have fewer
 
-class Unit:
-    """A unit's arrays, read from its file when they are asked for, or held in memory (one that was interrupted)."""
 
-    def __init__(self, path: Path | None = None, arrays: Arrays | None = None) -> None:
-        self.path, self.arrays = path, arrays
+@dataclass(frozen=True)
+class _Features:
+    """Features of kept tokens, made when asked for: of all at once they would take many times the room of the rows."""
 
-    def get(self, name: str) -> np.ndarray:
-        """One array."""
-        if self.arrays is not None:
-            return self.arrays[name]
-        with safe_open(self.path, "numpy") as file:
-            array: np.ndarray = file.get_tensor(name)
-        return array
+    rows: Arrays
+    kept: np.ndarray
+    negligible: float
 
-    def starting_with(self, prefix: str) -> Arrays:
-        """All arrays whose names start with `prefix`, which is cut off."""
-        if self.arrays is not None:
-            return {n.removeprefix(prefix): v for n, v in self.arrays.items() if n.startswith(prefix)}
-        with safe_open(self.path, "numpy") as file:
-            names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118
-            return {name.removeprefix(prefix): file.get_tensor(name) for name in names}
+    def __getitem__(self, tokens: np.ndarray, /) -> np.ndarray:
+        places = self.kept[tokens]
+        return features({name: self.rows[name][places] for name in QUANTITIES}, self.negligible)
 
 
 @dataclass(frozen=True)
@@ -71,11 +68,10 @@ class Merger:
     units: list[Unit]
     short: list[float] = field(default_factory=list)
 
-    @cached_property
+    @property
     def documents(self) -> np.ndarray:
         """Documents of the corpus that have scored tokens."""
-        found: np.ndarray = np.unique(self.design.documents[self.design.scored])
-        return found
+        return self.design.scored_documents
 
     @cached_property
     def weights(self) -> np.ndarray:
@@ -111,53 +107,70 @@ class Merger:
             counts[places] += found[..., INDEX["count"]].astype(np.int32)
         return sums, counts
 
-    def layer(self, layer: int, rows: Arrays) -> Replicated:
+    def layer(self, layer: int, booked: Callable[[Arrays], None] | None = None) -> Replicated:
         """Sums of features of a layer's heads, over [filter, head], with their replicates, in each of which the
         filter is applied anew.
 
         Args:
             layer: the layer.
-            rows: its kept tokens, see `run.results.layer_rows`.
+            booked: told of its kept tokens, some heads at a time, in order of head, window and position.
         """
         cells = (len(self.design.filters), self.design.shape[1])
         found = np.zeros((self.replicates, *cells, len(FEATURES)))
         documents, effective = np.zeros(cells, np.int64), np.zeros(cells)
         everything, counts = self._everything
-        values = features(rows, self.design.negligible) if rows else np.zeros((0, len(FEATURES)))
         for place, one in enumerate(self.design.filters):
             if one.kind == "all":
                 found[:, place] = everything[:, layer]
                 documents[place] = (counts[:, layer] > 0).sum(0)
                 effective[place] = effective_documents(counts[:, layer])
-                continue
-            for head in np.unique(rows["head"]) if rows else ():
-                tail = self._filtered(one, rows, values, int(head), counts[:, layer, head])
+        for rows in self._rows(layer):
+            if booked is not None:
+                booked(rows)
+            for place, head, tail in self._filtered(layer, rows, counts[:, layer]):
                 found[:, place, head] = tail.sums
                 self.short.append(tail.short)
                 documents[place, head], effective[place, head] = tail.documents, tail.effective
         return Replicated(found[0], found[1:], documents, effective)
 
-    def _filtered(
-        self, one: Filter, rows: Arrays, values: np.ndarray, head: int, scored: np.ndarray
-    ) -> FilteredReplicates:
-        assert one.kind != "all"
-        kept = self._tail(one, rows, head)
-        return bootstrap_filtered(
-            rows["direct_effect"][kept].astype(np.float32),
-            values[kept],
-            np.searchsorted(self.documents, rows["document"][kept]),
-            scored,
-            one.fraction,
-            one.kind,
-            self.weights,
-        )
+    def _rows(self, layer: int) -> Iterator[Arrays]:
+        """Kept tokens of a layer, as many heads at a time as fit in memory."""
+        heads = self.design.shape[1]
+        step = max(1, _ROWS // max(1, self._rows_per_head))
+        for start in range(0, heads, step):
+            if rows := kept_rows(self.units, layer, range(start, min(start + step, heads))):
+                yield rows
 
-    def _tail(self, one: Filter, rows: Arrays, head: int) -> np.ndarray:
+    @cached_property
+    def _rows_per_head(self) -> int:
+        """Kept tokens of a head, about."""
+        shares = {kind: max((f.fraction for f in self.design.filters if f.kind == kind), default=0) for kind in TAILS}
+        plan = self.design.plan
+        return int(MARGIN * sum(shares.values()) * plan["text"]["scored_tokens"]) + int(plan["sample"])
+
+    def _filtered(self, layer: int, rows: Arrays, counts: np.ndarray) -> Iterator[tuple[int, int, FilteredReplicates]]:
+        """(filter, head, replicates) for each filter that chooses tokens; `counts` is [document, head]."""
+        for place, one in enumerate(self.design.filters):
+            for head in np.unique(rows["head"]).tolist() if one.kind != "all" else ():
+                assert one.kind != "all"
+                kept = self._tail(one, layer, rows, head)
+                document = np.searchsorted(self.documents, rows["document"][kept])
+                effects = rows["direct_effect"][kept].astype(np.float32)
+                table = _Features(rows, kept, self.design.negligible)
+                counted = counts[:, head].astype(np.int64)
+                yield (
+                    place,
+                    head,
+                    bootstrap_filtered(effects, table, document, counted, one.fraction, one.kind, self.weights),
+                )
+
+    def _tail(self, one: Filter, layer: int, rows: Arrays, head: int) -> np.ndarray:
         """A head's kept tokens beyond the limit from which all tokens were kept; the sample's others are left out."""
-        limit = self.limits[one.kind][int(rows["layer"][0]), head]
-        effect = rows["direct_effect"].astype(np.float32)
-        beyond = effect >= limit if one.kind == "top" else effect <= limit
-        return np.flatnonzero((rows["head"] == head) & beyond)
+        limit = self.limits[one.kind][layer, head]
+        low, high = np.searchsorted(rows["head"], [head, head + 1])
+        effect = rows["direct_effect"][low:high].astype(np.float32)
+        beyond = np.flatnonzero(effect >= limit if one.kind == "top" else effect <= limit)
+        return np.asarray(low + beyond)
 
     @cached_property
     def limits(self) -> Arrays:
@@ -181,21 +194,33 @@ class Merger:
     def curves(self) -> Moments:
         """Self-repair over tokens by bin of direct effect, [bin, layer, head]; see `statistics.curves`."""
         parts = [Moments(**unit.starting_with("curve/")) for unit in self.units]
-        return reduce(Moments.__add__, parts)
+        joined = joined_documents(self.units, self.design.last_units, "curve/")
+        return reduce(Moments.__add__, [*parts, *(Moments.of(one["y"], one["x"]) for one in joined)])
+
+    @cached_property
+    def lines(self) -> Lines | None:
+        """Moments of component lines over documents; None where none were kept."""
+        joined = joined_documents(self.units, self.design.last_units, "lines/")
+        totals: Arrays = {}
+        for part in chain((unit.starting_with("lines/") for unit in self.units), map(line_moments, joined)):
+            for name, value in part.items():
+                totals[name] = totals[name] + value if name in totals else value
+        names = [name for name in (BY_ATTENTION, BY_MLP, BY_HEAD) if f"{name}/sum" in totals]
+        return Lines(totals, names) if names else None
 
 
 def _digests(windows: Windows, documents: np.ndarray) -> list[str]:
-    """What each document says, as a sha256 over its tokens, window by window."""
+    """What each document says, as a sha256 over its windows' parts, in whatever order they come."""
     parts: dict[int, list[bytes]] = {int(document): [] for document in documents}
     for tokens, owners in zip(windows.tokens, windows.documents, strict=True):
         for document in np.unique(owners[owners >= 0]):
             if int(document) in parts:
-                parts[int(document)].append(tokens[owners == document].astype("<i8").tobytes())
+                parts[int(document)].append(hashlib.sha256(tokens[owners == document].astype("<i8").tobytes()).digest())
     return [hashlib.sha256(b"".join(sorted(parts[int(document)]))).hexdigest() for document in documents]
 
 
 def merger_of(design: Design, store: Store, unfinished: Sequence[Unit] = ()) -> Merger:
     """What a store's finished units, and those that were interrupted, add up to; the survey has to be merged."""
     finished = store.finished(SWEEP)
-    units = [*(Unit(finished[number]) for number in sorted(finished)), *unfinished]
-    return Merger(design, Unit(store.finished(THRESHOLDS)[0]), units)
+    units = [*(Unit(number, finished[number]) for number in sorted(finished)), *unfinished]
+    return Merger(design, Unit(0, store.finished(THRESHOLDS)[0]), sorted(units, key=lambda unit: unit.number))

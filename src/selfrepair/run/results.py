@@ -2,69 +2,46 @@
 
 from __future__ import annotations
 
-import numpy as np
-import pyarrow as pa
+from pathlib import Path
 
+from selfrepair.results import folder
+from selfrepair.results.files import putting_table
 from selfrepair.results.runs import Run
-from selfrepair.results.schema import heads_dataset
-from selfrepair.results.windows import windows_table
-from selfrepair.run.merge import Merger, Unit
+from selfrepair.results.schema import described_schema, heads_dataset
+from selfrepair.run.merge import Merger
 from selfrepair.run.plans import Plan
-from selfrepair.run.store import Arrays
-from selfrepair.statistics.accumulate import BY_ATTENTION, BY_HEAD, BY_MLP
 from selfrepair.statistics.keep import token_table
-from selfrepair.statistics.lines import Lines
 from selfrepair.statistics.summary import Summariser
 
 
-def merged(merger: Merger, status: str, seconds: float) -> Run:
-    """Merges all units.
+def merged(merger: Merger, place: Path, status: str, seconds: float) -> Run:
+    """Merges all units; the kept tokens go to `tokens.parquet` some heads at a time.
 
     Args:
         merger: the units.
+        place: the results folder, which holds the corpus.
         status: `complete`, or why it is not.
         seconds: how long the run took.
+
+    Raises:
+        SelfRepairError: the disk is full.
     """
-    design = merger.design
-    summariser, tables = Summariser(), []
-    for layer in range(design.shape[0]):
-        rows = layer_rows(merger.units, layer)
-        summariser.add(merger.layer(layer, rows))
-        if rows:
-            tables.append(token_table(rows, design.windows.names))
+    design, summariser = merger.design, Summariser()
+    with putting_table(place / folder.TOKENS, described_schema()) as add:
+        for layer in range(design.shape[0]):
+            summariser.add(merger.layer(layer, lambda rows: add(token_table(rows, design.windows.names))))
     outcome = _outcome(merger, status, seconds)
     heads = heads_dataset(
         summariser.summary(),
         filters=[one.label for one in design.filters],
         thresholds=merger.surveyed.get("thresholds"),
-        lines=merged_lines(merger.units),
+        lines=merger.lines,
         curve=merger.curves.mean(),
         edges=merger.surveyed.get("curve_edges"),
         donor_split=merger.donor_split,
         attributes=_attributes(design.plan, outcome),
     )
-    tokens = pa.concat_tables(tables) if tables else token_table(_no_rows(), design.windows.names)
-    return Run(design.plan, outcome, heads, tokens.unify_dictionaries(), windows_table(design.windows, design.donors))
-
-
-def layer_rows(units: list[Unit], layer: int) -> Arrays:
-    """A layer's kept tokens of all units, ordered by head, window and position; empty where there are none."""
-    parts = [part for unit in units if (part := unit.starting_with(f"rows/{layer}/"))]
-    if not parts:
-        return {}
-    rows = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    order = np.lexsort((rows["position"], rows["window"], rows["head"]))
-    return {name: values[order] for name, values in rows.items()}
-
-
-def merged_lines(units: list[Unit]) -> Lines | None:
-    """Moments of component lines, added up over units; None where none were kept."""
-    totals: Arrays = {}
-    for unit in units:
-        for name, value in unit.starting_with("lines/").items():
-            totals[name] = totals[name] + value if name in totals else value
-    names = [name for name in (BY_ATTENTION, BY_MLP, BY_HEAD) if f"{name}/sum" in totals]
-    return Lines(totals, names) if names else None
+    return Run(design.plan, outcome, heads, place / folder.TOKENS, place / folder.WINDOWS)
 
 
 def _outcome(merger: Merger, status: str, seconds: float) -> dict[str, object]:
@@ -104,9 +81,3 @@ def _attributes(plan: Plan, outcome: dict[str, object]) -> dict[str, object]:
         "software": " ".join(f"{name} {number}" for name, number in plan["versions"].items()),
         **{name: value for name, value in outcome.items() if name != "seconds"},  # the same, however it was run
     }
-
-
-def _no_rows() -> Arrays:
-    from selfrepair.statistics.keep import TOKEN_SCHEMA
-
-    return {field.name: np.zeros(0, np.int32) for field in TOKEN_SCHEMA}

@@ -51,6 +51,13 @@ class EngineName(StrEnum):
     reference = "reference"
 
 
+class Until(StrEnum):
+    """What has to be known well enough for a run to stop early."""
+
+    card = "card"
+    heads = "heads"
+
+
 class Lines(StrEnum):
     """For which downstream components the ledger is split up."""
 
@@ -153,6 +160,22 @@ def run(
         int,
         typer.Option(min=2, help="Resamplings of the documents, for errors and intervals.", rich_help_panel=_ABLATE),
     ] = 400,
+    until_se: Annotated[
+        float | None,
+        typer.Option(
+            help="Stop as soon as this standard error is reached, e.g. `0.01`; what is printed then holds in spite of "
+            "the looking. By default all text is measured.",
+            rich_help_panel=_COMPUTE,
+        ),
+    ] = None,
+    until: Annotated[
+        Until,
+        typer.Option(
+            help="What --until-se is the error of: `card`, the repaired fraction of all heads together; `heads`, the "
+            "mean self-repair (logit) of every head.",
+            rich_help_panel=_COMPUTE,
+        ),
+    ] = Until.card,
     out: Annotated[
         Path | None,
         typer.Option(help="Results folder; by default a new one below selfrepair-runs/.", rich_help_panel=_OUTPUT),
@@ -216,6 +239,8 @@ def run(
             first=first,
             sample=sample,
             replicates=replicates,
+            until_se=until_se,
+            until=until.value,
             out=place,
             workers=workers,
             executor=executor,

@@ -114,6 +114,22 @@ def status(run: Run) -> str:
     )
 
 
+def stopped(run: Run) -> str:
+    """What a run that could stop early came to, with its interval that holds at every look; nothing for others."""
+    until = run.outcome.get("until")
+    if not until:
+        return ""
+    what = "repaired fraction" if until["of"] == "card" else "mean self-repair (logit)"
+    who = "all heads together" if until["of"] == "card" else f"each head; widest for {until['head']}"
+    read = f"{until['documents']:,} of {until['of_documents']:,} documents"
+    how = f"stopped early after {read}" if until["reached"] else f"not reached after {read}"
+    return (
+        f"Until a standard error of {until['standard_error']:g} ({what}, {who}, {until['filter']}): {how}, at "
+        f"{until['estimate']:.3f}, 95% interval {until['low']:.3f} to {until['high']:.3f}, which holds although the "
+        "run was looked at after every unit; the others are as for a run planned at this size."
+    )
+
+
 def _span(counts: np.ndarray) -> str:
     low, high = int(counts.min()), int(counts.max())
     return f"{high:,}" if low == high else f"{low:,} to {high:,}"

@@ -24,6 +24,7 @@ from selfrepair.report.captions import (
     operator,
     resolve_filter,
     status,
+    stopped,
 )
 from selfrepair.report.rows import Row, head_table, plain
 from selfrepair.results.runs import Run
@@ -111,7 +112,8 @@ def print_summary(console: Console, run: Run) -> None:
     body = Table.grid()
     repaired = [Text(f"{label}: {discoveries(run, label)}") for label in run.filters]
     body.add_row(table)
-    for line in (Text(""), *repaired, Text(""), caption):
+    early = [Text(said)] if (said := stopped(run)) else []
+    for line in (Text(""), *repaired, *early, Text(""), caption):
         body.add_row(line)
     title = f"{fact(run, 'model')}: how much of what heads lose is repaired"
     console.print(Panel(body, title=Text(title), title_align="left", width=min(console.width, 100), padding=(1, 2)))

@@ -17,6 +17,22 @@ from selfrepair.statistics.filters import Filter
 from selfrepair.statistics.keep import uniform_sample
 from selfrepair.text import Windows
 
+
+@dataclass(frozen=True)
+class Until:
+    """When to stop early; see `selfrepair.statistics.stopping`.
+
+    Attributes:
+        target: standard error asked for.
+        of: `card`, the repaired fraction of all heads together, or `heads`, the mean self-repair (logit) of each.
+        filter: place of the filter whose tokens count.
+    """
+
+    target: float
+    of: str
+    filter: int
+
+
 _STRETCH = 4  # times its size that a unit may grow so as not to cut a document
 
 
@@ -43,6 +59,17 @@ class Design:
     def filters(self) -> list[Filter]:
         """Which tokens numbers average over."""
         return [Filter.parse(label) for label in self.plan["filters"]]
+
+    @cached_property
+    def main_filter(self) -> int:
+        """Place of the filter that numbers are shown under: the first of a top share, or the first."""
+        return next((place for place, one in enumerate(self.filters) if one.kind == "top"), 0)
+
+    @cached_property
+    def until(self) -> Until | None:
+        """When to stop early; None for a run that goes on to its end."""
+        asked = self.plan["until"]
+        return None if asked is None else Until(asked["standard_error"], asked["of"], self.main_filter)
 
     @property
     def components(self) -> Components:
@@ -73,9 +100,12 @@ class Design:
     @cached_property
     def units(self) -> list[np.ndarray]:
         """Windows of every unit of work; windows of one document come one after the other, in one unit where that
-        does not make it much larger."""
+        does not make it much larger. A run that may stop early takes its documents in random order."""
         size, documents = self.plan["windows_per_unit"], self.windows.documents
-        order = np.argsort(documents[:, 0], kind="stable")
+        rank = np.arange(documents.max() + 1)
+        if self.until is not None:
+            rank = np.random.default_rng(self.plan["seed"]).permutation(len(rank))
+        order = np.argsort(rank[documents[:, 0]], kind="stable")
         last = documents[order, self.windows.lengths[order] - 1]
         continues = last[:-1] == documents[order[1:], 0]
         units, start = [], 0

@@ -18,6 +18,7 @@ from selfrepair.run import plans
 from selfrepair.run.executors import execute
 from selfrepair.run.job import Job
 from selfrepair.run.jobs import load_job
+from selfrepair.run.log import log
 from selfrepair.run.merge import merger_of
 from selfrepair.run.prepare import prepare
 from selfrepair.run.results import merged
@@ -51,6 +52,8 @@ def measure(
     first: int = 1,
     sample: int = 64,
     replicates: int = 400,
+    until_se: float | None = None,
+    until: str = "card",
     out: str | Path | None = None,
     workers: int = 1,
     executor: str = "processes",
@@ -76,6 +79,10 @@ def measure(
         first: first position that statistics count; position 0 has no context, and often a huge norm.
         sample: how many tokens of the corpus the uniform sample keeps for every head.
         replicates: resamplings of the documents, for errors and intervals.
+        until_se: stop as soon as the standard error is this small, as far as that can be told by looking at every
+            unit (`selfrepair.statistics.stopping`); by default all text is read. Documents then come in random order.
+        until: what that is the error of: `card`, the repaired fraction of all heads together, or `heads`, the mean
+            self-repair in logits of every head; under the first top filter (or the first filter).
         out: results folder; without it units are kept in a temporary one for as long as this lasts.
         workers: more than one needs `out` and a model that can be loaded by name.
         executor: where workers run: `processes` of this machine, `ray` or `slurm`.
@@ -103,6 +110,8 @@ def measure(
         first=first,
         sample=sample,
         replicates=replicates,
+        until_se=until_se,
+        until=until,
     )
     if place is not None:
         write_design(job, place)
@@ -154,6 +163,7 @@ def carry_out(job: Job, place: Path, workers: int, executor: str, progress: bool
     """
     started = time.time()
     store = Store(place, plans.identity(job.plan))
+    log(place, f"starts with {workers} workers ({executor}), selfrepair {job.plan['versions']['selfrepair']}")
     status, unfinished = "complete", []
     problem: BaseException | None = None
     try:
@@ -170,6 +180,7 @@ def carry_out(job: Job, place: Path, workers: int, executor: str, progress: bool
         status = "interrupted"
     merged_survey(job, store)
     run = merged(merger_of(job, store, unfinished), place, status, time.time() - started)
+    log(place, f"{status}: {run.outcome['units']} units merged")
     if keep:
         folder.write_results(run, place)
     if problem is not None and status == "failed":

@@ -14,6 +14,7 @@ import numpy as np
 from selfrepair.run.accuracy import Accuracy
 from selfrepair.run.job import Design
 from selfrepair.run.joins import joined_documents
+from selfrepair.run.looks import Looks
 from selfrepair.run.store import Arrays, Store
 from selfrepair.run.sweep import STAGE as SWEEP
 from selfrepair.run.thresholds import STAGE as THRESHOLDS
@@ -59,19 +60,22 @@ class Merger:
     Attributes:
         design: the run.
         surveyed: the merged survey.
-        units: its finished sweep units, in their order.
+        units: its finished sweep units that count, in their order.
+        looks: what they come to, and whether they were enough.
         short: for every filtered head, the share of replicates for which too few tokens were kept to be exact.
     """
 
     design: Design
     surveyed: Unit
     units: list[Unit]
+    looks: Looks
     short: list[float] = field(default_factory=list)
 
-    @property
+    @cached_property
     def documents(self) -> np.ndarray:
-        """Documents of the corpus that have scored tokens."""
-        return self.design.scored_documents
+        """Documents that have scored tokens in these units, in the order of their numbers."""
+        found = [unit.get("documents") for unit in self.units]
+        return np.unique(np.concatenate(found)) if found else np.zeros(0, np.int64)
 
     @cached_property
     def weights(self) -> np.ndarray:
@@ -221,6 +225,7 @@ def _digests(windows: Windows, documents: np.ndarray) -> list[str]:
 
 def merger_of(design: Design, store: Store, unfinished: Sequence[Unit] = ()) -> Merger:
     """What a store's finished units, and those that were interrupted, add up to; the survey has to be merged."""
-    finished = store.finished(SWEEP)
-    units = [*(Unit(number, finished[number]) for number in sorted(finished)), *unfinished]
-    return Merger(design, Unit(0, store.finished(THRESHOLDS)[0]), sorted(units, key=lambda unit: unit.number))
+    finished, looks = store.finished(SWEEP), Looks(design, store).catch_up()
+    units = looks.used([*(Unit(number, finished[number]) for number in sorted(finished)), *unfinished])
+    surveyed = Unit(0, store.finished(THRESHOLDS)[0])
+    return Merger(design, surveyed, sorted(units, key=lambda unit: unit.number), looks)

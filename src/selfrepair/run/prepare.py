@@ -15,8 +15,10 @@ from selfrepair.run.batches import batch_size, probe_fold
 from selfrepair.run.job import Job
 from selfrepair.statistics.accumulate import Components
 from selfrepair.statistics.filters import Filter
+from selfrepair.statistics.stopping import StopRule
 from selfrepair.text import Windows
 
+STOPS = ("card", "heads")
 TOKENS_PER_UNIT = 8192  # minutes of work on a CPU for a small model; what a kill may cost
 
 
@@ -36,6 +38,8 @@ def prepare(
     first: int,
     sample: int,
     replicates: int,
+    until_se: float | None = None,
+    until: str = "card",
 ) -> Job:
     """Makes the plan of a run; arguments as for `measure`.
 
@@ -51,6 +55,7 @@ def prepare(
         raise SelfRepairError(
             f"first = {first} and sample = {sample} must not be negative, replicates = {replicates} at least 2."
         )
+    stop = stopping(until_se, until)
     _require_readable(model, windows)
     if not windows.scored(first).any():
         raise SelfRepairError("There are no scored tokens.", "Give more text, or longer windows.")
@@ -74,12 +79,26 @@ def prepare(
         components=components,
         sample=sample,
         replicates=replicates,
+        until=stop,
         engine=used.name,
         heads_per_batch=getattr(used, "fold", None),
         windows_per_batch=size,
         windows_per_unit=size * max(1, TOKENS_PER_UNIT // (size * windows.length)),
     )
     return Job(plan, windows, drawn, model, chosen, used)
+
+
+def stopping(until_se: float | None, until: str) -> dict[str, object] | None:
+    """When to stop early, as the plan says it; None for a run that goes on to its end.
+
+    Raises:
+        SelfRepairError: an error that is not above 0, or of something unknown.
+    """
+    if until not in STOPS:
+        raise SelfRepairError(f"Cannot run until an error of '{until}'.", f"Give one of: {', '.join(STOPS)}.")
+    if until_se is None:
+        return None
+    return {"standard_error": StopRule(until_se, planned=1).target, "of": until}
 
 
 def _require_readable(model: LanguageModel, windows: Windows) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
 from selfrepair.results import folder
 from selfrepair.results.files import putting_table
 from selfrepair.results.runs import Run
@@ -56,6 +58,30 @@ def _outcome(merger: Merger, status: str, seconds: float) -> dict[str, object]:
         "ledger_residual": accuracy.residual,
         "ledger_closes": accuracy.closes,
         "inexact_replicates": max(merger.short, default=0.0),
+        "until": _stopped(merger),
+    }
+
+
+def _stopped(merger: Merger) -> dict[str, object] | None:
+    """What a run that may stop early came to, with intervals that hold although it was looked at again and again."""
+    looks, until = merger.looks, merger.design.until
+    if until is None or looks.rule is None:
+        return None
+    found = looks.sequence
+    widest = np.nanargmax((found.high - found.low).reshape(-1)) if np.isfinite(found.value).any() else 0
+    value, low, high = (float(np.reshape(one, -1)[widest]) for one in (found.value, found.low, found.high))
+    return {
+        "standard_error": until.target,
+        "of": until.of,
+        "filter": merger.design.filters[until.filter].label,
+        "reached": looks.stop is not None,
+        "documents": len(merger.documents),
+        "of_documents": looks.rule.planned,
+        "head": str(merger.design.heads[int(widest)]) if until.of == "heads" else "all",
+        "estimate": value,
+        "low": low,
+        "high": high,
+        "rule": looks.rule.describe(),
     }
 
 

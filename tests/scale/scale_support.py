@@ -26,6 +26,7 @@ from selfrepair.run.executors import processes
 from selfrepair.run.jobs import load_job
 from selfrepair.statistics.filters import DEFAULT_FILTERS
 
+PAPERS_FAMILIES = ("gpt2", "gpt_neox_parallel", "llama", "opt")
 WINDOWS, LENGTH, PER_DOCUMENT, BATCH = 16, 12, 2, 2
 VOCAB = 97
 UNITS = WINDOWS // BATCH  # documents are as long as a batch, and a unit is one batch

@@ -17,7 +17,7 @@ from selfrepair.run import measure as measuring
 from selfrepair.run import plans, runner, survey, sweep
 from selfrepair.run.batches import tokens_of
 from selfrepair.run.jobs import load_job
-from selfrepair.run.merge import merger_of
+from selfrepair.run.pool import part_of, pool_of
 from selfrepair.run.results import merged
 from selfrepair.run.store import Store
 from selfrepair.statistics.accumulate import QUANTITIES
@@ -189,7 +189,7 @@ def test_units_may_be_done_in_any_order(run):
     surveyed = runner.merged_survey(job, store)
     for number in reversed(order):
         store.write(sweep.STAGE, number, sweep.sweep_unit(job, number, surveyed, silent))
-    assert_same(merged(merger_of(job, store), place, "complete", 0.0), expected)
+    assert_same(merged(pool_of(part_of(job, store)), job.plan, place, "complete", 0.0), expected)
 
 
 def test_several_donors(model, tmp_path):

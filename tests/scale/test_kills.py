@@ -5,9 +5,18 @@ from __future__ import annotations
 import signal
 
 import pytest
-from scale_support import UNITS, assert_same, copy, in_child, random_kills, resume, resume_whole, sweep_units
+from scale_support import (
+    PAPERS_FAMILIES,
+    UNITS,
+    assert_same,
+    copy,
+    in_child,
+    random_kills,
+    resume,
+    resume_whole,
+    sweep_units,
+)
 
-from conftest import PAPERS_FAMILIES
 from selfrepair.results.folder import load
 from selfrepair.run import measure, survey, sweep
 

@@ -64,6 +64,8 @@ def amount(run: Run, label: str) -> str:
     if not measured.any():
         return "no head has tokens"
     said = f"{_span(counts[measured])} tokens per head from {_span(documents[measured])} documents"
+    texts = int(run.heads.attrs.get("texts", 1))
+    said += f" of {texts} texts, chosen within each" if texts > 1 else ""
     without = int((~measured).sum())
     return f"{said}; {without} of {measured.size} heads have none" if without else said
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +55,38 @@ def _part(windows: Windows, donors: np.ndarray, rows: range) -> pa.Table:
             "donors": pa.array(donors[rows.start : rows.stop].tolist(), pa.list_(pa.int64())),
         }
     )
+
+
+def joined_names(texts: Sequence[Windows]) -> list[tuple[str, ...]]:
+    """Names of the documents of each text; those of several texts are told apart by the text's number if need be."""
+    names = [text.names for text in texts]
+    if len({name for some in names for name in some}) == sum(map(len, names)):
+        return names
+    return [tuple(f"text {number}: {name}" for name in some) for number, some in enumerate(names)]
+
+
+def joined(texts: Sequence[Windows], donors: Sequence[np.ndarray]) -> tuple[Windows, np.ndarray]:
+    """Several texts of windows of one length as one, and their donors; texts and their documents stay in order.
+
+    Args:
+        texts: the corpora.
+        donors: [window, donor] of each.
+    """
+    names = joined_names(texts)
+    places = np.cumsum([0, *map(len, names)])
+    starts = np.cumsum([0, *map(len, texts)])
+    documents = [
+        np.where(text.documents < 0, -1, text.documents + place).astype(np.int32)
+        for text, place in zip(texts, places[:-1], strict=True)
+    ]
+    whole = Windows(
+        np.concatenate([text.tokens for text in texts]),
+        np.concatenate([text.lengths for text in texts]),
+        np.concatenate(documents),
+        tuple(name for some in names for name in some),
+        {"source": " + ".join(str(text.provenance.get("source")) for text in texts)},
+    )
+    return whole, np.concatenate([one + start for one, start in zip(donors, starts[:-1], strict=True)])
 
 
 def read_corpus(path: Path) -> tuple[Windows, np.ndarray]:

@@ -19,7 +19,7 @@ from selfrepair.run.executors import execute
 from selfrepair.run.job import Job
 from selfrepair.run.jobs import load_job
 from selfrepair.run.log import log
-from selfrepair.run.merge import merger_of
+from selfrepair.run.pool import part_of, pool_of
 from selfrepair.run.prepare import prepare
 from selfrepair.run.results import merged
 from selfrepair.run.runner import merged_survey, run_units
@@ -179,7 +179,7 @@ def carry_out(job: Job, place: Path, workers: int, executor: str, progress: bool
             raise
         status = "interrupted"
     merged_survey(job, store)
-    run = merged(merger_of(job, store, unfinished), place, status, time.time() - started)
+    run = merged(pool_of(part_of(job, store, unfinished)), job.plan, place, status, time.time() - started)
     log(place, f"{status}: {run.outcome['units']} units merged")
     if keep:
         folder.write_results(run, place)

@@ -1,40 +1,33 @@
-"""From finished units to a `Run`: always in the order of the units, so the result is the same to the bit whoever
+"""From a text's finished units to sums: always in the order of the units, so the result is the same to the bit whoever
 did them and in whatever order."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property, reduce
 from itertools import chain
 
 import numpy as np
 
-from selfrepair.run.accuracy import Accuracy
 from selfrepair.run.job import Design
 from selfrepair.run.joins import joined_documents
 from selfrepair.run.looks import Looks
-from selfrepair.run.store import Arrays, Store
-from selfrepair.run.sweep import STAGE as SWEEP
-from selfrepair.run.thresholds import STAGE as THRESHOLDS
+from selfrepair.run.store import Arrays
 from selfrepair.run.unit import Unit, kept_rows
 from selfrepair.statistics.accumulate import BY_ATTENTION, BY_HEAD, BY_MLP, QUANTITIES, line_moments
 from selfrepair.statistics.bootstrap import (
     FilteredReplicates,
     bootstrap_all,
     bootstrap_filtered,
-    document_weights,
     effective_documents,
 )
 from selfrepair.statistics.curves import Moments
-from selfrepair.statistics.donors import VarianceSplit, variance_split
 from selfrepair.statistics.features import DONOR_VARIANCES, FEATURES, INDEX, features
 from selfrepair.statistics.filters import Filter, Kind
 from selfrepair.statistics.intervals import Replicated
 from selfrepair.statistics.keep import MARGIN
 from selfrepair.statistics.lines import Lines
-from selfrepair.text import Windows
 
 TAILS: tuple[Kind, ...] = ("top", "bottom")
 _ROWS = 2**16  # kept tokens that are in memory at once, if several heads together have fewer
@@ -54,22 +47,20 @@ class _Features:
 
 
 @dataclass(frozen=True)
-class Merger:
-    """Sums over all units, with a replicate for every resampling of the documents.
+class Part:
+    """What was measured on one text.
 
     Attributes:
         design: the run.
         surveyed: the merged survey.
         units: its finished sweep units that count, in their order.
         looks: what they come to, and whether they were enough.
-        short: for every filtered head, the share of replicates for which too few tokens were kept to be exact.
     """
 
     design: Design
     surveyed: Unit
     units: list[Unit]
     looks: Looks
-    short: list[float] = field(default_factory=list)
 
     @cached_property
     def documents(self) -> np.ndarray:
@@ -77,27 +68,45 @@ class Merger:
         found = [unit.get("documents") for unit in self.units]
         return np.unique(np.concatenate(found)) if found else np.zeros(0, np.int64)
 
-    @cached_property
-    def weights(self) -> np.ndarray:
-        """[1 + replicate, document]: how often a document counts; the first row is the corpus as it is.
 
-        A document's draws go by its words, so that order and names of documents do not matter, and runs on the same
-        text can be paired.
-        """
-        drawn = document_weights(len(self.documents), self.design.plan["replicates"], self.design.plan["seed"])
-        rank = np.argsort(np.argsort(_digests(self.design.windows, self.documents), kind="stable"))
-        drawn = drawn[:, rank]
-        return np.concatenate([np.ones((1, len(self.documents)), drawn.dtype), drawn])
+@dataclass(frozen=True)
+class Merger:
+    """Sums over all units of a text, with a replicate for every resampling of the documents.
+
+    Attributes:
+        part: the units.
+        weights: [1 + replicate, document]: how often a document counts; the first row is the corpus as it is.
+        short: for every filtered head, the share of replicates for which too few tokens were kept to be exact.
+    """
+
+    part: Part
+    weights: np.ndarray
+    short: list[float] = field(default_factory=list)
+
+    @property
+    def design(self) -> Design:
+        """The run."""
+        return self.part.design
+
+    @property
+    def surveyed(self) -> Unit:
+        """The merged survey."""
+        return self.part.surveyed
+
+    @property
+    def units(self) -> list[Unit]:
+        """Finished units that count, in their order."""
+        return self.part.units
+
+    @property
+    def documents(self) -> np.ndarray:
+        """Documents that have scored tokens in these units."""
+        return self.part.documents
 
     @property
     def replicates(self) -> int:
         """Rows of `weights`."""
         return len(self.weights)
-
-    @cached_property
-    def accuracy(self) -> Accuracy:
-        """The worst of all units."""
-        return Accuracy.of(unit.get("accuracy") for unit in self.units)
 
     @cached_property
     def _everything(self) -> tuple[np.ndarray, np.ndarray]:
@@ -181,18 +190,19 @@ class Merger:
         """Direct effects from which (`top`) and up to which (`bottom`) all tokens were kept, [layer, head]."""
         return {"top": self.surveyed.get("keep_top"), "bottom": self.surveyed.get("keep_bottom")}
 
-    @cached_property
-    def donor_split(self) -> VarianceSplit | None:
-        """Variance of self-repair over documents, tokens and donors, [layer, head], all tokens; None for one donor."""
-        draws = self.design.plan["ablation"]["draws"]
-        if draws < 2:
-            return None
+    @property
+    def counts(self) -> np.ndarray:
+        """Scored tokens, [document, layer, head]."""
+        return self._everything[1]
+
+    @property
+    def donor_sums(self) -> np.ndarray:
+        """[document, layer, head, (tokens, self-repair, its square, its variance over donors)], over all tokens."""
         columns = [INDEX[name] for name in ("count", "self_repair", "self_repair_squared", DONOR_VARIANCES[0])]
         sums = np.zeros((len(self.documents), *self.design.shape, len(columns)))
         for unit in self.units:
-            np.add.at(sums, np.searchsorted(self.documents, unit.get("documents")), unit.get("features")[..., columns])
-        tokens, totals, squares, donor_variances = np.moveaxis(sums, -1, 0)
-        return variance_split(tokens, totals, squares, donor_variances, draws)
+            sums[np.searchsorted(self.documents, unit.get("documents"))] += unit.get("features")[..., columns]
+        return sums
 
     @cached_property
     def curves(self) -> Moments:
@@ -211,21 +221,3 @@ class Merger:
                 totals[name] = totals[name] + value if name in totals else value
         names = [name for name in (BY_ATTENTION, BY_MLP, BY_HEAD) if f"{name}/sum" in totals]
         return Lines(totals, names) if names else None
-
-
-def _digests(windows: Windows, documents: np.ndarray) -> list[str]:
-    """What each document says, as a sha256 over its windows' parts, in whatever order they come."""
-    parts: dict[int, list[bytes]] = {int(document): [] for document in documents}
-    for tokens, owners in zip(windows.tokens, windows.documents, strict=True):
-        for document in np.unique(owners[owners >= 0]):
-            if int(document) in parts:
-                parts[int(document)].append(hashlib.sha256(tokens[owners == document].astype("<i8").tobytes()).digest())
-    return [hashlib.sha256(b"".join(sorted(parts[int(document)]))).hexdigest() for document in documents]
-
-
-def merger_of(design: Design, store: Store, unfinished: Sequence[Unit] = ()) -> Merger:
-    """What a store's finished units, and those that were interrupted, add up to; the survey has to be merged."""
-    finished, looks = store.finished(SWEEP), Looks(design, store).catch_up()
-    units = looks.used([*(Unit(number, finished[number]) for number in sorted(finished)), *unfinished])
-    surveyed = Unit(0, store.finished(THRESHOLDS)[0])
-    return Merger(design, surveyed, sorted(units, key=lambda unit: unit.number), looks)

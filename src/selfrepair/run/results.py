@@ -1,4 +1,4 @@
-"""The merged run: tables and datasets from a `Merger`."""
+"""The merged run: tables and datasets from a `Pool`."""
 
 from __future__ import annotations
 
@@ -10,17 +10,21 @@ from selfrepair.results import folder
 from selfrepair.results.files import putting_table
 from selfrepair.results.runs import Run
 from selfrepair.results.schema import described_schema, heads_dataset
-from selfrepair.run.merge import Merger
+from selfrepair.results.windows import joined_names
+from selfrepair.run.merge import Part
 from selfrepair.run.plans import Plan
+from selfrepair.run.pool import Pool
+from selfrepair.run.store import Arrays
 from selfrepair.statistics.keep import token_table
 from selfrepair.statistics.summary import Summariser
 
 
-def merged(merger: Merger, place: Path, status: str, seconds: float) -> Run:
+def merged(pool: Pool, plan: Plan, place: Path, status: str, seconds: float) -> Run:
     """Merges all units; the kept tokens go to `tokens.parquet` some heads at a time.
 
     Args:
-        merger: the units.
+        pool: the units.
+        plan: the run's.
         place: the results folder, which holds the corpus.
         status: `complete`, or why it is not.
         seconds: how long the run took.
@@ -28,43 +32,49 @@ def merged(merger: Merger, place: Path, status: str, seconds: float) -> Run:
     Raises:
         SelfRepairError: the disk is full.
     """
-    design, summariser = merger.design, Summariser()
+    summariser, names = Summariser(), joined_names([one.design.windows for one in pool.mergers])
+    starts = np.cumsum([0, *(len(one.design.windows) for one in pool.mergers)])
     with putting_table(place / folder.TOKENS, described_schema()) as add:
-        for layer in range(design.shape[0]):
-            summariser.add(merger.layer(layer, lambda rows: add(token_table(rows, design.windows.names))))
-    outcome = _outcome(merger, status, seconds)
+
+        def booked(text: int, rows: Arrays) -> None:
+            shifted = rows | {"window": rows["window"] + starts[text]}
+            add(token_table(shifted, names[text]))
+
+        for layer in range(pool.design.shape[0]):
+            summariser.add(pool.layer(layer, booked))
+    outcome = _outcome(pool, status, seconds)
     heads = heads_dataset(
         summariser.summary(),
-        filters=[one.label for one in design.filters],
-        thresholds=merger.surveyed.get("thresholds"),
-        lines=merger.lines,
-        curve=merger.curves.mean(),
-        edges=merger.surveyed.get("curve_edges"),
-        donor_split=merger.donor_split,
-        attributes=_attributes(design.plan, outcome),
+        filters=[one.label for one in pool.design.filters],
+        thresholds=pool.surveyed("thresholds"),
+        lines=pool.lines,
+        curve=pool.curves.mean(),
+        edges=pool.surveyed("curve_edges"),
+        donor_split=pool.donor_split,
+        attributes=_attributes(plan, outcome),
     )
-    return Run(design.plan, outcome, heads, place / folder.TOKENS, place / folder.WINDOWS)
+    return Run(plan, outcome, heads, place / folder.TOKENS, place / folder.WINDOWS)
 
 
-def _outcome(merger: Merger, status: str, seconds: float) -> dict[str, object]:
-    accuracy, surveyed = merger.accuracy, merger.surveyed
+def _outcome(pool: Pool, status: str, seconds: float) -> dict[str, object]:
+    accuracy = pool.accuracy
     return {
         "status": status,
         "seconds": round(seconds, 1),
-        "units": len(merger.units),
-        "loss_nats_per_token": float(surveyed.get("loss")[0]),
-        "readout_error": float(surveyed.get("readout_error")[0]),
+        "units": pool.units,
+        "loss_nats_per_token": pool.loss,
+        "readout_error": pool.readout_error,
         "numerical_floor": accuracy.floor,
         "ledger_residual": accuracy.residual,
         "ledger_closes": accuracy.closes,
-        "inexact_replicates": max(merger.short, default=0.0),
-        "until": _stopped(merger),
+        "inexact_replicates": pool.short,
+        "until": stopped(pool.mergers[0].part) if len(pool.mergers) == 1 else None,
     }
 
 
-def _stopped(merger: Merger) -> dict[str, object] | None:
+def stopped(part: Part) -> dict[str, object] | None:
     """What a run that may stop early came to, with intervals that hold although it was looked at again and again."""
-    looks, until = merger.looks, merger.design.until
+    looks, until = part.looks, part.design.until
     if until is None or looks.rule is None:
         return None
     found = looks.sequence
@@ -73,11 +83,11 @@ def _stopped(merger: Merger) -> dict[str, object] | None:
     return {
         "standard_error": until.target,
         "of": until.of,
-        "filter": merger.design.filters[until.filter].label,
+        "filter": part.design.filters[until.filter].label,
         "reached": looks.stop is not None,
-        "documents": len(merger.documents),
+        "documents": len(part.documents),
         "of_documents": looks.rule.planned,
-        "head": str(merger.design.heads[int(widest)]) if until.of == "heads" else "all",
+        "head": str(part.design.heads[int(widest)]) if until.of == "heads" else "all",
         "estimate": value,
         "low": low,
         "high": high,
@@ -97,6 +107,7 @@ def _attributes(plan: Plan, outcome: dict[str, object]) -> dict[str, object]:
         "text_fingerprint": text["fingerprint"],
         "tokens": text["scored_tokens"],
         "documents": text["documents"],
+        "texts": len(plan.get("texts", "1")),
         "first_position": text["first_position"],
         "operator": ablation["operator"],
         "donors": ablation["donors"],

@@ -121,6 +121,7 @@ def run_of(made, components="heads", seed=0, **attributes):
         curve=curve(made, edges),
         edges=edges,
         donor_split=None,
+        donors_needed=None,
         attributes=said,
     )
     nothing = {name: np.zeros(0, np.int32) for name in TOKEN_SCHEMA.names}

@@ -106,7 +106,15 @@ def test_variances_are_there_with_several_donors():
     labels = [one.label for one in made.filters]
     split = VarianceSplit(*parts, donors=4)
     heads = schema.heads_dataset(
-        summariser.summary(), labels, made.thresholds, None, curve(made, edges), edges, split, {}
+        summariser.summary(),
+        labels,
+        made.thresholds,
+        None,
+        curve(made, edges),
+        edges,
+        split,
+        np.full(made.shape, 5.0),
+        {},
     )
     for name, value in (("document", 1), ("token", 2), ("donor", 3)):
         assert (heads[f"variance_{name}"] == value).all() and "units" in heads[f"variance_{name}"].attrs

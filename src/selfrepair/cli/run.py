@@ -192,14 +192,15 @@ def run(
     up the difference (later heads, MLPs, the final norm). Without arguments: a small model and text that
     need nothing but this package and the package index, in a few minutes on two cores.
     """
+    from selfrepair.cli.heads import existing_heads, named_heads, require_heads
     from selfrepair.cli.quiet import quieten
     from selfrepair.results.folder import prepare_folder
 
+    named = named_heads(heads)
     quieten()
     place = prepare_folder(out or Path("selfrepair-runs") / datetime.now().strftime("%Y-%m-%d-%H%M%S"))
     from torch import get_num_threads, set_num_threads
 
-    from selfrepair.cli.heads import parse_heads
     from selfrepair.model.load import load
     from selfrepair.run.measure import LedgerDoesNotClose, measure
     from selfrepair.statistics.filters import DEFAULT_FILTERS, Filter
@@ -211,6 +212,7 @@ def run(
     with _leaving_no_empty_folder(place), warnings.catch_warnings():
         warnings.simplefilter("ignore", LedgerDoesNotClose)  # said below, louder
         chosen = list(dict.fromkeys(map(Filter.parse, filters))) if filters else DEFAULT_FILTERS
+        require_heads(named, model, revision)
         console.print("Loading the model and proving its identities.")
         loaded = load(model, dtype=dtype, device=device, revision=revision)
         console.print(f"{loaded!r}: its identities hold.", highlight=False)
@@ -232,7 +234,7 @@ def run(
             filters=chosen,
             engine=engine.value,
             components=components.value,
-            heads=parse_heads(heads, loaded.anatomy.layers, loaded.anatomy.heads),
+            heads=existing_heads(named, loaded.anatomy.layers, loaded.anatomy.heads),
             batch=batch,
             memory=memory,
             seed=seed,

@@ -116,6 +116,21 @@ def status(run: Run) -> str:
     )
 
 
+def donors_needed(run: Run) -> str:
+    """How many donors the run's question needs, in words; nothing where one donor was drawn."""
+    if "donors_needed" not in run.heads:
+        return ""
+    needed = run.heads["donors_needed"].values
+    known = needed[~np.isnan(needed)]
+    if not len(known):
+        return ""
+    half = float(np.median(known))
+    return (
+        f"donors: {fact(run, 'donors')} drawn; with {half:g} they would make up at most a tenth of the variance of "
+        f"the mean self-repair (all tokens) of half of the heads, with {float(known.max()):g} of every head."
+    )
+
+
 def stopped(run: Run) -> str:
     """What a run that could stop early came to, with its interval that holds at every look; nothing for others."""
     until = run.outcome.get("until")

@@ -108,6 +108,18 @@ class Run:
 
         return pd.DataFrame(head_table(self, filter, sort, descending, top, layers))
 
+    def card(self, filter: str | None = None) -> pd.DataFrame:
+        """The whole model and its layers: what is made good of what heads lose; see `report.card.card_table`.
+
+        Raises:
+            SelfRepairError: unknown filter.
+        """
+        import pandas as pd
+
+        from selfrepair.report.card import card_table
+
+        return pd.DataFrame(card_table(self, filter))
+
     def plot_overview(self, filter: str | None = None, path: str | Path | None = None) -> Figure:
         """Self-repair of every head against relative depth (the paper's Figure 1); saved if `path` is given.
 

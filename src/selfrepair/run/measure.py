@@ -11,6 +11,7 @@ from pathlib import Path
 
 from selfrepair.ablation.operators import Operator
 from selfrepair.engine import Engine
+from selfrepair.errors import SelfRepairError
 from selfrepair.model.language_model import LanguageModel
 from selfrepair.results import folder
 from selfrepair.results.runs import Run
@@ -84,8 +85,8 @@ def measure(
         until: what that is the error of: `card`, the repaired fraction of all heads together, or `heads`, the mean
             self-repair in logits of every head; under the first top filter (or the first filter).
         out: results folder; without it units are kept in a temporary one for as long as this lasts.
-        workers: more than one needs `out` and a model that can be loaded by name.
-        executor: where workers run: `processes` of this machine, `ray` or `slurm`.
+        workers: more than one needs a model that can be loaded by name.
+        executor: where workers run: `processes` of this machine; `ray` or `slurm`, which need `out`.
         progress: whether to show progress.
 
     Returns:
@@ -116,10 +117,20 @@ def measure(
     if place is not None:
         write_design(job, place)
         return carry_out(job, place, workers, executor, progress)
+    _require_place(workers, executor)
     with tempfile.TemporaryDirectory(prefix="selfrepair-") as temporary:
         write_design(job, Path(temporary))
-        run = carry_out(job, Path(temporary), 1, "processes", progress, keep=False)
+        run = carry_out(job, Path(temporary), workers, executor, progress, keep=False)
         return replace(run, kept=run.tokens, corpus=run.windows)
+
+
+def _require_place(workers: int, executor: str) -> None:
+    """Refuses workers on other machines without a folder that all of them see."""
+    if executor != "processes":
+        raise SelfRepairError(
+            f"The executor '{executor}' needs a folder that all {workers} workers see; `out` was not given.",
+            "Give one: measure(..., out=FOLDER), on a disk that they share.",
+        )
 
 
 def write_design(job: Job, place: Path) -> None:

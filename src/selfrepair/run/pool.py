@@ -24,7 +24,7 @@ from selfrepair.run.thresholds import STAGE as THRESHOLDS
 from selfrepair.run.unit import Unit
 from selfrepair.statistics.bootstrap import document_weights
 from selfrepair.statistics.curves import Moments
-from selfrepair.statistics.donors import VarianceSplit, variance_split
+from selfrepair.statistics.donors import VarianceSplit, donors_needed, variance_split
 from selfrepair.statistics.features import INDEX
 from selfrepair.statistics.intervals import Replicated
 from selfrepair.statistics.lines import Lines
@@ -100,10 +100,11 @@ class Pool:
         tokens, totals, squares, donors = np.moveaxis(np.concatenate([one.donor_sums for one in self.mergers]), -1, 0)
         return variance_split(tokens, totals, squares, donors, draws)
 
-    @property
-    def tokens_per_document(self) -> np.ndarray:
-        """Scored tokens, [document, layer, head]."""
-        return np.concatenate([one.counts for one in self.mergers])
+    @cached_property
+    def donors_needed(self) -> np.ndarray | None:
+        """How many donors each head's mean self-repair needs, [layer, head]; None for one donor, which cannot tell."""
+        tokens = np.concatenate([one.counts for one in self.mergers])
+        return None if self.donor_split is None else donors_needed(self.donor_split, tokens)
 
     def surveyed(self, name: str) -> np.ndarray:
         """An array of the survey; NaN where texts differ."""

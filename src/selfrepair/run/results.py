@@ -51,6 +51,7 @@ def merged(pool: Pool, plan: Plan, place: Path, status: str, seconds: float) -> 
         curve=pool.curves.mean(),
         edges=pool.surveyed("curve_edges"),
         donor_split=pool.donor_split,
+        donors_needed=pool.donors_needed,
         attributes=_attributes(plan, outcome),
     )
     return Run(plan, outcome, heads, place / folder.TOKENS, place / folder.WINDOWS)

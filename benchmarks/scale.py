@@ -158,21 +158,20 @@ def kill_faults(place: Path, model: Path, size: int, kills: int, seed: int) -> l
     for name in ("plan.json", "windows.parquet"):
         (killed / name).write_bytes((undisturbed / name).read_bytes())
     seconds = in_own_process("resume", undisturbed)["seconds"]
-    draws, done = random.Random(f"{family} {seed}"), []
-    for _ in range(kills):
+    draws, done, total = random.Random(f"{family} {seed}"), [0], unit_files(undisturbed)
+    for left in range(kills, 0, -1):
         process = subprocess.Popen([sys.executable, __file__, "resume", str(killed)], stdout=subprocess.DEVNULL)
-        wait_for_work(killed, process)
-        time.sleep(draws.uniform(0, seconds / kills))
+        wait_for_work(killed, process, done[-1] + draws.randint(0, (total - 2 - done[-1]) // left))
+        time.sleep(draws.uniform(0, seconds / total))
         process.send_signal(signal.SIGKILL)
         if process.wait() != -signal.SIGKILL:
             return [f"{family}: a run ended before it was killed"]
-        done.append(len(list((killed / "units").glob("*.safetensors"))))
+        done.append(unit_files(killed))
     in_own_process("resume", killed)
     differing, inexact = differences(undisturbed, killed), inexact_thresholds(killed)
-    total = len(list((killed / "units").glob("*.safetensors")))
     print(
         f"{family}: {size:,} tokens, {seconds:.0f} s undisturbed; killed {kills} times, after "
-        f"{', '.join(map(str, done))} of {total} files of units: "
+        f"{', '.join(map(str, done[1:]))} of {total} files of units: "
         + ("differs in " + ", ".join(differing) if differing else "the same to the bit")
         + (f"; {inexact} thresholds are not exact" if inexact else "; thresholds are the exact quantiles"),
         flush=True,
@@ -222,10 +221,16 @@ def resume(place: Path) -> None:
     print(json.dumps({"seconds": time.monotonic() - started}))
 
 
-def wait_for_work(place: Path, process: subprocess.Popen[bytes]) -> None:
-    """Returns when a resumed run has loaded its model and claimed a unit, or has ended."""
-    while process.poll() is None and not any(
-        f": {process.pid}," in content(claim) for claim in (place / "units").glob("*.claim")
+def unit_files(place: Path) -> int:
+    """How many units are finished, of survey, thresholds and sweep."""
+    return len(list((place / "units").glob("*.safetensors")))
+
+
+def wait_for_work(place: Path, process: subprocess.Popen[bytes], files: int) -> None:
+    """Returns when a resumed run is at work on a unit and so many are there, or when it has ended."""
+    while process.poll() is None and not (
+        unit_files(place) >= files
+        and any(f": {process.pid}," in content(claim) for claim in (place / "units").glob("*.claim"))
     ):
         time.sleep(0.01)
 

@@ -118,6 +118,7 @@ def test_variances_are_there_with_several_donors():
     )
     for name, value in (("document", 1), ("token", 2), ("donor", 3)):
         assert (heads[f"variance_{name}"] == value).all() and "units" in heads[f"variance_{name}"].attrs
+    assert (heads["donors_needed"] == 5).all() and "at most 10%" in heads["donors_needed"].attrs["description"]
 
 
 def test_without_components_there_are_none():

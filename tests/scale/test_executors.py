@@ -6,7 +6,16 @@ import os
 from pathlib import Path
 
 import pytest
-from scale_support import UNITS, Killer, assert_same, in_child, resume, sweep_units, work_that_fails
+from scale_support import (
+    UNITS,
+    Killer,
+    assert_same,
+    in_child,
+    resume,
+    sweep_units,
+    work_that_fails,
+    workers_start_quickly,
+)
 
 import selfrepair
 from selfrepair import SelfRepairError
@@ -38,11 +47,6 @@ def merged(store: Store):
     return resume(store.folder)
 
 
-def test_processes(run):
-    place, expected = run
-    assert_same(resume(place, workers=2), expected)
-
-
 def test_processes_killed_in_mid_unit(run):
     place, expected = run
     with Killer(place, 1) as killer:
@@ -52,13 +56,15 @@ def test_processes_killed_in_mid_unit(run):
 
 def test_workers_that_always_die_are_given_up(started, monkeypatch):
     job, store, _ = started
+    workers_start_quickly(monkeypatch)
     monkeypatch.setattr(processes, "_work", os.abort)
     with pytest.raises(SelfRepairError, match=rf"0 of {UNITS} units are done"):
         processes.run_in_processes(job, store, 2, shown=False)
 
 
-def test_workers_that_would_fail_again_are_not_tried_again(started):
+def test_workers_that_would_fail_again_are_not_tried_again(started, monkeypatch):
     job, store, _ = started
+    workers_start_quickly(monkeypatch)
     plan = folder.read_plan(store.folder)
     plan["versions"]["torch"] = "0.0.1"
     folder.write_json(plan, store.folder / folder.PLAN)

@@ -10,6 +10,7 @@ from scale_support import (
     UNITS,
     assert_same,
     copy,
+    impatient,
     in_child,
     random_kills,
     resume,
@@ -22,7 +23,8 @@ from selfrepair.run import measure, survey, sweep
 
 
 @pytest.mark.parametrize("family", PAPERS_FAMILIES)
-def test_killed_at_five_random_moments(family, undisturbed, tmp_path):
+def test_killed_at_five_random_moments(family, undisturbed, tmp_path, monkeypatch):
+    impatient(monkeypatch)
     prepared, expected = undisturbed(family)
     place = copy(prepared, tmp_path / "run")
     random_kills(place, times=5, seed=len(family))

@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from scale_support import assert_same, copy, prepare, random_kills, resume, text
+from scale_support import assert_same, copy, impatient, prepare, random_kills, resume, text, workers_start_quickly
 
 from selfrepair import SelfRepairError, load
 from selfrepair.run import plans, runner, sweep
@@ -83,8 +83,9 @@ def test_a_run_stops_where_its_own_tokens_say(model, every_token, tmp_path, of, 
     assert found.complete and found.enough
 
 
-def test_whoever_does_the_units_and_whatever_else_is_done(model, tmp_path):
+def test_whoever_does_the_units_and_whatever_else_is_done(model, tmp_path, monkeypatch):
     """Killed and resumed, and with units beyond the stop done too: the same to the bit."""
+    impatient(monkeypatch)
     place = planned(tmp_path / "run", model, until_se=0.5)
     eager, killed = copy(place, tmp_path / "eager"), copy(place, tmp_path / "killed")
     expected = resume(place, model)
@@ -103,10 +104,11 @@ def quiet():
     return runner.Meter(0, lambda _meter: None)
 
 
-def test_workers_stop_together(tmp_path, models):
-    place = planned(tmp_path / "run", load(str(models("gpt2")), device="cpu"), until_se=0.5)
+def test_workers_stop_together(tmp_path, model, monkeypatch):
+    workers_start_quickly(monkeypatch)
+    place = planned(tmp_path / "run", model, until_se=0.5)
     alone = copy(place, tmp_path / "alone")
-    assert_same(resume(place, workers=2), resume(alone))
+    assert_same(resume(place, model, workers=2), resume(alone, model))
 
 
 def test_what_is_not_reached_reads_everything(model, every_token, tmp_path):

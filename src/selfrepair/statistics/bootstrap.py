@@ -61,8 +61,11 @@ def document_weights(documents: int, replicates: int, seed: int = 0) -> Weights:
     """
     draws = np.random.default_rng(seed)
     weights = np.empty((replicates, documents), np.int16)
-    for replicate in weights:
-        replicate[:] = np.bincount(draws.integers(0, documents, documents), minlength=documents)
+    step = max(1, BLOCK_CELLS // max(1, documents))
+    for start in range(0, replicates, step):
+        block = weights[start : start + step]
+        drawn = draws.integers(0, documents, block.shape) + documents * np.arange(len(block))[:, None]
+        block[:] = np.bincount(drawn.reshape(-1), minlength=block.size).reshape(block.shape)
     return weights
 
 

@@ -108,7 +108,7 @@ def _attributes(plan: Plan, outcome: dict[str, object]) -> dict[str, object]:
         "text_fingerprint": text["fingerprint"],
         "tokens": text["scored_tokens"],
         "documents": text["documents"],
-        "texts": len(plan.get("texts", "1")),
+        "texts": len(plan["texts"]) if "texts" in plan else 1,
         "first_position": text["first_position"],
         "operator": ablation["operator"],
         "donors": ablation["donors"],

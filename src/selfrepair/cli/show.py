@@ -17,10 +17,14 @@ def show(
     ascending: Annotated[bool, typer.Option("--ascending", help="Smallest first.")] = False,
     top: Annotated[int, typer.Option(min=1, help="How many heads.")] = 20,
     layers: Annotated[str, typer.Option(help="Only these layers, e.g. `20-29` or `3,5,7`.")] = "",
+    card: Annotated[
+        bool, typer.Option("--card", help="The model and its layers as wholes, instead of its heads.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="JSON for programs, on standard output.")] = False,
 ) -> None:
     """Show the tables of a results folder, sorted and filtered as asked."""
     from selfrepair.cli.verdict import verdict
+    from selfrepair.report.card import card_table, print_card
     from selfrepair.report.tables import head_table, print_heads, print_summary
     from selfrepair.results.folder import load
 
@@ -28,11 +32,16 @@ def show(
     chosen = (filter or None, sort, not ascending, top, parse_layers(layers))
     verdict(run)
     if as_json:
-        found = {"plan": run.plan, "outcome": run.outcome, "heads": head_table(run, *chosen)}
+        found = {"plan": run.plan, "outcome": run.outcome, "card": card_table(run, chosen[0])}
+        found["heads"] = head_table(run, *chosen)
         typer.echo(json.dumps(found, indent=2, default=str))
         return
     console = Console()
-    print_heads(console, run, *chosen)
+    if card:
+        print_card(console, run, chosen[0])
+        console.print()
+    else:
+        print_heads(console, run, *chosen)
     print_summary(console, run)
 
 

@@ -88,4 +88,4 @@ def _memory(model: LanguageModel) -> float:
 
 def tokens_of(windows: Windows, indices: np.ndarray, model: LanguageModel) -> Tensor:
     """Token ids [window, position] of the given windows, on the model's device."""
-    return torch.from_numpy(np.ascontiguousarray(windows.tokens[indices])).to(model.device)
+    return torch.from_numpy(windows.tokens[indices].astype(np.int64)).to(model.device)

@@ -21,8 +21,10 @@ from selfrepair.run.batches import plan_memory, tokens_of
 from selfrepair.run.job import Job
 from selfrepair.statistics.accumulate import Components
 from selfrepair.statistics.filters import Filter
+from selfrepair.statistics.stopping import StopRule
 from selfrepair.text import Windows
 
+STOPS = ("card", "heads")
 TOKENS_PER_UNIT = 8192  # minutes of work on a CPU for a small model; what a kill may cost
 
 
@@ -43,6 +45,8 @@ def prepare(
     sample: int,
     replicates: int,
     precision: str | None = None,
+    until_se: float | None = None,
+    until: str = "card",
 ) -> Job:
     """Makes the plan of a run; arguments as for `measure`.
 
@@ -59,6 +63,7 @@ def prepare(
         raise SelfRepairError(
             f"first = {first} and sample = {sample} must not be negative, replicates = {replicates} at least 2."
         )
+    stop = stopping(until_se, until)
     _require_readable(model, windows)
     if not windows.scored(first).any():
         raise SelfRepairError("There are no scored tokens.", "Give more text, or longer windows.")
@@ -84,6 +89,7 @@ def prepare(
         components=components,
         sample=sample,
         replicates=replicates,
+        until=stop,
         engine=used.name,
         engine_settings=used.settings,
         engine_reason=choice.reason,
@@ -118,6 +124,19 @@ def chosen_engine(
         if isinstance(used, ReplayEngine) and used.fold is None:
             used.fold = used.probe(model, clean_run(model, tokens))
         return Choice(used, "as asked for")
+
+
+def stopping(until_se: float | None, until: str) -> dict[str, object] | None:
+    """When to stop early, as the plan says it; None for a run that goes on to its end.
+
+    Raises:
+        SelfRepairError: an error that is not above 0, or of something unknown.
+    """
+    if until not in STOPS:
+        raise SelfRepairError(f"Cannot run until an error of '{until}'.", f"Give one of: {', '.join(STOPS)}.")
+    if until_se is None:
+        return None
+    return {"standard_error": StopRule(until_se, planned=1).target, "of": until}
 
 
 def _require_readable(model: LanguageModel, windows: Windows) -> None:

@@ -34,12 +34,13 @@ class CutShort(BaseException):
     """A sweep that ended early; its cause is the error or interruption.
 
     Attributes:
-        arrays: what the unit under way had come to.
+        number: the unit under way.
+        arrays: what it had come to.
     """
 
-    def __init__(self, arrays: Arrays) -> None:
+    def __init__(self, number: int, arrays: Arrays) -> None:
         super().__init__()
-        self.arrays = arrays
+        self.number, self.arrays = number, arrays
 
 
 def sweep_unit(job: Job, number: int, surveyed: Arrays, advance: Advance) -> Arrays:
@@ -63,7 +64,7 @@ def sweep_unit(job: Job, number: int, surveyed: Arrays, advance: Advance) -> Arr
             for windows in job.batches(number):
                 _sweep_batch(job, windows, surveyed, book, accuracy, advance)
     except BaseException as problem:
-        raise CutShort(book.arrays() | accuracy.arrays()) from problem
+        raise CutShort(number, book.arrays() | accuracy.arrays()) from problem
     return book.arrays() | accuracy.arrays()
 
 

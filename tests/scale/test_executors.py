@@ -68,7 +68,6 @@ def test_workers_without_a_folder_share_a_temporary_one(models, monkeypatch):
 
 def test_workers_that_always_die_are_given_up(started, monkeypatch):
     job, store, _ = started
-    workers_start_quickly(monkeypatch)
     monkeypatch.setattr(processes, "_work", os.abort)
     with pytest.raises(SelfRepairError, match=rf"0 of {UNITS} units are done"):
         processes.run_in_processes(job, store, 2, shown=False)

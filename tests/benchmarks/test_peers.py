@@ -43,6 +43,8 @@ def runner_of(engine: str, order: Order = ORDER) -> Runner:
 @pytest.mark.parametrize("shape", ["tiny", "tiny-llama", "tiny-neox"])
 @pytest.mark.parametrize("engine", ENGINES)
 def test_effects_of_every_token_are_those_of_the_float64_reference(engine, shape):
+    if engine.startswith("delta") and (engine == "delta") != (shape == "tiny"):
+        pytest.skip("one shape each: compiling takes its time")
     order = replace(ORDER, shape=shape)
     lap = runner_of(engine, order).lap()
     assert lap.effects.shape == (12, 2, 15)

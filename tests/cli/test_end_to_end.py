@@ -56,6 +56,7 @@ def test_the_folder_holds_what_it_should(ended, place):
     assert sorted(path.name for path in place.iterdir()) == [
         "direct_effects.png",
         "heads.nc",
+        "log.txt",
         "outcome.json",
         "overview.png",
         "plan.json",

@@ -9,6 +9,7 @@ import os
 import uuid
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,7 +19,7 @@ import pyarrow.parquet as pq
 import xarray as xr
 
 from selfrepair.errors import SelfRepairError
-from selfrepair.results import schema
+from selfrepair.results import extras, schema
 from selfrepair.results.runs import Run
 
 PLAN, OUTCOME, WINDOWS = "plan.json", "outcome.json", "windows.parquet"
@@ -64,7 +65,25 @@ def write(run: Run, path: str | Path) -> Path:
     write_json(run.outcome, folder / OUTCOME)
     put(folder / TOKENS, _parquet(schema.described_tokens(run.tokens)))
     put(folder / HEADS, _netcdf(run.heads))
+    write_extras(run.extras, folder)
     return folder
+
+
+def write_extras(given: extras.Extras, folder: Path) -> None:
+    """Write the optional tables that there are."""
+    for name, table in given.tables().items():
+        put(folder / f"{name}.parquet", _parquet(extras.described(name, table)))
+
+
+def read_extras(folder: Path) -> extras.Extras:
+    """The optional tables of a results folder.
+
+    Raises:
+        SelfRepairError: one of them is garbled.
+    """
+    there = [name for name in extras.SCHEMAS if (folder / f"{name}.parquet").is_file()]
+    read = {n: _read(folder / f"{n}.parquet", pq.read_table, partial(extras.check, n)) for n in there}
+    return extras.Extras(**read)
 
 
 def write_json(content: Mapping[str, object], path: Path) -> None:
@@ -94,6 +113,7 @@ def load(path: str | Path) -> Run:
         tokens=_read(folder / TOKENS, pq.read_table, schema.check_tokens),
         windows=read_windows(folder),
         heads=_read(folder / HEADS, _read_heads, schema.check_heads),
+        extras=read_extras(folder),
     )
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import html
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import pyarrow as pa
 import xarray as xr
+
+from selfrepair.results.extras import Extras
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,6 +41,7 @@ class Run:
         heads: means per (filter, layer, head), see `results.schema`; attributes hold units and formulas.
         tokens: kept (head, token) rows.
         windows: one row per window: `window, document, length, tokens, donors`.
+        extras: texts of tokens, whole passages and close-ups of single tokens, where the run kept them.
     """
 
     plan: dict[str, Any]
@@ -46,6 +49,7 @@ class Run:
     heads: xr.Dataset
     tokens: pa.Table
     windows: pa.Table
+    extras: Extras = field(default_factory=Extras)
 
     @property
     def filters(self) -> list[str]:

@@ -8,6 +8,7 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 from selfrepair.run.job import Job
+from selfrepair.run.passages import Passages
 from selfrepair.run.store import Arrays
 from selfrepair.statistics.accumulate import DocumentSums, TokenEffects
 from selfrepair.statistics.curves import Moments
@@ -37,6 +38,7 @@ class UnitBook:
             if scored.any()
             else None
         )
+        self.passages = Passages(job)
         self.edges: np.ndarray = surveyed["curve_edges"]
         bins = self.edges.shape[-1] + 1
         self.curve = np.zeros((2, len(self.documents), bins, *job.shape))  # sums of self-repair; tokens
@@ -56,6 +58,7 @@ class UnitBook:
         if self.lines is None:
             return
         self.kept.add(effects)
+        self.passages.add(effects)
         local = replace(effects, windows=np.array([self._place[int(window)] for window in effects.windows]))
         self.lines.add(local)
         self._add_features(local)
@@ -82,10 +85,10 @@ class UnitBook:
             `documents` [document]; `features` [document, layer, head, feature] summed over scored tokens;
             `rows/L/<column>` kept tokens of layer L; `lines/<name>/<moment>` moments over documents of the
             component lines [filter, layer, head, by_layer(, by_head)]; `curve/<moment>` moments of self-repair by
-            bin of direct effect [bin, layer, head].
+            bin of direct effect [bin, layer, head]; `passages/L/<column>` all tokens of a few windows.
         """
         arrays: Arrays = {"documents": self.documents, "features": self.sums}
         curve = Moments.of(*self.curve)
         arrays |= {f"curve/{one.name}": getattr(curve, one.name) for one in fields(Moments)}
-        arrays |= self.kept.arrays()
+        arrays |= self.kept.arrays() | self.passages.arrays()
         return arrays | (self.lines.moments() if self.lines is not None else {})

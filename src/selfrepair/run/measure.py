@@ -18,6 +18,7 @@ from selfrepair.run import plans
 from selfrepair.run.executors import execute
 from selfrepair.run.job import Job
 from selfrepair.run.jobs import load_job
+from selfrepair.run.look import look_closer
 from selfrepair.run.merge import Unit, merger_of
 from selfrepair.run.prepare import prepare
 from selfrepair.run.results import merged
@@ -165,12 +166,14 @@ def carry_out(job: Job, place: Path, workers: int, executor: str, progress: bool
         if not store.finished(SWEEP):
             raise
         status = "interrupted"
-    merged_survey(job, store)
+    surveyed = merged_survey(job, store)
     run = merged(merger_of(job, store, unfinished), status, time.time() - started)
     if keep:
         folder.write(run, place)
     if problem is not None and status == "failed":
         raise problem
+    if status == "complete" and executor == "processes":  # elsewhere this may be a machine without a device
+        run = look_closer(job, surveyed, run, place if keep else None, progress)
     if not run.outcome["ledger_closes"]:
         warnings.warn(
             "The ledger does not close: on some token its lines miss the self-repair by "

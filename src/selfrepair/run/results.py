@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
+from selfrepair.results.extras import Extras
 from selfrepair.results.runs import Run
 from selfrepair.results.schema import heads_dataset
 from selfrepair.results.windows import windows_table
 from selfrepair.run.merge import Merger, Unit
+from selfrepair.run.passages import passages_table
 from selfrepair.run.plans import Plan
 from selfrepair.run.store import Arrays
 from selfrepair.statistics.accumulate import BY_ATTENTION, BY_HEAD, BY_MLP
@@ -44,7 +46,9 @@ def merged(merger: Merger, status: str, seconds: float) -> Run:
         attributes=_attributes(design.plan, outcome),
     )
     tokens = pa.concat_tables(tables) if tables else token_table(_no_rows(), design.windows.names)
-    return Run(design.plan, outcome, heads, tokens.unify_dictionaries(), windows_table(design.windows, design.donors))
+    extras = Extras(passages=passages_table([unit.starting_with("passages/") for unit in merger.units]))
+    windows = windows_table(design.windows, design.donors)
+    return Run(design.plan, outcome, heads, tokens.unify_dictionaries(), windows, extras)
 
 
 def layer_rows(units: list[Unit], layer: int) -> Arrays:

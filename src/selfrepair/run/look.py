@@ -1,0 +1,66 @@
+"""After the sweep: texts of tokens and close-ups, so that single tokens can be looked at."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable
+from dataclasses import replace
+from itertools import chain
+from pathlib import Path
+
+import pyarrow as pa
+
+from selfrepair.results import folder
+from selfrepair.results.extras import Extras
+from selfrepair.results.runs import Run
+from selfrepair.run.closeups import closeups
+from selfrepair.run.job import Job
+from selfrepair.run.store import Arrays
+from selfrepair.run.vocabulary import vocabulary_table
+
+
+class CloseupsLeftOut(UserWarning):
+    """The run is whole; the closer look at single tokens could not be taken."""
+
+
+def look_closer(job: Job, surveyed: Arrays, run: Run, place: Path | None, shown: bool) -> Run:
+    """Adds to a finished run what the token view needs, and writes it beside the numbers.
+
+    What is there already stays. A failure costs the close-ups and is said, never the run: its numbers are on disk.
+
+    Args:
+        job: the run.
+        surveyed: the merged survey.
+        run: its results.
+        place: its folder; None to write nothing.
+        shown: whether to show progress.
+    """
+    there = Extras() if place is None else folder.read_extras(place)
+    closer = there.closeups
+    if closer is None and run.tokens.num_rows:
+        try:
+            closer = closeups(job, surveyed, run.tokens, shown)
+        except KeyboardInterrupt:
+            _say("the look was interrupted")
+        except Exception as problem:  # whatever a model does here, hours of numbers are not to be lost over it
+            _say(f"{type(problem).__name__}: {problem}")
+    vocabulary = there.vocabulary
+    if vocabulary is None:
+        vocabulary = vocabulary_table(job.model.tokenizer, _named(run.windows, closer))
+    extras = Extras(vocabulary, run.extras.passages, closer)
+    if place is not None:
+        folder.write_extras(extras, place)
+    return replace(run, extras=extras)
+
+
+def _say(why: str) -> None:
+    said = f"No close-ups of single tokens ({why}). The run itself is complete; `selfrepair resume` tries again."
+    warnings.warn(said, CloseupsLeftOut, stacklevel=3)
+
+
+def _named(windows: pa.Table, closer: pa.Table | None) -> Iterable[int]:
+    columns = [windows["tokens"]]
+    if closer is not None:
+        columns += [closer["tokens_before"], closer["tokens_after"]]
+    flat = (column.combine_chunks().flatten().unique().to_pylist() for column in columns)
+    return chain.from_iterable(flat)

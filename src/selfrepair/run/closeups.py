@@ -24,11 +24,12 @@ from selfrepair.run.sources import BatchSource
 from selfrepair.run.store import Arrays
 from selfrepair.run.sweep import work
 
-PER_HEAD = 8  # tokens
+PER_HEAD = 8  # tokens, a few more where they lie in one window
 MOST_LIKELY = 10  # next tokens
 REPAIRERS = 12
 ATTENDED = 32  # positions
-_SHARE = 0.03  # of the sweep's work
+_POOL = 16  # tokens per head to choose from: those in windows that are looked at anyway come cheaper
+_SHARE = 0.04  # of the sweep's work
 _LEAST = 4  # windows' worth of whole forwards, however small the sweep was
 
 Row = dict[str, Any]
@@ -75,38 +76,51 @@ def closeups(job: Job, surveyed: Arrays, tokens: pa.Table, shown: bool) -> pa.Ta
     return pa.Table.from_pylist(rows, schema=SCHEMAS["closeups"])
 
 
-def candidates(tokens: pa.Table) -> list[Look]:
-    """Per head, the kept tokens with the largest effects, by window; the heads' best windows first."""
-    columns = {name: tokens[name].to_numpy() for name in ("layer", "head", "window", "position")}
+def candidates(tokens: pa.Table) -> list[list[Look]]:
+    """Per head, the kept tokens with the largest effects, by window; the heads with the largest effects first."""
+    columns = {name: tokens[name].to_numpy().astype(np.int64) for name in ("layer", "head", "window", "position")}
     size = np.abs(tokens["direct_effect"].to_numpy()) + np.abs(tokens["self_repair"].to_numpy())
     order = np.lexsort((-size, columns["head"], columns["layer"]))
-    head_of = columns["layer"][order].astype(np.int64) * 2**20 + columns["head"][order]
-    starts = np.flatnonzero(np.diff(head_of, prepend=-1))
-    turns: list[tuple[int, Look]] = []
+    owner = columns["layer"][order] * 2**20 + columns["head"][order]
+    starts = np.flatnonzero(np.diff(owner, prepend=-1))
+    heads = []
     for start, end in zip(starts, [*starts[1:], len(order)], strict=True):
-        best = order[start : min(end, start + PER_HEAD)]
         by_window: dict[int, list[int]] = defaultdict(list)
-        for row in best:
+        for row in order[start : min(end, start + _POOL)]:
             by_window[int(columns["window"][row])].append(int(row))
-        ranked = sorted(by_window.items(), key=lambda item: -size[item[1]].sum())
-        for turn, (window, found) in enumerate(ranked):
-            positions = tuple(sorted(int(columns["position"][row]) for row in found))
-            layer, head = int(columns["layer"][found[0]]), int(columns["head"][found[0]])
-            turns.append((turn, Look(layer, head, window, positions, float(size[best].sum()))))
-    turns.sort(key=lambda item: (item[0], -item[1].size))
-    return [look for _, look in turns]
+        layer, head = int(columns["layer"][order[start]]), int(columns["head"][order[start]])
+        looks = [
+            Look(layer, head, window, tuple(sorted(columns["position"][rows].tolist())), float(size[rows].sum()))
+            for window, rows in by_window.items()
+        ]
+        heads.append(looks)
+    return sorted(heads, key=lambda looks: -sum(look.size for look in looks))
 
 
-def affordable(looks: Sequence[Look], layers: int, donors: int, budget: float) -> list[Look]:
-    """The first looks that fit a budget of replayed blocks; a window's first look also pays for its clean run."""
+def affordable(heads: Sequence[list[Look]], layers: int, donors: int, budget: float) -> list[Look]:
+    """Heads in turn take the look that shows most for its price, until the budget is spent or all have enough.
+
+    The price of a look is the blocks it replays; a window's first look also pays for the window's clean runs.
+    """
     left = max(budget, float(_LEAST * layers * (1 + donors)))
-    chosen, opened = [], set()
-    for look in looks:
-        price = layers - look.layer + (0 if look.window in opened else layers * (1 + donors))
-        if price <= left:
-            left -= price
-            opened.add(look.window)
-            chosen.append(look)
+    chosen: list[Look] = []
+    opened: set[int] = set()
+    waiting = [(list(looks), PER_HEAD) for looks in heads]
+    while waiting:
+        again = []
+        for looks, room in waiting:
+            prices = {look: layers - look.layer + (look.window not in opened) * layers * (1 + donors) for look in looks}
+            payable = [look for look in looks if prices[look] <= left]
+            if not payable:
+                continue
+            best = max(payable, key=lambda look: (look.size / prices[look], -look.window))
+            left -= prices[best]
+            opened.add(best.window)
+            chosen.append(best)
+            looks.remove(best)
+            if room > len(best.positions):
+                again.append((looks, room - len(best.positions)))
+        waiting = again
     return chosen
 
 

@@ -99,7 +99,7 @@ def page(sources: Sequence[Source], start: str = "") -> str:
     template = Environment(autoescape=True, undefined=StrictUndefined).from_string(
         files(__package__).joinpath("templates", "page.html.j2").read_text(encoding="utf-8")
     )
-    return template.render(
+    text: str = template.render(
         title=" · ".join(dict.fromkeys(captions.fact(one.run, "model") for one in sources)),
         hashes=" ".join(f"'sha256-{_hash(text)}'" for text in scripts.values()),
         style=style(),
@@ -107,6 +107,7 @@ def page(sources: Sequence[Source], start: str = "") -> str:
         index=plain_json(index),
         blocks=blocks.texts,
     )
+    return text
 
 
 def run_index(source: Source, blocks: Blocks, runs: int = 1) -> dict[str, Any]:

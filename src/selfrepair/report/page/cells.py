@@ -143,6 +143,8 @@ def _title(name: str) -> str:
     words = {
         "direct_effect": "direct effect (clean)",
         "ablated_direct_effect": "direct effect of the replacement",
+        "self_repair": "self-repair",
+        "gross_self_repair": "self-repair, gross (mean of sizes)",
         "masking": "masking, 1 − TE/ΔDE",
         "repair_heads": "repair by heads",
         "repair_mlps": "repair by MLPs",

@@ -94,7 +94,7 @@ def command(run: Run) -> str:
     for name, value in options.items():
         words += [] if value is None else [name, quote(str(value))]
     for label in plan.get("filters", []):
-        words += ["--filter", quote(label.replace(" ", ":") if label != "all" else label)]
+        words += ["--filter", quote(label)]
     heads = plan.get("heads") or []
     if len(heads) < _cells(model):
         words += ["--heads", quote(",".join(f"L{layer}H{head}" for layer, head in heads))]

@@ -43,6 +43,7 @@ async function open(focus) {
     main.focus({ preventScroll: true });
   }
   document.title = `${titleOf(place)} · ${place.run.name} · self-repair`;
+  document.documentElement.dataset.usable ??= String(Math.round(performance.now()));
   if (!Array.isArray(made)) await made.finish();
   else for (const figure of main.querySelectorAll("figure")) await figure.draw?.();
   if (mine === turn) main.dataset.ready = location.hash || "#";
@@ -119,5 +120,4 @@ addEventListener("keydown", (event) => {
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => open(false));
 document.getElementById("foot").append("Made by selfrepair. This page is one file and connects to nothing. Keys: / goes to a head, [ and ] to the previous and next one, arrow keys move on the map and in text.");
 await open(false);
-document.documentElement.dataset.usable = String(Math.round(performance.now()));
 (window.requestIdleCallback ?? setTimeout)(() => plotly());

@@ -65,6 +65,13 @@ function splitBar(parts, whole) {
   );
 }
 
+// Shares of little are wild: the axis shows what lies between -150 and 250%, and no more than there is.
+export function cutAt(values) {
+  const known = values.filter(Number.isFinite);
+  const [low, high] = [Math.max(-150, Math.min(0, ...known)), Math.min(250, Math.max(100, ...known))];
+  return [low - 0.05 * (high - low), high + 0.05 * (high - low)];
+}
+
 function profile(run, filter) {
   const of = (name) => run.pooled.layer[name][filter].map((value) => value ?? NaN);
   const depth = Array.from({ length: run.layers }, (_, layer) => layer);
@@ -73,18 +80,19 @@ function profile(run, filter) {
   const pick = (values) => sure.map((layer) => 100 * values[layer]);
   return chart({
     title: "Repair over depth",
-    caption: `Share of the lost direct effect that is repaired, per layer of the ablated heads; band: 95% interval over documents; layers that lose nothing for sure are left out. ${run.caption(filter)}.`,
+    caption: `Share of the lost direct effect that is repaired, per layer of the ablated heads; band: 95% interval over documents; layers that lose nothing for sure are left out; the axis ends where it would hide the rest. ${run.caption(filter)}.`,
     python: loading(run) + `layers = run.heads["layer_repaired_fraction"].sel(filter=${JSON.stringify(run.filters[filter].label)})\n`,
     spec: () => {
       const colour = theme();
       const lines = Object.entries(SPLIT).filter(([name]) => name !== "fraction_post_norms" || run.postNorms);
+      const cut = cutAt([...pick(of("repaired_fraction")), ...lines.flatMap(([name]) => pick(of(name)))]);
       const dashes = ["dot", "dash", "longdash", "dashdot"];
       return {
         data: [
           ...band(sure, pick(of("repaired_fraction")), pick(of("repaired_fraction_low")), pick(of("repaired_fraction_high")), "all", colour.accent),
           ...lines.map(([name, title], at) => ({ type: "scatter", mode: "lines", x: sure, y: pick(of(name)), name: title, line: { dash: dashes[at], width: 1.6 } })),
         ],
-        layout: { xaxis: { title: { text: "layer of the ablated head" } }, yaxis: { title: { text: "repaired, %" }, rangemode: "tozero" } },
+        layout: { xaxis: { title: { text: "layer of the ablated head" } }, yaxis: { title: { text: "repaired, %" }, range: cut } },
       };
     },
   });

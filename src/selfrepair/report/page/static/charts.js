@@ -4,17 +4,17 @@ import { bytesOf, index } from "./data.js";
 import { theme } from "./colours.js";
 import { signed } from "./format.js";
 
-let loading;
+let reading;
 
 // The library is the largest part of the page, and is read when the first chart wants it.
 export function plotly() {
-  loading ??= bytesOf(index.library).then((bytes) => {
+  reading ??= bytesOf(index.library).then((bytes) => {
     const script = document.createElement("script");
     script.textContent = new TextDecoder().decode(bytes);
     document.head.append(script);
     return window.Plotly;
   });
-  return loading;
+  return reading;
 }
 
 // Plotly reads a little markup in its texts; what comes from data is not markup.
@@ -25,7 +25,7 @@ export function asText(text) {
 export function layout(given) {
   const colour = theme();
   const axis = { gridcolor: colour.rule, zerolinecolor: colour.soft, linecolor: colour.rule, tickcolor: colour.rule, automargin: true };
-  const both = { x: { ...axis, ...given.xaxis }, y: { ...axis, ...given.yaxis } };
+  const merged = (one = {}) => ({ ...axis, ...one, title: { standoff: 8, font: { size: 12.5 }, ...one.title } });
   return {
     paper_bgcolor: "rgba(0,0,0,0)",
     plot_bgcolor: "rgba(0,0,0,0)",
@@ -35,8 +35,8 @@ export function layout(given) {
     legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0, font: { size: 12 } },
     dragmode: false,
     ...given,
-    xaxis: both.x,
-    yaxis: both.y,
+    xaxis: merged(given.xaxis),
+    yaxis: merged(given.yaxis),
   };
 }
 
@@ -60,7 +60,6 @@ export function waterfall(steps, units = "logit") {
       {
         type: "bar", x: names, y: size, base, marker: { color: fill }, showlegend: false,
         error_y: errors.some(Boolean) ? { type: "data", array: errors, color: colour.ink, thickness: 1, width: 3 } : undefined,
-        text: steps.map((step) => signed(step.value, 2)), textposition: "outside", cliponaxis: false, textfont: { size: 11 },
         customdata: steps.map((step) => `${signed(step.value)}${step.error ? ` ± ${step.error.toFixed(3)}` : ""} ${units}`),
         hovertemplate: "%{x}: %{customdata}<extra></extra>",
       },
@@ -70,7 +69,7 @@ export function waterfall(steps, units = "logit") {
         hoverinfo: "skip", showlegend: false,
       },
     ],
-    layout: { yaxis: { title: { text: units }, zeroline: true }, xaxis: { tickangle: -35, fixedrange: true }, bargap: 0.25, margin: { l: 58, r: 14, t: 26, b: 48 } },
+    layout: { yaxis: { title: { text: units }, zeroline: true }, xaxis: { tickangle: -40, fixedrange: true, tickvals: names, ticktext: steps.map((step, at) => `${names[at]}  <b>${signed(step.value, 2)}</b>`) }, bargap: 0.25 },
   };
 }
 
@@ -83,7 +82,7 @@ export function ranking(parts, units = "logit") {
       {
         type: "bar", orientation: "h", y: shown.map((part) => asText(part.name)), x: shown.map((part) => part.effect),
         marker: { color: shown.map((part) => (part.effect < 0 ? colour.negative : colour.positive)) },
-        error_x: { type: "data", array: shown.map((part) => 1.96 * (part.error || 0)), color: colour.ink, thickness: 1, width: 3 },
+        error_x: shown.some((part) => part.error) ? { type: "data", array: shown.map((part) => 1.96 * (part.error || 0)), color: colour.ink, thickness: 1, width: 3 } : undefined,
         customdata: shown.map((part) => (Number.isFinite(part.error) ? ` ± ${part.error.toFixed(3)}` : "")),
         hovertemplate: `%{y}: %{x:+.3f}%{customdata} ${units}<extra></extra>`,
       },

@@ -7,7 +7,7 @@ import { diverging, fullScale } from "./colours.js";
 import { band } from "./charts.js";
 import { chart, drawing } from "./figure.js";
 import { address, go } from "./route.js";
-import { loading } from "./card.js";
+import { cutAt, loading } from "./card.js";
 
 const NUMBERS = { repaired_fraction: "repaired", fraction_heads: "by heads", fraction_mlps: "by MLPs", fraction_norm: "by the norm", self_repair: "self-repair", lost_direct_effect: "lost direct effect" };
 const PALETTE = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"];
@@ -69,17 +69,18 @@ function profileFigure(having, label) {
     title: "Repair over relative depth",
     caption: `Share of the lost direct effect that is repaired, per layer; band: 95% interval over documents; layers that lose nothing for sure are left out. ${label}. ${having.map((run) => `${called(run)}: ${run.operator}`).join("; ")}.`,
     python: having.map(loading).join("\n"),
-    spec: () => ({
-      data: having.flatMap((run, at) => {
+    spec: () => {
+      const data = having.flatMap((run, at) => {
         const filter = filterIn(run, label);
         const of = (name) => run.pooled.layer[name][filter].map((value) => value ?? NaN);
         const lost = of("lost_direct_effect"), error = of("lost_direct_effect_standard_error");
         const sure = lost.map((_, layer) => layer).filter((layer) => Math.abs(lost[layer]) > 2 * error[layer]);
         const pick = (ending) => sure.map((layer) => 100 * of("repaired_fraction" + ending)[layer]);
         return band(sure.map((layer) => layer / run.layers), pick(""), pick("_low"), pick("_high"), called(run), PALETTE[at % PALETTE.length]);
-      }),
-      layout: { xaxis: { title: { text: "relative depth of the ablated head" }, range: [0, 1] }, yaxis: { title: { text: "repaired, %" }, rangemode: "tozero" } },
-    }),
+      });
+      const range = cutAt(data.filter((one) => one.mode === "lines+markers").flatMap((one) => one.y));
+      return { data, layout: { xaxis: { title: { text: "relative depth of the ablated head" }, range: [0, 1] }, yaxis: { title: { text: "repaired, %" }, range } } };
+    },
   });
 }
 
@@ -116,7 +117,7 @@ function smallMap(run, filter, quantity, full) {
   return picture;
 }
 
-const MOST = 12;
+const DIFFERING = 12;
 
 function differenceLists(label) {
   return index.differences.map((one, at) => {
@@ -135,7 +136,7 @@ function differenceLists(label) {
         "table",
         { class: "plain" },
         el("thead", {}, el("tr", {}, ["head", "self-repair", "95% interval", "repaired"].map((text) => el("th", { scope: "col" }, text)))),
-        el("tbody", {}, rows.slice(0, MOST).map((row) => el("tr", {}, el("td", {}, el("a", { href: address({ run: runs[0], filter: filterIn(runs[0], label), view: "head", layer: row.layer, head: row.head }) }, headName(row.layer, row.head))), el("td", { class: "numeric" }, shown(row.value ?? NaN, quantity)), el("td", { class: "numeric" }, `${shown(row.low ?? NaN, quantity)} to ${shown(row.high ?? NaN, quantity)}`), el("td", { class: "numeric" }, percent(one.heads.repaired_fraction?.[filter]?.[row.layer]?.[row.head]?.[0] ?? NaN))))),
+        el("tbody", {}, rows.slice(0, DIFFERING).map((row) => el("tr", {}, el("td", {}, el("a", { href: address({ run: runs[0], filter: filterIn(runs[0], label), view: "head", layer: row.layer, head: row.head }) }, headName(row.layer, row.head))), el("td", { class: "numeric" }, shown(row.value ?? NaN, quantity)), el("td", { class: "numeric" }, `${shown(row.low ?? NaN, quantity)} to ${shown(row.high ?? NaN, quantity)}`), el("td", { class: "numeric" }, percent(one.heads.repaired_fraction?.[filter]?.[row.layer]?.[row.head]?.[0] ?? NaN))))),
       ),
     );
   });

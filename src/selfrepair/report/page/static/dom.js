@@ -21,6 +21,12 @@ function fill(node, attributes, children) {
   return node;
 }
 
+// A token's visible text, broken where the token breaks the line.
+export function inLines(text, breaks) {
+  if (!breaks) return [text];
+  return text.split("⏎").flatMap((part, at, all) => (at < all.length - 1 ? [`${part}⏎`, el("br")] : [part]));
+}
+
 // A number with its exact value beside what is shown of it.
 export function number(value, text, attributes = {}) {
   return el("data", { value: Number.isFinite(value) ? String(value) : "", ...attributes }, text);

@@ -83,6 +83,11 @@ function isCharacter(bytes, length) {
   }
 }
 
+// Spaces at the ends, where they would not be seen.
+export function spaced(text) {
+  return text.replace(/^ +| +$/g, (spaces) => "␣".repeat(spaces.length));
+}
+
 export function shortened(text, most = 28) {
   const letters = [...text];
   return letters.length <= most ? text : letters.slice(0, most - 1).join("") + "…";

@@ -148,7 +148,7 @@ function curveFigure(place, curve) {
 }
 
 const EACH = 5;
-const AROUND = 14;
+const AROUND = 40;
 
 function keptSection(place, points, words, close) {
   const damaged = points.filter((row) => Math.abs(row.lost) > 0);

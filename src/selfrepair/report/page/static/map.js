@@ -123,7 +123,7 @@ function headTable(place, quantity) {
   const rows = [];
   for (let layer = 0; layer < run.layers; layer++) for (let head = 0; head < run.heads; head++) if (run.measured(filter, layer, head)) rows.push({ layer, head });
   const value = (name) => (row) => run.cell(name, filter, row.layer, row.head).value;
-  const column = (name, title, hint) => ({ title, hint, numeric: true, value: value(name), cell: (row) => number(value(name)(row), shown(value(name)(row), run.quantity[name]), { "data-name": name }) });
+  const column = (name, title, hint) => ({ name, title, hint, numeric: true, value: value(name), cell: (row) => number(value(name)(row), shown(value(name)(row), run.quantity[name]), { "data-name": name }) });
   const repair = column("self_repair", "self-repair ± SE", run.quantity.self_repair.description);
   repair.cell = (row) => {
     const one = run.cell("self_repair", filter, row.layer, row.head);
@@ -149,13 +149,13 @@ function headTable(place, quantity) {
     { title: "label", value: (row) => run.label(filter, row.layer, row.head), cell: (row) => run.label(filter, row.layer, row.head) },
     { title: "documents", hint: "documents that the head's tokens under this filter come from", numeric: true, value: (row) => run.values.documents[run.place(filter, row.layer, row.head)], cell: (row) => String(run.values.documents[run.place(filter, row.layer, row.head)]) },
   ].filter(Boolean);
-  const extra = columns.some((one) => one.title === quantity.title) || quantity.name === "label" ? [] : [column(quantity.name, quantity.title, quantity.description)];
+  const extra = columns.some((one) => one.name === quantity.name) || quantity.name === "label" ? [] : [column(quantity.name, quantity.title, quantity.description)];
   const shownColumns = [...columns.slice(0, 1), ...extra, ...columns.slice(1)];
   const python = loading(run) + `table = run.table(${JSON.stringify(run.filters[filter].label)}, top=None)\n`;
   return el(
     "section",
     {},
     el("div", { class: "figure-head" }, el("h2", {}, "The same as a table"), el("div", { class: "tools" }, copyButton(python))),
-    sortable({ columns: shownColumns, rows, sort: { column: extra.length ? 1 : 1, descending: true }, caption: `Heads; mean changes of the target's centred logit. ${run.caption(filter)}. ± is a standard error over documents.` }),
+    sortable({ columns: shownColumns, rows, sort: { column: Math.max(1, shownColumns.findIndex((one) => one.name === quantity.name)), descending: true }, caption: `Heads; mean changes of the target's centred logit. ${run.caption(filter)}. ± is a standard error over documents.` }),
   );
 }

@@ -1,6 +1,6 @@
 // Passages with each token coloured by what ablating one head did to its prediction.
 
-import { el, roving, tipped } from "./dom.js";
+import { el, inLines, roving, tipped } from "./dom.js";
 import { headName, signed } from "./format.js";
 import { diverging, fullScale, inkOn } from "./colours.js";
 import { copyButton } from "./figure.js";
@@ -58,13 +58,12 @@ function passage(place, quantity, window, rows, words, close, whole) {
   for (let at = 0; at < words.lengths[window]; at++) {
     const row = rows.get(at - 1);
     const text = words.at(window, at);
-    const node = row ? tokenLink(place, quantity, row, text, words, full, close) : el("bdi", { class: "token" }, text);
+    const node = row ? tokenLink(place, quantity, row, text, words, full, close) : el("bdi", { class: "token" }, inLines(text, words.isBreak(window, at)));
     if (row) {
       links.push(node);
       if (!(row.passes & (1 << place.filter)) && !whole) node.classList.add("outside");
     }
     tokens.push(node);
-    if (words.isBreak(window, at)) tokens.push(el("br"));
   }
   const group = el("div", { class: "passage", lang: "" }, tokens);
   roving(group, links, (at, key) => (key === "ArrowRight" ? at + 1 : key === "ArrowLeft" ? at - 1 : key === "Home" ? 0 : key === "End" ? links.length - 1 : undefined));
@@ -94,7 +93,7 @@ function tokenLink(place, quantity, row, text, words, full, close) {
       href: address({ ...place, view: "token", window: words.numbers[row.window], position: row.position, quantity: undefined }),
       style: { background: colour, color: inkOn(colour) },
     },
-    el("bdi", {}, text),
+    el("bdi", {}, inLines(text, words.isBreak(row.window, row.position + 1))),
   );
   return tipped(link, () => [["target", `“${text}”`], ["predicted after", `“${words.at(row.window, row.position)}”`], ...tokenLines(run, row)]);
 }

@@ -1,7 +1,7 @@
 // One token: its ledger, what was predicted before and after, who repaired, and what the strongest repairer attended to.
 
-import { el, nextFrame, number } from "./dom.js";
-import { headName, percent, shortened, signed } from "./format.js";
+import { el, inLines, nextFrame, number } from "./dom.js";
+import { headName, percent, shortened, signed, spaced } from "./format.js";
 import { diverging, inkOn } from "./colours.js";
 import { ranking, waterfall } from "./charts.js";
 import { chart, copyButton } from "./figure.js";
@@ -21,12 +21,12 @@ export async function tokenView(place) {
   const target = window < 0 ? "" : words.at(window, position + 1);
   const top = [
     el("p", { class: "crumbs" }, el("a", { href: address({ ...place, view: "head" }) }, name), " › ", el("a", { href: address({ ...place, view: "text", passage: String(place.window) }) }, `window ${place.window}`), ` › position ${position}`),
-    el("div", { class: "title" }, el("h1", {}, "Predicting ", el("bdi", { class: "token target", id: "target" }, shortened(target, 60))), el("span", { class: "badge" }, `without ${name}`)),
+    el("div", { class: "title" }, el("h1", {}, "Predicting ", el("bdi", { class: "token target", id: "target" }, spaced(shortened(target, 60)))), el("span", { class: "badge" }, `without ${name}`)),
   ];
   if (!row) return [...top, el("p", { class: "warning" }, "The run did not keep this token for this head, or this page has no room for it. Runs keep each head's tokens with the largest and smallest direct effects, and a uniform sample.")];
   const seen = await run.closeup(layer, head, window, position);
   const caption = `One token; no interval. ${run.operator}; head ${name}, window ${place.window}, position ${position} (${words.document(window)}).`;
-  const figures = [ledgerFigure(place, row, caption), seen && repairersFigure(place, seen, caption)].filter(Boolean);
+  const figures = [ledgerFigure(place, row, caption), seen && tokenRepairers(place, seen, caption)].filter(Boolean);
   return {
     content: [
       ...top,
@@ -51,8 +51,7 @@ function context(words, window, position) {
   const last = Math.min(words.lengths[window] - 1, position + 1 + AFTER);
   for (let at = Math.max(0, position - BEFORE); at <= last; at++) {
     const kind = at === position + 1 ? "token target" : at > position + 1 ? "token unseen" : "token";
-    nodes.push(el("bdi", { class: kind }, words.at(window, at)));
-    if (words.isBreak(window, at)) nodes.push(el("br"));
+    nodes.push(el("bdi", { class: kind }, inLines(words.at(window, at), words.isBreak(window, at))));
   }
   return el("div", { class: "passage small" }, nodes);
 }
@@ -76,7 +75,7 @@ function ledgerFigure(place, row, caption) {
   });
 }
 
-function repairersFigure(place, seen, caption) {
+function tokenRepairers(place, seen, caption) {
   const [layers, heads, effects] = seen.repairers;
   const parts = layers.map((layer, at) => ({ name: heads[at] < 0 ? `MLP ${layer}` : headName(layer, heads[at]), effect: effects[at] }));
   if (!parts.length) return undefined;
@@ -113,7 +112,7 @@ function predictions(place, seen, words, window) {
             "li",
             { class: token === target ? "is-target" : "" },
             el("span", { class: "track" }, el("span", { class: "bar positive", style: { left: "0", width: `${(100 * Math.exp(logs[at])) / largest}%` } })),
-            el("bdi", { class: "token" }, words.byId(token)),
+            el("bdi", { class: "token" }, spaced(words.byId(token))),
             number(Math.exp(logs[at]), percent(Math.exp(logs[at]))),
             el("span", { class: "quiet move" }, moved ? movement(rank.get(token), at) : ""),
           ),
@@ -126,7 +125,7 @@ function predictions(place, seen, words, window) {
     "section",
     {},
     el("div", { class: "figure-head" }, el("h2", {}, "The ten most likely next tokens"), el("div", { class: "tools" }, copyButton(python))),
-    el("p", { class: "note" }, `${donorNote(place.run)}The target `, el("bdi", { class: "token target" }, shortened(words.at(window, place.position + 1))), ` goes from ${percent(before, 2)} to ${percent(after, 2)}.`),
+    el("p", { class: "note" }, `${donorNote(place.run)}The target `, el("bdi", { class: "token target" }, spaced(shortened(words.at(window, place.position + 1)))), ` goes from ${percent(before, 2)} to ${percent(after, 2)}.`),
     el("div", { class: "two" }, list("Before: the model as it is", seen.before, false), list(`After: without ${headName(place.layer, place.head)}`, seen.after, true)),
   );
 }
@@ -171,7 +170,7 @@ function attention(place, seen, words, window) {
       { class: "plain" },
       el("caption", {}, "Where its attention changed most"),
       el("thead", {}, el("tr", {}, ["position", "token", "before", "after"].map((text) => el("th", { scope: "col" }, text)))),
-      el("tbody", {}, rows.slice(0, 6).map((row) => el("tr", {}, el("td", {}, String(row.at)), el("td", {}, el("bdi", { class: "token" }, shortened(words.at(window, row.at)))), el("td", { class: "numeric" }, percent(row.before)), el("td", { class: "numeric" }, percent(row.after))))),
+      el("tbody", {}, rows.slice(0, 6).map((row) => el("tr", {}, el("td", {}, String(row.at)), el("td", {}, el("bdi", { class: "token" }, spaced(shortened(words.at(window, row.at))))), el("td", { class: "numeric" }, percent(row.before)), el("td", { class: "numeric" }, percent(row.after))))),
     ),
   );
 }

@@ -5,12 +5,15 @@ from __future__ import annotations
 import webbrowser
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
 from selfrepair.errors import SelfRepairError
+
+if TYPE_CHECKING:
+    from selfrepair.results.runs import Run
 
 PAGE = "report.html"
 
@@ -46,15 +49,15 @@ def show_page(path: Path) -> None:
         raise SelfRepairError("No browser could be opened.", f"Open {path} in one.")
 
 
-def write_beside(folder: Path) -> None:
+def write_beside(run: Run, folder: Path) -> None:
     """Writes a finished run's page into its folder, or says in one line why there is none."""
     console = Console(stderr=True)
     if find_spec("jinja2") is None or find_spec("plotly") is None:
         console.print("No report.html: pip install 'selfrepair[report]' for it.", markup=False, soft_wrap=True)
         return
-    from selfrepair.report.page import write_page
+    from selfrepair.report.page import Source, write_page
 
-    path = write_page([folder], folder / PAGE)
+    path = write_page([Source(run, folder)], folder / PAGE)
     Console().print(
         f"Report: {path}   (selfrepair show --open {folder})", highlight=False, markup=False, soft_wrap=True
     )

@@ -255,7 +255,7 @@ def report(measured: Run, place: Path, top: int, plots: bool, page: bool = True)
     if plots:
         _draw(measured, place)
     if page:
-        write_beside(place)
+        write_beside(measured, place)
     raise typer.Exit(code)
 
 

@@ -26,7 +26,7 @@ from selfrepair.statistics.labels import LABELS
 
 NEEDED = ("jinja2", "plotly")
 TEXT_TOKENS = 1_300_000  # tokens of text that go into the page
-ROWS = 400_000  # kept tokens that go into the page, for models of up to ROWS / ROWS_PER_HEAD heads
+ROWS = 320_000  # kept tokens that go into the page, for models of up to ROWS / ROWS_PER_HEAD heads
 ROWS_PER_HEAD, MOST_ROWS = 1000, 1_200_000
 
 
@@ -49,7 +49,7 @@ def missing() -> str:
     return f"pip install 'selfrepair[report]' (no {' and no '.join(absent)})" if absent else ""
 
 
-def write_page(sources: Sequence[str | Path | Run], out: str | Path) -> Path:
+def write_page(sources: Sequence[str | Path | Run | Source], out: str | Path) -> Path:
     """Writes the report of one run or several.
 
     Args:
@@ -60,8 +60,7 @@ def write_page(sources: Sequence[str | Path | Run], out: str | Path) -> Path:
         SelfRepairError: no run, a folder that cannot be read, a package that is missing, a file that cannot be
             written.
     """
-    given = [Source(one) if isinstance(one, Run) else Source(folders.load(one), Path(one)) for one in sources]
-    text = page(given)
+    text = page([_source(one) for one in sources])
     path = Path(out)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -69,6 +68,12 @@ def write_page(sources: Sequence[str | Path | Run], out: str | Path) -> Path:
     except OSError as problem:
         raise SelfRepairError(f"Cannot write {path}: {problem}.", "Give another file with --out.") from problem
     return path
+
+
+def _source(given: str | Path | Run | Source) -> Source:
+    if isinstance(given, Source):
+        return given
+    return Source(given) if isinstance(given, Run) else Source(folders.load(given), Path(given))
 
 
 def page(sources: Sequence[Source], start: str = "") -> str:

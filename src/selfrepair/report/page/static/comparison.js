@@ -1,13 +1,14 @@
 // Several runs side by side: differences with intervals, and the same map and profile axes.
 
 import { index, runs } from "./data.js";
-import { el, nextFrame, svg, tipped } from "./dom.js";
+import { el, nextFrame } from "./dom.js";
 import { headName, percent, shown } from "./format.js";
 import { diverging, fullScale } from "./colours.js";
 import { band } from "./charts.js";
 import { chart, drawing } from "./figure.js";
 import { address, go } from "./route.js";
 import { cutAt, loading } from "./card.js";
+import { grid } from "./map.js";
 
 const NUMBERS = { repaired_fraction: "repaired", fraction_heads: "by heads", fraction_mlps: "by MLPs", fraction_norm: "by the norm", self_repair: "self-repair", lost_direct_effect: "lost direct effect" };
 const PALETTE = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"];
@@ -20,8 +21,9 @@ function filterIn(run, label) {
   return run.filters.findIndex((one) => one.label === label);
 }
 
-export function comparisonView(place) {
+export async function comparisonView(place) {
   if (runs.length < 2) return [el("h1", {}, "Comparison"), el("p", {}, "This report holds one run. Give several folders to `selfrepair report` to lay them side by side.")];
+  await Promise.all(runs.map((run) => run.ready()));
   const label = place.run.filters[place.filter].label;
   const having = runs.filter((run) => filterIn(run, label) >= 0);
   const profile = profileFigure(having, label);
@@ -93,28 +95,43 @@ function maps(having, label, quantity) {
   return el(
     "div",
     { class: "two" },
+    differenceMaps(label, quantity),
     having.map((run) =>
       drawing({
         title: `${quantity.title}: ${called(run)}`,
         caption: `Colour is full at ±${shown(full, quantity).replace(/^[+−]/, "")}, the same for all runs. ${run.caption(filterIn(run, label))}.`,
         python: loading(run) + `value = run.heads["${quantity.name}"].sel(filter=${JSON.stringify(label)})\n`,
-        body: el("div", { class: "map scroll", tabindex: "0" }, smallMap(run, filterIn(run, label), quantity, full)),
+        body: el("div", { class: "map scroll", tabindex: "0" }, mapOf(run, label, quantity, full)),
       }),
     ),
   );
 }
 
-function smallMap(run, filter, quantity, full) {
-  const side = 14;
-  const picture = svg("svg", { viewBox: `0 0 ${side * run.layers} ${side * run.heads}`, role: "img", "aria-label": `${quantity.title}, layers from left to right, heads from top to bottom` });
-  for (let layer = 0; layer < run.layers; layer++) {
-    for (let head = 0; head < run.heads; head++) {
-      const { value } = run.cell(quantity.name, filter, layer, head);
-      const link = svg("a", { href: address({ run, filter, view: "head", layer, head }), tabindex: "-1" }, svg("rect", { x: side * layer + 0.5, y: side * head + 0.5, width: side - 1, height: side - 1, style: { fill: diverging((value - quantity.neutral) / full) } }));
-      picture.append(tipped(link, () => [headName(layer, head), [quantity.title, shown(value, quantity)], run.operator]));
-    }
-  }
-  return picture;
+function mapOf(run, label, quantity, full) {
+  const filter = filterIn(run, label);
+  const colour = (value) => diverging((value - quantity.neutral) / full);
+  return grid({ run, filter }, quantity, colour, (layer, head) => run.cell(quantity.name, filter, layer, head));
+}
+
+// Second run minus first, head by head, where both have the same heads.
+function differenceMaps(label, quantity) {
+  return index.differences.map((one, at) => {
+    const cells = one.heads[quantity.name]?.[one.filters.indexOf(label)];
+    if (!cells) return undefined;
+    const full = fullScale(cells.flat().map((cell) => cell[0] ?? NaN));
+    const cellOf = (layer, head) => {
+      const [value, low, high] = cells[layer][head].map((part) => part ?? NaN);
+      return { value, low, high };
+    };
+    const place = { run: runs[0], filter: filterIn(runs[0], label) };
+    const picture = grid(place, quantity, (value) => diverging(value / full), cellOf, `difference of ${quantity.title}`);
+    return drawing({
+      title: `Difference of ${quantity.title}: ${called(runs[at + 1])} − ${called(runs[0])}`,
+      caption: `${one.how}; colour is full at ±${shown(full, quantity).replace(/^[+−]/, "")}; a dot: the 95% interval over documents leaves out zero. ${label}.`,
+      python: [runs[0], runs[at + 1]].map((run, which) => loading(run).replaceAll("run =", `run_${which + 1} =`)).join("\n") + `difference = run_2.heads["${quantity.name}"].sel(filter=${JSON.stringify(label)}) - run_1.heads["${quantity.name}"].sel(filter=${JSON.stringify(label)})\n`,
+      body: el("div", { class: "map scroll", tabindex: "0" }, picture),
+    });
+  });
 }
 
 const DIFFERING = 12;

@@ -80,6 +80,12 @@ function tokensPython(run, filter, layer, head) {
   );
 }
 
+const AMID_DENSITY = 400; // points that are drawn over a density
+
+function evenly(rows, most) {
+  return rows.length <= most ? rows : Array.from({ length: most }, (_, at) => rows[Math.floor((at * rows.length) / most)]);
+}
+
 function scatterFigure(place, points, density, words) {
   const { run, filter, layer, head } = place;
   if (!points.length) return undefined;
@@ -87,14 +93,15 @@ function scatterFigure(place, points, density, words) {
   const lost = run.cell("lost_direct_effect", filter, layer, head).value, total = run.cell("total_effect", filter, layer, head).value;
   const fitted = Number.isFinite(slope.value) ? slope : origin;
   const intercept = Number.isFinite(slope.value) ? total + slope.value * lost : 0;
+  const drawn = density ? evenly(points, AMID_DENSITY) : points;
   const sample = run.filters[filter].label === "all" ? "the run's uniform sample of tokens" : "kept tokens of the filter";
   return chart({
     title: `${headName(layer, head)}: total effect against change in direct effect`,
-    caption: `One point per token: ${points.length} of ${sample}${density ? "; shading: all of them" : ""}. Fitted over all tokens of the filter: slope ${plain(fitted.value, 2)} (${plain(fitted.low, 2)} to ${plain(fitted.high, 2)}), 1 is no repair, 0 full. ${run.caption(filter)}. ${run.sampled ? run.sampled + "." : ""}`,
+    caption: `One point per token: ${drawn.length} of ${sample}${density ? "; shading: all of them" : ""}. Fitted over all tokens of the filter: slope ${plain(fitted.value, 2)} (${plain(fitted.low, 2)} to ${plain(fitted.high, 2)}), 1 is no repair, 0 full. ${run.caption(filter)}. ${run.sampled ? run.sampled + "." : ""}`,
     python: tokensPython(run, filter, layer, head),
-    spec: () => repairScatter({ points, density, slope: fitted.value, intercept }),
+    spec: () => repairScatter({ points: drawn, density, slope: fitted.value, intercept }),
     opens: (point) => {
-      const row = point.data.mode === "markers" && points[point.pointIndex];
+      const row = point.data.mode === "markers" && drawn[point.pointIndex];
       if (row) go({ ...place, view: "token", window: words.numbers[row.window], position: row.position });
     },
   });

@@ -13,18 +13,21 @@ export function tokenSteps(run, row) {
   ];
 }
 
-const SINGLE = 8; // components with a bar of their own
+// Components with a bar of their own: as many as can be read.
+function single() {
+  return innerWidth < 700 ? 4 : 8;
+}
 
 // The same for a head's mean over the tokens of a filter, through its largest repairers.
 export function headSteps(run, filter, layer, head, parts) {
   const of = (name) => run.cell(name, filter, layer, head);
   const lost = of("lost_direct_effect"), total = of("total_effect");
-  const single = parts.slice(0, SINGLE);
-  const rest = (line, kinds) => of(line).value - single.filter((part) => kinds.includes(part.kind)).reduce((sum, part) => sum + part.effect, 0);
+  const alone = parts.slice(0, single());
+  const rest = (line, kinds) => of(line).value - alone.filter((part) => kinds.includes(part.kind)).reduce((sum, part) => sum + part.effect, 0);
   const line = (name) => ({ name: LINE_NAMES[name], value: of(name).value, error: of(name).error });
-  const middle = single.length
+  const middle = alone.length
     ? [
-        ...single.map((part) => ({ name: part.name, value: part.effect, error: part.error })),
+        ...alone.map((part) => ({ name: part.name, value: part.effect, error: part.error })),
         { name: "other heads", value: rest("repair_heads", ["head", "attention"]) },
         { name: "other MLPs", value: rest("repair_mlps", ["mlp"]) },
         ...run.lines.filter((name) => name.endsWith("norms") || name.endsWith("norm")).map(line),

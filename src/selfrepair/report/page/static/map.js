@@ -45,7 +45,7 @@ function mapFigure(place, quantity) {
   const values = [];
   for (let layer = 0; layer < run.layers; layer++) for (let head = 0; head < run.heads; head++) values.push(run.measured(filter, layer, head) ? run.cell(quantity.name, filter, layer, head).value : NaN);
   const full = fullScale(values, neutral);
-  const picture = grid(place, quantity, (value) => diverging((value - neutral) / full));
+  const picture = grid(place, quantity, (value) => diverging((value - neutral) / full), (layer, head) => run.cell(quantity.name, filter, layer, head));
   const legend = quantity.name === "label" ? labelLegend(run) : scaleLegend(quantity, neutral, full);
   const note = quantity.name === "label" ? "" : "A dot: the 95% interval leaves out " + (neutral ? shown(neutral, quantity) : "zero") + ".";
   const figure = drawing({
@@ -59,18 +59,19 @@ function mapFigure(place, quantity) {
   return figure;
 }
 
-function grid(place, quantity, colourOf) {
+// Cells of all heads; `cellOf(layer, head)` gives {value, low, high}.
+export function grid(place, quantity, colourOf, cellOf, what = quantity.title) {
   const { run, filter } = place;
   const [left, top] = [44, 8];
   const [width, height] = [left + SIDE * run.layers + 8, top + SIDE * run.heads + 40];
   const every = run.layers > 40 ? 5 : run.layers > 24 ? 2 : 1;
   const links = [];
-  const picture = svg("svg", { viewBox: `0 0 ${width} ${height}`, role: "group", "aria-label": `${quantity.title} of every head`, style: { minWidth: `${Math.min(width, left + 15 * run.layers)}px`, maxWidth: `${Math.max(width, Math.min(1.6 * width, 1180))}px` } });
+  const picture = svg("svg", { viewBox: `0 0 ${width} ${height}`, role: "group", "aria-label": `${what} of every head`, style: { minWidth: `${Math.min(width, left + 15 * run.layers)}px`, maxWidth: `${Math.max(width, Math.min(1.6 * width, 1180))}px` } });
   for (let head = 0; head < run.heads; head++) picture.append(svg("text", { x: left - 8, y: top + SIDE * (head + 0.65), "text-anchor": "end", class: "tick" }, `H${head}`));
   for (let layer = 0; layer < run.layers; layer++) {
     if (layer % every === 0) picture.append(svg("text", { x: left + SIDE * (layer + 0.5), y: top + SIDE * run.heads + 16, "text-anchor": "middle", class: "tick" }, String(layer)));
     for (let head = 0; head < run.heads; head++) {
-      const link = cellLink(place, quantity, colourOf, layer, head);
+      const link = cellLink(place, quantity, colourOf, cellOf, what, layer, head);
       link.setAttribute("transform", `translate(${left + SIDE * layer} ${top + SIDE * head})`);
       links.push(link);
       picture.append(link);
@@ -82,25 +83,25 @@ function grid(place, quantity, colourOf) {
   return picture;
 }
 
-function cellLink(place, quantity, colourOf, layer, head) {
+function cellLink(place, quantity, colourOf, cellOf, what, layer, head) {
   const { run, filter } = place;
   const name = headName(layer, head);
   const measured = run.measured(filter, layer, head);
-  const one = quantity.name === "label" ? {} : run.cell(quantity.name, filter, layer, head);
+  const one = quantity.name === "label" ? {} : cellOf(layer, head);
   const label = run.label(filter, layer, head);
   const fill = !measured ? "transparent" : quantity.name === "label" ? labelColour(run.labels.indexOf(label)) : colourOf(one.value);
-  const neutral = quantity.neutral ?? 0;
+  const neutral = what === quantity.title ? (quantity.neutral ?? 0) : 0;
   const sure = measured && (one.low > neutral || one.high < neutral);
   const words = quantity.name === "label" ? label : `${shown(one.value, quantity)} (${between(one.low, one.high, quantity)})`;
   const link = svg(
     "a",
-    { href: address({ ...place, view: "head", layer, head, quantity: undefined }), class: "cell", "data-head": name, "aria-label": `${name}: ${quantity.title} ${words}` },
+    { href: address({ ...place, view: "head", layer, head, quantity: undefined }), class: "cell", "data-head": name, "aria-label": `${name}: ${what} ${words}` },
     svg("rect", { x: 1, y: 1, width: SIDE - 2, height: SIDE - 2, rx: 3, style: { fill }, class: measured ? "" : "empty" }),
     sure && svg("circle", { cx: SIDE / 2, cy: SIDE / 2, r: 1.8, class: "sure" }),
   );
   return tipped(link, () => [
     `${name} · ${label}`,
-    quantity.name !== "label" && [quantity.title, shown(one.value, quantity)],
+    quantity.name !== "label" && [what, shown(one.value, quantity)],
     quantity.name !== "label" && ["95% interval", between(one.low, one.high, quantity)],
     ["tokens, documents", `${run.values.count[run.place(filter, layer, head)]}, ${run.values.documents[run.place(filter, layer, head)]}`],
     run.filters[filter].words,

@@ -21,10 +21,13 @@ _ROUNDING = 1e-2  # attention weights of low precision may add up to a little mo
 
 @contextmanager
 def eager_attention(model: LanguageModel) -> Iterator[None]:
-    """The model's plain attention, which tells its weights; fused kernels do not."""
+    """The model's plain attention, which tells its weights; fused kernels do not.
+
+    Where the model's attention cannot be changed once it is built (Falcon), it stays what it is.
+    """
     network = model.network
     used = network.config._attn_implementation
-    if used in (None, "eager"):
+    if used in (None, "eager") or not network._can_set_attn_implementation():
         yield
         return
     network.set_attn_implementation("eager")

@@ -27,7 +27,7 @@ from selfrepair.statistics.labels import LABELS
 NEEDED = ("jinja2", "plotly")
 TEXT_TOKENS = 1_300_000  # tokens of text that go into the page
 ROWS = 320_000  # kept tokens that go into the page, for models of up to ROWS / ROWS_PER_HEAD heads
-ROWS_PER_HEAD, MOST_ROWS = 1000, 1_200_000
+ROWS_PER_HEAD, MOST_ROWS = 800, 1_200_000
 
 
 @dataclass(frozen=True)

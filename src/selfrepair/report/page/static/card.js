@@ -2,7 +2,7 @@
 
 import { index } from "./data.js";
 import { el, number } from "./dom.js";
-import { percent, signed } from "./format.js";
+import { percent, sentence, signed } from "./format.js";
 import { theme } from "./colours.js";
 import { band } from "./charts.js";
 import { chart } from "./figure.js";
@@ -32,7 +32,7 @@ export function cardView({ run, filter }) {
       el("p", { class: "headline" }, number(whole.value, percent(whole.value), { "data-name": "pooled_repaired_fraction" }), el("span", {}, " of the direct effect that heads lose is repaired")),
       el("p", {}, `95% interval ${percent(whole.low)} to ${percent(whole.high)}, over documents. Heads lose ${signed(lost.value)} logit on average (${signed(lost.low)} to ${signed(lost.high)}); what the rest of the model makes up of it is the sum of self-repair over the sum of lost direct effect, all heads together.`),
       splitBar(parts.map(([name, title]) => ({ title, ...of(name) })), whole.value),
-      el("p", { class: "note" }, `${one.discoveries}. ${one.amount}. ${run.errors}; ${run.leftOut}.`),
+      el("p", { class: "note" }, `${sentence(one.discoveries)}. ${sentence(one.amount)}. ${run.errors}; ${run.leftOut}.`),
     ),
     el("div", { class: "two" }, profile(run, filter), factsSection(run)),
     el("section", {}, el("h2", {}, "What this run cannot say"), el("ul", {}, run.limits.map((text) => el("li", {}, text)), run.sampled && el("li", {}, `${run.sampled}.`))),
@@ -80,17 +80,17 @@ function profile(run, filter) {
   const pick = (values) => sure.map((layer) => 100 * values[layer]);
   return chart({
     title: "Repair over depth",
-    caption: `Share of the lost direct effect that is repaired, per layer of the ablated heads; band: 95% interval over documents; layers that lose nothing for sure are left out; the axis ends where it would hide the rest. ${run.caption(filter)}.`,
+    caption: `Share of the lost direct effect that is repaired, per layer of the ablated heads; band: 95% interval over documents; layers that lose nothing for sure are left out; the axis ends where it would hide the rest. ${sentence(run.caption(filter))}.`,
     python: loading(run) + `layers = run.heads["layer_repaired_fraction"].sel(filter=${JSON.stringify(run.filters[filter].label)})\n`,
     spec: () => {
       const colour = theme();
       const lines = Object.entries(SPLIT).filter(([name]) => name !== "fraction_post_norms" || run.postNorms);
       const cut = cutAt([...pick(of("repaired_fraction")), ...lines.flatMap(([name]) => pick(of(name)))]);
-      const dashes = ["dot", "dash", "longdash", "dashdot"];
+      const strokes = { fraction_heads: ["dot", "#e69f00"], fraction_mlps: ["dash", "#009e73"], fraction_post_norms: ["dashdot", "#56b4e9"], fraction_norm: ["longdash", "#cc79a7"] };
       return {
         data: [
           ...band(sure, pick(of("repaired_fraction")), pick(of("repaired_fraction_low")), pick(of("repaired_fraction_high")), "all", colour.accent),
-          ...lines.map(([name, title], at) => ({ type: "scatter", mode: "lines", x: sure, y: pick(of(name)), name: title, line: { dash: dashes[at], width: 1.6 } })),
+          ...lines.map(([name, title]) => ({ type: "scatter", mode: "lines", x: sure, y: pick(of(name)), name: title, line: { dash: strokes[name][0], color: strokes[name][1], width: 1.8 } })),
         ],
         layout: { xaxis: { title: { text: "layer of the ablated head" } }, yaxis: { title: { text: "repaired, %" }, range: cut } },
       };

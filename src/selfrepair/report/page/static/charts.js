@@ -40,6 +40,10 @@ export function layout(given) {
   };
 }
 
+function short(value, digits) {
+  return (value < 0 ? "−" : "+") + Math.abs(value).toFixed(digits);
+}
+
 // Bars from what was lost, through who repaired, to what is left. Steps: {name, value, error?, kind}.
 export function waterfall(steps, units = "logit") {
   const colour = theme();
@@ -53,6 +57,7 @@ export function waterfall(steps, units = "logit") {
     fill.push(whole ? colour.neutral : step.value < 0 ? colour.negative : colour.positive);
   }
   const names = steps.map((step) => asText(step.name));
+  const digits = Math.max(2, 1 - Math.floor(Math.log10(Math.max(...size.map(Math.abs), 1e-9))));
   const levels = steps.map((step, at) => base[at] + step.value);
   const errors = steps.map((step) => (Number.isFinite(step.error) ? step.error : 0));
   return {
@@ -69,7 +74,7 @@ export function waterfall(steps, units = "logit") {
         hoverinfo: "skip", showlegend: false,
       },
     ],
-    layout: { yaxis: { title: { text: units }, zeroline: true }, xaxis: { tickangle: -40, fixedrange: true, tickvals: names, ticktext: steps.map((step, at) => `${names[at]}  <b>${signed(step.value, 2)}</b>`) }, bargap: 0.25 },
+    layout: { yaxis: { title: { text: units }, zeroline: true }, xaxis: { tickangle: -40, fixedrange: true, tickvals: names, ticktext: steps.map((step, at) => `${names[at]}  <b>${short(step.value, digits)}</b>`) }, bargap: 0.25 },
   };
 }
 

@@ -5,7 +5,7 @@ const DIVERGING = {
   dark: { negative: ["#4d3315", "#c77a1c", "#ffc987"], middle: "#23262c", positive: ["#1d3a56", "#3b86c8", "#aed9ff"] },
 };
 // Okabe and Ito's, in the order of the labels.
-const LABELS = ["#999999", "#cc79a7", "#0072b2", "#009e73", "#e69f00", "#d55e00", "#c9c9c3"];
+const LABELS = ["#63666b", "#cc79a7", "#0072b2", "#009e73", "#e69f00", "#d55e00", "var(--rule)"];
 
 export function isDark() {
   const chosen = document.documentElement.dataset.theme;

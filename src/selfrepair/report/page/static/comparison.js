@@ -2,7 +2,7 @@
 
 import { index, runs } from "./data.js";
 import { el, nextFrame } from "./dom.js";
-import { headName, percent, shown } from "./format.js";
+import { headName, percent, sentence, shown } from "./format.js";
 import { diverging, fullScale } from "./colours.js";
 import { band } from "./charts.js";
 import { chart, drawing } from "./figure.js";
@@ -31,7 +31,7 @@ export async function comparisonView(place) {
   return {
     content: [
       el("h1", {}, "Side by side"),
-      el("p", { class: "lead" }, `${place.run.filters[place.filter].words}. Differences are each run minus the first, with 95% intervals over documents.`),
+      el("p", { class: "lead" }, `${sentence(place.run.filters[place.filter].words)}. Differences are each run minus the first, with 95% intervals over documents.`),
       numbersTable(having, label),
       profile,
       el("div", { class: "controls" }, el("label", {}, "Maps show ", el("select", { id: "comparison-quantity", onchange: (event) => go({ ...place, quantity: event.target.value }) }, place.run.quantities.map((one) => el("option", { value: one.name, selected: one.name === quantity.name }, one.title))))),
@@ -95,15 +95,15 @@ function maps(having, label, quantity) {
   return el(
     "div",
     { class: "two" },
-    differenceMaps(label, quantity),
     having.map((run) =>
       drawing({
-        title: `${quantity.title}: ${called(run)}`,
-        caption: `Colour is full at ±${shown(full, quantity).replace(/^[+−]/, "")}, the same for all runs. ${run.caption(filterIn(run, label))}.`,
+        title: `${sentence(quantity.title)}: ${called(run)}`,
+        caption: `Colour is full at ±${shown(full, quantity).replace(/^[+−]/, "")}, the same for all runs. ${sentence(run.caption(filterIn(run, label)))}.`,
         python: loading(run) + `value = run.heads["${quantity.name}"].sel(filter=${JSON.stringify(label)})\n`,
         body: el("div", { class: "map scroll", tabindex: "0" }, mapOf(run, label, quantity, full)),
       }),
     ),
+    differenceMaps(label, quantity),
   );
 }
 
@@ -127,7 +127,7 @@ function differenceMaps(label, quantity) {
     const picture = grid(place, quantity, (value) => diverging(value / full), cellOf, `difference of ${quantity.title}`);
     return drawing({
       title: `Difference of ${quantity.title}: ${called(runs[at + 1])} − ${called(runs[0])}`,
-      caption: `${one.how}; colour is full at ±${shown(full, quantity).replace(/^[+−]/, "")}; a dot: the 95% interval over documents leaves out zero. ${label}.`,
+      caption: `${sentence(one.how)}; colour is full at ±${shown(full, quantity).replace(/^[+−]/, "")}; a dot: the 95% interval over documents leaves out zero. ${label}.`,
       python: [runs[0], runs[at + 1]].map((run, which) => loading(run).replaceAll("run =", `run_${which + 1} =`)).join("\n") + `difference = run_2.heads["${quantity.name}"].sel(filter=${JSON.stringify(label)}) - run_1.heads["${quantity.name}"].sel(filter=${JSON.stringify(label)})\n`,
       body: el("div", { class: "map scroll", tabindex: "0" }, picture),
     });

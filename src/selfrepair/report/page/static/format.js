@@ -36,6 +36,10 @@ export function between(low, high, quantity) {
   return isNumber(low) && isNumber(high) ? `${shown(low, quantity)} to ${shown(high, quantity)}` : "no interval";
 }
 
+export function sentence(text) {
+  return text.charAt(0).toUpperCase() + text.slice(1);
+}
+
 export function headName(layer, head) {
   return `L${layer}H${head}`;
 }

@@ -2,7 +2,7 @@
 
 import { arraysOf } from "./data.js";
 import { el, nextFrame, number } from "./dom.js";
-import { between, headName, plain, shown, signed } from "./format.js";
+import { between, headName, plain, sentence, shown, signed } from "./format.js";
 import { diverging, fullScale, inkOn, theme } from "./colours.js";
 import { band, ranking, repairScatter, waterfall } from "./charts.js";
 import { chart } from "./figure.js";
@@ -17,7 +17,7 @@ export async function headView(place) {
   const label = run.label(filter, layer, head);
   const top = [
     el("div", { class: "title" }, el("h1", {}, name), el("span", { class: "badge" }, label), steps(place)),
-    el("p", { class: "lead" }, `${run.filters[filter].words}; ${run.operator}; ${run.values.count[run.place(filter, layer, head)]} tokens from ${run.values.documents[run.place(filter, layer, head)]} documents; intervals are 95%, over documents; ${run.leftOut}.`),
+    el("p", { class: "lead" }, `${sentence(run.filters[filter].words)}; ${run.operator}; ${run.values.count[run.place(filter, layer, head)]} tokens from ${run.values.documents[run.place(filter, layer, head)]} documents; intervals are 95%, over documents; ${run.leftOut}.`),
   ];
   if (!run.measured(filter, layer, head)) return [...top, el("p", { class: "warning" }, "This head was not ablated, or has no tokens under this filter.")];
   const later = el("div", { class: "later" });
@@ -97,7 +97,7 @@ function scatterFigure(place, points, density, words) {
   const sample = run.filters[filter].label === "all" ? "the run's uniform sample of tokens" : "kept tokens of the filter";
   return chart({
     title: `${headName(layer, head)}: total effect against change in direct effect`,
-    caption: `One point per token: ${drawn.length} of ${sample}${density ? "; shading: all of them" : ""}. Fitted over all tokens of the filter: slope ${plain(fitted.value, 2)} (${plain(fitted.low, 2)} to ${plain(fitted.high, 2)}), 1 is no repair, 0 full. ${run.caption(filter)}. ${run.sampled ? run.sampled + "." : ""}`,
+    caption: `One point per token: ${drawn.length} of ${sample}${density ? "; shading: all of them" : ""}. Fitted over all tokens of the filter: slope ${plain(fitted.value, 2)} (${plain(fitted.low, 2)} to ${plain(fitted.high, 2)}), 1 is no repair, 0 full. ${sentence(run.caption(filter))}. ${run.sampled ? run.sampled + "." : ""}`,
     python: tokensPython(run, filter, layer, head),
     spec: () => repairScatter({ points: drawn, density, slope: fitted.value, intercept }),
     opens: (point) => {
@@ -111,7 +111,7 @@ function waterfallFigure(place, parts) {
   const { run, filter, layer, head } = place;
   return chart({
     title: `${headName(layer, head)}: from what was lost to what happened`,
-    caption: `Means over the filter's tokens, ± standard error over documents: the direct effect that the ablation takes away, what each repairer gives back (or takes), and the total effect left. ${run.caption(filter)}.`,
+    caption: `Means over the filter's tokens, ± standard error over documents: the direct effect that the ablation takes away, what each repairer gives back (or takes), and the total effect left. ${sentence(run.caption(filter))}.`,
     python: pythonFor(run, filter, run.quantity.total_effect, layer, head) + `lines = {name: float(run.heads[name].sel(filter=${JSON.stringify(run.filters[filter].label)}, layer=${layer}, head=${head})) for name in ("lost_direct_effect", "repair_heads", "repair_mlps", "repair_post_norms", "repair_norm")}\n`,
     spec: () => waterfall(headSteps(run, filter, layer, head, parts)),
   });
@@ -123,7 +123,7 @@ function repairersFigure(place, parts) {
   const label = JSON.stringify(run.filters[filter].label);
   return chart({
     title: `Who repairs ${headName(layer, head)}`,
-    caption: `Downstream components by the change in their direct effect on the target, the ${Math.min(parts.length, 16)} largest; 95% interval over documents, linearised, the filter's threshold held fixed. ${run.caption(filter)}.`,
+    caption: `Downstream components by the change in their direct effect on the target, the ${Math.min(parts.length, 16)} largest; 95% interval over documents, linearised, the filter's threshold held fixed. ${sentence(run.caption(filter))}.`,
     python: loading(run) + `cell = run.heads.sel(filter=${label}, layer=${layer}, head=${head})\nmlps = cell["repair_by_mlp"]\nheads = cell.get("repair_by_head", cell["repair_by_attention"])\n`,
     spec: () => ranking(parts.slice(0, 16)),
     height: 380,
@@ -170,7 +170,7 @@ function keptSection(place, points, words, close) {
     "section",
     {},
     el("h2", {}, "In their text"),
-    el("p", { class: "note" }, `Kept tokens of the filter; the coloured token is the target, the text before it is what the model saw. Numbers are the token's own, in logits, without an interval: they are single tokens. ${place.run.caption(place.filter)}.`),
+    el("p", { class: "note" }, `Kept tokens of the filter; the coloured token is the target, the text before it is what the model saw. Numbers are the token's own, in logits, without an interval: they are single tokens. ${sentence(place.run.caption(place.filter))}.`),
     lists.map(([title, hint, rows]) => rows.length > 0 && el("div", {}, el("h3", {}, title, el("span", { class: "quiet" }, ` · ${hint}`)), el("ol", { class: "kept" }, rows.slice(0, EACH).map((row) => keptRow(place, row, words, close, full))))),
   );
 }

@@ -1,7 +1,7 @@
 // The map: layer by head, any quantity, any filter; and the table beside it.
 
 import { el, number, roving, svg, tipped } from "./dom.js";
-import { between, headName, percent, shown, signed } from "./format.js";
+import { between, headName, percent, sentence, shown, signed } from "./format.js";
 import { diverging, fullScale, labelColour } from "./colours.js";
 import { copyButton, drawing } from "./figure.js";
 import { sortable } from "./table.js";
@@ -17,7 +17,7 @@ export function mapView(place) {
   return [
     el("h1", {}, "Every head"),
     el("div", { class: "controls" }, el("label", {}, "Show ", menu(place, quantity))),
-    el("p", { class: "lead" }, quantity.description),
+    el("p", { class: "lead" }, sentence(quantity.description)),
     mapFigure(place, quantity),
     headTable(place, quantity),
     el("details", {}, el("summary", {}, "The rule behind the labels"), el("pre", { class: "rule", tabindex: "0" }, run.rule.join("\n"))),
@@ -48,9 +48,11 @@ function mapFigure(place, quantity) {
   const picture = grid(place, quantity, (value) => diverging((value - neutral) / full), (layer, head) => run.cell(quantity.name, filter, layer, head));
   const legend = quantity.name === "label" ? labelLegend(run) : scaleLegend(quantity, neutral, full);
   const note = quantity.name === "label" ? "" : "A dot: the 95% interval leaves out " + (neutral ? shown(neutral, quantity) : "zero") + ".";
+  const size = shown(full, quantity).replace(/^[+−]/, "");
+  const says = quantity.name === "label" ? "The word that the rule below gives each head, as far as its 95% intervals over documents decide." : `${sentence(quantity.title)}; colour is full at ±${size}${neutral ? ` from ${neutral}` : ""}; intervals are 95%, over documents.`;
   const figure = drawing({
-    title: `${quantity.title}, head by head`,
-    caption: `${quantity.title}; colour is full at ${quantity.name === "label" ? "each label" : "±" + shown(full, quantity).replace(/^[+−]/, "")}${neutral ? ` from ${neutral}` : ""}; intervals are 95%, over documents. ${run.caption(filter)}. Empty: not ablated, or no tokens.`,
+    title: `${sentence(quantity.title)}, head by head`,
+    caption: `${says} ${sentence(run.caption(filter))}. Empty: not ablated, or no tokens.`,
     python: pythonFor(run, filter, quantity),
     body: el("div", { class: "map scroll" }, picture),
     note,
@@ -157,6 +159,6 @@ function headTable(place, quantity) {
     "section",
     {},
     el("div", { class: "figure-head" }, el("h2", {}, "The same as a table"), el("div", { class: "tools" }, copyButton(python))),
-    sortable({ columns: shownColumns, rows, sort: { column: Math.max(1, shownColumns.findIndex((one) => one.name === quantity.name)), descending: true }, caption: `Heads; mean changes of the target's centred logit. ${run.caption(filter)}. ± is a standard error over documents.` }),
+    sortable({ columns: shownColumns, rows, sort: { column: Math.max(1, shownColumns.findIndex((one) => one.name === quantity.name)), descending: true }, caption: `Heads; mean changes of the target's centred logit. ${sentence(run.caption(filter))}. ± is a standard error over documents.` }),
   );
 }

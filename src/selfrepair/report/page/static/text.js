@@ -1,7 +1,7 @@
 // Passages with each token coloured by what ablating one head did to its prediction.
 
 import { el, inLines, roving, tipped } from "./dom.js";
-import { headName, signed } from "./format.js";
+import { headName, sentence, signed } from "./format.js";
 import { diverging, fullScale, inkOn } from "./colours.js";
 import { copyButton } from "./figure.js";
 import { tokenLines } from "./ledger.js";
@@ -76,10 +76,10 @@ function passage(place, quantity, window, rows, words, close, whole) {
   return el(
     "section",
     { class: "figure" },
-    el("div", { class: "figure-head" }, el("h3", {}, `${COLOURED[quantity]} of ${headName(layer, head)}, window ${words.numbers[window]}`), el("div", { class: "tools" }, copyButton(python))),
+    el("div", { class: "figure-head" }, el("h3", {}, `${sentence(COLOURED[quantity])} of ${headName(layer, head)}, window ${words.numbers[window]}`), el("div", { class: "tools" }, copyButton(python))),
     el("div", { class: "legend", "aria-hidden": "true" }, el("span", {}, `≤ ${signed(-full, 2)}`), el("span", { class: "ramp", style: { background: `linear-gradient(90deg, ${stops.join(",")})` } }), el("span", {}, `≥ ${signed(full, 2)} logit`)),
     group,
-    el("p", { class: "figcaption" }, `A token's colour: what ablating the head did to its own prediction, made one token earlier; ${scope}. Single tokens have no interval. ${run.operator}; ${run.leftOut}. Solid underline: looked at closely. Arrow keys move, Enter opens.`),
+    el("p", { class: "figcaption" }, `A token's colour: what ablating the head did to its own prediction, made one token earlier; ${scope}. Single tokens have no interval. ${sentence(run.operator)}; ${run.leftOut}. Solid underline: looked at closely. Arrow keys move, Enter opens.`),
   );
 }
 

@@ -1,7 +1,7 @@
 // One token: its ledger, what was predicted before and after, who repaired, and what the strongest repairer attended to.
 
 import { el, inLines, nextFrame, number } from "./dom.js";
-import { headName, percent, shortened, signed, spaced } from "./format.js";
+import { headName, percent, sentence, shortened, signed, spaced } from "./format.js";
 import { diverging, inkOn } from "./colours.js";
 import { ranking, waterfall } from "./charts.js";
 import { chart, copyButton } from "./figure.js";
@@ -25,7 +25,7 @@ export async function tokenView(place) {
   ];
   if (!row) return [...top, el("p", { class: "warning" }, "The run did not keep this token for this head, or this page has no room for it. Runs keep each head's tokens with the largest and smallest direct effects, and a uniform sample.")];
   const seen = await run.closeup(layer, head, window, position);
-  const caption = `One token; no interval. ${run.operator}; head ${name}, window ${place.window}, position ${position} (${words.document(window)}).`;
+  const caption = `One token; no interval. ${sentence(run.operator)}; head ${name}, window ${place.window}, position ${position} (${words.document(window)}).`;
   const figures = [ledgerFigure(place, row, caption), seen && tokenRepairers(place, seen, caption)].filter(Boolean);
   return {
     content: [
@@ -162,7 +162,7 @@ function attention(place, seen, words, window) {
     "section",
     {},
     el("h2", {}, "What ", el("a", { href: address({ ...place, view: "head", layer: seen.attending[0], head: seen.attending[1] }) }, name), " attended to"),
-    el("p", { class: "note" }, `${name} repaired this token most of all heads. Attention weights at the position that predicts the target, the ${positions.length} positions with the largest weights; they are ${percent(sum(before), 0)} of its attention before and ${percent(sum(after), 0)} after. One token, no interval. ${donorNote(place.run)}${place.run.operator}.`),
+    el("p", { class: "note" }, `${name} repaired this token most of all heads. Attention weights at the position that predicts the target, the ${positions.length} positions with the largest weights; they are ${percent(sum(before), 0)} of its attention before and ${percent(sum(after), 0)} after. One token, no interval. ${donorNote(place.run)}${sentence(place.run.operator)}.`),
     el("div", { class: "two" }, strip("Before", before, (value) => value / most), strip("After", after, (value) => value / most)),
     strip(`Change (full colour: ${percent(moved)})`, change, (value) => value / moved),
     el(

@@ -10,7 +10,7 @@ import { leadingHead } from "./route.js";
 import { loading } from "./card.js";
 
 const COLOURED = { self_repair: "self-repair", direct_effect: "direct effect", total_effect: "total effect" };
-const MOST = 40; // windows to choose from, where no whole ones were kept
+const MOST = 40; // windows to choose from; those that were kept whole come first
 
 export async function textView(given) {
   const { run, filter } = given;
@@ -19,21 +19,22 @@ export async function textView(given) {
   const name = headName(layer, head);
   const quantity = place.quantity in COLOURED ? place.quantity : "self_repair";
   const [kept, whole, words, close] = await Promise.all([run.rowsOf(layer, head), run.passagesOf(layer, head), run.words(), run.closeupsOf(layer, head)]);
-  const windows = passages(whole.length ? whole : kept);
+  const entire = passages(whole);
+  const windows = [...new Set([...entire, ...passages(kept)])].slice(0, MOST);
   const asked = words.place(Number(place.passage));
   const window = windows.includes(asked) ? asked : windows[0];
   const rows = new Map([...kept, ...whole].filter((row) => row.window === window).map((row) => [row.position, row]));
   return [
     el("div", { class: "title" }, el("h1", {}, "Text"), el("span", { class: "badge" }, name)),
     controls(place, quantity, windows, window, words),
-    window === undefined ? el("p", { class: "warning" }, "The run kept no tokens of this head.") : passage(place, quantity, window, rows, words, close, whole.length > 0),
+    window === undefined ? el("p", { class: "warning" }, "The run kept no tokens of this head.") : passage(place, quantity, window, rows, words, close, entire.includes(window)),
   ];
 }
 
 function passages(rows) {
   const counts = new Map();
   for (const row of rows) counts.set(row.window, (counts.get(row.window) ?? 0) + 1);
-  return [...counts].sort((a, b) => b[1] - a[1]).slice(0, MOST).map(([window]) => window);
+  return [...counts].sort((a, b) => b[1] - a[1]).map(([window]) => window);
 }
 
 function controls(place, quantity, windows, window, words) {

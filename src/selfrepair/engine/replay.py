@@ -48,7 +48,7 @@ class ReplayEngine:
             in_place = replacement(layer)
             for chunk in folding.chunks(heads):
                 with halving_when_memory_ends(folding, chunk):
-                    replay = Replay(self._arguments, model, clean, layer, chunk, in_place, per_head)
+                    replay = _Replay(self._arguments, model, clean, layer, chunk, in_place, per_head)
                     yield replay.ledger()
         self.fold = folding.size
 
@@ -59,12 +59,12 @@ class ReplayEngine:
 
         def run(fold: int) -> None:
             heads = tuple(range(fold))
-            Replay(self._arguments, model, clean, layer, heads, outputs, False).ledger()
+            _Replay(self._arguments, model, clean, layer, heads, outputs, False).ledger()
 
         return fastest_fold(run, most=model.anatomy.blocks[layer].heads)
 
 
-class Replay:
+class _Replay:
     """One replay: some heads of one layer, each ablated in its own copy of the batch."""
 
     def __init__(
@@ -94,7 +94,6 @@ class Replay:
         self.post_norms = zeros(lines)
 
     def ledger(self) -> Ledger:
-        """Does the ablated runs, once, and keeps their books."""
         clean, layer, heads = self.clean, self.layer, list(self.heads)
         before = clean.direct_effects(layer)[..., heads].movedim(-1, 0)
         after = clean.direct_effects(layer, self.in_place)[..., heads].movedim(-1, 0)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from selfrepair.engine.arguments import BlockArguments
 from selfrepair.engine.clean import CleanRun, clean_run
-from selfrepair.engine.replay import Replay
+from selfrepair.engine.replay import _Replay
 from selfrepair.model.anatomy import Anatomy, Block
 from selfrepair.model.language_model import LanguageModel
 from selfrepair.model.taps import first_tensor, on_input, removing
@@ -80,7 +80,7 @@ def watched_clean(model: LanguageModel, tokens: Tensor, attention: Attention) ->
     return clean, final[0].reshape(*tokens.shape, -1)[0, attention.positions]
 
 
-class WatchedReplay(Replay):
+class WatchedReplay(_Replay):
     """A replay over one window.
 
     Attributes:

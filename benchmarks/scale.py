@@ -1,9 +1,12 @@
 """What a run costs in memory and time as its text grows, and that one that is killed comes out the same.
 
-    python benchmarks/scale.py                                   # 100,000 and 1,000,000 tokens
-    python benchmarks/scale.py --tokens 20000 --tokens 200000 --kills 5 --family llama
+    python benchmarks/scale.py                                                # everything, some ten minutes
+    python benchmarks/scale.py --tokens 20000 --tokens 200000 --kills 0       # memory alone
+    python benchmarks/scale.py --no-memory --kill-tokens 20000 --family llama
 
-Every run has a process of its own, whose peak resident memory is what the system says it was.
+Models are small and random. Every run has a process of its own, whose peak resident memory is what the system says it
+was. Exit code 1 if memory grows by more than a tenth, if a killed run differs from an undisturbed one by a bit, or if
+a threshold is not the exact quantile.
 """
 
 from __future__ import annotations
@@ -29,6 +32,7 @@ from rich.table import Table
 VOCABULARY = 97
 LENGTH = 128
 WINDOWS_PER_DOCUMENT = 8
+GROWTH = 1.1  # peak memory at the largest text over that at the smallest
 
 app = typer.Typer(add_completion=False)
 
@@ -39,130 +43,157 @@ class Family(StrEnum):
     gpt2 = "gpt2"
     neox = "neox"
     llama = "llama"
+    opt = "opt"
 
 
 Tokens = Annotated[list[int], typer.Option(help="Sizes of the text; may be given several times.")]
-Kills = Annotated[int, typer.Option(help="How often the smallest run is also killed (SIGKILL) and resumed.")]
+Families = Annotated[list[Family], typer.Option(help="Models that are killed; may be given several times.")]
+Kills = Annotated[int, typer.Option(help="How often each run is killed (SIGKILL) and resumed; 0 for not at all.")]
+KillTokens = Annotated[int, typer.Option(help="Size of the text of the runs that are killed.")]
 
 
 @app.command()
 def scale(
     tokens: Tokens = [100_000, 1_000_000],  # noqa: B006
-    family: Family = Family.gpt2,
+    family: Families = list(Family),  # noqa: B006
+    kills: Kills = 5,
+    kill_tokens: KillTokens = 200_000,
+    memory: bool = True,
     layers: int = 2,
     heads: int = 2,
-    kills: Kills = 0,
     seed: int = 0,
 ) -> None:
-    """Run a small random model on texts of several sizes; print peak memory, seconds, tokens per second."""
-    table = Table("tokens", "survey MB", "sweep MB", "merged MB", "peak MB", "seconds", "tokens/s")
+    """Run small random models; print peak memory, seconds and tokens per second, then what kills have changed."""
+    faults = []
     with tempfile.TemporaryDirectory() as temporary:
-        model = make_model(Path(temporary) / "model", family, layers, heads)
-        peaks = {}
-        for size in sorted(tokens):
-            place = prepared(Path(temporary) / str(size), model, size, seed)
-            told = finish(place)
-            peaks[size] = told["peak"]
-            stages = [f"{told[stage]:.0f}" for stage in ("survey", "sweep", "merged", "peak")]
-            table.add_row(f"{size:,}", *stages, f"{told['seconds']:.0f}", f"{size / told['seconds']:.0f}")
-        Console().print(table)
-        print(f"peak at {max(peaks):,} tokens over peak at {min(peaks):,}: {peaks[max(peaks)] / peaks[min(peaks)]:.3f}")
-        if kills:
-            kill_and_compare(Path(temporary), min(tokens), kills, told["seconds"] * min(tokens) / max(tokens), seed)
+        place = Path(temporary)
+        if memory:
+            faults += memory_faults(place, make_model(place / "model", Family.gpt2, layers, heads), tokens, seed)
+        for one in family if kills else ():
+            faults += kill_faults(
+                place / one, make_model(place / one / "model", one, 3, heads), kill_tokens, kills, seed
+            )
+    print("FAILS: " + "; ".join(faults) if faults else "all as it has to be")
+    raise typer.Exit(bool(faults))
 
 
-def kill_and_compare(temporary: Path, size: int, kills: int, seconds: float, seed: int) -> None:
-    """Kills a run of the same plan again and again; exits with 1 if what comes out is not the same to the bit."""
-    undisturbed, killed = temporary / str(size), temporary / "killed"
+# --------------------------------------------------------------------------------------------------- memory
+
+
+def memory_faults(place: Path, model: Path, tokens: list[int], seed: int) -> list[str]:
+    """Runs on texts of several sizes, from a text file to the results; says what grew too much."""
+    stages = ("planned", "survey", "sweep", "peak")
+    table = Table("tokens", *(f"{stage} MB" for stage in stages), "seconds", "tokens/s", title="Memory")
+    peaks = {}
+    for size in sorted(tokens):
+        text = write_text(place / f"{size}.jsonl", size, seed)
+        told = in_own_process("whole", model, text, size, place / str(size))
+        peaks[size] = told["peak"]
+        shown = [f"{told[stage]:.0f}" for stage in stages]
+        table.add_row(f"{size:,}", *shown, f"{told['seconds']:.0f}", f"{size / told['seconds']:.0f}")
+    Console().print(table)
+    small, large = min(peaks), max(peaks)
+    ratio = peaks[large] / peaks[small]
+    print(f"peak at {large:,} tokens over peak at {small:,}: {ratio:.3f}")
+    return [f"memory grew {ratio:.2f} times"] if ratio > GROWTH else []
+
+
+def write_text(path: Path, tokens: int, seed: int) -> Path:
+    """Random documents of eight windows each, enough for so many tokens."""
+    draws = np.random.default_rng(seed)
+    size = LENGTH * WINDOWS_PER_DOCUMENT
+    with path.open("w") as file:
+        for number in range(max(2, -(-tokens // size))):
+            words = " ".join(f"w{word}" for word in draws.integers(3, VOCABULARY, size))
+            file.write(json.dumps({"text": f"w{number % VOCABULARY} {words}"}) + "\n")
+    return path
+
+
+@app.command(hidden=True)
+def whole(model: str, text: str, tokens: int, out: Path) -> None:
+    """One run from its text to its results, in this process; ends with a line of JSON: megabytes after each stage."""
+    from selfrepair import load, measure, windows
+    from selfrepair.run import measure as measuring
+    from selfrepair.run import runner
+
+    told = {}
+
+    def marking(function: Any, stage: str) -> Any:
+        def call(*given: Any) -> Any:
+            told.setdefault(stage, peak())
+            return function(*given)
+
+        return call
+
+    measuring.carry_out = marking(measuring.carry_out, "planned")
+    runner.merged_survey = marking(runner.merged_survey, "survey")
+    measuring.merged = marking(measuring.merged, "sweep")
+    started = time.monotonic()
+    loaded = load(model, device="cpu")
+    measure(loaded, windows(loaded.tokenizer, text, tokens=tokens, length=LENGTH), out=out, progress=False)
+    print(json.dumps({**told, "peak": peak(), "seconds": time.monotonic() - started}))
+
+
+def peak() -> float:
+    """Peak resident memory of this process so far, in megabytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
+
+
+def in_own_process(verb: str, *given: object) -> dict[str, float]:
+    """What a verb of this program tells at its end."""
+    command = [sys.executable, __file__, verb, *map(str, given)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
+    told: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return told
+
+
+# ---------------------------------------------------------------------------------------------------- kills
+
+
+def kill_faults(place: Path, model: Path, size: int, kills: int, seed: int) -> list[str]:
+    """Kills a run of one plan again and again, and leaves another alone; says how they differ."""
+    family = place.name
+    undisturbed, killed = prepared(place / "undisturbed", model, size, seed), place / "killed"
     killed.mkdir()
     for name in ("plan.json", "windows.parquet"):
         (killed / name).write_bytes((undisturbed / name).read_bytes())
-    draws = random.Random(seed)
-    for _ in range(kills):
+    seconds = in_own_process("resume", undisturbed)["seconds"]
+    draws, done, total = random.Random(f"{family} {seed}"), [0], unit_files(undisturbed)
+    for left in range(kills, 0, -1):
         process = subprocess.Popen([sys.executable, __file__, "resume", str(killed)], stdout=subprocess.DEVNULL)
-        started = wait_for_work(killed, process)
-        time.sleep(draws.uniform(0, seconds / kills))
+        wait_for_work(killed, process, done[-1] + draws.randint(0, (total - 2 - done[-1]) // left))
+        time.sleep(draws.uniform(0, seconds / total))
         process.send_signal(signal.SIGKILL)
-        process.wait()
-        done = len(list((killed / "units").glob("s*.safetensors")))
-        print(f"killed {time.monotonic() - started:.1f} s after it began to work; {done} files of units")
-    finish(killed)
-    differing = differences(undisturbed, killed)
-    print("differs: " + ", ".join(differing) if differing else f"killed {kills} times: the same to the bit")
-    if differing:
-        raise typer.Exit(1)
-
-
-def wait_for_work(place: Path, process: subprocess.Popen[bytes]) -> float:
-    """Returns when a resumed run has loaded its model and claimed a unit, or has ended."""
-    while process.poll() is None and not any(
-        str(process.pid) in claim.read_text() for claim in (place / "units").glob("*.claim") if claim.exists()
-    ):
-        time.sleep(0.01)
-    return time.monotonic()
-
-
-def differences(left: Path, right: Path) -> list[str]:
-    """Names of results that are not the same to the bit."""
-    import xarray as xr
-
-    differing = []
-    with xr.open_dataset(left / "heads.nc") as first, xr.open_dataset(right / "heads.nc") as second:
-        for name in sorted({*first.variables, *second.variables}):
-            one, other = first[name].values, second[name].values
-            same = one.tolist() == other.tolist() if one.dtype.kind in "OU" else one.tobytes() == other.tobytes()
-            differing += [] if same else [str(name)]
-    same = (left / "tokens.parquet").read_bytes() == (right / "tokens.parquet").read_bytes()
-    return differing + ([] if same else ["tokens.parquet"])
-
-
-def make_model(place: Path, family: Family, layers: int, heads: int) -> Path:
-    """A random model with a tokenizer of as many words as it has tokens, saved where `load` finds it."""
-    import torch
-    import transformers as hf
-    from tokenizers import Tokenizer, models
-
-    torch.manual_seed(0)
-    width = 16 * heads
-    common = {"vocab_size": VOCABULARY, "bos_token_id": 1, "eos_token_id": 2}
-    sizes = {"hidden_size": width, "num_hidden_layers": layers, "num_attention_heads": heads}
-    if family is Family.gpt2:
-        network: Any = hf.GPT2LMHeadModel(
-            hf.GPT2Config(n_embd=width, n_layer=layers, n_head=heads, n_positions=LENGTH, **common)
-        )
-    elif family is Family.neox:
-        network = hf.GPTNeoXForCausalLM(hf.GPTNeoXConfig(**sizes, intermediate_size=4 * width, **common))
-    else:
-        network = hf.LlamaForCausalLM(hf.LlamaConfig(**sizes, intermediate_size=4 * width, **common))
-    with torch.no_grad():
-        for parameter in network.parameters():
-            parameter.add_(0.2 * torch.randn_like(parameter))
-    network.save_pretrained(place)
-    words = Tokenizer(models.WordLevel({f"w{i}": i for i in range(VOCABULARY)}, unk_token="w0"))
-    hf.PreTrainedTokenizerFast(tokenizer_object=words, unk_token="w0").save_pretrained(place)
-    return place
+        if process.wait() != -signal.SIGKILL:
+            return [f"{family}: a run ended before it was killed"]
+        done.append(unit_files(killed))
+    in_own_process("resume", killed)
+    differing, inexact = differences(undisturbed, killed), inexact_thresholds(killed)
+    print(
+        f"{family}: {size:,} tokens, {seconds:.0f} s undisturbed; killed {kills} times, after "
+        f"{', '.join(map(str, done[1:]))} of {total} files of units: "
+        + ("differs in " + ", ".join(differing) if differing else "the same to the bit")
+        + (f"; {inexact} thresholds are not exact" if inexact else "; thresholds are the exact quantiles"),
+        flush=True,
+    )
+    return ([f"{family} differs after kills"] if differing else []) + (
+        [f"{family} has inexact thresholds"] if inexact else []
+    )
 
 
 def prepared(place: Path, model: Path, tokens: int, seed: int) -> Path:
     """A folder with a plan and a random text, and nothing done yet."""
-    from selfrepair import Windows, load
+    from selfrepair import load, windows
     from selfrepair.run.measure import write_design
     from selfrepair.run.prepare import prepare
     from selfrepair.statistics.filters import DEFAULT_FILTERS
 
-    windows = max(2 * WINDOWS_PER_DOCUMENT, -(-tokens // LENGTH))
-    owners = np.arange(windows) // WINDOWS_PER_DOCUMENT
-    text = Windows(
-        tokens=np.random.default_rng(seed).integers(3, VOCABULARY, (windows, LENGTH)),
-        lengths=np.full(windows, LENGTH),
-        documents=np.repeat(owners[:, None], LENGTH, 1),
-        names=tuple(f"document {i}" for i in range(owners.max() + 1)),
-        provenance={"source": "random", "seed": seed},
-    )
     place.mkdir(parents=True)
+    loaded = load(str(model), device="cpu")
+    text = write_text(place.parent / "text.jsonl", tokens, seed)
     job = prepare(
-        load(str(model), device="cpu"),
-        text,
+        loaded,
+        windows(loaded.tokenizer, str(text), tokens=tokens, length=LENGTH),
         ablation="resample",
         donors=1,
         filters=DEFAULT_FILTERS,
@@ -180,49 +211,102 @@ def prepared(place: Path, model: Path, tokens: int, seed: int) -> Path:
     return place
 
 
-def finish(place: Path) -> dict[str, float]:
-    """Resumes a run in a process of its own, which tells what it took."""
-    done = subprocess.run(
-        [sys.executable, __file__, "resume", str(place)], stdout=subprocess.PIPE, check=True, env={**os.environ}
-    )
-    told: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return told
-
-
 @app.command(hidden=True)
 def resume(place: Path) -> None:
-    """One run, in this process; ends with a line of JSON: megabytes at the end of each stage, seconds."""
-    from selfrepair.results import folder
-    from selfrepair.run import measure, runner
+    """Goes on with a run, in this process; ends with a line of JSON: seconds."""
+    from selfrepair.run import measure
 
-    told = {}
-    sweeping = runner.merged_survey
-
-    def surveyed(*given: Any) -> Any:
-        told.setdefault("survey", peak())
-        return sweeping(*given)
-
-    def merged(*given: Any) -> Any:
-        told["sweep"] = peak()
-        return merging(*given)
-
-    def written(*given: Any) -> Any:
-        told["merged"] = peak()
-        return writing(*given)
-
-    merging, writing = measure.merged, folder.write
-    runner.merged_survey, measure.merged, folder.write = surveyed, merged, written
     started = time.monotonic()
     measure.resume(place, progress=False)
-    print(json.dumps({**told, "peak": peak(), "seconds": time.monotonic() - started}))
+    print(json.dumps({"seconds": time.monotonic() - started}))
 
 
-def peak() -> float:
-    """Peak resident memory of this process so far, in megabytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
+def unit_files(place: Path) -> int:
+    """How many units are finished, of survey, thresholds and sweep."""
+    return len(list((place / "units").glob("*.safetensors")))
+
+
+def wait_for_work(place: Path, process: subprocess.Popen[bytes], files: int) -> None:
+    """Returns when a resumed run is at work on a unit and so many are there, or when it has ended."""
+    while process.poll() is None and not (
+        unit_files(place) >= files
+        and any(f": {process.pid}," in content(claim) for claim in (place / "units").glob("*.claim"))
+    ):
+        time.sleep(0.01)
+
+
+def content(claim: Path) -> str:
+    """What a claim says; nothing where it has just gone."""
+    try:
+        return claim.read_text()
+    except FileNotFoundError:
+        return ""
+
+
+def differences(left: Path, right: Path) -> list[str]:
+    """Names of results that are not the same to the bit."""
+    import xarray as xr
+
+    differing = []
+    with xr.open_dataset(left / "heads.nc") as first, xr.open_dataset(right / "heads.nc") as second:
+        for name in sorted({*first.variables, *second.variables}):
+            one, other = first[name].values, second[name].values
+            same = one.tolist() == other.tolist() if one.dtype.kind in "OU" else one.tobytes() == other.tobytes()
+            differing += [] if same else [str(name)]
+    same = (left / "tokens.parquet").read_bytes() == (right / "tokens.parquet").read_bytes()
+    return differing + ([] if same else ["tokens.parquet"])
+
+
+def inexact_thresholds(place: Path) -> int:
+    """Thresholds that are not what sorting all direct effects of the corpus gives."""
+    import xarray as xr
+    from safetensors.numpy import load_file
+
+    surveyed = [load_file(path)["direct_effects"] for path in sorted((place / "units").glob("survey-*.safetensors"))]
+    effects = np.sort(np.concatenate(surveyed, -1), axis=-1)
+    kept = max(1, int(0.02 * effects.shape[-1]))
+    with xr.open_dataset(place / "heads.nc") as heads:
+        found = {label: heads["threshold"].sel(filter=label).values for label in ("top 2%", "bottom 2%")}
+    wrong = [found["top 2%"] != effects[..., -kept], found["bottom 2%"] != effects[..., kept - 1]]
+    return int(np.sum(wrong))
+
+
+# ---------------------------------------------------------------------------------------------------- models
+
+
+def make_model(place: Path, family: Family, layers: int, heads: int) -> Path:
+    """A random model with a tokenizer of as many words as it has tokens, saved where `load` finds it."""
+    import torch
+    import transformers as hf
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    hf.utils.logging.disable_progress_bar()
+    torch.manual_seed(0)
+    width = 16 * heads
+    common = {"vocab_size": VOCABULARY, "bos_token_id": 1, "eos_token_id": 2}
+    sizes = {"hidden_size": width, "num_hidden_layers": layers, "num_attention_heads": heads, **common}
+    positions = {"max_position_embeddings": LENGTH}
+    if family is Family.gpt2:
+        config: Any = hf.GPT2Config(n_embd=width, n_layer=layers, n_head=heads, n_positions=LENGTH, **common)
+    elif family is Family.neox:
+        config = hf.GPTNeoXConfig(**sizes, intermediate_size=4 * width, **positions)
+    elif family is Family.llama:
+        config = hf.LlamaConfig(**sizes, intermediate_size=4 * width, **positions)
+    else:
+        config = hf.OPTConfig(**sizes, ffn_dim=4 * width, word_embed_proj_dim=width, **positions)
+    network = hf.AutoModelForCausalLM.from_config(config)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(0.2 * torch.randn_like(parameter))
+    network.save_pretrained(place)
+    words = Tokenizer(models.WordLevel({f"w{i}": i for i in range(VOCABULARY)}, unk_token="w0"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    hf.PreTrainedTokenizerFast(tokenizer_object=words, unk_token="w0").save_pretrained(place)
+    return place
 
 
 if __name__ == "__main__":
+    os.environ.update(HF_HUB_OFFLINE="1", HF_HUB_DISABLE_PROGRESS_BARS="1", TRANSFORMERS_VERBOSITY="error")
     arguments = sys.argv[1:]
-    sys.argv[1:] = arguments if arguments[:1] in (["scale"], ["resume"]) else ["scale", *arguments]
+    sys.argv[1:] = arguments if arguments[:1] in (["whole"], ["resume"]) else ["scale", *arguments]
     app()

@@ -6,6 +6,10 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 
 import pytest
 import torch
+from hypothesis import settings
+
+settings.register_profile("patient", deadline=None)  # how long an example takes says what else the machine does
+settings.load_profile("patient")
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -24,13 +24,18 @@ from selfrepair.report.page import view as view
 from selfrepair.report.page import write_page as write_report
 from selfrepair.results.folder import load as load_run
 from selfrepair.results.runs import Run as Run
+from selfrepair.run.combine import combine as combine
+from selfrepair.run.comparison import Comparison as Comparison
+from selfrepair.run.comparison import compare as compare
 from selfrepair.run.measure import LedgerDoesNotClose as LedgerDoesNotClose
 from selfrepair.run.measure import measure as measure
+from selfrepair.run.measure import resume as resume
 from selfrepair.statistics.filters import Filter as Filter
 from selfrepair.text import Windows as Windows
 from selfrepair.text import windows as windows
 
 __all__ = [
+    "Comparison",
     "Engine",
     "Filter",
     "LanguageModel",
@@ -46,10 +51,13 @@ __all__ = [
     "SelfRepairError",
     "Windows",
     "Zero",
+    "combine",
+    "compare",
     "load",
     "load_run",
     "measure",
     "prove",
+    "resume",
     "view",
     "windows",
     "write_report",

@@ -10,7 +10,7 @@ class SelfRepairError(Exception):
     """
 
     def __init__(self, problem: str, fix: str = "") -> None:
-        super().__init__(problem)
+        super().__init__(problem, fix)  # what it takes to make it again in another process
         self.problem = problem
         self.fix = fix
 
@@ -23,4 +23,5 @@ class RefusedModel(SelfRepairError):
 
     def __init__(self, identity: str, problem: str, fix: str = "") -> None:
         super().__init__(f"Identity '{identity}' fails: {problem}", fix)
+        self.args = (identity, problem, fix)
         self.identity = identity

@@ -8,47 +8,107 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    Progress,
-    TaskProgressColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 Advance = Callable[[float], None]
 _LINE_EVERY = 15.0  # seconds between plain lines
 
 
+def ignore(_amount: float) -> None:
+    """Tells nobody."""
+
+
+class Meter:
+    """How far some work is, how fast it goes, how long the rest will take, and what has been found so far.
+
+    Args:
+        total: tokens to be done.
+        show: called after every change.
+    """
+
+    def __init__(self, total: float, show: Callable[[Meter], None]) -> None:
+        self.total, self._show = total, show
+        self.done = self._before = 0.0
+        self.found = ""
+        self._start = time.monotonic()
+
+    def __call__(self, tokens: float) -> None:
+        """So many more tokens are done."""
+        self.done += tokens
+        self._show(self)
+
+    def already(self, tokens: float) -> None:
+        """So many tokens had been done before, which says nothing about the rate."""
+        self._before += tokens
+        self.done += tokens
+
+    def say(self, found: str) -> None:
+        """What is being measured has come to this."""
+        self.found = found
+
+    @property
+    def seconds(self) -> float:
+        """Since the start."""
+        return time.monotonic() - self._start
+
+    @property
+    def share(self) -> float:
+        """Of the work that is done."""
+        return self.done / max(self.total, 1e-9)
+
+    @property
+    def rate(self) -> float:
+        """Tokens per second."""
+        return (self.done - self._before) / max(self.seconds, 1e-9)
+
+    @property
+    def left(self) -> float | None:
+        """Seconds that the rest will take; None before there is a rate."""
+        return max(0.0, self.total - self.done) / self.rate if self.rate > 0 else None
+
+    def describe(self) -> str:
+        """Rate, remaining time and what has been found so far."""
+        parts = [f"{self.rate:,.3g} tokens/s"] if self.rate > 0 else []
+        if self.left is not None and self.share < 1:
+            parts.append(f"about {clock(self.left)} left")
+        return "; ".join([part for part in (", ".join(parts), self.found) if part])
+
+
+def clock(seconds: float) -> str:
+    """`35 s`, `12 min`, `3 h 20 min`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
+
+
 @contextmanager
-def progress(description: str, total: float, shown: bool = True) -> Iterator[Advance]:
-    """Shows how far some work is; the yielded function is told how much more is done.
+def progress(description: str, tokens: float, shown: bool = True) -> Iterator[Meter]:
+    """Shows how far some work is; the yielded meter is told how much more is done.
 
     Args:
         description: what is being done.
-        total: the whole amount of work, in whatever unit.
+        tokens: the whole amount of work.
         shown: False for silence.
     """
     console = Console(stderr=not _in_notebook())
     if not shown:
-        yield lambda _amount: None
+        yield Meter(tokens, lambda _meter: None)
     elif console.is_terminal or console.is_jupyter:
         with _bar(console) as bar:
-            task = bar.add_task(description, total=total)
-            yield lambda amount: bar.advance(task, amount)
+            task = bar.add_task(description, total=tokens, said="")
+            yield Meter(tokens, lambda meter: bar.update(task, completed=meter.done, said=meter.describe()))
     else:
-        yield _Lines(description, total)
+        yield Meter(tokens, _Lines(description))
 
 
 def _bar(console: Console) -> Progress:
     return Progress(
         TextColumn("{task.description}"),
-        BarColumn(),
+        BarColumn(bar_width=20),
         TaskProgressColumn(),
         TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
+        TextColumn("{task.fields[said]}", markup=False),
         console=console,
     )
 
@@ -60,23 +120,12 @@ def _in_notebook() -> bool:
 class _Lines:
     """A line now and then, for logs."""
 
-    def __init__(self, description: str, total: float) -> None:
-        self.description, self.total, self.done = description, total, 0.0
-        self.start = self.last = time.monotonic()
+    def __init__(self, description: str) -> None:
+        self.description, self.last, self.complete = description, time.monotonic(), False
 
-    def __call__(self, amount: float) -> None:
-        self.done += amount
-        now = time.monotonic()
-        if now - self.last >= _LINE_EVERY or self.done >= self.total > self.done - amount:
-            self.last = now
-            spent = now - self.start
-            share = self.done / max(self.total, 1e-9)
-            if not self.done:
-                print(f"{self.description}: started, {spent:.0f} s", file=sys.stderr, flush=True)
-                return
-            left = spent * max(0.0, self.total / self.done - 1)
-            print(
-                f"{self.description}: {share:.0%}, {spent:.0f} s, about {left:.0f} s left",
-                file=sys.stderr,
-                flush=True,
-            )
+    def __call__(self, meter: Meter) -> None:
+        now, complete = time.monotonic(), meter.share >= 1
+        if now - self.last >= _LINE_EVERY or complete > self.complete:
+            self.last, self.complete = now, complete
+            parts = [f"{meter.share:.0%}", clock(meter.seconds), *([said] if (said := meter.describe()) else [])]
+            print(f"{self.description}: {', '.join(parts)}", file=sys.stderr, flush=True)

@@ -63,6 +63,33 @@ def test_heads(run):
     assert measured(some.heads) == set(map(tuple, some.plan["heads"])) == chosen
 
 
+@pytest.mark.parametrize(
+    ("heads", "said"),
+    [
+        ("L2,ninth", "'ninth' names no head"),
+        ("L2H4,L0", "There are no heads L2H4. The model has layers 0 to 2 with heads 0 to 3"),
+        ("L3", "There are no heads L3H0, L3H1"),
+    ],
+)
+def test_heads_that_are_not_there_are_refused_before_the_model_is_loaded(selfrepair, llama, tmp_path, heads, said):
+    ended = selfrepair("run", llama, *SHORT, "--heads", heads, "--out", tmp_path / "run")
+    assert ended.code == 1 and said in ended.said and "Loading" not in ended.said
+    assert not (tmp_path / "run").exists()
+
+
+def test_until(run, selfrepair):
+    assert run().plan["until"] is None
+    folder = run("--until-se", "0.5", "--until", "heads", "--heads", "L2H0")
+    assert folder.plan["until"] == {"standard_error": 0.5, "of": "heads"}
+    said = json.loads((folder.place / "outcome.json").read_text())["until"]
+    assert not said["reached"] and said["head"] == "L2H0"  # five documents are too few to stop
+
+
+def test_until_what_cannot_be(selfrepair, llama, tmp_path):
+    ended = selfrepair("run", llama, *SHORT, "--until-se", "0", "--out", tmp_path / "run")
+    assert ended.code == 1 and "Cannot run until a standard error of 0.0" in ended.said
+
+
 def test_some_heads_alone_give_the_numbers_they_give_among_all(run):
     some, among = run("--heads", "L2,L1H1,0.3").heads, run().heads
     for name in ("direct_effect", "total_effect", "self_repair", "repair_mlps"):

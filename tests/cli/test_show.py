@@ -56,6 +56,16 @@ def test_sort(show, column, ascending):
     assert values == sorted(values, reverse=not ascending)
 
 
+def test_the_card(show):
+    ended = show("--card", "--filter", "all")
+    assert ended.code == 0 and not names(ended.out)
+    assert [word in ended.out for word in ("model", "layer 0", "layer 2", "by norm", "filter: all tokens")] == [
+        True
+    ] * 5
+    rows = json.loads(show("--json", "--filter", "all").out)["card"]
+    assert [row["part"] for row in rows] == ["model", "layer 0", "layer 1", "layer 2"]
+
+
 def test_the_order_is_said(show):
     assert "Heads by self repair, smallest first" in show("--sort", "self_repair", "--ascending").out
 

@@ -223,13 +223,13 @@ class _Failing:
     def __init__(self, engine):
         self.engine = engine
 
-    def sweep(self, model, clean, units, replacement, per_head):
+    def sweep(self, model, clean, units, replacement, per_head, *advance):
         def fail(*_):
             raise ZeroDivisionError
 
         handle = model.anatomy.blocks[-1].mlp_write.register_forward_hook(fail)
         try:
-            yield from self.engine.sweep(model, clean, units, replacement, per_head)
+            yield from self.engine.sweep(model, clean, units, replacement, per_head, *advance)
         finally:
             handle.remove()
 

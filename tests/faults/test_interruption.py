@@ -43,7 +43,9 @@ def interrupted(saved, tmp_path_factory):
                 line = process.stderr.readline()
                 assert line, before[name]
                 before[name] += line
-            time.sleep(0.5)
+            while not list((root / name / "units").glob("sweep-*.claim")) and process.poll() is None:
+                time.sleep(0.01)
+            time.sleep(1.0)
             process.send_signal(SIGNALS[name])
         for name, process in running.items():
             out, err = process.communicate(timeout=60)

@@ -68,7 +68,12 @@ def test_a_full_disk(selfrepair, llama, tmp_path, disk, runs, room):
     disk[0] = room
     ended = selfrepair("run", llama, *SHORT, "--out", tmp_path / "run")
     assert ended.code == 1 and "The disk is full: cannot write" in ended.said and "Free some space" in ended.said
-    assert not (tmp_path / "run").exists() or files(tmp_path / "run") <= {"plan.json", "windows.parquet", "units"}
+    assert not (tmp_path / "run").exists() or files(tmp_path / "run") <= {
+        "plan.json",
+        "windows.parquet",
+        "units",
+        "log.txt",
+    }
 
 
 def test_a_full_disk_at_the_end_loses_no_numbers(selfrepair, llama, tmp_path, disk, runs):
@@ -115,6 +120,7 @@ def test_without_matplotlib_there_are_no_pictures_but_a_run(selfrepair, llama, t
         "windows.parquet",
         "heads.nc",
         "tokens.parquet",
+        "log.txt",
         "units",
     }
 

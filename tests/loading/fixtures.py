@@ -76,8 +76,8 @@ def runs(monkeypatch) -> list:
     """Every run as it was written; `heads.nc` stays empty, since writing it takes longer than all the rest."""
     from selfrepair.results import folder
 
-    written, write = [], folder.write
-    monkeypatch.setattr(folder, "write", lambda run, place: (written.append(run), write(run, place))[1])
+    written, write = [], folder.write_results
+    monkeypatch.setattr(folder, "write_results", lambda run, place: (written.append(run), write(run, place))[1])
     monkeypatch.setattr(folder, "_netcdf", lambda _heads: memoryview(b""))
     return written
 

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -21,16 +22,31 @@ def test_rows_are_the_datasets_numbers(run):
         for name in ("direct_effect", "self_repair", "self_repair_high", "repaired_fraction", "count", "q_value"):
             expected = float(cell[name])
             assert row[name] == (None if np.isnan(expected) else expected)
-        assert row["label"] == (str(cell["label"].item()) if row["count"] else None)
-    assert {row["label"] for row in head_table(run, "all", top=None) if row["name"] in ("L1H2", "L2H0")} == {None}
+        assert row["label"] == str(cell["label"].item())
+
+
+def test_heads_that_were_not_measured_are_left_out(run):
+    names = {row["name"] for row in head_table(run, top=None)}
+    assert len(names) == 10 and not names & {"L1H2", "L2H0"}
+    nothing = made_run(skip={(layer, head) for layer in range(3) for head in range(4)})
+    assert {row["label"] for row in head_table(nothing, top=None)} == {None}
 
 
 def test_rows_are_sorted_with_missing_ones_last(run):
     for descending in (True, False):
         rows = head_table(run, sort="self_repair", descending=descending, top=None)
         values = [row["self_repair"] for row in rows]
-        assert len(rows) == 12 and values[-2:] == [None, None]
-        assert values[:-2] == sorted(values[:-2], reverse=descending)
+        assert values == sorted(values, reverse=descending)
+        q = [row["q_value"] for row in head_table(one_untested(run), sort="q_value", descending=descending, top=None)]
+        known = [one for one in q if one is not None]
+        assert 0 < len(known) < len(q) == 10
+        assert q == sorted(known, reverse=descending) + [None] * (len(q) - len(known))
+
+
+def one_untested(run):
+    q = run.heads["q_value"].copy(deep=True)
+    q[:, 0, 1] = np.nan
+    return replace(run, heads=run.heads.assign(q_value=q))
 
 
 def test_rows_are_cut_as_asked(run):

@@ -61,11 +61,33 @@ def test_post_norms_show_only_where_there_are_any(run):
     assert "post-norms" in printed(gemma, 160) and "post-norms" in printed(gemma, 140, print_summary)
 
 
-def test_interrupted_runs_print_dashes_and_say_so():
+def test_interrupted_runs_say_so():
     said = printed(made_run(skip={(2, 1)}, status="interrupted"), 140)
-    assert "–" in said and "Run interrupted" in said and "1 of 12 heads have none" in said
+    assert "Run interrupted" in said and "1 of 12 heads have none" in said
+    assert "L2H1" not in said
     nothing = made_run(1, 1, skip={(0, 0)}, status="interrupted")
     assert "no head has tokens" in printed(nothing, 100) and "–" in printed(nothing, 100, print_summary)
+
+
+@pytest.mark.parametrize("width", [80, 100, 140])
+def test_the_summary_is_never_cut(run, width):
+    said = printed(run, width, print_summary)
+    assert "…" not in said
+    for label in run.filters:
+        part = run.heads.sel(filter=label)
+        for name in ("repaired_fraction", "fraction_heads", "fraction_mlps", "fraction_norm"):
+            value, error = float(part[f"pooled_{name}"]), float(part[f"pooled_{name}_standard_error"])
+            assert f"{100 * value:.1f}" in said and f"± {100 * error:.1f}%" in said
+
+
+def test_the_summary_puts_shares_of_next_to_nothing_in_brackets(run):
+    error = run.heads["pooled_lost_direct_effect_standard_error"].copy(deep=True)
+    error[0] = abs(float(run.heads["pooled_lost_direct_effect"][0]))
+    said = printed(
+        replace(run, heads=run.heads.assign(pooled_lost_direct_effect_standard_error=error)), 140, print_summary
+    )
+    lines = {line.split()[1]: line for line in said.splitlines() if line.split()[1:2] and "±" in line}
+    assert lines["all"].count("(") == 4 and "(" not in lines["top"]
 
 
 def test_names_are_not_taken_for_markup():

@@ -13,7 +13,14 @@ from selfrepair.statistics.curves import Moments, bin_edges
 from selfrepair.statistics.features import FEATURES, INDEX, features
 from selfrepair.statistics.filters import DEFAULT_FILTERS, Filter, all_thresholds
 from selfrepair.statistics.intervals import Replicated
-from selfrepair.statistics.keep import TOKEN_SCHEMA, KeptTokens, keep_thresholds, token_table
+from selfrepair.statistics.keep import (
+    TOKEN_SCHEMA,
+    KeptTokens,
+    in_sample,
+    keep_thresholds,
+    token_table,
+    uniform_sample,
+)
 from selfrepair.statistics.lines import Lines
 from selfrepair.statistics.summary import Summariser
 
@@ -114,6 +121,7 @@ def run_of(made, components="heads", seed=0, **attributes):
         curve=curve(made, edges),
         edges=edges,
         donor_split=None,
+        donors_needed=None,
         attributes=said,
     )
     nothing = {name: np.zeros(0, np.int32) for name in TOKEN_SCHEMA.names}
@@ -135,7 +143,9 @@ def document_sums(made):
 def kept_rows(made):
     """Kept tokens of each layer that has any, by column."""
     limits = keep_thresholds(made.filters, made.survey)
-    kept = KeptTokens(limits, made.tokens, made.documents, made.names, made.scored, sample=9)
+    numbers = np.arange(len(made.scored))
+    sampled = in_sample(uniform_sample(made.scored, 9), numbers, made.scored.shape[1])
+    kept = KeptTokens(limits, made.tokens, made.documents, made.scored, sampled, numbers)
     for chunk in made.chunks:
         kept.add(chunk)
     found = kept.arrays()

@@ -114,7 +114,7 @@ def test_plan_and_windows_are_read_before_there_are_results(run, saved):
     for name in ("heads.nc", "outcome.json", "tokens.parquet"):
         (saved / name).unlink()
     assert folders.read_plan(saved) == {"model": "SmolLM2-135M-Instruct", "seed": 0}
-    assert folders.read_windows(saved).equals(run.windows)
+    assert folders.read_windows(saved / "windows.parquet").equals(run.windows)
     with pytest.raises(SelfRepairError, match=r"outcome\.json"):
         load(saved)
 

@@ -106,10 +106,19 @@ def test_variances_are_there_with_several_donors():
     labels = [one.label for one in made.filters]
     split = VarianceSplit(*parts, donors=4)
     heads = schema.heads_dataset(
-        summariser.summary(), labels, made.thresholds, None, curve(made, edges), edges, split, {}
+        summariser.summary(),
+        labels,
+        made.thresholds,
+        None,
+        curve(made, edges),
+        edges,
+        split,
+        np.full(made.shape, 5.0),
+        {},
     )
     for name, value in (("document", 1), ("token", 2), ("donor", 3)):
         assert (heads[f"variance_{name}"] == value).all() and "units" in heads[f"variance_{name}"].attrs
+    assert (heads["donors_needed"] == 5).all() and "at most 10%" in heads["donors_needed"].attrs["description"]
 
 
 def test_without_components_there_are_none():
@@ -144,12 +153,12 @@ def test_what_is_not_a_dataset_of_heads_is_refused(run, what, said):
 
 
 def test_tables_are_checked(run):
-    schema.check_tokens(run.tokens)
-    schema.check_windows(run.windows)
+    schema.check_tokens(run.tokens.schema)
+    schema.check_windows(run.windows.schema)
     with pytest.raises(SelfRepairError, match="self_repair"):
-        schema.check_tokens(run.tokens.drop_columns(["self_repair"]))
+        schema.check_tokens(run.tokens.drop_columns(["self_repair"]).schema)
     with pytest.raises(SelfRepairError, match="donors"):
-        schema.check_windows(run.windows.drop_columns(["donors"]))
+        schema.check_windows(run.windows.drop_columns(["donors"]).schema)
     texts = run.windows.set_column(3, "tokens", [["a"] * run.windows.num_rows])
     with pytest.raises(SelfRepairError, match="not lists"):
-        schema.check_windows(texts)
+        schema.check_windows(texts.schema)

@@ -12,7 +12,7 @@ from comparing import rows
 from selfrepair import load_run, measure
 from selfrepair.results.extras import MLP
 from selfrepair.run import look
-from selfrepair.run.closeups import Look, affordable, candidates
+from selfrepair.run.closeups import COLUMNS, Look, affordable, candidates
 from selfrepair.run.measure import resume
 from selfrepair.run.vocabulary import byte_alphabet, token_bytes
 from support import Head, corpus, language_model, oracle_replacement
@@ -129,7 +129,7 @@ def test_a_failing_look_costs_no_run(tmp_path, monkeypatch):
 
 def test_candidates_are_each_heads_largest_effects():
     run = looked_at(sample=10**6)
-    for looks in candidates(run.tokens):
+    for looks in candidates(run.tokens.select(COLUMNS).to_batches(max_chunksize=50)):
         found = rows(run, Head(looks[0].layer, looks[0].head))
         size = np.abs(found["direct_effect"]) + np.abs(found["self_repair"])
         largest = np.sort(size)[::-1][:16]

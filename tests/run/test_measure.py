@@ -203,9 +203,9 @@ class Interrupted(ReplayEngine):
         super().__init__(fold=fold)
         self.left = chunks
 
-    def sweep(self, model, clean, units, replacement, per_head):
+    def sweep(self, model, clean, units, replacement, per_head, *advance):
         measures_floor = len(units) < families.LAYERS * families.HEADS  # a few heads, before the sweep
-        for ledger in super().sweep(model, clean, units, replacement, per_head):
+        for ledger in super().sweep(model, clean, units, replacement, per_head, *advance):
             if not measures_floor:
                 if self.left == 0:
                     raise KeyboardInterrupt
@@ -289,7 +289,7 @@ def test_memory_that_ends_in_the_probe(monkeypatch):
     whole = gpt2()
     out_of_memory_above(monkeypatch, 1, torch.OutOfMemoryError("out of memory"))
     run = gpt2(engine=ReplayEngine())
-    assert run.plan["heads_per_batch"] == 1
+    assert run.plan["engine_settings"] == {"fold": 1}
     assert_same_heads(run, whole)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import ClassVar
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -121,6 +122,8 @@ def test_the_plan_says_what_was_done(folder):
 def test_plan_and_windows_are_there_before_the_work_begins(tmp_path):
     class Stopped:
         name = "stopped"
+
+        settings: ClassVar[dict] = {}
 
         def sweep(self, *_):
             found = json.loads((tmp_path / "run" / "plan.json").read_text())

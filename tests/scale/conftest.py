@@ -5,8 +5,6 @@ from __future__ import annotations
 import pytest
 from scale_support import copy, prepare, resume, save_model
 
-PAPERS_FAMILIES = ("gpt2", "gpt_neox_parallel", "llama")
-
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread():

@@ -26,8 +26,10 @@ from selfrepair.run.executors import processes
 from selfrepair.run.jobs import load_job
 from selfrepair.statistics.filters import DEFAULT_FILTERS
 
+PAPERS_FAMILIES = ("gpt2", "gpt_neox_parallel", "llama", "opt")
 WINDOWS, LENGTH, PER_DOCUMENT, BATCH = 16, 12, 2, 2
 VOCAB = 97
+PATIENCE = 1.0  # seconds
 UNITS = WINDOWS // BATCH  # documents are as long as a batch, and a unit is one batch
 DEFAULTS: dict[str, object] = {
     "ablation": "resample",
@@ -150,6 +152,7 @@ def kill_at(event: int, deadly: signal.Signals = signal.SIGKILL) -> None:
 
 
 def resume_until(place: str, event: int) -> None:
+    storing.STALE = PATIENCE
     kill_at(event)
     resume(Path(place))
 
@@ -172,6 +175,17 @@ def in_child(target, *given: object):
     process = fork.Process(target=target, args=given)
     process.start()
     return process
+
+
+def impatient(monkeypatch) -> None:
+    """Claims of runners that were killed before they had filled them count for nothing after a second: these tests
+    run one after the other."""
+    monkeypatch.setattr(storing, "STALE", PATIENCE)
+
+
+def workers_start_quickly(monkeypatch) -> None:
+    """Workers come from a server that has torch loaded, instead of starting afresh."""
+    monkeypatch.setattr(processes.multiprocessing, "get_context", lambda _method: fork)
 
 
 def random_kills(place: Path, times: int, seed: int, most: int = 25) -> None:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from unittest import mock
 
 import numpy as np
 import pytest
 from scale_support import PER_DOCUMENT, WINDOWS, assert_same, copy, prepare, resume, text
 
+import linearised
 from selfrepair import load
 from selfrepair.engine.clean import clean_run
+from selfrepair.run import job as jobs
 from selfrepair.run import measure as measuring
 from selfrepair.run import plans, runner, survey, sweep
 from selfrepair.run.batches import tokens_of
 from selfrepair.run.jobs import load_job
-from selfrepair.run.merge import merger_of
+from selfrepair.run.pool import part_of, pool_of
 from selfrepair.run.results import merged
 from selfrepair.run.store import Store
 from selfrepair.statistics.accumulate import QUANTITIES
@@ -132,12 +135,47 @@ def test_the_size_of_units_changes_nothing_but_rounding(model, tmp_path, ablatio
             np.testing.assert_allclose(small.heads[name], large.heads[name], rtol=1e-5, atol=1e-6, err_msg=name)
 
 
-def test_documents_longer_than_several_units(model, tmp_path):
-    """Their means are exact; linearised errors of component lines take the parts of a document for documents."""
-    windows = text(windows=32, per_document=16)
-    small, large = (resume(prepare(tmp_path / str(size), model, windows, size), model=model) for size in (1, 10**6))
-    for name in ("self_repair", "self_repair_standard_error", "repair_by_mlp", "curve_self_repair"):
-        np.testing.assert_allclose(small.heads[name], large.heads[name], rtol=1e-5, atol=1e-6, err_msg=name)
+@pytest.fixture(scope="module")
+def long_documents(model, tmp_path_factory):
+    """Three documents of 42 windows each: in one unit, and cut over eleven units of four windows or a part of them."""
+    windows, place = text(windows=126, per_document=42), tmp_path_factory.mktemp("long")
+    made = [
+        prepare(place / str(size), model, windows, size, batch=4, sample=ALL_TOKENS, heads=[(1, 0), (1, 2)])
+        for size in (1, 10**6)
+    ]
+    with mock.patch.object(jobs, "_STRETCH", 1):  # units stay small, whatever they cut
+        return [resume(folder, model) for folder in made]
+
+
+def test_documents_longer_than_several_units(long_documents):
+    """Every mean and every error, those of component lines and curves too: documents are joined before squares."""
+    small, large = long_documents
+    assert small.outcome["units"] == 32 and large.outcome["units"] == 1
+    for name in large.heads.data_vars:
+        if large.heads[name].dtype.kind == "f":
+            np.testing.assert_allclose(small.heads[name], large.heads[name], rtol=1e-4, atol=1e-6, err_msg=name)
+
+
+def test_the_curve_of_documents_in_many_units_is_that_of_their_tokens(long_documents):
+    run = long_documents[0]
+    frame = run.tokens_frame()
+    for (layer, head), rows in frame.groupby(["layer", "head"]):
+        edges = run.heads["curve_lower_edge"].sel(layer=layer, head=head).values[1:]
+        bins = np.searchsorted(edges.astype(np.float32), rows["direct_effect"], side="right")
+        sums = np.zeros((2, 3, len(edges) + 1))
+        np.add.at(sums[0], (rows["window"] // 42, bins), rows["self_repair"])
+        np.add.at(sums[1], (rows["window"] // 42, bins), 1)
+        expected, found = linearised.mean(*sums), run.heads.sel(layer=layer, head=head)
+        np.testing.assert_allclose(found["curve_self_repair"], expected.value, rtol=1e-5, atol=1e-6)
+        wider = np.sqrt(worth(sums[1]) / (worth(sums[1]) - 1) / (3 / 2))  # effective documents, not their number
+        np.testing.assert_allclose(
+            found["curve_self_repair_standard_error"], expected.standard_error * wider, rtol=1e-4, atol=1e-6
+        )
+
+
+def worth(counts: np.ndarray) -> np.ndarray:
+    """Effective documents of each bin, two at least, from counts [document, bin]."""
+    return np.maximum(counts.sum(0) ** 2 / (counts**2).sum(0), 2)
 
 
 def test_units_may_be_done_in_any_order(run):
@@ -151,7 +189,7 @@ def test_units_may_be_done_in_any_order(run):
     surveyed = runner.merged_survey(job, store)
     for number in reversed(order):
         store.write(sweep.STAGE, number, sweep.sweep_unit(job, number, surveyed, silent))
-    assert_same(merged(merger_of(job, store), "complete", 0.0), expected)
+    assert_same(merged(pool_of(part_of(job, store)), job.plan, place, "complete", 0.0), expected)
 
 
 def test_several_donors(model, tmp_path):

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from scale_support import UNITS, Killer, assert_same, in_child, resume, sweep_units, work_that_fails
+from scale_support import (
+    UNITS,
+    Killer,
+    assert_same,
+    in_child,
+    resume,
+    sweep_units,
+    text,
+    work_that_fails,
+    workers_start_quickly,
+)
 
 import selfrepair
-from selfrepair import SelfRepairError
+from selfrepair import ReplayEngine, SelfRepairError, load, measure
 from selfrepair.results import folder
 from selfrepair.run import plans
 from selfrepair.run.executors import processes
@@ -38,16 +49,21 @@ def merged(store: Store):
     return resume(store.folder)
 
 
-def test_processes(run):
-    place, expected = run
-    assert_same(resume(place, workers=2), expected)
-
-
 def test_processes_killed_in_mid_unit(run):
     place, expected = run
     with Killer(place, 1) as killer:
         assert_same(resume(place, workers=2), expected)
     assert len(killer.killed) == 1
+
+
+def test_workers_without_a_folder_share_a_temporary_one(models, monkeypatch):
+    workers_start_quickly(monkeypatch)
+    model = load(str(models("gpt2")), device="cpu")
+    settings = {"batch": 2, "engine": ReplayEngine(fold=2), "heads": [(2, 0)], "replicates": 5, "progress": False}
+    alone, together = (measure(model, text(), workers=workers, **settings) for workers in (1, 2))
+    together.plan["created"] = alone.plan["created"]
+    assert_same(replace(together, heads=together.heads.assign_attrs(created=alone.heads.attrs["created"])), alone)
+    assert together.windows.equals(alone.windows) and together.tokens.num_rows > 0
 
 
 def test_workers_that_always_die_are_given_up(started, monkeypatch):
@@ -57,8 +73,9 @@ def test_workers_that_always_die_are_given_up(started, monkeypatch):
         processes.run_in_processes(job, store, 2, shown=False)
 
 
-def test_workers_that_would_fail_again_are_not_tried_again(started):
+def test_workers_that_would_fail_again_are_not_tried_again(started, monkeypatch):
     job, store, _ = started
+    workers_start_quickly(monkeypatch)
     plan = folder.read_plan(store.folder)
     plan["versions"]["torch"] = "0.0.1"
     folder.write_json(plan, store.folder / folder.PLAN)

@@ -5,15 +5,26 @@ from __future__ import annotations
 import signal
 
 import pytest
-from scale_support import UNITS, assert_same, copy, in_child, random_kills, resume, resume_whole, sweep_units
+from scale_support import (
+    PAPERS_FAMILIES,
+    UNITS,
+    assert_same,
+    copy,
+    impatient,
+    in_child,
+    random_kills,
+    resume,
+    resume_whole,
+    sweep_units,
+)
 
-from conftest import PAPERS_FAMILIES
 from selfrepair.results.folder import load
 from selfrepair.run import measure, survey, sweep
 
 
 @pytest.mark.parametrize("family", PAPERS_FAMILIES)
-def test_killed_at_five_random_moments(family, undisturbed, tmp_path):
+def test_killed_at_five_random_moments(family, undisturbed, tmp_path, monkeypatch):
+    impatient(monkeypatch)
     prepared, expected = undisturbed(family)
     place = copy(prepared, tmp_path / "run")
     random_kills(place, times=5, seed=len(family))

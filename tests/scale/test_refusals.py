@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from scale_support import UNITS, assert_same, prepare, resume, save_model, sweep_units
+from scale_support import UNITS, assert_same, prepare, resume, save_model, sweep_units, text
 
 from selfrepair import SelfRepairError, load
 from selfrepair.run import measure
@@ -83,6 +83,31 @@ def test_changed_version(run, package):
     change_plan(place, lambda plan: plan["versions"].update({package: "0.0.1"}))
     problem = refused(place)
     assert f"version of {package}: 0.0.1 then" in problem and "now" in problem
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda plan: plan["machine"].update(device="cuda:1"), "kind of device: cuda then, cpu now"),
+        (lambda plan: plan["model"].update(dtype="float64"), "dtype of the model: float64 then, float32 now"),
+    ],
+)
+def test_another_device_or_precision(run, change, said):
+    place, _ = run
+    change_plan(place, change)
+    assert said in refused(place)
+
+
+def test_workers_elsewhere_without_a_folder(models):
+    model = load(str(models("gpt2")), device="cpu")
+    with pytest.raises(SelfRepairError, match="'ray' needs a folder that all 2 workers see"):
+        measure.measure(model, text(), workers=2, executor="ray", progress=False)
+
+
+def test_workers_of_a_model_from_memory():
+    model = load(families.build("gpt2").eval())
+    with pytest.raises(SelfRepairError, match="came from memory"):
+        measure.measure(model, text(), workers=2, progress=False)
 
 
 def test_an_operator_of_the_users(run):

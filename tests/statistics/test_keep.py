@@ -4,12 +4,20 @@ from made_sweeps import everything, sweep
 
 from selfrepair.statistics.accumulate import QUANTITIES
 from selfrepair.statistics.filters import Filter
-from selfrepair.statistics.keep import TOKEN_SCHEMA, KeptTokens, keep_thresholds, token_table, uniform_sample
+from selfrepair.statistics.keep import (
+    TOKEN_SCHEMA,
+    KeptTokens,
+    in_sample,
+    keep_thresholds,
+    token_table,
+    uniform_sample,
+)
 
 
 def keeper(made, sample=7, seed=0):
-    limits = keep_thresholds(made.filters, made.survey)
-    return KeptTokens(limits, made.tokens, made.documents, names(made), made.scored, sample, seed)
+    limits, numbers = keep_thresholds(made.filters, made.survey), np.arange(len(made.scored))
+    sampled = in_sample(uniform_sample(made.scored, sample, seed), numbers, made.scored.shape[1])
+    return KeptTokens(limits, made.tokens, made.documents, made.scored, sampled, numbers)
 
 
 def names(made):
@@ -30,7 +38,7 @@ def kept(made, chunks, **settings):
         prefix = f"rows/{layer}/"
         rows = {name.removeprefix(prefix): values for name, values in found.items() if name.startswith(prefix)}
         tables.append(token_table(rows, names(made)))
-    return pa.concat_tables(tables)
+    return pa.concat_tables(tables).unify_dictionaries()
 
 
 def large():
@@ -100,12 +108,31 @@ def test_the_sample_is_the_same_for_every_head_and_follows_the_seed():
     }
     assert len(samples) == 1
     assert (uniform_sample(made.scored, 7) != uniform_sample(made.scored, 7, seed=1)).any()
-    assert uniform_sample(made.scored, 10**6).sum() == made.scored.sum()
+    assert uniform_sample(made.scored, 10**6).tolist() == np.argwhere(made.scored).tolist()
+
+
+def test_the_sample_does_not_depend_on_how_many_windows_are_looked_at_together(monkeypatch):
+    scored = np.random.default_rng(0).random((50, 9)) < 0.7
+    whole = uniform_sample(scored, 40)
+    for block in (1, 7, 49):
+        monkeypatch.setattr("selfrepair.statistics.keep._BLOCK", block)
+        np.testing.assert_array_equal(uniform_sample(scored, 40), whole)
+
+
+def test_the_sample_of_some_windows():
+    scored = np.ones((20, 5), bool)
+    sample = uniform_sample(scored, 30)
+    mask = in_sample(sample, np.array([7, 3, 11]), 5)
+    assert {(w, p) for w, p in zip(*np.nonzero(mask), strict=True)} == {
+        ([7, 3, 11].index(w), p) for w, p in sample.tolist() if w in (7, 3, 11)
+    }
 
 
 def test_the_sample_is_uniform():
     scored = np.ones((20, 50), bool)
-    times = sum(uniform_sample(scored, 100, seed).astype(int) for seed in range(400))
+    times = np.zeros(scored.shape)
+    for seed in range(400):
+        times[tuple(uniform_sample(scored, 100, seed).T)] += 1
     assert abs(times.mean() - 40) < 1e-9
     assert 0.8 < times.var() / (400 * 0.1 * 0.9) < 1.2
 

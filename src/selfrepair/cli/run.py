@@ -45,11 +45,28 @@ class Ablation(StrEnum):
     zero = "zero"
 
 
+class Products(StrEnum):
+    """How the delta engine multiplies differences with weights."""
+
+    full = "full"
+    bfloat16 = "bfloat16"
+    int8 = "int8"
+
+
 class EngineName(StrEnum):
     """How ablated runs are computed."""
 
+    auto = "auto"
+    delta = "delta"
     replay = "replay"
     reference = "reference"
+
+
+class Until(StrEnum):
+    """What has to be known well enough for a run to stop early."""
+
+    card = "card"
+    heads = "heads"
 
 
 class Lines(StrEnum):
@@ -126,8 +143,19 @@ def run(
     ] = 0,
     engine: Annotated[
         EngineName,
-        typer.Option(help="`replay`: from the ablated layer up. `reference`: slow.", rich_help_panel=_COMPUTE),
-    ] = EngineName.replay,
+        typer.Option(
+            help="`delta`: differences, compiled, at low precision where that is right. `replay`: blocks from the "
+            "ablated layer up. `reference`: whole forwards, slow. `auto`: the fastest that a trial finds right.",
+            rich_help_panel=_COMPUTE,
+        ),
+    ] = EngineName.auto,
+    precision: Annotated[
+        Products | None,
+        typer.Option(
+            help="Of delta's products; by default the fastest that a trial finds right to within 1% per token.",
+            rich_help_panel=_COMPUTE,
+        ),
+    ] = None,
     dtype: Annotated[str, typer.Option(help="float32 or float64.", rich_help_panel=_COMPUTE)] = "float32",
     device: Annotated[str, typer.Option(help="`auto`, `cpu`, `cuda`, ...", rich_help_panel=_COMPUTE)] = "auto",
     batch: Annotated[
@@ -154,6 +182,22 @@ def run(
         int,
         typer.Option(min=2, help="Resamplings of the documents, for errors and intervals.", rich_help_panel=_ABLATE),
     ] = 400,
+    until_se: Annotated[
+        float | None,
+        typer.Option(
+            help="Stop as soon as this standard error is reached, e.g. `0.01`; what is printed then holds in spite of "
+            "the looking. By default all text is measured.",
+            rich_help_panel=_COMPUTE,
+        ),
+    ] = None,
+    until: Annotated[
+        Until,
+        typer.Option(
+            help="What --until-se is the error of: `card`, the repaired fraction of all heads together; `heads`, the "
+            "mean self-repair (logit) of every head.",
+            rich_help_panel=_COMPUTE,
+        ),
+    ] = Until.card,
     out: Annotated[
         Path | None,
         typer.Option(help="Results folder; by default a new one below selfrepair-runs/.", rich_help_panel=_OUTPUT),
@@ -173,14 +217,15 @@ def run(
     up the difference (later heads, MLPs, the final norm). Without arguments: a small model and text that
     need nothing but this package and the package index, in a few minutes on two cores.
     """
+    from selfrepair.cli.heads import existing_heads, named_heads, require_heads
     from selfrepair.cli.quiet import quieten
     from selfrepair.results.folder import prepare_folder
 
+    named = named_heads(heads)
     quieten()
     place = prepare_folder(out or Path("selfrepair-runs") / datetime.now().strftime("%Y-%m-%d-%H%M%S"))
     from torch import get_num_threads, set_num_threads
 
-    from selfrepair.cli.heads import parse_heads
     from selfrepair.model.load import load
     from selfrepair.run.measure import LedgerDoesNotClose, measure
     from selfrepair.statistics.filters import DEFAULT_FILTERS, Filter
@@ -192,6 +237,7 @@ def run(
     with _leaving_no_empty_folder(place), warnings.catch_warnings():
         warnings.simplefilter("ignore", LedgerDoesNotClose)  # said below, louder
         chosen = list(dict.fromkeys(map(Filter.parse, filters))) if filters else DEFAULT_FILTERS
+        require_heads(named, model, revision)
         console.print("Loading the model and proving its identities.")
         loaded = load(model, dtype=dtype, device=device, revision=revision)
         console.print(f"{loaded!r}: its identities hold.", highlight=False)
@@ -212,14 +258,17 @@ def run(
             donors=donors,
             filters=chosen,
             engine=engine.value,
+            precision=None if precision is None else precision.value,
             components=components.value,
-            heads=parse_heads(heads, loaded.anatomy.layers, loaded.anatomy.heads),
+            heads=existing_heads(named, loaded.anatomy.layers, loaded.anatomy.heads),
             batch=batch,
             memory=memory,
             seed=seed,
             first=first,
             sample=sample,
             replicates=replicates,
+            until_se=until_se,
+            until=until.value,
             out=place,
             workers=workers,
             executor=executor,

@@ -20,10 +20,14 @@ def show(
     open_: Annotated[
         bool, typer.Option("--open", help="Open report.html in the browser; written if it is not there.")
     ] = False,
+    card: Annotated[
+        bool, typer.Option("--card", help="The model and its layers as wholes, instead of its heads.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="JSON for programs, on standard output.")] = False,
 ) -> None:
     """Show the tables of a results folder, sorted and filtered as asked."""
     from selfrepair.cli.verdict import verdict
+    from selfrepair.report.card import card_table, print_card
     from selfrepair.report.tables import head_table, print_heads, print_summary
     from selfrepair.results.folder import load
 
@@ -37,11 +41,16 @@ def show(
     chosen = (filter or None, sort, not ascending, top, parse_layers(layers))
     verdict(run)
     if as_json:
-        found = {"plan": run.plan, "outcome": run.outcome, "heads": head_table(run, *chosen)}
+        found = {"plan": run.plan, "outcome": run.outcome, "card": card_table(run, chosen[0])}
+        found["heads"] = head_table(run, *chosen)
         typer.echo(json.dumps(found, indent=2, default=str))
         return
     console = Console()
-    print_heads(console, run, *chosen)
+    if card:
+        print_card(console, run, chosen[0])
+        console.print()
+    else:
+        print_heads(console, run, *chosen)
     print_summary(console, run)
 
 

@@ -25,7 +25,7 @@ def status(
         "text": f"{text['source']}: {text['scored_tokens']} tokens of {text['documents']} documents",
         "ablation": f"{ablation['operator']}, donors: {ablation['donors']}",
         "surveyed": f"{found.surveyed} of {found.units} units",
-        "swept": f"{found.swept} of {found.units} units",
+        "swept": f"{found.swept} of {found.units} units" + (", which are enough" if found.enough else ""),
         "garbled": ", ".join(found.garbled) or "none",
         "claimed": ", ".join(found.claimed) or "none",
         "results": "merged" if found.merged else "not merged yet",

@@ -11,6 +11,9 @@ from selfrepair.ablation.units import Head
 from selfrepair.effects.ledger import Ledger
 from selfrepair.engine.clean import CleanRun
 from selfrepair.model.language_model import LanguageModel
+from selfrepair.progress import Advance, ignore
+
+Settings = dict[str, str | int | bool | None]
 
 Replacement = Callable[[int], Tensor]
 """By layer: what to put in place of every head's output, [window, position, head, head_dim]. Each head's entry
@@ -22,6 +25,11 @@ class Engine(Protocol):
 
     name: str
 
+    @property
+    def settings(self) -> Settings:
+        """What makes an engine of this name compute the same again, to the bit: kept in plans."""
+        ...
+
     def sweep(
         self,
         model: LanguageModel,
@@ -29,6 +37,7 @@ class Engine(Protocol):
         units: Sequence[Head],
         replacement: Replacement,
         per_head: bool,
+        advance: Advance = ignore,
     ) -> Iterator[Ledger]:
         """Ledgers of all units over the clean run's windows, in chunks of one layer's heads, in any order.
 
@@ -38,5 +47,6 @@ class Engine(Protocol):
             units: heads to ablate, one at a time.
             replacement: what to put in their places.
             per_head: whether ledgers get a line for every downstream head.
+            advance: told of work as it is done, in blocks times ablated runs times windows.
         """
         ...

@@ -9,6 +9,8 @@ from selfrepair.ablation.units import Head
 from selfrepair.effects.ledger import Ledger
 from selfrepair.engine.clean import CleanRun, clean_run, head_outputs
 from selfrepair.engine.contract import Engine
+from selfrepair.engine.delta import DeltaEngine
+from selfrepair.engine.delta.blocks import NotTraceable
 from selfrepair.engine.reference import ReferenceEngine
 from selfrepair.engine.replay import ReplayEngine
 from selfrepair.model.language_model import LanguageModel
@@ -25,6 +27,7 @@ def prove(model: LanguageModel) -> list[Proof]:
         units = _sample(model)
         reference = _ledgers(ReferenceEngine(), model, clean, units, donors)
         replay = _ledgers(ReplayEngine(fold=2), model, clean, units, donors)
+        differences = _difference_proof(model, clean, units, donors, reference)
         unchanged = _ledgers(ReplayEngine(fold=2), model, clean, units, clean.head_outputs)
         future = _future_error(model, tokens)
     size = torch.stack([ledger.total_effect for ledger in reference])
@@ -56,7 +59,21 @@ def prove(model: LanguageModel) -> list[Proof]:
             relative_error(torch.stack([ledger.total_effect for ledger in replay]), size),
             allowed * 10,
         ),
+        differences,
     ]
+
+
+def _difference_proof(
+    model: LanguageModel, clean: CleanRun, units: list[Head], outputs: tuple[Tensor, ...], reference: list[Ledger]
+) -> Proof:
+    name, says = "differences", "differences carried through the blocks give the total effects of full forwards"
+    try:
+        found = {ledger.layer: ledger.total_effect for ledger in _ledgers(DeltaEngine(), model, clean, units, outputs)}
+    except NotTraceable as problem:
+        return Proof(name, f"not carried, runs use replay: {problem.problem}", 0.0, 0.0)
+    truth = torch.stack([ledger.total_effect for ledger in reference])
+    error = relative_error(torch.stack([found[ledger.layer] for ledger in reference]), truth)
+    return Proof(name, says, error, tolerance(model.dtype) * 10)
 
 
 def _sample(model: LanguageModel) -> list[Head]:

@@ -12,10 +12,11 @@ from torch import Tensor
 from selfrepair.ablation.units import Head, by_layer
 from selfrepair.effects.ledger import Ledger, norm_repair
 from selfrepair.engine.clean import CleanRun
-from selfrepair.engine.contract import Replacement
+from selfrepair.engine.contract import Replacement, Settings
 from selfrepair.model.anatomy import Block
 from selfrepair.model.language_model import LanguageModel
 from selfrepair.model.taps import on_input, on_output, removing
+from selfrepair.progress import Advance, ignore
 
 
 @dataclass
@@ -28,6 +29,11 @@ class ReferenceEngine:
 
     name: str = "reference"
 
+    @property
+    def settings(self) -> Settings:
+        """See `selfrepair.engine.contract.Engine`."""
+        return {}
+
     def sweep(
         self,
         model: LanguageModel,
@@ -35,6 +41,7 @@ class ReferenceEngine:
         units: Sequence[Head],
         replacement: Replacement,
         per_head: bool,
+        advance: Advance = ignore,
     ) -> Iterator[Ledger]:
         """See `selfrepair.engine.contract.Engine`."""
         before = _Forward(model, clean.tokens)
@@ -43,6 +50,7 @@ class ReferenceEngine:
             for head in heads:
                 after = _Forward(model, clean.tokens, Head(layer, head), in_place[..., head, :])
                 yield _ledger(model, clean, before, after, Head(layer, head), per_head)
+                advance((model.anatomy.layers - layer) * len(clean.tokens))
 
 
 class _Forward:

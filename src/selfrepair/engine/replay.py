@@ -13,11 +13,12 @@ from selfrepair.ablation.units import Head, by_layer
 from selfrepair.effects.ledger import Ledger, norm_repair
 from selfrepair.engine.arguments import BlockArguments
 from selfrepair.engine.clean import CleanRun, worth
-from selfrepair.engine.contract import Replacement
+from selfrepair.engine.contract import Replacement, Settings
 from selfrepair.engine.fold import Folding, fastest_fold, halving_when_memory_ends
 from selfrepair.model.anatomy import Block
 from selfrepair.model.language_model import LanguageModel
 from selfrepair.model.taps import first_tensor, on_input, on_output, removing, with_input
+from selfrepair.progress import Advance, ignore
 
 
 @dataclass
@@ -32,6 +33,11 @@ class ReplayEngine:
     name: str = "replay"
     _arguments: BlockArguments = field(default_factory=BlockArguments, repr=False)
 
+    @property
+    def settings(self) -> Settings:
+        """See `selfrepair.engine.contract.Engine`."""
+        return {"fold": self.fold}
+
     def sweep(
         self,
         model: LanguageModel,
@@ -39,6 +45,7 @@ class ReplayEngine:
         units: Sequence[Head],
         replacement: Replacement,
         per_head: bool,
+        advance: Advance = ignore,
     ) -> Iterator[Ledger]:
         """See `selfrepair.engine.contract.Engine`."""
         if self.fold is None:
@@ -50,6 +57,7 @@ class ReplayEngine:
                 with halving_when_memory_ends(folding, chunk):
                     replay = _Replay(self._arguments, model, clean, layer, chunk, in_place, per_head)
                     yield replay.ledger()
+                    advance((model.anatomy.layers - layer) * len(chunk) * len(clean.tokens))
         self.fold = folding.size
 
     def probe(self, model: LanguageModel, clean: CleanRun) -> int:

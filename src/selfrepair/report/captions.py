@@ -64,6 +64,8 @@ def amount(run: Run, label: str) -> str:
     if not measured.any():
         return "no head has tokens"
     said = f"{_span(counts[measured])} tokens per head from {_span(documents[measured])} documents"
+    texts = int(run.heads.attrs.get("texts", 1))
+    said += f" of {texts} texts, chosen within each" if texts > 1 else ""
     without = int((~measured).sum())
     return f"{said}; {without} of {measured.size} heads have none" if without else said
 
@@ -103,7 +105,9 @@ def floor(run: Run) -> str:
         for name, label in (("numerical_floor", "numerical floor"), ("ledger_residual", "ledger residual"))
         if name in run.heads.attrs
     ]
-    return f"{' · '.join(said)} (logit)" if said else "numerical floor not measured"
+    error = run.outcome.get("relative_error")
+    engine = "" if error is None else f" · engine's error per token {error:.1g} of the effects' RMS, sampled"
+    return f"{' · '.join(said)} (logit){engine}" if said else "numerical floor not measured"
 
 
 def status(run: Run) -> str:
@@ -111,6 +115,37 @@ def status(run: Run) -> str:
     said = fact(run, "status")
     return (
         "" if said in ("unknown", "complete", "finished", "done") else f"Run {said}: heads may have few tokens or none."
+    )
+
+
+def donors_needed(run: Run) -> str:
+    """How many donors the run's question needs, in words; nothing where one donor was drawn."""
+    if "donors_needed" not in run.heads:
+        return ""
+    needed = run.heads["donors_needed"].values
+    known = needed[~np.isnan(needed)]
+    if not len(known):
+        return ""
+    half = float(np.median(known))
+    return (
+        f"donors: {fact(run, 'donors')} drawn; with {half:g} they would make up at most a tenth of the variance of "
+        f"the mean self-repair (all tokens) of half of the heads, with {float(known.max()):g} of every head."
+    )
+
+
+def stopped(run: Run) -> str:
+    """What a run that could stop early came to, with its interval that holds at every look; nothing for others."""
+    until = run.outcome.get("until")
+    if not until:
+        return ""
+    what = "repaired fraction" if until["of"] == "card" else "mean self-repair (logit)"
+    who = "all heads together" if until["of"] == "card" else f"each head; widest for {until['head']}"
+    read = f"{until['documents']:,} of {until['of_documents']:,} documents"
+    how = f"stopped early after {read}" if until["reached"] else f"not reached after {read}"
+    return (
+        f"Until a standard error of {until['standard_error']:g} ({what}, {who}, {until['filter']}): {how}, at "
+        f"{until['estimate']:.3f}, 95% interval {until['low']:.3f} to {until['high']:.3f}, which holds although the "
+        "run was looked at after every unit; the others are as for a run planned at this size."
     )
 
 

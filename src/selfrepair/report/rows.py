@@ -25,7 +25,7 @@ def head_table(
     top: int | None = 20,
     layers: Sequence[int] | None = None,
 ) -> list[Row]:
-    """Heads as rows for JSON, CSV or a data frame.
+    """Heads as rows for JSON, CSV or a data frame; heads that were not measured are left out.
 
     Args:
         run: the run.
@@ -53,11 +53,15 @@ def head_table(
         )
     names = [name + part for name in ESTIMATED for part in PARTS] + ["count", "documents", "q_value"]
     columns = {name: chosen[name].values for name in names}
+    measured = run.heads["count"].values.any(run.heads["count"].dims.index("filter"))
+    some = bool(measured.any())  # without any, a table of dashes says what there would be
     largest, labels = largest_repairers(chosen), chosen["label"].values
     rows: list[Row] = []
     for layer in known if layers is None else sorted(set(layers)):
         for head in (int(number) for number in run.heads["head"].values):
             place = known.index(layer), head
+            if some and not measured[place]:
+                continue
             row: Row = {"name": f"L{layer}H{head}", "layer": layer, "head": head, "filter": label}
             row |= {name: plain(values[place]) for name, values in columns.items()}
             row["label"] = str(labels[place]) if row["count"] else None

@@ -17,6 +17,7 @@ from selfrepair.report.captions import (
     amount,
     chosen_tokens,
     discoveries,
+    donors_needed,
     errors,
     fact,
     floor,
@@ -24,6 +25,7 @@ from selfrepair.report.captions import (
     operator,
     resolve_filter,
     status,
+    stopped,
 )
 from selfrepair.report.rows import Row, head_table, plain
 from selfrepair.results.runs import Run
@@ -93,28 +95,44 @@ def print_summary(console: Console, run: Run) -> None:
     ]
     for heading in headings:
         table.add_column(Text(heading), justify="left" if heading == "filter" else "right", no_wrap=True)
+    width = min(console.width, 100)
     shares = ["repaired_fraction", "fraction_heads", "fraction_mlps"]
     shares += [*(["fraction_post_norms"] if post else []), "fraction_norm"]
-    for label in run.filters:
-        part = run.heads.sel(filter=label)
-        lost = plain(part["pooled_lost_direct_effect"].values[()])
-        cells = []
-        for share in shares:
-            value = plain(part[f"pooled_{share}"].values[()])
-            cells.append(percent(value, plain(part[f"pooled_{share}_standard_error"].values[()])))
-        table.add_row(label, signed(lost), *cells)
+    filters = [_pooled(run, label, shares) for label in run.filters]
+    needed = [max(map(cell_len, column)) + 1 for column in zip(headings, *filters, strict=True)]
+    for cells in filters:  # where there is no room, errors go below their numbers
+        table.add_row(*(cell.replace(" ± ", "\n± ") if sum(needed) > width - 6 else cell for cell in cells))
     caption = Text(
-        "repaired = ΣSR / Σ(lost direct effect), all heads together; the parts add up to it. "
+        "repaired = ΣSR / Σ(lost direct effect), all heads together, in brackets where lost DE is within 2 SE of "
+        "zero; the parts add up to it. "
         f"{errors(run)}. {operator(run)}; {left_out(run)}.",
         "dim",
     )
     body = Table.grid()
     repaired = [Text(f"{label}: {discoveries(run, label)}") for label in run.filters]
     body.add_row(table)
-    for line in (Text(""), *repaired, Text(""), caption):
+    more = [Text(said) for said in (donors_needed(run), stopped(run)) if said]
+    for line in (Text(""), *repaired, *more, Text(""), caption):
         body.add_row(line)
     title = f"{fact(run, 'model')}: how much of what heads lose is repaired"
-    console.print(Panel(body, title=Text(title), title_align="left", width=min(console.width, 100), padding=(1, 2)))
+    console.print(Panel(body, title=Text(title), title_align="left", width=width, padding=(1, 2)))
+
+
+def _pooled(run: Run, label: str, shares: Sequence[str]) -> list[str]:
+    """A filter's line: what all heads together lose, and the shares of it that are repaired."""
+    part = run.heads.sel(filter=label)
+
+    def number(name: str) -> int | float | None:
+        return plain(part[f"pooled_{name}"].values[()])
+
+    lost, error = number("lost_direct_effect"), number(LOST_ERROR)
+    cells = [percent(number(share), number(f"{share}_standard_error")) for share in shares]
+    return [label, signed(lost), *(cell if surely_lost(lost, error) or cell == DASH else f"({cell})" for cell in cells)]
+
+
+def surely_lost(lost: object, error: object) -> bool:
+    """Whether a lost direct effect is more than two standard errors away from zero, so that shares of it mean much."""
+    return isinstance(lost, float) and isinstance(error, float) and abs(lost) > 2 * error
 
 
 def fitting(columns: list[Column], rows: list[Row], width: int) -> list[Column]:
@@ -169,8 +187,7 @@ def _repair(row: Row) -> str:
 
 def _repaired(row: Row) -> str:
     share, lost, error = (row[name] for name in ("repaired_fraction", "lost_direct_effect", LOST_ERROR))
-    sure = isinstance(lost, float) and isinstance(error, float) and abs(lost) > 2 * error
-    return percent(share) if sure or share is None else f"({percent(share)})"
+    return percent(share) if surely_lost(lost, error) or share is None else f"({percent(share)})"
 
 
 def _largest(row: Row) -> str:

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import errno
 import io
 import json
-import os
-import uuid
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,7 +16,10 @@ import xarray as xr
 
 from selfrepair.errors import SelfRepairError
 from selfrepair.results import extras, schema
+from selfrepair.results.files import cannot, first_line, put, putting_table
 from selfrepair.results.runs import Run
+from selfrepair.results.windows import read_corpus, windows_parts
+from selfrepair.text import Windows
 
 PLAN, OUTCOME, WINDOWS = "plan.json", "outcome.json", "windows.parquet"
 HEADS, TOKENS = "heads.nc", "tokens.parquet"
@@ -45,7 +44,7 @@ def prepare_folder(path: str | Path) -> Path:
     except FileExistsError:
         raise SelfRepairError(f"{folder} is a file, not a folder.", "Give a folder with --out.") from None
     except OSError as problem:
-        raise _cannot("make the folder", folder, problem) from problem
+        raise cannot("make the folder", folder, problem) from problem
     return folder
 
 
@@ -59,20 +58,30 @@ def write(run: Run, path: str | Path) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as problem:
-        raise _cannot("make the folder", folder, problem) from problem
+        raise cannot("make the folder", folder, problem) from problem
     write_json(run.plan, folder / PLAN)
-    write_windows(run.windows, folder)
+    _write_table(run.windows, folder / WINDOWS)
+    _write_table(schema.described_tokens(run.tokens), folder / TOKENS)
+    write_results(run, folder)
+    return folder
+
+
+def write_results(run: Run, folder: Path) -> None:
+    """Write `outcome.json` and `heads.nc` of a run whose other files are there."""
     write_json(run.outcome, folder / OUTCOME)
-    put(folder / TOKENS, _parquet(schema.described_tokens(run.tokens)))
     put(folder / HEADS, _netcdf(run.heads))
     write_extras(run.extras, folder)
-    return folder
+
+
+def _write_table(table: pa.Table, path: Path) -> None:
+    with putting_table(path, table.schema) as add:
+        add(table)
 
 
 def write_extras(given: extras.Extras, folder: Path) -> None:
     """Write the optional tables that there are."""
     for name, table in given.tables().items():
-        put(folder / f"{name}.parquet", _parquet(extras.described(name, table)))
+        _write_table(extras.described(name, table), folder / f"{name}.parquet")
 
 
 def read_extras(folder: Path) -> extras.Extras:
@@ -93,13 +102,24 @@ def write_json(content: Mapping[str, object], path: Path) -> None:
     put(path, (text + "\n").encode())
 
 
-def write_windows(windows: pa.Table, folder: Path) -> None:
-    """Write `windows.parquet`, before the sweep begins."""
-    put(folder / WINDOWS, _parquet(windows))
+def write_corpus(windows: Windows, donors: np.ndarray, folder: Path) -> None:
+    """Write `windows.parquet`, before the sweep begins.
+
+    Args:
+        windows: the corpus.
+        donors: [window, donor] donor windows.
+        folder: the results folder.
+    """
+    parts = windows_parts(windows, donors)
+    first = next(parts)
+    with putting_table(folder / WINDOWS, first.schema) as add:
+        add(first)
+        for part in parts:
+            add(part)
 
 
 def load(path: str | Path) -> Run:
-    """Read a results folder and check it against the schema.
+    """Read a results folder and check it against the schema; its tables stay on disk until they are looked at.
 
     Raises:
         SelfRepairError: a file that is missing, cut short, garbled or not what it should be, by name.
@@ -107,14 +127,17 @@ def load(path: str | Path) -> Run:
     folder = Path(path)
     if not folder.is_dir():
         raise SelfRepairError(f"There is no results folder {folder}.", "Give the folder that a run wrote.")
-    return Run(
+    run = Run(
         plan=read_plan(folder),
         outcome=_read(folder / OUTCOME, _read_json, lambda _: None),
-        tokens=_read(folder / TOKENS, pq.read_table, schema.check_tokens),
-        windows=read_windows(folder),
+        kept=folder / TOKENS,
+        corpus=folder / WINDOWS,
         heads=_read(folder / HEADS, _read_heads, schema.check_heads),
         extras=read_extras(folder),
     )
+    _read(folder / TOKENS, pq.read_schema, schema.check_tokens)
+    _read(folder / WINDOWS, pq.read_schema, schema.check_windows)
+    return run
 
 
 def read_plan(folder: Path) -> dict[str, Any]:
@@ -126,13 +149,32 @@ def read_plan(folder: Path) -> dict[str, Any]:
     return _read(folder / PLAN, _read_json, lambda _: None)
 
 
-def read_windows(folder: Path) -> pa.Table:
-    """The windows of a results folder, finished or not.
+def read_windows(path: Path) -> pa.Table:
+    """The table in a `windows.parquet`.
+
+    Raises:
+        SelfRepairError: there is none, or it is garbled.
+    """
+    return _read(path, pq.read_table, lambda table: schema.check_windows(table.schema))
+
+
+def read_tokens(path: Path) -> pa.Table:
+    """The table in a `tokens.parquet`, with one set of document names.
+
+    Raises:
+        SelfRepairError: there is none, or it is garbled.
+    """
+    return _read(path, pq.read_table, lambda table: schema.check_tokens(table.schema)).unify_dictionaries()
+
+
+def read_design(folder: Path) -> tuple[Windows, np.ndarray]:
+    """Windows and donors [window, donor] of a results folder, finished or not.
 
     Raises:
         SelfRepairError: there are none, or they are garbled.
     """
-    return _read(folder / WINDOWS, pq.read_table, schema.check_windows)
+    _read(folder / WINDOWS, pq.read_schema, schema.check_windows)
+    return _read(folder / WINDOWS, read_corpus, lambda _: None)
 
 
 def _read(path: Path, reader: Callable[[Path], Part], check: Callable[[Part], None]) -> Part:
@@ -145,7 +187,7 @@ def _read(path: Path, reader: Callable[[Path], Part], check: Callable[[Part], No
         part = reader(path)
     except Exception as problem:  # h5py, pyarrow and json each have their own kinds
         raise SelfRepairError(
-            f"Cannot read {path}: it is cut short or not what its name says ({_first_line(problem)}).",
+            f"Cannot read {path}: it is cut short or not what its name says ({first_line(problem)}).",
             "Copy the folder again, or run the measurement again.",
         ) from problem
     try:
@@ -178,43 +220,6 @@ def _netcdf(heads: xr.Dataset) -> memoryview:
     content = io.BytesIO()
     heads.to_netcdf(content, engine="h5netcdf", encoding=large)
     return content.getbuffer()
-
-
-def _parquet(table: pa.Table) -> memoryview:
-    content = pa.BufferOutputStream()
-    pq.write_table(table, content, compression="zstd")
-    return memoryview(content.getvalue())
-
-
-def put(path: Path, content: bytes | memoryview) -> None:
-    """Write under a temporary name in the same folder, then put it in its place: whole or not at all.
-
-    Raises:
-        SelfRepairError: the disk is full, or the folder cannot be written to.
-    """
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
-        with temporary.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as problem:
-        raise _cannot("write", path, problem) from problem
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-
-
-def _cannot(verb: str, path: Path, problem: OSError) -> SelfRepairError:
-    if problem.errno == errno.ENOSPC:
-        fix = "Free some space, or give a folder on another disk with --out."
-        return SelfRepairError(f"The disk is full: cannot {verb} {path}.", fix)
-    return SelfRepairError(f"Cannot {verb} {path}: {_first_line(problem)}.", "Give another folder with --out.")
-
-
-def _first_line(problem: Exception) -> str:
-    return next(iter(str(problem).splitlines()), type(problem).__name__)
 
 
 def _plain(value: object) -> object:

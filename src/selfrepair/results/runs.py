@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -39,17 +40,39 @@ class Run:
         plan: everything needed to repeat the run; JSON-able.
         outcome: what the run found out about itself: status, seconds, loss, floor, residual; JSON-able.
         heads: means per (filter, layer, head), see `results.schema`; attributes hold units and formulas.
-        tokens: kept (head, token) rows.
-        windows: one row per window: `window, document, length, tokens, donors`.
+        kept: the table of kept tokens, or the file that holds it.
+        corpus: the table of windows, or the file that holds it.
         extras: texts of tokens, whole passages and close-ups of single tokens, where the run kept them.
     """
 
     plan: dict[str, Any]
     outcome: dict[str, Any]
     heads: xr.Dataset
-    tokens: pa.Table
-    windows: pa.Table
+    kept: pa.Table | Path
+    corpus: pa.Table | Path
     extras: Extras = field(default_factory=Extras)
+
+    @cached_property
+    def tokens(self) -> pa.Table:
+        """Kept (head, token) rows; read from the run's folder when first asked for.
+
+        Raises:
+            SelfRepairError: the file is gone or garbled.
+        """
+        from selfrepair.results.folder import read_tokens
+
+        return read_tokens(self.kept) if isinstance(self.kept, Path) else self.kept
+
+    @cached_property
+    def windows(self) -> pa.Table:
+        """One row per window: `window, document, length, tokens, donors`; read when first asked for.
+
+        Raises:
+            SelfRepairError: the file is gone or garbled.
+        """
+        from selfrepair.results.folder import read_windows
+
+        return read_windows(self.corpus) if isinstance(self.corpus, Path) else self.corpus
 
     @property
     def filters(self) -> list[str]:
@@ -88,6 +111,18 @@ class Run:
         from selfrepair.report.tables import head_table
 
         return pd.DataFrame(head_table(self, filter, sort, descending, top, layers))
+
+    def card(self, filter: str | None = None) -> pd.DataFrame:
+        """The whole model and its layers: what is made good of what heads lose; see `report.card.card_table`.
+
+        Raises:
+            SelfRepairError: unknown filter.
+        """
+        import pandas as pd
+
+        from selfrepair.report.card import card_table
+
+        return pd.DataFrame(card_table(self, filter))
 
     def plot_overview(self, filter: str | None = None, path: str | Path | None = None) -> Figure:
         """Self-repair of every head against relative depth (the paper's Figure 1); saved if `path` is given.

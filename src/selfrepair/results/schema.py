@@ -12,13 +12,14 @@ import xarray as xr
 
 from selfrepair.errors import SelfRepairError
 from selfrepair.statistics.accumulate import BY_ATTENTION, BY_HEAD, BY_MLP, QUANTITIES
-from selfrepair.statistics.donors import VarianceSplit
+from selfrepair.statistics.card import CARD
+from selfrepair.statistics.donors import DONOR_SHARE, VarianceSplit
 from selfrepair.statistics.estimates import Estimate
 from selfrepair.statistics.estimators import ESTIMATORS
 from selfrepair.statistics.keep import TOKEN_SCHEMA
 from selfrepair.statistics.labels import LabelRule
 from selfrepair.statistics.lines import Lines
-from selfrepair.statistics.summary import POOLED, Summary
+from selfrepair.statistics.summary import Summary
 
 SCHEMA = 1
 INTERVALS_NOTE = (
@@ -145,6 +146,7 @@ def heads_dataset(
     curve: Estimate,
     edges: np.ndarray,
     donor_split: VarianceSplit | None,
+    donors_needed: np.ndarray | None,
     attributes: Mapping[str, object],
 ) -> xr.Dataset:
     """The dataset of `heads.nc`.
@@ -157,6 +159,7 @@ def heads_dataset(
         curve: mean self-repair by bin of direct effect [bin, layer, head].
         edges: inner edges of these bins [layer, head, bin - 1].
         donor_split: variance of self-repair over documents, tokens and donors, with several donors.
+        donors_needed: [layer, head], see `statistics.donors.donors_needed`, with several donors.
         attributes: what the run says about itself (title, operator, donors, model, text, engine, dtype,
             numerical_floor, ledger_residual, tokens, documents, status, created, ...); anything for JSON.
 
@@ -168,9 +171,9 @@ def heads_dataset(
     variables: dict[str, xr.Variable] = {}
     for name, estimate in summary.heads.items():
         variables |= _estimate(name, CELL, estimate, quantity_of(name))
-    for name, estimate in summary.layers.items():
+    for name, estimate in summary.card.layers.items():
         variables |= _estimate(f"layer_{name}", CELL[:2], estimate, quantity_of(name))
-    for name, estimate in summary.model.items():
+    for name, estimate in summary.card.model.items():
         variables |= _estimate(f"pooled_{name}", CELL[:1], estimate, quantity_of(name))
     layers, heads = summary.count.shape[1:]
     coordinates: dict[str, tuple[str, np.ndarray]] = {
@@ -187,8 +190,8 @@ def heads_dataset(
             coordinates["by_head"] = ("by_head", np.arange(heads))
     variables |= _counts(summary, thresholds) | _verdicts(summary) | _curve(curve, edges)
     coordinates["bin"] = ("bin", np.arange(len(curve.value)))
-    if donor_split is not None:
-        variables |= _donor_split(donor_split)
+    if donor_split is not None and donors_needed is not None:
+        variables |= _donor_split(donor_split, donors_needed)
     notes = plain_attributes(attributes) | {"intervals": INTERVALS_NOTE, "schema": SCHEMA}
     return xr.Dataset(variables, coordinates, notes)
 
@@ -212,14 +215,19 @@ def plain_attributes(attributes: Mapping[str, object]) -> dict[str, str | int | 
 
 def described_tokens(table: pa.Table) -> pa.Table:
     """The same table, with units and description in the metadata of every field that is a quantity."""
+    return table.cast(described_schema(table.schema))
+
+
+def described_schema(schema: pa.Schema = TOKEN_SCHEMA) -> pa.Schema:
+    """The schema of `tokens.parquet`, with units and description in the metadata of every field that is a quantity."""
     fields = []
-    for field in table.schema:
+    for field in schema:
         quantity = QUANTITY.get(field.name)
         if quantity is not None:
             notes = {"units": quantity.units, "description": quantity.description}
             field = field.with_metadata(notes)
         fields.append(field)
-    return table.cast(pa.schema(fields, table.schema.metadata))
+    return pa.schema(fields, schema.metadata)
 
 
 def check_heads(heads: xr.Dataset) -> None:
@@ -238,8 +246,8 @@ def check_heads(heads: xr.Dataset) -> None:
         name + part: CELL for name in (*QUANTITIES, "lost_direct_effect", "repaired_fraction") for part in PARTS
     }
     expected |= dict.fromkeys(("count", "documents", "threshold", "label", "q_value", "effective_documents"), CELL)
-    expected |= {f"pooled_{name}{part}": CELL[:1] for name in POOLED for part in PARTS}
-    expected |= {f"layer_{name}{part}": CELL[:2] for name in POOLED for part in PARTS}
+    expected |= {f"pooled_{name}{part}": CELL[:1] for name in CARD for part in PARTS}
+    expected |= {f"layer_{name}{part}": CELL[:2] for name in CARD for part in PARTS}
     expected |= dict.fromkeys(("pooled_count", "pooled_documents"), CELL[:1])
     expected |= {name + part: CELL + COMPONENT[name][1] for name in COMPONENT if name in heads for part in PARTS[:2]}
     for name, axes in expected.items():
@@ -255,34 +263,34 @@ def check_heads(heads: xr.Dataset) -> None:
             raise SelfRepairError(f"The dataset has no coordinate {axis!r}.", "Run the measurement again.")
 
 
-def check_tokens(table: pa.Table) -> None:
+def check_tokens(schema: pa.Schema) -> None:
     """Refuse a table of kept tokens with missing columns or wrong types.
 
     Raises:
         SelfRepairError: naming the column.
     """
     for field in TOKEN_SCHEMA:
-        _column(table, field.name)
-        if table.schema.field(field.name).type != field.type:
-            found = table.schema.field(field.name).type
+        _column(schema, field.name)
+        if schema.field(field.name).type != field.type:
+            found = schema.field(field.name).type
             raise SelfRepairError(f"Column {field.name!r} holds {found}, not {field.type}.")
 
 
-def check_windows(table: pa.Table) -> None:
+def check_windows(schema: pa.Schema) -> None:
     """Refuse a table of windows with missing columns, or tokens and donors that are not lists.
 
     Raises:
         SelfRepairError: naming the column.
     """
     for name in WINDOW_COLUMNS:
-        _column(table, name)
-    kind = table.schema.field("tokens").type
+        _column(schema, name)
+    kind = schema.field("tokens").type
     if not (pa.types.is_list(kind) or pa.types.is_large_list(kind)):
         raise SelfRepairError(f"Column 'tokens' holds {kind}, not lists of token ids.")
 
 
-def _column(table: pa.Table, name: str) -> None:
-    if name not in table.column_names:
+def _column(schema: pa.Schema, name: str) -> None:
+    if name not in schema.names:
         raise SelfRepairError(f"The table has no column {name!r}.", "Run the measurement again.")
 
 
@@ -361,14 +369,19 @@ def _curve(curve: Estimate, edges: np.ndarray) -> dict[str, xr.Variable]:
     }
 
 
-def _donor_split(split: VarianceSplit) -> dict[str, xr.Variable]:
+def _donor_split(split: VarianceSplit, needed: np.ndarray) -> dict[str, xr.Variable]:
+    note = (
+        f"donors per window with which donors make up at most {100 * DONOR_SHARE:g}% of the variance of the mean "
+        "self-repair over all tokens of this run's documents"
+    )
     text = "part of the variance of a token's self-repair, all tokens: between {}"
     parts = {
         "document": (split.document, "documents"),
         "token": (split.token, "tokens of a document"),
         "donor": (split.donor, "donors of a token"),
     }
-    return {
+    wanted = xr.Variable(CELL[1:], needed, {"units": "1", "long_name": "donors needed", "description": note})
+    return {"donors_needed": wanted} | {
         f"variance_{name}": xr.Variable(
             CELL[1:],
             values,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -22,11 +23,22 @@ class Accuracy:
         residual: amount by which a ledger failed to close.
         excess: that amount over what rounding may leave on that token; above 1 the ledger does not close.
         floor: effect of a head ablated with its own clean output; None before it was measured.
+        error: of total effects against replay on a sample of (head, token) pairs, mean square, and `size`, the mean
+            square of the effects; None where the engine is not a fast one.
     """
 
     residual: float = 0.0
     excess: float = 0.0
     floor: float | None = None
+    error: float | None = None
+    size: float | None = None
+
+    @property
+    def relative_error(self) -> float | None:
+        """RMS error per token over RMS effect."""
+        if self.error is None or self.size is None:
+            return None
+        return math.sqrt(self.error / max(self.size, 1e-300))
 
     @property
     def closes(self) -> bool:
@@ -52,12 +64,14 @@ class Accuracy:
 
     def arrays(self) -> Arrays:
         """As a unit's file holds it."""
-        return {"accuracy": np.array([self.residual, self.excess, np.nan if self.floor is None else self.floor])}
+        numbers = (self.residual, self.excess, self.floor, self.error, self.size)
+        return {"accuracy": np.array([np.nan if number is None else number for number in numbers])}
 
     @classmethod
     def of(cls, units: Iterable[np.ndarray]) -> Accuracy:
-        """The worst of several units' `accuracy` arrays."""
-        worst = np.array(list(units)).reshape(-1, 3)
-        floors = worst[~np.isnan(worst[:, 2]), 2]
+        """The worst of several units' `accuracy` arrays; their samples' errors together."""
+        rows = np.array(list(units)).reshape(-1, 5)
+        floors, samples = rows[~np.isnan(rows[:, 2]), 2], rows[~np.isnan(rows[:, 3]), 3:]
+        error, size = map(float, samples.mean(0)) if len(samples) else (None, None)
         floor = float(floors.max()) if len(floors) else None
-        return cls(float(worst[:, 0].max(initial=0)), float(worst[:, 1].max(initial=0)), floor)
+        return cls(float(rows[:, 0].max(initial=0)), float(rows[:, 1].max(initial=0)), floor, error, size)

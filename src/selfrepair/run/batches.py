@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from selfrepair.engine import ReplayEngine
-from selfrepair.engine.clean import clean_run
 from selfrepair.errors import SelfRepairError
 from selfrepair.model.language_model import LanguageModel
 from selfrepair.text import Windows
@@ -18,42 +17,67 @@ _CPU_TOKENS = 1024  # more no longer makes matrix products faster on a CPU, and 
 _GPU_TOKENS = 16384
 
 
-def batch_size(model: LanguageModel, length: int, per_head: bool, donors: int, memory: float | None = None) -> int:
-    """Windows per batch, so that a clean run and one ablated run of it stay within memory.
+@dataclass(frozen=True)
+class MemoryPlan:
+    """How much is done at a time, and what that takes.
+
+    Attributes:
+        windows: windows per batch.
+        runs: ablated runs that are held at a time.
+        predicted: bytes beside the model's weights.
+    """
+
+    windows: int
+    runs: int
+    predicted: int
+
+
+def plan_memory(
+    model: LanguageModel, length: int, per_head: bool, donors: int, runs: int, memory: float | None = None
+) -> MemoryPlan:
+    """As many windows per batch as are useful and fit; where not even one does with all its runs, fewer runs.
 
     Args:
         model: the model.
         length: positions of a window.
         per_head: whether ledgers get a line for every head.
         donors: donors per window.
+        runs: ablated runs of every window.
         memory: gigabytes to use; by default 4 on a CPU (or half of what the machine has), 60% of what a GPU
             has free.
 
     Raises:
-        SelfRepairError: where not even a single window fits.
+        SelfRepairError: where not even a single run of a single window fits.
     """
     budget = 1e9 * memory if memory is not None else _memory(model)
     wanted = max(1, (_GPU_TOKENS if model.device.type == "cuda" else _CPU_TOKENS) // length)
-    needed = window_bytes(model, length, per_head, donors)
-    fitting = int(budget // needed)
-    if fitting < 1:
+    window, run = window_bytes(model, length, per_head, donors), run_bytes(model, length, per_head)
+    if budget < window + run:
         raise SelfRepairError(
-            f"A single window of {length} tokens needs {needed / 1e9:.1f} GB "
+            f"A single window of {length} tokens needs {(window + run) / 1e9:.1f} GB "
             f"beside the model; the budget is {budget / 1e9:.1f} GB.",
             "Take a shorter --length, --components layers, or give more --memory.",
         )
-    return min(wanted, fitting)
+    windows = max(1, min(wanted, int(budget // (window + runs * run))))
+    held = min(runs, max(1, int((budget / windows - window) // run)))
+    return MemoryPlan(windows, held, windows * (window + held * run))
 
 
 def window_bytes(model: LanguageModel, length: int, per_head: bool, donors: int) -> int:
-    """Bytes that one window takes in a clean run and one ablated run of it."""
+    """Bytes that a window takes once: its clean run, the survey's logits, a block at work."""
     anatomy = model.anatomy
     heads_width = anatomy.heads * max(block.head_dim for block in anatomy.blocks)
     clean = anatomy.layers * (3 * anatomy.width + (3 + donors) * heads_width)  # streams and writes; heads
-    lines = anatomy.layers * (2 + (anatomy.heads if per_head else 0)) * 3
-    inside_a_block = 16 * anatomy.width
+    inside_blocks = 48 * anatomy.width * 4  # a tape of clean values, and a chunk of runs on their way along it
     vocabulary = 3 * anatomy.readout.weight.shape[0]  # the survey's loss
-    return length * (clean + lines + inside_a_block + vocabulary) * model.dtype.itemsize
+    return length * (clean + inside_blocks + vocabulary) * model.dtype.itemsize
+
+
+def run_bytes(model: LanguageModel, length: int, per_head: bool) -> int:
+    """Bytes that every ablated run of a window takes: its difference to the clean stream, its ledger twice."""
+    anatomy = model.anatomy
+    lines = anatomy.layers * (2 + (anatomy.heads if per_head else 0)) + 12
+    return length * (anatomy.width + 2 * lines) * model.dtype.itemsize
 
 
 def _memory(model: LanguageModel) -> float:
@@ -64,12 +88,4 @@ def _memory(model: LanguageModel) -> float:
 
 def tokens_of(windows: Windows, indices: np.ndarray, model: LanguageModel) -> Tensor:
     """Token ids [window, position] of the given windows, on the model's device."""
-    return torch.from_numpy(np.ascontiguousarray(windows.tokens[indices])).to(model.device)
-
-
-def probe_fold(engine: ReplayEngine, model: LanguageModel, windows: Windows, batch: int) -> int:
-    """How many heads are fastest in one batch, by a short trial on the first windows; part of the plan, because the
-    shape of a batch shows in the last bits of its results."""
-    with model.running():
-        clean = clean_run(model, tokens_of(windows, np.arange(min(batch, len(windows))), model))
-        return engine.probe(model, clean)
+    return torch.from_numpy(windows.tokens[indices].astype(np.int64)).to(model.device)

@@ -8,12 +8,15 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 from selfrepair.run.job import Job
+from selfrepair.run.joins import SHARED
 from selfrepair.run.passages import Passages
 from selfrepair.run.store import Arrays
-from selfrepair.statistics.accumulate import DocumentSums, TokenEffects
+from selfrepair.statistics.accumulate import DocumentSums, TokenEffects, line_moments
 from selfrepair.statistics.curves import Moments
 from selfrepair.statistics.features import FEATURES, features
-from selfrepair.statistics.keep import KeepThresholds, KeptTokens
+from selfrepair.statistics.keep import KeepThresholds, KeptTokens, in_sample
+
+ALL_HEADS, EACH_HEAD = "running/all", "running/heads"  # what a run has come to so far
 
 
 class UnitBook:
@@ -30,6 +33,7 @@ class UnitBook:
         self._place = {int(window): place for place, window in enumerate(self.windows)}
         scored, documents = job.scored[self.windows], job.documents[self.windows]
         self.documents, inverse = np.unique(documents[scored], return_inverse=True)
+        self.shared = np.isin(self.documents, list(job.last_units))
         self._rows = np.full(scored.shape, -1, np.int64)
         self._rows[scored] = inverse
         self.sums = np.zeros((len(self.documents), *job.shape, len(FEATURES)))
@@ -42,24 +46,27 @@ class UnitBook:
         self.edges: np.ndarray = surveyed["curve_edges"]
         bins = self.edges.shape[-1] + 1
         self.curve = np.zeros((2, len(self.documents), bins, *job.shape))  # sums of self-repair; tokens
+        self.filters, self.thresholds = job.filters, surveyed["thresholds"]
+        self.all_heads = np.zeros((len(self.documents), len(job.filters), 2))  # self-repair; lost direct effect
+        self.watched = None if job.until is None or job.until.of != "heads" else job.until.filter
+        self.each_head = np.zeros((len(self.documents), *job.shape, 2))  # self-repair; tokens
         keep = [None if np.isnan(surveyed[name]).all() else surveyed[name] for name in ("keep_top", "keep_bottom")]
         self.kept = KeptTokens(
             KeepThresholds(*keep),
-            tokens=job.windows.tokens,
-            documents=job.documents,
-            names=job.windows.names,
-            scored=job.scored,
-            sample=job.plan["sample"],
-            seed=job.plan["seed"],
+            tokens=job.windows.tokens[self.windows],
+            documents=documents,
+            scored=scored,
+            sampled=in_sample(job.sample, self.windows, scored.shape[1]),
+            numbers=self.windows,
         )
 
     def add(self, effects: TokenEffects) -> None:
         """Books a chunk; its windows are the corpus' numbers."""
         if self.lines is None:
             return
-        self.kept.add(effects)
         self.passages.add(effects)
         local = replace(effects, windows=np.array([self._place[int(window)] for window in effects.windows]))
+        self.kept.add(local)
         self.lines.add(local)
         self._add_features(local)
 
@@ -73,22 +80,60 @@ class UnitBook:
             quantities = {name: v[place].reshape(-1) for name, v in effects.quantities.items()}
             effect = quantities["direct_effect"].astype(np.float32)  # as the survey's, which edges are from
             self.sums[:, effects.layer, head] += by_document @ features(quantities, self.negligible)
+            self._add_running((effects.layer, int(head)), rows[tokens], {n: v[tokens] for n, v in quantities.items()})
             bins = np.searchsorted(self.edges[effects.layer, head], effect[tokens], side="right")
             cells = (rows[tokens], bins)
             np.add.at(self.curve[0, :, :, effects.layer, head], cells, quantities["self_repair"][tokens])
             np.add.at(self.curve[1, :, :, effects.layer, head], cells, 1)
+
+    def _add_running(self, head: tuple[int, int], documents: np.ndarray, quantities: Arrays) -> None:
+        """Sums of a head's tokens under each filter, its threshold held fixed.
+
+        Args:
+            head: (layer, head).
+            documents: [token], places on the document axis.
+            quantities: by name [token].
+        """
+        effect = quantities["direct_effect"].astype(np.float32)[None, None]
+        lost = quantities["direct_effect"].astype(np.float64) - quantities["ablated_direct_effect"]
+        for place, one in enumerate(self.filters):
+            limit = self.thresholds[place][head]
+            passing = one.mask(effect, np.array([limit]), np.ones(effect.shape[1:], bool))[0, 0]
+            repair, damage = (
+                self._summed(documents, np.where(passing, v, 0)) for v in (quantities["self_repair"], lost)
+            )
+            self.all_heads[:, place] += np.stack([repair, damage], -1)
+            if place == self.watched:
+                self.each_head[(slice(None), *head)] += np.stack([repair, self._summed(documents, passing)], -1)
+
+    def _summed(self, documents: np.ndarray, values: np.ndarray) -> np.ndarray:
+        return np.bincount(documents, values, minlength=len(self.documents))
 
     def arrays(self) -> Arrays:
         """The unit as arrays.
 
         Returns:
             `documents` [document]; `features` [document, layer, head, feature] summed over scored tokens;
-            `rows/L/<column>` kept tokens of layer L; `lines/<name>/<moment>` moments over documents of the
-            component lines [filter, layer, head, by_layer(, by_head)]; `curve/<moment>` moments of self-repair by
-            bin of direct effect [bin, layer, head]; `passages/L/<column>` all tokens of a few windows.
+            `running/all` [document, filter, (self-repair, lost direct effect)] summed over the filters' tokens of all
+            heads, thresholds held fixed; `running/heads` [document, layer, head, (self-repair, tokens)] of the filter
+            that a run which may stop early looks at, head by head;
+            `rows/L/<column>` kept tokens of layer L; `lines/<name>/<moment>` moments of the component lines
+            [filter, layer, head, by_layer(, by_head)] and `curve/<moment>` moments of self-repair by bin of direct
+            effect [bin, layer, head] over the documents that lie in this unit alone; of the others, whose sums are
+            to be joined first, `shared/documents` [document], `shared/lines/<name>` and `shared/curve/<name>`
+            [document, ...]; `passages/L/<column>` all tokens of a few windows.
         """
+        whole, shared = np.flatnonzero(~self.shared), np.flatnonzero(self.shared)
         arrays: Arrays = {"documents": self.documents, "features": self.sums}
-        curve = Moments.of(*self.curve)
+        arrays[f"{SHARED}documents"] = self.documents[shared]
+        arrays[ALL_HEADS] = self.all_heads
+        if self.watched is not None:
+            arrays[EACH_HEAD] = self.each_head
+        curve = Moments.of(*self.curve[:, whole])
         arrays |= {f"curve/{one.name}": getattr(curve, one.name) for one in fields(Moments)}
+        arrays |= {f"{SHARED}curve/{name}": self.curve[place, shared] for place, name in enumerate(("y", "x"))}
         arrays |= self.kept.arrays() | self.passages.arrays()
-        return arrays | (self.lines.moments() if self.lines is not None else {})
+        if self.lines is not None:
+            arrays |= {f"lines/{name}": v for name, v in line_moments(self.lines.arrays(whole)).items()}
+            arrays |= {f"{SHARED}lines/{name}": v for name, v in self.lines.arrays(shared).items()}
+        return arrays

@@ -4,7 +4,7 @@ the strongest repairing head attended to. A small pass of its own after the swee
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,7 @@ from selfrepair.run.sources import BatchSource
 from selfrepair.run.store import Arrays
 from selfrepair.run.sweep import work
 
+COLUMNS = ("layer", "head", "window", "position", "direct_effect", "self_repair")
 PER_HEAD = 8  # tokens, a few more where they lie in one window
 MOST_LIKELY = 10  # next tokens
 REPAIRERS = 12
@@ -46,13 +47,13 @@ class Look:
     size: float  # of their effects, logits
 
 
-def closeups(job: Job, surveyed: Arrays, tokens: pa.Table, shown: bool) -> pa.Table:
+def closeups(job: Job, surveyed: Arrays, tokens: Iterable[pa.RecordBatch], shown: bool) -> pa.Table:
     """Looks closely at the kept tokens with the largest effects, as many as a few percent of the sweep's work allow.
 
     Args:
         job: the run.
         surveyed: the merged survey.
-        tokens: kept tokens, see `statistics.keep.TOKEN_SCHEMA`.
+        tokens: kept tokens with `COLUMNS`, some at a time.
         shown: whether to show progress.
 
     Returns:
@@ -76,25 +77,36 @@ def closeups(job: Job, surveyed: Arrays, tokens: pa.Table, shown: bool) -> pa.Ta
     return pa.Table.from_pylist(rows, schema=SCHEMAS["closeups"])
 
 
-def candidates(tokens: pa.Table) -> list[list[Look]]:
-    """Per head, the kept tokens with the largest effects, by window; the heads with the largest effects first."""
-    columns = {name: tokens[name].to_numpy().astype(np.int64) for name in ("layer", "head", "window", "position")}
-    size = np.abs(tokens["direct_effect"].to_numpy()) + np.abs(tokens["self_repair"].to_numpy())
-    order = np.lexsort((-size, columns["head"], columns["layer"]))
-    owner = columns["layer"][order] * 2**20 + columns["head"][order]
-    starts = np.flatnonzero(np.diff(owner, prepend=-1))
-    heads = []
-    for start, end in zip(starts, [*starts[1:], len(order)], strict=True):
-        by_window: dict[int, list[int]] = defaultdict(list)
-        for row in order[start : min(end, start + _POOL)]:
-            by_window[int(columns["window"][row])].append(int(row))
-        layer, head = int(columns["layer"][order[start]]), int(columns["head"][order[start]])
-        looks = [
-            Look(layer, head, window, tuple(sorted(columns["position"][rows].tolist())), float(size[rows].sum()))
-            for window, rows in by_window.items()
-        ]
-        heads.append(looks)
-    return sorted(heads, key=lambda looks: -sum(look.size for look in looks))
+def candidates(tokens: Iterable[pa.RecordBatch]) -> list[list[Look]]:
+    """Per head, the kept tokens with the largest effects, by window; the heads with the largest effects first.
+
+    Args:
+        tokens: kept tokens with `COLUMNS`, some at a time.
+    """
+    best = np.zeros((0, 5))
+    for batch in tokens:
+        columns = {name: batch.column(name).to_numpy() for name in COLUMNS}
+        size = np.abs(columns["direct_effect"]) + np.abs(columns["self_repair"])
+        rows = np.stack([*(columns[name].astype(np.float64) for name in COLUMNS[:4]), size], 1)
+        best = _largest(np.concatenate([best, rows]))
+    heads: dict[tuple[int, int], dict[int, list[np.ndarray]]] = defaultdict(lambda: defaultdict(list))
+    for row in best:
+        heads[int(row[0]), int(row[1])][int(row[2])].append(row)
+    looks = [[_look(head, window, rows) for window, rows in windows.items()] for head, windows in heads.items()]
+    return sorted(looks, key=lambda given: -sum(look.size for look in given))
+
+
+def _largest(rows: np.ndarray) -> np.ndarray:
+    """The `_POOL` largest of each head; rows are layer, head, window, position, size."""
+    rows = rows[np.lexsort((rows[:, 3], rows[:, 2], -rows[:, 4], rows[:, 1], rows[:, 0]))]
+    begins = np.flatnonzero(np.any(np.diff(rows[:, :2], axis=0, prepend=-1), axis=1))
+    rank = np.arange(len(rows)) - np.repeat(begins, np.diff([*begins, len(rows)]))
+    return rows[rank < _POOL]
+
+
+def _look(head: tuple[int, int], window: int, rows: Sequence[np.ndarray]) -> Look:
+    positions = tuple(sorted(int(row[3]) for row in rows))
+    return Look(*head, window, positions, float(sum(row[4] for row in rows)))
 
 
 def affordable(heads: Sequence[list[Look]], layers: int, donors: int, budget: float) -> list[Look]:

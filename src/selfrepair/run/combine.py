@@ -1,68 +1,163 @@
-"""Folders of one plan, worked on by machines that share no disk, brought together."""
+"""Folders brought together: parts of one run from machines that share no disk, and runs on different texts."""
 
 from __future__ import annotations
 
+import hashlib
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from selfrepair.errors import SelfRepairError
 from selfrepair.results import folder
 from selfrepair.results.runs import Run
+from selfrepair.results.windows import joined
 from selfrepair.run import plans, survey, sweep, thresholds
-from selfrepair.run.jobs import load_design
-from selfrepair.run.merge import merger_of
+from selfrepair.run.job import Design
+from selfrepair.run.jobs import TEXTS, load_design, text_folders
+from selfrepair.run.plans import Plan
+from selfrepair.run.pool import Pool, part_of, pool_of
 from selfrepair.run.results import merged
 from selfrepair.run.store import Store
 
 _STAGES = (survey.STAGE, thresholds.STAGE, sweep.STAGE)
+_OWN = ("created", "machine", "heads_per_batch", "windows_per_batch", "windows_per_unit", "sample", "engine", "until")
+_OWN_OF = {
+    "model": ("name", "source", "class"),  # the weights say which model it is
+    "ablation": ("donors_fingerprint",),
+    "versions": ("torch", "transformers", "numpy"),
+}
+_COMMON_OF_TEXT = ("positions", "first_position")
 
 
 def combine(sources: Sequence[str | Path], out: str | Path) -> Run:
-    """Copies the units of several folders of one plan into a new folder, and merges them.
+    """Copies the units of several folders into a new one, and merges them.
+
+    Folders of one plan are parts of one run, and become one. Folders of plans that differ in nothing but the text
+    (and in how the work was cut) are runs on several texts: they are kept apart below `texts/` of the new folder,
+    and merged to a run over all their documents, in which filters choose within each text.
 
     Args:
-        sources: folders that were started from copies of one folder with a plan.
+        sources: folders of runs, finished or not, or of runs that were merged from such.
         out: the new folder.
 
     Returns:
         The merged run; its status says how many units are missing, if any are.
 
     Raises:
-        SelfRepairError: folders of different plans, naming what differs; nothing surveyed; a folder that exists.
+        SelfRepairError: runs that do not belong together, naming what differs; texts that share a document; nothing
+            surveyed; a folder that exists.
     """
-    places = [Path(source) for source in sources]
-    designs = [load_design(place) for place in places]
-    _require_one_plan(places, [design.plan for design in designs])
-    design, place = designs[0], folder.prepare_folder(out)
-    folder.write_json(design.plan, place / folder.PLAN)
-    folder.write_windows(folder.read_windows(places[0]), place)
-    store = Store(place, plans.identity(design.plan))
-    store.units.mkdir()
-    for source in places:
-        theirs = Store(source, store.plan_id)
-        for stage in _STAGES:
-            for file in theirs.sound(stage).values():
-                shutil.copyfile(file, store.units / file.name)
-    if not store.finished(thresholds.STAGE):
-        raise SelfRepairError(
-            "None of these folders has finished its survey, so there is nothing to merge.",
-            f"`selfrepair resume {place}` goes on with what they have together.",
-        )
-    missing = len(design.units) - len(store.finished(sweep.STAGE))
-    run = merged(merger_of(design, store), "complete" if not missing else f"{missing} units missing", 0.0)
-    folder.write(run, place)
+    groups = _by_plan([one for source in sources for one in text_folders(Path(source))])
+    _require_alike([(places[0], load_design(places[0]).plan) for places in groups])
+    _require_surveyed(groups)
+    place = folder.prepare_folder(out)
+    if len(groups) == 1:
+        made = [_gathered(groups[0], place)]
+    else:
+        made = [_gathered(group, _made(place / TEXTS / f"{number:02d}")) for number, group in enumerate(groups)]
+    designs = [load_design(one) for one in made]
+    pool = pool_of(*(part_of(design, _store(one, design)) for one, design in zip(made, designs, strict=True)))
+    plan = designs[0].plan if len(made) == 1 else _write_joined(pool, place)
+    missing = sum(len(one.units) for one in designs) - pool.units
+    run = merged(pool, plan, place, "complete" if not missing or _enough(pool) else f"{missing} units missing", 0.0)
+    folder.write_results(run, place)
     return run
 
 
-def _require_one_plan(places: Sequence[Path], given: Sequence[plans.Plan]) -> None:
-    first = given[0]
-    for place, plan in zip(places[1:], given[1:], strict=True):
-        if plans.identity(plan) != plans.identity(first):
-            names = sorted({*plan, *first} - {"created"})
-            changed = [f"{n}: {first.get(n)} and {plan.get(n)}" for n in names if plan.get(n) != first.get(n)]
+def _enough(pool: Pool) -> bool:
+    return all(one.part.looks.done for one in pool.mergers)
+
+
+def _store(place: Path, design: Design) -> Store:
+    return Store(place, plans.identity(design.plan))
+
+
+def _by_plan(places: Iterable[Path]) -> list[list[Path]]:
+    """Folders of one plan together; in the order of the texts."""
+    groups: dict[tuple[str, str], list[Path]] = {}
+    for place in places:
+        plan = load_design(place).plan
+        groups.setdefault((plan["text"]["fingerprint"], plans.identity(plan)), []).append(place)
+    return [groups[key] for key in sorted(groups)]
+
+
+def _gathered(sources: Sequence[Path], place: Path) -> Path:
+    """The plan, the text and all sound units of folders of one plan, in a new folder."""
+    for name in (folder.PLAN, folder.WINDOWS):
+        shutil.copyfile(sources[0] / name, place / name)
+    store = _store(place, load_design(place))
+    store.units.mkdir()
+    for source in sources:
+        for stage in _STAGES:
+            for file in Store(source, store.plan_id).sound(stage).values():
+                shutil.copyfile(file, store.units / file.name)
+    return place
+
+
+def _made(place: Path) -> Path:
+    place.mkdir(parents=True)
+    return place
+
+
+def _require_surveyed(groups: Sequence[Sequence[Path]]) -> None:
+    for places in groups:
+        plan_id = plans.identity(load_design(places[0]).plan)
+        if not any(Store(place, plan_id).sound(thresholds.STAGE) for place in places):
             raise SelfRepairError(
-                f"{places[0]} and {place} do not belong together; they differ in " + "; ".join(changed),
-                "Start every part from a copy of one folder with its plan; lay different runs side by side with "
-                "`selfrepair compare`.",
+                f"{places[0]} has not finished its survey, so there is nothing to merge.",
+                f"`selfrepair resume {places[0]}` goes on with it.",
             )
+
+
+def _require_alike(given: Sequence[tuple[Path, Plan]]) -> None:
+    """Refuses runs whose numbers do not mean the same.
+
+    Raises:
+        SelfRepairError: naming what differs.
+    """
+    first_place, first_plan = given[0]
+    first = _meaning(first_plan)
+    for place, plan in given[1:]:
+        now = _meaning(plan)
+        changed = [
+            f"{n}: {first.get(n)} and {now.get(n)}" for n in sorted({*first, *now}) if first.get(n) != now.get(n)
+        ]
+        if not changed and plan["text"]["fingerprint"] == first_plan["text"]["fingerprint"]:
+            changed = ["how the same text was cut into work: it would count twice"]
+        if changed:
+            raise SelfRepairError(
+                f"{first_place} and {place} do not belong together; they differ in " + "; ".join(changed) + ".",
+                "Merge copies of one run, or runs of one model with the same settings on different texts; lay "
+                "others side by side with `selfrepair compare`.",
+            )
+
+
+def _meaning(plan: Plan) -> dict[str, Any]:
+    """What a plan's numbers mean, flat: all but the text and how the work was done."""
+    found: dict[str, Any] = {}
+    for name, value in plan.items():
+        if name == "text":
+            found |= {f"text.{key}": value[key] for key in _COMMON_OF_TEXT}
+        elif isinstance(value, dict) and name not in _OWN:
+            found |= {f"{name}.{key}": one for key, one in value.items() if key not in _OWN_OF.get(name, ())}
+        elif name not in _OWN:
+            found[name] = value
+    return found
+
+
+def _write_joined(pool: Pool, place: Path) -> Plan:
+    """Writes the plan and the text of several runs together."""
+    designs = [one.design for one in pool.mergers]
+    windows, donors = joined([one.windows for one in designs], [one.donors for one in designs])
+    texts = [one.plan["text"] for one in designs]
+    text = texts[0] | {
+        "source": windows.provenance["source"],
+        "fingerprint": hashlib.sha256("".join(one["fingerprint"] for one in texts).encode()).hexdigest(),
+        **{name: sum(one[name] for one in texts) for name in ("windows", "documents", "scored_tokens")},
+    }
+    plan = {**designs[0].plan, "text": text, "texts": [one.plan for one in designs], "until": None}
+    plan["created"] = max(one.plan["created"] for one in designs)
+    folder.write_json(plan, place / folder.PLAN)
+    folder.write_corpus(windows, donors, place)
+    return plan

@@ -10,9 +10,8 @@ import numpy as np
 
 from selfrepair.errors import SelfRepairError
 from selfrepair.run import plans
-from selfrepair.run.jobs import load_design
-from selfrepair.run.merge import Merger, merger_of
-from selfrepair.run.results import layer_rows
+from selfrepair.run.jobs import load_design, text_folders
+from selfrepair.run.pool import Pool, part_of, pool_of
 from selfrepair.run.store import Store
 from selfrepair.statistics.compare import difference, same_documents
 from selfrepair.statistics.estimates import Estimate
@@ -52,13 +51,13 @@ def compare(
     Raises:
         SelfRepairError: no such run, or a filter that not both have.
     """
-    mergers = [_merger(Path(path)) for path in (first, second)]
-    sums = [_heads(merger, filter) for merger in mergers]
-    paired = _paired(mergers[0], mergers[1])
+    pools = [_pool(Path(path)) for path in (first, second)]
+    sums = [_heads(pool, filter) for pool in pools]
+    paired = _paired(pools[0], pools[1])
     whole = [one.pooled() for one in sums]
     same_shape = sums[0].documents.shape == sums[1].documents.shape
     return Comparison(
-        names=(_name(mergers[0]), _name(mergers[1])),
+        names=(_name(pools[0]), _name(pools[1])),
         filter=filter,
         estimator=estimator,
         paired=paired,
@@ -68,29 +67,29 @@ def compare(
     )
 
 
-def _merger(path: Path) -> Merger:
-    design = load_design(path)
-    return merger_of(design, Store(path, plans.identity(design.plan)))
+def _pool(path: Path) -> Pool:
+    designs = [(place, load_design(place)) for place in text_folders(path)]
+    return pool_of(*(part_of(design, Store(place, plans.identity(design.plan))) for place, design in designs))
 
 
-def _name(merger: Merger) -> str:
-    plan = merger.design.plan
+def _name(pool: Pool) -> str:
+    plan = pool.design.plan
     return f"{plan['model']['name']}, {plan['ablation']['operator']}"
 
 
-def _paired(first: Merger, second: Merger) -> bool:
-    names = [[merger.design.windows.names[d] for d in merger.documents] for merger in (first, second)]
+def _paired(first: Pool, second: Pool) -> bool:
     keys = ("seed", "replicates")
-    return same_documents(*names) and all(first.design.plan[k] == second.design.plan[k] for k in keys)
+    same = all(first.design.plan[key] == second.design.plan[key] for key in keys)
+    return same and same_documents(first.digests, second.digests)
 
 
-def _heads(merger: Merger, label: str) -> Replicated:
+def _heads(pool: Pool, label: str) -> Replicated:
     """Sums of all heads [layer, head] under one filter."""
-    labels = [one.label for one in merger.design.filters]
+    labels = [one.label for one in pool.design.filters]
     if label not in labels:
         raise SelfRepairError(f"A run has no filter '{label}'.", f"It has: {', '.join(labels)}.")
     place = labels.index(label)
-    layers = [merger.layer(layer, layer_rows(merger.units, layer)) for layer in range(merger.design.shape[0])]
+    layers = [pool.layer(layer) for layer in range(pool.design.shape[0])]
     return Replicated(
         np.stack([one.sums[place] for one in layers]),
         np.stack([one.replicates[:, place] for one in layers], 1),
@@ -108,17 +107,17 @@ class Sums:
     """What the units of one run add up to, read once for any number of comparisons.
 
     Args:
-        merger: the units.
+        pool: the units.
     """
 
-    def __init__(self, merger: Merger) -> None:
-        self._merger = merger
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
         self._found: dict[str, Replicated] = {}
 
     def heads(self, label: str) -> Replicated:
         """Sums of all heads [layer, head] under one filter."""
         if label not in self._found:
-            self._found[label] = _heads(self._merger, label)
+            self._found[label] = _heads(self._pool, label)
         return self._found[label]
 
     def model(self, label: str) -> Replicated:
@@ -127,7 +126,7 @@ class Sums:
 
     def pairs_with(self, other: Sums) -> bool:
         """Whether both runs are on the same documents with the same seed."""
-        return _paired(self._merger, other._merger)
+        return _paired(self._pool, other._pool)
 
 
 def sums_of(path: str | Path) -> Sums:
@@ -136,4 +135,4 @@ def sums_of(path: str | Path) -> Sums:
     Raises:
         SelfRepairError: no such run, or a garbled one.
     """
-    return Sums(_merger(Path(path)))
+    return Sums(_pool(Path(path)))

@@ -7,15 +7,15 @@ from pathlib import Path
 import torch
 
 from selfrepair.ablation.operators import operator
-from selfrepair.engine import ReplayEngine, engine_named
+from selfrepair.engine import engine_named
 from selfrepair.errors import SelfRepairError
 from selfrepair.model.language_model import LanguageModel
 from selfrepair.model.load import load
 from selfrepair.results import folder
-from selfrepair.results.windows import windows_of
 from selfrepair.run.job import Design, Job
 from selfrepair.run.plans import Plan, require_same
 
+TEXTS = "texts"  # folder of the runs that a merged one was made from
 _BUILT_IN = ("resample", "mean", "position-mean", "zero", "unchanged")
 
 
@@ -36,9 +36,7 @@ def load_job(path: Path, model: LanguageModel | None = None) -> Job:
     torch.set_num_threads(plan["machine"]["threads"])  # the number of threads shows in the last bits
     loaded = _model(plan) if model is None else model
     require_same(plan, loaded, windows, donors)
-    engine = engine_named(plan["engine"])
-    if isinstance(engine, ReplayEngine):
-        engine.fold = plan["heads_per_batch"]
+    engine = engine_named(plan["engine"], **plan["engine_settings"])
     chosen = operator(plan["ablation"]["operator"], max(1, plan["ablation"]["donors"]))
     return Job(plan, windows, donors, loaded, chosen, engine)
 
@@ -61,11 +59,26 @@ def load_design(path: Path) -> Design:
     """A run's plan and text, without its model: enough to merge and compare.
 
     Raises:
-        SelfRepairError: no such run; a text that is not the plan's.
+        SelfRepairError: no such run; one that was merged from several texts.
     """
     plan = folder.read_plan(path)
-    windows, donors = windows_of(folder.read_windows(path))
+    if "texts" in plan:
+        raise SelfRepairError(
+            f"{path} was merged from runs on {len(plan['texts'])} texts, so it is not itself a run with units.",
+            f"The runs are in {path / TEXTS}: take one of those.",
+        )
+    windows, donors = folder.read_design(path)
     return Design(plan, windows, donors)
+
+
+def text_folders(path: Path) -> list[Path]:
+    """The folders with units of a run: itself, or those of the runs that it was merged from.
+
+    Raises:
+        SelfRepairError: there is no run there.
+    """
+    plan = folder.read_plan(path)
+    return sorted((path / TEXTS).iterdir()) if "texts" in plan else [path]
 
 
 def _model(plan: Plan) -> LanguageModel:

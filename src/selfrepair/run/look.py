@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from itertools import chain
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from selfrepair.results import folder
 from selfrepair.results.extras import Extras
 from selfrepair.results.runs import Run
-from selfrepair.run.closeups import closeups
+from selfrepair.run.closeups import COLUMNS, closeups
 from selfrepair.run.job import Job
 from selfrepair.run.store import Arrays
 from selfrepair.run.vocabulary import vocabulary_table
@@ -37,20 +38,29 @@ def look_closer(job: Job, surveyed: Arrays, run: Run, place: Path | None, shown:
     """
     there = Extras() if place is None else folder.read_extras(place)
     closer = there.closeups
-    if closer is None and run.tokens.num_rows:
+    if closer is None:
         try:
-            closer = closeups(job, surveyed, run.tokens, shown)
+            closer = closeups(job, surveyed, batches_of(run), shown)
         except KeyboardInterrupt:
             _say("the look was interrupted")
         except Exception as problem:  # whatever a model does here, hours of numbers are not to be lost over it
             _say(f"{type(problem).__name__}: {problem}")
     vocabulary = there.vocabulary
     if vocabulary is None:
-        vocabulary = vocabulary_table(job.model.tokenizer, _named(run.windows, closer))
+        vocabulary = vocabulary_table(job.model.tokenizer, _named(job, closer))
     extras = Extras(vocabulary, run.extras.passages, closer)
     if place is not None:
         folder.write_extras(extras, place)
     return replace(run, extras=extras)
+
+
+def batches_of(run: Run) -> Iterator[pa.RecordBatch]:
+    """The kept tokens, some at a time: a run may have kept more than is well held in memory."""
+    if isinstance(run.kept, Path):
+        with pq.ParquetFile(run.kept) as file:
+            yield from file.iter_batches(columns=list(COLUMNS))
+    else:
+        yield from run.kept.select(list(COLUMNS)).to_batches()
 
 
 def _say(why: str) -> None:
@@ -58,9 +68,9 @@ def _say(why: str) -> None:
     warnings.warn(said, CloseupsLeftOut, stacklevel=3)
 
 
-def _named(windows: pa.Table, closer: pa.Table | None) -> Iterable[int]:
-    columns = [windows["tokens"]]
+def _named(job: Job, closer: pa.Table | None) -> Iterable[int]:
+    """Tokens of the text and of the close-ups."""
+    found = [np.unique(job.windows.tokens)]
     if closer is not None:
-        columns += [closer["tokens_before"], closer["tokens_after"]]
-    flat = (column.combine_chunks().flatten().unique().to_pylist() for column in columns)
-    return chain.from_iterable(flat)
+        found += [closer[name].combine_chunks().flatten().to_numpy() for name in ("tokens_before", "tokens_after")]
+    return [int(token) for token in np.unique(np.concatenate(found))]

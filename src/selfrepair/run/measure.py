@@ -6,26 +6,29 @@ import tempfile
 import time
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from selfrepair.ablation.operators import Operator
 from selfrepair.engine import Engine
+from selfrepair.errors import SelfRepairError
 from selfrepair.model.language_model import LanguageModel
 from selfrepair.results import folder
 from selfrepair.results.runs import Run
-from selfrepair.results.windows import windows_table
 from selfrepair.run import plans
 from selfrepair.run.executors import execute
 from selfrepair.run.job import Job
 from selfrepair.run.jobs import load_job
+from selfrepair.run.log import log
 from selfrepair.run.look import look_closer
-from selfrepair.run.merge import Unit, merger_of
+from selfrepair.run.pool import part_of, pool_of
 from selfrepair.run.prepare import prepare
 from selfrepair.run.results import merged
 from selfrepair.run.runner import merged_survey, run_units
 from selfrepair.run.store import Store
 from selfrepair.run.sweep import STAGE as SWEEP
 from selfrepair.run.sweep import CutShort
+from selfrepair.run.unit import Unit
 from selfrepair.statistics.accumulate import Components
 from selfrepair.statistics.filters import DEFAULT_FILTERS, Filter
 from selfrepair.text import Windows
@@ -42,7 +45,8 @@ def measure(
     ablation: str | Operator = "resample",
     donors: int = 1,
     filters: Sequence[Filter | str] = DEFAULT_FILTERS,
-    engine: str | Engine = "replay",
+    engine: str | Engine = "auto",
+    precision: str | None = None,
     components: Components = "heads",
     heads: Sequence[tuple[int, int]] | None = None,
     batch: int | None = None,
@@ -51,6 +55,8 @@ def measure(
     first: int = 1,
     sample: int = 64,
     replicates: int = 400,
+    until_se: float | None = None,
+    until: str = "card",
     out: str | Path | None = None,
     workers: int = 1,
     executor: str = "processes",
@@ -67,7 +73,9 @@ def measure(
         ablation: an operator, or the name of a built-in one.
         donors: donors per window, for `resample`.
         filters: which tokens numbers average over, per head.
-        engine: an engine, or the name of one.
+        engine: `auto`, an engine, or the name of one.
+        precision: of the delta engine's products: `full`, `bfloat16` or `int8`; by default the fastest that a trial
+            finds right to within 1% per token.
         components: `heads` keeps a line for every downstream head, `layers` one per attention and MLP layer.
         heads: (layer, head) pairs to ablate; all by default.
         batch: windows at a time; by default what fits in memory.
@@ -76,9 +84,13 @@ def measure(
         first: first position that statistics count; position 0 has no context, and often a huge norm.
         sample: how many tokens of the corpus the uniform sample keeps for every head.
         replicates: resamplings of the documents, for errors and intervals.
+        until_se: stop as soon as the standard error is this small, as far as that can be told by looking at every
+            unit (`selfrepair.statistics.stopping`); by default all text is read. Documents then come in random order.
+        until: what that is the error of: `card`, the repaired fraction of all heads together, or `heads`, the mean
+            self-repair in logits of every head; under the first top filter (or the first filter).
         out: results folder; without it units are kept in a temporary one for as long as this lasts.
-        workers: more than one needs `out` and a model that can be loaded by name.
-        executor: where workers run: `processes` of this machine, `ray` or `slurm`.
+        workers: more than one needs a model that can be loaded by name.
+        executor: where workers run: `processes` of this machine; `ray` or `slurm`, which need `out`.
         progress: whether to show progress.
 
     Returns:
@@ -95,6 +107,7 @@ def measure(
         donors=donors,
         filters=filters,
         engine=engine,
+        precision=precision,
         components=components,
         heads=heads,
         batch=batch,
@@ -103,18 +116,32 @@ def measure(
         first=first,
         sample=sample,
         replicates=replicates,
+        until_se=until_se,
+        until=until,
     )
     if place is not None:
         write_design(job, place)
         return carry_out(job, place, workers, executor, progress)
+    _require_place(workers, executor)
     with tempfile.TemporaryDirectory(prefix="selfrepair-") as temporary:
-        return carry_out(job, Path(temporary), 1, "processes", progress, keep=False)
+        write_design(job, Path(temporary))
+        run = carry_out(job, Path(temporary), workers, executor, progress, keep=False)
+        return replace(run, kept=run.tokens, corpus=run.windows)
+
+
+def _require_place(workers: int, executor: str) -> None:
+    """Refuses workers on other machines without a folder that all of them see."""
+    if executor != "processes":
+        raise SelfRepairError(
+            f"The executor '{executor}' needs a folder that all {workers} workers see; `out` was not given.",
+            "Give one: measure(..., out=FOLDER), on a disk that they share.",
+        )
 
 
 def write_design(job: Job, place: Path) -> None:
     """Writes plan and text of a run that is about to start: from then on any worker can take part."""
     folder.write_json(job.plan, place / folder.PLAN)
-    folder.write_windows(windows_table(job.windows, job.donors), place)
+    folder.write_corpus(job.windows, job.donors, place)
 
 
 def resume(
@@ -148,10 +175,11 @@ def carry_out(job: Job, place: Path, workers: int, executor: str, progress: bool
         workers: how many.
         executor: where they run.
         progress: whether to show progress.
-        keep: whether to write the merged run.
+        keep: whether to write the merged run's numbers too.
     """
     started = time.time()
     store = Store(place, plans.identity(job.plan))
+    log(place, f"starts with {workers} workers ({executor}), selfrepair {job.plan['versions']['selfrepair']}")
     status, unfinished = "complete", []
     problem: BaseException | None = None
     try:
@@ -160,16 +188,17 @@ def carry_out(job: Job, place: Path, workers: int, executor: str, progress: bool
         else:
             run_units(job, store, progress)
     except CutShort as short:
-        problem, unfinished = short.__cause__, [Unit(arrays=short.arrays)]
+        problem, unfinished = short.__cause__, [Unit(short.number, arrays=short.arrays)]
         status = "interrupted" if isinstance(problem, KeyboardInterrupt) else "failed"
     except KeyboardInterrupt:
         if not store.finished(SWEEP):
             raise
         status = "interrupted"
     surveyed = merged_survey(job, store)
-    run = merged(merger_of(job, store, unfinished), status, time.time() - started)
+    run = merged(pool_of(part_of(job, store, unfinished)), job.plan, place, status, time.time() - started)
+    log(place, f"{status}: {run.outcome['units']} units merged")
     if keep:
-        folder.write(run, place)
+        folder.write_results(run, place)
     if problem is not None and status == "failed":
         raise problem
     if status == "complete" and executor == "processes":  # elsewhere this may be a machine without a device

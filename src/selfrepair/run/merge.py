@@ -1,103 +1,112 @@
-"""From finished units to a `Run`: always in the order of the units, so the result is the same to the bit whoever
+"""From a text's finished units to sums: always in the order of the units, so the result is the same to the bit whoever
 did them and in whatever order."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property, reduce
-from pathlib import Path
+from itertools import chain
 
 import numpy as np
-from safetensors import safe_open
 
-from selfrepair.run.accuracy import Accuracy
 from selfrepair.run.job import Design
-from selfrepair.run.store import Arrays, Store
-from selfrepair.run.sweep import STAGE as SWEEP
-from selfrepair.run.thresholds import STAGE as THRESHOLDS
+from selfrepair.run.joins import joined_documents
+from selfrepair.run.looks import Looks
+from selfrepair.run.store import Arrays
+from selfrepair.run.unit import Unit, kept_rows
+from selfrepair.statistics.accumulate import BY_ATTENTION, BY_HEAD, BY_MLP, QUANTITIES, line_moments
 from selfrepair.statistics.bootstrap import (
     FilteredReplicates,
     bootstrap_all,
     bootstrap_filtered,
-    document_weights,
     effective_documents,
 )
 from selfrepair.statistics.curves import Moments
-from selfrepair.statistics.donors import VarianceSplit, variance_split
 from selfrepair.statistics.features import DONOR_VARIANCES, FEATURES, INDEX, features
-from selfrepair.statistics.filters import Filter
+from selfrepair.statistics.filters import Filter, Kind
 from selfrepair.statistics.intervals import Replicated
-from selfrepair.text import Windows
+from selfrepair.statistics.keep import MARGIN
+from selfrepair.statistics.lines import Lines
 
-
-class Unit:
-    """A unit's arrays, read from its file when they are asked for, or held in memory (one that was interrupted)."""
-
-    def __init__(self, path: Path | None = None, arrays: Arrays | None = None) -> None:
-        self.path, self.arrays = path, arrays
-
-    def get(self, name: str) -> np.ndarray:
-        """One array."""
-        if self.arrays is not None:
-            return self.arrays[name]
-        with safe_open(self.path, "numpy") as file:
-            array: np.ndarray = file.get_tensor(name)
-        return array
-
-    def starting_with(self, prefix: str) -> Arrays:
-        """All arrays whose names start with `prefix`, which is cut off."""
-        if self.arrays is not None:
-            return {n.removeprefix(prefix): v for n, v in self.arrays.items() if n.startswith(prefix)}
-        with safe_open(self.path, "numpy") as file:
-            names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118
-            return {name.removeprefix(prefix): file.get_tensor(name) for name in names}
+TAILS: tuple[Kind, ...] = ("top", "bottom")
+_ROWS = 2**16  # kept tokens that are in memory at once, if several heads together have fewer
 
 
 @dataclass(frozen=True)
-class Merger:
-    """Sums over all units, with a replicate for every resampling of the documents.
+class _Features:
+    """Features of kept tokens, made when asked for: of all at once they would take many times the room of the rows."""
+
+    rows: Arrays
+    kept: np.ndarray
+    negligible: float
+
+    def __getitem__(self, tokens: np.ndarray, /) -> np.ndarray:
+        places = self.kept[tokens]
+        return features({name: self.rows[name][places] for name in QUANTITIES}, self.negligible)
+
+
+@dataclass(frozen=True)
+class Part:
+    """What was measured on one text.
 
     Attributes:
         design: the run.
         surveyed: the merged survey.
-        units: its finished sweep units, in their order.
-        short: for every filtered head, the share of replicates for which too few tokens were kept to be exact.
+        units: its finished sweep units that count, in their order.
+        looks: what they come to, and whether they were enough.
     """
 
     design: Design
     surveyed: Unit
     units: list[Unit]
-    short: list[float] = field(default_factory=list)
+    looks: Looks
 
     @cached_property
     def documents(self) -> np.ndarray:
-        """Documents of the corpus that have scored tokens."""
-        found: np.ndarray = np.unique(self.design.documents[self.design.scored])
-        return found
+        """Documents that have scored tokens in these units, in the order of their numbers."""
+        found = [unit.get("documents") for unit in self.units]
+        return np.unique(np.concatenate(found)) if found else np.zeros(0, np.int64)
 
-    @cached_property
-    def weights(self) -> np.ndarray:
-        """[1 + replicate, document]: how often a document counts; the first row is the corpus as it is.
 
-        A document's draws go by its words, so that order and names of documents do not matter, and runs on the same
-        text can be paired.
-        """
-        drawn = document_weights(len(self.documents), self.design.plan["replicates"], self.design.plan["seed"])
-        rank = np.argsort(np.argsort(_digests(self.design.windows, self.documents), kind="stable"))
-        drawn = drawn[:, rank]
-        return np.concatenate([np.ones((1, len(self.documents)), drawn.dtype), drawn])
+@dataclass(frozen=True)
+class Merger:
+    """Sums over all units of a text, with a replicate for every resampling of the documents.
+
+    Attributes:
+        part: the units.
+        weights: [1 + replicate, document]: how often a document counts; the first row is the corpus as it is.
+        short: for every filtered head, the share of replicates for which too few tokens were kept to be exact.
+    """
+
+    part: Part
+    weights: np.ndarray
+    short: list[float] = field(default_factory=list)
+
+    @property
+    def design(self) -> Design:
+        """The run."""
+        return self.part.design
+
+    @property
+    def surveyed(self) -> Unit:
+        """The merged survey."""
+        return self.part.surveyed
+
+    @property
+    def units(self) -> list[Unit]:
+        """Finished units that count, in their order."""
+        return self.part.units
+
+    @property
+    def documents(self) -> np.ndarray:
+        """Documents that have scored tokens in these units."""
+        return self.part.documents
 
     @property
     def replicates(self) -> int:
         """Rows of `weights`."""
         return len(self.weights)
-
-    @cached_property
-    def accuracy(self) -> Accuracy:
-        """The worst of all units."""
-        return Accuracy.of(unit.get("accuracy") for unit in self.units)
 
     @cached_property
     def _everything(self) -> tuple[np.ndarray, np.ndarray]:
@@ -111,91 +120,104 @@ class Merger:
             counts[places] += found[..., INDEX["count"]].astype(np.int32)
         return sums, counts
 
-    def layer(self, layer: int, rows: Arrays) -> Replicated:
+    def layer(self, layer: int, booked: Callable[[Arrays], None] | None = None) -> Replicated:
         """Sums of features of a layer's heads, over [filter, head], with their replicates, in each of which the
         filter is applied anew.
 
         Args:
             layer: the layer.
-            rows: its kept tokens, see `run.results.layer_rows`.
+            booked: told of its kept tokens, some heads at a time, in order of head, window and position.
         """
         cells = (len(self.design.filters), self.design.shape[1])
         found = np.zeros((self.replicates, *cells, len(FEATURES)))
         documents, effective = np.zeros(cells, np.int64), np.zeros(cells)
         everything, counts = self._everything
-        values = features(rows, self.design.negligible) if rows else np.zeros((0, len(FEATURES)))
         for place, one in enumerate(self.design.filters):
             if one.kind == "all":
                 found[:, place] = everything[:, layer]
                 documents[place] = (counts[:, layer] > 0).sum(0)
                 effective[place] = effective_documents(counts[:, layer])
-                continue
-            for head in np.unique(rows["head"]) if rows else ():
-                tail = self._filtered(one, rows, values, int(head), counts[:, layer, head])
+        for rows in self._rows(layer):
+            if booked is not None:
+                booked(rows)
+            for place, head, tail in self._filtered(layer, rows, counts[:, layer]):
                 found[:, place, head] = tail.sums
                 self.short.append(tail.short)
                 documents[place, head], effective[place, head] = tail.documents, tail.effective
         return Replicated(found[0], found[1:], documents, effective)
 
-    def _filtered(
-        self, one: Filter, rows: Arrays, values: np.ndarray, head: int, scored: np.ndarray
-    ) -> FilteredReplicates:
-        assert one.kind != "all"
-        kept = self._tail(one, rows, head)
-        return bootstrap_filtered(
-            rows["direct_effect"][kept].astype(np.float32),
-            values[kept],
-            np.searchsorted(self.documents, rows["document"][kept]),
-            scored,
-            one.fraction,
-            one.kind,
-            self.weights,
-        )
+    def _rows(self, layer: int) -> Iterator[Arrays]:
+        """Kept tokens of a layer, as many heads at a time as fit in memory."""
+        heads = self.design.shape[1]
+        step = max(1, _ROWS // max(1, self._rows_per_head))
+        for start in range(0, heads, step):
+            if rows := kept_rows(self.units, layer, range(start, min(start + step, heads))):
+                yield rows
 
-    def _tail(self, one: Filter, rows: Arrays, head: int) -> np.ndarray:
+    @cached_property
+    def _rows_per_head(self) -> int:
+        """Kept tokens of a head, about."""
+        shares = {kind: max((f.fraction for f in self.design.filters if f.kind == kind), default=0) for kind in TAILS}
+        plan = self.design.plan
+        return int(MARGIN * sum(shares.values()) * plan["text"]["scored_tokens"]) + int(plan["sample"])
+
+    def _filtered(self, layer: int, rows: Arrays, counts: np.ndarray) -> Iterator[tuple[int, int, FilteredReplicates]]:
+        """(filter, head, replicates) for each filter that chooses tokens; `counts` is [document, head]."""
+        for place, one in enumerate(self.design.filters):
+            for head in np.unique(rows["head"]).tolist() if one.kind != "all" else ():
+                assert one.kind != "all"
+                kept = self._tail(one, layer, rows, head)
+                document = np.searchsorted(self.documents, rows["document"][kept])
+                effects = rows["direct_effect"][kept].astype(np.float32)
+                table = _Features(rows, kept, self.design.negligible)
+                counted = counts[:, head].astype(np.int64)
+                yield (
+                    place,
+                    head,
+                    bootstrap_filtered(effects, table, document, counted, one.fraction, one.kind, self.weights),
+                )
+
+    def _tail(self, one: Filter, layer: int, rows: Arrays, head: int) -> np.ndarray:
         """A head's kept tokens beyond the limit from which all tokens were kept; the sample's others are left out."""
-        limit = self.limits[one.kind][int(rows["layer"][0]), head]
-        effect = rows["direct_effect"].astype(np.float32)
-        beyond = effect >= limit if one.kind == "top" else effect <= limit
-        return np.flatnonzero((rows["head"] == head) & beyond)
+        limit = self.limits[one.kind][layer, head]
+        low, high = np.searchsorted(rows["head"], [head, head + 1])
+        effect = rows["direct_effect"][low:high].astype(np.float32)
+        beyond = np.flatnonzero(effect >= limit if one.kind == "top" else effect <= limit)
+        return np.asarray(low + beyond)
 
     @cached_property
     def limits(self) -> Arrays:
         """Direct effects from which (`top`) and up to which (`bottom`) all tokens were kept, [layer, head]."""
         return {"top": self.surveyed.get("keep_top"), "bottom": self.surveyed.get("keep_bottom")}
 
-    @cached_property
-    def donor_split(self) -> VarianceSplit | None:
-        """Variance of self-repair over documents, tokens and donors, [layer, head], all tokens; None for one donor."""
-        draws = self.design.plan["ablation"]["draws"]
-        if draws < 2:
-            return None
+    @property
+    def counts(self) -> np.ndarray:
+        """Scored tokens, [document, layer, head]."""
+        return self._everything[1]
+
+    @property
+    def donor_sums(self) -> np.ndarray:
+        """[document, layer, head, (tokens, self-repair, its square, its variance over donors)], over all tokens."""
         columns = [INDEX[name] for name in ("count", "self_repair", "self_repair_squared", DONOR_VARIANCES[0])]
         sums = np.zeros((len(self.documents), *self.design.shape, len(columns)))
         for unit in self.units:
-            np.add.at(sums, np.searchsorted(self.documents, unit.get("documents")), unit.get("features")[..., columns])
-        tokens, totals, squares, donor_variances = np.moveaxis(sums, -1, 0)
-        return variance_split(tokens, totals, squares, donor_variances, draws)
+            sums[np.searchsorted(self.documents, unit.get("documents"))] += unit.get("features")[..., columns]
+        return sums
 
     @cached_property
     def curves(self) -> Moments:
         """Self-repair over tokens by bin of direct effect, [bin, layer, head]; see `statistics.curves`."""
         parts = [Moments(**unit.starting_with("curve/")) for unit in self.units]
-        return reduce(Moments.__add__, parts)
+        joined = joined_documents(self.units, self.design.last_units, "curve/")
+        return reduce(Moments.__add__, [*parts, *(Moments.of(one["y"], one["x"]) for one in joined)])
 
-
-def _digests(windows: Windows, documents: np.ndarray) -> list[str]:
-    """What each document says, as a sha256 over its tokens, window by window."""
-    parts: dict[int, list[bytes]] = {int(document): [] for document in documents}
-    for tokens, owners in zip(windows.tokens, windows.documents, strict=True):
-        for document in np.unique(owners[owners >= 0]):
-            if int(document) in parts:
-                parts[int(document)].append(tokens[owners == document].astype("<i8").tobytes())
-    return [hashlib.sha256(b"".join(sorted(parts[int(document)]))).hexdigest() for document in documents]
-
-
-def merger_of(design: Design, store: Store, unfinished: Sequence[Unit] = ()) -> Merger:
-    """What a store's finished units, and those that were interrupted, add up to; the survey has to be merged."""
-    finished = store.finished(SWEEP)
-    units = [*(Unit(finished[number]) for number in sorted(finished)), *unfinished]
-    return Merger(design, Unit(store.finished(THRESHOLDS)[0]), units)
+    @cached_property
+    def lines(self) -> Lines | None:
+        """Moments of component lines over documents; None where none were kept."""
+        joined = joined_documents(self.units, self.design.last_units, "lines/")
+        totals: Arrays = {}
+        for part in chain((unit.starting_with("lines/") for unit in self.units), map(line_moments, joined)):
+            for name, value in part.items():
+                totals[name] = totals[name] + value if name in totals else value
+        names = [name for name in (BY_ATTENTION, BY_MLP, BY_HEAD) if f"{name}/sum" in totals]
+        return Lines(totals, names) if names else None

@@ -56,15 +56,19 @@ class Passages:
         return arrays
 
 
-def passages_table(units: Sequence[Arrays]) -> pa.Table | None:
+def passages_table(units: Sequence[tuple[int, Arrays]]) -> pa.Table | None:
     """The passages of all units, ordered by layer, head, window and position; None where units kept none.
 
     Args:
-        units: arrays of each, `L/<column>`.
+        units: number of the first window of its text, and arrays `L/<column>`, of each.
     """
     tables = []
-    for layer in sorted({int(name.split("/")[0]) for unit in units for name in unit}):
-        parts = [unit for unit in units if f"{layer}/head" in unit]
+    for layer in sorted({int(name.split("/")[0]) for _, unit in units for name in unit}):
+        parts = [
+            unit | {f"{layer}/window": unit[f"{layer}/window"] + start}
+            for start, unit in units
+            if f"{layer}/head" in unit
+        ]
         names = ("head", "window", "position", *QUANTITIES)
         rows = {name: np.concatenate([part[f"{layer}/{name}"] for part in parts]) for name in names}
         order = np.lexsort((rows["position"], rows["window"], rows["head"]))

@@ -44,7 +44,7 @@ def make_plan(
         filters: which tokens numbers average over.
         drawn: [window, donor] donor windows.
         first: first position that statistics count.
-        settings: `seed`, `components`, `sample`, `engine`, `heads_per_batch`, `windows_per_batch`,
+        settings: `seed`, `components`, `sample`, `engine`, `engine_settings`, `windows_per_batch`,
             `windows_per_unit`, `replicates`; kept under these names.
     """
     return {
@@ -54,7 +54,7 @@ def make_plan(
             "source": model.source,
             "class": type(model.network).__name__,
             "weights": model.digest,
-            "dtype": str(model.dtype).removeprefix("torch."),
+            "dtype": dtype_name(model),
             "layers": model.anatomy.layers,
             "heads": model.anatomy.heads,
         },
@@ -86,6 +86,11 @@ def make_plan(
     }
 
 
+def dtype_name(model: LanguageModel) -> str:
+    """`float32` or `float64`."""
+    return str(model.dtype).removeprefix("torch.")
+
+
 def fingerprint(donors: np.ndarray) -> str:
     """sha256 of the donors of all windows."""
     return hashlib.sha256(np.ascontiguousarray(donors, "<i8").tobytes()).hexdigest()
@@ -104,6 +109,8 @@ def require_same(plan: Plan, model: LanguageModel, windows: Windows, donors: np.
         SelfRepairError: naming what differs, before and now.
     """
     now = {
+        "dtype of the model": (plan["model"]["dtype"], dtype_name(model)),
+        "kind of device": (plan["machine"]["device"].split(":")[0], model.device.type),
         "weights of the model": (plan["model"]["weights"], model.digest),
         "text": (plan["text"]["fingerprint"], windows.fingerprint),
         "donors": (plan["ablation"]["donors_fingerprint"], fingerprint(donors)),

@@ -4,19 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+from torch import Tensor
+
 from selfrepair.ablation.donors import draw_donors
 from selfrepair.ablation.operators import Operator, operator
 from selfrepair.ablation.units import Head, all_heads
-from selfrepair.engine import Engine, ReplayEngine, engine_named
+from selfrepair.engine import DeltaEngine, Engine, ReplayEngine, engine_named
+from selfrepair.engine.choice import Choice, choose, delta
+from selfrepair.engine.clean import clean_run
+from selfrepair.engine.delta.matmul import PRECISIONS
 from selfrepair.errors import SelfRepairError
 from selfrepair.model.language_model import LanguageModel
 from selfrepair.run import plans
-from selfrepair.run.batches import batch_size, probe_fold
+from selfrepair.run.batches import plan_memory, tokens_of
 from selfrepair.run.job import Job
 from selfrepair.statistics.accumulate import Components
 from selfrepair.statistics.filters import Filter
+from selfrepair.statistics.stopping import StopRule
 from selfrepair.text import Windows
 
+STOPS = ("card", "heads")
 TOKENS_PER_UNIT = 8192  # minutes of work on a CPU for a small model; what a kill may cost
 
 
@@ -36,6 +44,9 @@ def prepare(
     first: int,
     sample: int,
     replicates: int,
+    precision: str | None = None,
+    until_se: float | None = None,
+    until: str = "card",
 ) -> Job:
     """Makes the plan of a run; arguments as for `measure`.
 
@@ -43,7 +54,8 @@ def prepare(
         SelfRepairError: no donors, no scored tokens, unknown heads, filters, operator or engine.
     """
     chosen = operator(ablation, donors) if isinstance(ablation, str) else ablation
-    used = engine_named(engine) if isinstance(engine, str) else engine
+    if isinstance(engine, str) and engine != "auto":
+        engine_named(engine)  # complains of unknown names before anything takes time
     wanted = [Filter.parse(given) if isinstance(given, str) else given for given in filters]
     units = all_heads(model.anatomy) if heads is None else _checked_heads(model, heads)
     wanted = list(dict.fromkeys(wanted))
@@ -51,17 +63,20 @@ def prepare(
         raise SelfRepairError(
             f"first = {first} and sample = {sample} must not be negative, replicates = {replicates} at least 2."
         )
+    stop = stopping(until_se, until)
     _require_readable(model, windows)
     if not windows.scored(first).any():
         raise SelfRepairError("There are no scored tokens.", "Give more text, or longer windows.")
     if batch is not None and batch < 1:
         raise SelfRepairError(f"A batch needs at least one window, got {batch}.", "Leave it out to have it chosen.")
-    size = (
-        batch if batch is not None else batch_size(model, windows.length, components == "heads", chosen.donors, memory)
-    )
+    room = plan_memory(model, windows.length, components == "heads", chosen.donors, len(units), memory)
+    size = room.windows if batch is None else batch
     drawn = draw_donors(windows, chosen.donors, seed)
-    if isinstance(used, ReplayEngine) and used.fold is None:
-        used.fold = probe_fold(used, model, windows, size)
+    first_batch = tokens_of(windows, np.arange(min(size, len(windows))), model)
+    choice = chosen_engine(engine, precision, model, first_batch, units, len(windows) * chosen.draws)
+    used = choice.engine
+    if isinstance(used, DeltaEngine) and used.runs is None:
+        used.runs = room.runs
     plan = plans.make_plan(
         model,
         windows,
@@ -74,12 +89,54 @@ def prepare(
         components=components,
         sample=sample,
         replicates=replicates,
+        until=stop,
         engine=used.name,
-        heads_per_batch=getattr(used, "fold", None),
+        engine_settings=used.settings,
+        engine_reason=choice.reason,
         windows_per_batch=size,
         windows_per_unit=size * max(1, TOKENS_PER_UNIT // (size * windows.length)),
     )
     return Job(plan, windows, drawn, model, chosen, used)
+
+
+def chosen_engine(
+    engine: str | Engine, precision: str | None, model: LanguageModel, tokens: Tensor, heads: list[Head], passes: int
+) -> Choice:
+    """The engine that was asked for, or the one that is best, with all its settings.
+
+    Args:
+        engine: `auto`, a name, or an engine.
+        precision: of the delta engine's products; None to choose.
+        model: the model.
+        tokens: the first full batch of windows.
+        heads: which are to be ablated.
+        passes: windows, times draws.
+    """
+    if precision is not None and precision not in PRECISIONS:
+        raise SelfRepairError(f"No precision is called '{precision}'.", f"There are: {', '.join(PRECISIONS)}.")
+    work = passes * sum(model.anatomy.layers - head.layer for head in heads)
+    with model.running():
+        if engine == "delta" or (engine == "auto" and precision is not None):
+            return delta(model, tokens, heads, work, precision)
+        if engine == "auto":
+            return choose(model, tokens, heads, work)
+        used = engine_named(engine) if isinstance(engine, str) else engine
+        if isinstance(used, ReplayEngine) and used.fold is None:
+            used.fold = used.probe(model, clean_run(model, tokens))
+        return Choice(used, "as asked for")
+
+
+def stopping(until_se: float | None, until: str) -> dict[str, object] | None:
+    """When to stop early, as the plan says it; None for a run that goes on to its end.
+
+    Raises:
+        SelfRepairError: an error that is not above 0, or of something unknown.
+    """
+    if until not in STOPS:
+        raise SelfRepairError(f"Cannot run until an error of '{until}'.", f"Give one of: {', '.join(STOPS)}.")
+    if until_se is None:
+        return None
+    return {"standard_error": StopRule(until_se, planned=1).target, "of": until}
 
 
 def _require_readable(model: LanguageModel, windows: Windows) -> None:

@@ -1,88 +1,103 @@
-"""The merged run: tables and datasets from a `Merger`."""
+"""The merged run: tables and datasets from a `Pool`."""
 
 from __future__ import annotations
 
-import numpy as np
-import pyarrow as pa
+from pathlib import Path
 
+import numpy as np
+
+from selfrepair.results import folder
 from selfrepair.results.extras import Extras
+from selfrepair.results.files import putting_table
 from selfrepair.results.runs import Run
-from selfrepair.results.schema import heads_dataset
-from selfrepair.results.windows import windows_table
-from selfrepair.run.merge import Merger, Unit
+from selfrepair.results.schema import described_schema, heads_dataset
+from selfrepair.results.windows import joined_names
+from selfrepair.run.merge import Part
 from selfrepair.run.passages import passages_table
 from selfrepair.run.plans import Plan
+from selfrepair.run.pool import Pool
 from selfrepair.run.store import Arrays
-from selfrepair.statistics.accumulate import BY_ATTENTION, BY_HEAD, BY_MLP
 from selfrepair.statistics.keep import token_table
-from selfrepair.statistics.lines import Lines
 from selfrepair.statistics.summary import Summariser
 
 
-def merged(merger: Merger, status: str, seconds: float) -> Run:
-    """Merges all units.
+def merged(pool: Pool, plan: Plan, place: Path, status: str, seconds: float) -> Run:
+    """Merges all units; the kept tokens go to `tokens.parquet` some heads at a time.
 
     Args:
-        merger: the units.
+        pool: the units.
+        plan: the run's.
+        place: the results folder, which holds the corpus.
         status: `complete`, or why it is not.
         seconds: how long the run took.
+
+    Raises:
+        SelfRepairError: the disk is full.
     """
-    design = merger.design
-    summariser, tables = Summariser(), []
-    for layer in range(design.shape[0]):
-        rows = layer_rows(merger.units, layer)
-        summariser.add(merger.layer(layer, rows))
-        if rows:
-            tables.append(token_table(rows, design.windows.names))
-    outcome = _outcome(merger, status, seconds)
+    summariser, names = Summariser(), joined_names([one.design.windows for one in pool.mergers])
+    starts = np.cumsum([0, *(len(one.design.windows) for one in pool.mergers)])
+    with putting_table(place / folder.TOKENS, described_schema()) as add:
+
+        def booked(text: int, rows: Arrays) -> None:
+            shifted = rows | {"window": rows["window"] + starts[text]}
+            add(token_table(shifted, names[text]))
+
+        for layer in range(pool.design.shape[0]):
+            summariser.add(pool.layer(layer, booked))
+    outcome = _outcome(pool, status, seconds)
     heads = heads_dataset(
         summariser.summary(),
-        filters=[one.label for one in design.filters],
-        thresholds=merger.surveyed.get("thresholds"),
-        lines=merged_lines(merger.units),
-        curve=merger.curves.mean(),
-        edges=merger.surveyed.get("curve_edges"),
-        donor_split=merger.donor_split,
-        attributes=_attributes(design.plan, outcome),
+        filters=[one.label for one in pool.design.filters],
+        thresholds=pool.surveyed("thresholds"),
+        lines=pool.lines,
+        curve=pool.curves.mean(),
+        edges=pool.surveyed("curve_edges"),
+        donor_split=pool.donor_split,
+        donors_needed=pool.donors_needed,
+        attributes=_attributes(plan, outcome),
     )
-    tokens = pa.concat_tables(tables) if tables else token_table(_no_rows(), design.windows.names)
-    extras = Extras(passages=passages_table([unit.starting_with("passages/") for unit in merger.units]))
-    windows = windows_table(design.windows, design.donors)
-    return Run(design.plan, outcome, heads, tokens.unify_dictionaries(), windows, extras)
+    units = [(starts[text], unit) for text, one in enumerate(pool.mergers) for unit in one.units]
+    passages = passages_table([(int(start), unit.starting_with("passages/")) for start, unit in units])
+    return Run(plan, outcome, heads, place / folder.TOKENS, place / folder.WINDOWS, Extras(passages=passages))
 
 
-def layer_rows(units: list[Unit], layer: int) -> Arrays:
-    """A layer's kept tokens of all units, ordered by head, window and position; empty where there are none."""
-    parts = [part for unit in units if (part := unit.starting_with(f"rows/{layer}/"))]
-    if not parts:
-        return {}
-    rows = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    order = np.lexsort((rows["position"], rows["window"], rows["head"]))
-    return {name: values[order] for name, values in rows.items()}
-
-
-def merged_lines(units: list[Unit]) -> Lines | None:
-    """Moments of component lines, added up over units; None where none were kept."""
-    totals: Arrays = {}
-    for unit in units:
-        for name, value in unit.starting_with("lines/").items():
-            totals[name] = totals[name] + value if name in totals else value
-    names = [name for name in (BY_ATTENTION, BY_MLP, BY_HEAD) if f"{name}/sum" in totals]
-    return Lines(totals, names) if names else None
-
-
-def _outcome(merger: Merger, status: str, seconds: float) -> dict[str, object]:
-    accuracy, surveyed = merger.accuracy, merger.surveyed
+def _outcome(pool: Pool, status: str, seconds: float) -> dict[str, object]:
+    accuracy = pool.accuracy
     return {
         "status": status,
         "seconds": round(seconds, 1),
-        "units": len(merger.units),
-        "loss_nats_per_token": float(surveyed.get("loss")[0]),
-        "readout_error": float(surveyed.get("readout_error")[0]),
+        "units": pool.units,
+        "loss_nats_per_token": pool.loss,
+        "readout_error": pool.readout_error,
         "numerical_floor": accuracy.floor,
         "ledger_residual": accuracy.residual,
         "ledger_closes": accuracy.closes,
-        "inexact_replicates": max(merger.short, default=0.0),
+        "relative_error": accuracy.relative_error,
+        "inexact_replicates": pool.short,
+        "until": stopped(pool.mergers[0].part) if len(pool.mergers) == 1 else None,
+    }
+
+
+def stopped(part: Part) -> dict[str, object] | None:
+    """What a run that may stop early came to, with intervals that hold although it was looked at again and again."""
+    looks, until = part.looks, part.design.until
+    if until is None or looks.rule is None:
+        return None
+    found = looks.sequence
+    widest = np.nanargmax((found.high - found.low).reshape(-1)) if np.isfinite(found.value).any() else 0
+    value, low, high = (float(np.reshape(one, -1)[widest]) for one in (found.value, found.low, found.high))
+    return {
+        "standard_error": until.target,
+        "of": until.of,
+        "filter": part.design.filters[until.filter].label,
+        "reached": looks.stop is not None,
+        "documents": len(part.documents),
+        "of_documents": looks.rule.planned,
+        "head": str(part.design.heads[int(widest)]) if until.of == "heads" else "all",
+        "estimate": value,
+        "low": low,
+        "high": high,
+        "rule": looks.rule.describe(),
     }
 
 
@@ -98,6 +113,7 @@ def _attributes(plan: Plan, outcome: dict[str, object]) -> dict[str, object]:
         "text_fingerprint": text["fingerprint"],
         "tokens": text["scored_tokens"],
         "documents": text["documents"],
+        "texts": len(plan["texts"]) if "texts" in plan else 1,
         "first_position": text["first_position"],
         "operator": ablation["operator"],
         "donors": ablation["donors"],
@@ -108,9 +124,3 @@ def _attributes(plan: Plan, outcome: dict[str, object]) -> dict[str, object]:
         "software": " ".join(f"{name} {number}" for name, number in plan["versions"].items()),
         **{name: value for name, value in outcome.items() if name != "seconds"},  # the same, however it was run
     }
-
-
-def _no_rows() -> Arrays:
-    from selfrepair.statistics.keep import TOKEN_SCHEMA
-
-    return {field.name: np.zeros(0, np.int32) for field in TOKEN_SCHEMA}

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 
-from selfrepair.progress import Advance, progress
+from selfrepair.progress import Advance, Meter, progress
 from selfrepair.run import survey, sweep, thresholds
-from selfrepair.run.job import Job
+from selfrepair.run.job import Design, Job
+from selfrepair.run.log import log
+from selfrepair.run.looks import Looks
 from selfrepair.run.store import Arrays, Store
 
+SURVEY_TITLE, SWEEP_TITLE = "Survey (clean pass)", "Sweep (ablated runs)"
 _WAIT = 0.5  # seconds between looks at what others are doing
 
 
 def run_units(job: Job, store: Store, shown: bool = True) -> None:
-    """Does all units of a run that are missing; returns when every unit is there, whoever did it.
+    """Does all units of a run that are missing; returns when every unit that is needed is there, whoever did it.
 
     Args:
         job: the run.
@@ -24,21 +28,38 @@ def run_units(job: Job, store: Store, shown: bool = True) -> None:
     Raises:
         CutShort: with what the unit under way had come to.
     """
-    numbers = range(len(job.units))
 
     def surveying(number: int, advance: Advance) -> Arrays:
-        return survey.survey_unit(job, number, advance)
+        return survey.survey_unit(job, number, lambda windows: advance(windows * job.windows.length))
 
-    with progress("Survey (clean pass)", len(job.windows), shown) as advance:
-        _do_all(store, survey.STAGE, numbers, surveying, advance, lambda n: len(job.units[n]))
+    with stage_progress(job, SURVEY_TITLE, shown) as meter:
+        _Stage(job, store, survey.STAGE, surveying, meter).do_all()
     surveyed = merged_survey(job, store)
+    tokens = job.windows.length * len(job.windows) / sweep.work(job)
 
     def sweeping(number: int, advance: Advance) -> Arrays:
-        return sweep.sweep_unit(job, number, surveyed, advance)
+        return sweep.sweep_unit(job, number, surveyed, lambda work: advance(work * tokens))
 
-    per_window = sweep.work(job) / len(job.windows)
-    with progress("Sweep (ablated runs)", sweep.work(job), shown) as advance:
-        _do_all(store, sweep.STAGE, numbers, sweeping, advance, lambda n: per_window * len(job.units[n]))
+    looks = Looks(job, store)
+
+    def enough() -> bool:
+        looks.catch_up()
+        meter.say(looks.describe())
+        return looks.done
+
+    with stage_progress(job, SWEEP_TITLE, shown) as meter:
+        _Stage(job, store, sweep.STAGE, sweeping, meter, enough).do_all()
+    log(store.folder, f"swept: {looks.describe()}")
+
+
+def stage_progress(design: Design, title: str, shown: bool) -> AbstractContextManager[Meter]:
+    """Progress over all tokens of a run."""
+    return progress(title, design.windows.length * len(design.windows), shown)
+
+
+def unit_tokens(design: Design, number: int) -> int:
+    """Tokens of a unit, padding included: what progress counts."""
+    return design.windows.length * len(design.units[number])
 
 
 def merged_survey(job: Job, store: Store) -> Arrays:
@@ -48,36 +69,71 @@ def merged_survey(job: Job, store: Store) -> Arrays:
         finished = store.finished(survey.STAGE)
         return thresholds.thresholds(job, [finished[number] for number in sorted(finished)])
 
-    _do_all(store, thresholds.STAGE, range(1), merging, lambda _amount: None, lambda _number: 0)
+    _Stage(job, store, thresholds.STAGE, merging, Meter(0, lambda _meter: None), units=1).do_all()
     return store.read(store.finished(thresholds.STAGE)[0])
 
 
-def _do_all(
-    store: Store,
-    stage: str,
-    numbers: range,
-    unit: Callable[[int, Advance], Arrays],
-    advance: Advance,
-    size: Callable[[int], float],
-) -> None:
-    """Does a stage's missing units, in order, and waits for those that others have claimed."""
-    counted = set(store.sound(stage))
-    advance(sum(size(number) for number in counted))
-    while missing := sorted(set(numbers) - set(store.finished(stage))):
-        done_here = [number for number in missing if _do(store, stage, number, unit, advance)]
-        counted.update(done_here)
-        by_others = set(store.finished(stage)) - counted
-        advance(sum(size(number) for number in by_others))
-        counted |= by_others
-        if not done_here:
-            time.sleep(_WAIT)
+class _Stage:
+    """One stage's units.
 
+    Args:
+        job: the run.
+        store: its finished units.
+        stage: which stage.
+        unit: does a unit, telling of its progress.
+        meter: is told of progress.
+        enough: whether no more units are needed; by default when all are there.
+        units: how many there are; by default the run's.
+    """
 
-def _do(store: Store, stage: str, number: int, unit: Callable[[int, Advance], Arrays], advance: Advance) -> bool:
-    if number in store.finished(stage):
-        return False
-    with store.claim(stage, number) as ours:
-        if not ours or number in store.finished(stage):
-            return False
-        store.write(stage, number, unit(number, advance))
-    return True
+    def __init__(
+        self,
+        job: Job,
+        store: Store,
+        stage: str,
+        unit: Callable[[int, Advance], Arrays],
+        meter: Meter,
+        enough: Callable[[], bool] | None = None,
+        units: int | None = None,
+    ) -> None:
+        self.job, self.store, self.stage, self.unit, self.meter = job, store, stage, unit, meter
+        self.units = len(job.units) if units is None else units
+        self.enough = enough or (lambda: not self._missing())
+
+    def do_all(self) -> None:
+        """Does the missing units, in order, and waits for those that others have claimed."""
+        counted = set(self.store.sound(self.stage))
+        self.meter.already(self._size(counted))
+        while not self.enough():
+            done_here = set(self._do_missing())
+            counted |= done_here
+            by_others = set(self.store.finished(self.stage)) - counted
+            self.meter.already(self._size(by_others))
+            counted |= by_others
+            if not done_here:
+                time.sleep(_WAIT)
+        self.meter(0)
+
+    def _missing(self) -> list[int]:
+        return sorted(set(range(self.units)) - set(self.store.finished(self.stage)))
+
+    def _size(self, numbers: set[int]) -> int:
+        return sum(unit_tokens(self.job, number) for number in numbers)
+
+    def _do_missing(self) -> Iterator[int]:
+        """Numbers of the units that are done here, until there are enough."""
+        for number in self._missing():
+            if self._do(number):
+                yield number
+                if self.enough():
+                    return
+
+    def _do(self, number: int) -> bool:
+        with self.store.claim(self.stage, number) as ours:
+            if not ours or number in self.store.finished(self.stage):
+                return False
+            started = time.monotonic()
+            self.store.write(self.stage, number, self.unit(number, self.meter))
+            said = f"{self.stage} {number + 1} of {self.units} took {time.monotonic() - started:.1f} s"
+            log(self.store.folder, f"{said}; {self.meter.describe()}")
+            return True

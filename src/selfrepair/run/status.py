@@ -8,6 +8,7 @@ from pathlib import Path
 from selfrepair.results import folder
 from selfrepair.run import plans, survey, sweep, thresholds
 from selfrepair.run.jobs import load_design
+from selfrepair.run.looks import Looks
 from selfrepair.run.store import Store
 
 
@@ -20,6 +21,7 @@ class Status:
         units: how many units it has.
         surveyed: how many have had their clean pass, garbled ones left out.
         swept: how many are done, garbled ones left out.
+        enough: whether a run that may stop early has done as many as it needs.
         garbled: unit files that are not what their names say; they are done again.
         claimed: units that some worker is at, or was when it died.
         merged: whether there are results.
@@ -29,14 +31,15 @@ class Status:
     units: int
     surveyed: int
     swept: int
+    enough: bool
     garbled: list[str]
     claimed: list[str]
     merged: bool
 
     @property
     def complete(self) -> bool:
-        """Whether every unit is done."""
-        return self.swept == self.units
+        """Whether every unit that is needed is done."""
+        return self.enough or self.swept == self.units
 
 
 def status(path: str | Path) -> Status:
@@ -55,6 +58,7 @@ def status(path: str | Path) -> Status:
         units=len(design.units),
         surveyed=len(sound[survey.STAGE]),
         swept=len(sound[sweep.STAGE]),
+        enough=len(sound[sweep.STAGE]) == len(files[sweep.STAGE]) and Looks(design, store).catch_up().stop is not None,
         garbled=[file.name for stage, found in files.items() for file in found if file not in sound[stage]],
         claimed=sorted(file.stem for file in store.units.glob("*.claim")),
         merged=(place / folder.HEADS).is_file(),

@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from selfrepair.errors import SelfRepairError
-from selfrepair.results.folder import put
+from selfrepair.results.files import put
 
 Arrays = dict[str, np.ndarray]
 UNITS = "units"

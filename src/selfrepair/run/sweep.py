@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import fields, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,11 +16,12 @@ from selfrepair.ablation.units import Head, by_layer
 from selfrepair.effects.ledger import Ledger
 from selfrepair.engine.clean import CleanRun, clean_run
 from selfrepair.errors import SelfRepairError
-from selfrepair.progress import Advance
+from selfrepair.progress import Advance, ignore
 from selfrepair.run.accuracy import Accuracy
 from selfrepair.run.batches import tokens_of
 from selfrepair.run.book import UnitBook
 from selfrepair.run.effects import token_effects
+from selfrepair.run.error_sample import ErrorSample
 from selfrepair.run.job import Job
 from selfrepair.run.sources import BatchSource
 from selfrepair.run.store import Arrays
@@ -32,12 +34,13 @@ class CutShort(BaseException):
     """A sweep that ended early; its cause is the error or interruption.
 
     Attributes:
-        arrays: what the unit under way had come to.
+        number: the unit under way.
+        arrays: what it had come to.
     """
 
-    def __init__(self, arrays: Arrays) -> None:
+    def __init__(self, number: int, arrays: Arrays) -> None:
         super().__init__()
-        self.arrays = arrays
+        self.number, self.arrays = number, arrays
 
 
 def sweep_unit(job: Job, number: int, surveyed: Arrays, advance: Advance) -> Arrays:
@@ -61,7 +64,7 @@ def sweep_unit(job: Job, number: int, surveyed: Arrays, advance: Advance) -> Arr
             for windows in job.batches(number):
                 _sweep_batch(job, windows, surveyed, book, accuracy, advance)
     except BaseException as problem:
-        raise CutShort(book.arrays() | accuracy.arrays()) from problem
+        raise CutShort(number, book.arrays() | accuracy.arrays()) from problem
     return book.arrays() | accuracy.arrays()
 
 
@@ -78,13 +81,16 @@ def _sweep_batch(
     scored = torch.from_numpy(job.scored[windows]).to(clean.logit.device)
     if accuracy.floor is None:
         accuracy.floor = numerical_floor(job, clean, scored)
-    for ledgers in _draws(job, clean, BatchSource(job, surveyed, windows)):
+    source = BatchSource(job, surveyed, windows)
+    sample = None if accuracy.error is not None else ErrorSample.of(job, clean, int(windows[0]))
+    for ledgers in _draws(job, clean, source, advance):
         for ledger in ledgers:
             accuracy.check(ledger, clean, scored)
-        effects = token_effects(ledgers, clean, windows, job.components)
-        book.add(effects)
-        replayed = job.model.anatomy.layers - effects.layer
-        advance(replayed * len(effects.heads) * len(ledgers) * len(windows))
+        if sample is not None:
+            sample.see(ledgers[0])
+        book.add(token_effects(ledgers, clean, windows, job.components))
+    if sample is not None:
+        accuracy.error, accuracy.size = sample.compared(partial(_replacement, job.operator, clean, source, 0))
 
 
 def numerical_floor(job: Job, clean: CleanRun, scored: Tensor) -> float:
@@ -96,34 +102,44 @@ def numerical_floor(job: Job, clean: CleanRun, scored: Tensor) -> float:
     return max((float(effect[:, scored].abs().max()) for effect in effects if scored.any()), default=0.0)
 
 
-def _draws(job: Job, clean: CleanRun, source: Source) -> Iterator[list[Ledger]]:
+def _draws(job: Job, clean: CleanRun, source: Source, advance: Advance) -> Iterator[list[Ledger]]:
     """Lists of ledgers of the same heads, one per draw."""
     operator = job.operator
     if operator.draws == 1:
-        for ledger in _one_draw(job, clean, job.heads, operator, source, 0):
+        for ledger in _one_draw(job, clean, job.heads, operator, source, 0, advance):
             yield [ledger]
         return
     for layer, heads in by_layer(job.heads):
         units = [Head(layer, head) for head in heads]
         draws = range(operator.draws)
-        yield [_joined(list(_one_draw(job, clean, units, operator, source, draw))) for draw in draws]
+        yield [_joined(list(_one_draw(job, clean, units, operator, source, draw, advance))) for draw in draws]
 
 
 def _one_draw(
-    job: Job, clean: CleanRun, heads: Sequence[Head], operator: Operator, source: Source, draw: int
+    job: Job,
+    clean: CleanRun,
+    heads: Sequence[Head],
+    operator: Operator,
+    source: Source,
+    draw: int,
+    advance: Advance = ignore,
 ) -> Iterator[Ledger]:
     def replacement(layer: int) -> Tensor:
-        outputs = clean.head_outputs[layer]
-        found = operator.replacement(layer, outputs, source, draw)
-        if found.shape != outputs.shape or not torch.isfinite(found).all():
-            raise SelfRepairError(
-                f"The operator '{operator.name}' has to return finite outputs of shape {tuple(outputs.shape)} "
-                f"(window, position, head, head_dim); it gave {tuple(found.shape)}.",
-                "Mend its `replacement`; see `selfrepair.ablation.operators.Operator`.",
-            )
-        return found
+        return _replacement(operator, clean, source, draw, layer)
 
-    yield from job.engine.sweep(job.model, clean, heads, replacement, job.components == "heads")
+    yield from job.engine.sweep(job.model, clean, heads, replacement, job.components == "heads", advance)
+
+
+def _replacement(operator: Operator, clean: CleanRun, source: Source, draw: int, layer: int) -> Tensor:
+    outputs = clean.head_outputs[layer]
+    found = operator.replacement(layer, outputs, source, draw)
+    if found.shape != outputs.shape or not torch.isfinite(found).all():
+        raise SelfRepairError(
+            f"The operator '{operator.name}' has to return finite outputs of shape {tuple(outputs.shape)} "
+            f"(window, position, head, head_dim); it gave {tuple(found.shape)}.",
+            "Mend its `replacement`; see `selfrepair.ablation.operators.Operator`.",
+        )
+    return found
 
 
 def _joined(ledgers: list[Ledger]) -> Ledger:

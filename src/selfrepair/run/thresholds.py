@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +17,11 @@ from selfrepair.statistics.keep import keep_thresholds
 
 STAGE = "thresholds"
 CURVE_BINS = 20  # of the curve of self-repair over direct effect
+_VALUES = 2**20  # direct effects that are in memory at once, if several heads together have fewer
 
 
 def thresholds(job: Job, surveyed: Sequence[Path]) -> Arrays:
-    """Merges the survey, in the order of the units, one layer in memory at a time.
+    """Merges the survey, in the order of the units; as many heads in memory at a time as fit, one at least.
 
     Returns:
         `thresholds` [filter, layer, head]; `curve_edges` [layer, head, bin - 1], between bins of direct effect;
@@ -29,27 +31,40 @@ def thresholds(job: Job, surveyed: Sequence[Path]) -> Arrays:
     layers, heads = job.shape
     found = np.empty((len(job.filters), layers, heads), np.float32)
     keep = {"top": np.full((layers, heads), np.nan, np.float32), "bottom": np.full((layers, heads), np.nan, np.float32)}
-    bins = min(CURVE_BINS, int(job.scored.sum()))
+    tokens = int(job.scored.sum())
+    bins = min(CURVE_BINS, tokens)
     edges = np.empty((layers, heads, bins - 1), np.float32)
-    for layer in range(layers):
-        effects = direct_effects(surveyed, layer)[None]
-        found[:, layer] = all_thresholds(job.filters, effects)[:, 0]
+    step = max(1, _VALUES // tokens)
+    for layer, start in product(range(layers), range(0, heads, step)):
+        some = range(start, min(start + step, heads))
+        effects = direct_effects(surveyed, layer, some, tokens)[None]
+        here = layer, slice(some.start, some.stop)
+        found[:, *here] = all_thresholds(job.filters, effects)[:, 0]
         kept = keep_thresholds(job.filters, effects)
-        edges[layer] = bin_edges(effects, bins)[0]
+        edges[here] = bin_edges(effects, bins)[0]
         for tail, limit in (("top", kept.top), ("bottom", kept.bottom)):
             if limit is not None:
-                keep[tail][layer] = limit[0]
+                keep[tail][here] = limit[0]
     arrays = {"curve_edges": edges, "thresholds": found, "keep_top": keep["top"], "keep_bottom": keep["bottom"]}
     return arrays | _means(surveyed)
 
 
-def direct_effects(surveyed: Sequence[Path], layer: int) -> np.ndarray:
-    """A layer's clean direct effects over the whole corpus, [head, token]; the rest of the files is not read."""
-    parts = []
+def direct_effects(surveyed: Sequence[Path], layer: int, heads: range, tokens: int) -> np.ndarray:
+    """Clean direct effects of some heads of a layer over the whole corpus, [head, token]; no more of the files is read.
+
+    Args:
+        surveyed: the survey's units.
+        layer: the layer.
+        heads: its heads.
+        tokens: scored tokens of the corpus.
+    """
+    found, end = np.empty((len(heads), tokens), np.float32), 0
     for path in surveyed:
         with safe_open(path, "numpy") as file:
-            parts.append(file.get_slice("direct_effects")[layer])
-    return np.concatenate(parts, axis=-1)
+            part = file.get_slice("direct_effects")[layer, heads.start : heads.stop]
+        start, end = end, end + part.shape[-1]
+        found[:, start:end] = part
+    return found
 
 
 def _means(surveyed: Sequence[Path]) -> Arrays:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -27,6 +27,7 @@ QUANTITIES = (
 Components = Literal["none", "layers", "heads"]
 BY_ATTENTION, BY_MLP, BY_HEAD = "repair_by_attention", "repair_by_mlp", "repair_by_head"
 LIMIT_BYTES = 2 * 10**9
+_ALL = slice(None)
 
 
 @dataclass(frozen=True)
@@ -130,25 +131,16 @@ class DocumentSums:
                 view[target] += (selection @ values).reshape(block + view.shape[4:])
 
     def moments(self) -> dict[str, np.ndarray]:
-        """What means over tokens and their document-level errors need, summed over documents; adds up over units.
+        """Moments of all documents, see `line_moments`, named `lines/...`."""
+        return {f"lines/{name}": value for name, value in line_moments(self.arrays()).items()}
 
-        Returns:
-            `lines/count`, `lines/count_squared`, `lines/documents` [filter, layer, head], and for every component
-            line `lines/<name>/sum`, `.../squared` and `.../product` (with the count)
-            [filter, layer, head, by_layer(, by_head)].
+    def arrays(self, documents: np.ndarray | slice = _ALL) -> dict[str, np.ndarray]:
+        """Counts and sums of some documents, `count` and the names of the lines to [document, filter, ...].
+
+        Args:
+            documents: places on the document axis.
         """
-        counts = self.counts.astype(np.float64)
-        found = {
-            "lines/count": counts.sum(0),
-            "lines/count_squared": (counts**2).sum(0),
-            "lines/documents": (counts > 0).sum(0),
-        }
-        for name, sums in self.component_sums.items():
-            axes = (..., *(np.newaxis,) * (sums.ndim - counts.ndim))
-            found[f"lines/{name}/sum"] = sums.sum(0, dtype=np.float64)
-            found[f"lines/{name}/squared"] = np.square(sums, dtype=np.float64).sum(0)
-            found[f"lines/{name}/product"] = (sums * counts[axes]).sum(0)
-        return found
+        return {"count": self.counts[documents]} | {name: v[documents] for name, v in self.component_sums.items()}
 
     def _mark(self, effects: TokenEffects) -> None:
         if len(np.unique(effects.heads)) < len(effects.heads) or len(np.unique(effects.windows)) < len(effects.windows):
@@ -176,6 +168,30 @@ class DocumentSums:
         columns = (head * windows + window) * positions + position
         shape = (len(documents) * len(self.filters) * heads, heads * windows * positions)
         return documents, rows, csr_matrix((np.ones(len(rows)), (rows, columns)), shape=shape)
+
+
+def line_moments(documents: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """What means over tokens and their document-level errors need, summed over documents; adds up over sets of them.
+
+    **Each document must be whole**: moments of the parts of a document do not add up to those of the document.
+
+    Args:
+        documents: `count` [document, filter, layer, head], and by name the sums of each component line
+            [document, filter, layer, head, by_layer(, by_head)], see `DocumentSums.arrays`.
+
+    Returns:
+        `count`, `count_squared`, `documents` [filter, layer, head], and for every component line `<name>/sum`,
+        `<name>/squared` and `<name>/product` (with the count) [filter, layer, head, by_layer(, by_head)].
+    """
+    counts = documents["count"].astype(np.float64)
+    found = {"count": counts.sum(0), "count_squared": (counts**2).sum(0), "documents": (counts > 0).sum(0)}
+    for name in documents.keys() - {"count"}:
+        sums = documents[name]
+        axes = (..., *(np.newaxis,) * (sums.ndim - counts.ndim))
+        found[f"{name}/sum"] = sums.sum(0, dtype=np.float64)
+        found[f"{name}/squared"] = np.square(sums, dtype=np.float64).sum(0)
+        found[f"{name}/product"] = (sums * counts[axes]).sum(0)
+    return found
 
 
 def component_axes(shape: tuple[int, int], components: Components) -> dict[str, tuple[int, ...]]:

@@ -10,17 +10,26 @@ Bootstrap Methods and their Application (1997), 3.8.
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_matrix
 
 Array = npt.NDArray[np.float64]
-Weights = npt.NDArray[np.int64]
+Weights = npt.NDArray[np.int16]
 Tail = Literal["top", "bottom"]
 BLOCK_CELLS = 2**18  # (replicate, token) pairs worked off at once: 2 MB an array, which stays in cache
 COARSE = 64  # steps of the first look for the threshold
+CHUNK = 2**13  # tokens whose features are in memory at once
+
+
+class Rows(Protocol):
+    """Features of tokens: an array [token, feature], or what makes some tokens' features when asked for them."""
+
+    def __getitem__(self, tokens: npt.NDArray[np.int64], /) -> Array:
+        """Features [token, feature] of the tokens in these places."""
+        ...
 
 
 class FilteredReplicates(NamedTuple):
@@ -46,14 +55,17 @@ class FilteredReplicates(NamedTuple):
 
 
 def document_weights(documents: int, replicates: int, seed: int = 0) -> Weights:
-    """How often each document is drawn in each replicate, int64 [replicate, document]; rows sum to `documents`.
+    """How often each document is drawn in each replicate, int16 [replicate, document]; rows sum to `documents`.
 
     The same numbers for the same arguments; a smaller number of replicates gives the first of a larger one's.
     """
     draws = np.random.default_rng(seed)
-    weights = np.empty((replicates, documents), np.int64)
-    for replicate in weights:
-        replicate[:] = np.bincount(draws.integers(0, documents, documents), minlength=documents)
+    weights = np.empty((replicates, documents), np.int16)
+    step = max(1, BLOCK_CELLS // max(1, documents))
+    for start in range(0, replicates, step):
+        block = weights[start : start + step]
+        drawn = draws.integers(0, documents, block.shape) + documents * np.arange(len(block))[:, None]
+        block[:] = np.bincount(drawn.reshape(-1), minlength=block.size).reshape(block.shape)
     return weights
 
 
@@ -79,13 +91,12 @@ def bootstrap_all(document_sums: np.ndarray, weights: np.ndarray) -> Array:
         [replicate, ..., feature].
     """
     flat = np.asarray(document_sums, np.float64).reshape(len(document_sums), -1)
-    sums: Array = csr_matrix(np.asarray(weights, np.float64)) @ flat  # dense products depend on threads in the last bit
-    return sums.reshape(len(weights), *document_sums.shape[1:])
+    return _weighted(weights, flat).reshape(len(weights), *document_sums.shape[1:])
 
 
 def bootstrap_filtered(
     effects: np.ndarray,
-    rows: np.ndarray,
+    rows: Rows,
     document: np.ndarray,
     scored_per_document: np.ndarray,
     fraction: float,
@@ -100,7 +111,7 @@ def bootstrap_filtered(
 
     Args:
         effects: [token], clean direct effects of the kept tokens, which are all those beyond some value.
-        rows: [token, feature].
+        rows: their features, [token, feature].
         document: [token], index on the document axis.
         scored_per_document: [document], scored tokens of each document, kept or not.
         fraction: the filter's share.
@@ -109,25 +120,49 @@ def bootstrap_filtered(
     """
     rank = -np.asarray(effects) if tail == "top" else np.asarray(effects)
     order = np.argsort(rank, kind="stable")
-    rank, rows, document = rank[order], np.asarray(rows, np.float64)[order], document[order]
+    rank, document = rank[order], document[order]
     after_ties = np.searchsorted(rank, rank, side="right")
     wanted = np.maximum(1, (fraction * (weights @ scored_per_document)).astype(np.int64))
     corpus = max(1, int(fraction * scored_per_document.sum()))
     inside = np.bincount(document[: after_ties[min(corpus, len(rank)) - 1]] if len(rank) else document)
     first, last = _contested(weights, document, wanted, after_ties)
-    certain = csr_matrix((np.ones(first), (document[:first], np.arange(first))), shape=(weights.shape[1], first))
-    sums: Array = csr_matrix(weights.astype(np.float64)) @ (certain @ rows[:first])
+    sums = _weighted(weights, _per_document(rows, order[:first], document[:first], weights.shape[1]))
     wanted = wanted - weights @ np.bincount(document[:first], minlength=weights.shape[1])
-    rows, document, after_ties = rows[first:last], document[first:last], after_ties[first:last] - first
-    short, step = 0, max(1, BLOCK_CELLS // max(1, len(rows)))
+    contested, document, after_ties = rows[order[first:last]], document[first:last], after_ties[first:last] - first
+    short, step = 0, max(1, BLOCK_CELLS // max(1, len(document)))
     for start in range(0, len(weights), step):
         block = slice(start, start + step)
         drawn = weights[block][:, document]
         passing, missing = _passing(drawn, wanted[block], after_ties)
-        sums[block] += csr_matrix((drawn * passing).astype(np.float64)) @ rows
+        sums[block] += csr_matrix((drawn * passing).astype(np.float64)) @ contested
         short += missing
     share = short / max(1, len(weights))
     return FilteredReplicates(sums, share, int(np.count_nonzero(inside)), float(effective_documents(inside)))
+
+
+def _weighted(weights: np.ndarray, sums: Array) -> Array:
+    """`weights @ sums`, [replicate, feature]; sparse, since dense products depend on threads in the last bit."""
+    weighted: Array = csr_matrix(np.asarray(weights, np.float64)) @ sums
+    return weighted
+
+
+def _per_document(rows: Rows, tokens: npt.NDArray[np.int64], document: npt.NDArray[np.int64], documents: int) -> Array:
+    """Features summed over each document's tokens, [document, feature].
+
+    Args:
+        rows: features.
+        tokens: [token], places in `rows`.
+        document: [token], their documents.
+        documents: how many there are.
+    """
+    total = np.zeros((documents, rows[tokens[:0]].shape[1]))
+    for start in range(0, len(tokens), CHUNK):
+        part = slice(start, start + CHUNK)
+        places = (document[part], np.arange(len(tokens[part])))
+        total += (
+            csr_matrix((np.ones(len(tokens[part])), places), shape=(documents, len(tokens[part]))) @ rows[tokens[part]]
+        )
+    return total
 
 
 def _contested(

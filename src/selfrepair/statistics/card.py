@@ -17,25 +17,20 @@ class Card:
     """What a model does about its ablated heads, under one filter and one operator, which must be named beside it.
 
     Args:
-        model: name (see `CARD`) to the number over all heads together; `repaired_fraction` is *the* number, and
+        model: name (see `CARD`) to the number over all heads together, [...]; `repaired_fraction` is *the* number, and
             `fraction_heads`, `fraction_mlps`, `fraction_post_norms` and `fraction_norm` add up to it.
-        layers: the same for the heads of each layer together, [layer].
+        layers: the same for the heads of each layer together, [..., layer].
     """
 
     model: dict[str, Estimate]
     layers: dict[str, Estimate]
 
 
-def card(heads: Replicated) -> Card:
-    """The card from head-level sums [layer, head, feature] of one filter, with intervals from pooled replicates.
+def card(layers: Replicated) -> Card:
+    """The card from sums [..., layer, feature] of all heads of each layer together, see `Replicated.pooled`.
 
     Pooling adds sums over heads, `sum SR / sum L`, so that heads weigh by the direct effect they lose; heads that
     lose next to nothing cannot blow the number up. Heads that were not measured have sums of 0 and add nothing.
-
-    Raises:
-        ValueError: sums that are not [layer, head, feature].
     """
-    if heads.sums.ndim != 3:
-        raise ValueError(f"a card needs sums [layer, head, feature], not {heads.sums.shape}")
-    model, layers = heads.pooled(), heads.pooled(1)
+    model = layers.pooled(layers.documents.ndim - 1)
     return Card({name: model.estimate(name) for name in CARD}, {name: layers.estimate(name) for name in CARD})

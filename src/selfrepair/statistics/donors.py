@@ -22,6 +22,8 @@ import numpy as np
 
 from selfrepair.statistics.features import Array
 
+DONOR_SHARE = 0.1  # of the variance of a mean: donors that make up no more no longer matter
+
 
 @dataclass(frozen=True)
 class VarianceSplit:
@@ -79,7 +81,7 @@ def variance_split(
 
 
 def donors_needed(
-    split: VarianceSplit, tokens: np.ndarray, *, share: float = 0.1, target: float | None = None
+    split: VarianceSplit, tokens: np.ndarray, *, share: float = DONOR_SHARE, target: float | None = None
 ) -> Array:
     """The smallest number of donors that the mean over all tokens needs.
 

@@ -14,6 +14,7 @@ from selfrepair.statistics.filters import Filter, kth_values
 
 KEPT_AS = ("top", "bottom", "sample")
 MARGIN = 2
+_BLOCK = 1024  # windows whose hashes are looked at together
 LABEL = pa.dictionary(pa.int32(), pa.string())
 TOKEN_SCHEMA = pa.schema(
     [
@@ -56,29 +57,47 @@ def keep_thresholds(filters: Sequence[Filter], direct_effects: np.ndarray) -> Ke
     return KeepThresholds(**limits)
 
 
-def uniform_sample(scored: np.ndarray, size: int, seed: int = 0) -> npt.NDArray[np.bool_]:
-    """`size` scored tokens with the smallest seeded hashes of (window, position), [window, position].
+def uniform_sample(scored: np.ndarray, size: int, seed: int = 0) -> npt.NDArray[np.int64]:
+    """The `size` scored tokens with the smallest seeded hashes of (window, position), as pairs [token, 2].
 
-    The same tokens for every head, whatever the order of the sweep.
+    The same tokens for every head, whatever the order of the sweep. Pairs are in order of window and position.
     """
-    window, position = np.nonzero(scored)
-    order = np.argsort(_hash(window, position, seed), kind="stable")[:size]
-    chosen = np.zeros(scored.shape, bool)
-    chosen[window[order], position[order]] = True
+    best = np.empty((0, 2), np.int64)
+    hashes = np.empty(0, np.uint64)
+    for start in range(0, len(scored), _BLOCK):  # hashes of a whole corpus at once would take many times its size
+        window, position = np.nonzero(scored[start : start + _BLOCK])
+        pairs = np.concatenate([best, np.stack([window + start, position], 1)])
+        hashes = np.concatenate([hashes, _hash(window + start, position, seed)])
+        order = np.argsort(hashes, kind="stable")[:size]
+        best, hashes = pairs[order], hashes[order]
+    return best[np.lexsort(best.T[::-1])]
+
+
+def in_sample(sample: np.ndarray, numbers: np.ndarray, positions: int) -> npt.NDArray[np.bool_]:
+    """Which tokens of some windows are in a sample, [window, position].
+
+    Args:
+        sample: pairs from `uniform_sample`.
+        numbers: [window], numbers of these windows in the corpus.
+        positions: how many positions windows have.
+    """
+    place = {int(number): local for local, number in enumerate(numbers)}
+    chosen = np.zeros((len(numbers), positions), bool)
+    for window, position in sample[np.isin(sample[:, 0], numbers)].tolist():
+        chosen[place[window], position] = True
     return chosen
 
 
 class KeptTokens:
-    """Collects the rows of `tokens.parquet`, chunk by chunk.
+    """Collects the rows of `tokens.parquet`, chunk by chunk, for some windows of the corpus.
 
     Args:
         thresholds: from `keep_thresholds`.
         tokens: [window, position + 1], token ids; the target of position p is token p + 1.
-        documents: [window, position], index into `names`.
-        names: names of the documents.
+        documents: [window, position], numbers of documents.
         scored: [window, position], tokens that count.
-        sample: size of the uniform sample, in tokens, the same for every head.
-        seed: of the sample.
+        sampled: [window, position], tokens of the uniform sample.
+        numbers: [window], numbers of these windows in the corpus; chunks name windows by their place here.
     """
 
     def __init__(
@@ -86,14 +105,13 @@ class KeptTokens:
         thresholds: KeepThresholds,
         tokens: np.ndarray,
         documents: np.ndarray,
-        names: Sequence[str],
         scored: np.ndarray,
-        sample: int = 64,
-        seed: int = 0,
+        sampled: np.ndarray,
+        numbers: np.ndarray,
     ) -> None:
-        self.thresholds, self.tokens, self.documents, self.names = thresholds, tokens, documents, tuple(names)
+        self.thresholds, self.tokens, self.documents, self.numbers = thresholds, tokens, documents, numbers
         self.scored: npt.NDArray[np.bool_] = scored.astype(bool)
-        self.sampled = uniform_sample(self.scored, sample, seed)
+        self.sampled: npt.NDArray[np.bool_] = sampled
         self._parts: list[dict[str, np.ndarray]] = []
 
     def add(self, effects: TokenEffects) -> None:
@@ -110,11 +128,15 @@ class KeptTokens:
             kept_as[scored & (effect >= limits)] = KEPT_AS.index("top")
         place = np.nonzero(kept_as >= 0)
         head, window, position = place
+        local = effects.windows[window]
         part = {
-            "layer": np.full(len(head), effects.layer),
-            "head": effects.heads[head],
-            "window": effects.windows[window],
-            "position": position,
+            "layer": np.full(len(head), effects.layer, np.int16),
+            "head": effects.heads[head].astype(np.int16),
+            "window": self.numbers[local].astype(np.int32),
+            "position": position.astype(np.int32),
+            "token": self.tokens[local, position].astype(np.int32),
+            "target": self.tokens[local, position + 1].astype(np.int32),
+            "document": self.documents[local, position].astype(np.int32),
             "kept_as": kept_as[place],
             "in_sample": sampled[place],
         }
@@ -124,22 +146,14 @@ class KeptTokens:
     def arrays(self) -> dict[str, np.ndarray]:
         """All rows by layer, `rows/L/<column>`, ordered by head, window and position.
 
-        Columns are those of `TOKEN_SCHEMA` with places in `names` and `KEPT_AS` instead of labels.
+        Columns are those of `TOKEN_SCHEMA` with numbers of documents and places in `KEPT_AS` instead of labels.
         """
         arrays: dict[str, np.ndarray] = {}
         for layer in sorted({int(part["layer"][0]) for part in self._parts if len(part["layer"])}):
             parts = [part for part in self._parts if len(part["layer"]) and part["layer"][0] == layer]
             rows = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-            arrays |= {f"rows/{layer}/{name}": values for name, values in self._complete(sorted_rows(rows)).items()}
+            arrays |= {f"rows/{layer}/{name}": values for name, values in sorted_rows(rows).items()}
         return arrays
-
-    def _complete(self, rows: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        window, position = rows["window"], rows["position"]
-        return rows | {
-            "token": self.tokens[window, position],
-            "target": self.tokens[window, position + 1],
-            "document": self.documents[window, position],
-        }
 
 
 def sorted_rows(rows: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -153,15 +167,19 @@ def token_table(rows: dict[str, np.ndarray], names: Sequence[str]) -> pa.Table:
 
     Args:
         rows: by column, see `KeptTokens.arrays`.
-        names: names of the documents.
+        names: names of the documents, by number.
     """
-    labels = {"document": names, "kept_as": KEPT_AS}
+    present, places = np.unique(rows["document"], return_inverse=True)
+    labels = {
+        "document": (places, [names[document] for document in present]),
+        "kept_as": (rows["kept_as"], KEPT_AS),
+    }
     arrays = []
     for field in TOKEN_SCHEMA:
         values = rows[field.name]
         if field.name in labels:
-            indices, known = pa.array(values.astype(np.int32)), pa.array(labels[field.name], pa.string())
-            arrays.append(pa.DictionaryArray.from_arrays(indices, known))
+            indices, known = labels[field.name]
+            arrays.append(pa.DictionaryArray.from_arrays(indices.astype(np.int32), pa.array(known, pa.string())))
         else:
             arrays.append(pa.array(values).cast(field.type))
     return pa.Table.from_arrays(arrays, schema=TOKEN_SCHEMA)

@@ -12,9 +12,7 @@ from selfrepair.statistics.estimates import Estimate, with_interval
 
 @dataclass(frozen=True)
 class Lines:
-    """Moments of component lines over documents, from `DocumentSums.moments`, added up over units of work.
-
-    A document that lies in two units counts as two.
+    """Moments of component lines over whole documents, from `accumulate.line_moments`, added up over sets of them.
 
     Attributes:
         moments: by name; `count`, `count_squared`, `documents`, and `<line>/sum`, `<line>/squared`,

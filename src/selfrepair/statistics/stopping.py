@@ -12,11 +12,12 @@ with rho chosen so that it is tightest near the number of documents the run is p
 there, against 1.96 at one planned look: the right to look at any time costs about 2.4 times the documents).
 
 **Guarantee**: if documents come in random order, then with probability 1 - alpha *every* interval of the sequence
-holds the true value, so whatever rule stops the run, the interval at the stop does. It is asymptotic in the number of
-documents, so: the first look comes after `MINIMUM` documents; standard errors count by Student's t at the same tail
-probability; and rho is never tuned for fewer than `TUNED` documents, which keeps early looks wide. With these three,
-simulated coverage at all looks from 30 to 1000 documents is 96% for exponential noise on documents of unequal size
-(92% without the third) and 98% for normal noise; ordinary intervals looked at as often hold 57 to 60%.
+holds the true value, so whatever rule stops the run, the interval at the stop does. For a ratio of sums over documents
+its linearised terms, independent from document to document, take the place of the values. It is asymptotic in the
+number of documents, so: the first look comes after `MINIMUM` documents; standard errors count by Student's t at the
+same tail probability; and rho is never tuned for fewer than `TUNED` documents, which keeps early looks wide. With
+these three, simulated coverage at all looks from 30 to 1000 documents is 96% for exponential noise on documents of
+unequal size (92% without the third) and 98% for normal noise; ordinary intervals looked at as often hold 57 to 60%.
 
 The guarantee is for one number named beforehand (a head, or the card), each of many at 1 - alpha and not all
 together; and filter thresholds must be fixed beforehand, by the survey.

@@ -6,22 +6,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from selfrepair.statistics.card import Card, card
 from selfrepair.statistics.discovery import p_values, q_values
 from selfrepair.statistics.estimates import Estimate
 from selfrepair.statistics.estimators import ESTIMATORS
 from selfrepair.statistics.features import INDEX
 from selfrepair.statistics.intervals import Replicated
 from selfrepair.statistics.labels import labels
-
-POOLED = (
-    "lost_direct_effect",
-    "self_repair",
-    "repaired_fraction",
-    "fraction_heads",
-    "fraction_mlps",
-    "fraction_post_norms",
-    "fraction_norm",
-)
 
 
 @dataclass
@@ -30,16 +21,14 @@ class Summary:
 
     Attributes:
         heads: over [filter, layer, head].
-        layers: over [filter, layer], all heads of a layer together.
-        model: over [filter], all heads together.
+        card: over [filter] all heads together, over [filter, layer] all heads of a layer.
         count: tokens [filter, layer, head].
         documents: documents these come from [filter, layer, head].
         effective_documents: how many equally full ones they amount to [filter, layer, head].
     """
 
     heads: dict[str, Estimate]
-    layers: dict[str, Estimate]
-    model: dict[str, Estimate]
+    card: Card
     count: np.ndarray
     documents: np.ndarray
     effective_documents: np.ndarray
@@ -80,12 +69,10 @@ class Summariser:
             np.stack([one.documents for one in self._layers], 1),
             np.stack([one.effective for one in self._layers], 1),
         )
-        model = layers.pooled(1)
         heads = {name: _stacked([layer[name] for layer in self._heads]) for name in ESTIMATORS}
         return Summary(
             heads=heads,
-            layers={name: layers.estimate(name) for name in POOLED},
-            model={name: model.estimate(name) for name in POOLED},
+            card=card(layers),
             count=np.stack(self._counts, 1),
             documents=heads["self_repair"].documents,
             effective_documents=np.stack(self._effective, 1),

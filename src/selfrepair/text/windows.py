@@ -20,6 +20,7 @@ from selfrepair.text.tokens import bos_token, encode, splits_special_tokens
 Packing = Literal["documents", "packed"]
 Bos = Literal["auto", "always", "never"]
 
+_BLOCK = 1024  # windows that are looked at together
 _PADDING = 0  # never seen by a real token, so any id that every vocabulary has
 
 
@@ -36,9 +37,9 @@ class Windows:
         provenance: where the windows come from and how they were cut; JSON-able.
     """
 
-    tokens: NDArray[np.int64]
-    lengths: NDArray[np.int64]
-    documents: NDArray[np.int64]
+    tokens: NDArray[np.integer[Any]]
+    lengths: NDArray[np.integer[Any]]
+    documents: NDArray[np.integer[Any]]
     names: tuple[str, ...]
     provenance: dict[str, object]
 
@@ -61,7 +62,8 @@ class Windows:
         """SHA-256 (hex) of shape, tokens, lengths, documents and names; the provenance is not part of it."""
         digest = hashlib.sha256(json.dumps([self.tokens.shape, self.names]).encode())
         for array in (self.tokens, self.lengths, self.documents):
-            digest.update(np.ascontiguousarray(array, dtype="<i8").tobytes())
+            for start in range(0, len(array), _BLOCK):
+                digest.update(np.ascontiguousarray(array[start : start + _BLOCK], dtype="<i8").tobytes())
         return digest.hexdigest()
 
     def select(self, indices: Sequence[int] | NDArray[np.integer[Any]] | NDArray[np.bool_]) -> "Windows":
@@ -218,9 +220,9 @@ def windows_of_documents(
 
 def _assemble(rows: Rows, length: int, start: int | None, provenance: dict[str, object]) -> Windows:
     """Put the beginning-of-sequence token and the padding on."""
-    tokens = np.full((len(rows.ids), length), _PADDING, dtype=np.int64)
+    tokens = np.full((len(rows.ids), length), _PADDING, dtype=np.int32)
     documents = np.full_like(tokens, -1)
-    lengths = np.zeros(len(rows.ids), dtype=np.int64)
+    lengths = np.zeros(len(rows.ids), dtype=np.int32)
     first = 0 if start is None else 1
     for window, (ids, owners) in enumerate(zip(rows.ids, rows.owners, strict=True)):
         end = lengths[window] = first + len(ids)

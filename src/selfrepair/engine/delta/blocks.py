@@ -25,6 +25,11 @@ class BlockRecorder:
     def __init__(self) -> None:
         self._opaque: dict[type[nn.Module], set[str]] = {}
 
+    @property
+    def steps_over_modules(self) -> bool:
+        """Whether any block recorded so far has a module that is taken as one operation."""
+        return any(self._opaque.values())
+
     def record(self, block: Block, arguments: Arguments, residual: Tensor) -> Tape:
         """The tape of a block on its clean input.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 
 from torch import Tensor
 
@@ -11,13 +12,24 @@ from selfrepair.ablation.units import Head, by_layer
 from selfrepair.effects.ledger import Ledger
 from selfrepair.engine.arguments import BlockArguments
 from selfrepair.engine.clean import CleanRun
-from selfrepair.engine.contract import Replacement
+from selfrepair.engine.contract import Replacement, Settings
 from selfrepair.engine.delta.blocks import ATTENTION, HEADS, INPUT, MLP, OUTPUT, PROJECTION, BlockRecorder
-from selfrepair.engine.delta.matmul import Full, Precision, Weights
+from selfrepair.engine.delta.compiled import CompiledProgram
+from selfrepair.engine.delta.matmul import PRECISIONS, Weights
 from selfrepair.engine.delta.program import Program, TapeValues
+from selfrepair.engine.delta.readings import (
+    DIRECTION,
+    HEAD_DIRECTIONS,
+    PROJECTION_DIRECTION,
+    STREAM,
+    Reading,
+)
 from selfrepair.engine.delta.tape import Tape
 from selfrepair.engine.delta.wavefront import Runs
+from selfrepair.engine.fold import Folding, halving_when_memory_ends
+from selfrepair.model.anatomy import Block
 from selfrepair.model.language_model import LanguageModel
+from selfrepair.progress import Advance, ignore
 
 
 @dataclass
@@ -25,16 +37,46 @@ class DeltaEngine:
     """Carries differences to the clean run, all ablated runs of a batch of windows together.
 
     Attributes:
-        precision: how differences are multiplied with weights.
-        fold: how many runs pass a block together.
+        precision: how differences are multiplied with weights: `full` (the model's own), `bfloat16` or `int8`.
+        fold: how many runs pass a block together; halved where memory ends.
+        compiled: whether blocks' difference halves are compiled, for full batches of `batch` windows.
+        batch: windows in a full batch; other batches are not worth compiling for.
+        runs: how many runs are held at a time, where memory does not hold all; they move up in several waves.
     """
 
-    precision: Precision = field(default_factory=Full)
-    fold: int = 8
+    precision: str = "full"
+    fold: int = 4
+    compiled: bool = False
+    batch: int | None = None
+    runs: int | None = None
     name: str = "delta"
     _arguments: BlockArguments = field(default_factory=BlockArguments, repr=False)
     _recorder: BlockRecorder = field(default_factory=BlockRecorder, repr=False)
+    _programs: dict[str, CompiledProgram] = field(default_factory=dict, repr=False)
     _weights: Weights | None = field(default=None, repr=False)
+
+    @property
+    def settings(self) -> Settings:
+        """See `selfrepair.engine.contract.Engine`."""
+        return {
+            "precision": self.precision,
+            "fold": self.fold,
+            "compiled": self.compiled,
+            "batch": self.batch,
+            "runs": self.runs,
+        }
+
+    @property
+    def weights(self) -> Weights:
+        """The model's weights at low precision."""
+        if self._weights is None:
+            self._weights = Weights(PRECISIONS[self.precision])
+        return self._weights
+
+    @property
+    def steps_over_modules(self) -> bool:
+        """Whether some module was too discrete to look into: such blocks cannot be compiled."""
+        return self._recorder.steps_over_modules
 
     def sweep(
         self,
@@ -43,56 +85,105 @@ class DeltaEngine:
         units: Sequence[Head],
         replacement: Replacement,
         per_head: bool,
+        advance: Advance = ignore,
     ) -> Iterator[Ledger]:
         """See `selfrepair.engine.contract.Engine`."""
-        if self._weights is None:
-            self._weights = Weights(self.precision)
+        ordered = sorted(units, key=attrgetter("layer"), reverse=True)
+        most = self.runs or len(ordered)
+        for start in range(0, len(ordered), most):
+            yield from self._wave(model, clean, ordered[start : start + most], replacement, per_head, advance)
+
+    def _wave(
+        self,
+        model: LanguageModel,
+        clean: CleanRun,
+        units: Sequence[Head],
+        replacement: Replacement,
+        per_head: bool,
+        advance: Advance,
+    ) -> Iterator[Ledger]:
+        """Moves up as many runs as memory holds, from the lowest layer of theirs."""
         anatomy, heads_of = model.anatomy, dict(by_layer(units))
         runs = Runs(anatomy, clean, len(units), per_head)
         arguments = self._arguments.of(model, *clean.tokens.shape)
         tape = None
         for layer in range(min(heads_of), anatomy.layers):
-            block = anatomy.blocks[layer]
-            tape = self._recorder.record(block, arguments[layer], clean.residuals[layer])
-            values = TapeValues(tape, self._weights)
-            self._advance(runs, layer, values)
+            tape = self._recorder.record(anatomy.blocks[layer], arguments[layer], clean.residuals[layer])
+            values = TapeValues(tape, self.weights, _directions(clean, layer))
+            self._advance(runs, layer, values, advance)
             if layer in heads_of:
-                self._join(runs, layer, heads_of[layer], replacement(layer), values)
+                self._join(runs, layer, heads_of[layer], replacement(layer), values, advance)
         assert tape is not None
         yield from runs.ledgers(tape.values[tape.marks[OUTPUT]])
 
-    def _advance(self, runs: Runs, layer: int, values: TapeValues) -> None:
+    def _advance(self, runs: Runs, layer: int, values: TapeValues, advance: Advance) -> None:
         """Moves all runs of lower layers through a block."""
-        tape = values.tape
-        wanted = [OUTPUT, PROJECTION, MLP]
-        wanted += [HEADS] if runs.by_head is not None else []
-        wanted += [ATTENTION] if runs.anatomy.blocks[layer].attention_norm is not None else []
-        program = Program.between(tape, tape.marks[INPUT], [tape.marks[name] for name in wanted])
-        for rows in _chunks(0, runs.joined, self.fold):
-            found = program.run(values, runs.difference[rows])
-            named = {name: found[tape.marks[name]] for name in wanted}
-            runs.book(layer, rows, named)
-            runs.difference[rows] = named[OUTPUT]
+        block, tape = runs.anatomy.blocks[layer], values.tape
+        readings = [*_after_attention(block, tape), *_of_attention(tape, per_head=runs.by_head is not None)]
+        program = Program.between(tape, tape.marks[INPUT], readings)
+        for rows, found in self._passes(program, values, runs.difference[: runs.joined]):
+            runs.book(layer, rows, found)
+            advance((rows.stop - rows.start) * len(runs.clean.tokens))
 
-    def _join(self, runs: Runs, layer: int, heads: tuple[int, ...], in_place: Tensor, values: TapeValues) -> None:
+    def _join(
+        self,
+        runs: Runs,
+        layer: int,
+        heads: tuple[int, ...],
+        in_place: Tensor,
+        values: TapeValues,
+        advance: Advance,
+    ) -> None:
         """Starts the runs of a layer's heads: their differences begin at the projection's output."""
-        tape = values.tape
+        block, tape = runs.anatomy.blocks[layer], values.tape
         rows, write = runs.join(layer, heads, in_place)
-        parallel = runs.anatomy.blocks[layer].parallel
-        wanted = [OUTPUT] + ([] if parallel else [MLP])
-        wanted += [ATTENTION] if runs.anatomy.blocks[layer].attention_norm is not None else []
         start = tape.marks[PROJECTION]
-        program = Program.between(tape, start, [tape.marks[name] for name in wanted])
+        readings = [r for r in _after_attention(block, tape) if not (block.parallel and r.name == MLP)]
+        program = Program.between(tape, start, readings)
         write = write.reshape(write.shape[0], *tape.values[start].shape)
-        for part in _chunks(0, len(heads), self.fold):
-            found = program.run(values, write[part])
-            found |= {start: write[part]}
-            named = {name: found[tape.marks[name]] for name in wanted}
-            own = slice(rows.start + part.start, rows.start + part.stop)
-            runs.book_own_layer(layer, own, write[part], named)
-            runs.difference[own] = named[OUTPUT]
+        for part, found in self._passes(program, values, write):
+            runs.book_own_layer(layer, slice(rows.start + part.start, rows.start + part.stop), found)
+            advance((part.stop - part.start) * len(runs.clean.tokens))
+
+    def _passes(
+        self, program: Program, values: TapeValues, differences: Tensor
+    ) -> Iterator[tuple[slice, dict[str, Tensor]]]:
+        """Runs a program on chunks of `fold` runs; chunks are halved where memory ends."""
+        folding = Folding(self.fold)
+        for chunk in folding.chunks(range(len(differences))):
+            rows = slice(chunk[0], chunk[-1] + 1)
+            with halving_when_memory_ends(folding, chunk):
+                yield rows, self._run(program, values, differences[rows])
+        self.fold = folding.size
+
+    def _run(self, program: Program, values: TapeValues, difference: Tensor) -> dict[str, Tensor]:
+        windows = values.direction(DIRECTION).shape[0]
+        if not self.compiled or windows != self.batch or not program.operations:
+            return program.run(values, difference)
+        key = f"{self.fold} {program.start} {program.readings} {values.tape.signature()}"
+        if key not in self._programs:
+            example = difference.new_zeros(self.fold, *difference.shape[1:])
+            self._programs[key] = CompiledProgram(program, values, example)
+        return self._programs[key].run(values, difference)
 
 
-def _chunks(start: int, stop: int, size: int) -> Iterator[slice]:
-    for first in range(start, stop, size):
-        yield slice(first, min(first + size, stop))
+def _directions(clean: CleanRun, layer: int) -> dict[str, Tensor]:
+    return {
+        DIRECTION: clean.direction,
+        PROJECTION_DIRECTION: clean.projection_directions[layer],
+        HEAD_DIRECTIONS: clean.head_directions[layer],
+    }
+
+
+def _after_attention(block: Block, tape: Tape) -> list[Reading]:
+    readings = [Reading(OUTPUT, tape.marks[OUTPUT], STREAM), Reading(MLP, tape.marks[MLP], DIRECTION)]
+    if block.attention_norm is not None:
+        readings.append(Reading(ATTENTION, tape.marks[ATTENTION], DIRECTION))
+    return readings
+
+
+def _of_attention(tape: Tape, per_head: bool) -> list[Reading]:
+    readings = [Reading(PROJECTION, tape.marks[PROJECTION], PROJECTION_DIRECTION)]
+    if per_head:
+        readings.append(Reading(HEADS, tape.marks[HEADS], HEAD_DIRECTIONS))
+    return readings

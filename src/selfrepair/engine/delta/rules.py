@@ -23,7 +23,10 @@ Difference = Tensor | None
 class Values(Protocol):
     """Where rules take clean values and weights from."""
 
-    precision: Precision
+    @property
+    def precision(self) -> Precision:
+        """How differences are multiplied with weights."""
+        ...
 
     def clean(self, index: int) -> Tensor:
         """The clean value of that number."""
@@ -35,6 +38,10 @@ class Values(Protocol):
 
     def is_weight(self, index: int) -> bool:
         """Whether the value is a parameter of the model."""
+        ...
+
+    def direction(self, name: str) -> Tensor:
+        """A direction that writes are read along; see `readings`."""
         ...
 
 
@@ -58,11 +65,12 @@ class Call:
         """The difference of an argument, None where it is zero."""
         return self.differences.get(argument.index) if isinstance(argument, Ref) else None
 
-    def clean(self, argument: Any) -> Any:
-        """An argument's clean value; the argument itself where it is no tensor."""
-        return self.values.clean(argument.index) if isinstance(argument, Ref) else argument
+    def clean(self, argument: Any) -> Tensor:
+        """An argument's clean value; the argument itself where it is a number, which does as a tensor does."""
+        value: Tensor = self.values.clean(argument.index) if isinstance(argument, Ref) else argument
+        return value
 
-    def full(self, argument: Any) -> Any:
+    def full(self, argument: Any) -> Tensor:
         """Clean value plus difference, [run, ...]."""
         difference = self.difference(argument)
         clean = self.clean(argument)
@@ -80,7 +88,8 @@ class Call:
         return operation.kwargs.get(name, default)
 
 
-Rule = Callable[[Call], Tensor | tuple[Tensor, ...]]
+Moved = Tensor | tuple[Tensor, ...]
+Rule = Callable[[Call], Moved]
 
 
 def apply(call: Call) -> tuple[Tensor, ...]:
@@ -172,7 +181,7 @@ def power(call: Call) -> Tensor:
 # products with weights
 
 
-def linear(call: Call) -> Tensor:
+def linear(call: Call) -> Moved:
     """`x W^T + b`: the bias cancels, and one product at low precision is left."""
     source, weight = call.argument(0, "input"), call.argument(1, "weight")
     difference = call.difference(source)
@@ -181,7 +190,7 @@ def linear(call: Call) -> Tensor:
     return _product(call, difference, weight, transposed=True)
 
 
-def affine(call: Call) -> Tensor:
+def affine(call: Call) -> Moved:
     """`torch.addmm(bias, x, W)`, as GPT-2's `Conv1D` calls it."""
     bias, source, weight = (call.argument(i, name) for i, name in enumerate(("input", "mat1", "mat2")))
     difference, scaled = call.difference(source), {"beta", "alpha"} & set(call.operation.kwargs)
@@ -190,7 +199,7 @@ def affine(call: Call) -> Tensor:
     return _product(call, difference, weight, transposed=False)
 
 
-def matrix_product(call: Call) -> Tensor:
+def matrix_product(call: Call) -> Moved:
     """`x W` with a weight as `linear`; of two activations by the secant rule, which takes one product, not two."""
     first, second = call.operation.args[:2]
     difference = call.difference(first)
@@ -208,13 +217,13 @@ def _product(call: Call, difference: Tensor, weight: Ref, transposed: bool) -> T
 # norms
 
 
-def layer_norm(call: Call) -> Tensor:
+def layer_norm(call: Call) -> Moved:
     """LayerNorm over the last axis: see `_normed`."""
     shape, weight = call.argument(1, "normalized_shape"), call.argument(2, "weight")
     return _normed(call, len(shape), weight, call.argument(4, "eps", 1e-5), centred=True)
 
 
-def rms_norm(call: Call) -> Tensor:
+def rms_norm(call: Call) -> Moved:
     """`F.rms_norm` over the last axis: see `_normed`."""
     shape, weight = call.argument(1, "normalized_shape"), call.argument(2, "weight")
     eps = call.argument(3, "eps")
@@ -223,7 +232,7 @@ def rms_norm(call: Call) -> Tensor:
     return _normed(call, len(shape), weight, eps, centred=False)
 
 
-def _normed(call: Call, axes: int, weight: Any, eps: float, centred: bool) -> Tensor:
+def _normed(call: Call, axes: int, weight: Any, eps: float, centred: bool) -> Moved:
     """With `r = 1/s`: `gain (P d r' + P c (r' - r))`, and `r' - r` from the change of `s^2`, free of cancellation."""
     source = call.argument(0, "input")
     difference = call.difference(source)
@@ -277,13 +286,14 @@ def attention(call: Call) -> Tensor:
     if batch == 1:  # queries, keys and values that do not move have to be as many as those that do
         given[:3] = [g.expand(runs, *g.shape[1:]) for g in given[:3]]
     found = call.operation.func(*given, **{name: folded(argument) for name, argument in named.items()})
-    return found.reshape(runs, *output.shape) - output
+    full: Tensor = found.reshape(runs, *output.shape)
+    return full - output
 
 
 # the secant rule
 
 
-def secant(call: Call) -> Tensor | tuple[Tensor, ...]:
+def secant(call: Call) -> Moved:
     """`f(clean + difference) - f(clean)`, run by run: true of every function."""
     operation = call.operation
     moving = [i for i in dict.fromkeys(operation.inputs) if i in call.differences]
@@ -418,7 +428,7 @@ _STRUCTURAL = (
     "expand expand_as to float double type type_as mean sum narrow select index_select repeat repeat_interleave "
     "swapaxes movedim moveaxis roll stack cat concat concatenate flip cumsum t"
 )
-_ELEMENTWISE = "gelu silu relu relu6 tanh sigmoid exp erf sqrt leaky_relu hardtanh mish softplus log1p clamp abs sin cos"
+_ELEMENTWISE = "gelu silu relu relu6 tanh sigmoid exp erf sqrt leaky_relu hardtanh mish softplus log1p clamp abs"
 
 
 def _rules() -> Iterator[tuple[str, Rule]]:

@@ -93,6 +93,7 @@ class Recorder(TorchFunctionMode):
         self._numbers: dict[int, int] = {}
         self._alive: list[Tensor] = []  # so that no other tensor takes over an `id`
         self._opaque = list(opaque)
+        self._stale: set[int] = set()
         self._depth = 0
         self._stack: list[nn.Module] = []
         self._register(source, active=True)
@@ -151,8 +152,17 @@ class Recorder(TorchFunctionMode):
                 self._record(module, args, kwargs, output)
 
     def _overwrite(self, target: Tensor, result: Tensor) -> None:
-        """Does in place what the block wanted done in place; the value from before stays on the tape."""
-        self.tape.values[self._numbers[id(target)]] = target.clone()
+        """Does in place what the block wanted done in place; values from before stay on the tape.
+
+        Other tensors of the same memory change with it, in ways that the tape does not know of: see `_known`.
+        """
+        memory = target.untyped_storage().data_ptr()
+        for tensor in self._alive:
+            number = self._numbers[id(tensor)]
+            if self.tape.values[number].untyped_storage().data_ptr() == memory:
+                self.tape.values[number] = self.tape.values[number].clone()
+            if tensor is not target and tensor.untyped_storage().data_ptr() == memory:
+                self._stale.add(id(tensor))
         target.copy_(result)
         self._numbers[id(target)] = self._numbers[id(result)]
 
@@ -170,6 +180,8 @@ class Recorder(TorchFunctionMode):
     def _known(self, leaf: Any) -> Any:
         if not isinstance(leaf, Tensor):
             return leaf
+        if id(leaf) in self._stale:
+            raise DiscreteStep("a tensor that was changed through another", tuple(self._stack))
         number = self._numbers.get(id(leaf))
         return Ref(self._register(leaf, active=False) if number is None else number)
 
@@ -191,7 +203,12 @@ def _in_place(func: Callable[..., Any]) -> bool:
     return name in _IN_PLACE or (name.endswith("_") and not name.endswith("__"))
 
 
-_IN_PLACE = {"__iadd__": torch.add, "__isub__": torch.sub, "__imul__": torch.mul, "__itruediv__": torch.div}
+_IN_PLACE: dict[str, Callable[..., Any]] = {
+    "__iadd__": torch.add,
+    "__isub__": torch.sub,
+    "__imul__": torch.mul,
+    "__itruediv__": torch.div,
+}
 
 
 def _out_of_place(
@@ -199,7 +216,7 @@ def _out_of_place(
 ) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any], Tensor]:
     """The function that gives the same without changing its first argument, and that argument."""
     name = func.__name__
-    pure = _IN_PLACE.get(name) or getattr(torch, name.rstrip("_"), None)
+    pure: Callable[..., Any] | None = _IN_PLACE.get(name) or getattr(torch, name.rstrip("_"), None)
     if pure is None:
         raise DiscreteStep(name, ())
     return pure, args, kwargs, args[0]

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor
 
 from selfrepair.effects.ledger import Ledger
-from selfrepair.engine.clean import CleanRun, worth
-from selfrepair.engine.delta.blocks import ATTENTION, HEADS, INPUT, MLP, OUTPUT, PROJECTION
-from selfrepair.engine.delta.program import Program, TapeValues
+from selfrepair.engine.clean import CleanRun
+from selfrepair.engine.delta.blocks import ATTENTION, HEADS, MLP, OUTPUT, PROJECTION
 from selfrepair.model.anatomy import Anatomy
-
-Runner = Callable[[Program, TapeValues, Tensor], dict[int, Tensor]]
 
 
 class Runs:
@@ -59,24 +56,24 @@ class Runs:
         self.joined = rows.stop
         return rows, torch.einsum("bphe,hed->hbpd", change, block.output_weight[chosen])
 
-    def book_own_layer(self, layer: int, rows: slice, write: Tensor, found: dict[str, Tensor]) -> None:
+    def book_own_layer(self, layer: int, rows: slice, found: Mapping[str, Tensor]) -> None:
         """Books what the ablated block itself did after its attention."""
-        if self.anatomy.blocks[layer].attention_norm is not None:
-            self._book_post_norm(layer, rows, found[ATTENTION], self.after[rows] - self.before[rows])
-        if MLP in found:
-            self._book_mlp(layer, rows, found[MLP])
+        self._book(layer, rows, found, self.after[rows] - self.before[rows])
 
-    def book(self, layer: int, rows: slice, found: dict[str, Tensor]) -> None:
+    def book(self, layer: int, rows: slice, found: Mapping[str, Tensor]) -> None:
         """Books what a block downstream did."""
-        clean, block = self.clean, self.anatomy.blocks[layer]
-        through_heads = worth(self._unfold(found[PROJECTION]), clean.projection_directions[layer])
-        self.by_attention[rows, ..., layer] = through_heads
-        if block.attention_norm is not None:
-            self._book_post_norm(layer, rows, found[ATTENTION], through_heads)
+        self.by_attention[rows, ..., layer] = found[PROJECTION]
         if self.by_head is not None:
-            outputs = self._unfold(found[HEADS]).unflatten(-1, block.value_constant.shape)
-            self.by_head[rows, ..., layer, : block.heads] = clean.direct_effects(layer, outputs)
-        self._book_mlp(layer, rows, found[MLP])
+            self.by_head[rows, ..., layer, : self.anatomy.blocks[layer].heads] = found[HEADS]
+        self._book(layer, rows, found, found[PROJECTION])
+
+    def _book(self, layer: int, rows: slice, found: Mapping[str, Tensor], through_heads: Tensor) -> None:
+        block = self.anatomy.blocks[layer]
+        if ATTENTION in found:  # all that attention's write changed by, less its heads at the norm's clean scale
+            self.post_norms[rows] += block.attention_multiplier * found[ATTENTION] - through_heads
+        if MLP in found:
+            self.by_mlp[rows, ..., layer] = block.mlp_multiplier * found[MLP]
+        self.difference[rows] = found[OUTPUT]
 
     def ledgers(self, final: Tensor) -> Iterator[Ledger]:
         """The ledger of every layer's runs.
@@ -106,16 +103,3 @@ class Runs:
                 norm=shrinkage / clean.sigma * (clean.logit + effect - clean.beta),
                 sigma_ratio=clean.sigma / sigma,
             )
-
-    def _unfold(self, value: Tensor) -> Tensor:
-        """[run, window, position, width], whatever axes the block folded together."""
-        return value.reshape(value.shape[0], *self.clean.tokens.shape, -1)
-
-    def _book_mlp(self, layer: int, rows: slice, write: Tensor) -> None:
-        multiplier = self.anatomy.blocks[layer].mlp_multiplier
-        self.by_mlp[rows, ..., layer] = multiplier * worth(self._unfold(write), self.clean.direction)
-
-    def _book_post_norm(self, layer: int, rows: slice, write: Tensor, through_heads: Tensor) -> None:
-        """All that attention's write changed by, less what its heads changed at the norm's clean scale."""
-        multiplier = self.anatomy.blocks[layer].attention_multiplier
-        self.post_norms[rows] += multiplier * worth(self._unfold(write), self.clean.direction) - through_heads

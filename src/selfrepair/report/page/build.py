@@ -6,7 +6,7 @@ import base64
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.resources import files
+from importlib import resources
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from selfrepair.report.page.differences import differences
 from selfrepair.report.page.method import method
 from selfrepair.report.page.pack import Blocks, plain_json
 from selfrepair.report.page.script import application, library, style
+from selfrepair.results import files
 from selfrepair.results import folder as folders
 from selfrepair.results.runs import Run
 from selfrepair.statistics.labels import LABELS
@@ -64,7 +65,7 @@ def write_page(sources: Sequence[str | Path | Run | Source], out: str | Path) ->
     path = Path(out)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        folders.put(path, text.encode())
+        files.put(path, text.encode())
     except OSError as problem:
         raise SelfRepairError(f"Cannot write {path}: {problem}.", "Give another file with --out.") from problem
     return path
@@ -102,7 +103,7 @@ def page(sources: Sequence[Source], start: str = "") -> str:
     }
     scripts = {"application": application(), "library": library()}
     template = Environment(autoescape=True, undefined=StrictUndefined).from_string(
-        files(__package__).joinpath("templates", "page.html.j2").read_text(encoding="utf-8")
+        resources.files(__package__).joinpath("templates", "page.html.j2").read_text(encoding="utf-8")
     )
     text: str = template.render(
         title=" · ".join(dict.fromkeys(captions.fact(one.run, "model") for one in sources)),

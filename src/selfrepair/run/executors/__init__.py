@@ -34,8 +34,8 @@ def execute(job: Job, store: Store, executor: str, workers: int, shown: bool) ->
     require_built_in(job.plan)
     runs: dict[str, Callable[[], None]] = {
         "processes": lambda: run_in_processes(job, store, workers, shown),
-        "ray": lambda: run_on_ray(job, store, workers),
-        "slurm": lambda: run_on_slurm(job, store, workers),
+        "ray": lambda: run_on_ray(job, store, workers, shown=shown),
+        "slurm": lambda: run_on_slurm(job, store, workers, shown=shown),
     }
     if executor not in runs:
         raise SelfRepairError(f"No executor is called '{executor}'.", f"There are: {', '.join(EXECUTORS)}.")

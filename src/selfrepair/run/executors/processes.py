@@ -8,11 +8,11 @@ import time
 from multiprocessing.process import BaseProcess
 
 from selfrepair.errors import SelfRepairError
-from selfrepair.progress import progress
+from selfrepair.run.executors.watch import Watch
 from selfrepair.run.executors.worker import unfinished, work_on
 from selfrepair.run.job import Job
+from selfrepair.run.looks import Looks
 from selfrepair.run.store import Store
-from selfrepair.run.sweep import STAGE as SWEEP
 
 _RESTARTS = 3  # per worker; a unit that kills whoever touches it must not be tried for ever
 _LOOK = 0.5  # seconds
@@ -46,18 +46,15 @@ def run_in_processes(job: Job, store: Store, workers: int, shown: bool = True) -
 
     try:
         running.extend(another() for _ in range(workers))
-        with progress("Sweep (ablated runs)", len(job.units), shown) as advance:
-            seen = 0
+        with Watch(job, store, shown) as watch:
             while any([at_work(place) for place in range(workers)]):  # noqa: C419  (every place is looked at)
                 time.sleep(_LOOK)
-                done = len(store.finished(SWEEP))
-                advance(done - seen)
-                seen = done
+                watch.look()
     finally:
         for process in running:
             process.terminate()
             process.join()
-    if len(store.finished(SWEEP)) < len(job.units):
+    if not Looks(job, store).catch_up().done:
         raise unfinished("Workers", job, store)
 
 

@@ -7,15 +7,24 @@ from contextlib import suppress
 from typing import Any
 
 from selfrepair.errors import SelfRepairError
+from selfrepair.run.executors.watch import Watch
 from selfrepair.run.executors.worker import unfinished, work_on
 from selfrepair.run.job import Job
+from selfrepair.run.looks import Looks
 from selfrepair.run.store import Store
-from selfrepair.run.sweep import STAGE as SWEEP
 
 _RESTARTS = 3
+_LOOK = 0.5  # seconds
 
 
-def run_on_ray(job: Job, store: Store, workers: int, gpus_per_worker: float = 0, address: str | None = None) -> None:
+def run_on_ray(
+    job: Job,
+    store: Store,
+    workers: int,
+    gpus_per_worker: float = 0,
+    address: str | None = None,
+    shown: bool = False,
+) -> None:
     """Does all missing units with `workers` actors; the folder has to be seen by all of their machines.
 
     Args:
@@ -24,6 +33,7 @@ def run_on_ray(job: Job, store: Store, workers: int, gpus_per_worker: float = 0,
         workers: actors.
         gpus_per_worker: GPUs each actor holds; more than one for models that need several.
         address: of a running cluster; by default one is started on this machine and stopped at the end.
+        shown: whether to show progress.
 
     Raises:
         SelfRepairError: Ray is not installed; actors kept failing.
@@ -38,11 +48,12 @@ def run_on_ray(job: Job, store: Store, workers: int, gpus_per_worker: float = 0,
             _Worker
         )
         actors = [actor.remote() for _ in range(workers)]
-        _wait(ray, [one.work_on.remote(str(store.folder)) for one in actors])
+        with Watch(job, store, shown) as watch:
+            _wait(ray, [one.work_on.remote(str(store.folder)) for one in actors], watch)
     finally:
         if started_here:
             ray.shutdown()
-    if len(store.finished(SWEEP)) < len(job.units):
+    if not Looks(job, store).catch_up().done:
         raise unfinished("Ray actors", job, store)
 
 
@@ -51,11 +62,14 @@ class _Worker:
         work_on(folder)
 
 
-def _wait(ray: Any, tasks: list[Any]) -> None:
+def _wait(ray: Any, tasks: list[Any], watch: Watch) -> None:
     """Waits for all; an actor that failed for good leaves its units to the others."""
-    for task in tasks:
-        with suppress(ray.exceptions.RayError):
-            ray.get(task)
+    while tasks:
+        ready, tasks = ray.wait(tasks, timeout=_LOOK)
+        for task in ready:
+            with suppress(ray.exceptions.RayError):
+                ray.get(task)
+        watch.look()
 
 
 def _ray() -> Any:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from selfrepair.errors import SelfRepairError
+from selfrepair.run.executors.watch import Watch
 from selfrepair.run.executors.worker import unfinished, work_on
 from selfrepair.run.job import Job
+from selfrepair.run.looks import Looks
 from selfrepair.run.store import Store
-from selfrepair.run.sweep import STAGE as SWEEP
+
+_LOOK = 0.5  # seconds
 
 
-def run_on_slurm(job: Job, store: Store, workers: int, cluster: str | None = None, **parameters: Any) -> None:
+def run_on_slurm(
+    job: Job, store: Store, workers: int, cluster: str | None = None, shown: bool = False, **parameters: Any
+) -> None:
     """Submits `workers` jobs, waits for them, and returns when every unit is there.
 
     A job that is pre-empted or dies leaves its unit to the others; `selfrepair resume` does what is left.
@@ -21,6 +27,7 @@ def run_on_slurm(job: Job, store: Store, workers: int, cluster: str | None = Non
         store: its finished units; the folder has to be seen by all nodes.
         workers: jobs of the array.
         cluster: submitit's cluster; `slurm` where there is one, `local` processes elsewhere, by default.
+        shown: whether to show progress.
         parameters: submitit's, such as `slurm_partition`, `timeout_min`, `gpus_per_node`.
 
     Raises:
@@ -31,13 +38,15 @@ def run_on_slurm(job: Job, store: Store, workers: int, cluster: str | None = Non
     executor.update_parameters(**{"timeout_min": 24 * 60, "cpus_per_task": 1, **parameters})
     jobs = [executor.submit(work_on, str(store.folder)) for _ in range(workers)]
     try:
-        for one in jobs:
-            one.exception()  # waits; one that failed leaves its units to the others
+        with Watch(job, store, shown) as watch:
+            while not all(one.done() for one in jobs):  # one that failed leaves its units to the others
+                time.sleep(_LOOK)
+                watch.look()
     except KeyboardInterrupt:
         for one in jobs:
             one.cancel()
         raise
-    if len(store.finished(SWEEP)) < len(job.units):
+    if not Looks(job, store).catch_up().done:
         raise unfinished("Jobs", job, store)
 
 

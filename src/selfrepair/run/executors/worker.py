@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
 from selfrepair.errors import SelfRepairError
 from selfrepair.run import plans
 from selfrepair.run.job import Job
 from selfrepair.run.jobs import load_job
+from selfrepair.run.log import LOG, log
 from selfrepair.run.runner import run_units
 from selfrepair.run.store import Store
 from selfrepair.run.sweep import STAGE as SWEEP
 from selfrepair.run.sweep import CutShort
 
-LOG = "log.txt"
 _STOPS = "worker stops: "
 
 
@@ -24,19 +23,15 @@ def work_on(folder: str) -> None:
     Safe to start any number of times, on any machine that sees the folder.
     """
     path = Path(folder)
-    logging.basicConfig(
-        filename=path / LOG, level=logging.INFO, format="%(asctime)s %(process)d %(message)s", force=True
-    )
-    log = logging.getLogger("selfrepair")
-    log.info("worker starts")
+    log(path, "worker starts")
     try:
         job = load_job(path)
         run_units(job, Store(path, plans.identity(job.plan)), shown=False)
     except BaseException as raised:
         problem = raised.__cause__ or raised if isinstance(raised, CutShort) else raised
-        log.info("%s%s: %s", _STOPS, type(problem).__name__, " ".join(str(problem).split()))
+        log(path, f"{_STOPS}{type(problem).__name__}: {problem}")
         raise problem from None
-    log.info("worker is done")
+    log(path, "worker is done")
 
 
 def unfinished(workers: str, job: Job, store: Store) -> SelfRepairError:

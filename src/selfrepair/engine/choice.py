@@ -1,0 +1,206 @@
+"""Which engine a run gets, and with which settings: by short trials on its own first windows."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from selfrepair.ablation.units import Head
+from selfrepair.engine.clean import clean_run, head_outputs
+from selfrepair.engine.contract import Engine
+from selfrepair.engine.delta import DeltaEngine
+from selfrepair.engine.delta.blocks import NotTraceable
+from selfrepair.engine.delta.matmul import PRECISIONS
+from selfrepair.engine.error import RelativeError
+from selfrepair.engine.replay import ReplayEngine
+from selfrepair.model.language_model import LanguageModel
+
+TOLERANCE, TOLERANCE_OF_MEANS = 0.01, 0.003  # relative errors of effects per token, of means per head
+_FASTER = 1.3  # times as fast as full precision that a lower one has to be
+_COMPILE_SECONDS = 60.0  # what compiling may take, on the first run on a machine
+_CPU_ROWS, _GPU_ROWS = 3072, 65536  # tokens that pass a block together: what caches like, or a GPU
+_WASTE = 0.1  # share of a last, smaller chunk that may be filling
+_TRIAL_HEADS = 6
+_LITTLE = 1e12  # floating-point operations: seconds of work
+
+
+@dataclass(frozen=True)
+class Choice:
+    """An engine with all its settings, and why this one."""
+
+    engine: Engine
+    reason: str
+
+
+def choose(model: LanguageModel, tokens: Tensor, heads: list[Head], work: float) -> Choice:
+    """The fastest engine whose effects are right to within `TOLERANCE`. Call under `model.running()`.
+
+    Args:
+        model: the model.
+        tokens: the first full batch of windows, [window, position].
+        heads: which are to be ablated.
+        work: what there is to do, in blocks times ablated runs times windows.
+    """
+    if flops(model, tokens.shape[1], work) < _LITTLE:
+        return Choice(_replay(model, tokens), "replay: too little to do for trials to pay")
+    trial = _Trial(model, tokens[:2], _spread(heads))
+    try:
+        error = trial.error(DeltaEngine())
+    except NotTraceable as problem:
+        return Choice(_replay(model, tokens), f"replay: {problem.problem}")
+    if error.per_token > _rounding(model):
+        return Choice(_replay(model, tokens), f"replay: differences were off by {error.per_token:.1e} in a trial")
+    chosen = delta(model, tokens, heads, work, None, trial)
+    if chosen.engine.settings["precision"] == "full" and not chosen.engine.settings["compiled"]:
+        return Choice(_replay(model, tokens), "replay: too little to do for compiled differences to pay")
+    return chosen
+
+
+def delta(
+    model: LanguageModel,
+    tokens: Tensor,
+    heads: list[Head],
+    work: float,
+    precision: str | None,
+    trial: _Trial | None = None,
+) -> Choice:
+    """The delta engine because it was asked for. Call under `model.running()`.
+
+    Args:
+        model: the model.
+        tokens: the first full batch of windows.
+        heads: which are to be ablated.
+        work: as for `choose`.
+        precision: of its products; by default the fastest that is right to within `TOLERANCE`.
+    """
+    trial = trial or _Trial(model, tokens[:2], _spread(heads))
+    why = f"{precision} products as asked for"
+    if precision is None:
+        precision, why = _precision(model, trial)
+    fold = _fold(model, len(tokens) * tokens.shape[1])
+    engine = DeltaEngine(precision, fold, _worth_compiling(model, trial, work, precision), len(tokens))
+    return Choice(engine, f"delta, {why}, {'compiled' if engine.compiled else 'not compiled'}")
+
+
+def flops(model: LanguageModel, positions: int, work: float) -> float:
+    """Floating-point operations of a sweep: two per parameter of a block and token (attention's own left out).
+
+    Args:
+        model: the model.
+        positions: of a window.
+        work: blocks times ablated runs times windows.
+    """
+    blocks = model.anatomy.blocks
+    parameters = sum(p.numel() for block in blocks for p in block.module.parameters()) / len(blocks)
+    return 2 * parameters * positions * work
+
+
+class _Trial:
+    """Some heads on a window or two, as the replay engine has them."""
+
+    def __init__(self, model: LanguageModel, tokens: Tensor, heads: list[Head]) -> None:
+        self.model, self.tokens, self.heads = model, tokens[:1], heads
+        self.clean = clean_run(model, self.tokens)
+        donors = head_outputs(model, tokens[-1:]) if len(tokens) > 1 else None
+        self._outputs = donors or tuple(torch.zeros_like(z) for z in self.clean.head_outputs)
+        self._truth = self._effects(ReplayEngine(fold=1))
+
+    def error(self, engine: Engine) -> RelativeError:
+        """Of an engine's total effects, against replay."""
+        return RelativeError.between(self._effects(engine), self._truth)
+
+    def _effects(self, engine: Engine) -> Tensor:
+        """Total effects [head, prediction], position 0 left out."""
+        ledgers = engine.sweep(self.model, self.clean, self.heads, self._outputs.__getitem__, False)
+        effects = {(o.layer, h): o.total_effect[i, 0, 1:] for o in ledgers for i, h in enumerate(o.heads)}
+        return torch.stack([effects[head] for head in self.heads])
+
+
+def _precision(model: LanguageModel, trial: _Trial) -> tuple[str, str]:
+    """The fastest product that is right enough, and what was found."""
+    if model.dtype != torch.float32:
+        return "full", f"in {str(model.dtype).removeprefix('torch.')}"
+    speed = {name: _seconds_of_product(model, name) for name in PRECISIONS}
+    said = []
+    for name in sorted(speed, key=speed.__getitem__):
+        gain = speed["full"] / speed[name]
+        if gain < _FASTER:
+            break
+        error = trial.error(DeltaEngine(name))
+        if error.per_token <= TOLERANCE and error.of_means <= TOLERANCE_OF_MEANS:
+            return (
+                name,
+                f"{name} products ({gain:.1f} times as fast, off by {error.per_token:.1%} in a trial)",
+            )
+        said.append(f"{name} would be {gain:.1f} times as fast but off by {error.per_token:.1%}")
+    return "full", "; ".join(["float32 products", *said])
+
+
+def _seconds_of_product(model: LanguageModel, name: str) -> float:
+    """Time of a product of the size of an MLP's."""
+    width, device = model.anatomy.width, model.device
+    precision = PRECISIONS[name]
+    rows = torch.randn(1024, width, device=device)
+    try:
+        weight = precision.prepare(torch.randn(width, 4 * width, device=device))
+        return min(_timed(lambda: precision.product(rows, weight), device) for _ in range(4))
+    except RuntimeError:  # no such product on this device
+        return float("inf")
+
+
+def _timed(run: object, device: torch.device) -> float:
+    start = time.perf_counter()
+    run()  # type: ignore[operator]
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def _worth_compiling(model: LanguageModel, trial: _Trial, work: float, precision: str) -> bool:
+    """Whether the sweep would take several times as long without compiling as compiling takes."""
+    head = Head(max(0, model.anatomy.layers - 3), 0)
+    engine = DeltaEngine(precision)
+    outputs = trial.clean.head_outputs
+    seconds = min(
+        _timed(lambda: list(engine.sweep(model, trial.clean, [head], outputs.__getitem__, False)), model.device)
+        for _ in range(2)
+    )
+    if engine.steps_over_modules or not _has_compiler(model):
+        return False
+    return seconds / (model.anatomy.layers - head.layer) * work > 2 * _COMPILE_SECONDS
+
+
+def _has_compiler(model: LanguageModel) -> bool:
+    if model.device.type == "cuda":
+        return torch.utils._triton.has_triton()
+    return any(shutil.which(name) for name in ("g++", "clang++", "c++"))
+
+
+def _fold(model: LanguageModel, rows: int) -> int:
+    """Runs that pass a block together: as many as caches like, without a last chunk that is mostly filling."""
+    most = max(1, (_GPU_ROWS if model.device.type == "cuda" else _CPU_ROWS) // rows)
+    heads = model.anatomy.heads
+    fitting = [fold for fold in range(1, most + 1) if -heads % fold <= _WASTE * heads]
+    return max(fitting)
+
+
+def _replay(model: LanguageModel, tokens: Tensor) -> ReplayEngine:
+    engine = ReplayEngine()
+    engine.fold = engine.probe(model, clean_run(model, tokens))
+    return engine
+
+
+def _spread(heads: list[Head]) -> list[Head]:
+    """A few heads of all depths, first and last among them."""
+    ordered = sorted(heads)
+    places = torch.linspace(0, len(ordered) - 1, min(_TRIAL_HEADS, len(ordered))).round().int().tolist()
+    return [ordered[place] for place in places]
+
+
+def _rounding(model: LanguageModel) -> float:
+    """What rounding explains of a relative error of effects."""
+    return 1e-9 if model.dtype == torch.float64 else 1e-3

@@ -1,0 +1,110 @@
+"""What a run's units have come to so far, and whether that is enough: the finished units from the first on, in their
+order, decide, so that whoever looks at the same folder sees the same."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+
+from selfrepair.run.book import ALL_HEADS, EACH_HEAD
+from selfrepair.run.job import Design
+from selfrepair.run.store import Store
+from selfrepair.run.sweep import STAGE as SWEEP
+from selfrepair.run.unit import Unit
+from selfrepair.statistics.curves import Moments
+from selfrepair.statistics.estimates import Estimate
+from selfrepair.statistics.stopping import StopRule, confidence_sequence
+
+
+class Looks:
+    """Sums per document of the finished units from the first on, read as they come.
+
+    Args:
+        design: the run.
+        store: its finished units.
+    """
+
+    def __init__(self, design: Design, store: Store) -> None:
+        self.design, self.store = design, store
+        self.units = 0  # looked at
+        self.stop: int | None = None  # how many units were enough
+        cells = (len(self.documents), len(design.filters))
+        self._all = np.zeros((2, *cells))  # sums of self-repair; of lost direct effect
+        wide = design.shape if design.until is not None and design.until.of == "heads" else (0, 0)
+        self._heads = np.zeros((2, len(self.documents), *wide))  # sums of self-repair; tokens
+
+    @property
+    def documents(self) -> np.ndarray:
+        """Documents of the corpus that have scored tokens."""
+        return self.design.scored_documents
+
+    def catch_up(self) -> Looks:
+        """Takes in what has been finished since; looks after every unit whether that is enough."""
+        finished = self.store.finished(SWEEP)
+        while self.stop is None and self.units in finished:
+            self._take(Unit(self.units, finished[self.units]))
+            self.units += 1
+            if self.rule is not None and self._enough:
+                self.stop = self.units
+        return self
+
+    @property
+    def done(self) -> bool:
+        """Whether no more units are needed."""
+        return self.stop is not None or self.units == len(self.design.units)
+
+    def used(self, units: Sequence[Unit]) -> list[Unit]:
+        """Those of some units that count: what was done beyond the stop does not."""
+        return [unit for unit in units if self.stop is None or unit.number < self.stop]
+
+    @cached_property
+    def rule(self) -> StopRule | None:
+        """When to stop; None for a run that goes on to its end."""
+        until = self.design.until
+        return None if until is None else StopRule(until.target, len(self.documents))
+
+    def card(self, filter: int) -> Moments:
+        """Of the repaired fraction of all heads together, under one filter, over the documents so far."""
+        return Moments.of(*self._all[:, :, filter])
+
+    @property
+    def watched(self) -> Moments:
+        """Of the numbers that the rule is about: [] or [head]."""
+        until = self.design.until
+        assert until is not None
+        if until.of == "card":
+            return self.card(until.filter)
+        layers, heads = np.transpose(self.design.heads)
+        return Moments.of(*self._heads[:, :, layers, heads])
+
+    @property
+    def sequence(self) -> Estimate:
+        """These numbers with intervals that hold at every look, so at the stop too."""
+        assert self.rule is not None
+        moments = self.watched
+        return confidence_sequence(moments.mean(), self.rule.planned, moments.effective)
+
+    @property
+    def _enough(self) -> bool:
+        assert self.rule is not None
+        moments = self.watched
+        return bool(self.rule.reached(moments.mean(), moments.effective).all())
+
+    def _take(self, unit: Unit) -> None:
+        places = np.searchsorted(self.documents, unit.get("documents"))
+        self._all[:, places] += np.moveaxis(unit.get(ALL_HEADS), -1, 0)
+        if self._heads.size:
+            self._heads[:, places] += np.moveaxis(unit.get(EACH_HEAD), -1, 0)
+
+    def describe(self) -> str:
+        """The current estimate of what is being measured; nothing before there are two documents."""
+        until = self.design.until
+        place = self.design.main_filter if until is None else until.filter
+        label = self.design.filters[place].label
+        one = self.card(place).mean() if until is None or until.of == "heads" else self.sequence
+        if not np.isfinite(one.low) or not np.isfinite(one.high):
+            return ""
+        said = f"{label}: {100 * float(one.value):.1f}% repaired ({100 * float(one.low):.1f} to "
+        return f"{said}{100 * float(one.high):.1f}) over {int(one.documents):,} documents"

@@ -1,0 +1,210 @@
+"""The delta engine: its arithmetic, its books, its compiled programs, and how it is chosen."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import pytest
+import torch
+from torch import nn
+
+from selfrepair import ReferenceEngine, load
+from selfrepair.ablation.units import Head, all_heads
+from selfrepair.engine import DeltaEngine, choice
+from selfrepair.engine.delta import rules
+from selfrepair.engine.delta.blocks import NotTraceable
+from selfrepair.engine.delta.compiled import CompiledProgram
+from selfrepair.engine.delta.matmul import PRECISIONS
+from selfrepair.engine.error import RelativeError
+from support import EAGER_ONLY, LINES, TOKENS, gap, language_model, sweep
+from zoo import families
+
+every_family = pytest.mark.parametrize("name", families.FAMILIES)
+COMPARED = [Head(0, 1), Head(1, 3), Head(2, 0)]
+
+
+@cache
+def reference(name: str, ablation: str):
+    return sweep(ReferenceEngine(), language_model(name), ablation, COMPARED)
+
+
+@every_family
+@pytest.mark.parametrize("ablation", ["resample", "zero"])
+def test_delta_equals_reference(name, ablation):
+    ledgers = sweep(DeltaEngine(fold=2), language_model(name), ablation, COMPARED)
+    assert max(gap(ledgers[unit], reference(name, ablation)[unit]) for unit in COMPARED) < 1e-9
+    assert max(ledger.residual.abs().max() for ledger in ledgers.values()) < 1e-10
+    for unit, ledger in ledgers.items():
+        assert not ledger.by_head[..., : unit.layer + 1, :].any() and not ledger.by_mlp[..., : unit.layer].any()
+
+
+@every_family
+def test_delta_equals_reference_in_single_precision(name):
+    ledgers = sweep(DeltaEngine(), language_model(name, dtype="float32"), "resample", COMPARED)
+    assert max(gap(ledgers[unit], reference(name, "resample")[unit]) for unit in COMPARED) < 2e-5
+
+
+@every_family
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_own_output_does_exactly_nothing(name, precision):
+    model = language_model(name, dtype="float32")
+    for ledger in sweep(DeltaEngine(precision), model, "unchanged", COMPARED).values():
+        assert not any(getattr(ledger, line).any() for line in (*LINES[2:], "by_attention", "by_mlp", "by_head"))
+        assert (ledger.sigma_ratio == 1).all()
+
+
+@pytest.mark.parametrize("name", sorted(set(families.FAMILIES) - set(EAGER_ONLY))[::5])
+def test_delta_of_eager_attention(name):
+    """Explicit matrix products and softmaxes instead of the fused kernel."""
+    eager = language_model(name, attention="eager")
+    ledgers = sweep(DeltaEngine(), eager, "resample", COMPARED)
+    assert max(gap(ledgers[unit], reference(name, "resample")[unit]) for unit in COMPARED) < 1e-9
+
+
+def test_fold_and_order_do_not_matter():
+    model = language_model("gpt2")
+    units = all_heads(model.anatomy)
+    whole = sweep(DeltaEngine(fold=64), model, "resample", units)
+    for engine, chosen in (
+        (DeltaEngine(fold=1), units[::-1]),
+        (DeltaEngine(fold=5), units[1::2]),
+        (DeltaEngine(runs=3), units),
+    ):
+        ledgers = sweep(engine, model, "resample", chosen)
+        assert max(gap(ledgers[unit], whole[unit]) for unit in chosen) < 1e-12
+
+
+@pytest.mark.parametrize(("precision", "allowed"), [("bfloat16", 0.01), ("int8", 0.03)])
+def test_low_precision_costs_a_share_of_the_effect(precision, allowed):
+    """Rounding differences loses a share of the effect; rounding activations would lose a share of the logits."""
+    model, exact = language_model("llama", dtype="float32"), reference("llama", "resample")
+    ledgers = sweep(DeltaEngine(precision), model, "resample", COMPARED)
+    stack = [torch.stack([found[unit].total_effect for unit in COMPARED]) for found in (ledgers, exact)]
+    error = RelativeError.between(*stack)
+    assert 1e-4 < error.per_token < allowed
+    assert max(ledger.residual.abs().max() for ledger in ledgers.values()) < 1e-5  # the books close all the same
+
+
+@pytest.mark.parametrize(("name", "precision"), [("gpt2", "int8"), ("gemma2", "full")])
+def test_compiled_equals_eager(name, precision, monkeypatch):
+    made = []
+    init = CompiledProgram.__init__
+
+    def counting(self, *args):
+        made.append(self)
+        init(self, *args)
+
+    monkeypatch.setattr(CompiledProgram, "__init__", counting)
+    model, windows = language_model(name, dtype="float32"), len(TOKENS)
+    eager = sweep(DeltaEngine(precision, fold=3), model, "resample", None)
+    engine = DeltaEngine(precision, fold=3, compiled=True, batch=windows)
+    compiled = sweep(engine, model, "resample", None)
+    assert len(made) < model.anatomy.layers * 2  # layers of one shape share their graph
+    allowed = 1e-5 if precision == "full" else 2e-3  # a last bit may tip an integer
+    assert max(gap(compiled[unit], eager[unit]) for unit in eager) < allowed
+    before = len(made)
+    other = sweep(engine, model, "unchanged", None)
+    assert len(made) == before and not any(ledger.total_effect.any() for ledger in other.values())
+    sweep(engine, model, "resample", COMPARED, tokens=TOKENS[:1], donors=TOKENS[1:2])
+    assert len(made) == before  # a smaller batch is not worth compiling for
+
+
+class Odd(nn.Module):
+    """Writes in place, transposes, and calls functions that no rule knows."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = x * 2
+        y += x
+        y = torch.cat([y[..., :2], torch.ones_like(x)[..., :1], y[..., 3:]], -1)
+        y = torch.logcumsumexp(y.transpose(0, 1), 0).transpose(0, 1)
+        y.mul_(x.sigmoid())
+        return y.masked_fill(torch.eye(4, dtype=torch.bool), 7.0) - x.square().mean(-1, keepdim=True).rsqrt()
+
+
+def test_rules_compose():
+    from selfrepair.engine.delta.matmul import Weights
+    from selfrepair.engine.delta.program import Program, TapeValues
+    from selfrepair.engine.delta.readings import STREAM, Reading
+    from selfrepair.engine.delta.tape import Recorder
+
+    torch.manual_seed(0)
+    x, d = torch.randn(3, 4, 4).double(), torch.randn(5, 3, 4, 4).double()
+    odd = Odd()
+    recorder = Recorder(x.clone())
+    source = recorder.tape.values[0]
+    with recorder:
+        out = odd(source)
+    tape = recorder.tape
+    program = Program.between(tape, 0, [Reading("out", recorder.number(out), STREAM)])
+    found = program.run(TapeValues(tape, Weights(PRECISIONS["full"]), {}), d)["out"]
+    truth = torch.stack([odd(x + one) for one in d]) - odd(x)
+    assert (found - truth).abs().max() < 1e-13
+    assert not program.run(TapeValues(tape, Weights(PRECISIONS["full"]), {}), d * 0)["out"].any()
+
+
+def test_a_change_through_another_tensor_is_not_followed():
+    from selfrepair.engine.delta.tape import DiscreteStep, Recorder
+
+    recorder = Recorder(torch.randn(2, 3))
+    with recorder, pytest.raises(DiscreteStep, match="changed through another"):
+        y = recorder.tape.values[0] * 2
+        y[:, 0].mul_(3)
+        y + 1
+
+
+# the choice
+
+
+def chosen(model, work=1e12, monkeypatch=None):
+    with model.running():
+        return choice.choose(model, TOKENS, all_heads(model.anatomy), work)
+
+
+def test_much_work_is_compiled_and_little_is_replayed():
+    model = language_model("gpt2", dtype="float32")
+    assert chosen(model).engine.settings["compiled"] is True
+    assert chosen(model, work=10).engine.name == "replay"
+    moe = chosen(language_model("mixtral", dtype="float32"))
+    assert moe.engine.name == "replay" or not moe.engine.settings["compiled"]
+
+
+def test_a_wrong_rule_is_found_out(monkeypatch):
+    """The guard of the engine: its first trial is against replay."""
+    monkeypatch.setitem(rules.RULES, "layer_norm", rules.same)
+    found = chosen(language_model("gpt2", dtype="float32"))
+    assert found.engine.name == "replay" and "off by" in found.reason
+
+
+def test_low_precision_that_is_not_right_is_refused(monkeypatch):
+    monkeypatch.setattr(choice, "_seconds_of_product", lambda model, name: {"full": 9.0, "int8": 1.0}.get(name, 2.0))
+    model = language_model("gpt2", dtype="float32")
+    monkeypatch.setattr(choice, "TOLERANCE_OF_MEANS", 1.0)
+    monkeypatch.setattr(choice, "TOLERANCE", 1e-9)
+    strict = chosen(model)
+    assert strict.engine.settings["precision"] == "full" and "int8 would be 9.0 times as fast" in strict.reason
+    monkeypatch.setattr(choice, "TOLERANCE", 1.0)
+    assert chosen(model).engine.settings["precision"] == "int8"
+
+
+def test_blocks_that_cannot_be_followed_are_replayed(monkeypatch):
+    def discrete(*_args):
+        raise NotTraceable("GPT2Block calls topk itself.")
+
+    monkeypatch.setattr("selfrepair.engine.delta.engine.BlockRecorder.record", discrete)
+    found = chosen(language_model("gpt2", dtype="float32"))
+    assert found.engine.name == "replay" and "topk" in found.reason
+
+
+def test_relative_error_by_hand():
+    truth = torch.tensor([[3.0, -1.0], [1.0, 1.0]])
+    error = RelativeError.between(truth + torch.tensor([[0.1, -0.1], [0.1, 0.1]]), truth)
+    assert error.per_token == pytest.approx(0.1 / 3**0.5)
+    assert error.of_means == pytest.approx((0.01 / 2) ** 0.5 / 1.0)
+    assert RelativeError.between(truth * torch.nan, truth).per_token == float("inf")
+
+
+def test_nothing_is_left_on_the_model():
+    model = load(families.build("gpt2"))
+    hooks = [len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.network.modules()]
+    sweep(DeltaEngine(), model, "resample", COMPARED)
+    assert hooks == [len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.network.modules()]

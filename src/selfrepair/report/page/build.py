@@ -154,10 +154,10 @@ def run_index(source: Source, blocks: Blocks, runs: int = 1) -> dict[str, Any]:
         "cells": cells.cells(run, blocks),
         "curve": cells.curve(run, blocks),
         "repairers": cells.repairers(run, blocks),
-        "step": tokens.step_of(run),
+        "step": kept.step,
         "sampled": _sampled(run, kept, windows),
         **tokens.token_blocks(run, kept, blocks, windows),
-        "passages": looks.passage_blocks(run, blocks, windows),
+        "passages": looks.passage_blocks(run, blocks, windows, kept.step),
         "closeups": looks.closeup_blocks(run, blocks, windows),
         "text": words.text_block(run, windows, looks.named_tokens(run), blocks),
     }
@@ -187,7 +187,7 @@ def _windows(run: Run, kept: tokens.Kept, most: int) -> np.ndarray:
 
 def _sampled(run: Run, kept: tokens.Kept, windows: np.ndarray) -> str:
     """What did not fit, in words; nothing where all is there."""
-    rows, all_rows = int((kept.chosen & np.isin(kept.columns["window"], windows)).sum()), len(kept.chosen)
+    rows, all_rows = int(np.isin(kept.columns["window"], windows).sum()), kept.total
     said = []
     if rows < all_rows:
         said.append(

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from selfrepair.report.page.pack import Blocks, Fixed
-from selfrepair.report.page.tokens import COLUMNS, step_of
+from selfrepair.report.page.tokens import COLUMNS
 from selfrepair.results.runs import Run
 
 Place = tuple[int, int, int, int]
@@ -38,13 +38,12 @@ def passage_windows(run: Run) -> np.ndarray:
     return np.zeros(0, np.int64) if table is None else np.unique(table["window"].to_numpy())
 
 
-def passage_blocks(run: Run, blocks: Blocks, windows: np.ndarray) -> dict[int, Any]:
+def passage_blocks(run: Run, blocks: Blocks, windows: np.ndarray, step: float) -> dict[int, Any]:
     """One block per layer: the ledger of every scored token of a few windows, for every head."""
     table = run.extras.passages
     if table is None:
         return {}
     found: dict[int, Any] = {}
-    step = step_of(run)
     for layer in np.unique(table["layer"].to_numpy()):
         mine = table.filter(pc.equal(table["layer"], pa.scalar(layer, pa.int16())))
         arrays: dict[str, np.ndarray | Fixed] = {

@@ -20,6 +20,8 @@ from selfrepair.errors import RefusedModel as RefusedModel
 from selfrepair.errors import SelfRepairError as SelfRepairError
 from selfrepair.model.language_model import LanguageModel as LanguageModel
 from selfrepair.model.load import load as load
+from selfrepair.report.page import view as view
+from selfrepair.report.page import write_page as write_report
 from selfrepair.results.folder import load as load_run
 from selfrepair.results.runs import Run as Run
 from selfrepair.run.combine import combine as combine
@@ -56,5 +58,7 @@ __all__ = [
     "measure",
     "prove",
     "resume",
+    "view",
     "windows",
+    "write_report",
 ]

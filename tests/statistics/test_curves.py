@@ -1,9 +1,9 @@
-import linearised
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import linearised
 from selfrepair.statistics.curves import Moments, bin_edges, bin_index
 
 FIELDS = ("value", "standard_error", "low", "high", "documents")

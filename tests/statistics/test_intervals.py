@@ -1,9 +1,9 @@
-import linearised
 import numpy as np
 import pytest
 from made_corpora import COLUMNS, corpus, replicated, spread, truth
 from scipy.stats import t as student
 
+import linearised
 from selfrepair.statistics.bootstrap import bootstrap_all, document_weights
 from selfrepair.statistics.estimators import ESTIMATORS
 from selfrepair.statistics.features import FEATURES, INDEX

@@ -1,9 +1,9 @@
-import linearised
 import numpy as np
 import pytest
 from made_sweeps import everything, sweep
 from scipy.stats import t as student
 
+import linearised
 from selfrepair.statistics.accumulate import DocumentSums
 from selfrepair.statistics.curves import Moments
 from selfrepair.statistics.lines import Lines

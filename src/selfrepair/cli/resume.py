@@ -16,6 +16,7 @@ def resume(
     ] = "processes",
     top: Annotated[int, typer.Option(help="Heads in the printed table.")] = 15,
     plots: Annotated[bool, typer.Option(help="Draw the two pictures.")] = True,
+    page: Annotated[bool, typer.Option(help="Write report.html, the run as a page for a browser.")] = True,
 ) -> None:
     """Go on with a run where it was, after a kill, a crash or a full disk.
 
@@ -28,4 +29,4 @@ def resume(
     from selfrepair.cli.run import report
     from selfrepair.run.measure import resume as go_on
 
-    report(go_on(folder, workers=workers, executor=executor), folder, top, plots)
+    report(go_on(folder, workers=workers, executor=executor), folder, top, plots, page)

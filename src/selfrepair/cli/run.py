@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from selfrepair.cli.report import write_beside
 from selfrepair.cli.verdict import INTERRUPTED
 
 if TYPE_CHECKING:
@@ -206,6 +207,9 @@ def run(
     ] = 64,
     top: Annotated[int, typer.Option(min=1, help="Heads in the printed table.", rich_help_panel=_OUTPUT)] = 15,
     plots: Annotated[bool, typer.Option(help="Draw the two pictures.", rich_help_panel=_OUTPUT)] = True,
+    page: Annotated[
+        bool, typer.Option(help="Write report.html, the run as a page for a browser.", rich_help_panel=_OUTPUT)
+    ] = True,
 ) -> None:
     """Ablate every attention head in turn and account for what happened, token by token.
 
@@ -269,7 +273,7 @@ def run(
             workers=workers,
             executor=executor,
         )
-    report(measured, place, top, plots)
+    report(measured, place, top, plots, page)
 
 
 @contextmanager
@@ -286,8 +290,8 @@ def _leaving_no_empty_folder(place: Path) -> Iterator[None]:
             place.rmdir()
 
 
-def report(measured: Run, place: Path, top: int, plots: bool) -> None:
-    """Prints tables, draws pictures, and ends with the exit code the run deserves."""
+def report(measured: Run, place: Path, top: int, plots: bool, page: bool = True) -> None:
+    """Prints tables, draws pictures, writes the page, and ends with the exit code the run deserves."""
     from selfrepair.cli.verdict import verdict
     from selfrepair.report.tables import print_heads, print_summary
 
@@ -299,6 +303,8 @@ def report(measured: Run, place: Path, top: int, plots: bool) -> None:
     code = verdict(measured)
     if plots:
         _draw(measured, place)
+    if page:
+        write_beside(measured, place)
     raise typer.Exit(code)
 
 

@@ -17,6 +17,9 @@ def show(
     ascending: Annotated[bool, typer.Option("--ascending", help="Smallest first.")] = False,
     top: Annotated[int, typer.Option(min=1, help="How many heads.")] = 20,
     layers: Annotated[str, typer.Option(help="Only these layers, e.g. `20-29` or `3,5,7`.")] = "",
+    open_: Annotated[
+        bool, typer.Option("--open", help="Open report.html in the browser; written if it is not there.")
+    ] = False,
     card: Annotated[
         bool, typer.Option("--card", help="The model and its layers as wholes, instead of its heads.")
     ] = False,
@@ -29,6 +32,12 @@ def show(
     from selfrepair.results.folder import load
 
     run = load(folder)
+    if open_:
+        from selfrepair.cli.report import PAGE, show_page
+        from selfrepair.report.page import write_page
+
+        show_page(folder / PAGE if (folder / PAGE).is_file() else write_page([folder], folder / PAGE))
+        return
     chosen = (filter or None, sort, not ascending, top, parse_layers(layers))
     verdict(run)
     if as_json:

@@ -48,7 +48,7 @@ def operator(run: Run) -> str:
     """The ablation operator with its donors."""
     donors = fact(run, "donors")
     said = f"{fact(run, 'operator')} ablation"
-    return said if donors in ("unknown", "none", "") else f"{said} (donors: {donors})"
+    return said if donors in ("unknown", "none", "", "0") else f"{said} (donors: {donors})"
 
 
 def chosen_tokens(label: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,7 +15,7 @@ import pyarrow.parquet as pq
 import xarray as xr
 
 from selfrepair.errors import SelfRepairError
-from selfrepair.results import schema
+from selfrepair.results import extras, schema
 from selfrepair.results.files import cannot, first_line, put, putting_table
 from selfrepair.results.runs import Run
 from selfrepair.results.windows import read_corpus, windows_parts
@@ -69,11 +70,29 @@ def write_results(run: Run, folder: Path) -> None:
     """Write `outcome.json` and `heads.nc` of a run whose other files are there."""
     write_json(run.outcome, folder / OUTCOME)
     put(folder / HEADS, _netcdf(run.heads))
+    write_extras(run.extras, folder)
 
 
 def _write_table(table: pa.Table, path: Path) -> None:
     with putting_table(path, table.schema) as add:
         add(table)
+
+
+def write_extras(given: extras.Extras, folder: Path) -> None:
+    """Write the optional tables that there are."""
+    for name, table in given.tables().items():
+        _write_table(extras.described(name, table), folder / f"{name}.parquet")
+
+
+def read_extras(folder: Path) -> extras.Extras:
+    """The optional tables of a results folder.
+
+    Raises:
+        SelfRepairError: one of them is garbled.
+    """
+    there = [name for name in extras.SCHEMAS if (folder / f"{name}.parquet").is_file()]
+    read = {n: _read(folder / f"{n}.parquet", pq.read_table, partial(extras.check, n)) for n in there}
+    return extras.Extras(**read)
 
 
 def write_json(content: Mapping[str, object], path: Path) -> None:
@@ -114,6 +133,7 @@ def load(path: str | Path) -> Run:
         kept=folder / TOKENS,
         corpus=folder / WINDOWS,
         heads=_read(folder / HEADS, _read_heads, schema.check_heads),
+        extras=read_extras(folder),
     )
     _read(folder / TOKENS, pq.read_schema, schema.check_tokens)
     _read(folder / WINDOWS, pq.read_schema, schema.check_windows)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import html
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import pyarrow as pa
 import xarray as xr
+
+from selfrepair.results.extras import Extras
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,6 +42,7 @@ class Run:
         heads: means per (filter, layer, head), see `results.schema`; attributes hold units and formulas.
         kept: the table of kept tokens, or the file that holds it.
         corpus: the table of windows, or the file that holds it.
+        extras: texts of tokens, whole passages and close-ups of single tokens, where the run kept them.
     """
 
     plan: dict[str, Any]
@@ -47,6 +50,7 @@ class Run:
     heads: xr.Dataset
     kept: pa.Table | Path
     corpus: pa.Table | Path
+    extras: Extras = field(default_factory=Extras)
 
     @cached_property
     def tokens(self) -> pa.Table:

@@ -9,6 +9,7 @@ from scipy.sparse import csr_matrix
 
 from selfrepair.run.job import Job
 from selfrepair.run.joins import SHARED
+from selfrepair.run.passages import Passages
 from selfrepair.run.store import Arrays
 from selfrepair.statistics.accumulate import DocumentSums, TokenEffects, line_moments
 from selfrepair.statistics.curves import Moments
@@ -41,6 +42,7 @@ class UnitBook:
             if scored.any()
             else None
         )
+        self.passages = Passages(job)
         self.edges: np.ndarray = surveyed["curve_edges"]
         bins = self.edges.shape[-1] + 1
         self.curve = np.zeros((2, len(self.documents), bins, *job.shape))  # sums of self-repair; tokens
@@ -62,6 +64,7 @@ class UnitBook:
         """Books a chunk; its windows are the corpus' numbers."""
         if self.lines is None:
             return
+        self.passages.add(effects)
         local = replace(effects, windows=np.array([self._place[int(window)] for window in effects.windows]))
         self.kept.add(local)
         self.lines.add(local)
@@ -118,7 +121,7 @@ class UnitBook:
             [filter, layer, head, by_layer(, by_head)] and `curve/<moment>` moments of self-repair by bin of direct
             effect [bin, layer, head] over the documents that lie in this unit alone; of the others, whose sums are
             to be joined first, `shared/documents` [document], `shared/lines/<name>` and `shared/curve/<name>`
-            [document, ...].
+            [document, ...]; `passages/L/<column>` all tokens of a few windows.
         """
         whole, shared = np.flatnonzero(~self.shared), np.flatnonzero(self.shared)
         arrays: Arrays = {"documents": self.documents, "features": self.sums}
@@ -129,7 +132,7 @@ class UnitBook:
         curve = Moments.of(*self.curve[:, whole])
         arrays |= {f"curve/{one.name}": getattr(curve, one.name) for one in fields(Moments)}
         arrays |= {f"{SHARED}curve/{name}": self.curve[place, shared] for place, name in enumerate(("y", "x"))}
-        arrays |= self.kept.arrays()
+        arrays |= self.kept.arrays() | self.passages.arrays()
         if self.lines is not None:
             arrays |= {f"lines/{name}": v for name, v in line_moments(self.lines.arrays(whole)).items()}
             arrays |= {f"{SHARED}lines/{name}": v for name, v in self.lines.arrays(shared).items()}

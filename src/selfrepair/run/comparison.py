@@ -101,3 +101,38 @@ def _heads(pool: Pool, label: str) -> Replicated:
 def compare_all(paths: Sequence[str | Path], filter: str, estimator: str) -> list[Comparison]:
     """Every run against the first."""
     return [compare(paths[0], path, filter, estimator) for path in paths[1:]]
+
+
+class Sums:
+    """What the units of one run add up to, read once for any number of comparisons.
+
+    Args:
+        pool: the units.
+    """
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._found: dict[str, Replicated] = {}
+
+    def heads(self, label: str) -> Replicated:
+        """Sums of all heads [layer, head] under one filter."""
+        if label not in self._found:
+            self._found[label] = _heads(self._pool, label)
+        return self._found[label]
+
+    def model(self, label: str) -> Replicated:
+        """All heads together."""
+        return self.heads(label).pooled()
+
+    def pairs_with(self, other: Sums) -> bool:
+        """Whether both runs are on the same documents with the same seed."""
+        return _paired(self._pool, other._pool)
+
+
+def sums_of(path: str | Path) -> Sums:
+    """A run's sums, from its units.
+
+    Raises:
+        SelfRepairError: no such run, or a garbled one.
+    """
+    return Sums(_pool(Path(path)))

@@ -20,6 +20,7 @@ from selfrepair.run.executors import execute
 from selfrepair.run.job import Job
 from selfrepair.run.jobs import load_job
 from selfrepair.run.log import log
+from selfrepair.run.look import look_closer
 from selfrepair.run.pool import part_of, pool_of
 from selfrepair.run.prepare import prepare
 from selfrepair.run.results import merged
@@ -193,13 +194,15 @@ def carry_out(job: Job, place: Path, workers: int, executor: str, progress: bool
         if not store.finished(SWEEP):
             raise
         status = "interrupted"
-    merged_survey(job, store)
+    surveyed = merged_survey(job, store)
     run = merged(pool_of(part_of(job, store, unfinished)), job.plan, place, status, time.time() - started)
     log(place, f"{status}: {run.outcome['units']} units merged")
     if keep:
         folder.write_results(run, place)
     if problem is not None and status == "failed":
         raise problem
+    if status == "complete" and executor == "processes":  # elsewhere this may be a machine without a device
+        run = look_closer(job, surveyed, run, place if keep else None, progress)
     if not run.outcome["ledger_closes"]:
         warnings.warn(
             "The ledger does not close: on some token its lines miss the self-repair by "

@@ -7,11 +7,13 @@ from pathlib import Path
 import numpy as np
 
 from selfrepair.results import folder
+from selfrepair.results.extras import Extras
 from selfrepair.results.files import putting_table
 from selfrepair.results.runs import Run
 from selfrepair.results.schema import described_schema, heads_dataset
 from selfrepair.results.windows import joined_names
 from selfrepair.run.merge import Part
+from selfrepair.run.passages import passages_table
 from selfrepair.run.plans import Plan
 from selfrepair.run.pool import Pool
 from selfrepair.run.store import Arrays
@@ -54,7 +56,9 @@ def merged(pool: Pool, plan: Plan, place: Path, status: str, seconds: float) -> 
         donors_needed=pool.donors_needed,
         attributes=_attributes(plan, outcome),
     )
-    return Run(plan, outcome, heads, place / folder.TOKENS, place / folder.WINDOWS)
+    units = [(starts[text], unit) for text, one in enumerate(pool.mergers) for unit in one.units]
+    passages = passages_table([(int(start), unit.starting_with("passages/")) for start, unit in units])
+    return Run(plan, outcome, heads, place / folder.TOKENS, place / folder.WINDOWS, Extras(passages=passages))
 
 
 def _outcome(pool: Pool, status: str, seconds: float) -> dict[str, object]:

@@ -1,0 +1,203 @@
+"""From results folders to one HTML file that needs nothing else: no server, no network, no other file."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from selfrepair.errors import SelfRepairError
+from selfrepair.report import captions
+from selfrepair.report.page import cells, facts, looks, tokens, words
+from selfrepair.report.page.differences import differences
+from selfrepair.report.page.method import method
+from selfrepair.report.page.pack import Blocks, plain_json
+from selfrepair.report.page.script import application, library, style
+from selfrepair.results import files
+from selfrepair.results import folder as folders
+from selfrepair.results.runs import Run
+from selfrepair.statistics.labels import LABELS
+
+NEEDED = ("jinja2", "plotly")
+TEXT_TOKENS = 1_300_000  # tokens of text that go into the page
+ROWS = 320_000  # kept tokens that go into the page, for models of up to ROWS / ROWS_PER_HEAD heads
+ROWS_PER_HEAD, MOST_ROWS = 800, 1_200_000
+
+
+@dataclass(frozen=True)
+class Source:
+    """One run of a page.
+
+    Attributes:
+        run: the run.
+        folder: where it is, as the reader's own code would name it; None where it is only in memory.
+    """
+
+    run: Run
+    folder: Path | None = None
+
+
+def missing() -> str:
+    """What has to be installed before pages can be made; nothing where all is there."""
+    absent = [name for name in NEEDED if find_spec(name) is None]
+    return f"pip install 'selfrepair[report]' (no {' and no '.join(absent)})" if absent else ""
+
+
+def write_page(sources: Sequence[str | Path | Run | Source], out: str | Path) -> Path:
+    """Writes the report of one run or several.
+
+    Args:
+        sources: results folders, or runs in memory; the others are compared with the first.
+        out: the HTML file; replaced if it exists.
+
+    Raises:
+        SelfRepairError: no run, a folder that cannot be read, a package that is missing, a file that cannot be
+            written.
+    """
+    text = page([_source(one) for one in sources])
+    path = Path(out)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        files.put(path, text.encode())
+    except OSError as problem:
+        raise SelfRepairError(f"Cannot write {path}: {problem}.", "Give another file with --out.") from problem
+    return path
+
+
+def _source(given: str | Path | Run | Source) -> Source:
+    if isinstance(given, Source):
+        return given
+    return Source(given) if isinstance(given, Run) else Source(folders.load(given), Path(given))
+
+
+def page(sources: Sequence[Source], start: str = "") -> str:
+    """The page as text.
+
+    Args:
+        sources: the runs.
+        start: where it opens when its address says nothing, e.g. `map` or `L9H6`.
+
+    Raises:
+        SelfRepairError: no run, or a package that is missing.
+    """
+    if missing():
+        raise SelfRepairError("The report needs packages that are not installed.", missing())
+    if not sources:
+        raise SelfRepairError("There is no run to report on.", "Give the folder that a run wrote.")
+    from jinja2 import Environment, StrictUndefined
+
+    blocks = Blocks()
+    index = {
+        "start": start,
+        "runs": [run_index(one, blocks, len(sources)) for one in sources],
+        "differences": differences([one.run for one in sources], [one.folder for one in sources]),
+        "method": method(),
+        "library": blocks.raw(library().encode()),
+    }
+    scripts = {"application": application(), "library": library()}
+    template = Environment(autoescape=True, undefined=StrictUndefined).from_string(
+        resources.files(__package__).joinpath("templates", "page.html.j2").read_text(encoding="utf-8")
+    )
+    text: str = template.render(
+        title=" · ".join(dict.fromkeys(captions.fact(one.run, "model") for one in sources)),
+        hashes=" ".join(f"'sha256-{_hash(text)}'" for text in scripts.values()),
+        style=style(),
+        application=scripts["application"],
+        index=plain_json(index),
+        blocks=blocks.texts,
+    )
+    return text
+
+
+def run_index(source: Source, blocks: Blocks, runs: int = 1) -> dict[str, Any]:
+    """What the page's index says about one run; its data go to `blocks`.
+
+    Args:
+        source: the run.
+        blocks: where they go.
+        runs: how many runs share the page's room.
+    """
+    run = source.run
+    heads = run.heads.sizes["layer"] * run.heads.sizes["head"]
+    room = max(ROWS, min(MOST_ROWS, ROWS_PER_HEAD * heads)) // runs
+    kept = tokens.kept_tokens(run, room, looks.closeup_places(run))
+    windows = _windows(run, kept, TEXT_TOKENS // runs)
+    return {
+        "name": facts.name(run),
+        "folder": None if source.folder is None else str(source.folder),
+        "model": captions.fact(run, "model"),
+        "facts": facts.facts(run),
+        "limits": facts.limits(run),
+        "command": facts.command(run),
+        "operator": captions.operator(run),
+        "filters": [_filter(run, label) for label in run.filters],
+        "standing": run.filters.index(captions.resolve_filter(run, None)),
+        "errors": captions.errors(run),
+        "leftOut": captions.left_out(run),
+        "floor": captions.floor(run),
+        "status": captions.status(run),
+        "layers": run.heads.sizes["layer"],
+        "heads": run.heads.sizes["head"],
+        "donors": str(run.heads.attrs.get("donors", "")),
+        "labels": list(LABELS),
+        "rule": cells.label_rule(run),
+        "quantities": cells.quantities(run),
+        "postNorms": cells.has_post_norms(run),
+        "pooled": cells.pooled(run),
+        "cells": cells.cells(run, blocks),
+        "curve": cells.curve(run, blocks),
+        "repairers": cells.repairers(run, blocks),
+        "step": kept.step,
+        "sampled": _sampled(run, kept, windows),
+        **tokens.token_blocks(run, kept, blocks, windows),
+        "passages": looks.passage_blocks(run, blocks, windows, kept.step),
+        "closeups": looks.closeup_blocks(run, blocks, windows),
+        "text": words.text_block(run, windows, looks.named_tokens(run), blocks),
+    }
+
+
+def _filter(run: Run, label: str) -> dict[str, str]:
+    return {
+        "label": label,
+        "words": captions.chosen_tokens(label),
+        "amount": captions.amount(run, label),
+        "discoveries": captions.discoveries(run, label),
+    }
+
+
+def _windows(run: Run, kept: tokens.Kept, most: int) -> np.ndarray:
+    """Windows that go into the page: all, or those that passages and close-ups need and an even spread of others."""
+    lengths = words.window_lengths(run)
+    if lengths.sum() <= most:
+        return np.arange(len(lengths))
+    needed = np.union1d(looks.passage_windows(run), sorted({place[2] for place in looks.closeup_places(run)}))
+    needed = needed.astype(np.int64)
+    others = np.setdiff1d(kept.windows(), needed)
+    fit = max(0, int((most - lengths[needed].sum()) // max(1, lengths.mean())))
+    spread = others[np.linspace(0, len(others) - 1, min(fit, len(others))).astype(int)] if len(others) else others
+    return np.union1d(needed, spread).astype(np.int64)
+
+
+def _sampled(run: Run, kept: tokens.Kept, windows: np.ndarray) -> str:
+    """What did not fit, in words; nothing where all is there."""
+    rows, all_rows = int(np.isin(kept.columns["window"], windows).sum()), kept.total
+    said = []
+    if rows < all_rows:
+        said.append(
+            f"{rows:,} of the {all_rows:,} kept tokens are in this page: each head's most and least repaired, most "
+            "broken and closely looked at ones, and an even draw of the rest. Densities count all of them"
+        )
+    if len(windows) < run.windows.num_rows:
+        said.append(f"{len(windows):,} of {run.windows.num_rows:,} windows of text are in this page")
+    return ". ".join(said)
+
+
+def _hash(text: str) -> str:
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

@@ -1,0 +1,160 @@
+"""Numbers of every head, layer and model: what the map, the card and a head's page show."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from selfrepair.report.page.pack import Blocks
+from selfrepair.results.runs import Run
+from selfrepair.results.schema import quantity_of
+from selfrepair.statistics.accumulate import BY_ATTENTION, BY_HEAD, BY_MLP
+from selfrepair.statistics.labels import LABELS, LabelRule
+
+PARTS = ("", "_standard_error", "_low", "_high")
+GROUPS: dict[str, tuple[str, ...]] = {
+    "effects": ("direct_effect", "ablated_direct_effect", "lost_direct_effect", "total_effect", "self_repair"),
+    "ledger": ("repair_heads", "repair_mlps", "repair_post_norms", "repair_norm"),
+    "shares": (
+        "repaired_fraction",
+        "fraction_heads",
+        "fraction_mlps",
+        "fraction_post_norms",
+        "fraction_norm",
+        "masking",
+        "retention",
+    ),
+    "slopes": ("slope_through_origin", "slope", "r_squared"),
+    "tokens": ("share_repaired", "share_over_repaired", "share_worse", "gross_self_repair", "sigma_ratio"),
+}
+NEUTRAL = {"masking": 0.0, "slope": 1.0, "slope_through_origin": 1.0, "sigma_ratio": 1.0}
+LARGEST = 24  # repairers of a head that are shown one by one
+
+
+def has_post_norms(run: Run) -> bool:
+    """Whether the model has norms behind its sublayers that did anything."""
+    return bool((np.nan_to_num(run.heads["repair_post_norms"].values) != 0).any())
+
+
+def quantities(run: Run) -> list[dict[str, Any]]:
+    """What the map can show, in the order of its menu."""
+    left_out = () if has_post_norms(run) else ("repair_post_norms", "fraction_post_norms")
+    return [
+        {
+            "name": name,
+            "group": group,
+            "title": _title(name),
+            "units": quantity_of(name).units,
+            "description": quantity_of(name).description,
+            "neutral": NEUTRAL.get(name, 0.0),
+        }
+        for group, names in GROUPS.items()
+        for name in names
+        if name in run.heads and name not in left_out
+    ]
+
+
+def cells(run: Run, blocks: Blocks) -> dict[str, Any]:
+    """Every quantity over [filter, layer, head] with error and interval; counts, thresholds, labels, q-values."""
+    heads = run.heads
+    arrays = {
+        f"{one['name']}{part}": heads[f"{one['name']}{part}"].values.astype(np.float32)
+        for one in quantities(run)
+        for part in PARTS
+    }
+    arrays |= {name: heads[name].values.astype(np.int32) for name in ("count", "documents")}
+    arrays |= {name: heads[name].values.astype(np.float32) for name in ("threshold", "q_value")}
+    codes = {label: place for place, label in enumerate(LABELS)}
+    labels = np.vectorize(lambda label: codes.get(str(label), len(LABELS) - 1), otypes=[np.uint8])
+    arrays["label"] = labels(heads["label"].values)
+    return blocks.arrays(arrays)
+
+
+def pooled(run: Run) -> dict[str, Any]:
+    """Numbers of the whole model [filter] and of layers [filter][layer], with their intervals."""
+    shares = ("repaired_fraction", "fraction_heads", "fraction_mlps", "fraction_post_norms", "fraction_norm")
+    names = (*shares, "lost_direct_effect", "self_repair")
+    found: dict[str, Any] = {}
+    for kind in ("pooled", "layer"):
+        found[kind] = {
+            name + part: _listed(run.heads[f"{kind}_{name}{part}"].values) for name in names for part in PARTS
+        }
+    found["pooled"]["count"] = _listed(run.heads["pooled_count"].values)
+    found["pooled"]["documents"] = _listed(run.heads["pooled_documents"].values)
+    return found
+
+
+def curve(run: Run, blocks: Blocks) -> dict[str, Any]:
+    """Self-repair over quantiles of direct effect, [bin, layer, head]."""
+    names = [f"curve_self_repair{part}" for part in PARTS] + ["curve_lower_edge"]
+    return blocks.arrays({name: run.heads[name].values.astype(np.float32) for name in names})
+
+
+def repairers(run: Run, blocks: Blocks) -> dict[str, Any] | None:
+    """The components that changed most for every filter and head, and what is left over; None without lines.
+
+    Returns:
+        `component` [filter, layer, head, place]: `layer * heads + head`, `layers * heads + layer` for an MLP, or
+        `layers * heads + layers + layer` for the whole attention of a layer; -1 for none. `effect`, `error` alike.
+    """
+    if BY_MLP not in run.heads:
+        return None
+    values, errors = (_components(run, part) for part in PARTS[:2])
+    layers, heads = run.heads.sizes["layer"], run.heads.sizes["head"]
+    by_head = BY_HEAD in run.heads
+    numbers = np.arange(values.shape[-1])
+    if not by_head:
+        numbers = np.concatenate([layers * heads + layers + np.arange(layers), layers * heads + np.arange(layers)])
+    size = np.nan_to_num(np.abs(values), nan=-1)
+    kept = np.argsort(-size, axis=-1, kind="stable")[..., :LARGEST]
+    effect = np.take_along_axis(values, kept, -1)
+    error = np.take_along_axis(errors, kept, -1)
+    there = np.isfinite(effect) & (effect != 0)
+    return blocks.arrays(
+        {
+            "component": np.where(there, numbers[kept], -1).astype(np.int32),
+            "effect": effect.astype(np.float32),
+            "error": error.astype(np.float32),
+        }
+    )
+
+
+def label_rule(run: Run) -> list[str]:
+    """The rule behind the labels, line by line."""
+    return str(run.heads["label"].attrs.get("description", LabelRule().describe())).splitlines()
+
+
+def _components(run: Run, part: str) -> np.ndarray:
+    """Lines of all components side by side, [filter, layer, head, component]: heads (or attention layers), MLPs."""
+    attention = run.heads[(BY_HEAD if BY_HEAD in run.heads else BY_ATTENTION) + part].values
+    cell = attention.shape[:3]
+    return np.concatenate([attention.reshape(*cell, -1), run.heads[BY_MLP + part].values], -1)
+
+
+def _listed(values: np.ndarray) -> Any:
+    """Nested lists for JSON, None for what is not finite."""
+    plain = np.where(np.isfinite(values.astype(float)), values, np.nan).astype(object)
+    plain[~np.isfinite(values.astype(float))] = None
+    return plain.tolist()
+
+
+def _title(name: str) -> str:
+    words = {
+        "direct_effect": "direct effect (clean)",
+        "ablated_direct_effect": "direct effect of the replacement",
+        "self_repair": "self-repair",
+        "gross_self_repair": "self-repair, gross (mean of sizes)",
+        "masking": "masking, 1 − TE/ΔDE",
+        "repair_heads": "repair by heads",
+        "repair_mlps": "repair by MLPs",
+        "repair_post_norms": "repair by post-norms",
+        "repair_norm": "repair by the final norm",
+        "fraction_heads": "repaired by heads, share",
+        "fraction_mlps": "repaired by MLPs, share",
+        "fraction_post_norms": "repaired by post-norms, share",
+        "fraction_norm": "repaired by the norm, share",
+        "slope": "slope with intercept",
+        "sigma_ratio": "scale of the final norm, clean / ablated",
+    }
+    return words.get(name, name.replace("_", " "))

@@ -1,0 +1,123 @@
+// The page: its bar, and the view that its address names.
+
+import { index, runs } from "./data.js";
+import { el, noTip, said } from "./dom.js";
+import { headName } from "./format.js";
+import { isDark } from "./colours.js";
+import { plotly } from "./charts.js";
+import { redrawAll } from "./figure.js";
+import { address, go, leadingHead, parse } from "./route.js";
+import { cardView } from "./card.js";
+import { mapView } from "./map.js";
+import { headView } from "./head.js";
+import { textView } from "./text.js";
+import { tokenView } from "./token.js";
+import { comparisonView } from "./comparison.js";
+import { methodView } from "./method.js";
+
+const VIEW = { card: cardView, map: mapView, head: headView, text: textView, token: tokenView, comparison: comparisonView, method: methodView };
+const TITLES = { card: "Card", map: "Map", head: "Head", text: "Text", comparison: "Compare", method: "Method" };
+let turn = 0;
+let last;
+
+function here() {
+  return parse(location.hash.length > 1 ? location.hash : "#" + index.start);
+}
+
+async function open(focus) {
+  const mine = ++turn;
+  const place = here();
+  await place.run.ready();
+  const made = place.view === "unknown" ? unknown(place) : await VIEW[place.view](place);
+  if (mine !== turn) return;
+  noTip();
+  const main = document.getElementById("view");
+  const content = Array.isArray(made) ? made : made.content;
+  main.dataset.view = place.view;
+  main.replaceChildren(...content.flat(Infinity).filter(Boolean));
+  bar(place);
+  const same = last && last.view === place.view && last.layer === place.layer && last.head === place.head && last.window === place.window;
+  last = place;
+  if (focus && !same) {
+    scrollTo(0, 0);
+    main.focus({ preventScroll: true });
+  }
+  document.title = `${titleOf(place)} · ${place.run.name} · self-repair`;
+  document.documentElement.dataset.usable ??= String(Math.round(performance.now()));
+  if (!Array.isArray(made)) await made.finish();
+  else for (const figure of main.querySelectorAll("figure")) await figure.draw?.();
+  if (mine === turn) main.dataset.ready = location.hash || "#";
+}
+
+function titleOf(place) {
+  if (place.view === "head") return headName(place.layer, place.head);
+  if (place.view === "token") return `${headName(place.layer, place.head)}, token ${place.window}.${place.position}`;
+  return TITLES[place.view] ?? "Not here";
+}
+
+function unknown(place) {
+  return [el("h1", {}, "There is no such place"), el("p", {}, "The address ", el("code", {}, place.asked), " names nothing in this report. ", el("a", { href: address({ run: place.run, filter: place.filter, view: "map" }) }, "All heads"), " are on the map.")];
+}
+
+function bar(place) {
+  const { run, filter } = place;
+  const base = { run, filter };
+  const link = (view, to) => el("a", { href: address(to), "aria-current": (place.view === view || (view === "head" && place.view === "token")) && "page" }, TITLES[view]);
+  const ofHead = place.layer === undefined ? leadingHead(run, filter) : { layer: place.layer, head: place.head };
+  const links = [link("card", { ...base, view: "card" }), link("map", { ...base, view: "map" }), link("head", { ...base, view: "head", ...ofHead }), link("text", { ...base, view: "text", ...ofHead }), runs.length > 1 && link("comparison", { ...base, view: "comparison" }), link("method", { ...base, view: "method" })];
+  const keep = document.activeElement?.id;
+  document.getElementById("bar").replaceChildren(
+    el("div", { class: "brand" }, el("strong", {}, run.model), el("span", { class: "quiet" }, run.operator)),
+    el("nav", { "aria-label": "Views" }, links.filter(Boolean)),
+    el(
+      "div",
+      { class: "choices" },
+      runs.length > 1 && el("label", {}, el("span", {}, "Run "), el("select", { id: "run", onchange: (event) => changeRun(place, runs[Number(event.target.value)]) }, runs.map((one, at) => el("option", { value: String(at), selected: one === run }, `${at + 1}. ${one.name}`)))),
+      el("label", {}, el("span", {}, "Filter "), el("select", { id: "filter", onchange: (event) => go({ ...place, filter: Number(event.target.value) }) }, run.filters.map((one, at) => el("option", { value: String(at), selected: at === filter }, one.label)))),
+      jump(place),
+      el("button", { type: "button", id: "theme", "aria-label": "Light or dark", onclick: changeTheme }, isDark() ? "☀" : "☾"),
+    ),
+  );
+  if (keep) document.getElementById(keep)?.focus({ preventScroll: true });
+}
+
+function changeRun(place, run) {
+  const filter = run.filters.findIndex((one) => one.label === place.run.filters[place.filter].label);
+  const kept = { run, filter: filter < 0 ? run.standing : filter };
+  const fits = place.layer !== undefined && place.layer < run.layers && place.head < run.heads;
+  if (place.view === "head" && fits) go({ ...place, ...kept });
+  else go({ ...kept, view: ["head", "token"].includes(place.view) ? "map" : place.view });
+}
+
+function jump(place) {
+  const find = (event) => {
+    event.preventDefault();
+    const match = /^\s*l?(\d+)\s*[.h,]\s*(\d+)\s*$/i.exec(event.target.elements.head.value);
+    const [layer, head] = match ? [Number(match[1]), Number(match[2])] : [];
+    if (!match || layer >= place.run.layers || head >= place.run.heads) said("No such head.");
+    else go({ run: place.run, filter: place.filter, view: "head", layer, head });
+  };
+  return el("form", { class: "jump", onsubmit: find }, el("input", { name: "head", id: "jump", size: "6", placeholder: "L9H6", "aria-label": "Go to a head", autocomplete: "off" }));
+}
+
+async function changeTheme() {
+  document.documentElement.dataset.theme = isDark() ? "light" : "dark";
+  await open(false);
+  await redrawAll();
+}
+
+addEventListener("hashchange", () => open(true));
+addEventListener("keydown", (event) => {
+  if (event.key === "Escape") noTip();
+  const typing = /^(INPUT|SELECT|TEXTAREA)$/.test(event.target.tagName) || event.metaKey || event.ctrlKey || event.altKey;
+  if (typing || document.querySelector("dialog[open]")) return;
+  if (event.key === "/") {
+    event.preventDefault();
+    document.getElementById("jump").focus();
+  }
+  if (event.key === "[" || event.key === "]") document.querySelector(`a[rel=${event.key === "[" ? "prev" : "next"}]`)?.click();
+});
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => open(false));
+document.getElementById("foot").append("Made by selfrepair. This page is one file and connects to nothing. Keys: / goes to a head, [ and ] to the previous and next one, arrow keys move on the map and in text.");
+await open(false);
+(window.requestIdleCallback ?? setTimeout)(() => plotly());

@@ -1,0 +1,98 @@
+// Numbers and tokens as people read them.
+
+const NONE = "–";
+
+export function isNumber(value) {
+  return typeof value === "number" && Number.isFinite(value);
+}
+
+export function signed(value, digits = 3) {
+  if (!isNumber(value)) return NONE;
+  const size = Math.abs(value);
+  const text = size !== 0 && size < 0.5 * 10 ** -digits ? size.toExponential(1) : size.toFixed(digits);
+  return (value < 0 ? "−" : "+") + text;
+}
+
+export function plain(value, digits = 3) {
+  if (!isNumber(value)) return NONE;
+  return value < 0 ? "−" + plain(-value, digits) : value !== 0 && value < 0.5 * 10 ** -digits ? value.toExponential(1) : value.toFixed(digits);
+}
+
+export function percent(value, digits = 1) {
+  return isNumber(value) ? plain(100 * value, digits) + "%" : NONE;
+}
+
+export function grouped(value) {
+  return isNumber(value) ? Math.round(value).toLocaleString("en") : NONE;
+}
+
+// Shares read best as percentages, logits with their sign.
+export function shown(value, quantity) {
+  if (quantity.units === "logit") return signed(value);
+  return quantity.group === "shares" || quantity.name.startsWith("share_") ? percent(value) : plain(value);
+}
+
+export function between(low, high, quantity) {
+  return isNumber(low) && isNumber(high) ? `${shown(low, quantity)} to ${shown(high, quantity)}` : "no interval";
+}
+
+export function sentence(text) {
+  return text.charAt(0).toUpperCase() + text.slice(1);
+}
+
+export function headName(layer, head) {
+  return `L${layer}H${head}`;
+}
+
+const MARKS = new Map([["\n", "⏎"], ["\r", "␍"], ["\t", "⇥"], ["\u007f", "␡"], ["\u00a0", "⍽"], ["\u00ad", "⟨U+00AD⟩"]]);
+// What would not be seen, or would change how its neighbours are seen: said by its number.
+const UNSEEN = /[\u0080-\u009f\u061c\u115f\u180e\u200b\u200c\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb]/u;
+
+function mark(letter) {
+  if (MARKS.has(letter)) return MARKS.get(letter);
+  const code = letter.codePointAt(0);
+  if (code < 32) return String.fromCodePoint(0x2400 + code);
+  if (UNSEEN.test(letter)) return `⟨U+${code.toString(16).toUpperCase().padStart(4, "0")}⟩`;
+  return letter;
+}
+
+// A token's bytes as text in which everything can be seen; bytes that are no whole character as ⟨E2⟩.
+export function visible(bytes) {
+  let text = "";
+  for (const part of characters(bytes)) {
+    text += typeof part === "number" ? `⟨${part.toString(16).toUpperCase().padStart(2, "0")}⟩` : [...part].map(mark).join("");
+  }
+  return text;
+}
+
+const STRICT = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+
+function* characters(bytes) {
+  for (let place = 0; place < bytes.length; ) {
+    const size = [1, 2, 3, 4].find((length) => isCharacter(bytes.subarray(place, place + length), length));
+    if (size === undefined) yield bytes[place++];
+    else {
+      yield STRICT.decode(bytes.subarray(place, place + size));
+      place += size;
+    }
+  }
+}
+
+function isCharacter(bytes, length) {
+  if (bytes.length < length) return false;
+  try {
+    return [...STRICT.decode(bytes)].length === 1;
+  } catch {
+    return false;
+  }
+}
+
+// Spaces at the ends, where they would not be seen.
+export function spaced(text) {
+  return text.replace(/^ +| +$/g, (spaces) => "␣".repeat(spaces.length));
+}
+
+export function shortened(text, most = 28) {
+  const letters = [...text];
+  return letters.length <= most ? text : letters.slice(0, most - 1).join("") + "…";
+}

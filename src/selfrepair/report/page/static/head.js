@@ -1,0 +1,199 @@
+// One head: token by token, over quantiles, through its repairers, and in text.
+
+import { arraysOf } from "./data.js";
+import { el, nextFrame, number } from "./dom.js";
+import { between, headName, plain, sentence, shown, signed } from "./format.js";
+import { diverging, fullScale, inkOn, theme } from "./colours.js";
+import { band, ranking, repairScatter, waterfall } from "./charts.js";
+import { chart } from "./figure.js";
+import { headSteps } from "./ledger.js";
+import { address, go } from "./route.js";
+import { loading } from "./card.js";
+import { pythonFor } from "./map.js";
+
+export async function headView(place) {
+  const { run, filter, layer, head } = place;
+  const name = headName(layer, head);
+  const label = run.label(filter, layer, head);
+  const top = [
+    el("div", { class: "title" }, el("h1", {}, name), el("span", { class: "badge" }, label), steps(place)),
+    el("p", { class: "lead" }, `${sentence(run.filters[filter].words)}; ${run.operator}; ${run.values.count[run.place(filter, layer, head)]} tokens from ${run.values.documents[run.place(filter, layer, head)]} documents; intervals are 95%, over documents; ${run.leftOut}.`),
+  ];
+  if (!run.measured(filter, layer, head)) return [...top, el("p", { class: "warning" }, "This head was not ablated, or has no tokens under this filter.")];
+  const later = el("div", { class: "later" });
+  return {
+    content: [...top, summary(place), el("p", {}, el("a", { class: "button", href: address({ ...place, view: "text" }) }, `Read passages with ${name}'s repair`)), later],
+    finish: async () => {
+      const [rows, parts, words, density, curve, close] = await Promise.all([run.rowsOf(layer, head), run.repairersOf(filter, layer, head), run.words(), run.densityOf(layer, head, filter), arraysOf(run.curve), run.closeupsOf(layer, head)]);
+      const points = rows.filter((row) => row.passes & (1 << filter));
+      for (const row of points) row.text = `“${words.at(row.window, row.position + 1)}” after “${words.at(row.window, row.position)}”`;
+      const figures = [
+        scatterFigure(place, points, density, words),
+        waterfallFigure(place, parts),
+        repairersFigure(place, parts),
+        curveFigure(place, curve),
+      ].filter(Boolean);
+      later.append(el("div", { class: "two" }, figures), keptSection(place, points, words, close), ruleSection(run, label));
+      for (const figure of figures) {
+        await nextFrame();
+        await figure.draw();
+      }
+    },
+  };
+}
+
+function steps(place) {
+  const { run, layer, head } = place;
+  const at = layer * run.heads + head;
+  const to = (number) => ({ ...place, layer: Math.floor(number / run.heads), head: number % run.heads });
+  const link = (number, words, key) => number >= 0 && number < run.layers * run.heads && el("a", { class: "step", rel: key, href: address(to(number)) }, words);
+  return el("nav", { class: "steps", "aria-label": "Neighbouring heads" }, link(at - 1, "← previous", "prev"), link(at + 1, "next →", "next"));
+}
+
+const SHOWN = ["direct_effect", "ablated_direct_effect", "lost_direct_effect", "total_effect", "self_repair", "repaired_fraction", "repair_heads", "repair_mlps", "repair_post_norms", "repair_norm", "retention", "slope_through_origin", "share_repaired", "share_over_repaired", "share_worse"];
+
+function summary({ run, filter, layer, head }) {
+  const card = (name) => {
+    const quantity = run.quantity[name];
+    if (!quantity) return undefined;
+    const one = run.cell(name, filter, layer, head);
+    return el(
+      "div",
+      { class: "number", title: quantity.description },
+      el("dt", {}, quantity.title),
+      el("dd", {}, number(one.value, shown(one.value, quantity), { "data-name": name, class: "value" }), el("span", { class: "quiet" }, between(one.low, one.high, quantity))),
+    );
+  };
+  const q = run.values.q_value[run.place(filter, layer, head)];
+  return el("dl", { class: "numbers" }, SHOWN.map(card), el("div", { class: "number", title: "Benjamini–Hochberg adjusted p-value that the repaired fraction is above 0" }, el("dt", {}, "q-value of repair"), el("dd", {}, number(q, plain(q), { "data-name": "q_value", class: "value" }), el("span", { class: "quiet" }, "over the filter's heads"))));
+}
+
+function tokensPython(run, filter, layer, head) {
+  return (
+    loading(run) +
+    `tokens = run.tokens_frame().query("layer == ${layer} and head == ${head}")\n` +
+    (run.filters[filter].label === "all"
+      ? 'tokens = tokens[tokens["in_sample"]]\n'
+      : `limit = float(run.heads["threshold"].sel(filter=${JSON.stringify(run.filters[filter].label)}, layer=${layer}, head=${head}))\n` +
+        `tokens = tokens[tokens["direct_effect"] ${run.filters[filter].label.startsWith("top") ? ">=" : "<="} limit]\n`) +
+    'change, total = tokens["ablated_direct_effect"] - tokens["direct_effect"], tokens["total_effect"]\n'
+  );
+}
+
+const AMID_DENSITY = 400; // points that are drawn over a density
+
+function evenly(rows, most) {
+  return rows.length <= most ? rows : Array.from({ length: most }, (_, at) => rows[Math.floor((at * rows.length) / most)]);
+}
+
+function scatterFigure(place, points, density, words) {
+  const { run, filter, layer, head } = place;
+  if (!points.length) return undefined;
+  const [slope, origin] = ["slope", "slope_through_origin"].map((one) => run.cell(one, filter, layer, head));
+  const lost = run.cell("lost_direct_effect", filter, layer, head).value, total = run.cell("total_effect", filter, layer, head).value;
+  const fitted = Number.isFinite(slope.value) ? slope : origin;
+  const intercept = Number.isFinite(slope.value) ? total + slope.value * lost : 0;
+  const drawn = density ? evenly(points, AMID_DENSITY) : points;
+  const sample = run.filters[filter].label === "all" ? "the run's uniform sample of tokens" : "kept tokens of the filter";
+  return chart({
+    title: `${headName(layer, head)}: total effect against change in direct effect`,
+    caption: `One point per token: ${drawn.length} of ${sample}${density ? "; shading: all of them" : ""}. Fitted over all tokens of the filter: slope ${plain(fitted.value, 2)} (${plain(fitted.low, 2)} to ${plain(fitted.high, 2)}), 1 is no repair, 0 full. ${sentence(run.caption(filter))}. ${run.sampled ? run.sampled + "." : ""}`,
+    python: tokensPython(run, filter, layer, head),
+    spec: () => repairScatter({ points: drawn, density, slope: fitted.value, intercept }),
+    opens: (point) => {
+      const row = point.data.mode === "markers" && drawn[point.pointIndex];
+      if (row) go({ ...place, view: "token", window: words.numbers[row.window], position: row.position });
+    },
+  });
+}
+
+function waterfallFigure(place, parts) {
+  const { run, filter, layer, head } = place;
+  return chart({
+    title: `${headName(layer, head)}: from what was lost to what happened`,
+    caption: `Means over the filter's tokens, ± standard error over documents: the direct effect that the ablation takes away, what each repairer gives back (or takes), and the total effect left. ${sentence(run.caption(filter))}.`,
+    python: pythonFor(run, filter, run.quantity.total_effect, layer, head) + `lines = {name: float(run.heads[name].sel(filter=${JSON.stringify(run.filters[filter].label)}, layer=${layer}, head=${head})) for name in ("lost_direct_effect", "repair_heads", "repair_mlps", "repair_post_norms", "repair_norm")}\n`,
+    spec: () => waterfall(headSteps(run, filter, layer, head, parts)),
+  });
+}
+
+function repairersFigure(place, parts) {
+  const { run, filter, layer, head } = place;
+  if (!parts.length) return undefined;
+  const label = JSON.stringify(run.filters[filter].label);
+  return chart({
+    title: `Who repairs ${headName(layer, head)}`,
+    caption: `Downstream components by the change in their direct effect on the target, the ${Math.min(parts.length, 16)} largest; 95% interval over documents, linearised, the filter's threshold held fixed. ${sentence(run.caption(filter))}.`,
+    python: loading(run) + `cell = run.heads.sel(filter=${label}, layer=${layer}, head=${head})\nmlps = cell["repair_by_mlp"]\nheads = cell.get("repair_by_head", cell["repair_by_attention"])\n`,
+    spec: () => ranking(parts.slice(0, 16)),
+    height: 380,
+    opens: (point) => {
+      const part = parts.slice(0, 16).reverse()[point.pointIndex];
+      if (part.kind === "head") go({ ...place, layer: part.layer, head: part.head });
+    },
+  });
+}
+
+function curveFigure(place, curve) {
+  const { run, layer, head } = place;
+  const bins = curve.curve_self_repair.length / (run.layers * run.heads);
+  const at = (name, bin) => curve[name][(bin * run.layers + layer) * run.heads + head];
+  const all = Array.from({ length: bins }, (_, bin) => bin);
+  const pick = (ending) => all.map((bin) => at(`curve_self_repair${ending}`, bin));
+  const names = all.map((bin) => `${Math.round((100 * bin) / bins)}–${Math.round((100 * (bin + 1)) / bins)}%, from ${bin ? signed(at("curve_lower_edge", bin), 2) : "−∞"}`);
+  return chart({
+    title: `${headName(layer, head)}: self-repair over quantiles of direct effect`,
+    caption: `Mean self-repair of the tokens in each of ${bins} equally full bins of the head's clean direct effect, lowest first; band: 95% interval over documents, bins held fixed. All tokens; ${run.operator}; ${run.leftOut}.`,
+    python: loading(run) + `curve = run.heads["curve_self_repair"].sel(layer=${layer}, head=${head})\nedges = run.heads["curve_lower_edge"].sel(layer=${layer}, head=${head})\n`,
+    spec: () => {
+      const data = band(all.map((bin) => (100 * (bin + 0.5)) / bins), pick(""), pick("_low"), pick("_high"), "self-repair", theme().accent);
+      data[1].customdata = names;
+      data[1].hovertemplate = "%{customdata} logit<br>self-repair %{y:+.3f}<extra></extra>";
+      return { data, layout: { xaxis: { title: { text: "quantile of direct effect, %" }, range: [0, 100] }, yaxis: { title: { text: "self-repair (logit)" } }, showlegend: false } };
+    },
+  });
+}
+
+const EACH = 5;
+const AROUND = 40;
+
+function keptSection(place, points, words, close) {
+  const damaged = points.filter((row) => Math.abs(row.lost) > 0);
+  const share = (row) => Math.abs(row.self_repair) / Math.abs(row.lost);
+  const lists = [
+    ["Most repaired", "the largest self-repair", [...points].sort((a, b) => b.self_repair - a.self_repair)],
+    ["Least repaired", "the smallest self-repair for what was lost", damaged.sort((a, b) => share(a) - share(b))],
+    ["Most broken", "the most negative self-repair: the rest of the model made it worse", [...points].sort((a, b) => a.self_repair - b.self_repair).filter((row) => row.self_repair < 0)],
+  ];
+  const full = fullScale(points.map((row) => row.self_repair));
+  return el(
+    "section",
+    {},
+    el("h2", {}, "In their text"),
+    el("p", { class: "note" }, `Kept tokens of the filter; the coloured token is the target, the text before it is what the model saw. Numbers are the token's own, in logits, without an interval: they are single tokens. ${sentence(place.run.caption(place.filter))}.`),
+    lists.map(([title, hint, rows]) => rows.length > 0 && el("div", {}, el("h3", {}, title, el("span", { class: "quiet" }, ` · ${hint}`)), el("ol", { class: "kept" }, rows.slice(0, EACH).map((row) => keptRow(place, row, words, close, full))))),
+  );
+}
+
+function keptRow(place, row, words, close, full) {
+  const colour = diverging(row.self_repair / full);
+  const token = { ...place, view: "token", window: words.numbers[row.window], position: row.position };
+  const texts = [];
+  for (let at = Math.max(0, row.position - AROUND); at <= row.position; at++) texts.push(el("bdi", { class: "token" }, words.at(row.window, at)));
+  return el(
+    "li",
+    {},
+    el("div", { class: "context" }, texts, el("bdi", { class: "token target", style: { background: colour, color: inkOn(colour) } }, words.at(row.window, row.position + 1))),
+    el(
+      "div",
+      { class: "quiet" },
+      `DE ${signed(row.direct_effect, 2)} · lost ${signed(row.lost, 2)} · total ${signed(row.total_effect, 2)} · self-repair ${signed(row.self_repair, 2)} · `,
+      el("a", { href: address(token) }, close.has(`${row.window}/${row.position}`) ? "look closely" : "ledger"),
+      ` · ${words.document(row.window)}`,
+    ),
+  );
+}
+
+function ruleSection(run, label) {
+  return el("details", {}, el("summary", {}, `Why “${label}”? The rule behind the labels`), el("pre", { class: "rule", tabindex: "0" }, run.rule.join("\n")));
+}

@@ -1,0 +1,164 @@
+// The map: layer by head, any quantity, any filter; and the table beside it.
+
+import { el, number, roving, svg, tipped } from "./dom.js";
+import { between, headName, percent, sentence, shown, signed } from "./format.js";
+import { diverging, fullScale, labelColour } from "./colours.js";
+import { copyButton, drawing } from "./figure.js";
+import { sortable } from "./table.js";
+import { address, go } from "./route.js";
+import { loading } from "./card.js";
+
+const LABEL = { name: "label", title: "label", group: "label", description: "What ablating the head does, as far as the 95% intervals decide.", units: "" };
+const GROUPS = { effects: "Effects", ledger: "Lines of the ledger", shares: "Shares of what is lost", slopes: "Slopes", tokens: "Over tokens" };
+
+export function mapView(place) {
+  const { run, filter } = place;
+  const quantity = place.quantity === "label" ? LABEL : (run.quantity[place.quantity] ?? run.quantity.self_repair);
+  return [
+    el("h1", {}, "Every head"),
+    el("div", { class: "controls" }, el("label", {}, "Show ", menu(place, quantity))),
+    el("p", { class: "lead" }, sentence(quantity.description)),
+    mapFigure(place, quantity),
+    headTable(place, quantity),
+    el("details", {}, el("summary", {}, "The rule behind the labels"), el("pre", { class: "rule", tabindex: "0" }, run.rule.join("\n"))),
+  ];
+}
+
+function menu(place, quantity) {
+  const option = (one) => el("option", { value: one.name, selected: one.name === quantity.name }, one.title);
+  const groups = Object.entries(GROUPS).map(([group, title]) => el("optgroup", { label: title }, place.run.quantities.filter((one) => one.group === group).map(option)));
+  return el("select", { id: "quantity", onchange: (event) => go({ ...place, quantity: event.target.value }) }, groups, option(LABEL));
+}
+
+export function pythonFor(run, filter, quantity, layer, head) {
+  const where = layer === undefined ? "" : `, layer=${layer}, head=${head}`;
+  const cell = `.sel(filter=${JSON.stringify(run.filters[filter].label)}${where})`;
+  const interval = quantity.name === "label" ? "" : `low, high = (run.heads[f"${quantity.name}_{end}"]${cell} for end in ("low", "high"))\n`;
+  return loading(run) + `value = run.heads["${quantity.name}"]${cell}\n${interval}`;
+}
+
+const SIDE = 26;
+
+function mapFigure(place, quantity) {
+  const { run, filter } = place;
+  const neutral = quantity.neutral ?? 0;
+  const values = [];
+  for (let layer = 0; layer < run.layers; layer++) for (let head = 0; head < run.heads; head++) values.push(run.measured(filter, layer, head) ? run.cell(quantity.name, filter, layer, head).value : NaN);
+  const full = fullScale(values, neutral);
+  const picture = grid(place, quantity, (value) => diverging((value - neutral) / full), (layer, head) => run.cell(quantity.name, filter, layer, head));
+  const legend = quantity.name === "label" ? labelLegend(run) : scaleLegend(quantity, neutral, full);
+  const note = quantity.name === "label" ? "" : "A dot: the 95% interval leaves out " + (neutral ? shown(neutral, quantity) : "zero") + ".";
+  const size = shown(full, quantity).replace(/^[+−]/, "");
+  const says = quantity.name === "label" ? "The word that the rule below gives each head, as far as its 95% intervals over documents decide." : `${sentence(quantity.title)}; colour is full at ±${size}${neutral ? ` from ${neutral}` : ""}; intervals are 95%, over documents.`;
+  const figure = drawing({
+    title: `${sentence(quantity.title)}, head by head`,
+    caption: `${says} ${sentence(run.caption(filter))}. Empty: not ablated, or no tokens.`,
+    python: pythonFor(run, filter, quantity),
+    body: el("div", { class: "map scroll" }, picture),
+    note,
+  });
+  figure.querySelector(".map").before(legend);
+  return figure;
+}
+
+// Cells of all heads; `cellOf(layer, head)` gives {value, low, high}.
+export function grid(place, quantity, colourOf, cellOf, what = quantity.title) {
+  const { run, filter } = place;
+  const [left, top] = [44, 8];
+  const [width, height] = [left + SIDE * run.layers + 8, top + SIDE * run.heads + 40];
+  const every = run.layers > 40 ? 5 : run.layers > 24 ? 2 : 1;
+  const links = [];
+  const picture = svg("svg", { viewBox: `0 0 ${width} ${height}`, role: "group", "aria-label": `${what} of every head`, style: { minWidth: `${Math.min(width, left + 15 * run.layers)}px`, maxWidth: `${Math.max(width, Math.min(1.6 * width, 1180))}px` } });
+  for (let head = 0; head < run.heads; head++) picture.append(svg("text", { x: left - 8, y: top + SIDE * (head + 0.65), "text-anchor": "end", class: "tick" }, `H${head}`));
+  for (let layer = 0; layer < run.layers; layer++) {
+    if (layer % every === 0) picture.append(svg("text", { x: left + SIDE * (layer + 0.5), y: top + SIDE * run.heads + 16, "text-anchor": "middle", class: "tick" }, String(layer)));
+    for (let head = 0; head < run.heads; head++) {
+      const link = cellLink(place, quantity, colourOf, cellOf, what, layer, head);
+      link.setAttribute("transform", `translate(${left + SIDE * layer} ${top + SIDE * head})`);
+      links.push(link);
+      picture.append(link);
+    }
+  }
+  picture.append(svg("text", { x: left + (SIDE * run.layers) / 2, y: height - 6, "text-anchor": "middle", class: "tick" }, "layer"));
+  const steps = { ArrowDown: 1, ArrowUp: -1, ArrowRight: run.heads, ArrowLeft: -run.heads };
+  roving(picture, links, (at, key) => (key === "Home" ? 0 : key === "End" ? links.length - 1 : key in steps ? at + steps[key] : undefined));
+  return picture;
+}
+
+function cellLink(place, quantity, colourOf, cellOf, what, layer, head) {
+  const { run, filter } = place;
+  const name = headName(layer, head);
+  const measured = run.measured(filter, layer, head);
+  const one = quantity.name === "label" ? {} : cellOf(layer, head);
+  const label = run.label(filter, layer, head);
+  const fill = !measured ? "transparent" : quantity.name === "label" ? labelColour(run.labels.indexOf(label)) : colourOf(one.value);
+  const neutral = what === quantity.title ? (quantity.neutral ?? 0) : 0;
+  const sure = measured && (one.low > neutral || one.high < neutral);
+  const words = quantity.name === "label" ? label : `${shown(one.value, quantity)} (${between(one.low, one.high, quantity)})`;
+  const link = svg(
+    "a",
+    { href: address({ ...place, view: "head", layer, head, quantity: undefined }), class: "cell", "data-head": name, "aria-label": `${name}: ${what} ${words}` },
+    svg("rect", { x: 1, y: 1, width: SIDE - 2, height: SIDE - 2, rx: 3, style: { fill }, class: measured ? "" : "empty" }),
+    sure && svg("circle", { cx: SIDE / 2, cy: SIDE / 2, r: 1.8, class: "sure" }),
+  );
+  return tipped(link, () => [
+    `${name} · ${label}`,
+    quantity.name !== "label" && [what, shown(one.value, quantity)],
+    quantity.name !== "label" && ["95% interval", between(one.low, one.high, quantity)],
+    ["tokens, documents", `${run.values.count[run.place(filter, layer, head)]}, ${run.values.documents[run.place(filter, layer, head)]}`],
+    run.filters[filter].words,
+    run.operator,
+  ].filter(Boolean));
+}
+
+function scaleLegend(quantity, neutral, full) {
+  const stops = Array.from({ length: 21 }, (_, at) => diverging(at / 10 - 1));
+  const ends = [neutral - full, neutral, neutral + full].map((value) => shown(value, quantity));
+  return el("div", { class: "legend", "aria-hidden": "true" }, el("span", {}, `≤ ${ends[0]}`), el("span", { class: "ramp", style: { background: `linear-gradient(90deg, ${stops.join(",")})` } }), el("span", {}, `≥ ${ends[2]}`), el("span", { class: "quiet" }, `middle: ${ends[1]}`));
+}
+
+function labelLegend(run) {
+  return el("div", { class: "legend" }, run.labels.map((label, at) => el("span", { class: "swatch" }, el("i", { style: { background: labelColour(at) } }), label)));
+}
+
+function headTable(place, quantity) {
+  const { run, filter } = place;
+  const rows = [];
+  for (let layer = 0; layer < run.layers; layer++) for (let head = 0; head < run.heads; head++) if (run.measured(filter, layer, head)) rows.push({ layer, head });
+  const value = (name) => (row) => run.cell(name, filter, row.layer, row.head).value;
+  const column = (name, title, hint) => ({ name, title, hint, numeric: true, value: value(name), cell: (row) => number(value(name)(row), shown(value(name)(row), run.quantity[name]), { "data-name": name }) });
+  const repair = column("self_repair", "self-repair ± SE", run.quantity.self_repair.description);
+  repair.cell = (row) => {
+    const one = run.cell("self_repair", filter, row.layer, row.head);
+    return [number(one.value, signed(one.value), { "data-name": "self_repair" }), el("span", { class: "quiet" }, ` ± ${Number.isFinite(one.error) ? one.error.toFixed(3) : "–"}`)];
+  };
+  const fraction = column("repaired_fraction", "repaired", "Σ self-repair / Σ lost direct effect; in brackets where the lost direct effect is within 2 standard errors of zero");
+  fraction.cell = (row) => {
+    const lost = run.cell("lost_direct_effect", filter, row.layer, row.head);
+    const text = percent(value("repaired_fraction")(row), 0);
+    return Math.abs(lost.value) > 2 * lost.error ? text : `(${text})`;
+  };
+  const columns = [
+    { title: "head", value: (row) => row.layer * run.heads + row.head, cell: (row) => el("a", { href: address({ ...place, view: "head", ...row, quantity: undefined }) }, headName(row.layer, row.head)) },
+    column("direct_effect", "DE", run.quantity.direct_effect.description),
+    column("lost_direct_effect", "lost DE", run.quantity.lost_direct_effect.description),
+    column("total_effect", "total", run.quantity.total_effect.description),
+    repair,
+    fraction,
+    column("repair_heads", "heads", run.quantity.repair_heads.description),
+    column("repair_mlps", "MLPs", run.quantity.repair_mlps.description),
+    run.postNorms && column("repair_post_norms", "post-norms", run.quantity.repair_post_norms.description),
+    column("repair_norm", "norm", run.quantity.repair_norm.description),
+    { title: "label", value: (row) => run.label(filter, row.layer, row.head), cell: (row) => run.label(filter, row.layer, row.head) },
+    { title: "documents", hint: "documents that the head's tokens under this filter come from", numeric: true, value: (row) => run.values.documents[run.place(filter, row.layer, row.head)], cell: (row) => String(run.values.documents[run.place(filter, row.layer, row.head)]) },
+  ].filter(Boolean);
+  const extra = columns.some((one) => one.name === quantity.name) || quantity.name === "label" ? [] : [column(quantity.name, quantity.title, quantity.description)];
+  const shownColumns = [...columns.slice(0, 1), ...extra, ...columns.slice(1)];
+  const python = loading(run) + `table = run.table(${JSON.stringify(run.filters[filter].label)}, top=None)\n`;
+  return el(
+    "section",
+    {},
+    el("div", { class: "figure-head" }, el("h2", {}, "The same as a table"), el("div", { class: "tools" }, copyButton(python))),
+    sortable({ columns: shownColumns, rows, sort: { column: Math.max(1, shownColumns.findIndex((one) => one.name === quantity.name)), descending: true }, caption: `Heads; mean changes of the target's centred logit. ${sentence(run.caption(filter))}. ± is a standard error over documents.` }),
+  );
+}

@@ -1,0 +1,229 @@
+"""Kept tokens for the page: all that fit, else the telling ones and an even draw of the rest, with densities of all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from selfrepair.report.page.pack import Blocks, Fixed
+from selfrepair.results.runs import Run
+
+COLUMNS = (
+    "direct_effect",
+    "ablated_direct_effect",
+    "total_effect",
+    "repair_heads",
+    "repair_mlps",
+    "repair_post_norms",
+    "repair_norm",
+    "sigma_ratio",
+)
+READ = ("layer", "head", "window", "position", "in_sample", *COLUMNS)
+EXTREMES = 12  # most and least repaired and most broken tokens that are always kept
+GRID = 40  # cells of a density along each axis
+CROWD = 1500  # points from which a density is easier to read
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A run's kept tokens, as far as they go into the page.
+
+    Attributes:
+        columns: by name, one entry per row.
+        passes: [row, filter] whether a row is among a filter's tokens; for `all`, among the uniform sample.
+        densities: by layer, see `_densities`.
+        total: how many rows the run has.
+    """
+
+    columns: dict[str, np.ndarray]
+    passes: np.ndarray
+    densities: dict[int, dict[str, np.ndarray]]
+    total: int
+
+    def windows(self) -> np.ndarray:
+        """Windows of the rows."""
+        return np.unique(self.columns["window"])
+
+    @property
+    def step(self) -> float:
+        """The last digit that token numbers keep: a thousandth of a logit, less where effects are small."""
+        if not len(self.passes):
+            return 1e-3
+        large = np.quantile(np.abs(self.columns["total_effect"]), 0.99)
+        return float(min(1e-3, max(1e-9, 10.0 ** np.floor(np.log10(max(large, 1e-6) / 1000)))))
+
+
+def kept_tokens(run: Run, rows: int, always: set[tuple[int, int, int, int]]) -> Kept:
+    """Reads and chooses rows, a layer at a time: a run may have kept more than is well held in memory.
+
+    Args:
+        run: the run.
+        rows: how many rows fit in the page, all heads together.
+        always: (layer, head, window, position) that must be among them.
+    """
+    measured = int((run.heads["count"].isel(filter=0).values > 0).sum())
+    parts, total, densities = [], 0, {}
+    fits = _rows_of(run) <= rows
+    for columns in layers_of(run):
+        passes = _passes(run, columns)
+        total += len(passes)
+        if not fits:
+            chosen = _chosen(columns, passes, rows // max(1, measured), always)
+            crowded = _densities(columns, passes, chosen)
+            if crowded:
+                densities[int(columns["layer"][0])] = crowded
+            columns, passes = {name: values[chosen] for name, values in columns.items()}, passes[chosen]
+        parts.append((columns, passes))
+    if not parts:
+        return Kept({name: np.zeros(0, np.int64) for name in READ}, np.zeros((0, len(run.filters)), bool), {}, 0)
+    joined = {name: np.concatenate([columns[name] for columns, _ in parts]) for name in READ}
+    return Kept(joined, np.concatenate([passes for _, passes in parts]), densities, total)
+
+
+def layers_of(run: Run) -> Iterator[dict[str, np.ndarray]]:
+    """The kept tokens of one layer after the other."""
+    waiting: list[pa.RecordBatch] = []
+    for batch in _batches(run):
+        for layer in np.unique(batch.column("layer").to_numpy()):
+            mine = batch.filter(pc.equal(batch.column("layer"), pa.scalar(layer, pa.int16())))
+            if waiting and waiting[0].column("layer")[0].as_py() != layer:
+                yield _columns(waiting)
+                waiting = []
+            waiting.append(mine)
+    if waiting:
+        yield _columns(waiting)
+
+
+def token_blocks(run: Run, kept: Kept, blocks: Blocks, windows: np.ndarray) -> dict[str, Any]:
+    """One block of rows per layer, and one of densities where not all points of a head are in the page.
+
+    Args:
+        run: the run.
+        kept: from `kept_tokens`.
+        blocks: where they go.
+        windows: numbers of the windows in the page; rows name windows by their place in it.
+    """
+    found: dict[str, Any] = {"rows": {}, "density": {}}
+    bits = (kept.passes * 2 ** np.arange(kept.passes.shape[1])).sum(1).astype(np.uint8)
+    there = np.isin(kept.columns["window"], windows)
+    for layer in np.unique(kept.columns["layer"]):
+        rows = np.flatnonzero((kept.columns["layer"] == layer) & there)
+        rows = rows[np.lexsort([kept.columns[name][rows] for name in ("position", "window", "head")])]
+        arrays: dict[str, np.ndarray | Fixed] = {
+            "head": kept.columns["head"][rows].astype(np.uint16),
+            "window": np.searchsorted(windows, kept.columns["window"][rows]).astype(np.int32),
+            "position": kept.columns["position"][rows].astype(np.int32),
+            "passes": bits[rows],
+        }
+        arrays |= {name: Fixed(kept.columns[name][rows], kept.step) for name in COLUMNS if name != "sigma_ratio"}
+        arrays["sigma_ratio"] = Fixed(kept.columns["sigma_ratio"][rows], 1e-4)
+        found["rows"][int(layer)] = blocks.arrays(arrays)
+    found["density"] = {layer: blocks.arrays(arrays) for layer, arrays in kept.densities.items()}
+    return found
+
+
+def _batches(run: Run) -> Iterator[pa.RecordBatch]:
+    if isinstance(run.kept, Path):
+        with pq.ParquetFile(run.kept) as file:
+            yield from file.iter_batches(columns=list(READ))
+    else:
+        yield from run.kept.select(list(READ)).to_batches()
+
+
+def _rows_of(run: Run) -> int:
+    kept = run.kept
+    return int(pq.read_metadata(kept).num_rows if isinstance(kept, Path) else kept.num_rows)
+
+
+def _columns(batches: list[pa.RecordBatch]) -> dict[str, np.ndarray]:
+    table = pa.Table.from_batches(batches)
+    return {name: table[name].to_numpy() for name in READ}
+
+
+def _passes(run: Run, columns: dict[str, np.ndarray]) -> np.ndarray:
+    """[row, filter]; direct effects are compared as the survey's were, in float32."""
+    effect = columns["direct_effect"]
+    passes = np.zeros((len(effect), len(run.filters)), bool)
+    place = columns["layer"].astype(int), columns["head"].astype(int)
+    for number, label in enumerate(run.filters):
+        limit = run.heads["threshold"].values[number].astype(np.float32)
+        if label.startswith("top"):
+            passes[:, number] = effect >= limit[place]
+        elif label.startswith("bottom"):
+            passes[:, number] = effect <= limit[place]
+        else:
+            passes[:, number] = columns["in_sample"]
+    return passes
+
+
+def _chosen(
+    columns: dict[str, np.ndarray], passes: np.ndarray, share: int, always: set[tuple[int, int, int, int]]
+) -> np.ndarray:
+    """[row] of one layer: whether it goes into the page."""
+    chosen = np.zeros(len(passes), bool)
+    wanted = _places(columns, always)
+    for head in np.unique(columns["head"]):
+        mine = np.flatnonzero(columns["head"] == head)
+        chosen[mine[_choose(columns, passes, mine, share, wanted)]] = True
+    return chosen
+
+
+def _choose(
+    columns: dict[str, np.ndarray], passes: np.ndarray, mine: np.ndarray, share: int, wanted: np.ndarray
+) -> np.ndarray:
+    """Places in `mine` (rows of one head) that go into the page."""
+    effect, ablated = columns["direct_effect"][mine], columns["ablated_direct_effect"][mine]
+    lost = effect - ablated
+    repair = columns["total_effect"][mine] + lost
+    keep = np.isin(mine, wanted)
+    for number in range(passes.shape[1]):
+        through = np.flatnonzero(passes[mine, number])
+        least = np.abs(repair[through]) / np.maximum(np.abs(lost[through]), 1e-9)
+        for order in (np.argsort(-repair[through]), np.argsort(repair[through]), np.argsort(least)):
+            keep[through[order[:EXTREMES]]] = True
+    mixed = (mine.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(11)  # an even draw, always the same
+    rank = mixed.astype(np.float64) + np.where(passes[mine].any(1), 0, 2.0**60)
+    rank[keep] = -1
+    return np.argsort(rank, kind="stable")[: max(share, int(keep.sum()))]
+
+
+def _places(columns: dict[str, np.ndarray], always: set[tuple[int, int, int, int]]) -> np.ndarray:
+    if not always:
+        return np.zeros(0, np.int64)
+    names = ("layer", "head", "window", "position")
+    given = np.array(sorted(always), np.int64)
+    sizes = [int(max(columns[name].max(), given[:, place].max())) + 1 for place, name in enumerate(names)]
+    rows = np.ravel_multi_index([columns[name].astype(np.int64) for name in names], sizes)
+    return np.flatnonzero(np.isin(rows, np.ravel_multi_index(list(given.T), sizes)))
+
+
+def _densities(columns: dict[str, np.ndarray], passes: np.ndarray, there: np.ndarray) -> dict[str, np.ndarray]:
+    """Counts of all of a layer's tokens over (change in direct effect, total effect), where not all are points."""
+    found: dict[str, list[Any]] = {"head": [], "filter": [], "range": [], "counts": []}
+    for head in np.unique(columns["head"]):
+        mine = np.flatnonzero(columns["head"] == head)
+        for number in range(passes.shape[1]):
+            through = mine[passes[mine, number]]
+            if len(through) <= CROWD or there[through].all():
+                continue
+            change = columns["ablated_direct_effect"][through] - columns["direct_effect"][through]
+            total = columns["total_effect"][through]
+            limits = [np.quantile(values, (0.002, 0.998)) + np.array([-1e-6, 1e-6]) for values in (change, total)]
+            counts, _, _ = np.histogram2d(change, total, GRID, limits)
+            for name, value in zip(found, (head, number, np.concatenate(limits), counts), strict=True):
+                found[name].append(value)
+    if not found["head"]:
+        return {}
+    return {
+        "head": np.array(found["head"], np.uint16),
+        "filter": np.array(found["filter"], np.uint8),
+        "range": np.array(found["range"], np.float32),
+        "counts": np.minimum(np.array(found["counts"]), 2**16 - 1).astype(np.uint16),
+    }

@@ -1,0 +1,76 @@
+"""After the sweep: texts of tokens and close-ups, so that single tokens can be looked at."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from selfrepair.results import folder
+from selfrepair.results.extras import Extras
+from selfrepair.results.runs import Run
+from selfrepair.run.closeups import COLUMNS, closeups
+from selfrepair.run.job import Job
+from selfrepair.run.store import Arrays
+from selfrepair.run.vocabulary import vocabulary_table
+
+
+class CloseupsLeftOut(UserWarning):
+    """The run is whole; the closer look at single tokens could not be taken."""
+
+
+def look_closer(job: Job, surveyed: Arrays, run: Run, place: Path | None, shown: bool) -> Run:
+    """Adds to a finished run what the token view needs, and writes it beside the numbers.
+
+    What is there already stays. A failure costs the close-ups and is said, never the run: its numbers are on disk.
+
+    Args:
+        job: the run.
+        surveyed: the merged survey.
+        run: its results.
+        place: its folder; None to write nothing.
+        shown: whether to show progress.
+    """
+    there = Extras() if place is None else folder.read_extras(place)
+    closer = there.closeups
+    if closer is None:
+        try:
+            closer = closeups(job, surveyed, batches_of(run), shown)
+        except KeyboardInterrupt:
+            _say("the look was interrupted")
+        except Exception as problem:  # whatever a model does here, hours of numbers are not to be lost over it
+            _say(f"{type(problem).__name__}: {problem}")
+    vocabulary = there.vocabulary
+    if vocabulary is None:
+        vocabulary = vocabulary_table(job.model.tokenizer, _named(job, closer))
+    extras = Extras(vocabulary, run.extras.passages, closer)
+    if place is not None:
+        folder.write_extras(extras, place)
+    return replace(run, extras=extras)
+
+
+def batches_of(run: Run) -> Iterator[pa.RecordBatch]:
+    """The kept tokens, some at a time: a run may have kept more than is well held in memory."""
+    if isinstance(run.kept, Path):
+        with pq.ParquetFile(run.kept) as file:
+            yield from file.iter_batches(columns=list(COLUMNS))
+    else:
+        yield from run.kept.select(list(COLUMNS)).to_batches()
+
+
+def _say(why: str) -> None:
+    said = f"No close-ups of single tokens ({why}). The run itself is complete; `selfrepair resume` tries again."
+    warnings.warn(said, CloseupsLeftOut, stacklevel=3)
+
+
+def _named(job: Job, closer: pa.Table | None) -> Iterable[int]:
+    """Tokens of the text and of the close-ups."""
+    found = [np.unique(job.windows.tokens)]
+    if closer is not None:
+        found += [closer[name].combine_chunks().flatten().to_numpy() for name in ("tokens_before", "tokens_after")]
+    return [int(token) for token in np.unique(np.concatenate(found))]

@@ -59,7 +59,8 @@ def prepare(
     size = (
         batch if batch is not None else batch_size(model, windows.length, components == "heads", chosen.donors, memory)
     )
-    drawn = draw_donors(windows, chosen.donors, seed)
+    own = getattr(chosen, "draw_donors", None)  # an operator may have its own way of choosing them
+    drawn = draw_donors(windows, chosen.donors, seed) if own is None else own(windows)
     if isinstance(used, ReplayEngine) and used.fold is None:
         used.fold = probe_fold(used, model, windows, size)
     plan = plans.make_plan(

@@ -85,6 +85,8 @@ def _panel(axes: Axes, panel: Panel, picture: Picture, ends: tuple[float, float]
         axes.xaxis.set_major_locator(MaxNLocator(6))
     for rule in panel.rules:
         _rule(axes, rule)
+    if panel.categories and panel.x_range is None:
+        axes.set_xlim(-0.6, len(panel.categories) - 0.4)
     if panel.categories:
         axes.set_xticks(range(len(panel.categories)), panel.categories, rotation=_turn(panel.categories))
     for x, y, text in panel.notes:
@@ -112,9 +114,15 @@ def _points(axes: Axes, marks: Marks, _panel: Panel, picture: Picture, ends: tup
     if marks.shade is not None and ends is not None:
         look = {"c": marks.shade, "cmap": _map(picture), "vmin": ends[0], "vmax": ends[1]}
     axes.scatter(
-        marks.x, marks.y, s=marks.size**2, alpha=marks.opacity, edgecolors="white" if marks.size > 3.6 else "none",
+        marks.x, marks.y, s=marks.size**2, alpha=marks.opacity, edgecolors=_edge(marks, picture),
         linewidths=0.35, label=marks.label or None, zorder=3, rasterized=len(marks.x) > 2000, **look,
     )  # fmt: skip
+
+
+def _edge(marks: Marks, picture: Picture) -> str:
+    if picture.diverging and marks.shade is not None:
+        return "#8a8a8a"  # the middle of a diverging scale is nearly white
+    return "white" if marks.size > 3.6 else "none"
 
 
 def _line(axes: Axes, marks: Marks, *_: object) -> None:
@@ -131,7 +139,7 @@ def _steps(axes: Axes, marks: Marks, *_: object) -> None:
 
 
 def _bars(axes: Axes, marks: Marks, *_: object) -> None:
-    width = 0.75 if len(marks.x) < 2 else 0.75 * float(np.min(np.diff(np.sort(marks.x))))
+    width = 0.4 if len(marks.x) < 2 else 0.75 * float(np.min(np.diff(np.sort(marks.x))))
     axes.bar(
         marks.x, marks.y, width, color=marks.colour, alpha=marks.opacity, yerr=marks.y_error, label=marks.label or None,
         error_kw={"ecolor": INK, "elinewidth": 0.9, "capsize": 2}, zorder=3,

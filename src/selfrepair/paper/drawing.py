@@ -74,6 +74,7 @@ def _panel(axes: Axes, panel: Panel, picture: Picture, ends: tuple[float, float]
     axes.set_axisbelow(True)
     for marks in panel.marks:
         _MARKS[marks.kind](axes, marks, panel, picture, ends)
+    axes.margins(x=0.13 if panel.notes else 0.05)  # room for names
     axes.autoscale_view()  # now: with autoscaling off it would never come
     axes.autoscale(False)  # rules must not widen the limits
     for choose, limits in ((axes.set_xlim, panel.x_range), (axes.set_ylim, panel.y_range)):

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from selfrepair.cli import check, compare, merge, resume, run, show, status
+from selfrepair.cli import check, compare, merge, paper, resume, run, show, status
 from selfrepair.errors import SelfRepairError
 
 app = typer.Typer(
@@ -29,6 +29,7 @@ app.command("resume")(resume.resume)
 app.command("status")(status.status)
 app.command("merge")(merge.merge)
 app.command("compare")(compare.compare)
+app.command("paper")(paper.paper)
 
 
 def main() -> None:

@@ -55,10 +55,12 @@ def figure_of(picture: Picture, title: str = "") -> Any:
     return figure
 
 
-def page(picture: Picture, title: str) -> str:
+def page(picture: Picture, title: str, caption: str = "") -> str:
     """A whole HTML page; it takes `plotly.min.js` from its own folder."""
     html: str = figure_of(picture, title).to_html(include_plotlyjs=SCRIPT, full_html=True)
-    return html.replace("<head>", f"<head><title>{_text(title)}</title>", 1)
+    under = f'<p style="max-width:60em;margin:1em 4em;font:14px sans-serif;color:#59636e">{_text(caption)}</p>'
+    head = f'<head><meta charset="utf-8"><title>{_text(title)}</title>'
+    return html.replace("<head>", head, 1).replace("</body>", f"{under}</body>", 1)
 
 
 def script() -> str:

@@ -181,6 +181,7 @@ class NeuronSums:
             Number(f"{name}: most frequent neuron in a token's top ten, share of tokens", frequent),
             Number(f"{name}: top tens' overlap within a document", within),
             Number(f"{name}: top tens' overlap between documents", between),
+            Number(f"{name}: top tens' overlap within less between documents", within - between),
         ]
         return found
 

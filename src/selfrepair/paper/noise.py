@@ -90,6 +90,9 @@ def shares(run: Run, filter: str | None = None) -> Exhibit:
     numbers = [_share(rows, name, said) for name, said in names.items()]
     fractions = part["repaired_fraction"].values[layers // 2 :]
     spread = np.nanquantile(fractions, [0.1, 0.9]) if np.isfinite(fractions).any() else (np.nan, np.nan)
+    numbers.append(
+        Number("spread of the repaired fraction of late heads, 10th to 90th percentile", float(spread[1] - spread[0]))
+    )
     numbers.append(Number("repaired fraction of late heads, 10th percentile", float(spread[0])))
     numbers.append(Number("repaired fraction of late heads, 90th percentile", float(spread[1])))
     caption = (

@@ -87,7 +87,7 @@ def fractions(run: Run, filter: str | None = None) -> Exhibit:
         Number("share of heads whose mean norm repair is not positive", len(negative) / max(len(table), 1)),
         tally.ratio("repair_norm", "lost", name="ratio of sums, norm / (DE - DE')"),
         tally.share("exceeds", "share of tokens whose norm repair is at least DE"),
-        Number("most extreme mean of norm / DE of a head, all tokens", _extreme(table["unclipped"])),
+        Number("most extreme mean of norm / DE of a head, all tokens, in size", _extreme(table["unclipped"])),
     )
     clip_note = "Clipping cuts one side only, so that noise around zero clipped to [0, 1] averages about 0.2 to 0.3. "
     caption = (
@@ -182,4 +182,4 @@ def _mean(values: pd.Series) -> float:
 
 def _extreme(values: pd.Series) -> float:
     finite = values[np.isfinite(values)]
-    return float(finite.iloc[int(np.argmax(np.abs(finite.to_numpy())))]) if len(finite) else float("nan")
+    return float(finite.abs().max()) if len(finite) else float("nan")

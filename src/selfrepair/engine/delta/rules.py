@@ -418,7 +418,9 @@ _STRUCTURAL = (
     "expand expand_as to float double type type_as mean sum narrow select index_select repeat repeat_interleave "
     "swapaxes movedim moveaxis roll stack cat concat concatenate flip cumsum t"
 )
-_ELEMENTWISE = "gelu silu relu relu6 tanh sigmoid exp erf sqrt leaky_relu hardtanh mish softplus log1p clamp abs sin cos"
+_ELEMENTWISE = (
+    "gelu silu relu relu6 tanh sigmoid exp erf sqrt leaky_relu hardtanh mish softplus log1p clamp abs sin cos"
+)
 
 
 def _rules() -> Iterator[tuple[str, Rule]]:

@@ -108,16 +108,31 @@ def _turn(names: tuple[str, ...]) -> int:
 def _points(axes: Axes, marks: Marks, _panel: Panel, picture: Picture, ends: tuple[float, float] | None) -> None:
     if marks.x_error is not None or marks.y_error is not None:
         axes.errorbar(
-            marks.x, marks.y, marks.y_error, marks.x_error,
-            fmt="none", ecolor=FAINT, elinewidth=0.6, alpha=0.55, zorder=2,
-        )  # fmt: skip
+            marks.x,
+            marks.y,
+            marks.y_error,
+            marks.x_error,
+            fmt="none",
+            ecolor=FAINT,
+            elinewidth=0.6,
+            alpha=0.55,
+            zorder=2,
+        )
     look: dict[str, Any] = {"color": marks.colour}
     if marks.shade is not None and ends is not None:
         look = {"c": marks.shade, "cmap": _map(picture), "vmin": ends[0], "vmax": ends[1]}
     axes.scatter(
-        marks.x, marks.y, s=marks.size**2, alpha=marks.opacity, edgecolors=_edge(marks, picture),
-        linewidths=0.35, label=marks.label or None, zorder=3, rasterized=len(marks.x) > 2000, **look,
-    )  # fmt: skip
+        marks.x,
+        marks.y,
+        s=marks.size**2,
+        alpha=marks.opacity,
+        edgecolors=_edge(marks, picture),
+        linewidths=0.35,
+        label=marks.label or None,
+        zorder=3,
+        rasterized=len(marks.x) > 2000,
+        **look,
+    )
 
 
 def _edge(marks: Marks, picture: Picture) -> str:
@@ -142,9 +157,16 @@ def _steps(axes: Axes, marks: Marks, *_: object) -> None:
 def _bars(axes: Axes, marks: Marks, *_: object) -> None:
     width = 0.4 if len(marks.x) < 2 else 0.75 * float(np.min(np.diff(np.sort(marks.x))))
     axes.bar(
-        marks.x, marks.y, width, color=marks.colour, alpha=marks.opacity, yerr=marks.y_error, label=marks.label or None,
-        error_kw={"ecolor": INK, "elinewidth": 0.9, "capsize": 2}, zorder=3,
-    )  # fmt: skip
+        marks.x,
+        marks.y,
+        width,
+        color=marks.colour,
+        alpha=marks.opacity,
+        yerr=marks.y_error,
+        label=marks.label or None,
+        error_kw={"ecolor": INK, "elinewidth": 0.9, "capsize": 2},
+        zorder=3,
+    )
 
 
 def _density(axes: Axes, marks: Marks, panel: Panel, *_: object) -> None:
@@ -153,9 +175,17 @@ def _density(axes: Axes, marks: Marks, panel: Panel, *_: object) -> None:
     extent = None if panel.x_range is None or panel.y_range is None else (*panel.x_range, *panel.y_range)
     axes.plot(marks.x, marks.y, ".", color=marks.colour, markersize=1.2, alpha=0.35, zorder=2, rasterized=True)
     axes.hexbin(
-        marks.x, marks.y, gridsize=48, extent=extent, mincnt=4, cmap="YlGnBu", norm=LogNorm(vmin=2), linewidths=0.1,
-        zorder=3, label=marks.label or None,
-    )  # fmt: skip
+        marks.x,
+        marks.y,
+        gridsize=48,
+        extent=extent,
+        mincnt=4,
+        cmap="YlGnBu",
+        norm=LogNorm(vmin=2),
+        linewidths=0.1,
+        zorder=3,
+        label=marks.label or None,
+    )
 
 
 _MARKS = {"points": _points, "line": _line, "steps": _steps, "bars": _bars, "density": _density}

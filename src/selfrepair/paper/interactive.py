@@ -145,8 +145,9 @@ def _axes(figure: Any, panel: Panel, at: dict[str, int]) -> None:
     figure.update_yaxes(title_text=_text(panel.y_label), range=y_range, **at)
     for x, y, text in panel.notes:
         along = np.log10(max(x, 1e-9)) if panel.x_log else x
-        figure.add_annotation(x=along, y=y, text=_text(text), showarrow=False, xanchor="left", yanchor="bottom",
-                              font={"size": 10}, **at)  # fmt: skip
+        figure.add_annotation(
+            x=along, y=y, text=_text(text), showarrow=False, xanchor="left", yanchor="bottom", font={"size": 10}, **at
+        )
 
 
 def _limits(panel: Panel) -> tuple[list[float], list[float]]:
@@ -180,8 +181,14 @@ def _rule(figure: Any, rule: Rule, x_range: list[float], y_range: list[float], a
     first = not any(trace.name == _text(rule.label) for trace in figure.data)
     figure.add_trace(
         go.Scatter(
-            x=x, y=y, mode="lines", line=line, hoverinfo="skip", name=_text(rule.label) or "rule",
-            legendgroup=rule.label, showlegend=bool(rule.label) and first,
+            x=x,
+            y=y,
+            mode="lines",
+            line=line,
+            hoverinfo="skip",
+            name=_text(rule.label) or "rule",
+            legendgroup=rule.label,
+            showlegend=bool(rule.label) and first,
         ),
         **at,
-    )  # fmt: skip
+    )

@@ -220,7 +220,7 @@ def _ablated(
     others = change.copy()
     others[:, own] = 0
     direction = reading.u / reading.sigma.unsqueeze(-1)
-    mlps = sum(((_at(after.mlp[layer] - before.mlp[layer], reading.end) * direction).sum(-1) for layer in after.mlp))
+    mlps = sum((_at(after.mlp[layer] - before.mlp[layer], reading.end) * direction).sum(-1) for layer in after.mlp)
     assert isinstance(mlps, Tensor)
     difference, was = (_difference(model, reading, run.final) for run in (after, before))
     scale = model.anatomy.final_norm.scale(_at(after.final, reading.end))
@@ -264,8 +264,14 @@ def movers_and_backups(study: IoiStudy) -> Exhibit:
     """Clean direct effect of every head against its response when all movers are ablated."""
     rows = []
     for place, head in enumerate(study.heads):
-        tally = tally_of(study.cluster, {"clean": study.effects[:, place], "response": study.change["all movers"][:, place],
-                                         "moved": study.moved[:, place]})  # fmt: skip
+        tally = tally_of(
+            study.cluster,
+            {
+                "clean": study.effects[:, place],
+                "response": study.change["all movers"][:, place],
+                "moved": study.moved[:, place],
+            },
+        )
         numbers = {name: tally.mean(name) for name in ("clean", "response", "moved")}
         row: dict[str, object] = {"name": str(head), "layer": head.layer, "head": head.head}
         row["role"] = _role(head in study.movers, numbers)
@@ -277,8 +283,17 @@ def movers_and_backups(study: IoiStudy) -> Exhibit:
     for role, colour, said in _ROLES:
         part = table[table["role"] == role]
         error = np.stack([part["response"] - part["response_low"], part["response_high"] - part["response"]])
-        marks.append(Marks(part["clean"].to_numpy(), part["response"].to_numpy(), label=said, colour=colour,
-                           names=tuple(part["name"]), y_error=np.nan_to_num(error), size=4.5))  # fmt: skip
+        marks.append(
+            Marks(
+                part["clean"].to_numpy(),
+                part["response"].to_numpy(),
+                label=said,
+                colour=colour,
+                names=tuple(part["name"]),
+                y_error=np.nan_to_num(error),
+                size=4.5,
+            )
+        )
     down = (table["layer"] > study.source) & (table["role"] != MOVER)
     wake = Marks(
         table.loc[down, "response"].to_numpy(),
@@ -297,11 +312,23 @@ def movers_and_backups(study: IoiStudy) -> Exhibit:
         for x, y, name in zip(woken["response"], woken["moved"], woken["name"], strict=True)
     )
     panels = (
-        Panel("all name movers ablated", "clean direct effect (logit difference)", "change of direct effect", tuple(marks),
-              (Rule(0, colour=FAINT), Rule(None, 0.0, colour=FAINT)), notes=notes),
-        Panel(f"layer {study.source}'s input moved into layer {study.source + 1}", "change when all movers are ablated",
-              "change when the stream is moved", (wake,), (Rule(0, colour=FAINT), Rule(1, label="y = x")), notes=wake_notes),
-    )  # fmt: skip
+        Panel(
+            "all name movers ablated",
+            "clean direct effect (logit difference)",
+            "change of direct effect",
+            tuple(marks),
+            (Rule(0, colour=FAINT), Rule(None, 0.0, colour=FAINT)),
+            notes=notes,
+        ),
+        Panel(
+            f"layer {study.source}'s input moved into layer {study.source + 1}",
+            "change when all movers are ablated",
+            "change when the stream is moved",
+            (wake,),
+            (Rule(0, colour=FAINT), Rule(1, label="y = x")),
+            notes=wake_notes,
+        ),
+    )
     share = float(np.mean(table.loc[table["layer"] == study.source + 1, "moved"] > 0)) if down.any() else float("nan")
     found = [
         Number("name movers", float(len(study.movers)), units="heads"),
@@ -319,18 +346,33 @@ def movers_and_backups(study: IoiStudy) -> Exhibit:
         Number("share of the movers' loss made up by released suppressors", _made_up(study, table, RELEASED)),
         Number("share of heads one layer above that wake up when the stream is moved", share),
     ]
-    if down.sum() > 2:
+    if down.sum() > 2 and _does_it(study):
         correlation = float(np.corrcoef(table.loc[down, "response"], table.loc[down, "moved"])[0, 1])
         found.append(Number("correlation of waking by moving and by ablating, heads above", correlation))
-    caption = (
+    caption = _doubt(study) + (
         f"Name movers, by clean direct effect: {', '.join(map(str, study.movers))}. Left: what every other head does when all of "
         "them are ablated. Right: the input of the strongest mover's layer put in place of the next layer's (as if attention "
         f"and MLP in between were ablated to zero, biases included). {study.about}."
     )
     return Exhibit(
-        "section-5-3-movers", "Section 5.3", SECTION, "Name movers and their backups", caption, table, tuple(found),
+        "section-5-3-movers",
+        "Section 5.3",
+        SECTION,
+        "Name movers and their backups",
+        caption,
+        table,
+        tuple(found),
         Picture(panels, columns=2),
-    )  # fmt: skip
+    )
+
+
+def _does_it(study: IoiStudy) -> bool:
+    """Whether the model names the indirect object at all: its logit difference is above zero over templates."""
+    return tally_of(study.cluster, {"x": study.difference}).mean("x").low > 0
+
+
+def _doubt(study: IoiStudy) -> str:
+    return "" if _does_it(study) else "This model does not name the indirect object: read nothing into its movers. "
 
 
 def _role(mover: bool, numbers: Mapping[str, Number]) -> str:
@@ -378,23 +420,44 @@ def logit_differences(study: IoiStudy) -> Exhibit:
         tally = tally_of(study.cluster, {**parts, "repair": parts["total"] + parts["lost"]})
         whole.append(tally.ratio("repair", "lost", name=f"{name}: repaired fraction"))
     marks.append(_line_of(whole, "in all", "#222222", 3))
-    second = Panel("who makes up for it", "", "Σ part / Σ lost direct effect", tuple(marks), (Rule(0, colour=FAINT),),
-                   categories=tuple(study.parts))  # fmt: skip
+    second = Panel(
+        "who makes up for it",
+        "",
+        "Σ part / Σ lost direct effect",
+        tuple(marks),
+        (Rule(0, colour=FAINT),),
+        categories=tuple(study.parts),
+    )
     right = float((study.difference > 0).mean())
     accuracy = Number("share of prompts with the right name ahead, clean", right)
-    orders = [Number(f"logit difference, clean, {name}", float(study.difference[study.order == place].mean()), units="logit")
-              for place, name in enumerate(ORDERS)]  # fmt: skip
-    table = pd.DataFrame({"template": study.template, "order": [ORDERS[one] for one in study.order], "clean": study.difference,
-                          **study.ablated, "stream moved": study.moved_difference})  # fmt: skip
-    caption = (
+    orders = [
+        Number(f"logit difference, clean, {name}", float(study.difference[study.order == place].mean()), units="logit")
+        for place, name in enumerate(ORDERS)
+    ]
+    table = pd.DataFrame(
+        {
+            "template": study.template,
+            "order": [ORDERS[one] for one in study.order],
+            "clean": study.difference,
+            **study.ablated,
+            "stream moved": study.moved_difference,
+        }
+    )
+    caption = _doubt(study) + (
         "Left: mean logit difference. Right: by whom the movers' lost direct effect is made up, as a share of it. "
         + study.about
         + "."
     )
     return Exhibit(
-        "section-5-3-logit-differences", "Section 5.3", SECTION, "What ablating name movers does", caption, table,
-        (*numbers, accuracy, *orders, *whole, *extra), Picture((first, second), columns=2),
-    )  # fmt: skip
+        "section-5-3-logit-differences",
+        "Section 5.3",
+        SECTION,
+        "What ablating name movers does",
+        caption,
+        table,
+        (*numbers, accuracy, *orders, *(whole + extra if _does_it(study) else [])),
+        Picture((first, second), columns=2),
+    )
 
 
 def _line_of(found: Sequence[Number], said: str, colour: str, place: int) -> Marks:

@@ -330,9 +330,16 @@ def repression(doses: Doses, why: dict[Head, str] | None = None) -> Exhibit:
             line = Marks(ends, slope.value * ends + middle, "line", f"slope {slope.value:.2f}", PALETTE[1])
             title = f"{head}, own output × {scale:g}" + (f": {why[head]}" if why and scale == doses.scales[0] else "")
             panels.append(
-                Panel(title, "clean direct effect (logit)", "new direct effect (logit)",
-                      (*scatter(one["x"].to_numpy(), one["y"].to_numpy()), line), (Rule(1, label="y = x"),), limits, limits)
-            )  # fmt: skip
+                Panel(
+                    title,
+                    "clean direct effect (logit)",
+                    "new direct effect (logit)",
+                    (*scatter(one["x"].to_numpy(), one["y"].to_numpy()), line),
+                    (Rule(1, label="y = x"),),
+                    limits,
+                    limits,
+                )
+            )
     scaling = (
         "with the intervened run's own final scale, as in the paper" if doses.own_scale else "at the clean final scale"
     )
@@ -342,9 +349,15 @@ def repression(doses: Doses, why: dict[Head, str] | None = None) -> Exhibit:
     )
     table = doses.points
     return Exhibit(
-        "figure-09-self-repression", "Figures 9, 19", SECTION, "Heads that respond to their own output", caption, table,
-        tuple(numbers), Picture(tuple(panels), columns=len(doses.scales)),
-    )  # fmt: skip
+        "figure-09-self-repression",
+        "Figures 9, 19",
+        SECTION,
+        "Heads that respond to their own output",
+        caption,
+        table,
+        tuple(numbers),
+        Picture(tuple(panels), columns=len(doses.scales)),
+    )
 
 
 def controls(doses: Doses) -> Exhibit:
@@ -364,21 +377,51 @@ def controls(doses: Doses) -> Exhibit:
             numbers += [*slopes, *moved]
             marks.append(_line(doses.scales, slopes, kind, PALETTE[place]))
             scales_moved.append(_line(doses.scales, moved, kind, PALETTE[place]))
-            rows += [{"head": str(head), "added": kind, "scale": s, "slope": a.value, "slope_low": a.low, "slope_high": a.high,
-                      "final_scale_over_clean": b.value} for s, a, b in zip(doses.scales, slopes, moved, strict=True)]  # fmt: skip
-        panels.append(Panel(f"{head}: slope of new on clean direct effect", "scale of what is added", "slope", tuple(marks),
-                            (Rule(0, 1.0, colour=FAINT),)))  # fmt: skip
-        panels.append(Panel(f"{head}: final norm's scale", "scale of what is added", "σ′ / σ", tuple(scales_moved),
-                            (Rule(0, 1.0, colour=FAINT),)))  # fmt: skip
+            rows += [
+                {
+                    "head": str(head),
+                    "added": kind,
+                    "scale": s,
+                    "slope": a.value,
+                    "slope_low": a.low,
+                    "slope_high": a.high,
+                    "final_scale_over_clean": b.value,
+                }
+                for s, a, b in zip(doses.scales, slopes, moved, strict=True)
+            ]
+        panels.append(
+            Panel(
+                f"{head}: slope of new on clean direct effect",
+                "scale of what is added",
+                "slope",
+                tuple(marks),
+                (Rule(0, 1.0, colour=FAINT),),
+            )
+        )
+        panels.append(
+            Panel(
+                f"{head}: final norm's scale",
+                "scale of what is added",
+                "σ′ / σ",
+                tuple(scales_moved),
+                (Rule(0, 1.0, colour=FAINT),),
+            )
+        )
     caption = (
         "The controls that the authors ran and did not report: another head's output, and a random direction, of the same "
         "norm where the recipe is the default. Only what the own output does beyond them is a response of the head to "
         f"itself. Right: how much the added vector moves the final norm's scale. {doses.about}. Bands: 95% intervals over documents."
     )
     return Exhibit(
-        "figure-19-controls", "Figure 19, controls", SECTION, "Is it the head's own output that matters?", caption,
-        pd.DataFrame(rows), tuple(numbers), Picture(tuple(panels), columns=2),
-    )  # fmt: skip
+        "figure-19-controls",
+        "Figure 19, controls",
+        SECTION,
+        "Is it the head's own output that matters?",
+        caption,
+        pd.DataFrame(rows),
+        tuple(numbers),
+        Picture(tuple(panels), columns=2),
+    )
 
 
 def _line(scales: Sequence[float], found: Sequence[Number], label: str, colour: str) -> Marks:
@@ -424,8 +467,16 @@ def all_heads(found: Scan) -> Exhibit:
         neutral = 1.0 if "slope" in column else 0.0
         marks = Marks(x, values, names=tuple(table["name"]), y_error=error, size=4.2, label="a head, 95% interval")
         label = "no response" if neutral else "as a random direction"
-        panels.append(Panel(title, f"relative depth (layer / {layers})", "slope" if neutral else "difference of slopes", (marks,),
-                            (Rule(0, neutral, label, FAINT),), y_range=(min(low, neutral) - room, max(high, neutral) + room)))  # fmt: skip
+        panels.append(
+            Panel(
+                title,
+                f"relative depth (layer / {layers})",
+                "slope" if neutral else "difference of slopes",
+                (marks,),
+                (Rule(0, neutral, label, FAINT),),
+                y_range=(min(low, neutral) - room, max(high, neutral) + room),
+            )
+        )
     numbers = _scan_numbers(table)
     caption = (
         "Every head's own output added to its own input at one position at a time; slope of its new direct effect on its "
@@ -433,9 +484,15 @@ def all_heads(found: Scan) -> Exhibit:
         f"random direction of the same norm (right). {found.about}."
     )
     return Exhibit(
-        "section-5-3-self-gain", "Section 5.3", SECTION, "Self-repressing and self-reinforcing heads", caption, table,
-        numbers, Picture(tuple(panels), columns=2),
-    )  # fmt: skip
+        "section-5-3-self-gain",
+        "Section 5.3",
+        SECTION,
+        "Self-repressing and self-reinforcing heads",
+        caption,
+        table,
+        numbers,
+        Picture(tuple(panels), columns=2),
+    )
 
 
 def _scan_numbers(table: pd.DataFrame) -> tuple[Number, ...]:

@@ -205,10 +205,15 @@ def ratios(study: NormStudy, heads: Sequence[Head] | None = None, name: str = "f
         f"up. {study.about}. Shares with {FIXED}."
     )
     return Exhibit(
-        name, figure, SECTION, "The norm's scale falls when a head is ablated", caption,
+        name,
+        figure,
+        SECTION,
+        "The norm's scale falls when a head is ablated",
+        caption,
         table[["head", "operator", "window", "position", "document", "direct_effect", "total", "norm", "ratio"]],
-        tuple(numbers), Picture(tuple(panels), columns=min(3, len(panels))),
-    )  # fmt: skip
+        tuple(numbers),
+        Picture(tuple(panels), columns=min(3, len(panels))),
+    )
 
 
 def one_head(study: NormStudy, head: Head) -> Exhibit:
@@ -239,9 +244,15 @@ def one_head(study: NormStudy, head: Head) -> Exhibit:
         ["head", "operator", "window", "position", "document", "direct_effect", "change", "total", "norm", "ratio"]
     ]
     return Exhibit(
-        "figure-05-one-head", "Figure 5", SECTION, "One last-layer head under three ablations", caption, shown,
-        tuple(numbers), Picture(tuple(panels), columns=3),
-    )  # fmt: skip
+        "figure-05-one-head",
+        "Figure 5",
+        SECTION,
+        "One last-layer head under three ablations",
+        caption,
+        shown,
+        tuple(numbers),
+        Picture(tuple(panels), columns=3),
+    )
 
 
 def stream_lengths(study: NormStudy, head: Head) -> Exhibit:
@@ -257,8 +268,17 @@ def stream_lengths(study: NormStudy, head: Head) -> Exhibit:
         numbers.append(
             Number(f"{head}: share of streams shorter, {operator}", float(share[LENGTH_EDGES[1:] <= 1].sum()))
         )
-        tables.append(pd.DataFrame({"head": str(head), "operator": operator, "from": LENGTH_EDGES[:-1],
-                                    "to": LENGTH_EDGES[1:], "count": counts}))  # fmt: skip
+        tables.append(
+            pd.DataFrame(
+                {
+                    "head": str(head),
+                    "operator": operator,
+                    "from": LENGTH_EDGES[:-1],
+                    "to": LENGTH_EDGES[1:],
+                    "count": counts,
+                }
+            )
+        )
         marks.append(
             Marks(
                 LENGTH_EDGES[1:-1:SHOWN],
@@ -270,15 +290,27 @@ def stream_lengths(study: NormStudy, head: Head) -> Exhibit:
         )
     low, high = min(*spans, 1.0), max(*(one for one in spans if np.isfinite(one)), 1.0)
     room = 0.05 * max(high - low, 0.01)
-    panel = Panel(str(head), "‖final stream‖ ablated / clean", "share of positions", tuple(marks), (Rule(None, 1.0, "1"),),
-                  x_range=(low - room, high + room))  # fmt: skip
+    panel = Panel(
+        str(head),
+        "‖final stream‖ ablated / clean",
+        "share of positions",
+        tuple(marks),
+        (Rule(None, 1.0, "1"),),
+        x_range=(low - room, high + room),
+    )
     caption = (
         f"Norm of the stream after the last block, all positions, unfiltered, at which tokens count. {study.about}."
     )
     return Exhibit(
-        "figure-16-stream-length", "Figure 16", SECTION, "The length of the residual stream under ablation", caption,
-        pd.concat(tables, ignore_index=True), tuple(numbers), Picture((panel,), columns=1),
-    )  # fmt: skip
+        "figure-16-stream-length",
+        "Figure 16",
+        SECTION,
+        "The length of the residual stream under ablation",
+        caption,
+        pd.concat(tables, ignore_index=True),
+        tuple(numbers),
+        Picture((panel,), columns=1),
+    )
 
 
 def _quantile(share: np.ndarray, of: float) -> float:
@@ -314,8 +346,18 @@ def accounts(study: NormStudy, operator: str = "resample") -> Exhibit:
             error = np.nan_to_num(np.stack([values - [one.low for one in found], [one.high for one in found] - values]))
             marks.append(Marks(x, values, "points", said, PALETTE[place], y_error=error, names=names, size=5))
             numbers += found
-            rows += [{"split": title, "part": said, "head": str(key[0]), "operator": key[1], "fraction of lost DE": one.value,
-                      "low": one.low, "high": one.high} for key, one in zip(keys, found, strict=True)]  # fmt: skip
+            rows += [
+                {
+                    "split": title,
+                    "part": said,
+                    "head": str(key[0]),
+                    "operator": key[1],
+                    "fraction of lost DE": one.value,
+                    "low": one.low,
+                    "high": one.high,
+                }
+                for key, one in zip(keys, found, strict=True)
+            ]
         panels.append(
             Panel(title, "", "Σ part / Σ (DE − DE′)", tuple(marks), (Rule(0, colour=FAINT),), categories=tuple(names))
         )
@@ -330,21 +372,41 @@ def accounts(study: NormStudy, operator: str = "resample") -> Exhibit:
         f"The closed form misses the measured norm term by at most {study.closure:.1e} logits. {study.about}. {FIXED}."
     )
     return Exhibit(
-        "section-3-norm-accounts", "Section 3, Appendix B", SECTION, "The norm's term, split", caption, pd.DataFrame(rows),
-        tuple(numbers), Picture(tuple(panels), columns=3),
-    )  # fmt: skip
+        "section-3-norm-accounts",
+        "Section 3, Appendix B",
+        SECTION,
+        "The norm's term, split",
+        caption,
+        pd.DataFrame(rows),
+        tuple(numbers),
+        Picture(tuple(panels), columns=3),
+    )
 
 
 def significance(study: NormStudy, ratio: float = 1.02, difference: float = 10.0) -> Exhibit:
     """Appendix G: how much more the norm repairs one token than another, `(s/s' - 1)(logit_A - logit_B)`."""
-    rows = [{"head": "the paper's example", "operator": "", "ratio": ratio, "difference of logits": difference,
-             "difference of repair": (ratio - 1) * difference}]  # fmt: skip
+    rows = [
+        {
+            "head": "the paper's example",
+            "operator": "",
+            "ratio": ratio,
+            "difference of logits": difference,
+            "difference of repair": (ratio - 1) * difference,
+        }
+    ]
     numbers = [Number("the paper's example: ratio 1.02, 10 logits", (ratio - 1) * difference, units="logit")]
     for head in study.heads:
         for operator in study.operators:
             mean = study.top[head, operator].mean("ratio", name=f"{head} {operator}: mean ratio")
-            rows.append({"head": str(head), "operator": operator, "ratio": mean.value, "difference of logits": difference,
-                         "difference of repair": (mean.value - 1) * difference})  # fmt: skip
+            rows.append(
+                {
+                    "head": str(head),
+                    "operator": operator,
+                    "ratio": mean.value,
+                    "difference of logits": difference,
+                    "difference of repair": (mean.value - 1) * difference,
+                }
+            )
     for head in study.heads[:1]:
         part = study.sample[(study.sample["head"] == str(head)) & (study.sample["operator"] == study.operators[0])]
         if len(part):

@@ -216,19 +216,29 @@ def top_neurons(study: NeuronStudy) -> Exhibit:
     marks = Marks(x, y, shade=table["layer_effect"].to_numpy(), names=names, size=4.2, opacity=0.85)
     rules = (Rule(1, label="unchanged: y = x"), Rule(0, colour=FAINT))
     panel = Panel(
-        f"ablating {head}, MLP {study.last}", "clean direct effect of the neuron (logit)", "ablated direct effect (logit)",
-        (marks,), rules, limits, limits,
-    )  # fmt: skip
+        f"ablating {head}, MLP {study.last}",
+        "clean direct effect of the neuron (logit)",
+        "ablated direct effect (logit)",
+        (marks,),
+        rules,
+        limits,
+        limits,
+    )
     caption = (
         f"Each point is a token on which the {'MLPs repair' if 'original' in study.about else 'last MLP repairs'} most: the "
         "neuron of the last MLP that repairs most there. Left of zero it erases; above the dashed line it erases less "
         f"(anti-erasure). Colour: the whole MLP's clean direct effect, bias included. {study.about}. {FIXED}."
     )
     return Exhibit(
-        "figure-07-top-neuron", "Figure 7, section 4.2.2", SECTION, "The neuron that repairs most", caption, table,
+        "figure-07-top-neuron",
+        "Figure 7, section 4.2.2",
+        SECTION,
+        "The neuron that repairs most",
+        caption,
+        table,
         tuple(sums.numbers(f"{head}, {REPAIR}")),
         Picture((panel,), columns=1, shade_label="clean DE of the MLP (logit)", diverging=True),
-    )  # fmt: skip
+    )
 
 
 def rank_curves(study: NeuronStudy) -> Exhibit:
@@ -243,21 +253,35 @@ def rank_curves(study: NeuronStudy) -> Exhibit:
             for place, share in enumerate(sums.shares)
         )
         panels.append(
-            Panel(f"{head}, MLP {study.last}: {sums.neurons:,} neurons", "rank of the neuron", "share of tokens", marks,
-                  y_range=(-0.02, 1.02), x_range=(0.5, len(rank) + 0.5))
-        )  # fmt: skip
+            Panel(
+                f"{head}, MLP {study.last}: {sums.neurons:,} neurons",
+                "rank of the neuron",
+                "share of tokens",
+                marks,
+                y_range=(-0.02, 1.02),
+                x_range=(0.5, len(rank) + 0.5),
+            )
+        )
         numbers += sums.numbers(f"{head}, {EFFECT}")
         for place, share in enumerate(sums.shares):
-            rows += [{"head": str(head), "share_of_DE": share, "rank": int(r), "share_of_tokens": float(v)}
-                     for r, v in zip(rank, shares[place], strict=True)]  # fmt: skip
+            rows += [
+                {"head": str(head), "share_of_DE": share, "rank": int(r), "share_of_tokens": float(v)}
+                for r, v in zip(rank, shares[place], strict=True)
+            ]
     caption = (
         "Share of tokens on which the neuron with the r-th largest repair makes up for more than a given share of the head's "
         f"direct effect; ranks, not neurons, are followed. {EFFECT}. {study.about}. {FIXED}."
     )
     return Exhibit(
-        "figure-08-rank-curves", "Figure 8", SECTION, "A sparse set of neurons repairs", caption, pd.DataFrame(rows),
-        tuple(numbers), Picture(tuple(panels), columns=2),
-    )  # fmt: skip
+        "figure-08-rank-curves",
+        "Figure 8",
+        SECTION,
+        "A sparse set of neurons repairs",
+        caption,
+        pd.DataFrame(rows),
+        tuple(numbers),
+        Picture(tuple(panels), columns=2),
+    )
 
 
 def cumulative_change(study: NeuronStudy) -> Exhibit:
@@ -271,27 +295,48 @@ def cumulative_change(study: NeuronStudy) -> Exhibit:
         shown = np.unique(
             np.concatenate([np.arange(min(60, len(rank))), np.linspace(0, len(rank) - 1, 400).astype(int)])
         )
-        marks = Marks(rank[shown] / len(rank), curve[shown], shade=medians[shown], size=3.6, opacity=1.0,
-                      names=tuple(f"rank {r}" for r in rank[shown]))  # fmt: skip
+        marks = Marks(
+            rank[shown] / len(rank),
+            curve[shown],
+            shade=medians[shown],
+            size=3.6,
+            opacity=1.0,
+            names=tuple(f"rank {r}" for r in rank[shown]),
+        )
         negligible = sums.tally.mean("negligible", name=f"{head}: share of neurons with negligible change")
-        numbers += [negligible, Number(f"{head}: median clean DE of the top neuron", float(medians[0]), units="logit"),
-                    Number(f"{head}: share of the ten first ranks with negative median DE", float((medians[:10] < 0).mean()))]  # fmt: skip
+        numbers += [
+            negligible,
+            Number(f"{head}: median clean DE of the top neuron", float(medians[0]), units="logit"),
+            Number(f"{head}: share of the ten first ranks with negative median DE", float((medians[:10] < 0).mean())),
+        ]
         panels.append(
-            Panel(f"{head}: {negligible.value:.0%} of {sums.neurons:,} negligible", "rank by signed change / neurons",
-                  "share of all absolute change", (marks,), y_range=(-0.02, 1.02))
-        )  # fmt: skip
-        rows += [{"head": str(head), "rank": int(r), "cumulative_share": float(c), "median_clean_DE": float(m)}
-                 for r, c, m in zip(rank, curve, medians, strict=True)]  # fmt: skip
+            Panel(
+                f"{head}: {negligible.value:.0%} of {sums.neurons:,} negligible",
+                "rank by signed change / neurons",
+                "share of all absolute change",
+                (marks,),
+                y_range=(-0.02, 1.02),
+            )
+        )
+        rows += [
+            {"head": str(head), "rank": int(r), "cumulative_share": float(c), "median_clean_DE": float(m)}
+            for r, c, m in zip(rank, curve, medians, strict=True)
+        ]
     caption = (
         "Neurons of the last MLP sorted by signed change on each token, largest repair first: share of the summed absolute "
         "change up to a rank. The right end rises because there the most negative changes lie. Negligible: not among the "
         f"largest that carry {CARRIED:.0%} of all change. Medians over at most {SORTED_TOKENS} tokens. {study.about}."
     )
     return Exhibit(
-        "figure-12-cumulative-change", "Figures 12–15", SECTION, "How many neurons change at all", caption,
-        pd.DataFrame(rows), tuple(numbers),
+        "figure-12-cumulative-change",
+        "Figures 12–15",
+        SECTION,
+        "How many neurons change at all",
+        caption,
+        pd.DataFrame(rows),
+        tuple(numbers),
         Picture(tuple(panels), columns=2, shade_label="median clean DE (logit)", diverging=True),
-    )  # fmt: skip
+    )
 
 
 def by_layer(study: NeuronStudy) -> Exhibit:
@@ -312,10 +357,18 @@ def by_layer(study: NeuronStudy) -> Exhibit:
         panels.append(
             Panel(said, "layer of the MLP", "", (marks,), (Rule(0, colour=FAINT),), categories=tuple(map(str, layers)))
         )
-        rows += [{"head": str(head), "layer": layer, "quantity": said, "value": one.value, "low": one.low, "high": one.high}
-                 for layer, one in zip(layers, found, strict=True)]  # fmt: skip
+        rows += [
+            {"head": str(head), "layer": layer, "quantity": said, "value": one.value, "low": one.low, "high": one.high}
+            for layer, one in zip(layers, found, strict=True)
+        ]
     caption = f"Every MLP downstream of {head}, {EFFECT}. {study.about}. Bars are 95% intervals over documents."
     return Exhibit(
-        "section-4-by-layer", "Section 4", SECTION, "Neurons of every downstream MLP", caption, pd.DataFrame(rows), (),
+        "section-4-by-layer",
+        "Section 4",
+        SECTION,
+        "Neurons of every downstream MLP",
+        caption,
+        pd.DataFrame(rows),
+        (),
         Picture(tuple(panels), columns=3),
-    )  # fmt: skip
+    )

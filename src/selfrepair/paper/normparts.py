@@ -56,9 +56,15 @@ def repair_by_norm(run: Run, filter: str | None = None) -> Exhibit:
     table = run.table(label, top=None).sort_values(["layer", "head"]).reset_index(drop=True)
     split = rows.groupby(["layer", "head"])[list(_PARTS)].mean().reset_index()
     return Exhibit(
-        "figure-06-repair-by-norm", "Figure 6", SECTION, "How much the final norm repairs", caption,
-        table.merge(split, on=["layer", "head"], how="left"), tuple(numbers), Picture((left, right), columns=2),
-    )  # fmt: skip
+        "figure-06-repair-by-norm",
+        "Figure 6",
+        SECTION,
+        "How much the final norm repairs",
+        caption,
+        table.merge(split, on=["layer", "head"], how="left"),
+        tuple(numbers),
+        Picture((left, right), columns=2),
+    )
 
 
 def fractions(run: Run, filter: str | None = None) -> Exhibit:
@@ -95,9 +101,15 @@ def fractions(run: Run, filter: str | None = None) -> Exhibit:
         "heads. " + clip_note + about(run, label) + f" Figure 10's panel: {sampled(run)} {FIXED}."
     )
     return Exhibit(
-        "figure-11-fraction-by-norm", "Figures 10, 11", SECTION, "What fraction does the norm repair?", caption, table,
-        numbers, Picture(panels, columns=2),
-    )  # fmt: skip
+        "figure-11-fraction-by-norm",
+        "Figures 10, 11",
+        SECTION,
+        "What fraction does the norm repair?",
+        caption,
+        table,
+        numbers,
+        Picture(panels, columns=2),
+    )
 
 
 def with_split(rows: pd.DataFrame) -> pd.DataFrame:

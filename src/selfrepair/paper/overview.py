@@ -100,17 +100,26 @@ def idealised(run: Run, filter: str = "all") -> Exhibit:
     label = resolve_filter(run, filter)
     table = _heads(run, label)[["name", "layer", "head", "direct_effect"]].copy()
     table["perfect_repair"], table["no_repair"] = 0.0, -table["direct_effect"]
+    effect = table["direct_effect"].to_numpy()
+    reach = 1.1 * (float(np.nanmax(np.abs(effect))) or 1.0)
     panels = tuple(
         Panel(
             title,
             "mean direct effect, DE (logit)",
             "mean change of the logit (logit)",
-            (Marks(table["direct_effect"].to_numpy(), table[column].to_numpy(), names=tuple(table["name"]),
-                   shade=table["layer"].to_numpy(float)),),
+            (
+                Marks(
+                    table["direct_effect"].to_numpy(),
+                    table[column].to_numpy(),
+                    names=tuple(table["name"]),
+                    shade=table["layer"].to_numpy(float),
+                ),
+            ),
             (Rule(-1, label="y = −x"), Rule(0, label="y = 0", colour=FAINT)),
+            y_range=(-reach, reach),
         )
         for title, column in (("perfect self-repair", "perfect_repair"), ("no self-repair", "no_repair"))
-    )  # fmt: skip
+    )
     caption = (
         "Not measured: where the heads of Figure 2 would lie if every direct effect were made up for (left), and if "
         "none were (right). " + about(run, label)

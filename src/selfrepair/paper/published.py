@@ -105,17 +105,32 @@ def _compared(run: Run, name: str, theirs: pd.DataFrame) -> Exhibit:
         title = f"{said}: r = {found['pearson'].value:.2f}" + (
             f" (their own reruns {correlation:.2f})" if correlation else ""
         )
-        panels.append(Panel(title, "published (logit)", "measured here (logit)", (marks,),
-                            (Rule(1, label="equal"), Rule(0, colour=FAINT)), ends, ends))  # fmt: skip
+        panels.append(
+            Panel(
+                title,
+                "published (logit)",
+                "measured here (logit)",
+                (marks,),
+                (Rule(1, label="equal"), Rule(0, colour=FAINT)),
+                ends,
+                ends,
+            )
+        )
     caption = (
         f"Per-head means of the published set {name} ({theirs['filter'].iloc[0]}) against this run. {about(run, wanted)} "
         + " ".join(verdicts)
         + " Tolerance: two runs of the authors' script on one model."
     )
     return Exhibit(
-        f"published-{_file_name(name)}", "Published tables", SECTION, f"Against the authors' own numbers: {name}", caption, rows,
-        tuple(numbers), Picture(tuple(panels[:6]), columns=3, shade_label="layer"),
-    )  # fmt: skip
+        f"published-{_file_name(name)}",
+        "Published tables",
+        SECTION,
+        f"Against the authors' own numbers: {name}",
+        caption,
+        rows,
+        tuple(numbers),
+        Picture(tuple(panels[:6]), columns=3, shade_label="layer"),
+    )
 
 
 def compare_self_repression(folder: str | Path, model: str, slopes: Mapping[tuple[str, float], Number]) -> pd.DataFrame:
@@ -137,8 +152,16 @@ def compare_self_repression(folder: str | Path, model: str, slopes: Mapping[tupl
     for row in table[own].to_dict("records"):
         number = slopes.get((str(row["head"]), float(row["scaling"])))
         if number is not None:
-            rows.append({"head": row["head"], "scale": row["scaling"], "published": row["ols_slope"], "measured": number.value,
-                         "low": number.low, "high": number.high})  # fmt: skip
+            rows.append(
+                {
+                    "head": row["head"],
+                    "scale": row["scaling"],
+                    "published": row["ols_slope"],
+                    "measured": number.value,
+                    "low": number.low,
+                    "high": number.high,
+                }
+            )
     return pd.DataFrame(rows)
 
 

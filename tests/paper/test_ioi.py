@@ -61,7 +61,9 @@ def random_prompts(count=6, length=12):
     real = np.arange(length) <= end[:, None]
     tokens, twins = (np.where(real, rng.integers(3, families.VOCAB, (count, length)), 0) for _ in range(2))
     pair = rng.permuted(np.tile(np.arange(3, families.VOCAB), (count, 1)), axis=1)[:, :2]
-    return Prompts(tokens, twins, end, pair[:, 0], pair[:, 1], np.arange(count) % 3, np.arange(count) % 2, ("",) * count)
+    return Prompts(
+        tokens, twins, end, pair[:, 0], pair[:, 1], np.arange(count) % 3, np.arange(count) % 2, ("",) * count
+    )
 
 
 def differences(model, prompts, handles=()):

@@ -31,7 +31,9 @@ def new_effects(model, text, head, vectors):
 
             handles = (
                 on_input(block.module, change),
-                on_input(block.projection, lambda value, seen=seen: seen.update(z=value.reshape(*tokens.shape, -1).clone())),
+                on_input(
+                    block.projection, lambda value, seen=seen: seen.update(z=value.reshape(*tokens.shape, -1).clone())
+                ),
                 on_input(model.anatomy.final_norm_module, lambda value, seen=seen: seen.update(r=value.clone())),
             )
             with removing(*handles):

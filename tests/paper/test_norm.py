@@ -42,7 +42,9 @@ def test_terms_against_whole_forwards(name):
         hand = ANATOMY[name]
         if operator != "resample":
             continue
-        in_place = oracle.trace(model.network, hand, tokens[torch.from_numpy(body.donors)]).z[head.layer, :, :, head.head]
+        in_place = oracle.trace(model.network, hand, tokens[torch.from_numpy(body.donors)]).z[
+            head.layer, :, :, head.head
+        ]
         book = oracle.ledger(model.network, hand, tokens, *head, in_place)
         for ours, theirs in (
             (terms.total, book.total_effect),
@@ -59,13 +61,17 @@ def test_terms_against_whole_forwards(name):
         # everything downstream frozen but the final norm: the model's own norm and unembedding on clean stream + change
         change = oracle_change(model, tokens, head, in_place)
         clean = oracle_final(model, tokens)
-        moved, before = (through_the_end(model, one)[:, :-1].gather(-1, targets)[..., 0] for one in (clean + change, clean))
+        moved, before = (
+            through_the_end(model, one)[:, :-1].gather(-1, targets)[..., 0] for one in (clean + change, clean)
+        )
         assert (terms.frozen_rest - (moved - before)).abs().max() < 1e-9
 
 
 def oracle_final(model, tokens):
     seen = {}
-    handle = model.anatomy.final_norm_module.register_forward_pre_hook(lambda _m, args: seen.update(final=args[0].clone()))
+    handle = model.anatomy.final_norm_module.register_forward_pre_hook(
+        lambda _m, args: seen.update(final=args[0].clone())
+    )
     with model.running():
         model.network(tokens)
     handle.remove()
@@ -83,7 +89,11 @@ def oracle_change(model, tokens, head, in_place):
         return (z, *args[1:])
 
     for ablate in (False, True):
-        handles = [block.attention_write.register_forward_hook(lambda _m, _a, out: seen.append(out[0] if isinstance(out, tuple) else out))]
+        handles = [
+            block.attention_write.register_forward_hook(
+                lambda _m, _a, out: seen.append(out[0] if isinstance(out, tuple) else out)
+            )
+        ]
         if ablate:
             handles.append(block.projection.register_forward_pre_hook(put))
         with model.running():
@@ -110,7 +120,7 @@ def test_operators_put_what_they_say():
 
 
 def test_the_original_mean_is_over_the_batch_and_all_positions():
-    model, text, body, found = walked("gpt2", original(3))
+    model, _, body, _ = walked("gpt2", original(3))
     with model.running():
         for batch in body.batches():
             outputs = batch.clean.head_outputs[0]
@@ -120,7 +130,7 @@ def test_the_original_mean_is_over_the_batch_and_all_positions():
 
 @pytest.mark.parametrize("recipe", [None, original(3)], ids=["default", "original"])
 def test_a_study_counts_what_the_terms_say(recipe):
-    model, text, body, found = walked("llama", recipe)
+    _, text, body, _ = walked("llama", recipe)
     study = layernorm.study_norm(body, HEADS, fraction=0.3)
     scored = text.scored(0 if recipe else 1)
     for head in study.heads:
@@ -166,7 +176,9 @@ def test_the_planted_norm_repair_is_read_back():
 
 @pytest.fixture(scope="module")
 def run():
-    return measure(language_model("llama"), corpus(), filters=["all", "top:0.3"], components="none", sample=999, progress=False)
+    return measure(
+        language_model("llama"), corpus(), filters=["all", "top:0.3"], components="none", sample=999, progress=False
+    )
 
 
 def test_parts_of_the_norm_from_kept_rows(run):

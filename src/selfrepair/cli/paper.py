@@ -30,14 +30,15 @@ def paper(
         ),
     ] = None,
     text: Annotated[str, typer.Option(help="Text source, as for `selfrepair run`.")] = "builtin",
-    tokens: Annotated[int, typer.Option(min=1, help="Tokens to measure on; the paper took up to a million.")] = 768,
+    tokens: Annotated[int, typer.Option(min=1, help="Tokens to measure on; the paper took up to a million.")] = 1024,
     length: Annotated[int, typer.Option(min=2, help="Tokens per window.")] = 128,
     field: Annotated[str, typer.Option(help="The column or key that holds the text.")] = "text",
     bos: Annotated[str, typer.Option(help="BOS before every window: `auto`, `always` or `never`.")] = "auto",
     recipe: Annotated[
         RecipeName,
         typer.Option(
-            help="`original`: the choices of the paper's authors, their known flaws included: packing, donors at a fixed "
+            help="`original`: the choices of the paper's authors, their known flaws included: "
+            "packing, donors at a fixed "
             "offset, position 0, clipping, percentiles."
         ),
     ] = RecipeName.default,
@@ -61,8 +62,8 @@ def paper(
 ) -> None:
     """Make every figure and experiment of the paper: pictures, data, and one page with a table of its claims.
 
-    Figures as PNG, SVG and interactive HTML with the data behind each, `index.html` in the paper's order, and for every claim
-    what the paper stated, what this run measured with its interval, and whether it holds here.
+    Figures as PNG, SVG and interactive HTML with the data behind each, `index.html` in the paper's order, and for every
+    claim what the paper stated, what this run measured with its interval, and whether it holds here.
     """
     from selfrepair.cli.quiet import quieten
     from selfrepair.results.folder import prepare_folder

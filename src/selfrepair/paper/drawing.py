@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +33,7 @@ def draw(picture: Picture, title: str = "") -> Figure:
         raise SelfRepairError("Figures need matplotlib.", "pip install 'selfrepair[paper]'") from problem
     columns = min(picture.columns, len(picture.panels))
     rows = -(-len(picture.panels) // columns)
-    alone = 1.45 if columns == 1 else 1.0
+    alone = 1.3 if columns == 1 else 1.0
     figure = Figure((WIDTH * columns * alone, HEIGHT * rows * alone + 0.35), layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     grid = figure.subplots(rows, columns, squeeze=False)
@@ -97,7 +98,7 @@ def _panel(axes: Axes, panel: Panel, picture: Picture, ends: tuple[float, float]
     axes.set_title("\n".join(wrap(panel.title, 52)), fontsize=9.5, color=INK, loc="left", parse_math=False)
     axes.set_xlabel(panel.x_label, fontsize=9, color=INK)
     axes.set_ylabel(panel.y_label, fontsize=9, color=INK)
-    if any(part.label for part in (*panel.marks, *panel.rules)):
+    if any([marks.label for marks in panel.marks] + [rule.label for rule in panel.rules]):
         axes.legend(frameon=True, framealpha=0.85, edgecolor="none", fontsize=7.5, loc="best")
 
 
@@ -115,7 +116,7 @@ def _points(axes: Axes, marks: Marks, _panel: Panel, picture: Picture, ends: tup
             fmt="none",
             ecolor=FAINT,
             elinewidth=0.6,
-            alpha=0.55,
+            alpha=0.55 if len(marks.x) <= 60 else 0.3 if len(marks.x) <= 150 else 0.14,
             zorder=2,
         )
     look: dict[str, Any] = {"color": marks.colour}
@@ -188,7 +189,13 @@ def _density(axes: Axes, marks: Marks, panel: Panel, *_: object) -> None:
     )
 
 
-_MARKS = {"points": _points, "line": _line, "steps": _steps, "bars": _bars, "density": _density}
+_MARKS: dict[str, Callable[..., None]] = {
+    "points": _points,
+    "line": _line,
+    "steps": _steps,
+    "bars": _bars,
+    "density": _density,
+}
 
 
 def _rule(axes: Axes, rule: Rule) -> None:

@@ -116,8 +116,10 @@ def study_ioi(model: LanguageModel, prompts: Prompts, most: int = MOST_MOVERS) -
     }
     kept = ("lost", "total", "heads", "mlps", "norm")
     return IoiStudy(
-        about=f"{model.name} · {len(prompts)} prompts, {len(set(prompts.template.tolist()))} templates in both orders · "
-        "ablation: outputs on the same template with three fresh names (ABC) · effects on the logit of the indirect object "
+        about=f"{model.name} · {len(prompts)} prompts, {len(set(prompts.template.tolist()))} "
+        "templates in both orders · "
+        "ablation: outputs on the same template with three fresh names (ABC) · effects on the logit "
+        "of the indirect object "
         "less that of the subject, at the last token · intervals over templates",
         heads=heads,
         movers=movers,
@@ -186,7 +188,7 @@ def _movers(heads: Sequence[Head], effects: np.ndarray, prompts: Prompts, most: 
     """Heads with the largest mean direct effect: at least a fifth of the largest, and above zero over templates."""
     means = effects.mean(0)
     order = np.argsort(-means, kind="stable")[:most]
-    chosen = []
+    chosen: list[Head] = []
     for place in order:
         number = tally_of(prompts.template, {"x": effects[:, place]}).mean("x")
         if not chosen or (means[place] >= LEAST_SHARE * means[order[0]] and number.low > 0):
@@ -350,8 +352,10 @@ def movers_and_backups(study: IoiStudy) -> Exhibit:
         correlation = float(np.corrcoef(table.loc[down, "response"], table.loc[down, "moved"])[0, 1])
         found.append(Number("correlation of waking by moving and by ablating, heads above", correlation))
     caption = _doubt(study) + (
-        f"Name movers, by clean direct effect: {', '.join(map(str, study.movers))}. Left: what every other head does when all of "
-        "them are ablated. Right: the input of the strongest mover's layer put in place of the next layer's (as if attention "
+        f"Name movers, by clean direct effect: {', '.join(map(str, study.movers))}. Left: what every "
+        "other head does when all of "
+        "them are ablated. Right: the input of the strongest mover's layer put in place of the next "
+        "layer's (as if attention "
         f"and MLP in between were ablated to zero, biases included). {study.about}."
     )
     return Exhibit(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -16,10 +16,9 @@ from selfrepair.errors import SelfRepairError
 from selfrepair.paper.added import Adder, adder_for
 from selfrepair.paper.corpus import Batch, Corpus
 from selfrepair.paper.exhibit import Exhibit
-from selfrepair.paper.numbers import Number, Tally, products
+from selfrepair.paper.numbers import Array, Number, Tally, divide, products
 from selfrepair.paper.picture import FAINT, PALETTE, Marks, Panel, Picture, Rule, scatter, symmetric
 from selfrepair.run.batches import tokens_of
-from selfrepair.statistics.estimates import Estimate
 
 SECTION = "iterative"
 OWN, OTHER, RANDOM = "own output", "another head's output", "random direction"
@@ -60,15 +59,15 @@ class Scan:
         joint = Tally(own.documents, own.seed)
         joint._sums = own._sums | {f"{name} c": values for name, values in control._sums.items()}
 
-        def function(sums: dict[str, np.ndarray]) -> np.ndarray:
-            def slope(end: str) -> np.ndarray:
+        def function(sums: Mapping[str, Array]) -> Array:
+            def slope(end: str) -> Array:
                 n, x, y = sums["count" + end], sums["x" + end], sums["y" + end]
                 spread = n * sums["x x" + end] - x**2
-                return (n * sums["x y" + end] - x * y) / np.where(spread == 0, np.nan, spread)
+                return divide(n * sums["x y" + end] - x * y, spread)
 
             return slope("") - slope(" c")
 
-        return joint.number(f"{head}: slope beyond a random direction's", function)  # type: ignore[arg-type]
+        return joint.number(f"{head}: slope beyond a random direction's", function)
 
 
 def for_scan(corpus: Corpus, tokens: int) -> Corpus:
@@ -156,7 +155,8 @@ def head_writes(corpus: Corpus, clean: CleanRun, layer: int) -> Tensor:
     if norm is not None:
         projected = block.projection(block.join_heads(outputs))
         writes = norm.gain * norm.centre(writes) / norm.scale(projected).unsqueeze(-1)
-    return block.attention_multiplier * writes
+    added: Tensor = block.attention_multiplier * writes
+    return added
 
 
 def vector(corpus: Corpus, own: Tensor, windows: np.ndarray, head: Head, kind: str) -> Tensor:
@@ -174,7 +174,7 @@ def vector(corpus: Corpus, own: Tensor, windows: np.ndarray, head: Head, kind: s
     Raises:
         SelfRepairError: an unknown kind.
     """
-    mine = own[head.head]
+    mine: Tensor = own[head.head]
     size = mine.norm(dim=-1, keepdim=True)
     if kind == OWN:
         return mine
@@ -182,15 +182,15 @@ def vector(corpus: Corpus, own: Tensor, windows: np.ndarray, head: Head, kind: s
     if kind == OTHER:
         if len(own) < 2:
             return torch.zeros_like(mine)
-        other = own[(head.head + 1 + int(draws.integers(len(own) - 1))) % len(own)]
+        other: Tensor = own[(head.head + 1 + int(draws.integers(len(own) - 1))) % len(own)]
         if corpus.recipe.original:
             return other
-        return other * (size / other.norm(dim=-1, keepdim=True).clamp_min(1e-30))
+        return torch.mul(other, size / other.norm(dim=-1, keepdim=True).clamp_min(1e-30))
     if kind != RANDOM:
         raise SelfRepairError(f"Nothing called '{kind}' can be added.", f"There are: {', '.join(KINDS)}.")
     if corpus.recipe.original:
         one = torch.from_numpy(draws.standard_normal(mine.shape[-1])).to(mine)
-        return (size[-1, -1] * one / one.norm()).expand_as(mine)
+        return torch.mul(one, size[-1, -1] / one.norm()).expand_as(mine)
     noise = np.stack(
         [
             np.random.default_rng([corpus.seed, head.layer, head.head, int(window)]).standard_normal(mine.shape[1:])
@@ -198,7 +198,7 @@ def vector(corpus: Corpus, own: Tensor, windows: np.ndarray, head: Head, kind: s
         ]
     )
     directions = torch.from_numpy(noise).to(mine)
-    return directions * (size / directions.norm(dim=-1, keepdim=True))
+    return torch.mul(directions, size / directions.norm(dim=-1, keepdim=True))
 
 
 def _chosen(values: Tensor, mask: np.ndarray) -> np.ndarray:
@@ -210,8 +210,10 @@ def _about(corpus: Corpus) -> str:
     documents = len(np.unique(corpus.windows.documents[:, :-1][scored]))
     left = "position 0 left out" if corpus.recipe.first else "position 0 counted"
     return (
-        f"{corpus.model.name} · nothing ablated: vectors added at one position at a time · all {int(scored.sum()):,} tokens, "
-        f"unfiltered, from {documents} documents · {left} · text: {corpus.windows.provenance.get('source', 'memory')} · "
+        f"{corpus.model.name} · nothing ablated: vectors added at one position at a time · all "
+        f"{int(scored.sum()):,} tokens, "
+        f"unfiltered, from {documents} documents · {left} · text: "
+        f"{corpus.windows.provenance.get('source', 'memory')} · "
         f"recipe: {corpus.recipe.name}"
     )
 
@@ -408,9 +410,11 @@ def controls(doses: Doses) -> Exhibit:
             )
         )
     caption = (
-        "The controls that the authors ran and did not report: another head's output, and a random direction, of the same "
+        "The controls that the authors ran and did not report: another head's output, and a random "
+        "direction, of the same "
         "norm where the recipe is the default. Only what the own output does beyond them is a response of the head to "
-        f"itself. Right: how much the added vector moves the final norm's scale. {doses.about}. Bands: 95% intervals over documents."
+        f"itself. Right: how much the added vector moves the final norm's scale. {doses.about}. "
+        "Bands: 95% intervals over documents."
     )
     return Exhibit(
         "figure-19-controls",
@@ -479,8 +483,10 @@ def all_heads(found: Scan) -> Exhibit:
         )
     numbers = _scan_numbers(table)
     caption = (
-        "Every head's own output added to its own input at one position at a time; slope of its new direct effect on its "
-        "clean one, at the clean final scale. Below 1 a head represses itself; whether it responds to itself shows beside a "
+        "Every head's own output added to its own input at one position at a time; slope of its new "
+        "direct effect on its "
+        "clean one, at the clean final scale. Below 1 a head represses itself; whether it responds "
+        "to itself shows beside a "
         f"random direction of the same norm (right). {found.about}."
     )
     return Exhibit(
@@ -514,9 +520,3 @@ def _scan_numbers(table: pd.DataFrame) -> tuple[Number, ...]:
             ),
         ]
     return tuple(found)
-
-
-def estimate_of(number: Number) -> Estimate:
-    """A number as an estimate, for tables of the package."""
-    parts = (np.asarray(part) for part in (number.value, np.nan, number.low, number.high))
-    return Estimate(*parts, np.asarray(number.documents))

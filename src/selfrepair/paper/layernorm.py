@@ -10,7 +10,7 @@ import pandas as pd
 
 from selfrepair.ablation.units import Head
 from selfrepair.errors import SelfRepairError
-from selfrepair.paper.corpus import OPERATORS, Corpus
+from selfrepair.paper.corpus import OPERATORS, Batch, Corpus
 from selfrepair.paper.exhibit import Exhibit
 from selfrepair.paper.normpass import NormTerms, array, walk
 from selfrepair.paper.numbers import Number, Tally
@@ -154,12 +154,12 @@ def _columns(terms: NormTerms, mask: np.ndarray) -> dict[str, np.ndarray]:
     return columns
 
 
-def _rows(head: Head, operator: str, batch: object, terms: NormTerms, mask: np.ndarray) -> pd.DataFrame:
+def _rows(head: Head, operator: str, batch: Batch, terms: NormTerms, mask: np.ndarray) -> pd.DataFrame:
     window, position = np.nonzero(mask)
     frame = pd.DataFrame(
         {"head": str(head), "operator": operator, "window": batch.windows[window], "position": position}
-    )  # type: ignore[attr-defined]
-    frame["document"] = batch.documents[mask]  # type: ignore[attr-defined]
+    )
+    frame["document"] = batch.documents[mask]
     for name in COLUMNS:
         frame[name] = array(getattr(terms, name), mask).astype(np.float32)
     return frame
@@ -299,7 +299,8 @@ def stream_lengths(study: NormStudy, head: Head) -> Exhibit:
         x_range=(low - room, high + room),
     )
     caption = (
-        f"Norm of the stream after the last block, all positions, unfiltered, at which tokens count. {study.about}."
+        "Norm of the stream after the last block under each operator, all positions at which "
+        f"tokens count, unfiltered. {study.about}."
     )
     return Exhibit(
         "figure-16-stream-length",
@@ -367,7 +368,8 @@ def accounts(study: NormStudy, operator: str = "resample") -> Exhibit:
             study.top[key].share("norm exceeds", f"{name}: share of tokens whose norm repair is at least DE")
         )
     caption = (
-        f"The final norm's part of self-repair as a share of what was lost, top tokens, {operator} ablation. k = σ/σ′ − 1, l the clean logit. "
+        f"The final norm's part of self-repair as a share of what was lost, top tokens, {operator} "
+        "ablation. k = σ/σ′ − 1, l the clean logit. "
         "The three parts add up to the norm's line, and so do the three movers (σ′² − σ² = Σ⟨Δo_c, r + r′⟩/d). "
         f"The closed form misses the measured norm term by at most {study.closure:.1e} logits. {study.about}. {FIXED}."
     )
@@ -416,9 +418,8 @@ def significance(study: NormStudy, ratio: float = 1.02, difference: float = 10.0
             spread = float(np.quantile(part["logit"], 0.95) - np.quantile(part["logit"], 0.05))
             numbers.append(Number("spread of target logits, 5th to 95th percentile", spread, units="logit"))
     caption = (
-        "How much more the norm's change repairs a token than one whose logit is 10 lower: (σ/σ′ − 1) × 10. "
-        + study.about
-        + "."
+        "How much more the norm's change under an ablation repairs a token than one whose logit is "
+        "10 lower: (σ/σ′ − 1) × 10. " + study.about + "."
     )
     return Exhibit(
         "appendix-g-significance",

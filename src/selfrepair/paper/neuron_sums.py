@@ -168,7 +168,7 @@ class NeuronSums:
             tally.share("erasing", f"{name}: top repairing neuron erases (clean DE < 0)"),
             tally.share("erasing less", f"{name}: it erases less when ablated (DE < DE' < 0)"),
             tally.share("layer positive", f"{name}: the MLP's own DE is positive"),
-            tally.mean("negligible", name=f"{name}: share of neurons with negligible change"),
+            tally.share("negligible", f"{name}: share of neurons with negligible change"),
             tally.mean("effective", name=f"{name}: effective number of neurons"),
             tally.number(f"{name}: cancellation, |sum d| / sum |d|", lambda s: np.abs(s["repair"]) / s["absolute"]),
             tally.ratio("repair", "head", name=f"{name}: MLP's repair / direct effect"),

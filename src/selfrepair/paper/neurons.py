@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,7 +16,7 @@ from selfrepair.paper.corpus import Batch, Corpus
 from selfrepair.paper.exhibit import Exhibit
 from selfrepair.paper.mlp_parts import Neurons, clean_output, find_neurons, last_with_downstream
 from selfrepair.paper.neuron_sums import CARRIED, SORTED_TOKENS, NeuronSums
-from selfrepair.paper.numbers import Number
+from selfrepair.paper.numbers import Number, Tally
 from selfrepair.paper.picture import FAINT, PALETTE, Marks, Panel, Picture, Rule, symmetric
 from selfrepair.paper.replayed import Replayed, Replayer
 from selfrepair.paper.words import FIXED
@@ -34,12 +34,14 @@ class NeuronStudy:
         about: model, text, tokens, documents, operator, for captions.
         heads: ablated heads.
         last: the MLP that the paper looks at.
+        by_all: whether its tokens were chosen by the repair of all MLPs (the original recipe).
         sums: by (head, layer of the MLP, filter).
     """
 
     about: str
     heads: tuple[Head, ...]
     last: int
+    by_all: bool = False
     sums: dict[tuple[Head, int, str], NeuronSums] = field(default_factory=dict)
 
 
@@ -99,7 +101,7 @@ def study_neurons(
     }
     limits = _thresholds(corpus, wanted, fraction, operator)
     scored = corpus.windows.scored(corpus.recipe.first)
-    study = NeuronStudy(_about(corpus, scored, operator, fraction), wanted, last)
+    study = NeuronStudy(_about(corpus, scored, operator, fraction), wanted, last, corpus.recipe.by_all_mlps)
     replayer = Replayer(corpus.model)
     with corpus.model.running():
         for batch in corpus.batches():
@@ -114,7 +116,8 @@ def _about(corpus: Corpus, scored: np.ndarray, operator: str, fraction: float) -
     left = "position 0 left out" if corpus.recipe.first else "position 0 counted"
     donors = " (donors: 1)" if operator == "resample" else ""
     return (
-        f"{corpus.model.name} · {operator} ablation{donors} · filters pass {100 * fraction:g}% of {int(scored.sum()):,} tokens "
+        f"{corpus.model.name} · {operator} ablation{donors} · filters pass {100 * fraction:g}% of "
+        f"{int(scored.sum()):,} tokens "
         f"from {documents} documents · {left} · text: {corpus.windows.provenance.get('source', 'memory')} · "
         f"recipe: {corpus.recipe.name}"
     )
@@ -212,6 +215,7 @@ def top_neurons(study: NeuronStudy) -> Exhibit:
     table = pd.DataFrame(sums.points)
     x, y = (table[name].to_numpy() for name in ("clean", "ablated"))
     limits = symmetric([x, y])
+    repairing = "MLPs repair" if study.by_all else "last MLP repairs"
     names = tuple(f"neuron {neuron}" for neuron in table["neuron"])
     marks = Marks(x, y, shade=table["layer_effect"].to_numpy(), names=names, size=4.2, opacity=0.85)
     rules = (Rule(1, label="unchanged: y = x"), Rule(0, colour=FAINT))
@@ -225,7 +229,7 @@ def top_neurons(study: NeuronStudy) -> Exhibit:
         limits,
     )
     caption = (
-        f"Each point is a token on which the {'MLPs repair' if 'original' in study.about else 'last MLP repairs'} most: the "
+        f"Each point is a token on which the {repairing} most: the "
         "neuron of the last MLP that repairs most there. Left of zero it erases; above the dashed line it erases less "
         f"(anti-erasure). Colour: the whole MLP's clean direct effect, bias included. {study.about}. {FIXED}."
     )
@@ -269,7 +273,8 @@ def rank_curves(study: NeuronStudy) -> Exhibit:
                 for r, v in zip(rank, shares[place], strict=True)
             ]
     caption = (
-        "Share of tokens on which the neuron with the r-th largest repair makes up for more than a given share of the head's "
+        "Share of tokens on which the neuron with the r-th largest repair makes up for more than a "
+        "given share of the head's "
         f"direct effect; ranks, not neurons, are followed. {EFFECT}. {study.about}. {FIXED}."
     )
     return Exhibit(
@@ -303,7 +308,7 @@ def cumulative_change(study: NeuronStudy) -> Exhibit:
             opacity=1.0,
             names=tuple(f"rank {r}" for r in rank[shown]),
         )
-        negligible = sums.tally.mean("negligible", name=f"{head}: share of neurons with negligible change")
+        negligible = sums.tally.share("negligible", f"{head}: share of neurons with negligible change")
         numbers += [
             negligible,
             Number(f"{head}: median clean DE of the top neuron", float(medians[0]), units="logit"),
@@ -323,8 +328,10 @@ def cumulative_change(study: NeuronStudy) -> Exhibit:
             for r, c, m in zip(rank, curve, medians, strict=True)
         ]
     caption = (
-        "Neurons of the last MLP sorted by signed change on each token, largest repair first: share of the summed absolute "
-        "change up to a rank. The right end rises because there the most negative changes lie. Negligible: not among the "
+        "Neurons of the last MLP sorted by signed change on each token, largest repair first: share "
+        "of the summed absolute "
+        "change up to a rank. The right end rises because there the most negative changes lie. "
+        "Negligible: not among the "
         f"largest that carry {CARRIED:.0%} of all change. Medians over at most {SORTED_TOKENS} tokens. {study.about}."
     )
     return Exhibit(
@@ -343,7 +350,7 @@ def by_layer(study: NeuronStudy) -> Exhibit:
     """The same for every MLP downstream of the first head: repair, sparsity and cancellation by layer."""
     head = study.heads[0]
     layers = sorted(layer for one, layer, name in study.sums if one == head and name == EFFECT)
-    quantities = {
+    quantities: dict[str, Callable[[Tally], Number]] = {
         "MLP's repair / direct effect of the head": lambda t: t.ratio("repair", "head"),
         "gross change Σ|d| / direct effect": lambda t: t.ratio("absolute", "head"),
         "effective number of neurons": lambda t: t.mean("effective"),

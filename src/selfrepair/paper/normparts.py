@@ -50,7 +50,8 @@ def repair_by_norm(run: Run, filter: str | None = None) -> Exhibit:
             *(tally.ratio(name, "lost", name=f"{said} / lost, {where}") for name, said in _PARTS.items()),
         ]
     caption = (
-        "Left: the final norm's line of the ledger for every head, (1 − σ′/σ)(l′ − β). Right: its parts with k = σ/σ′ − 1: "
+        "Left: the final norm's line of the ledger for every head, (1 − σ′/σ)(l′ − β). Right: its "
+        "parts with k = σ/σ′ − 1: "
         "k(l − β), k ΔDE, and k times what everything downstream changed. " + about(run, label)
     )
     table = run.table(label, top=None).sort_values(["layer", "head"]).reset_index(drop=True)

@@ -40,8 +40,8 @@ class Number:
     @classmethod
     def of(cls, name: str, estimate: Estimate, units: str = "1") -> Number:
         """A single estimate under a name."""
-        parts = (estimate.value, estimate.low, estimate.high)
-        return cls(name, *(float(part) for part in parts), int(estimate.documents), units)
+        value, low, high = (float(part) for part in (estimate.value, estimate.low, estimate.high))
+        return cls(name, value, low, high, int(estimate.documents), units)
 
     def __str__(self) -> str:
         unit = "" if self.units == "1" else f" {self.units}"

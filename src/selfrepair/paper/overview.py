@@ -76,7 +76,14 @@ def direct_against_total(run: Run, filter: str = "all") -> Exhibit:
         rules = (Rule(-1, label="no repair: y = −x"), Rule(0, label="full repair: y = 0", colour=FAINT))
         panels.append(
             Panel(
-                title, across, "mean change of the logit, TE (logit)", (marks,), rules, notes=_notable(table, x, total)
+                title,
+                across,
+                "mean change of the logit, TE (logit)",
+                (marks,),
+                rules,
+                x_range=_span(x),
+                y_range=_span(total),
+                notes=_notable(table, x, total),
             )
         )
     caption = (
@@ -226,7 +233,7 @@ def _heads(run: Run, label: str) -> pd.DataFrame:
 def _bars(part: object, name: str) -> np.ndarray:
     """Lengths of the intervals below and above, [2, head]."""
     middle, low, high = (part[name + end].values.ravel() for end in ("", "_low", "_high"))  # type: ignore[index]
-    return np.nan_to_num(np.stack([middle - low, high - middle]))
+    return np.asarray(np.nan_to_num(np.stack([middle - low, high - middle])))
 
 
 def _height(values: np.ndarray) -> tuple[float, float] | None:
@@ -236,6 +243,13 @@ def _height(values: np.ndarray) -> tuple[float, float] | None:
         return None
     reach = float(np.ptp(finite)) or 1.0
     return float(min(finite.min(), 0) - 0.15 * reach), float(max(finite.max(), 0) + 0.2 * reach)
+
+
+def _span(values: np.ndarray) -> tuple[float, float]:
+    """Limits by the dots, zero among them: a very long error bar is cut at the frame."""
+    finite = np.append(values[np.isfinite(values)], 0.0)
+    room = 0.1 * float(np.ptp(finite)) or 0.1
+    return float(finite.min() - room), float(finite.max() + 1.3 * room)
 
 
 def _notable(table: pd.DataFrame, x: np.ndarray, y: np.ndarray, most: int = 7) -> tuple[tuple[float, float, str], ...]:

@@ -127,7 +127,7 @@ def _facts(paper: Paper) -> dict[str, Any]:
     run = paper.run
     return {
         "model": run.plan["model"],
-        "text": {key: value for key, value in run.plan["text"].items()},
+        "text": run.plan["text"],
         "ablation": run.plan["ablation"],
         "recipe": paper.recipe,
         "seconds": {name: round(value, 1) for name, value in paper.seconds.items()},

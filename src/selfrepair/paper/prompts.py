@@ -34,11 +34,14 @@ TEMPLATES = (
 PLACES = ("store", "garden", "restaurant", "school", "hospital", "office", "house", "station")
 OBJECTS = ("ring", "kiss", "bone", "basketball", "computer", "necklace", "drink", "snack")
 NAMES = (
-    "Mary John Tom James Anna Michael Robert David Richard Thomas Charles Daniel Matthew Mark Paul Steven Andrew Kevin "
-    "Brian George Edward Jason Jeff Ryan Jacob Gary Eric Stephen Scott Justin Brandon Frank Gregory Samuel Patrick Jack "
-    "Alex Jerry Adam Nathan Henry Peter Kyle Sarah Karen Lisa Susan Jennifer Laura Amy Emily Emma Rachel Alice Jane Anne "
-    "Kate Ruth Helen Maria Martin Simon William Joseph Christopher Anthony Lewis Arthur Albert Louis"
-).split()
+    "Mary", "John", "Tom", "James", "Anna", "Michael", "Robert", "David", "Richard", "Thomas", "Charles", "Daniel",
+    "Matthew", "Mark", "Paul", "Steven", "Andrew", "Kevin", "Brian", "George", "Edward", "Jason", "Jeff", "Ryan",
+    "Jacob", "Gary", "Eric", "Stephen", "Scott", "Justin", "Brandon", "Frank", "Gregory", "Samuel", "Patrick",
+    "Jack", "Alex", "Jerry", "Adam", "Nathan", "Henry", "Peter", "Kyle", "Sarah", "Karen", "Lisa", "Susan",
+    "Jennifer", "Laura", "Amy", "Emily", "Emma", "Rachel", "Alice", "Jane", "Anne", "Kate", "Ruth", "Helen",
+    "Maria", "Martin", "Simon", "William", "Joseph", "Christopher", "Anthony", "Lewis", "Arthur", "Albert",
+    "Louis",
+)  # fmt: skip
 ORDERS = ("ABBA", "BABA")
 
 

@@ -19,8 +19,8 @@ from selfrepair.results.runs import Run
 
 SECTION = "published"
 HEADS, REPRESS = "heads.csv", "self_repress/summary.csv"
-# Theirs, ours, what it is called, and how two runs of the authors' own script on one model correlate over heads (and how
-# far apart their values lie in the median, where recorded): that is the tolerance (paper-methods 4).
+# Theirs, ours, what it is called, and how two runs of the authors' own script on one model correlate over heads (and
+# how far apart their values lie in the median, where recorded): that is the tolerance (paper-methods 4).
 COMPARED: tuple[tuple[str, str, str, float | None, float | None], ...] = (
     ("direct_effects", "direct_effect", "direct effect", 0.93, 0.077),
     ("logit_diff", "total_effect", "total effect", None, None),
@@ -117,9 +117,8 @@ def _compared(run: Run, name: str, theirs: pd.DataFrame) -> Exhibit:
             )
         )
     caption = (
-        f"Per-head means of the published set {name} ({theirs['filter'].iloc[0]}) against this run. {about(run, wanted)} "
-        + " ".join(verdicts)
-        + " Tolerance: two runs of the authors' script on one model."
+        f"Per-head means of the published set {name} ({theirs['filter'].iloc[0]}) against this run. "
+        f"{about(run, wanted)} " + " ".join(verdicts) + " Tolerance: two runs of the authors' script on one model."
     )
     return Exhibit(
         f"published-{_file_name(name)}",
@@ -145,9 +144,8 @@ def compare_self_repression(folder: str | Path, model: str, slopes: Mapping[tupl
     if not path.is_file():
         return pd.DataFrame()
     table = pd.read_csv(path)
-    own = table["vector_added"].eq("WITH_SAME_AS_RECEIVING_HEAD") & [
-        same_model(str(one), model) for one in table["model"]
-    ]
+    mine = np.array([same_model(str(one), model) for one in table["model"]], bool)
+    own = (table["vector_added"] == "WITH_SAME_AS_RECEIVING_HEAD").to_numpy() & mine
     rows = []
     for row in table[own].to_dict("records"):
         number = slopes.get((str(row["head"]), float(row["scaling"])))
@@ -178,7 +176,10 @@ def _agreement(said: str, x: np.ndarray, y: np.ndarray) -> dict[str, Number]:
 
 
 def _verdict(said: str, found: Mapping[str, Number], correlation: float | None, difference: float | None) -> str:
-    words = f"{said.capitalize()}: correlation {found['pearson'].value:.2f}, median difference {found['median'].value:.3f} logits"
+    words = (
+        f"{said.capitalize()}: correlation {found['pearson'].value:.2f}, median difference "
+        f"{found['median'].value:.3f} logits"
+    )
     if correlation is None:
         return words + "."
     within = found["pearson"].value >= correlation

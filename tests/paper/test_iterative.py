@@ -7,7 +7,7 @@ import torch
 from selfrepair.engine.clean import clean_run
 from selfrepair.errors import SelfRepairError
 from selfrepair.model.taps import on_input, removing
-from selfrepair.paper import iterative
+from selfrepair.paper import doses, iterative
 from selfrepair.paper.corpus import Corpus
 from selfrepair.paper.iterative import OTHER, OWN, RANDOM, Head
 from selfrepair.paper.recipe import original
@@ -85,13 +85,13 @@ def test_doses_take_the_final_scale_as_the_recipe_says():
     model, text = language_model("llama"), corpus(lengths=(9,) * 6)
     for recipe, own_scale in ((None, False), (original(3), True)):
         body = Corpus(model, text) if recipe is None else Corpus(model, text, recipe)
-        doses = iterative.study_doses(body, [(1, 0)], scales=(1.0, 5.0))
+        found = doses.study_doses(body, [(1, 0)], scales=(1.0, 5.0))
         with model.running():
             clean = clean_run(model, torch.from_numpy(text.tokens))
             own = iterative.head_writes(body, clean, 1)
         x, at_clean, at_own, ratio = new_effects(model, text, Head(1, 0), 5 * own[0])
         scored = text.scored(body.recipe.first)
-        tally = doses.tallies[Head(1, 0), OWN, 5.0]
+        tally = found.tallies[Head(1, 0), OWN, 5.0]
         wanted = slope(x[scored], (at_own if own_scale else at_clean)[scored])
         assert tally.slope("x", "y", "slope").value == pytest.approx(wanted, rel=1e-6)
         assert tally.mean("ratio").value == pytest.approx(ratio[scored].mean(), rel=1e-9)

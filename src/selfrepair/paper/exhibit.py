@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import pandas as pd
 
@@ -33,7 +33,6 @@ class Exhibit:
     table: pd.DataFrame
     numbers: tuple[Number, ...] = ()
     picture: Picture | None = None
-    shown: pd.DataFrame | None = field(default=None, repr=False)
 
     def number(self, name: str) -> Number:
         """The number of that name.

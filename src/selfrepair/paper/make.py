@@ -14,7 +14,7 @@ import numpy as np
 from selfrepair.ablation.operators import Operator, Resample
 from selfrepair.errors import SelfRepairError
 from selfrepair.model.language_model import LanguageModel
-from selfrepair.paper import ioi, iterative, layernorm, neurons, noise, normparts, overview, published
+from selfrepair.paper import doses, ioi, iterative, layernorm, neurons, noise, normparts, overview, published
 from selfrepair.paper.claims import Verdict, judge
 from selfrepair.paper.corpus import Corpus
 from selfrepair.paper.exhibit import Exhibit
@@ -79,7 +79,6 @@ class Study:
     reference: Path | None = None
     seed: int = 0
     scan_tokens: int = SCAN_TOKENS
-    doses: iterative.Doses | None = None
 
     def corpus(self, roll: int = 0) -> Corpus:
         """The corpus, with the original recipe's donors rolled as asked."""
@@ -227,14 +226,11 @@ def _iterative(study: Study) -> Iterator[Exhibit]:
     half = study.model.anatomy.layers // 2
     layers = list(range(half, study.model.anatomy.layers)) if study.recipe.original else None
     found = iterative.scan(part, layers=layers)
-    why = dict(iterative.choose_heads(found))
+    why = dict(doses.choose_heads(found))
     if why:
-        doses = iterative.study_doses(
-            iterative.for_scan(study.corpus(), min(DOSE_TOKENS, study.scan_tokens)), list(why)
-        )
-        study.doses = doses
-        yield iterative.repression(doses, why)
-        yield iterative.controls(doses)
+        dosed = doses.study_doses(iterative.for_scan(study.corpus(), min(DOSE_TOKENS, study.scan_tokens)), list(why))
+        yield doses.repression(dosed, why)
+        yield doses.controls(dosed)
     yield iterative.all_heads(found)
 
 

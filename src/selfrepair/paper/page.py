@@ -33,7 +33,7 @@ HEADINGS = {
 }
 
 
-def write(paper: Paper, folder: Path) -> Path:
+def write(paper: Paper, folder: str | Path) -> Path:
     """Writes everything; existing files of the same name are replaced.
 
     Args:
@@ -46,6 +46,7 @@ def write(paper: Paper, folder: Path) -> Path:
     Raises:
         SelfRepairError: matplotlib, plotly or jinja2 is missing, or the folder cannot be written to.
     """
+    folder = Path(folder)
     figures = folder / FIGURES
     figures.mkdir(parents=True, exist_ok=True)
     files = {exhibit.name: _write_exhibit(exhibit, figures) for exhibit in paper.exhibits}

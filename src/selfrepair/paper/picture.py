@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -103,7 +103,6 @@ class Picture:
     shade_label: str = ""
     shade_range: tuple[float, float] | None = None
     diverging: bool = False
-    extra: dict[str, str] = field(default_factory=dict)
 
     def shades(self) -> tuple[float, float] | None:
         """Ends of the colour scale, None where nothing is shaded."""

@@ -8,7 +8,6 @@ from itertools import islice
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from selfrepair.ablation.operators import Source
@@ -179,8 +178,3 @@ def _pieces(tokenizer: Any, chunk: list[Document]) -> Iterator[tuple[np.ndarray,
 def next_batch_source(windows: Windows, recipe: Recipe, roll: int) -> np.ndarray:
     """Donors of all windows under the original recipe, [window]."""
     return NextBatch(recipe.batch, roll).draw_donors(windows)[:, 0]
-
-
-def tokens_tensor(windows: Windows, chosen: np.ndarray, device: torch.device) -> Tensor:
-    """Token ids of some windows."""
-    return torch.from_numpy(np.ascontiguousarray(windows.tokens[chosen])).to(device)

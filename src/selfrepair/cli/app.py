@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from selfrepair.cli import check, compare, merge, report, resume, run, show, status
+from selfrepair.cli import check, compare, merge, paper, report, resume, run, show, status
 from selfrepair.errors import SelfRepairError
 
 app = typer.Typer(
@@ -30,6 +30,7 @@ app.command("status")(status.status)
 app.command("merge")(merge.merge)
 app.command("compare")(compare.compare)
 app.command("report")(report.report)
+app.command("paper")(paper.paper)
 
 
 def main() -> None:

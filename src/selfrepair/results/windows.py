@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -92,16 +92,24 @@ def joined(texts: Sequence[Windows], donors: Sequence[np.ndarray]) -> tuple[Wind
 def read_corpus(path: Path) -> tuple[Windows, np.ndarray]:
     """Windows and donors [window, donor] back from a file of `windows_parts`; the fingerprint stays the same."""
     with pq.ParquetFile(path) as file:
-        notes = file.schema_arrow.metadata
-        shape = (file.metadata.num_rows, int(notes[_POSITIONS]))
-        tokens, documents = np.zeros(shape, np.int32), np.full(shape, -1, np.int32)
-        lengths, donors, end = np.zeros(shape[0], np.int32), [], 0
-        for part in file.iter_batches(_PART):
-            start, end = end, end + part.num_rows
-            lengths[start:end] = part["length"].to_numpy()
-            real = np.arange(shape[1]) < lengths[start:end, None]
-            tokens[start:end][real] = part["tokens"].flatten().to_numpy()
-            documents[start:end][real] = part["token_documents"].flatten().to_numpy()
-            donors.append(np.array(part["donors"].to_pylist(), np.int64).reshape(part.num_rows, -1))
+        return _corpus(file.iter_batches(_PART), file.metadata.num_rows, file.schema_arrow.metadata)
+
+
+def windows_of(table: pa.Table) -> tuple[Windows, np.ndarray]:
+    """The same from a table in memory."""
+    return _corpus(table.to_batches(_PART), table.num_rows, table.schema.metadata)
+
+
+def _corpus(parts: Iterable[pa.RecordBatch], windows: int, notes: Mapping[bytes, bytes]) -> tuple[Windows, np.ndarray]:
+    shape = (windows, int(notes[_POSITIONS]))
+    tokens, documents = np.zeros(shape, np.int32), np.full(shape, -1, np.int32)
+    lengths, donors, end = np.zeros(shape[0], np.int32), [], 0
+    for part in parts:
+        start, end = end, end + part.num_rows
+        lengths[start:end] = part["length"].to_numpy()
+        real = np.arange(shape[1]) < lengths[start:end, None]
+        tokens[start:end][real] = part["tokens"].flatten().to_numpy()
+        documents[start:end][real] = part["token_documents"].flatten().to_numpy()
+        donors.append(np.array(part["donors"].to_pylist(), np.int64).reshape(part.num_rows, -1))
     names = tuple(json.loads(notes[_NAMES]))
     return Windows(tokens, lengths, documents, names, json.loads(notes[_PROVENANCE])), np.concatenate(donors)

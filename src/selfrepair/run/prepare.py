@@ -71,7 +71,8 @@ def prepare(
         raise SelfRepairError(f"A batch needs at least one window, got {batch}.", "Leave it out to have it chosen.")
     room = plan_memory(model, windows.length, components == "heads", chosen.donors, len(units), memory)
     size = room.windows if batch is None else batch
-    drawn = draw_donors(windows, chosen.donors, seed)
+    own = getattr(chosen, "draw_donors", None)  # an operator may have its own way of choosing them
+    drawn = draw_donors(windows, chosen.donors, seed) if own is None else own(windows)
     first_batch = tokens_of(windows, np.arange(min(size, len(windows))), model)
     choice = chosen_engine(engine, precision, model, first_batch, units, len(windows) * chosen.draws)
     used = choice.engine

@@ -1,0 +1,160 @@
+"""`selfrepair paper`: everything the paper measured, on any supported model."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from selfrepair.cli.verdict import INTERRUPTED
+
+
+class RecipeName(StrEnum):
+    """How text is cut, donors drawn and tokens chosen."""
+
+    default = "default"
+    original = "original"
+
+
+def paper(
+    model: Annotated[str, typer.Argument(help="Hub id, folder with safetensors, GGUF file, or `default`.")] = "default",
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Experiments, by name: overview, noise, layernorm, neurons, iterative, ioi, published. May be given "
+            "several times; all by default."
+        ),
+    ] = None,
+    text: Annotated[str, typer.Option(help="Text source, as for `selfrepair run`.")] = "builtin",
+    tokens: Annotated[int, typer.Option(min=1, help="Tokens to measure on; the paper took up to a million.")] = 1024,
+    length: Annotated[int, typer.Option(min=2, help="Tokens per window.")] = 128,
+    field: Annotated[str, typer.Option(help="The column or key that holds the text.")] = "text",
+    bos: Annotated[str, typer.Option(help="BOS before every window: `auto`, `always` or `never`.")] = "auto",
+    recipe: Annotated[
+        RecipeName,
+        typer.Option(
+            help="`original`: the choices of the paper's authors, their known flaws included: "
+            "packing, donors at a fixed "
+            "offset, position 0, clipping, percentiles."
+        ),
+    ] = RecipeName.default,
+    reference: Annotated[
+        Path | None, typer.Option(help="A folder with published tables (heads.csv) to compare with.")
+    ] = None,
+    run: Annotated[
+        Path | None, typer.Option(help="A finished results folder of this model, to use instead of a new sweep.")
+    ] = None,
+    others: Annotated[
+        list[Path] | None, typer.Option("--with", help="Results folders of other models, for the overview's panels.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder; by default a new one below selfrepair-papers/.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of windows, donors, samples and prompts.")] = 0,
+    scan_tokens: Annotated[int, typer.Option(min=1, help="Tokens of the self-gain scan over all heads.")] = 384,
+    dtype: Annotated[str, typer.Option(help="float32 or float64.")] = "float32",
+    device: Annotated[str, typer.Option(help="`auto`, `cpu`, `cuda`, ...")] = "auto",
+    batch: Annotated[int | None, typer.Option(min=1, help="Windows at a time in the sweep.")] = None,
+    memory: Annotated[float | None, typer.Option(help="Gigabytes a batch may take.")] = None,
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a hub model.")] = None,
+) -> None:
+    """Make every figure and experiment of the paper: pictures, data, and one page with a table of its claims.
+
+    Figures as PNG, SVG and interactive HTML with the data behind each, `index.html` in the paper's order, and for every
+    claim what the paper stated, what this run measured with its interval, and whether it holds here.
+    """
+    from selfrepair.cli.quiet import quieten
+    from selfrepair.results.folder import prepare_folder
+
+    quieten()
+    from selfrepair.errors import SelfRepairError
+    from selfrepair.model.load import load
+    from selfrepair.paper import make, page
+
+    unknown = sorted(set(only or ()) - set(make.SECTIONS))
+    if unknown:
+        raise SelfRepairError(f"There is no experiment '{unknown[0]}'.", f"There are: {', '.join(make.SECTIONS)}.")
+    _require_packages()
+    if reference is not None:
+        from selfrepair.paper.published import read_heads
+
+        read_heads(reference)  # better now than after the sweep
+    place = prepare_folder(out or Path("selfrepair-papers") / datetime.now().strftime("%Y-%m-%d-%H%M%S"))
+    console = Console(stderr=True)
+    console.print("Loading the model and proving its identities.")
+    loaded = load(model, dtype=dtype, device=device, revision=revision)
+    console.print(f"{loaded!r}: its identities hold.", highlight=False)
+    if run is not None:
+        from selfrepair.results.folder import load as load_run
+
+        study = make.study_of(loaded, load_run(run), recipe.value)
+    else:
+        settings: dict[str, Any] = {"text": text, "tokens": tokens, "length": length, "field": field, "bos": bos}
+        study = _swept(loaded, settings, recipe.value, place, seed, batch, memory)
+    if others:
+        from selfrepair.results.folder import load as load_run
+
+        study.others = tuple(load_run(folder) for folder in others)
+    study.reference, study.scan_tokens = reference, scan_tokens
+    made = make.make(study, only or (), lambda name: console.print(f"{page.HEADINGS[name]} ({name})", highlight=False))
+    _report(made, page.write(made, place))
+
+
+def _swept(
+    model: Any, settings: dict[str, Any], recipe: str, place: Path, seed: int, batch: int | None, memory: float | None
+) -> Any:
+    """A study of a new sweep."""
+    from selfrepair.paper import make
+    from selfrepair.paper.recipe import recipe_named
+    from selfrepair.paper.texts import windows_for
+
+    windows = windows_for(model.tokenizer, recipe, seed=seed, **settings)
+    chosen = recipe_named(recipe, len(windows))
+    windows = make.rounded_windows(windows, chosen)
+    swept = make.sweep(model, windows, chosen, out=place / "run", seed=seed, batch=batch, memory=memory)
+    if swept.outcome["status"] != "complete":
+        Console(stderr=True).print(
+            f"Interrupted: nothing of the sweep is lost. Go on with selfrepair resume {place / 'run'}, then "
+            f"selfrepair paper --run {place / 'run'}",
+            markup=False,
+            soft_wrap=True,
+        )
+        raise typer.Exit(INTERRUPTED)
+    return make.Study(model, windows, swept, chosen, seed=seed)
+
+
+def _report(made: Any, page: Path) -> None:
+    """Says what came out, and where it is."""
+    from rich.table import Table
+
+    from selfrepair.cli.verdict import verdict
+    from selfrepair.paper.claims import MISSING
+    from selfrepair.paper.page import _measured
+
+    console = Console()
+    colours = {"holds here": "green", "does not hold here": "red", "cannot be told here": "yellow"}
+    table = Table(title="The paper's claims on this model", title_justify="left")
+    for heading in ("", "stated", "measured, 95% interval over documents", "verdict"):
+        table.add_column(heading)
+    for one in made.verdicts:
+        if one.verdict != MISSING:
+            colour = colours.get(one.verdict, "white")
+            table.add_row(one.claim.key, one.claim.stated, _measured(one.number), f"[{colour}]{one.verdict}[/]")
+    console.print(table, highlight=False)
+    for name, reason in made.left_out.items():
+        console.print(f"Left out, {name}: {reason}", highlight=False, markup=False)
+    console.print(f"\nPage: {page}", highlight=False, markup=False, soft_wrap=True)
+    raise typer.Exit(verdict(made.run))
+
+
+def _require_packages() -> None:
+    """Missing packages are better found before the sweep than after."""
+    from importlib.util import find_spec
+
+    from selfrepair.errors import SelfRepairError
+
+    missing = [name for name in ("matplotlib", "plotly", "jinja2") if find_spec(name) is None]
+    if missing:
+        raise SelfRepairError(f"The figures need {', '.join(missing)}.", "pip install 'selfrepair[paper]'")

@@ -1,0 +1,52 @@
+"""What every experiment returns: a table, numbers with intervals, a picture and the words under it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from selfrepair.paper.numbers import Number
+from selfrepair.paper.picture import Picture
+
+
+@dataclass(frozen=True)
+class Exhibit:
+    """One figure or table of the paper, measured anew.
+
+    Attributes:
+        name: for files, e.g. `figure-01-overview`.
+        figure: the paper's own name for it, e.g. `Figure 1`.
+        section: the experiment it belongs to, e.g. `overview`.
+        title: what it shows, in a line.
+        caption: model, operator, filter, tokens and documents, and how to read it.
+        table: the data behind it.
+        numbers: what can be said about it in numbers.
+        picture: its description; None for a table alone.
+    """
+
+    name: str
+    figure: str
+    section: str
+    title: str
+    caption: str
+    table: pd.DataFrame
+    numbers: tuple[Number, ...] = ()
+    picture: Picture | None = None
+
+    def number(self, name: str) -> Number:
+        """The number of that name.
+
+        Raises:
+            KeyError: there is none.
+        """
+        for number in self.numbers:
+            if number.name == name:
+                return number
+        raise KeyError(f"{self.name} has no number '{name}'; it has {[number.name for number in self.numbers]}")
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        numbers = "".join(f"<li>{escape(number.name)}: {escape(str(number))}</li>" for number in self.numbers)
+        return f"<b>{escape(self.figure)}: {escape(self.title)}</b><p>{escape(self.caption)}</p><ul>{numbers}</ul>"

@@ -1,0 +1,309 @@
+"""Iterative inference: a head's own output added back into its input, the paper's Figures 9 and 19, for all heads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from selfrepair.ablation.units import Head
+from selfrepair.engine.clean import CleanRun
+from selfrepair.errors import SelfRepairError
+from selfrepair.paper.added import Adder, adder_for
+from selfrepair.paper.corpus import Batch, Corpus
+from selfrepair.paper.exhibit import Exhibit
+from selfrepair.paper.numbers import Array, Number, Tally, divide, products
+from selfrepair.paper.picture import FAINT, Marks, Panel, Picture, Rule
+from selfrepair.run.batches import tokens_of
+
+SECTION = "iterative"
+OWN, OTHER, RANDOM = "own output", "another head's output", "random direction"
+KINDS = (OWN, OTHER, RANDOM)
+FOLD_TOKENS = 12_288  # tokens that go through a block together
+ORIGINAL_LENGTH, ORIGINAL_WINDOWS = 30, 50  # of the authors' prompts
+
+
+@dataclass
+class Scan:
+    """Self-gain of every head.
+
+    Attributes:
+        about: for captions.
+        scale: what the added vectors were multiplied with.
+        kinds: what was added.
+        tallies: by (head, kind): `x` clean and `y` new direct effect at the clean scale, and inner products.
+        fast: whether all positions went in one pass.
+        shape: (layers, heads).
+    """
+
+    about: str
+    scale: float
+    kinds: tuple[str, ...]
+    tallies: dict[tuple[Head, str], Tally] = field(default_factory=dict)
+    fast: bool = True
+    shape: tuple[int, int] = (0, 0)
+
+    def slope(self, head: Head, kind: str = OWN) -> Number:
+        """Least-squares slope of the new direct effect on the clean one: below 1 the head represses itself."""
+        return self.tallies[head, kind].slope("x", "y", f"{head}: slope, {kind} x {self.scale:g}")
+
+    def excess(self, head: Head) -> Number:
+        """Slope of the own output less that of a random direction of equal norm, on the same tokens."""
+        own, control = self.tallies[head, OWN], self.tallies[head, RANDOM]
+        joint = Tally(own.documents, own.seed)
+        joint._sums = own._sums | {f"{name} c": values for name, values in control._sums.items()}
+
+        def function(sums: Mapping[str, Array]) -> Array:
+            def slope(end: str) -> Array:
+                n, x, y = sums["count" + end], sums["x" + end], sums["y" + end]
+                spread = n * sums["x x" + end] - x**2
+                return divide(n * sums["x y" + end] - x * y, spread)
+
+            return slope("") - slope(" c")
+
+        return joint.number(f"{head}: slope beyond a random direction's", function)
+
+
+def for_scan(corpus: Corpus, tokens: int) -> Corpus:
+    """The part of a corpus that a scan uses; under the original recipe 50 windows cut to 30 tokens."""
+    windows = corpus.windows
+    if corpus.recipe.original:
+        chosen = windows.select(np.arange(min(len(windows), ORIGINAL_WINDOWS)))
+        length = min(ORIGINAL_LENGTH, windows.length)
+        windows = replace(
+            chosen,
+            tokens=chosen.tokens[:, :length],
+            documents=chosen.documents[:, :length],
+            lengths=np.minimum(chosen.lengths, length),
+        )
+    else:
+        windows = windows.select(np.arange(min(len(windows), max(1, -(-tokens // windows.length)))))
+    return Corpus(corpus.model, windows, corpus.recipe, corpus.seed, corpus.roll)
+
+
+def scan(corpus: Corpus, scale: float = 1.0, kinds: Sequence[str] = KINDS, layers: Sequence[int] | None = None) -> Scan:
+    """Adds every head's own output (and controls) to its own input, one position at a time, all positions in a pass.
+
+    It costs, for each kind, about as much as the attention of all heads run once per head: one to three forwards.
+
+    Args:
+        corpus: model and text.
+        scale: what the vectors are multiplied with.
+        kinds: of `KINDS`.
+        layers: all by default; the authors take the upper half.
+    """
+    anatomy = corpus.model.anatomy
+    adder = adder_for(corpus.model, tokens_of(corpus.windows, np.arange(1), corpus.model)[:, :12])
+    wanted = range(anatomy.layers) if layers is None else layers
+    found = Scan(about(corpus), scale, tuple(kinds), fast=not adder.single, shape=(anatomy.layers, anatomy.heads))
+    with corpus.model.running():
+        for batch in corpus.batches():
+            for layer in wanted:
+                heads = [Head(layer, head) for head in range(anatomy.blocks[layer].heads)]
+                for group in _groups(heads, batch.clean.tokens.numel()):
+                    for kind in kinds:
+                        _scan_group(found, corpus, adder, batch, group, kind, scale)
+    return found
+
+
+def _groups(heads: list[Head], tokens: int) -> Iterator[list[Head]]:
+    size = max(1, FOLD_TOKENS // tokens)
+    for start in range(0, len(heads), size):
+        yield heads[start : start + size]
+
+
+def _scan_group(
+    found: Scan, corpus: Corpus, adder: Adder, batch: Batch, heads: list[Head], kind: str, scale: float
+) -> None:
+    layer, clean = heads[0].layer, batch.clean
+    own = head_writes(corpus, clean, layer)
+    vectors = torch.stack([scale * vector(corpus, own, batch.windows, head, kind) for head in heads])
+    outputs = adder.add(clean, layer, vectors).outputs
+    effects = clean.direct_effects(layer)
+    gram = corpus.model.anatomy.blocks[layer].output_weight
+    mask = batch.scored
+    for place, head in enumerate(heads):
+        new = outputs[place, :, :, head.head]
+        y = (new[:, :-1] * clean.head_directions[layer][:, :, head.head]).sum(-1)
+        before = clean.head_outputs[layer][:, :, head.head]
+        write, change = before @ gram[head.head], (new - before) @ gram[head.head]
+        columns = {
+            "x": chosen_values(effects[..., head.head], mask),
+            "y": chosen_values(y, mask),
+            "change.write": chosen_values((change * write).sum(-1)[:, :-1], mask),
+            "write.write": scale * chosen_values(write.square().sum(-1)[:, :-1], mask),
+        }
+        tally = found.tallies.setdefault((head, kind), Tally(corpus.documents, corpus.seed))
+        tally.add(batch.documents[mask], columns | products("x", "y", columns))
+
+
+def head_writes(corpus: Corpus, clean: CleanRun, layer: int) -> Tensor:
+    """What each head of a layer adds to the stream, biases left out, [head, window, position, width].
+
+    Behind a post-norm (Gemma 2, OLMo 2) at the clean scale of that norm.
+    """
+    block = corpus.model.anatomy.blocks[layer]
+    outputs = clean.head_outputs[layer]
+    writes = torch.einsum("bphe,hed->hbpd", outputs, block.output_weight)
+    norm = block.attention_norm
+    if norm is not None:
+        projected = block.projection(block.join_heads(outputs))
+        writes = norm.gain * norm.centre(writes) / norm.scale(projected).unsqueeze(-1)
+    added: Tensor = block.attention_multiplier * writes
+    return added
+
+
+def vector(corpus: Corpus, own: Tensor, windows: np.ndarray, head: Head, kind: str) -> Tensor:
+    """What is added at each position, [window, position, width].
+
+    Args:
+        corpus: model and recipe.
+        own: writes of the layer's heads [head, window, position, width].
+        windows: numbers of the windows.
+        head: whose input is changed.
+        kind: its own output; another head's of its layer, or a random direction, both brought to the norm of the own
+            output at each position. The original recipe takes the other head's output as it is, and one random
+            direction with the norm of the last output of the batch for all tokens (paper-methods, Figure 9).
+
+    Raises:
+        SelfRepairError: an unknown kind.
+    """
+    mine: Tensor = own[head.head]
+    size = mine.norm(dim=-1, keepdim=True)
+    if kind == OWN:
+        return mine
+    draws = np.random.default_rng([corpus.seed, head.layer, head.head])
+    if kind == OTHER:
+        if len(own) < 2:
+            return torch.zeros_like(mine)
+        other: Tensor = own[(head.head + 1 + int(draws.integers(len(own) - 1))) % len(own)]
+        if corpus.recipe.original:
+            return other
+        return torch.mul(other, size / other.norm(dim=-1, keepdim=True).clamp_min(1e-30))
+    if kind != RANDOM:
+        raise SelfRepairError(f"Nothing called '{kind}' can be added.", f"There are: {', '.join(KINDS)}.")
+    if corpus.recipe.original:
+        one = torch.from_numpy(draws.standard_normal(mine.shape[-1])).to(mine)
+        return torch.mul(one, size[-1, -1] / one.norm()).expand_as(mine)
+    noise = np.stack(
+        [
+            np.random.default_rng([corpus.seed, head.layer, head.head, int(window)]).standard_normal(mine.shape[1:])
+            for window in windows
+        ]
+    )
+    directions = torch.from_numpy(noise).to(mine)
+    return torch.mul(directions, size / directions.norm(dim=-1, keepdim=True))
+
+
+def chosen_values(values: Tensor, mask: np.ndarray) -> np.ndarray:
+    """Chosen predictions of a [window, P] tensor, [token] float64."""
+    return np.asarray(values[torch.from_numpy(mask).to(values.device)].double().cpu().numpy())
+
+
+def about(corpus: Corpus) -> str:
+    """Model, tokens and documents, for captions."""
+    scored = corpus.windows.scored(corpus.recipe.first)
+    documents = len(np.unique(corpus.windows.documents[:, :-1][scored]))
+    left = "position 0 left out" if corpus.recipe.first else "position 0 counted"
+    return (
+        f"{corpus.model.name} · nothing ablated: vectors added at one position at a time · all "
+        f"{int(scored.sum()):,} tokens, "
+        f"unfiltered, from {documents} documents · {left} · text: "
+        f"{corpus.windows.provenance.get('source', 'memory')} · "
+        f"recipe: {corpus.recipe.name}"
+    )
+
+
+# ------------------------------------------------------------------------------------------------- its figure
+
+
+def all_heads(found: Scan) -> Exhibit:
+    """Self-gain of every head over depth, beside what a random direction of the same norm does (not in the paper)."""
+    layers, most = found.shape
+    heads = sorted({head for head, _ in found.tallies})
+    rows = []
+    for head in heads:
+        row: dict[str, object] = {"name": str(head), "layer": head.layer, "head": head.head}
+        for kind in found.kinds:
+            slope = found.slope(head, kind)
+            gain = found.tallies[head, kind].ratio("change.write", "write.write", name="gain")
+            row |= {f"slope, {kind}": slope.value, f"slope, {kind}, low": slope.low, f"slope, {kind}, high": slope.high}
+            row[f"gain, {kind}"] = gain.value
+        if RANDOM in found.kinds:
+            excess = found.excess(head)
+            row |= {"excess": excess.value, "excess_low": excess.low, "excess_high": excess.high}
+        rows.append(row)
+    table = pd.DataFrame(rows)
+    depth = (table["layer"] + (np.linspace(-0.28, 0.28, most) if most > 1 else np.zeros(1))[table["head"]]) / layers
+    x, panels = depth.to_numpy(), []
+    for title, column, ends in (
+        (
+            f"slope of new on clean DE, own output × {found.scale:g}",
+            f"slope, {OWN}",
+            (f"slope, {OWN}, low", f"slope, {OWN}, high"),
+        ),
+        ("the same less that of a random direction", "excess", ("excess_low", "excess_high")),
+    ):
+        if column not in table:
+            continue
+        values = table[column].to_numpy()
+        error = np.nan_to_num(np.stack([values - table[ends[0]], table[ends[1]] - values]))
+        finite = values[np.isfinite(values)]
+        low, high = (finite.min(), finite.max()) if finite.size else (0, 1)
+        room = 0.25 * max(high - low, 0.05)
+        neutral = 1.0 if "slope" in column else 0.0
+        marks = Marks(x, values, names=tuple(table["name"]), y_error=error, size=4.2, label="a head, 95% interval")
+        label = "no response" if neutral else "as a random direction"
+        panels.append(
+            Panel(
+                title,
+                f"relative depth (layer / {layers})",
+                "slope" if neutral else "difference of slopes",
+                (marks,),
+                (Rule(0, neutral, label, FAINT),),
+                y_range=(min(low, neutral) - room, max(high, neutral) + room),
+            )
+        )
+    numbers = _scan_numbers(table)
+    caption = (
+        "Every head's own output added to its own input at one position at a time; slope of its new "
+        "direct effect on its "
+        "clean one, at the clean final scale. Below 1 a head represses itself; whether it responds "
+        "to itself shows beside a "
+        f"random direction of the same norm (right). {found.about}."
+    )
+    return Exhibit(
+        "section-5-3-self-gain",
+        "Section 5.3",
+        SECTION,
+        "Self-repressing and self-reinforcing heads",
+        caption,
+        table,
+        numbers,
+        Picture(tuple(panels), columns=2),
+    )
+
+
+def _scan_numbers(table: pd.DataFrame) -> tuple[Number, ...]:
+    count = max(len(table), 1)
+    low, high = table[f"slope, {OWN}, low"], table[f"slope, {OWN}, high"]
+    found = [
+        Number("share of heads whose slope is below 1 beyond its interval", float((high < 1).sum() / count)),
+        Number("share of heads whose slope is above 1 beyond its interval", float((low > 1).sum() / count)),
+    ]
+    if "excess" in table:
+        found += [
+            Number(
+                "share of heads that repress themselves beyond a random direction",
+                float((table["excess_high"] < 0).sum() / count),
+            ),
+            Number(
+                "share of heads that reinforce themselves beyond a random direction",
+                float((table["excess_low"] > 0).sum() / count),
+            ),
+        ]
+    return tuple(found)

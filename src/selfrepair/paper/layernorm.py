@@ -1,0 +1,432 @@
+"""The final norm repairs: the paper's Figures 4 to 6, 10, 11 and 16 to 18, Appendices A, B and G."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+
+from selfrepair.ablation.units import Head
+from selfrepair.errors import SelfRepairError
+from selfrepair.paper.corpus import OPERATORS, Batch, Corpus
+from selfrepair.paper.exhibit import Exhibit
+from selfrepair.paper.normpass import NormTerms, array, walk
+from selfrepair.paper.numbers import Number, Tally
+from selfrepair.paper.picture import FAINT, PALETTE, Marks, Panel, Picture, Rule, histogram, scatter, symmetric
+from selfrepair.paper.words import FIXED
+from selfrepair.results.runs import Run
+from selfrepair.statistics.keep import uniform_sample
+
+SECTION = "layernorm"
+SHOWN = 8  # bins of stream lengths drawn as one
+MOST_POINTS = 4000  # tokens of the uniform sample that figures show
+MOST_CHOSEN = 20_000  # filtered tokens that figures show; all are in the numbers
+SPLITS = {
+    "on_existing": "amplifies what was there, k (l − β)",
+    "on_damage": "rescales the damage, k ΔDE",
+    "on_response": "rescales the response, k ΣΔ",
+}
+MOVERS = {"by_own": "the head's own write", "by_attention": "later attention", "by_mlps": "MLPs"}
+_COLOUR = dict(zip(OPERATORS, PALETTE, strict=False))
+
+
+@dataclass
+class NormStudy:
+    """What a pass over the corpus says about some heads' norm repair under several operators.
+
+    Attributes:
+        about: model, text, tokens and documents, for captions.
+        heads: in the order of the figures.
+        chosen: per-token rows of the filter, `head, operator, window, position, document` and the terms.
+        sample: the same of a uniform sample of all tokens.
+        top: by (head, operator), sums over the filter's tokens.
+        every: the same over all tokens.
+        closure: largest error of the closed form of Appendix B, logits.
+        width: width of the stream.
+        lengths: by (head, operator), histogram of the final stream's length, ablated over clean, over all positions.
+    """
+
+    about: str
+    heads: tuple[Head, ...]
+    operators: tuple[str, ...]
+    strict: bool
+    chosen: pd.DataFrame = field(default_factory=pd.DataFrame)
+    sample: pd.DataFrame = field(default_factory=pd.DataFrame)
+    top: dict[tuple[Head, str], Tally] = field(default_factory=dict)
+    every: dict[tuple[Head, str], Tally] = field(default_factory=dict)
+    closure: float = 0.0
+    lengths: dict[tuple[Head, str], np.ndarray] = field(default_factory=dict)
+
+
+COLUMNS = ("direct_effect", "change", "total", "norm", *SPLITS, *MOVERS, "frozen_rest", "frozen_norm", "ratio", "logit")
+LENGTH_EDGES = np.concatenate([[0.0], np.linspace(0.4, 1.6, 2401), [np.inf]])
+
+
+def choose_last_layer(run: Run, most: int = 4) -> list[Head]:
+    """Heads of the last layer with the largest lost direct effect on their top tokens, largest first."""
+    label = next((one for one in run.filters if one.startswith("top")), run.filters[0])
+    lost = run.heads["lost_direct_effect"].sel(filter=label).values[-1]
+    order = np.argsort(-np.nan_to_num(lost, nan=-np.inf), kind="stable")
+    return [Head(run.heads.sizes["layer"] - 1, int(head)) for head in order[:most] if np.isfinite(lost[head])]
+
+
+def choose_earlier(run: Run, most: int = 2) -> list[Head]:
+    """Heads of the second half below the last layer with the largest lost direct effect: they have a downstream."""
+    label = next((one for one in run.filters if one.startswith("top")), run.filters[0])
+    lost = run.heads["lost_direct_effect"].sel(filter=label).values.copy()
+    lost[: lost.shape[0] // 2], lost[-1] = np.nan, np.nan
+    order = np.argsort(-np.nan_to_num(lost, nan=-np.inf), axis=None, kind="stable")[:most]
+    heads = [Head(*map(int, np.unravel_index(place, lost.shape))) for place in order]
+    return [head for head in heads if np.isfinite(lost[head])]
+
+
+def study_norm(
+    corpus: Corpus, heads: Sequence[tuple[int, int]], operators: Sequence[str] = OPERATORS, fraction: float = 0.02
+) -> NormStudy:
+    """One pass over the corpus for some heads under several operators.
+
+    Args:
+        corpus: model, text and recipe.
+        heads: (layer, head) pairs.
+        operators: of `resample`, `mean`, `zero`.
+        fraction: of each head's tokens, by clean direct effect, that the filter passes.
+
+    Raises:
+        SelfRepairError: no heads.
+    """
+    wanted = tuple(Head(*head) for head in heads)
+    if not wanted:
+        raise SelfRepairError("There are no heads to look at.", "Give (layer, head) pairs.")
+    limits = dict(zip(wanted, corpus.thresholds(wanted, fraction), strict=True))
+    scored = corpus.windows.scored(corpus.recipe.first)
+    sampled = uniform_sample(scored, MOST_POINTS, corpus.seed)
+    found = NormStudy(_about(corpus, scored, fraction), wanted, tuple(operators), corpus.recipe.percentile)
+    rows: dict[str, list[pd.DataFrame]] = {"chosen": [], "sample": []}
+    taken = dict.fromkeys(wanted, 0)
+    for head, operator, batch, terms in walk(corpus, wanted, operators):
+        effect = terms.direct_effect.cpu().numpy().astype(np.float32)
+        passing = effect > limits[head] if found.strict else effect >= limits[head]
+        passing &= batch.scored
+        found.closure = max(found.closure, _closure(terms, batch.scored))
+        for tallies, mask in ((found.top, passing), (found.every, batch.scored)):
+            tally = tallies.setdefault((head, operator), Tally(corpus.documents, corpus.seed))
+            tally.add(batch.documents[mask], _columns(terms, mask))
+        rows["sample"].append(_rows(head, operator, batch, terms, sampled[batch.windows] & batch.scored))
+        if taken[head] < MOST_CHOSEN * len(operators):
+            rows["chosen"].append(_rows(head, operator, batch, terms, passing))
+            taken[head] += int(passing.sum())
+        _add_lengths(found, head, operator, terms, corpus, batch.windows)
+    found.chosen, found.sample = (pd.concat(parts, ignore_index=True) for parts in (rows["chosen"], rows["sample"]))
+    return found
+
+
+def _about(corpus: Corpus, scored: np.ndarray, fraction: float) -> str:
+    documents = len(np.unique(corpus.windows.documents[:, :-1][scored]))
+    left = "position 0 left out" if corpus.recipe.first else "position 0 counted"
+    return (
+        f"{corpus.model.name} · {int(scored.sum()):,} tokens from {documents} documents · {left} · "
+        f"text: {corpus.windows.provenance.get('source', 'memory')} · recipe: {corpus.recipe.name}"
+        f" · top {100 * fraction:g}% of each head's tokens by clean direct effect where a figure is filtered"
+    )
+
+
+def _closure(terms: NormTerms, scored: np.ndarray) -> float:
+    """Largest error of `SR - downstream = norm`, of the norm's three parts and of its three movers."""
+    direct = terms.total - terms.frozen_norm  # measured without the closed form
+    parts = terms.on_existing + terms.on_damage + terms.on_response
+    movers = terms.by_own + terms.by_attention + terms.by_mlps
+    errors = [np.abs(array(direct - other, scored)).max(initial=0) for other in (terms.norm, parts, movers)]
+    return float(max(errors))
+
+
+def _columns(terms: NormTerms, mask: np.ndarray) -> dict[str, np.ndarray]:
+    columns = {name: array(getattr(terms, name), mask) for name in COLUMNS}
+    columns["lost"] = -columns["change"]
+    columns["self_repair"] = columns["total"] + columns["lost"]
+    columns["above"] = (columns["ratio"] > 1).astype(np.float64)
+    columns["wrong_way"] = ((columns["total"] > 0) & (columns["direct_effect"] > 0)).astype(np.float64)
+    columns["helping"] = (columns["direct_effect"] > 0).astype(np.float64)
+    columns["norm exceeds"] = (columns["norm"] >= columns["direct_effect"]).astype(np.float64)
+    columns["frozen_repair"] = columns["frozen_rest"] + columns["lost"]
+    columns["norm lost"], columns["lost lost"] = columns["norm"] * columns["lost"], columns["lost"] ** 2
+    return columns
+
+
+def _rows(head: Head, operator: str, batch: Batch, terms: NormTerms, mask: np.ndarray) -> pd.DataFrame:
+    window, position = np.nonzero(mask)
+    frame = pd.DataFrame(
+        {"head": str(head), "operator": operator, "window": batch.windows[window], "position": position}
+    )
+    frame["document"] = batch.documents[mask]
+    for name in COLUMNS:
+        frame[name] = array(getattr(terms, name), mask).astype(np.float32)
+    return frame
+
+
+def _add_lengths(
+    found: NormStudy, head: Head, operator: str, terms: NormTerms, corpus: Corpus, windows: np.ndarray
+) -> None:
+    """All positions of real tokens, as in the authors' Figure 16."""
+    real = np.arange(corpus.windows.length) < corpus.windows.lengths[windows, None]
+    real[:, : corpus.recipe.first] = False
+    counts, _ = np.histogram(array(terms.length, real), LENGTH_EDGES)
+    key = head, operator
+    found.lengths[key] = found.lengths.get(key, np.zeros(len(LENGTH_EDGES) - 1)) + counts
+
+
+# ------------------------------------------------------------------------------------------------ its figures
+
+
+def ratios(study: NormStudy, heads: Sequence[Head] | None = None, name: str = "figure-04-scale-ratio") -> Exhibit:
+    """Clean over ablated scale of the final norm on a head's top tokens, by operator (Figures 4, 17, 18)."""
+    chosen = tuple(heads) if heads is not None else study.heads
+    table = study.chosen[study.chosen["head"].isin([str(head) for head in chosen])]
+    panels, numbers = [], []
+    for head in chosen:
+        part = table[table["head"] == str(head)]
+        low, high = np.quantile(part["ratio"], [0.002, 0.998]) if len(part) else (0.9, 1.1)
+        room = 0.1 * max(high - low, 1e-3)
+        bins = int(np.clip(np.sqrt(len(part) / max(len(study.operators), 1)) * 2, 12, 80))
+        edges = np.linspace(min(low, 1) - room, max(high, 1) + room, bins)
+        marks = []
+        for operator in study.operators:
+            tally = study.top[head, operator]
+            above = tally.share("above", name=f"{head}: share of scale ratios above 1, {operator}")
+            numbers.append(above)
+            values = part.loc[part["operator"] == operator, "ratio"].to_numpy()
+            marks.append(histogram(values, edges, f"{operator}: {above.value:.1%} above 1", _COLOUR[operator]))
+            numbers.append(tally.mean("ratio", name=f"{head}: mean scale ratio, {operator}"))
+        panels.append(Panel(str(head), "σ clean / σ ablated", "share of tokens", tuple(marks), (Rule(None, 1.0, "1"),)))
+    figure = "Figure 4" if name.startswith("figure-04") else "Figures 17, 18"
+    caption = (
+        "Ratio of the final norm's clean to its ablated scale on the head's top tokens; above 1 every logit is scaled "
+        f"up. {study.about}. Shares with {FIXED}."
+    )
+    return Exhibit(
+        name,
+        figure,
+        SECTION,
+        "The norm's scale falls when a head is ablated",
+        caption,
+        table[["head", "operator", "window", "position", "document", "direct_effect", "total", "norm", "ratio"]],
+        tuple(numbers),
+        Picture(tuple(panels), columns=min(3, len(panels))),
+    )
+
+
+def one_head(study: NormStudy, head: Head) -> Exhibit:
+    """Direct effect against the change of the logit under each operator, for one last-layer head (Figure 5)."""
+    table = study.sample[study.sample["head"] == str(head)]
+    limits = symmetric([table[["direct_effect", "total"]].to_numpy()])
+    panels, numbers = [], []
+    for operator in study.operators:
+        part = table[table["operator"] == operator]
+        marks = scatter(part["direct_effect"].to_numpy(), part["total"].to_numpy(), colour=_COLOUR[operator])
+        rules = (Rule(-1, label="no repair: y = −x"), Rule(0, colour=FAINT))
+        tally = study.every[head, operator]
+        wrong = tally.share("wrong_way", f"{head}: share of helped tokens whose logit rises, {operator}", "helping")
+        repaired = tally.ratio("self_repair", "lost", name=f"{head}: repaired fraction, all tokens, {operator}")
+        by_norm = tally.ratio(
+            "norm", "self_repair", name=f"{head}: norm's share of self-repair, all tokens, {operator}"
+        )
+        numbers += [wrong, repaired, by_norm]
+        title = f"{operator}: logit rises on {wrong.value:.0%} of helped tokens"
+        panels.append(
+            Panel(title, "direct effect, DE (logit)", "change of the logit, TE (logit)", marks, rules, limits, limits)
+        )
+    caption = (
+        f"{head} under each operator; each point is a token, all tokens or a uniform sample of {MOST_POINTS:,}. In a "
+        f"parallel model nothing but the norm can repair a last-layer head. {study.about}. Shares with {FIXED}."
+    )
+    shown = table[
+        ["head", "operator", "window", "position", "document", "direct_effect", "change", "total", "norm", "ratio"]
+    ]
+    return Exhibit(
+        "figure-05-one-head",
+        "Figure 5",
+        SECTION,
+        "One last-layer head under three ablations",
+        caption,
+        shown,
+        tuple(numbers),
+        Picture(tuple(panels), columns=3),
+    )
+
+
+def stream_lengths(study: NormStudy, head: Head) -> Exhibit:
+    """How much shorter or longer ablation makes the final stream (Figure 16)."""
+    marks, tables, numbers = [], [], []
+    spans = []
+    for operator in study.operators:
+        counts = study.lengths[head, operator]
+        share = counts / max(counts.sum(), 1)
+        median = _quantile(share, 0.5)
+        spans += [_quantile(share, 0.003), _quantile(share, 0.997)]
+        numbers.append(Number(f"{head}: median length, ablated / clean, {operator}", median))
+        numbers.append(
+            Number(f"{head}: share of streams shorter, {operator}", float(share[LENGTH_EDGES[1:] <= 1].sum()))
+        )
+        tables.append(
+            pd.DataFrame(
+                {
+                    "head": str(head),
+                    "operator": operator,
+                    "from": LENGTH_EDGES[:-1],
+                    "to": LENGTH_EDGES[1:],
+                    "count": counts,
+                }
+            )
+        )
+        marks.append(
+            Marks(
+                LENGTH_EDGES[1:-1:SHOWN],
+                share[1:-1].reshape(-1, SHOWN).sum(1),
+                "steps",
+                f"{operator}: median {median:.4f}",
+                _COLOUR[operator],
+            )
+        )
+    low, high = min(*spans, 1.0), max(*(one for one in spans if np.isfinite(one)), 1.0)
+    room = 0.05 * max(high - low, 0.01)
+    panel = Panel(
+        str(head),
+        "‖final stream‖ ablated / clean",
+        "share of positions",
+        tuple(marks),
+        (Rule(None, 1.0, "1"),),
+        x_range=(low - room, high + room),
+    )
+    caption = (
+        "Norm of the stream after the last block under each operator, all positions at which "
+        f"tokens count, unfiltered. {study.about}."
+    )
+    return Exhibit(
+        "figure-16-stream-length",
+        "Figure 16",
+        SECTION,
+        "The length of the residual stream under ablation",
+        caption,
+        pd.concat(tables, ignore_index=True),
+        tuple(numbers),
+        Picture((panel,), columns=1),
+    )
+
+
+def _quantile(share: np.ndarray, of: float) -> float:
+    """A quantile of the lengths, interpolated within its bin."""
+    cumulated = np.concatenate([[0.0], np.cumsum(share)])
+    edges = np.clip(LENGTH_EDGES, 0.0, 2.0)
+    return float(np.interp(of, cumulated, edges))
+
+
+def accounts(study: NormStudy, operator: str = "resample") -> Exhibit:
+    """The norm term split three ways, by who moved the norm, and against frozen runs (section 3, Appendix B)."""
+    groups = {
+        "what the norm does": SPLITS,
+        "who moved the norm": MOVERS,
+        "with parts frozen": {
+            "norm": "norm, everything live",
+            "frozen_repair": "norm, all else downstream frozen",
+        },
+    }
+    names = [str(head) for head in study.heads]
+    keys = [(head, operator) for head in study.heads]
+    panels, numbers, rows = [], [], []
+    for title, parts in groups.items():
+        marks = []
+        for place, (column, said) in enumerate(parts.items()):
+            found = [
+                study.top[key].ratio(column, "lost", name=f"{name}: {said} / lost")
+                for key, name in zip(keys, names, strict=True)
+            ]
+            shift = (place - (len(parts) - 1) / 2) * 0.22
+            x = np.arange(len(keys)) + shift
+            values = np.array([one.value for one in found])
+            error = np.nan_to_num(np.stack([values - [one.low for one in found], [one.high for one in found] - values]))
+            marks.append(Marks(x, values, "points", said, PALETTE[place], y_error=error, names=names, size=5))
+            numbers += found
+            rows += [
+                {
+                    "split": title,
+                    "part": said,
+                    "head": str(key[0]),
+                    "operator": key[1],
+                    "fraction of lost DE": one.value,
+                    "low": one.low,
+                    "high": one.high,
+                }
+                for key, one in zip(keys, found, strict=True)
+            ]
+        panels.append(
+            Panel(title, "", "Σ part / Σ (DE − DE′)", tuple(marks), (Rule(0, colour=FAINT),), categories=tuple(names))
+        )
+    numbers.append(Number("largest error of the closed form of Appendix B", study.closure, units="logit"))
+    for key, name in zip(keys, names, strict=True):
+        numbers.append(
+            study.top[key].share("norm exceeds", f"{name}: share of tokens whose norm repair is at least DE")
+        )
+    caption = (
+        f"The final norm's part of self-repair as a share of what was lost, top tokens, {operator} "
+        "ablation. k = σ/σ′ − 1, l the clean logit. "
+        "The three parts add up to the norm's line, and so do the three movers (σ′² − σ² = Σ⟨Δo_c, r + r′⟩/d). "
+        f"The closed form misses the measured norm term by at most {study.closure:.1e} logits. {study.about}. {FIXED}."
+    )
+    return Exhibit(
+        "section-3-norm-accounts",
+        "Section 3, Appendix B",
+        SECTION,
+        "The norm's term, split",
+        caption,
+        pd.DataFrame(rows),
+        tuple(numbers),
+        Picture(tuple(panels), columns=3),
+    )
+
+
+def significance(study: NormStudy, ratio: float = 1.02, difference: float = 10.0) -> Exhibit:
+    """Appendix G: how much more the norm repairs one token than another, `(s/s' - 1)(logit_A - logit_B)`."""
+    rows = [
+        {
+            "head": "the paper's example",
+            "operator": "",
+            "ratio": ratio,
+            "difference of logits": difference,
+            "difference of repair": (ratio - 1) * difference,
+        }
+    ]
+    numbers = [Number("the paper's example: ratio 1.02, 10 logits", (ratio - 1) * difference, units="logit")]
+    for head in study.heads:
+        for operator in study.operators:
+            mean = study.top[head, operator].mean("ratio", name=f"{head} {operator}: mean ratio")
+            rows.append(
+                {
+                    "head": str(head),
+                    "operator": operator,
+                    "ratio": mean.value,
+                    "difference of logits": difference,
+                    "difference of repair": (mean.value - 1) * difference,
+                }
+            )
+    for head in study.heads[:1]:
+        part = study.sample[(study.sample["head"] == str(head)) & (study.sample["operator"] == study.operators[0])]
+        if len(part):
+            for share in (0.98, 0.999):
+                value = float(np.quantile(part["direct_effect"], share))
+                numbers.append(Number(f"{head}: {100 * share:g}th percentile of DE", value, units="logit"))
+            spread = float(np.quantile(part["logit"], 0.95) - np.quantile(part["logit"], 0.05))
+            numbers.append(Number("spread of target logits, 5th to 95th percentile", spread, units="logit"))
+    caption = (
+        "How much more the norm's change under an ablation repairs a token than one whose logit is "
+        "10 lower: (σ/σ′ − 1) × 10. " + study.about + "."
+    )
+    return Exhibit(
+        "appendix-g-significance",
+        "Appendix G",
+        SECTION,
+        "Small scale ratios matter",
+        caption,
+        pd.DataFrame(rows),
+        tuple(numbers),
+    )

@@ -1,0 +1,269 @@
+"""All experiments of the paper on one model, in the paper's order."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from selfrepair.ablation.operators import Operator, Resample
+from selfrepair.errors import SelfRepairError
+from selfrepair.model.language_model import LanguageModel
+from selfrepair.paper import doses, ioi, iterative, layernorm, neurons, noise, normparts, overview, published
+from selfrepair.paper.claims import Verdict, judge
+from selfrepair.paper.corpus import Corpus
+from selfrepair.paper.exhibit import Exhibit
+from selfrepair.paper.prompts import make_prompts
+from selfrepair.paper.recipe import NextBatch, Recipe, recipe_named
+from selfrepair.results.runs import Run
+from selfrepair.results.windows import windows_of
+from selfrepair.run.measure import measure
+from selfrepair.text import Windows
+
+SECTIONS = ("overview", "noise", "layernorm", "neurons", "iterative", "ioi", "published")
+SAMPLE = 2048  # tokens of the uniform sample that the sweep keeps for every head
+SCAN_TOKENS = 384  # of the scan over all heads, which costs several forwards
+DOSE_TOKENS = 384
+PROMPTS_EACH = 2
+
+
+@dataclass
+class Paper:
+    """Everything that was made.
+
+    Attributes:
+        run: the sweep over all heads.
+        recipe: `default` or `original`.
+        exhibits: in the paper's order.
+        left_out: experiments that could not be made, with the reason.
+        seconds: by experiment.
+    """
+
+    run: Run
+    recipe: str
+    exhibits: list[Exhibit] = field(default_factory=list)
+    left_out: dict[str, str] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @cached_property
+    def verdicts(self) -> list[Verdict]:
+        """The paper's claims beside what was measured."""
+        return judge(self.exhibits)
+
+
+@dataclass
+class Study:
+    """What experiments share.
+
+    Attributes:
+        model: the model.
+        windows: the text.
+        run: the sweep over all heads.
+        recipe: how text, donors and tokens are chosen.
+        others: runs of other models, for the overview's panels.
+        reference: a folder with published tables.
+        seed: of donors and samples.
+        scan_tokens: tokens of the scan over all heads.
+    """
+
+    model: LanguageModel
+    windows: Windows
+    run: Run
+    recipe: Recipe
+    others: tuple[Run, ...] = ()
+    reference: Path | None = None
+    seed: int = 0
+    scan_tokens: int = SCAN_TOKENS
+
+    def corpus(self, roll: int = 0) -> Corpus:
+        """The corpus, with the original recipe's donors rolled as asked."""
+        return Corpus(self.model, self.windows, self.recipe, self.seed, roll)
+
+
+def sweep(
+    model: LanguageModel,
+    windows: Windows,
+    recipe: Recipe,
+    *,
+    out: Path | None = None,
+    seed: int = 0,
+    batch: int | None = None,
+    memory: float | None = None,
+    progress: bool = True,
+) -> Run:
+    """The sweep over all heads that most experiments read: `measure` with what they need.
+
+    Raises:
+        SelfRepairError: as `measure`.
+    """
+    operator: Operator = NextBatch(recipe.batch) if recipe.donors == "offset" else Resample()
+    return measure(
+        model,
+        windows,
+        ablation=operator,
+        filters=["all", "top:0.02"],
+        components="layers",
+        batch=batch,
+        memory=memory,
+        seed=seed,
+        first=recipe.first,
+        sample=SAMPLE,
+        out=out,
+        progress=progress,
+    )
+
+
+def study_of(model: LanguageModel, run: Run, recipe: str = "default") -> Study:
+    """A study of a run that exists already.
+
+    Raises:
+        SelfRepairError: the run is of another model, is not complete, or was not made by this recipe.
+    """
+    if run.plan["model"]["weights"] != model.digest:
+        raise SelfRepairError(
+            f"The run is of {run.plan['model']['name']} with other weights than {model.name}.",
+            "Give the run's own model.",
+        )
+    if run.outcome["status"] != "complete":
+        raise SelfRepairError(f"The run is {run.outcome['status']}.", "Go on with it first: selfrepair resume FOLDER.")
+    windows, _ = windows_of(run.windows)
+    chosen = recipe_named(recipe, len(windows))
+    first = int(run.plan["text"]["first_position"])
+    operator = run.plan["ablation"]["operator"]
+    if chosen.original != (operator == NextBatch(1).name) or (chosen.original and first != chosen.first):
+        raise SelfRepairError(
+            f"The run was made with {operator} ablation from position {first}, not by the {recipe} recipe.",
+            "Leave --run out, or give the recipe that it was made by.",
+        )
+    return Study(model, windows, run, replace(chosen, first=first), seed=int(run.plan["seed"]))
+
+
+def make(study: Study, only: Sequence[str] = (), said: Callable[[str], None] | None = None) -> Paper:
+    """Makes the experiments.
+
+    Args:
+        study: model, text and sweep.
+        only: names of `SECTIONS`; all by default.
+        said: told what is being done.
+
+    Raises:
+        SelfRepairError: an unknown name.
+    """
+    unknown = sorted(set(only) - set(SECTIONS))
+    if unknown:
+        raise SelfRepairError(f"There is no experiment '{unknown[0]}'.", f"There are: {', '.join(SECTIONS)}.")
+    paper = Paper(study.run, study.recipe.name)
+    for name in SECTIONS:
+        if (only and name not in only) or (name == "published" and study.reference is None):
+            continue
+        if said is not None:
+            said(name)
+        with _timed(paper, name):
+            try:
+                for exhibit in _MAKERS[name](study):
+                    paper.exhibits.append(exhibit)
+            except SelfRepairError as problem:
+                if only and len(only) == 1:
+                    raise
+                paper.left_out[name] = str(problem)
+    return paper
+
+
+@contextmanager
+def _timed(paper: Paper, name: str) -> Iterator[None]:
+    started = time.perf_counter()
+    yield
+    paper.seconds[name] = time.perf_counter() - started
+
+
+def _overview(study: Study) -> Iterator[Exhibit]:
+    yield overview.repair_by_depth([study.run, *study.others])
+    yield overview.direct_against_total(study.run)
+    yield overview.idealised(study.run)
+
+
+def _noise(study: Study) -> Iterator[Exhibit]:
+    yield noise.per_token(study.run)
+    yield noise.shares(study.run)
+
+
+def _layernorm(study: Study) -> Iterator[Exhibit]:
+    last, earlier = layernorm.choose_last_layer(study.run), layernorm.choose_earlier(study.run)
+    if not last:
+        raise SelfRepairError("No head of the last layer has tokens.", "Take more --tokens.")
+    found = layernorm.study_norm(study.corpus(), [*last, *earlier])
+    yield layernorm.ratios(found, found.heads[:1])
+    # Figures 5 and 16 roll the donors by two rows in the original recipe
+    rolled = layernorm.study_norm(study.corpus(2), last[:2]) if study.recipe.original else found
+    one = last[min(1, len(last) - 1)]
+    yield layernorm.one_head(rolled, one)
+    yield normparts.repair_by_norm(study.run)
+    yield normparts.fractions(study.run)
+    yield layernorm.stream_lengths(rolled, one)
+    if len(last) > 2:
+        yield layernorm.ratios(found, found.heads[2 : len(last)], "figure-17-scale-ratio")
+    yield layernorm.accounts(found)
+    yield layernorm.significance(found)
+
+
+def _neurons(study: Study) -> Iterator[Exhibit]:
+    corpus = study.corpus()
+    chosen = neurons.choose_heads(study.run, corpus)
+    found = neurons.study_neurons(corpus, chosen)
+    yield neurons.top_neurons(found)
+    yield neurons.rank_curves(found)
+    yield neurons.cumulative_change(found)
+    yield neurons.by_layer(found)
+
+
+def _iterative(study: Study) -> Iterator[Exhibit]:
+    part = iterative.for_scan(study.corpus(), study.scan_tokens)
+    half = study.model.anatomy.layers // 2
+    layers = list(range(half, study.model.anatomy.layers)) if study.recipe.original else None
+    found = iterative.scan(part, layers=layers)
+    why = dict(doses.choose_heads(found))
+    if why:
+        dosed = doses.study_doses(iterative.for_scan(study.corpus(), min(DOSE_TOKENS, study.scan_tokens)), list(why))
+        yield doses.repression(dosed, why)
+        yield doses.controls(dosed)
+    yield iterative.all_heads(found)
+
+
+def _ioi(study: Study) -> Iterator[Exhibit]:
+    found = ioi.study_ioi(study.model, make_prompts(study.model.tokenizer, PROMPTS_EACH, study.seed))
+    yield ioi.logit_differences(found)
+    yield ioi.movers_and_backups(found)
+
+
+def _published(study: Study) -> Iterator[Exhibit]:
+    assert study.reference is not None
+    found = published.compare(study.run, study.reference)
+    if not found:
+        raise SelfRepairError(
+            f"{study.reference} has no table of {study.model.name}.",
+            "Its column `model` has to name the model measured.",
+        )
+    yield from found
+
+
+_MAKERS: dict[str, Callable[[Study], Iterator[Exhibit]]] = {
+    "overview": _overview,
+    "noise": _noise,
+    "layernorm": _layernorm,
+    "neurons": _neurons,
+    "iterative": _iterative,
+    "ioi": _ioi,
+    "published": _published,
+}
+
+
+def rounded_windows(windows: Windows, recipe: Recipe) -> Windows:
+    """Whole batches, as the authors take them; all windows under the default recipe."""
+    if not recipe.original:
+        return windows
+    return windows.select(np.arange(len(windows) - len(windows) % recipe.batch))

@@ -1,0 +1,134 @@
+"""The neurons of a block's MLP: found by what its linear maps do, and proved on random tokens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from selfrepair.engine.clean import CleanRun
+from selfrepair.errors import SelfRepairError
+from selfrepair.model.anatomy import Block
+from selfrepair.model.language_model import LanguageModel
+from selfrepair.model.norms import Norm, read_norm
+from selfrepair.model.proofs import random_tokens
+from selfrepair.model.taps import keeping, on_input, on_output, removing
+
+
+@dataclass(frozen=True)
+class Neurons:
+    """The last linear map of an MLP: what goes into it are the neurons.
+
+    Attributes:
+        layer: of which block.
+        module: the map; its input is each neuron's activation (of a gated MLP `act(gate) * up`).
+        weight: W_out, what each neuron writes per unit of activation [neuron, width].
+        norm: the norm that the MLP's write passes through, where there is one (Gemma 2, OLMo 2).
+        multiplier: of the MLP's write.
+    """
+
+    layer: int
+    module: nn.Module
+    weight: Tensor
+    norm: Norm | None
+    multiplier: float
+
+    def worth(self, clean: CleanRun, output: Tensor, chosen: Tensor) -> Tensor:
+        """What a unit of each neuron's activation is worth in logits, at clean scales: `(u / sigma) . W_out`.
+
+        Args:
+            clean: the clean run.
+            output: the map's own clean output [window, position, width]; a post-norm's scale comes from it.
+            chosen: bool [window, P], for which predictions.
+
+        Returns:
+            [token, neuron].
+        """
+        direction = self.multiplier * clean.direction[chosen]
+        if self.norm is not None:
+            direction = self.norm.fold(direction) / self.norm.scale(output[:, :-1][chosen]).unsqueeze(-1)
+        return direction @ self.weight.T
+
+
+def find_neurons(model: LanguageModel, layer: int) -> Neurons:
+    """The neurons of one layer's MLP.
+
+    Raises:
+        SelfRepairError: no linear map of the block gives the MLP's write, as in a mixture of experts.
+    """
+    block = model.anatomy.blocks[layer]
+    tokens = random_tokens(model)
+    shape = (*tokens.shape, -1)
+    maps = [
+        module for module in block.module.modules() if _weight(module) is not None and module is not block.projection
+    ]
+    inputs: dict[int, Tensor] = {}
+    outputs: dict[int, Tensor] = {}
+    written: dict[str, Tensor] = {}
+    with model.running():
+        handles = [on_output(block.mlp_write, keeping(written, "write", shape))]
+        for place, module in enumerate(maps):
+            handles += [on_input(module, keeping(inputs, place)), on_output(module, keeping(outputs, place))]
+        with removing(*handles):
+            model.run_trunk(tokens)
+        norm = None
+        if block.mlp_write not in maps:
+            norm = (
+                read_norm(block.mlp_write, model.anatomy.width, model.dtype, model.device)
+                if _is_leaf(block.mlp_write)
+                else None
+            )
+        for place, module in enumerate(maps):
+            if place not in outputs or outputs[place].numel() != written["write"].numel():
+                continue
+            output = outputs[place].reshape(written["write"].shape)
+            after = output if norm is None else norm(output)
+            if _same(after, written["write"], model.dtype):
+                weight = _oriented(module, inputs[place], outputs[place], model.dtype)
+                if weight is not None:
+                    return Neurons(layer, module, weight, norm, block.mlp_multiplier)
+    raise SelfRepairError(
+        f"The MLP of layer {layer} has no single layer of neurons: no linear map of it gives what it writes "
+        "(a mixture of experts has many).",
+        "Leave the neuron experiments out for this model, or look at another layer.",
+    )
+
+
+def clean_output(neurons: Neurons, activations: Tensor) -> Tensor:
+    """The map's own output from its input, bias and all."""
+    output: Tensor = neurons.module(activations)
+    return output
+
+
+def _weight(module: nn.Module) -> Tensor | None:
+    weight = getattr(module, "weight", None)
+    return weight if isinstance(weight, Tensor) and weight.ndim == 2 and not isinstance(module, nn.Embedding) else None
+
+
+def _is_leaf(module: nn.Module) -> bool:
+    return not list(module.children()) and any(True for _ in module.parameters())
+
+
+def _same(one: Tensor, other: Tensor, dtype: torch.dtype) -> bool:
+    tolerance = 1e-9 if dtype == torch.float64 else 1e-4
+    return bool((one - other).abs().max() <= tolerance * other.abs().max().clamp_min(1e-30))
+
+
+def _oriented(module: nn.Module, given: Tensor, output: Tensor, dtype: torch.dtype) -> Tensor | None:
+    """The weight as [in, out], whichever way it is stored: found by multiplying."""
+    weight = _weight(module)
+    assert weight is not None
+    bias = getattr(module, "bias", None)
+    for candidate in (weight.detach().T, weight.detach()):
+        if candidate.shape == (given.shape[-1], output.shape[-1]):
+            product = given @ candidate
+            if _same(product if bias is None else product + bias, output, dtype):
+                return candidate
+    return None
+
+
+def last_with_downstream(model: LanguageModel) -> int:
+    """The last layer whose heads have an MLP downstream."""
+    last: Block = model.anatomy.blocks[-1]
+    return model.anatomy.layers - (2 if last.parallel else 1)

@@ -1,0 +1,166 @@
+"""The folder of a paper: figures, tables, numbers, and one page that shows them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from selfrepair.errors import SelfRepairError
+from selfrepair.paper import drawing, interactive
+from selfrepair.paper.claims import FAILS, HOLDS, MISSING, OPEN, verdict_table
+from selfrepair.paper.exhibit import Exhibit
+from selfrepair.paper.make import Paper
+from selfrepair.paper.numbers import Number
+from selfrepair.paper.words import numbers_table
+from selfrepair.report.captions import fact
+from selfrepair.results.files import put
+
+FIGURES = "figures"
+TEMPLATE = Path(__file__).with_name("page.html.jinja")
+_CLASSES = {HOLDS: "holds", FAILS: "fails", OPEN: "open", MISSING: "missing"}
+_MOST_CSV_ROWS = 50_000  # larger tables are written as parquet
+HEADINGS = {
+    "overview": "Self-repair exists, but imperfectly",
+    "noise": "Self-repair is noisy",
+    "layernorm": "The final norm repairs",
+    "neurons": "Sparse neurons anti-erase",
+    "iterative": "Iterative inference",
+    "ioi": "Name movers and backups",
+    "published": "Against published numbers",
+}
+
+
+def write(paper: Paper, folder: str | Path) -> Path:
+    """Writes everything; existing files of the same name are replaced.
+
+    Args:
+        paper: what was made.
+        folder: where to.
+
+    Returns:
+        The page.
+
+    Raises:
+        SelfRepairError: matplotlib, plotly or jinja2 is missing, or the folder cannot be written to.
+    """
+    folder = Path(folder)
+    figures = folder / FIGURES
+    figures.mkdir(parents=True, exist_ok=True)
+    files = {exhibit.name: _write_exhibit(exhibit, figures) for exhibit in paper.exhibits}
+    if any(exhibit.picture for exhibit in paper.exhibits):
+        put(figures / interactive.SCRIPT, interactive.script().encode())
+    verdicts = verdict_table(paper.verdicts)
+    put(folder / "claims.csv", _csv(verdicts))
+    put(folder / "numbers.csv", _csv(_all_numbers(paper)))
+    put(folder / "paper.json", json.dumps(_facts(paper), indent=2, ensure_ascii=False).encode())
+    page = folder / "index.html"
+    put(page, render(paper, files).encode())
+    return page
+
+
+def render(paper: Paper, files: dict[str, str]) -> str:
+    """The page as HTML; all text is escaped.
+
+    Args:
+        paper: what was made.
+        files: by exhibit, the name of its data file.
+
+    Raises:
+        SelfRepairError: jinja2 is missing.
+    """
+    try:
+        from jinja2 import Environment, StrictUndefined
+    except ImportError as problem:
+        raise SelfRepairError("The page needs jinja2.", "pip install 'selfrepair[paper]'") from problem
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
+    sections = [
+        {"name": name, "title": title, "exhibits": [one for one in paper.exhibits if one.section == name]}
+        for name, title in HEADINGS.items()
+    ]
+    html: str = template.render(
+        facts=_shown_facts(paper),
+        claims=[(one, _CLASSES[one.verdict], _measured(one.number)) for one in paper.verdicts],
+        counts={name: sum(one.verdict == name for one in paper.verdicts) for name in _CLASSES},
+        sections=[section for section in sections if section["exhibits"]],
+        files=files,
+        figures=FIGURES,
+        left_out=[(HEADINGS[name], reason) for name, reason in paper.left_out.items()],
+        number=_measured,
+        model=fact(paper.run, "model"),
+        original=paper.recipe == "original",
+    )
+    return html
+
+
+def _write_exhibit(exhibit: Exhibit, folder: Path) -> str:
+    """Writes its picture and its data; returns the data file's name."""
+    if exhibit.picture is not None:
+        title = f"{exhibit.figure}: {exhibit.title}"
+        for kind in ("png", "svg"):
+            put(folder / f"{exhibit.name}.{kind}", drawing.image(exhibit.picture, title, kind))
+        put(folder / f"{exhibit.name}.html", interactive.page(exhibit.picture, title, exhibit.caption).encode())
+    if len(exhibit.table) > _MOST_CSV_ROWS:
+        name = f"{exhibit.name}.parquet"
+        put(folder / name, exhibit.table.to_parquet(index=False))
+        return name
+    name = f"{exhibit.name}.csv"
+    put(folder / name, _csv(exhibit.table))
+    return name
+
+
+def _csv(table: pd.DataFrame) -> bytes:
+    text: str = table.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+    return text.encode()
+
+
+def _all_numbers(paper: Paper) -> pd.DataFrame:
+    parts = [
+        numbers_table(one.numbers).assign(figure=one.figure, exhibit=one.name) for one in paper.exhibits if one.numbers
+    ]
+    return pd.concat(parts, ignore_index=True) if parts else numbers_table(())
+
+
+def _facts(paper: Paper) -> dict[str, Any]:
+    run = paper.run
+    return {
+        "model": run.plan["model"],
+        "text": run.plan["text"],
+        "ablation": run.plan["ablation"],
+        "recipe": paper.recipe,
+        "seconds": {name: round(value, 1) for name, value in paper.seconds.items()},
+        "sweep_seconds": run.outcome.get("seconds"),
+        "left_out": paper.left_out,
+        "versions": run.plan["versions"],
+        "exhibits": [one.name for one in paper.exhibits],
+    }
+
+
+def _shown_facts(paper: Paper) -> list[tuple[str, str]]:
+    run = paper.run
+    text = run.plan["text"]
+    spent = sum(paper.seconds.values()) + float(run.outcome.get("seconds") or 0)
+    return [
+        ("Model", fact(run, "model")),
+        ("Text", f"{fact(run, 'text')}: {text['scored_tokens']:,} tokens from {text['documents']} documents"),
+        ("Ablation", f"{fact(run, 'operator')} (donors: {fact(run, 'donors')})"),
+        ("Recipe", paper.recipe),
+        ("Numerical floor", f"{float(run.heads.attrs.get('numerical_floor', float('nan'))):.1e} logits"),
+        ("Largest ledger residual", f"{float(run.heads.attrs.get('ledger_residual', float('nan'))):.1e} logits"),
+        ("Time", f"{spent / 60:.1f} minutes of computing"),
+    ]
+
+
+def _measured(number: Number | None) -> str:
+    """A number with its interval, as text."""
+    if number is None:
+        return "–"
+    unit = "" if number.units == "1" else f" {number.units}"
+    if number.value != number.value:
+        return "no tokens"
+    if number.low != number.low:
+        return f"{number.value:.3g}{unit}"
+    return f"{number.value:.3g} ({number.low:.3g} to {number.high:.3g}){unit}"

@@ -1,0 +1,127 @@
+"""Self-gain of heads, against whole forwards with one position changed."""
+
+import numpy as np
+import pytest
+import torch
+
+from selfrepair.engine.clean import clean_run
+from selfrepair.errors import SelfRepairError
+from selfrepair.model.taps import on_input, removing
+from selfrepair.paper import doses, iterative
+from selfrepair.paper.corpus import Corpus
+from selfrepair.paper.iterative import OTHER, OWN, RANDOM, Head
+from selfrepair.paper.recipe import original
+from support import corpus, language_model
+
+
+def new_effects(model, text, head, vectors):
+    """New direct effects [window, P], at the clean and at the run's own final scale, one forward per position."""
+    tokens = torch.from_numpy(text.tokens)
+    block = model.anatomy.blocks[head.layer]
+    with model.running():
+        clean = clean_run(model, tokens)
+        at_clean, at_own, ratio = (np.zeros((len(tokens), tokens.shape[1] - 1)) for _ in range(3))
+        for position in range(tokens.shape[1] - 1):
+            seen = {}
+
+            def change(hidden, position=position):
+                hidden = hidden.clone()
+                hidden[:, position] += vectors[:, position]
+                return hidden
+
+            handles = (
+                on_input(block.module, change),
+                on_input(
+                    block.projection, lambda value, seen=seen: seen.update(z=value.reshape(*tokens.shape, -1).clone())
+                ),
+                on_input(model.anatomy.final_norm_module, lambda value, seen=seen: seen.update(r=value.clone())),
+            )
+            with removing(*handles):
+                model.run_trunk(tokens)
+            z = block.split_heads(seen["z"])[:, position, head.head]
+            effect = (z * clean.head_directions[head.layer][:, position, head.head]).sum(-1)
+            scale = model.anatomy.final_norm.scale(seen["r"][:, position]) / clean.sigma[:, position]
+            at_clean[:, position], at_own[:, position] = effect.numpy(), (effect / scale).numpy()
+            ratio[:, position] = scale.numpy()
+        return clean.direct_effects(head.layer)[..., head.head].numpy(), at_clean, at_own, ratio
+
+
+def slope(x, y):
+    return np.cov(x, y, bias=True)[0, 1] / np.var(x)
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama", "olmo2", "bloom"])
+def test_slopes_are_those_of_single_runs(name):
+    """BLOOM goes position by position, OLMo 2 has a norm behind attention."""
+    model, text = language_model(name), corpus()
+    body, head = Corpus(model, text), Head(1, 2)
+    found = iterative.scan(body, scale=3.0, layers=[1])
+    with model.running():
+        clean = clean_run(model, torch.from_numpy(text.tokens))
+        own = iterative.head_writes(body, clean, 1)
+    scored = text.scored(1)
+    for kind in (OWN, OTHER, RANDOM):
+        vectors = 3 * iterative.vector(body, own, np.arange(len(text)), head, kind)
+        x, y, _, _ = new_effects(model, text, head, vectors)
+        assert found.slope(head, kind).value == pytest.approx(slope(x[scored], y[scored]), rel=1e-6)
+    assert found.fast == (name != "bloom")
+    excess = found.slope(head).value - found.slope(head, RANDOM).value
+    assert found.excess(head).value == pytest.approx(excess)
+
+
+def test_a_heads_write_is_what_it_adds_to_the_stream():
+    """Heads' writes and the constant add up to attention's write, behind a post-norm too."""
+    for name in ("gpt2", "gemma2"):
+        model = language_model(name)
+        tokens = torch.from_numpy(corpus().tokens)
+        with model.running():
+            clean = clean_run(model, tokens)
+            writes = iterative.head_writes(Corpus(model, corpus()), clean, 1)
+            worth = (writes[:, :, :-1] * clean.direction).sum(-1).movedim(0, -1)
+        assert (worth - clean.direct_effects(1)).abs().max() < 1e-10
+
+
+def test_doses_take_the_final_scale_as_the_recipe_says():
+    model, text = language_model("llama"), corpus(lengths=(9,) * 6)
+    for recipe, own_scale in ((None, False), (original(3), True)):
+        body = Corpus(model, text) if recipe is None else Corpus(model, text, recipe)
+        found = doses.study_doses(body, [(1, 0)], scales=(1.0, 5.0))
+        with model.running():
+            clean = clean_run(model, torch.from_numpy(text.tokens))
+            own = iterative.head_writes(body, clean, 1)
+        x, at_clean, at_own, ratio = new_effects(model, text, Head(1, 0), 5 * own[0])
+        scored = text.scored(body.recipe.first)
+        tally = found.tallies[Head(1, 0), OWN, 5.0]
+        wanted = slope(x[scored], (at_own if own_scale else at_clean)[scored])
+        assert tally.slope("x", "y", "slope").value == pytest.approx(wanted, rel=1e-6)
+        assert tally.mean("ratio").value == pytest.approx(ratio[scored].mean(), rel=1e-9)
+        assert abs(slope(x[scored], at_own[scored]) - slope(x[scored], at_clean[scored])) > 1e-3
+
+
+def test_controls_have_the_size_of_the_own_output():
+    model, text = language_model("llama"), corpus(lengths=(9,) * 6)
+    with model.running():
+        clean = clean_run(model, torch.from_numpy(text.tokens))
+        own = iterative.head_writes(Corpus(model, text), clean, 1)
+    windows = np.arange(6)
+    for kind in (OTHER, RANDOM):
+        found = iterative.vector(Corpus(model, text), own, windows, Head(1, 2), kind)
+        assert (found.norm(dim=-1) - own[2].norm(dim=-1)).abs().max() < 1e-10
+    some = iterative.vector(Corpus(model, text), own[:, 2:4], windows[2:4], Head(1, 2), RANDOM)
+    assert torch.equal(some, found[2:4])  # whatever batch a window is in
+    theirs = Corpus(model, text, original(3))
+    single = iterative.vector(theirs, own, windows, Head(1, 2), RANDOM)
+    assert (single - single[0, 0]).abs().max() == 0  # one vector for all tokens, of the last output's norm
+    assert float(single[0, 0].norm()) == pytest.approx(float(own[2][-1, -1].norm()))
+    other = iterative.vector(theirs, own, windows, Head(1, 2), OTHER)
+    assert any(torch.equal(other, own[head]) for head in (0, 1, 3))
+    with pytest.raises(SelfRepairError, match="Nothing called"):
+        iterative.vector(theirs, own, windows, Head(1, 2), "everything")
+
+
+def test_the_original_recipe_takes_30_tokens_of_50_texts():
+    text = corpus(lengths=(40,) * 60, documents=range(60), length=40)
+    part = iterative.for_scan(Corpus(language_model("llama"), text, original(30)), 10**6)
+    assert part.windows.tokens.shape == (50, 30) and part.windows.lengths.max() == 30
+    default = iterative.for_scan(Corpus(language_model("llama"), text), 100)
+    assert default.windows.tokens.shape == (3, 40)

@@ -1,0 +1,170 @@
+"""Neurons: found in every family, valued as the definitions say, counted as the figures do, planted ones read back."""
+
+import numpy as np
+import pytest
+import torch
+
+from selfrepair import Windows, load
+from selfrepair.engine.clean import clean_run
+from selfrepair.engine.reference import ReferenceEngine
+from selfrepair.errors import SelfRepairError
+from selfrepair.paper import neurons
+from selfrepair.paper.corpus import Corpus
+from selfrepair.paper.mlp_parts import clean_output, find_neurons
+from selfrepair.paper.neuron_sums import NeuronSums
+from selfrepair.paper.recipe import original
+from selfrepair.paper.replayed import Replayer
+from support import TOKENS, corpus, language_model, roomy, sweep
+from zoo import families
+from zoo.planted import ANSWER, BOS, NEUTRAL, POSITION, SOURCE, TASK, erasure
+
+SINGLE = [name for name in families.FAMILIES if name not in families.MIXTURES]
+
+
+@pytest.mark.parametrize("name", SINGLE)
+def test_neurons_add_up_to_what_the_mlp_writes(name):
+    model = language_model(name)
+    part = find_neurons(model, 1)
+    with model.running():
+        clean = clean_run(model, TOKENS)
+        seen = Replayer(model).run(clean, 1, None, {1: part.module})
+        chosen = torch.ones_like(clean.logit, dtype=torch.bool)
+        output = clean_output(part, seen.neurons[1])
+        each = part.worth(clean, output, chosen) * seen.neurons[1][:, :-1][chosen]
+        bias = getattr(part.module, "bias", None)
+        constant = torch.zeros(model.anatomy.width).double() if bias is None else bias
+        if part.norm is None:
+            rest = part.multiplier * clean.direction[chosen] @ constant
+        else:
+            inward = part.norm.fold(part.multiplier * clean.direction[chosen])
+            rest = (inward @ constant) / part.norm.scale(output[:, :-1][chosen])
+            rest = rest + part.multiplier * clean.direction[chosen] @ part.norm.bias
+    assert (each.sum(-1) + rest - clean.mlps[1][chosen]).abs().max() < 1e-10
+
+
+@pytest.mark.parametrize("name", ["mixtral", "qwen3_moe"])
+def test_a_mixture_of_experts_is_refused(name):
+    with pytest.raises(SelfRepairError, match="mixture of experts"):
+        find_neurons(language_model(name), 2 if name == "mixtral" else 1)
+
+
+def naive(model, text, donors, head, layer, fraction):
+    """Every neuron's clean effect and change on the head's top tokens, with loops and the reference engine."""
+    part = find_neurons(model, layer)
+    tokens = torch.from_numpy(text.tokens)
+    with model.running():
+        clean = clean_run(model, tokens)
+        other = clean_run(model, tokens[torch.from_numpy(donors)])
+        in_place = other.head_outputs[head[0]][:, :, head[1]]
+        seen = [
+            Replayer(model).run(clean, head[0], change, {layer: part.module}).neurons[layer]
+            for change in (None, {head: in_place})
+        ]
+        effect = clean.direct_effects(head[0])[..., head[1]].numpy()
+    scored = text.scored(1)
+    kept = int(fraction * scored.sum())
+    limit = np.sort(effect[scored])[::-1][kept - 1]
+    rows = []
+    for window, position in zip(*np.nonzero(scored), strict=True):
+        if effect[window, position] < limit:
+            continue
+        worth = (part.weight @ clean.direction[window, position]).numpy() * part.multiplier
+        before, after = (one[window, position].numpy() for one in seen)
+        rows.append((effect[window, position], worth * before, worth * (after - before)))
+    return rows
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama", "gpt_neox_parallel"])
+def test_a_study_counts_what_loops_count(name):
+    model, text = language_model(name), corpus()
+    body = Corpus(model, text)
+    study = neurons.study_neurons(body, [(0, 2)], fraction=0.4)
+    sums = study.sums[(0, 2), 2, neurons.EFFECT]
+    rows = naive(model, text, body.donors, (0, 2), 2, 0.4)
+    assert sums.tally.tokens == len(rows) > 5
+    for place, share in enumerate(sums.shares):
+        for rank in (1, 3, 10):
+            wanted = np.mean([np.sort(d)[::-1][rank - 1] > share * effect for effect, _, d in rows])
+            assert sums.exceeding()[place, rank - 1] == pytest.approx(wanted)
+    curves = [np.cumsum(np.abs(np.sort(d)[::-1])) / np.abs(d).sum() for _, _, d in rows]
+    np.testing.assert_allclose(sums.curve(), np.mean(curves, 0), atol=1e-9)
+    medians = np.median([clean[np.argsort(-d, kind="stable")] for _, clean, d in rows], 0)
+    np.testing.assert_allclose(sums.medians(), medians, atol=1e-5)
+    found = {number.name.split(": ")[1]: number.value for number in sums.numbers("x")}
+    tops = [np.argsort(-d)[:10] for _, _, d in rows]
+    counts = np.bincount(np.concatenate(tops), minlength=sums.neurons)
+    assert found["most frequent neuron in a token's top ten, share of tokens"] == counts.max() / len(rows)
+    best = [clean[np.argmax(d)] for _, clean, d in rows]
+    assert found["top repairing neuron erases (clean DE < 0)"] == pytest.approx(np.mean(np.array(best) < 0))
+    effective = [np.abs(d).sum() ** 2 / (d**2).sum() for _, _, d in rows]
+    assert found["effective number of neurons"] == pytest.approx(np.mean(effective))
+    whole = abs(sum(d.sum() for _, _, d in rows)) / sum(np.abs(d).sum() for _, _, d in rows)
+    assert found["cancellation, |sum d| / sum |d|"] == pytest.approx(whole)
+
+
+def test_changes_of_neurons_add_up_to_the_ledger_line():
+    model, text = language_model("llama"), corpus()
+    body = Corpus(model, text)
+    study = neurons.study_neurons(body, [(0, 1)], fraction=1.0)
+    ledger = sweep(
+        ReferenceEngine(),
+        model,
+        "resample",
+        [(0, 1)],
+        torch.from_numpy(text.tokens),
+        torch.from_numpy(text.tokens[body.donors]),
+    )[(0, 1)]
+    scored = torch.from_numpy(text.scored(1))
+    for layer in (0, 1, 2):
+        wanted = float(ledger.by_mlp[0, ..., layer][scored].sum())
+        assert study.sums[(0, 1), layer, neurons.EFFECT].tally.total("repair") == pytest.approx(wanted, abs=1e-9)
+
+
+def test_overlap_of_top_tens_is_that_of_pairs():
+    sums, rng = NeuronSums(30, (0.5,), 3), np.random.default_rng(0)
+    document = rng.integers(0, 3, 25)
+    where = {"window": document, "position": np.arange(25), "document": document}
+    sums.add(rng.normal(size=(25, 30)), rng.normal(size=(25, 30)), np.ones(25), np.ones(25), where)
+    tops = [set(one.tolist()) for one in sums.members]
+    pairs = [(i, j, len(tops[i] & tops[j]) / 10) for i in range(25) for j in range(25) if i != j]
+    _, within, between = sums.stability()
+    assert within == pytest.approx(np.mean([o for i, j, o in pairs if document[i] == document[j]]))
+    assert between == pytest.approx(np.mean([o for i, j, o in pairs if document[i] != document[j]]))
+
+
+def test_the_planted_erasure_neuron_is_the_one_that_repairs():
+    case = erasure(0.3)
+    windows = Windows(
+        tokens=np.array([[BOS, SOURCE, TASK, ANSWER], [BOS, NEUTRAL, TASK, ANSWER]]),
+        lengths=np.array([4, 4]),
+        documents=np.array([[0] * 4, [1] * 4]),
+        names=("text", "donor"),
+        provenance={},
+    )
+    study = neurons.study_neurons(Corpus(load(roomy(case.model)), windows), [(0, 0)], fraction=0.2)
+    point = next(p for p in study.sums[(0, 0), 1, neurons.EFFECT].points if p["position"] == POSITION)
+    assert (point["neuron"], point["window"]) == (0, 0)
+    assert point["clean"] == pytest.approx(-0.3) and point["ablated"] == pytest.approx(0.0, abs=1e-9)
+    assert point["head_effect"] == pytest.approx(1.0)
+
+
+def test_the_original_recipe_counts_k_with_all_positions_and_2_5_percent():
+    """Paper-methods B13, D2 and D6: k = int(0.02 N S) for the curves, a threshold of 2.5%, tokens by all MLPs."""
+    model, text = language_model("llama"), corpus(lengths=(9,) * 6, documents=range(6))
+    body = Corpus(model, text, original(3))
+    study = neurons.study_neurons(body, [(0, 0)], fraction=0.15)
+    assert study.sums[(0, 0), 2, neurons.EFFECT].tally.tokens == int(0.15 * 6 * 8)
+    assert study.sums[(0, 0), 2, neurons.COUNTED].tally.tokens == int(0.15 * 6 * 9)
+    assert study.sums[(0, 0), 2, neurons.EFFECT].shares == (0.5, 0.1, 0.05, 0.025, 0.01)
+    ledger = sweep(
+        ReferenceEngine(),
+        model,
+        "resample",
+        [(0, 0)],
+        torch.from_numpy(text.tokens),
+        torch.from_numpy(text.tokens[body.donors]),
+    )[(0, 0)]
+    repair = ledger.by_mlp[0].sum(-1).numpy()
+    best = {tuple(place) for place in np.argwhere(repair >= np.sort(repair.ravel())[::-1][int(0.15 * 48) - 1])}
+    points = study.sums[(0, 0), 2, neurons.REPAIR].points
+    assert {(p["window"], p["position"]) for p in points} == best

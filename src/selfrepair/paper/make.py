@@ -18,6 +18,7 @@ from selfrepair.paper import doses, ioi, iterative, layernorm, neurons, noise, n
 from selfrepair.paper.claims import Verdict, judge
 from selfrepair.paper.corpus import Corpus
 from selfrepair.paper.exhibit import Exhibit
+from selfrepair.paper.numbers import Number
 from selfrepair.paper.prompts import make_prompts
 from selfrepair.paper.recipe import NextBatch, Recipe, recipe_named
 from selfrepair.results.runs import Run
@@ -69,6 +70,7 @@ class Study:
         reference: a folder with published tables.
         seed: of donors and samples.
         scan_tokens: tokens of the scan over all heads.
+        slopes: of self-repression, by head and scale, once they were measured.
     """
 
     model: LanguageModel
@@ -79,6 +81,7 @@ class Study:
     reference: Path | None = None
     seed: int = 0
     scan_tokens: int = SCAN_TOKENS
+    slopes: dict[tuple[str, float], Number] = field(default_factory=dict)
 
     def corpus(self, roll: int = 0) -> Corpus:
         """The corpus, with the original recipe's donors rolled as asked."""
@@ -229,6 +232,11 @@ def _iterative(study: Study) -> Iterator[Exhibit]:
     why = dict(doses.choose_heads(found))
     if why:
         dosed = doses.study_doses(iterative.for_scan(study.corpus(), min(DOSE_TOKENS, study.scan_tokens)), list(why))
+        study.slopes = {
+            (str(head), scale): dosed.tallies[head, iterative.OWN, scale].slope("x", "y", f"{head} x {scale:g}")
+            for head in dosed.heads
+            for scale in dosed.scales
+        }
         yield doses.repression(dosed, why)
         yield doses.controls(dosed)
     yield iterative.all_heads(found)
@@ -249,6 +257,11 @@ def _published(study: Study) -> Iterator[Exhibit]:
             "Its column `model` has to name the model measured.",
         )
     yield from found
+    slopes = published.compare_self_repression(study.reference, study.model.name, study.slopes)
+    if not slopes.empty:
+        caption = f"Slopes of self-repression that the authors published, beside those measured on {study.model.name}."
+        title = "Self-repression, published and measured"
+        yield Exhibit("published-self-repression", "Published tables", published.SECTION, title, caption, slopes)
 
 
 _MAKERS: dict[str, Callable[[Study], Iterator[Exhibit]]] = {

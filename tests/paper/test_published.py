@@ -50,6 +50,7 @@ def test_numbers_are_those_of_the_two_columns(run, tmp_path):
     assert exhibit.number("self-repair: mean difference, measured - published").value == pytest.approx((y - x).mean())
     assert exhibit.number("self-repair: median absolute difference").value == pytest.approx(np.median(np.abs(y - x)))
     assert "outside the tolerance of 0.86" in exhibit.caption
+    assert "outside the tolerance of 0.77)" in exhibit.caption  # by the correlation alone
 
 
 def test_other_models_and_filters_are_not_compared(run, tmp_path):

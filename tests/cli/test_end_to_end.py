@@ -54,16 +54,31 @@ def test_the_tables_say_what_they_are_about(ended, place):
 
 def test_the_folder_holds_what_it_should(ended, place):
     assert sorted(path.name for path in place.iterdir()) == [
+        "closeups.parquet",
         "direct_effects.png",
         "heads.nc",
         "log.txt",
         "outcome.json",
         "overview.png",
+        "passages.parquet",
         "plan.json",
+        "report.html",
         "tokens.parquet",
         "units",
+        "vocabulary.parquet",
         "windows.parquet",
     ]
+
+
+def test_the_page_and_the_texts_of_tokens_are_there(ended, place, saved):
+    from transformers import AutoTokenizer
+
+    assert f"Report: {place / 'report.html'}" in ended.out
+    assert (place / "report.html").read_text().startswith("<!doctype html>")
+    tokenizer = AutoTokenizer.from_pretrained(saved("llama"))
+    for row in pq.read_table(place / "vocabulary.parquet").to_pylist()[:50]:
+        text = tokenizer.decode([row["token"]], clean_up_tokenization_spaces=False)
+        assert row["bytes"].decode(errors="replace").strip() == text.strip() or "\N{REPLACEMENT CHARACTER}" in text
 
 
 def test_the_plan_is_enough_to_repeat_the_run(ended, place):

@@ -122,7 +122,18 @@ def test_without_matplotlib_there_are_no_pictures_but_a_run(selfrepair, llama, t
         "tokens.parquet",
         "log.txt",
         "units",
+        "closeups.parquet",
+        "passages.parquet",
+        "vocabulary.parquet",
+        "report.html",
     }
+
+
+def test_without_plotly_there_is_no_page_but_a_run(selfrepair, llama, tmp_path, monkeypatch, runs):
+    missing(monkeypatch, "plotly")
+    ended = selfrepair("run", llama, *SHORT[:-1], "--heads", "L2H0", "--out", tmp_path / "run")
+    assert ended.code == 0 and "No report.html: pip install 'selfrepair[report]'" in ended.said
+    assert "report.html" not in files(tmp_path / "run") and "heads.nc" in files(tmp_path / "run")
 
 
 def test_without_gguf_the_message_names_it(selfrepair, tmp_path, monkeypatch):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import webbrowser
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -51,6 +50,8 @@ def show_page(path: Path) -> None:
 
 def write_beside(run: Run, folder: Path) -> None:
     """Writes a finished run's page into its folder, or says in one line why there is none."""
+    from importlib.util import find_spec
+
     console = Console(stderr=True)
     if find_spec("jinja2") is None or find_spec("plotly") is None:
         console.print("No report.html: pip install 'selfrepair[report]' for it.", markup=False, soft_wrap=True)

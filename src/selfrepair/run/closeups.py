@@ -67,12 +67,12 @@ def closeups(job: Job, surveyed: Arrays, tokens: Iterable[pa.RecordBatch], shown
     with (
         job.model.running(),
         eager_attention(job.model),
-        progress("Close-ups of single tokens", len(windows), shown) as advance,
+        progress("Close-ups of single tokens", len(windows) * job.windows.length, shown) as advance,
     ):
         arguments = BlockArguments()  # its own: the others' masks are made for another kind of attention
         for window, chosen in sorted(windows.items()):
             rows += _Window(job, surveyed, arguments, window, chosen).rows()
-            advance(1)
+            advance(job.windows.length)
     rows.sort(key=lambda row: (row["layer"], row["head"], row["window"], row["position"]))
     return pa.Table.from_pylist(rows, schema=SCHEMAS["closeups"])
 

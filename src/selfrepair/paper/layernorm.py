@@ -17,7 +17,7 @@ from selfrepair.paper.numbers import Number, Tally
 from selfrepair.paper.picture import FAINT, PALETTE, Marks, Panel, Picture, Rule, histogram, scatter, symmetric
 from selfrepair.paper.words import FIXED
 from selfrepair.results.runs import Run
-from selfrepair.statistics.keep import uniform_sample
+from selfrepair.statistics.keep import in_sample, uniform_sample
 
 SECTION = "layernorm"
 SHOWN = 8  # bins of stream lengths drawn as one
@@ -113,7 +113,8 @@ def study_norm(
         for tallies, mask in ((found.top, passing), (found.every, batch.scored)):
             tally = tallies.setdefault((head, operator), Tally(corpus.documents, corpus.seed))
             tally.add(batch.documents[mask], _columns(terms, mask))
-        rows["sample"].append(_rows(head, operator, batch, terms, sampled[batch.windows] & batch.scored))
+        chosen = in_sample(sampled, batch.windows, scored.shape[1]) & batch.scored
+        rows["sample"].append(_rows(head, operator, batch, terms, chosen))
         if taken[head] < MOST_CHOSEN * len(operators):
             rows["chosen"].append(_rows(head, operator, batch, terms, passing))
             taken[head] += int(passing.sum())

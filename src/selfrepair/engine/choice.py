@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -152,9 +153,9 @@ def _seconds_of_product(model: LanguageModel, name: str) -> float:
         return float("inf")
 
 
-def _timed(run: object, device: torch.device) -> float:
+def _timed(run: Callable[[], object], device: torch.device) -> float:
     start = time.perf_counter()
-    run()  # type: ignore[operator]
+    run()
     if device.type == "cuda":
         torch.cuda.synchronize()
     return time.perf_counter() - start
@@ -162,6 +163,8 @@ def _timed(run: object, device: torch.device) -> float:
 
 def _worth_compiling(model: LanguageModel, trial: _Trial, work: float, precision: str) -> bool:
     """Whether the sweep would take several times as long without compiling as compiling takes."""
+    if not _has_compiler(model):
+        return False
     head = Head(max(0, model.anatomy.layers - 3), 0)
     engine = DeltaEngine(precision)
     outputs = trial.clean.head_outputs
@@ -169,7 +172,7 @@ def _worth_compiling(model: LanguageModel, trial: _Trial, work: float, precision
         _timed(lambda: list(engine.sweep(model, trial.clean, [head], outputs.__getitem__, False)), model.device)
         for _ in range(2)
     )
-    if engine.steps_over_modules or not _has_compiler(model):
+    if engine.steps_over_modules:
         return False
     return seconds / (model.anatomy.layers - head.layer) * work > 2 * _COMPILE_SECONDS
 

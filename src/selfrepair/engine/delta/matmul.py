@@ -75,8 +75,7 @@ class Int8:
     def prepare(self, weight: Tensor) -> Prepared:
         """See `Precision.prepare`."""
         scale = weight.abs().amax(0).clamp_min(_TINY) / _LARGEST
-        # oneDNN is fastest on a weight whose columns lie together
-        return (weight / scale).round().to(torch.int8).contiguous(), scale
+        return (weight / scale).round().to(torch.int8).contiguous(), scale  # contiguous: `_int_mm` is slow on views
 
     def product(self, difference: Tensor, prepared: Prepared) -> Tensor:
         """See `Precision.product`."""

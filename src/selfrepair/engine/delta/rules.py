@@ -61,6 +61,11 @@ class Call:
     differences: dict[int, Tensor]
     runs: int
 
+    @property
+    def moving(self) -> list[int]:
+        """Numbers of the arguments with a difference, each once."""
+        return [i for i in dict.fromkeys(self.operation.inputs) if i in self.differences]
+
     def difference(self, argument: Any) -> Difference:
         """The difference of an argument, None where it is zero."""
         return self.differences.get(argument.index) if isinstance(argument, Ref) else None
@@ -75,6 +80,10 @@ class Call:
         difference = self.difference(argument)
         clean = self.clean(argument)
         return clean if difference is None else clean + difference
+
+    def folded(self, argument: Any) -> Tensor:
+        """Clean value plus difference of an argument that moves, runs folded into the batch."""
+        return self.full(argument).flatten(0, 1)
 
     def output(self, which: int = 0) -> Tensor:
         """The operation's clean result."""
@@ -276,11 +285,12 @@ def attention(call: Call) -> Tensor:
     def folded(argument: Any) -> Any:
         if not isinstance(argument, Ref):
             return argument
-        difference, clean = call.difference(argument), call.clean(argument)
-        if difference is None and (clean.ndim < output.ndim or clean.shape[0] != batch or batch == 1):
+        if call.difference(argument) is not None:
+            return call.folded(argument)
+        clean = call.clean(argument)
+        if clean.ndim < output.ndim or clean.shape[0] != batch or batch == 1:
             return clean  # a mask for all windows
-        full = clean.expand(runs, *clean.shape) if difference is None else clean + difference
-        return full.reshape(runs * full.shape[1], *full.shape[2:])
+        return clean.expand(runs, *clean.shape).flatten(0, 1)
 
     given = [folded(argument) for argument in arguments]
     if batch == 1:  # queries, keys and values that do not move have to be as many as those that do
@@ -295,32 +305,42 @@ def attention(call: Call) -> Tensor:
 
 def secant(call: Call) -> Moved:
     """`f(clean + difference) - f(clean)`, run by run: true of every function."""
-    operation = call.operation
-    moving = [i for i in dict.fromkeys(operation.inputs) if i in call.differences]
+    full = {i: call.values.clean(i) + call.differences[i] for i in call.moving}
+    found = _run_by_run(call, full, call.values.clean)
+    return tuple(value - call.output(i) for i, value in enumerate(found))
 
-    def function(*full: Tensor) -> Any:
-        held = dict(zip(moving, full, strict=True))
+
+def _run_by_run(call: Call, moving: dict[int, Tensor], standing: Callable[[int], Tensor]) -> tuple[Tensor, ...]:
+    """The function's results for every run.
+
+    Args:
+        call: whose function.
+        moving: by number, what it is given in each run, [run, ...].
+        standing: what it is given of all other values, the same in each run.
+    """
+    operation = call.operation
+
+    def function(*of_run: Tensor) -> tuple[Tensor, ...]:
+        held = dict(zip(moving, of_run, strict=True))
 
         def value(leaf: Any) -> Any:
             if not isinstance(leaf, Ref):
                 return leaf
-            return held[leaf.index] if leaf.index in held else call.values.clean(leaf.index)
+            return held[leaf.index] if leaf.index in held else standing(leaf.index)
 
         args, kwargs = tree_map(value, (operation.args, operation.kwargs), is_leaf=_is_ref)
         return _tensors(operation.func(*args, **kwargs))
 
-    found = torch.vmap(function)(*[call.values.clean(i) + call.differences[i] for i in moving])
-    return tuple(full - call.output(i) for i, full in enumerate(found))
+    return tuple(torch.vmap(function)(*moving.values()))
 
 
 def secant_elementwise(call: Call) -> Tensor:
     """The secant rule for functions of one number, exactly zero where the difference is."""
     (found,) = secant(call)
     still = None
-    for index in dict.fromkeys(call.operation.inputs):
-        if index in call.differences:
-            zero = lifted(call.differences[index], found.ndim - 1) == 0
-            still = zero if still is None else still & zero
+    for index in call.moving:
+        zero = lifted(call.differences[index], found.ndim - 1) == 0
+        still = zero if still is None else still & zero
     assert still is not None
     return torch.where(still, torch.zeros((), dtype=found.dtype, device=found.device), found)
 
@@ -342,21 +362,14 @@ def opaque(call: Call) -> tuple[Tensor, ...]:
     operation = call.operation
 
     def folded(argument: Any) -> Any:
-        if not isinstance(argument, Ref):
-            return argument
-        difference = call.difference(argument)
-        if difference is None:
-            return call.clean(argument)
-        full = call.clean(argument) + difference
-        return full.reshape(call.runs * full.shape[1], *full.shape[2:])
+        return call.clean(argument) if call.difference(argument) is None else call.folded(argument)
 
     def unfolded(full: Tensor, which: int) -> Tensor:
         clean = call.output(which)
         difference = full.reshape(call.runs, *clean.shape) - clean
         return torch.where(moving.reshape(-1, *[1] * clean.ndim), difference, torch.zeros_like(difference))
 
-    differences = [call.differences[i] for i in dict.fromkeys(operation.inputs) if i in call.differences]
-    moving = torch.stack([(d != 0).flatten(1).any(1) for d in differences]).any(0)  # by run
+    moving = torch.stack([(call.differences[i] != 0).flatten(1).any(1) for i in call.moving]).any(0)  # by run
     args, kwargs = tree_map(folded, (operation.args, operation.kwargs), is_leaf=_is_ref)
     found = _tensors(operation.func(*args, **kwargs))
     return tuple(unfolded(full, i) if full.is_floating_point() else full for i, full in enumerate(found))
@@ -367,24 +380,12 @@ def opaque(call: Call) -> tuple[Tensor, ...]:
 
 def structural(call: Call) -> tuple[Tensor, ...]:
     """Views, copies, sums over axes: the function itself, on the difference. What does not move counts as zero."""
-    operation = call.operation
-    moving = [i for i in dict.fromkeys(operation.inputs) if i in call.differences]
 
-    def function(*differences: Tensor) -> Any:
-        held = dict(zip(moving, differences, strict=True))
+    def standing(index: int) -> Tensor:
+        clean = call.values.clean(index)
+        return torch.zeros_like(clean) if clean.is_floating_point() else clean
 
-        def value(leaf: Any) -> Any:
-            if not isinstance(leaf, Ref):
-                return leaf
-            if leaf.index in held:
-                return held[leaf.index]
-            clean = call.values.clean(leaf.index)
-            return torch.zeros_like(clean) if clean.is_floating_point() else clean
-
-        args, kwargs = tree_map(value, (operation.args, operation.kwargs), is_leaf=_is_ref)
-        return _tensors(operation.func(*args, **kwargs))
-
-    return tuple(torch.vmap(function)(*[call.differences[i] for i in moving]))
+    return _run_by_run(call, {i: call.differences[i] for i in call.moving}, standing)
 
 
 def shaped(call: Call) -> Tensor:
@@ -399,11 +400,6 @@ def same(call: Call) -> Tensor:
     difference = call.difference(call.argument(0, "input"))
     assert difference is not None
     return difference
-
-
-def dropout(call: Call) -> Tensor:
-    """Does nothing at inference."""
-    return same(call)
 
 
 def masked_fill(call: Call) -> Tensor:
@@ -436,7 +432,7 @@ def _rules() -> Iterator[tuple[str, Rule]]:
     yield from dict.fromkeys(_ELEMENTWISE.split(), secant_elementwise).items()
     yield from {
         **dict.fromkeys(("view", "reshape", "flatten", "view_as", "reshape_as"), shaped),
-        **dict.fromkeys(("contiguous", "clone", "detach", "alias"), same),
+        **dict.fromkeys(("contiguous", "clone", "detach", "alias", "dropout", "feature_dropout"), same),
         **dict.fromkeys(("add", "radd"), add),
         **dict.fromkeys(("sub", "subtract"), subtract),
         **dict.fromkeys(("rsub",), subtract_from),
@@ -445,7 +441,6 @@ def _rules() -> Iterator[tuple[str, Rule]]:
         **dict.fromkeys(("pow", "square"), power),
         **dict.fromkeys(("neg", "negative"), negate),
         **dict.fromkeys(("matmul", "bmm", "mm"), matrix_product),
-        **dict.fromkeys(("dropout", "feature_dropout"), dropout),
         "masked_fill": masked_fill,
         "linear": linear,
         "addmm": affine,

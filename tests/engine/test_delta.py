@@ -1,4 +1,4 @@
-"""The delta engine: its arithmetic, its books, its compiled programs, and how it is chosen."""
+"""The delta engine: its books, its compiled programs, and how it is chosen."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from functools import cache
 
 import pytest
 import torch
-from torch import nn
 
-from selfrepair import ReferenceEngine, load
+from selfrepair import ReferenceEngine, SelfRepairError, load
 from selfrepair.ablation.units import Head, all_heads
 from selfrepair.engine import DeltaEngine, choice
 from selfrepair.engine.delta import rules
 from selfrepair.engine.delta.blocks import NotTraceable
 from selfrepair.engine.delta.compiled import CompiledProgram
 from selfrepair.engine.delta.matmul import PRECISIONS
+from selfrepair.engine.delta.program import Program
 from selfrepair.engine.error import RelativeError
 from support import EAGER_ONLY, LINES, TOKENS, gap, language_model, sweep
 from zoo import families
@@ -109,47 +109,39 @@ def test_compiled_equals_eager(name, precision, monkeypatch):
     assert len(made) == before  # a smaller batch is not worth compiling for
 
 
-class Odd(nn.Module):
-    """Writes in place, transposes, and calls functions that no rule knows."""
+@pytest.mark.parametrize("compiled", [False, True])
+def test_memory_that_ends_makes_chunks_smaller(compiled, monkeypatch):
+    """Also those that a program was compiled for: it may not fill a smaller chunk up again."""
+    tried = []
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y = x * 2
-        y += x
-        y = torch.cat([y[..., :2], torch.ones_like(x)[..., :1], y[..., 3:]], -1)
-        y = torch.logcumsumexp(y.transpose(0, 1), 0).transpose(0, 1)
-        y.mul_(x.sigmoid())
-        return y.masked_fill(torch.eye(4, dtype=torch.bool), 7.0) - x.square().mean(-1, keepdim=True).rsqrt()
+    class Limited(CompiledProgram):
+        """Stands in for the compiler, which takes its time."""
 
+        def __init__(self, program, values, difference):
+            self.runs, self.program = len(difference), program
 
-def test_rules_compose():
-    from selfrepair.engine.delta.matmul import Weights
-    from selfrepair.engine.delta.program import Program, TapeValues
-    from selfrepair.engine.delta.readings import STREAM, Reading
-    from selfrepair.engine.delta.tape import Recorder
+        def run(self, values, difference):
+            filled = torch.cat([difference, difference.new_zeros(self.runs - len(difference), *difference.shape[1:])])
+            return {name: found[: len(difference)] for name, found in self.program.run(values, filled).items()}
 
-    torch.manual_seed(0)
-    x, d = torch.randn(3, 4, 4).double(), torch.randn(5, 3, 4, 4).double()
-    odd = Odd()
-    recorder = Recorder(x.clone())
-    source = recorder.tape.values[0]
-    with recorder:
-        out = odd(source)
-    tape = recorder.tape
-    program = Program.between(tape, 0, [Reading("out", recorder.number(out), STREAM)])
-    found = program.run(TapeValues(tape, Weights(PRECISIONS["full"]), {}), d)["out"]
-    truth = torch.stack([odd(x + one) for one in d]) - odd(x)
-    assert (found - truth).abs().max() < 1e-13
-    assert not program.run(TapeValues(tape, Weights(PRECISIONS["full"]), {}), d * 0)["out"].any()
+    def limited(self, values, difference):
+        tried.append(len(difference))
+        if len(difference) > 2:
+            raise torch.OutOfMemoryError("out of memory")
+        return run(self, values, difference)
 
-
-def test_a_change_through_another_tensor_is_not_followed():
-    from selfrepair.engine.delta.tape import DiscreteStep, Recorder
-
-    recorder = Recorder(torch.randn(2, 3))
-    with recorder, pytest.raises(DiscreteStep, match="changed through another"):
-        y = recorder.tape.values[0] * 2
-        y[:, 0].mul_(3)
-        y + 1
+    model = language_model("gpt2")
+    whole = sweep(DeltaEngine(), model, "resample", None)
+    run = Program.run
+    monkeypatch.setattr("selfrepair.engine.delta.engine.CompiledProgram", Limited)
+    monkeypatch.setattr(Program, "run", limited)
+    engine = DeltaEngine(fold=4, compiled=compiled, batch=len(TOKENS))
+    ledgers = sweep(engine, model, "resample", None)
+    assert engine.fold == 2 and tried.count(4) == 1  # what failed once is not tried again
+    assert max(gap(ledgers[unit], whole[unit]) for unit in whole) < 1e-12
+    monkeypatch.setattr(Program, "run", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError("out of memory")))
+    with pytest.raises(SelfRepairError, match=r"Memory ended(.|\n)*--batch"):
+        sweep(engine, model, "resample", None)
 
 
 # the choice

@@ -52,7 +52,7 @@ class DeltaEngine:
     name: str = "delta"
     _arguments: BlockArguments = field(default_factory=BlockArguments, repr=False)
     _recorder: BlockRecorder = field(default_factory=BlockRecorder, repr=False)
-    _programs: dict[str, CompiledProgram] = field(default_factory=dict, repr=False)
+    _programs: dict[tuple[str, int], CompiledProgram] = field(default_factory=dict, repr=False)
     _weights: Weights | None = field(default=None, repr=False)
 
     @property
@@ -150,21 +150,28 @@ class DeltaEngine:
     ) -> Iterator[tuple[slice, dict[str, Tensor]]]:
         """Runs a program on chunks of `fold` runs; chunks are halved where memory ends."""
         folding = Folding(self.fold)
+        key = self._key(program, values)
         for chunk in folding.chunks(range(len(differences))):
             rows = slice(chunk[0], chunk[-1] + 1)
             with halving_when_memory_ends(folding, chunk):
-                yield rows, self._run(program, values, differences[rows])
+                code = program if key is None else self._compiled(key, program, values, differences, folding.size)
+                yield rows, code.run(values, differences[rows])
         self.fold = folding.size
 
-    def _run(self, program: Program, values: TapeValues, difference: Tensor) -> dict[str, Tensor]:
+    def _key(self, program: Program, values: TapeValues) -> str | None:
+        """Equal for programs that one compiled program serves; None where compiling does not pay."""
         windows = values.direction(DIRECTION).shape[0]
         if not self.compiled or windows != self.batch or not program.operations:
-            return program.run(values, difference)
-        key = f"{self.fold} {program.start} {program.readings} {values.tape.signature()}"
-        if key not in self._programs:
-            example = difference.new_zeros(self.fold, *difference.shape[1:])
-            self._programs[key] = CompiledProgram(program, values, example)
-        return self._programs[key].run(values, difference)
+            return None
+        return f"{program.start} {program.readings} {values.tape.signature()}"
+
+    def _compiled(
+        self, key: str, program: Program, values: TapeValues, differences: Tensor, fold: int
+    ) -> CompiledProgram:
+        if (key, fold) not in self._programs:
+            example = differences.new_zeros(fold, *differences.shape[1:])
+            self._programs[key, fold] = CompiledProgram(program, values, example)
+        return self._programs[key, fold]
 
 
 def _directions(clean: CleanRun, layer: int) -> dict[str, Tensor]:

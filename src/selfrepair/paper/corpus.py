@@ -74,6 +74,20 @@ class Corpus:
             return self.recipe.batch
         return plan_memory(self.model, self.windows.length, False, 1, runs=1).windows
 
+    def described(self, scored: np.ndarray, which: str = "tokens") -> str:
+        """Tokens, documents, text and recipe, for captions.
+
+        Args:
+            scored: bool [window, P], predictions that count.
+            which: what to call them.
+        """
+        documents = len(np.unique(self.windows.documents[:, :-1][scored]))
+        left = "position 0 left out" if self.recipe.first else "position 0 counted"
+        return (
+            f"{int(scored.sum()):,} {which} from {documents} documents · {left} · "
+            f"text: {self.windows.provenance.get('source', 'memory')} · recipe: {self.recipe.name}"
+        )
+
     @property
     def documents(self) -> int:
         """How many documents there are."""

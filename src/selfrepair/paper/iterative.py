@@ -206,16 +206,8 @@ def chosen_values(values: Tensor, mask: np.ndarray) -> np.ndarray:
 
 def about(corpus: Corpus) -> str:
     """Model, tokens and documents, for captions."""
-    scored = corpus.windows.scored(corpus.recipe.first)
-    documents = len(np.unique(corpus.windows.documents[:, :-1][scored]))
-    left = "position 0 left out" if corpus.recipe.first else "position 0 counted"
-    return (
-        f"{corpus.model.name} · nothing ablated: vectors added at one position at a time · all "
-        f"{int(scored.sum()):,} tokens, "
-        f"unfiltered, from {documents} documents · {left} · text: "
-        f"{corpus.windows.provenance.get('source', 'memory')} · "
-        f"recipe: {corpus.recipe.name}"
-    )
+    text = corpus.described(corpus.windows.scored(corpus.recipe.first), "tokens, unfiltered,")
+    return f"{corpus.model.name} · nothing ablated: vectors added at one position at a time · all {text}"
 
 
 # ------------------------------------------------------------------------------------------------- its figure

@@ -124,13 +124,8 @@ def study_norm(
 
 
 def _about(corpus: Corpus, scored: np.ndarray, fraction: float) -> str:
-    documents = len(np.unique(corpus.windows.documents[:, :-1][scored]))
-    left = "position 0 left out" if corpus.recipe.first else "position 0 counted"
-    return (
-        f"{corpus.model.name} · {int(scored.sum()):,} tokens from {documents} documents · {left} · "
-        f"text: {corpus.windows.provenance.get('source', 'memory')} · recipe: {corpus.recipe.name}"
-        f" · top {100 * fraction:g}% of each head's tokens by clean direct effect where a figure is filtered"
-    )
+    kept = f"top {100 * fraction:g}% of each head's tokens by clean direct effect where a figure is filtered"
+    return f"{corpus.model.name} · {corpus.described(scored)} · {kept}"
 
 
 def _closure(terms: NormTerms, scored: np.ndarray) -> float:

@@ -112,15 +112,9 @@ def study_neurons(
 
 
 def _about(corpus: Corpus, scored: np.ndarray, operator: str, fraction: float) -> str:
-    documents = len(np.unique(corpus.windows.documents[:, :-1][scored]))
-    left = "position 0 left out" if corpus.recipe.first else "position 0 counted"
     donors = " (donors: 1)" if operator == "resample" else ""
-    return (
-        f"{corpus.model.name} · {operator} ablation{donors} · filters pass {100 * fraction:g}% of "
-        f"{int(scored.sum()):,} tokens "
-        f"from {documents} documents · {left} · text: {corpus.windows.provenance.get('source', 'memory')} · "
-        f"recipe: {corpus.recipe.name}"
-    )
+    kept = f"filters pass {100 * fraction:g}% of {corpus.described(scored)}"
+    return f"{corpus.model.name} · {operator} ablation{donors} · {kept}"
 
 
 def _ablate(

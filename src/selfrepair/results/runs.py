@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import xarray as xr
 
 from selfrepair.results.extras import Extras
@@ -82,6 +83,14 @@ class Run:
     def tokens_frame(self) -> pd.DataFrame:
         """The kept tokens as a pandas frame."""
         return cast("pd.DataFrame", self.tokens.to_pandas())
+
+    def token_batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """Columns of the kept tokens, some rows at a time: a run may have kept more than is well held in memory."""
+        if isinstance(self.kept, Path):
+            with pq.ParquetFile(self.kept) as file:
+                yield from file.iter_batches(columns=list(columns))
+        else:
+            yield from self.kept.select(list(columns)).to_batches()
 
     def save(self, folder: str | Path) -> Path:
         """Write the results folder: `plan.json`, `windows.parquet`, `outcome.json`, `tokens.parquet`, `heads.nc`.

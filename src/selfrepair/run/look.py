@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from selfrepair.results import folder
 from selfrepair.results.extras import Extras
@@ -40,7 +39,7 @@ def look_closer(job: Job, surveyed: Arrays, run: Run, place: Path | None, shown:
     closer = there.closeups
     if closer is None:
         try:
-            closer = closeups(job, surveyed, batches_of(run), shown)
+            closer = closeups(job, surveyed, run.token_batches(COLUMNS), shown)
         except KeyboardInterrupt:
             _say("the look was interrupted")
         except Exception as problem:  # whatever a model does here, hours of numbers are not to be lost over it
@@ -52,15 +51,6 @@ def look_closer(job: Job, surveyed: Arrays, run: Run, place: Path | None, shown:
     if place is not None:
         folder.write_extras(extras, place)
     return replace(run, extras=extras)
-
-
-def batches_of(run: Run) -> Iterator[pa.RecordBatch]:
-    """The kept tokens, some at a time: a run may have kept more than is well held in memory."""
-    if isinstance(run.kept, Path):
-        with pq.ParquetFile(run.kept) as file:
-            yield from file.iter_batches(columns=list(COLUMNS))
-    else:
-        yield from run.kept.select(list(COLUMNS)).to_batches()
 
 
 def _say(why: str) -> None:

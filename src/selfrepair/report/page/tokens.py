@@ -90,7 +90,7 @@ def kept_tokens(run: Run, rows: int, always: set[tuple[int, int, int, int]]) -> 
 def layers_of(run: Run) -> Iterator[dict[str, np.ndarray]]:
     """The kept tokens of one layer after the other."""
     waiting: list[pa.RecordBatch] = []
-    for batch in _batches(run):
+    for batch in run.token_batches(READ):
         for layer in np.unique(batch.column("layer").to_numpy()):
             mine = batch.filter(pc.equal(batch.column("layer"), pa.scalar(layer, pa.int16())))
             if waiting and waiting[0].column("layer")[0].as_py() != layer:
@@ -127,14 +127,6 @@ def token_blocks(run: Run, kept: Kept, blocks: Blocks, windows: np.ndarray) -> d
         found["rows"][int(layer)] = blocks.arrays(arrays)
     found["density"] = {layer: blocks.arrays(arrays) for layer, arrays in kept.densities.items()}
     return found
-
-
-def _batches(run: Run) -> Iterator[pa.RecordBatch]:
-    if isinstance(run.kept, Path):
-        with pq.ParquetFile(run.kept) as file:
-            yield from file.iter_batches(columns=list(READ))
-    else:
-        yield from run.kept.select(list(READ)).to_batches()
 
 
 def _rows_of(run: Run) -> int:

@@ -47,7 +47,7 @@ def test_unknown_precision():
 
 def test_memory_is_planned():
     model = language_model("gpt2")
-    window, each = window_bytes(model, 9, True, 1), run_bytes(model, 9, True)
+    window, each = window_bytes(model, 9, 1), run_bytes(model, 9, True)
     roomy = plan_memory(model, 9, True, 1, runs=12, memory=1)
     assert roomy.runs == 12 and roomy.predicted == roomy.windows * (window + 12 * each)
     tight = plan_memory(model, 9, True, 1, runs=12, memory=(window + 5 * each) / 1e9)

@@ -6,17 +6,6 @@ import pytest
 from scale_support import copy, prepare, resume, save_model
 
 
-@pytest.fixture(scope="session", autouse=True)
-def one_thread():
-    """The plan's threads are every worker's; more than one only get in each other's way here."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="session")
 def models(tmp_path_factory):
     """Folder of the model of a family."""

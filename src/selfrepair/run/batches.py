@@ -51,7 +51,7 @@ def plan_memory(
     """
     budget = 1e9 * memory if memory is not None else _memory(model)
     wanted = max(1, (_GPU_TOKENS if model.device.type == "cuda" else _CPU_TOKENS) // length)
-    window, run = window_bytes(model, length, per_head, donors), run_bytes(model, length, per_head)
+    window, run = window_bytes(model, length, donors), run_bytes(model, length, per_head)
     if budget < window + run:
         raise SelfRepairError(
             f"A single window of {length} tokens needs {(window + run) / 1e9:.1f} GB "
@@ -63,7 +63,7 @@ def plan_memory(
     return MemoryPlan(windows, held, windows * (window + held * run))
 
 
-def window_bytes(model: LanguageModel, length: int, per_head: bool, donors: int) -> int:
+def window_bytes(model: LanguageModel, length: int, donors: int) -> int:
     """Bytes that a window takes once: its clean run, the survey's logits, a block at work."""
     anatomy = model.anatomy
     heads_width = anatomy.heads * max(block.head_dim for block in anatomy.blocks)

@@ -2,7 +2,7 @@
 
 >>> from selfrepair import load, measure, windows
 >>> model = load("default")
->>> text = windows(model.tokenizer, "builtin", tokens=768)
+>>> text = windows(model.tokenizer, "builtin", tokens=512)
 >>> run = measure(model, text, ablation="resample")
 >>> run.heads, run.table(), run.plot_overview()
 """

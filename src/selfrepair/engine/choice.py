@@ -23,6 +23,7 @@ from selfrepair.model.language_model import LanguageModel
 TOLERANCE, TOLERANCE_OF_MEANS = 0.01, 0.003  # relative errors of effects per token, of means per head
 _FASTER = 1.3  # times as fast as full precision that a lower one has to be
 _COMPILE_SECONDS = 60.0  # what compiling may take, on the first run on a machine
+_REPAID = 5  # times as long as that a sweep without compiling has to take: compiled, it gains a quarter or more
 _CPU_ROWS, _GPU_ROWS = 3072, 65536  # tokens that pass a block together: what caches like, or a GPU
 _WASTE = 0.1  # share of a last, smaller chunk that may be filling
 _TRIAL_HEADS = 6
@@ -162,7 +163,7 @@ def _timed(run: Callable[[], object], device: torch.device) -> float:
 
 
 def _worth_compiling(model: LanguageModel, trial: _Trial, work: float, precision: str) -> bool:
-    """Whether the sweep would take several times as long without compiling as compiling takes."""
+    """Whether the sweep would take so long without compiling that compiling is repaid."""
     if not _has_compiler(model):
         return False
     head = Head(max(0, model.anatomy.layers - 3), 0)
@@ -174,7 +175,7 @@ def _worth_compiling(model: LanguageModel, trial: _Trial, work: float, precision
     )
     if engine.steps_over_modules:
         return False
-    return seconds / (model.anatomy.layers - head.layer) * work > 2 * _COMPILE_SECONDS
+    return seconds / (model.anatomy.layers - head.layer) * work > _REPAID * _COMPILE_SECONDS
 
 
 def _has_compiler(model: LanguageModel) -> bool:

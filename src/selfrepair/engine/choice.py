@@ -23,7 +23,7 @@ from selfrepair.model.language_model import LanguageModel
 TOLERANCE, TOLERANCE_OF_MEANS = 0.01, 0.003  # relative errors of effects per token, of means per head
 _FASTER = 1.3  # times as fast as full precision that a lower one has to be
 _COMPILE_SECONDS = 60.0  # what compiling may take, on the first run on a machine
-_REPAID = 5  # times as long as that a sweep without compiling has to take: compiled, it gains a quarter or more
+_REPAID = 5  # times as long as that a replay has to take: compiled differences gain a quarter or more on it
 _CPU_ROWS, _GPU_ROWS = 3072, 65536  # tokens that pass a block together: what caches like, or a GPU
 _WASTE = 0.1  # share of a last, smaller chunk that may be filling
 _TRIAL_HEADS = 6
@@ -115,6 +115,15 @@ class _Trial:
         """Of an engine's total effects, against replay."""
         return RelativeError.between(self._effects(engine), self._truth)
 
+    def seconds_of_block(self, engine: Engine) -> float:
+        """That one run of one window takes for one block."""
+        head = Head(max(0, self.model.anatomy.layers - 3), 0)
+        outputs = self.clean.head_outputs
+        seconds = _timed(
+            lambda: list(engine.sweep(self.model, self.clean, [head], outputs.__getitem__, False)), self.model.device
+        )
+        return seconds / (self.model.anatomy.layers - head.layer)
+
     def _effects(self, engine: Engine) -> Tensor:
         """Total effects [head, prediction], position 0 left out."""
         ledgers = engine.sweep(self.model, self.clean, self.heads, self._outputs.__getitem__, False)
@@ -163,19 +172,15 @@ def _timed(run: Callable[[], object], device: torch.device) -> float:
 
 
 def _worth_compiling(model: LanguageModel, trial: _Trial, work: float, precision: str) -> bool:
-    """Whether the sweep would take so long without compiling that compiling is repaid."""
+    """Whether a replay would take so long that compiling is repaid."""
     if not _has_compiler(model):
         return False
-    head = Head(max(0, model.anatomy.layers - 3), 0)
-    engine = DeltaEngine(precision)
-    outputs = trial.clean.head_outputs
-    seconds = min(
-        _timed(lambda: list(engine.sweep(model, trial.clean, [head], outputs.__getitem__, False)), model.device)
-        for _ in range(2)
-    )
-    if engine.steps_over_modules:
+    differences = DeltaEngine(precision)
+    trial.seconds_of_block(differences)
+    if differences.steps_over_modules:
         return False
-    return seconds / (model.anatomy.layers - head.layer) * work > _REPAID * _COMPILE_SECONDS
+    replay = ReplayEngine(fold=1)
+    return min(trial.seconds_of_block(replay) for _ in range(2)) * work > _REPAID * _COMPILE_SECONDS
 
 
 def _has_compiler(model: LanguageModel) -> bool:

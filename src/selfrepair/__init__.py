@@ -2,7 +2,7 @@
 
 >>> from selfrepair import load, measure, windows
 >>> model = load("default")
->>> text = windows(model.tokenizer, "builtin", tokens=512)
+>>> text = windows(model.tokenizer, "builtin", tokens=640)
 >>> run = measure(model, text, ablation="resample")
 >>> run.heads, run.table(), run.plot_overview()
 """

@@ -10,7 +10,7 @@ from selfrepair.cli.app import app
 SAID = {
     "run": (
         "default",  # the model, and that options have defaults
-        "512",
+        "640",
         "128",
         "resample",
         "all by default",

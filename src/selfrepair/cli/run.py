@@ -93,7 +93,7 @@ def run(
             rich_help_panel=_TEXT,
         ),
     ] = "builtin",
-    tokens: Annotated[int, typer.Option(min=1, help="Tokens to measure on.", rich_help_panel=_TEXT)] = 512,
+    tokens: Annotated[int, typer.Option(min=1, help="Tokens to measure on.", rich_help_panel=_TEXT)] = 640,
     length: Annotated[int, typer.Option(min=2, help="Tokens per window.", rich_help_panel=_TEXT)] = 128,
     packing: Annotated[
         Packing,

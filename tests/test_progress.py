@@ -19,11 +19,14 @@ def test_rate_and_remaining_time(now):
     meter.already(400)  # by somebody else, or before: says nothing about how fast this goes
     assert meter.left is None and meter.describe() == ""
     now[0] += 10
-    meter(200)
-    assert (meter.share, meter.rate, meter.left) == (0.6, 20.0, 20.0)
+    meter(200)  # among it what has to be done only once
+    assert (meter.share, meter.rate, meter.left) == (0.6, 20.0, None)
+    now[0] += 2
+    meter(100)
+    assert (meter.share, meter.rate, meter.left) == (0.7, 25.0, 6.0)
     meter.say("31.2% repaired")
-    assert meter.describe() == "20 tokens/s, about 20 s left; 31.2% repaired"
-    meter(400)
+    assert meter.describe() == "25 tokens/s, about 6 s left; 31.2% repaired"
+    meter(300)
     assert "left" not in meter.describe()
 
 
@@ -39,7 +42,7 @@ def test_plain_lines(now, capsys):
         meter(0)
     lines = capsys.readouterr().err.splitlines()
     assert lines == [
-        "Sweep: 10%, 16 s, 6.25 tokens/s, about 2 min left",
+        "Sweep: 10%, 16 s, 6.25 tokens/s, about 3 min left",
         "Sweep: 100%, 20 s, 50 tokens/s; found",
     ]
 

@@ -31,10 +31,12 @@ class Meter:
         self.done = self._before = 0.0
         self.found = ""
         self._start = time.monotonic()
+        self._first: tuple[float, float] | None = None
 
     def __call__(self, tokens: float) -> None:
         """So many more tokens are done."""
         self.done += tokens
+        self._first = self._first or (time.monotonic(), self.done)
         self._show(self)
 
     def already(self, tokens: float) -> None:
@@ -63,8 +65,16 @@ class Meter:
 
     @property
     def left(self) -> float | None:
-        """Seconds that the rest will take; None before there is a rate."""
-        return max(0.0, self.total - self.done) / self.rate if self.rate > 0 else None
+        """Seconds that the rest will take, at the pace since the first step; None before there is one.
+
+        The first step may have been compiled, or have read the weights from disk.
+        """
+        if self._first is None:
+            return None
+        begun, done = self._first
+        if self.done <= done:
+            return None
+        return max(0.0, self.total - self.done) * (time.monotonic() - begun) / (self.done - done)
 
     def describe(self) -> str:
         """Rate, remaining time and what has been found so far."""

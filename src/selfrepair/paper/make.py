@@ -28,7 +28,7 @@ from selfrepair.text import Windows
 
 SECTIONS = ("overview", "noise", "layernorm", "neurons", "iterative", "ioi", "published")
 SAMPLE = 2048  # tokens of the uniform sample that the sweep keeps for every head
-SCAN_TOKENS = 384  # of the scan over all heads, which costs several forwards
+SCAN_TOKENS = 768  # of the scan over all heads, which costs several forwards
 DOSE_TOKENS = 384
 PROMPTS_EACH = 2
 

@@ -14,6 +14,9 @@ def check(
     dtype: Annotated[str, typer.Option(help="float32, or float64 to tell rounding from errors.")] = "float32",
     device: Annotated[str, typer.Option(help="`auto`, `cpu`, `cuda`, ...")] = "auto",
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a hub model.")] = None,
+    offload: Annotated[
+        bool, typer.Option("--offload", help="Keep weights on disk, for models larger than memory.")
+    ] = False,
 ) -> None:
     """Find a model's parts and prove the identities that every number rests on.
 
@@ -26,7 +29,7 @@ def check(
     from selfrepair.model.load import load
     from selfrepair.model.proofs import Proof, require
 
-    loaded = load(model, dtype=dtype, device=device, revision=revision)
+    loaded = load(model, dtype=dtype, device=device, revision=revision, offload=offload)
     console = Console()
     console.print(f"[bold]{loaded!r}[/]", highlight=False)
     console.print(_parts(loaded), highlight=False)

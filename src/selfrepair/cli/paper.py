@@ -59,6 +59,9 @@ def paper(
     batch: Annotated[int | None, typer.Option(min=1, help="Windows at a time in the sweep.")] = None,
     memory: Annotated[float | None, typer.Option(help="Gigabytes a batch may take.")] = None,
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a hub model.")] = None,
+    offload: Annotated[
+        bool, typer.Option("--offload", help="Keep weights on disk, for models larger than memory.")
+    ] = False,
 ) -> None:
     """Make every figure and experiment of the paper: pictures, data, and one page with a table of its claims.
 
@@ -84,7 +87,7 @@ def paper(
     place = prepare_folder(out or Path("selfrepair-papers") / datetime.now().strftime("%Y-%m-%d-%H%M%S"))
     console = Console(stderr=True)
     console.print("Loading the model and proving its identities.")
-    loaded = load(model, dtype=dtype, device=device, revision=revision)
+    loaded = load(model, dtype=dtype, device=device, revision=revision, offload=offload)
     console.print(f"{loaded!r}: its identities hold.", highlight=False)
     if run is not None:
         from selfrepair.results.folder import load as load_run

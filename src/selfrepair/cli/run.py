@@ -165,6 +165,14 @@ def run(
     revision: Annotated[
         str | None, typer.Option(help="Branch, tag or commit of a hub model.", rich_help_panel=_COMPUTE)
     ] = None,
+    offload: Annotated[
+        bool,
+        typer.Option(
+            "--offload",
+            help="Keep weights on disk (in SELFREPAIR_CACHE) but for the block at work: for models larger than memory.",
+            rich_help_panel=_COMPUTE,
+        ),
+    ] = False,
     workers: Annotated[int, typer.Option(min=1, help="Workers that share the work.", rich_help_panel=_COMPUTE)] = 1,
     executor: Annotated[
         str,
@@ -239,7 +247,7 @@ def run(
         chosen = list(dict.fromkeys(map(Filter.parse, filters))) if filters else DEFAULT_FILTERS
         require_heads(named, model, revision)
         console.print("Loading the model and proving its identities.")
-        loaded = load(model, dtype=dtype, device=device, revision=revision)
+        loaded = load(model, dtype=dtype, device=device, revision=revision, offload=offload)
         console.print(f"{loaded!r}: its identities hold.", highlight=False)
         corpus = windows(
             loaded.tokenizer,

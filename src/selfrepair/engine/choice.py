@@ -47,7 +47,7 @@ def choose(model: LanguageModel, tokens: Tensor, heads: list[Head], work: float)
         heads: which are to be ablated.
         work: what there is to do, in blocks times ablated runs times windows.
     """
-    if flops(model, tokens.shape[1], work) < _LITTLE:
+    if flops(model, tokens.shape[1], work) < _LITTLE and not model.offloaded:
         return Choice(_replay(model, tokens), "replay: too little to do for trials to pay")
     trial = _Trial(model, tokens[:2], _spread(heads))
     try:
@@ -57,6 +57,8 @@ def choose(model: LanguageModel, tokens: Tensor, heads: list[Head], work: float)
     if error.per_token > _rounding(model):
         return Choice(_replay(model, tokens), f"replay: differences were off by {error.per_token:.1e} in a trial")
     chosen = delta(model, tokens, heads, work, None, trial)
+    if model.offloaded:
+        return Choice(chosen.engine, f"{chosen.reason}, each block's weights read once for all ablated runs")
     if chosen.engine.settings["precision"] == "full" and not chosen.engine.settings["compiled"]:
         return Choice(_replay(model, tokens), "replay: too little to do for compiled differences to pay")
     return chosen

@@ -13,6 +13,9 @@ from torch import Tensor
 from selfrepair.model.anatomy import Anatomy
 from selfrepair.model.precision import running
 
+Source = dict[str, str | bool | None]
+"""Arguments of `load`."""
+
 
 @dataclass(frozen=True)
 class LanguageModel:
@@ -25,6 +28,7 @@ class LanguageModel:
         anatomy: its parts.
         digest: identity of its weights.
         source: the arguments of `load` that give this model again, or None where it came as an object.
+        offloaded: whether weights are on disk, and in memory only while their block is at work.
     """
 
     name: str
@@ -32,7 +36,8 @@ class LanguageModel:
     tokenizer: Any
     anatomy: Anatomy
     digest: str
-    source: dict[str, str | None] | None = None
+    source: Source | None = None
+    offloaded: bool = False
 
     @property
     def dtype(self) -> torch.dtype:

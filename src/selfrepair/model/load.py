@@ -11,9 +11,10 @@ import torch
 from torch import nn
 
 from selfrepair.errors import SelfRepairError
-from selfrepair.model.default import NAME, default_model_folder
+from selfrepair.model.default import NAME, cache_folder, default_model_folder
 from selfrepair.model.dissect import dissect
-from selfrepair.model.language_model import LanguageModel
+from selfrepair.model.language_model import LanguageModel, Source
+from selfrepair.model.offload import Offload, onto_disk
 from selfrepair.model.proofs import prove_at_load
 
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -27,6 +28,7 @@ def load(
     device: str = "auto",
     revision: str | None = None,
     attention: str | None = None,
+    offload: bool = False,
 ) -> LanguageModel:
     """Loads a causal language model, finds its parts and proves the identities that every result rests on.
 
@@ -37,23 +39,38 @@ def load(
         device: where to compute; `auto` takes a GPU where there is one.
         revision: branch, tag or commit of a hub model.
         attention: Hugging Face's attention implementation, `sdpa` or `eager`; its own choice by default.
+        offload: whether weights stay on disk, but for the block that is at work; for models larger than memory. They
+            are kept at `dtype` in a scratch file in the cache folder (`SELFREPAIR_CACHE`) as long as the process lives.
 
     Raises:
-        SelfRepairError: unknown model or device, weights that are missing or not finite, no tokenizer.
+        SelfRepairError: unknown model or device, weights that are missing or not finite, no tokenizer; no room for
+            offloaded weights on disk.
         RefusedModel: a model for which an identity fails; says which.
     """
-    source: dict[str, str | None] | None = None
+    if dtype not in _DTYPES:
+        raise SelfRepairError(f"dtype has to be one of {', '.join(_DTYPES)}, got '{dtype}'.")
+    source: Source | None = None
+    disk: Offload | None = None
     if isinstance(model, nn.Module):
         network, name = model, _name_of(model)
+        if offload:
+            raise SelfRepairError("Only models that are loaded by name can be offloaded.", "Give the model's folder.")
     else:
-        network, tokenizer, name = _read(str(model), dtype, revision, attention)
-        network = _on_device(network, device)
+        network, tokenizer, name = _read(str(model), "auto" if offload else dtype, revision, attention)
+        if offload:
+            network, disk = _onto_disk(network, dtype, device)
+        else:
+            network = _on_device(network, device)
         named = str(Path(model).resolve()) if Path(str(model)).exists() else str(model)
         source = {"model": named, "dtype": dtype, "device": device, "revision": revision, "attention": attention}
+        source["offload"] = offload
     network.eval()
     _keep_experts_exact(network)
     _require_finite(network)
-    loaded = LanguageModel(name, network, tokenizer, dissect(network), weights_digest(network), source)
+    anatomy = dissect(network)
+    if disk is not None:
+        disk.follow([block.module for block in anatomy.blocks])
+    loaded = LanguageModel(name, network, tokenizer, anatomy, weights_digest(network), source, disk is not None)
     prove_at_load(loaded)
     return loaded
 
@@ -89,8 +106,6 @@ def weights_digest(network: nn.Module) -> str:
 
 
 def _read(model: str, dtype: str, revision: str | None, attention: str | None) -> tuple[Any, Any, str]:
-    if dtype not in _DTYPES:
-        raise SelfRepairError(f"dtype has to be one of {', '.join(_DTYPES)}, got '{dtype}'.")
     extra = {} if attention is None else {"attn_implementation": attention}
     path = Path(model).expanduser()
     if revision is not None and (model == "default" or path.exists()):
@@ -130,7 +145,12 @@ def _from_pretrained(place: str, dtype: str, **extra: Any) -> tuple[Any, Any]:
     try:
         tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False, **for_tokenizer)
         network, found = AutoModelForCausalLM.from_pretrained(
-            place, dtype=_DTYPES[dtype], trust_remote_code=False, output_loading_info=True, **weights, **extra
+            place,
+            dtype=_DTYPES.get(dtype, dtype),
+            trust_remote_code=False,
+            output_loading_info=True,
+            **weights,
+            **extra,
         )
     except Exception as error:  # transformers, safetensors, tokenizers and gguf each have their own kinds
         reason = str(error).strip().splitlines() or [type(error).__name__]
@@ -157,6 +177,16 @@ def _require_whole(place: str, found: dict[str, Any]) -> None:
             f"The weight '{name}' of '{place}' has shape {tuple(there)}; config.json wants {tuple(wanted)}.",
             "The files are damaged, or are those of another model than config.json says; take them again.",
         )
+
+
+def _onto_disk(network: Any, dtype: str, device: str) -> tuple[Any, Offload]:
+    if device not in ("auto", "cpu"):
+        raise SelfRepairError(
+            f"Offloaded weights are used where they are mapped, by the CPU; the device is '{device}'.",
+            "Leave --device out, or --offload where the model fits on the device.",
+        )
+    _require_package("accelerate", "offload")
+    return onto_disk(network, _DTYPES[dtype], cache_folder() / "offload")
 
 
 def _on_device(network: Any, device: str) -> Any:

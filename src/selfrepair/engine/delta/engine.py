@@ -113,6 +113,8 @@ class DeltaEngine:
             self._advance(runs, layer, values, advance)
             if layer in heads_of:
                 self._join(runs, layer, heads_of[layer], replacement(layer), values, advance)
+            if model.offloaded:
+                self.weights.forget()
         assert tape is not None
         yield from runs.ledgers(tape.values[tape.marks[OUTPUT]])
 

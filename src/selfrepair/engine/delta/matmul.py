@@ -94,7 +94,7 @@ PRECISIONS: dict[str, Precision] = {p.name: p for p in (Full(), BFloat16(), Int8
 
 
 class Weights:
-    """Weights in low precision, each made once."""
+    """Weights in low precision, each made once and kept."""
 
     def __init__(self, precision: Precision) -> None:
         self.precision = precision
@@ -114,3 +114,7 @@ class Weights:
         if isinstance(weight, nn.Parameter):
             self._prepared[key] = weight, prepared
         return prepared
+
+    def forget(self) -> None:
+        """Lets go of all, where memory does not hold the model."""
+        self._prepared.clear()

@@ -92,6 +92,12 @@ def clock(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min"
 
 
+def say(line: str, shown: bool = True) -> None:
+    """A line of text where progress is shown."""
+    if shown:
+        Console(stderr=not _in_notebook()).print(line, highlight=False, markup=False)
+
+
 @contextmanager
 def progress(description: str, tokens: float, shown: bool = True) -> Iterator[Meter]:
     """Shows how far some work is; the yielded meter is told how much more is done.

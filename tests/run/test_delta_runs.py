@@ -47,11 +47,13 @@ def test_unknown_precision():
 
 def test_memory_is_planned():
     model = language_model("gpt2")
-    window, each = window_bytes(model, 9, 1), run_bytes(model, 9, True)
+    window, each = 1.3 * window_bytes(model, 9, 1), 1.3 * run_bytes(model, 9, True)
     roomy = plan_memory(model, 9, True, 1, runs=12, memory=1)
-    assert roomy.runs == 12 and roomy.predicted == roomy.windows * (window + 12 * each)
-    tight = plan_memory(model, 9, True, 1, runs=12, memory=(window + 5 * each) / 1e9)
+    assert roomy.runs == 12 and roomy.predicted == pytest.approx(120e6 + roomy.windows * (window + 12 * each))
+    tight = plan_memory(model, 9, True, 1, runs=12, memory=(window + 5.01 * each) / 1e9)
     assert (tight.windows, tight.runs) == (1, 5)
+    settled = plan_memory(model, 9, True, 1, runs=12, memory=2 * (window + 5.01 * each) / 1e9, batch=2)
+    assert (settled.windows, settled.runs) == (2, 5)
     with pytest.raises(SelfRepairError, match="--memory"):
         plan_memory(model, 9, True, 1, runs=12, memory=window / 1e9)
 

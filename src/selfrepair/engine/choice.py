@@ -87,7 +87,7 @@ def delta(
         precision, why = _precision(model, trial)
     fold = _fold(model, len(tokens) * tokens.shape[1])
     engine = DeltaEngine(precision, fold, _worth_compiling(model, trial, work, precision), len(tokens))
-    return Choice(engine, f"delta, {why}, {'compiled' if engine.compiled else 'not compiled'}")
+    return Choice(engine, f"delta: {why}, {'compiled' if engine.compiled else 'not compiled'}")
 
 
 def flops(model: LanguageModel, positions: int, work: float) -> float:

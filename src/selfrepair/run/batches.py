@@ -24,7 +24,7 @@ class MemoryPlan:
     Attributes:
         windows: windows per batch.
         runs: ablated runs that are held at a time.
-        predicted: bytes beside the model's weights.
+        predicted: bytes beside the model's weights, at most.
     """
 
     windows: int
@@ -32,8 +32,18 @@ class MemoryPlan:
     predicted: int
 
 
+_SLACK = 1.3  # on what is counted: what allocators round up, and what is let go of late
+_FIXED = 120e6  # what libraries take as soon as they are used, whatever the model; in no budget
+
+
 def plan_memory(
-    model: LanguageModel, length: int, per_head: bool, donors: int, runs: int, memory: float | None = None
+    model: LanguageModel,
+    length: int,
+    per_head: bool,
+    donors: int,
+    runs: int,
+    memory: float | None = None,
+    batch: int | None = None,
 ) -> MemoryPlan:
     """As many windows per batch as are useful and fit; where not even one does with all its runs, fewer runs.
 
@@ -45,22 +55,23 @@ def plan_memory(
         runs: ablated runs of every window.
         memory: gigabytes to use; by default 4 on a CPU (or half of what the machine has), 60% of what a GPU
             has free.
+        batch: windows per batch, where that is settled.
 
     Raises:
         SelfRepairError: where not even a single run of a single window fits.
     """
     budget = 1e9 * memory if memory is not None else _memory(model)
     wanted = max(1, (_GPU_TOKENS if model.device.type == "cuda" else _CPU_TOKENS) // length)
-    window, run = window_bytes(model, length, donors), run_bytes(model, length, per_head)
+    window, run = _SLACK * window_bytes(model, length, donors), _SLACK * run_bytes(model, length, per_head)
     if budget < window + run:
         raise SelfRepairError(
             f"A single window of {length} tokens needs {(window + run) / 1e9:.1f} GB "
             f"beside the model; the budget is {budget / 1e9:.1f} GB.",
             "Take a shorter --length, --components layers, or give more --memory.",
         )
-    windows = max(1, min(wanted, int(budget // (window + runs * run))))
+    windows = batch or max(1, min(wanted, int(budget // (window + runs * run))))
     held = min(runs, max(1, int((budget / windows - window) // run)))
-    return MemoryPlan(windows, held, windows * (window + held * run))
+    return MemoryPlan(windows, held, int(_FIXED + windows * (window + held * run)))
 
 
 def window_bytes(model: LanguageModel, length: int, donors: int) -> int:

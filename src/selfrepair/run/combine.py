@@ -21,7 +21,11 @@ from selfrepair.run.results import merged
 from selfrepair.run.store import Store
 
 _STAGES = (survey.STAGE, thresholds.STAGE, sweep.STAGE)
-_OWN = ("created", "machine", "heads_per_batch", "windows_per_batch", "windows_per_unit", "sample", "engine", "until")
+_OWN = (
+    *("created", "machine", "sample", "until"),
+    *("heads_per_batch", "windows_per_batch", "windows_per_unit", "memory_predicted"),
+    *("engine", "engine_settings", "engine_reason"),
+)
 _OWN_OF = {
     "model": ("name", "source", "class"),  # the weights say which model it is
     "ablation": ("donors_fingerprint",),

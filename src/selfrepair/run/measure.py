@@ -13,6 +13,7 @@ from selfrepair.ablation.operators import Operator
 from selfrepair.engine import Engine
 from selfrepair.errors import SelfRepairError
 from selfrepair.model.language_model import LanguageModel
+from selfrepair.progress import say
 from selfrepair.results import folder
 from selfrepair.results.runs import Run
 from selfrepair.run import plans
@@ -180,6 +181,8 @@ def carry_out(job: Job, place: Path, workers: int, executor: str, progress: bool
     started = time.time()
     store = Store(place, plans.identity(job.plan))
     log(place, f"starts with {workers} workers ({executor}), selfrepair {job.plan['versions']['selfrepair']}")
+    log(place, plans.how(job.plan))
+    say(plans.how(job.plan), progress)
     status, unfinished = "complete", []
     problem: BaseException | None = None
     try:

@@ -44,8 +44,8 @@ def make_plan(
         filters: which tokens numbers average over.
         drawn: [window, donor] donor windows.
         first: first position that statistics count.
-        settings: `seed`, `components`, `sample`, `engine`, `engine_settings`, `windows_per_batch`,
-            `windows_per_unit`, `replicates`; kept under these names.
+        settings: `seed`, `components`, `sample`, `engine`, `engine_settings`, `engine_reason`, `memory_predicted`,
+            `windows_per_batch`, `windows_per_unit`, `replicates`; kept under these names.
     """
     return {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -84,6 +84,14 @@ def make_plan(
             "threads": torch.get_num_threads(),
         },
     }
+
+
+def how(plan: Plan) -> str:
+    """How a run is going to be computed, in a line."""
+    return (
+        f"Engine: {plan['engine_reason']}. {plan['windows_per_batch']} windows at a time, "
+        f"at most about {plan['memory_predicted'] / 1e9:.1f} GB beside the model."
+    )
 
 
 def dtype_name(model: LanguageModel) -> str:

@@ -69,8 +69,8 @@ def prepare(
         raise SelfRepairError("There are no scored tokens.", "Give more text, or longer windows.")
     if batch is not None and batch < 1:
         raise SelfRepairError(f"A batch needs at least one window, got {batch}.", "Leave it out to have it chosen.")
-    room = plan_memory(model, windows.length, components == "heads", chosen.donors, len(units), memory)
-    size = room.windows if batch is None else batch
+    room = plan_memory(model, windows.length, components == "heads", chosen.donors, len(units), memory, batch)
+    size = room.windows
     own = getattr(chosen, "draw_donors", None)  # an operator may have its own way of choosing them
     drawn = draw_donors(windows, chosen.donors, seed) if own is None else own(windows)
     first_batch = tokens_of(windows, np.arange(min(size, len(windows))), model)
@@ -94,6 +94,7 @@ def prepare(
         engine=used.name,
         engine_settings=used.settings,
         engine_reason=choice.reason,
+        memory_predicted=room.predicted,
         windows_per_batch=size,
         windows_per_unit=size * max(1, TOKENS_PER_UNIT // (size * windows.length)),
     )
@@ -124,7 +125,7 @@ def chosen_engine(
         used = engine_named(engine) if isinstance(engine, str) else engine
         if isinstance(used, ReplayEngine) and used.fold is None:
             used.fold = used.probe(model, clean_run(model, tokens))
-        return Choice(used, "as asked for")
+        return Choice(used, f"{used.name}, as asked for")
 
 
 def stopping(until_se: float | None, until: str) -> dict[str, object] | None:

@@ -51,6 +51,15 @@ def test_every_option_is_explained():
         assert not [parameter.name for parameter in command.params if not getattr(parameter, "help", None)], verb
 
 
+def test_the_choices_are_those_there_are():
+    """The command line names them without loading torch."""
+    from selfrepair.cli.run import EngineName, Products
+    from selfrepair.engine import ENGINES
+    from selfrepair.engine.delta.matmul import PRECISIONS
+
+    assert {*Products} == {*PRECISIONS} and {*EngineName} == {"auto", *ENGINES}
+
+
 @pytest.mark.parametrize(
     "wrong",
     [

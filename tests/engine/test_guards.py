@@ -272,27 +272,26 @@ def test_value_constant_forgotten():
         prove_at_load(model)
 
 
-def test_proofs_see_numbers_that_are_none(monkeypatch):
-    repair = reference.norm_repair
+def none_at(monkeypatch, engine, call: int) -> list[int]:
+    """Makes an engine's norm line not a number in one of its calls; returns the list of calls."""
+    repair = engine.norm_repair
     calls = []
 
     def sometimes_nan(*args):
         calls.append(1)
-        return repair(*args) * (float("nan") if len(calls) == 2 else 1.0)
+        return repair(*args) * (float("nan") if len(calls) == call else 1.0)
 
-    monkeypatch.setattr(reference, "norm_repair", sometimes_nan)
+    monkeypatch.setattr(engine, "norm_repair", sometimes_nan)
+    return calls
+
+
+def test_proofs_see_numbers_that_are_none(monkeypatch):
+    none_at(monkeypatch, reference, call=2)
     assert "ledger closes" in failing(language_model("llama"))
 
 
 def test_a_run_sees_numbers_that_are_none(monkeypatch):
-    repair = replay.norm_repair
-    calls = []
-
-    def sometimes_nan(*args):
-        calls.append(1)
-        return repair(*args) * (float("nan") if len(calls) == 8 else 1.0)
-
-    monkeypatch.setattr(replay, "norm_repair", sometimes_nan)
+    calls = none_at(monkeypatch, replay, call=8)
     with pytest.warns(LedgerDoesNotClose):
         run = measure(language_model("llama"), corpus(), engine=ReplayEngine(fold=1), progress=False)
     assert len(calls) > 8 and not run.outcome["ledger_closes"]

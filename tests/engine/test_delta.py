@@ -62,7 +62,7 @@ def test_delta_of_eager_attention(name):
 
 
 @pytest.mark.parametrize("scale", [1e-6, 1.0, 1e4])
-@pytest.mark.parametrize(("precision", "error"), [("full", 1e-6), ("bfloat16", 5e-3), ("int8", 2e-2)])
+@pytest.mark.parametrize(("precision", "error"), [("full", 1e-6), ("bfloat16", 1e-3), ("int8", 5e-3)])
 def test_products_with_weights(precision, error, scale):
     """Whatever the size of single tokens and outputs; a token without a difference has none afterwards."""
     torch.manual_seed(0)
@@ -72,8 +72,9 @@ def test_products_with_weights(precision, error, scale):
     made = PRECISIONS[precision]
     found = made.product(rows, made.prepare(weight))
     truth = rows.double() @ weight.double()
-    relative = (found - truth).norm(dim=1) / truth.norm(dim=1)
-    assert found.shape == truth.shape and relative.max() < error
+    typical = rows.double().norm(dim=-1, keepdim=True) * weight.double().norm(dim=0)
+    assert found.shape == truth.shape
+    assert ((found - truth).abs() <= error * typical).all()
     assert not found[0, 5].any()
 
 

@@ -67,10 +67,11 @@ def load(
     network.eval()
     _keep_experts_exact(network)
     _require_finite(network)
-    anatomy = dissect(network)
+    anatomy, digest = dissect(network), weights_digest(network)
     if disk is not None:
         disk.follow([block.module for block in anatomy.blocks])
-    loaded = LanguageModel(name, network, tokenizer, anatomy, weights_digest(network), source, disk is not None)
+        disk.release()  # all weights have just been looked at
+    loaded = LanguageModel(name, network, tokenizer, anatomy, digest, source, disk is not None)
     prove_at_load(loaded)
     return loaded
 

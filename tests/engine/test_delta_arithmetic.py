@@ -54,6 +54,14 @@ def test_rules_compose():
     assert not passed(odd, x, d * 0).any()
 
 
+@pytest.mark.parametrize("width", [3, 4, 5])
+def test_an_unknown_function_may_round_otherwise_in_a_larger_batch(width):
+    torch.manual_seed(0)
+    x, d = torch.randn(2, 3, width).double(), torch.randn(3, 2, 3, width).double()
+    d[1] = 0
+    assert not passed(lambda x: torch.logaddexp(x, 2 * x), x, d)[1].any()
+
+
 def test_a_change_through_another_tensor_is_not_followed():
     recorder = Recorder(torch.randn(2, 3))
     with recorder, pytest.raises(DiscreteStep, match="changed through another"):

@@ -305,9 +305,25 @@ def attention(call: Call) -> Tensor:
 
 def secant(call: Call) -> Moved:
     """`f(clean + difference) - f(clean)`, run by run: true of every function."""
+    moving = _runs_that_move(call)
+    return tuple(_where_moving(moving, found) for found in _secant(call))
+
+
+def _secant(call: Call) -> tuple[Tensor, ...]:
+    """The secant rule as it is rounded: a rule that uses it says where it is exactly zero."""
     full = {i: call.values.clean(i) + call.differences[i] for i in call.moving}
     found = _run_by_run(call, full, call.values.clean)
     return tuple(value - call.output(i) for i, value in enumerate(found))
+
+
+def _runs_that_move(call: Call) -> Tensor:
+    """Whether anything differs in each run, [run]."""
+    return torch.stack([(call.differences[i] != 0).flatten(1).any(1) for i in call.moving]).any(0)
+
+
+def _where_moving(moving: Tensor, found: Tensor) -> Tensor:
+    """Zero in runs that stand still: a function may round otherwise where it is given more runs at once."""
+    return torch.where(moving.reshape(-1, *[1] * (found.ndim - 1)), found, torch.zeros_like(found))
 
 
 def _run_by_run(call: Call, moving: dict[int, Tensor], standing: Callable[[int], Tensor]) -> tuple[Tensor, ...]:
@@ -336,7 +352,7 @@ def _run_by_run(call: Call, moving: dict[int, Tensor], standing: Callable[[int],
 
 def secant_elementwise(call: Call) -> Tensor:
     """The secant rule for functions of one number, exactly zero where the difference is."""
-    (found,) = secant(call)
+    (found,) = _secant(call)
     still = None
     for index in call.moving:
         zero = lifted(call.differences[index], found.ndim - 1) == 0
@@ -347,7 +363,7 @@ def secant_elementwise(call: Call) -> Tensor:
 
 def secant_rows(call: Call) -> Tensor:
     """The secant rule for softmax, exactly zero where nothing in a row moves."""
-    (found,) = secant(call)
+    (found,) = _secant(call)
     source = call.operation.args[0]
     difference = call.difference(source)
     assert difference is not None
@@ -366,10 +382,9 @@ def opaque(call: Call) -> tuple[Tensor, ...]:
 
     def unfolded(full: Tensor, which: int) -> Tensor:
         clean = call.output(which)
-        difference = full.reshape(call.runs, *clean.shape) - clean
-        return torch.where(moving.reshape(-1, *[1] * clean.ndim), difference, torch.zeros_like(difference))
+        return _where_moving(moving, full.reshape(call.runs, *clean.shape) - clean)
 
-    moving = torch.stack([(call.differences[i] != 0).flatten(1).any(1) for i in call.moving]).any(0)  # by run
+    moving = _runs_that_move(call)
     args, kwargs = tree_map(folded, (operation.args, operation.kwargs), is_leaf=_is_ref)
     found = _tensors(operation.func(*args, **kwargs))
     return tuple(unfolded(full, i) if full.is_floating_point() else full for i, full in enumerate(found))

@@ -12,7 +12,7 @@ from selfrepair.ablation.donors import draw_donors
 from support import corpus
 
 
-@settings(max_examples=50, deadline=None, derandomize=True)
+@settings(max_examples=50, derandomize=True)
 @given(
     made=st.lists(st.tuples(st.integers(2, 9), st.integers(0, 5)), min_size=2, max_size=14),
     donors=st.integers(0, 3),

@@ -20,7 +20,6 @@ UNITS = [(2, 1), (1, 0), (1, 3), (0, 2)]
 ALL = [Filter("all"), Filter("top", 0.2), Filter("bottom", 0.1)]
 few = settings(
     max_examples=4,
-    deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
     derandomize=True,
     phases=[Phase.explicit, Phase.generate],

@@ -41,14 +41,14 @@ def partition(draw, items):
     return [items[a:b] for a, b in zip([0, *at[:-1]], at, strict=True)]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(cuts())
 def test_cut_and_order_do_not_matter(case):
     made, chunks = case
     assert_same(summed(made, chunks), summed(made, everything(made)))
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(cuts(), st.integers(0, 30))
 def test_equals_the_obvious_loop_also_on_partial_data(case, dropped):
     made, chunks = case
@@ -66,7 +66,7 @@ def test_equals_the_obvious_loop_also_on_partial_data(case, dropped):
         )
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 99), st.permutations(list(range(4))))
 def test_names_of_documents_do_not_matter(seed, names):
     made, other = sweep(seed), sweep(seed)

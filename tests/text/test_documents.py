@@ -58,7 +58,7 @@ def test_all_formats_hold_the_same_documents(tmp_path):
         assert read(source) == TEXTS
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(texts=st.lists(st.text(min_size=1).filter(str.strip), min_size=1, max_size=6))
 def test_all_formats_hold_the_same_random_documents(tmp_path_factory, texts):
     texts = [text.lstrip("\ufeff") or "x" for text in texts]  # a BOM at the start of a .txt file is a mark, not text

@@ -41,7 +41,7 @@ def attempt(*arguments, **options) -> Windows | None:
 
 
 @pytest.mark.parametrize("packing", ["documents", "packed"])
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(sizes=sizes, length=lengths, bos=bos_choices, seed=st.integers(-3, 99))
 def test_every_token_belongs_to_its_document(tokenizer, packing, sizes, length, bos, seed):
     made = attempt(tokenizer, lettered(sizes), tokens=None, length=length, packing=packing, bos=bos, seed=seed)
@@ -66,7 +66,7 @@ def test_every_token_belongs_to_its_document(tokenizer, packing, sizes, length, 
         assert (made.lengths == length).all()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(sizes=sizes, length=lengths, bos=st.booleans())
 def test_packed_windows_joined_are_the_stream(tokenizer, sizes, length, bos):
     documents = numbered(sizes)
@@ -80,7 +80,7 @@ def test_packed_windows_joined_are_the_stream(tokenizer, sizes, length, bos):
     assert tokenizer.decode(joined) == stream[: len(stream) // size * size]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(sizes=sizes, length=lengths, seed=st.integers(0, 99))
 def test_apart_windows_hold_each_document_once(tokenizer, sizes, length, seed):
     """All windows of a document, put in order, give the document less a tail shorter than half a window."""
@@ -96,7 +96,7 @@ def test_apart_windows_hold_each_document_once(tokenizer, sizes, length, seed):
         assert found[document.name] == Counter(row for row in rows if len(row) >= least)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(sizes=sizes, length=lengths, seed=st.integers(0, 99), wanted=st.integers(1, 12))
 def test_fewer_windows_are_the_first_of_more(tokenizer, sizes, length, seed, wanted):
     every = attempt(tokenizer, numbered(sizes), tokens=None, length=length, seed=seed)

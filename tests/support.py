@@ -17,6 +17,7 @@ from selfrepair.effects.ledger import Ledger
 from selfrepair.engine.clean import CleanRun, clean_run, head_outputs
 from zoo import families, oracle
 from zoo.anatomy import ANATOMY, value_constants
+from zoo.planted import ANSWER, BOS, NEUTRAL, SOURCE, TASK
 
 TOKENS, DONORS = families.tokens(seed=0), families.tokens(seed=1)
 OPERATORS = ("zero", "mean", "resample")
@@ -44,6 +45,18 @@ def roomy(network):
     network.transformer.wpe = torch.nn.Embedding.from_pretrained(longer)
     network.config.n_positions = len(longer)
     return network
+
+
+def planted_windows() -> Windows:
+    """The planted text and its donor, one document each: each is the other's only possible donor."""
+    tokens = np.array([[BOS, SOURCE, TASK, ANSWER], [BOS, NEUTRAL, TASK, ANSWER]])
+    return Windows(
+        tokens=tokens,
+        lengths=np.array([4, 4]),
+        documents=np.array([[0] * 4, [1] * 4]),
+        names=("text", "donor"),
+        provenance={"source": "planted"},
+    )
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from functools import partial
 import numpy as np
 import pytest
 
-from selfrepair import Filter, ReferenceEngine, ReplayEngine, Windows, load, measure
-from support import roomy, sweep
-from zoo.planted import ANSWER, BOS, NEUTRAL, PLANTED, POSITION, SOURCE, TASK
+from selfrepair import Filter, ReferenceEngine, ReplayEngine, load, measure
+from support import planted_windows, roomy, sweep
+from zoo.planted import ANSWER, PLANTED, POSITION, TASK
 
 CLOSE = {"abs": 1e-9}
 engines = pytest.mark.parametrize("make", [ReferenceEngine, partial(ReplayEngine, fold=2)], ids=["reference", "replay"])
@@ -59,18 +59,6 @@ def test_clean_direct_effects_of_other_heads(name):
     for unit, effect in case.clean_heads.items():
         found = ledgers[unit].direct_effect[0, 0, case.position].item()
         assert found == pytest.approx(effect, **CLOSE), unit
-
-
-def planted_windows() -> Windows:
-    """The planted text and its donor, one document each: each is the other's only possible donor."""
-    tokens = np.array([[BOS, SOURCE, TASK, ANSWER], [BOS, NEUTRAL, TASK, ANSWER]])
-    return Windows(
-        tokens=tokens,
-        lengths=np.array([4, 4]),
-        documents=np.array([[0] * 4, [1] * 4]),
-        names=("text", "donor"),
-        provenance={"source": "planted"},
-    )
 
 
 @planted

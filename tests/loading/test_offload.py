@@ -30,9 +30,7 @@ def halved(tmp_path_factory):
     root = tmp_path_factory.mktemp("halved")
 
     def folder(name: str) -> Path:
-        families.build(name).bfloat16().save_pretrained(root / name)
-        tiny_models.tokenizer().save_pretrained(root / name)
-        return root / name
+        return tiny_models.save_network(families.build(name).bfloat16(), root / name)
 
     return folder
 
@@ -45,9 +43,7 @@ def large(tmp_path_factory):
     config = LlamaConfig(
         vocab_size=97, hidden_size=256, intermediate_size=1024, num_hidden_layers=8, num_attention_heads=4
     )
-    LlamaForCausalLM(config).save_pretrained(place)
-    tiny_models.tokenizer().save_pretrained(place)
-    return place
+    return tiny_models.save_network(LlamaForCausalLM(config), place)
 
 
 @pytest.mark.parametrize("name", families.FAMILIES)

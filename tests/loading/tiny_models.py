@@ -30,7 +30,12 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 def save(name: str, folder: Path) -> Path:
     """A model of the zoo, as `save_pretrained` writes it."""
-    families.build(name).save_pretrained(folder)
+    return save_network(families.build(name), folder)
+
+
+def save_network(network: PreTrainedModel, folder: Path) -> Path:
+    """Any model that knows the tokenizer's tokens."""
+    network.save_pretrained(folder)
     tokenizer().save_pretrained(folder)
     return folder
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from selfrepair import Windows, load
+from selfrepair import load
 from selfrepair.engine.clean import clean_run
 from selfrepair.engine.reference import ReferenceEngine
 from selfrepair.errors import SelfRepairError
@@ -14,9 +14,9 @@ from selfrepair.paper.mlp_parts import clean_output, find_neurons
 from selfrepair.paper.neuron_sums import NeuronSums
 from selfrepair.paper.recipe import original
 from selfrepair.paper.replayed import Replayer
-from support import TOKENS, corpus, language_model, roomy, sweep
+from support import TOKENS, corpus, language_model, planted_windows, roomy, sweep
 from zoo import families
-from zoo.planted import ANSWER, BOS, NEUTRAL, POSITION, SOURCE, TASK, erasure
+from zoo.planted import POSITION, erasure
 
 SINGLE = [name for name in families.FAMILIES if name not in families.MIXTURES]
 
@@ -102,18 +102,17 @@ def test_a_study_counts_what_loops_count(name):
     assert found["cancellation, |sum d| / sum |d|"] == pytest.approx(whole)
 
 
+def reference_ledger(body, unit):
+    """The ledger of a head on a study's own text and donors."""
+    text, donors = (torch.from_numpy(body.windows.tokens[which]) for which in (slice(None), body.donors))
+    return sweep(ReferenceEngine(), body.model, "resample", [unit], text, donors)[unit]
+
+
 def test_changes_of_neurons_add_up_to_the_ledger_line():
     model, text = language_model("llama"), corpus()
     body = Corpus(model, text)
     study = neurons.study_neurons(body, [(0, 1)], fraction=1.0)
-    ledger = sweep(
-        ReferenceEngine(),
-        model,
-        "resample",
-        [(0, 1)],
-        torch.from_numpy(text.tokens),
-        torch.from_numpy(text.tokens[body.donors]),
-    )[(0, 1)]
+    ledger = reference_ledger(body, (0, 1))
     scored = torch.from_numpy(text.scored(1))
     for layer in (0, 1, 2):
         wanted = float(ledger.by_mlp[0, ..., layer][scored].sum())
@@ -134,14 +133,7 @@ def test_overlap_of_top_tens_is_that_of_pairs():
 
 def test_the_planted_erasure_neuron_is_the_one_that_repairs():
     case = erasure(0.3)
-    windows = Windows(
-        tokens=np.array([[BOS, SOURCE, TASK, ANSWER], [BOS, NEUTRAL, TASK, ANSWER]]),
-        lengths=np.array([4, 4]),
-        documents=np.array([[0] * 4, [1] * 4]),
-        names=("text", "donor"),
-        provenance={},
-    )
-    study = neurons.study_neurons(Corpus(load(roomy(case.model)), windows), [(0, 0)], fraction=0.2)
+    study = neurons.study_neurons(Corpus(load(roomy(case.model)), planted_windows()), [(0, 0)], fraction=0.2)
     point = next(p for p in study.sums[(0, 0), 1, neurons.EFFECT].points if p["position"] == POSITION)
     assert (point["neuron"], point["window"]) == (0, 0)
     assert point["clean"] == pytest.approx(-0.3) and point["ablated"] == pytest.approx(0.0, abs=1e-9)
@@ -156,14 +148,7 @@ def test_the_original_recipe_counts_k_with_all_positions_and_2_5_percent():
     assert study.sums[(0, 0), 2, neurons.EFFECT].tally.tokens == int(0.15 * 6 * 8)
     assert study.sums[(0, 0), 2, neurons.COUNTED].tally.tokens == int(0.15 * 6 * 9)
     assert study.sums[(0, 0), 2, neurons.EFFECT].shares == (0.5, 0.1, 0.05, 0.025, 0.01)
-    ledger = sweep(
-        ReferenceEngine(),
-        model,
-        "resample",
-        [(0, 0)],
-        torch.from_numpy(text.tokens),
-        torch.from_numpy(text.tokens[body.donors]),
-    )[(0, 0)]
+    ledger = reference_ledger(body, (0, 0))
     repair = ledger.by_mlp[0].sum(-1).numpy()
     best = {tuple(place) for place in np.argwhere(repair >= np.sort(repair.ravel())[::-1][int(0.15 * 48) - 1])}
     points = study.sums[(0, 0), 2, neurons.REPAIR].points

@@ -4,16 +4,16 @@ import numpy as np
 import pytest
 import torch
 
-from selfrepair import Windows, load, measure
+from selfrepair import load, measure
 from selfrepair.engine.reference import ReferenceEngine
 from selfrepair.paper import layernorm, normparts
 from selfrepair.paper.corpus import Corpus
 from selfrepair.paper.normpass import walk
 from selfrepair.paper.recipe import original
-from support import corpus, language_model, sweep
+from support import corpus, language_model, planted_windows, roomy, sweep
 from zoo import oracle
 from zoo.anatomy import ANATOMY
-from zoo.planted import ANSWER, BOS, NEUTRAL, POSITION, SOURCE, TASK, norm_only
+from zoo.planted import POSITION, norm_only
 
 FAMILIES = ("gpt2", "gpt_neox_parallel", "llama", "granite", "olmo2", "gemma2")
 HEADS = [(0, 1), (2, 3)]
@@ -155,16 +155,7 @@ def test_a_study_counts_what_the_terms_say(recipe):
 
 def test_the_planted_norm_repair_is_read_back():
     case = norm_only()
-    windows = Windows(
-        tokens=np.array([[BOS, SOURCE, TASK, ANSWER], [BOS, NEUTRAL, TASK, ANSWER]]),
-        lengths=np.array([4, 4]),
-        documents=np.array([[0] * 4, [1] * 4]),
-        names=("text", "donor"),
-        provenance={},
-    )
-    from support import roomy
-
-    body = Corpus(load(roomy(case.model)), windows)
+    body = Corpus(load(roomy(case.model)), planted_windows())
     (_, _, _, terms), *_ = walk(body, [layernorm.Head(case.layer, case.head)], ["resample"])
     at = (0, POSITION)
     assert float(terms.norm[at]) == pytest.approx(case.norm, abs=1e-9)

@@ -6,6 +6,7 @@ import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -51,7 +52,7 @@ def choose(model: LanguageModel, tokens: Tensor, heads: list[Head], work: float)
         return Choice(_replay(model, tokens), "replay: too little to do for trials to pay")
     trial = _Trial(model, tokens[:2], _spread(heads))
     try:
-        error = trial.error(DeltaEngine())
+        error, _ = trial.full
     except NotTraceable as problem:
         return Choice(_replay(model, tokens), f"replay: {problem.problem}")
     if error.per_token > _rounding(model):
@@ -86,7 +87,7 @@ def delta(
     if precision is None:
         precision, why = _precision(model, trial)
     fold = _fold(model, len(tokens) * tokens.shape[1])
-    engine = DeltaEngine(precision, fold, _worth_compiling(model, trial, work, precision), len(tokens))
+    engine = DeltaEngine(precision, fold, _worth_compiling(model, trial, work), len(tokens))
     return Choice(engine, f"delta: {why}, {'compiled' if engine.compiled else 'not compiled'}")
 
 
@@ -117,10 +118,16 @@ class _Trial:
         """Of an engine's total effects, against replay."""
         return RelativeError.between(self._effects(engine), self._truth)
 
-    def seconds_of_block(self, engine: Engine) -> float:
+    @cached_property
+    def full(self) -> tuple[RelativeError, bool]:
+        """Error of differences at full precision, and whether they stepped over some module as a whole."""
+        engine = DeltaEngine()
+        return self.error(engine), engine.steps_over_modules
+
+    def seconds_of_replay(self) -> float:
         """That one run of one window takes for one block."""
         head = Head(max(0, self.model.anatomy.layers - 3), 0)
-        outputs = self.clean.head_outputs
+        engine, outputs = ReplayEngine(fold=1), self.clean.head_outputs
         seconds = _timed(
             lambda: list(engine.sweep(self.model, self.clean, [head], outputs.__getitem__, False)), self.model.device
         )
@@ -173,16 +180,12 @@ def _timed(run: Callable[[], object], device: torch.device) -> float:
     return time.perf_counter() - start
 
 
-def _worth_compiling(model: LanguageModel, trial: _Trial, work: float, precision: str) -> bool:
+def _worth_compiling(model: LanguageModel, trial: _Trial, work: float) -> bool:
     """Whether a replay would take so long that compiling is repaid."""
-    if not _has_compiler(model):
+    _, steps_over_modules = trial.full
+    if steps_over_modules or not _has_compiler(model):
         return False
-    differences = DeltaEngine(precision)
-    trial.seconds_of_block(differences)
-    if differences.steps_over_modules:
-        return False
-    replay = ReplayEngine(fold=1)
-    return min(trial.seconds_of_block(replay) for _ in range(2)) * work > _REPAID * _COMPILE_SECONDS
+    return min(trial.seconds_of_replay() for _ in range(2)) * work > _REPAID * _COMPILE_SECONDS
 
 
 def _has_compiler(model: LanguageModel) -> bool:

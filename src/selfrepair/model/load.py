@@ -62,8 +62,10 @@ def load(
         else:
             network = _on_device(network, device)
         named = str(Path(model).resolve()) if Path(str(model)).exists() else str(model)
-        source = {"model": named, "dtype": dtype, "device": device, "revision": revision, "attention": attention}
-        source["offload"] = offload
+        source = {
+            **{"model": named, "dtype": dtype, "device": device},
+            **{"revision": revision, "attention": attention, "offload": offload},
+        }
     network.eval()
     _keep_experts_exact(network)
     _require_finite(network)

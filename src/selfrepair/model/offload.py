@@ -39,7 +39,7 @@ class Offload:
 
     def __init__(self, folder: Path, weights: Iterable[Tensor], dtype: torch.dtype) -> None:
         size = sum(_aligned(weight.numel() * dtype.itemsize) for weight in weights)
-        self._map = mmap.mmap(_scratch_file(folder, size), size)
+        self._map = _scratch_file(folder, size)
         self._start = torch.frombuffer(self._map, dtype=torch.uint8).data_ptr()
         self._dtype = dtype
         self._end = 0
@@ -126,24 +126,23 @@ def _empty(network: Any, dtype: torch.dtype) -> Any:
     return made
 
 
-def _scratch_file(folder: Path, size: int) -> int:
-    """A file of that size without a name, as a descriptor."""
+def _scratch_file(folder: Path, size: int) -> mmap.mmap:
+    """A file of that size without a name, mapped: the mapping alone keeps it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if shutil.disk_usage(folder).free < _MARGIN * size:
             raise OSError(f"{shutil.disk_usage(folder).free / 1e9:.1f} GB are free")
         with tempfile.TemporaryFile(dir=folder) as file:
-            descriptor = os.dup(file.fileno())
-        if hasattr(os, "posix_fallocate"):
-            os.posix_fallocate(descriptor, 0, size)  # a disk that fills up later would end the process
-        else:
-            os.truncate(descriptor, size)
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, size)  # a disk that fills up later would end the process
+            else:
+                os.truncate(file.fileno(), size)
+            return mmap.mmap(file.fileno(), size)
     except OSError as error:
         raise SelfRepairError(
             f"The weights take {size / 1e9:.1f} GB on disk, which {folder} has no room for: {error}.",
             "Make room there, or let SELFREPAIR_CACHE name a folder on another disk.",
         ) from error
-    return descriptor
 
 
 def _aligned(size: int) -> int:

@@ -15,6 +15,8 @@ from selfrepair.text import Windows
 
 _CPU_TOKENS = 1024  # more no longer makes matrix products faster on a CPU, and leaves its caches
 _GPU_TOKENS = 16384
+_SLACK = 1.3  # on what is counted: what allocators round up, and what is let go of late
+_FIXED = 120e6  # what libraries take as soon as they are used, whatever the model; in no budget
 
 
 @dataclass(frozen=True)
@@ -30,10 +32,6 @@ class MemoryPlan:
     windows: int
     runs: int
     predicted: int
-
-
-_SLACK = 1.3  # on what is counted: what allocators round up, and what is let go of late
-_FIXED = 120e6  # what libraries take as soon as they are used, whatever the model; in no budget
 
 
 def plan_memory(

@@ -51,3 +51,18 @@ def test_rare_donors_are_found():
     with pytest.raises(SelfRepairError, match="there are 1"):
         draw_donors(windows, 2, 0)
     assert (draw_donors(windows, 1, 0)[:-1] == 299).all()
+
+
+@settings(max_examples=50)
+@given(order=st.permutations(range(8)), donors=st.integers(1, 3), seed=st.integers(0, 10), extra=st.integers(0, 3))
+def test_order_and_padding_do_not_matter(order, donors, seed, extra):
+    lengths, documents = (9, 9, 5, 9, 8, 7, 9, 9), (0, 0, 1, 1, 2, 2, 3, 3)
+    windows = corpus(lengths, documents)
+    known = draw_donors(windows, donors, seed)
+    moved = draw_donors(corpus(lengths, documents, length=9 + extra).select(order), donors, seed)
+    assert [[order[donor] for donor in drawn] for drawn in moved] == known[order].tolist()
+
+
+def test_windows_draw_apart():
+    drawn = draw_donors(corpus(lengths=[9] * 40, documents=range(40)), 1, 0)[:, 0]
+    assert len(set((drawn - np.arange(40)).tolist())) > 15

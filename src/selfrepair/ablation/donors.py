@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from hashlib import blake2b
+
 import numpy as np
 
 from selfrepair.errors import SelfRepairError
@@ -13,7 +16,8 @@ _TRIES = 64  # random draws before all windows are looked through
 def draw_donors(windows: Windows, donors: int, seed: int) -> np.ndarray:
     """Donors of every window: windows of other documents, at least as long, all different.
 
-    Each window's draw depends on the seed and its own index alone.
+    A window's draw depends on the seed, on what the window says, and on what there is to draw from; not on the order
+    or the names of windows and documents.
 
     Args:
         windows: the corpus.
@@ -26,17 +30,18 @@ def draw_donors(windows: Windows, donors: int, seed: int) -> np.ndarray:
     Raises:
         SelfRepairError: where some window has too few.
     """
-    documents, lengths = windows.document_sets(), windows.lengths
+    documents, lengths, digests = windows.document_sets(), windows.lengths, _digests(windows)
+    ordered = sorted(range(len(windows)), key=digests.__getitem__)
     drawn = np.empty((len(windows), donors), dtype=np.int64)
 
     def fits(window: int, donor: int) -> bool:
         return bool(lengths[donor] >= lengths[window]) and not documents[donor] & documents[window]
 
     for window in range(len(windows)):
-        generator = np.random.default_rng([seed, window])
-        found = _by_trying(window, donors, len(windows), generator, fits)
+        generator = np.random.default_rng([seed, int.from_bytes(digests[window])])
+        found = _by_trying(window, donors, ordered, generator, fits)
         if len(found) < donors:
-            eligible = [donor for donor in range(len(windows)) if fits(window, donor)]
+            eligible = [donor for donor in ordered if fits(window, donor)]
             if len(eligible) < donors:
                 raise SelfRepairError(
                     f"Window {window} needs {donors} donor windows from other documents, at least "
@@ -48,11 +53,20 @@ def draw_donors(windows: Windows, donors: int, seed: int) -> np.ndarray:
     return drawn
 
 
-def _by_trying(window: int, donors: int, windows: int, generator: np.random.Generator, fits) -> list[int]:  # type: ignore[no-untyped-def]  # noqa: ANN001
+def _digests(windows: Windows) -> list[bytes]:
+    """What every window says, as 16 bytes."""
+    rows = zip(windows.tokens, windows.lengths, strict=True)
+    return [blake2b(row[:length].astype("<i8").tobytes(), digest_size=16).digest() for row, length in rows]
+
+
+def _by_trying(
+    window: int, donors: int, ordered: list[int], generator: np.random.Generator, fits: Callable[[int, int], bool]
+) -> list[int]:
     found: list[int] = []
-    for donor in generator.integers(windows, size=_TRIES * donors):
+    for place in generator.integers(len(ordered), size=_TRIES * donors):
         if len(found) == donors:
             break
-        if int(donor) not in found and fits(window, int(donor)):
-            found.append(int(donor))
+        donor = ordered[place]
+        if donor not in found and fits(window, donor):
+            found.append(donor)
     return found

@@ -1,5 +1,13 @@
 """The one exception users meet: what was expected, what came, and the usual fix."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from selfrepair.model.proofs import Proof
+
 
 class SelfRepairError(Exception):
     """Something the user can mend.
@@ -19,9 +27,15 @@ class SelfRepairError(Exception):
 
 
 class RefusedModel(SelfRepairError):
-    """A model for which one of the identities does not hold; `identity` names it."""
+    """A model for which one of the identities does not hold.
 
-    def __init__(self, identity: str, problem: str, fix: str = "") -> None:
-        super().__init__(f"Identity '{identity}' fails: {problem}", fix)
-        self.args = (identity, problem, fix)
-        self.identity = identity
+    Attributes:
+        identity: its name.
+        reason: what was found.
+        proofs: the identities that were tried, with their errors; none where the model's parts were not even found.
+    """
+
+    def __init__(self, identity: str, reason: str, fix: str = "", proofs: Sequence[Proof] = ()) -> None:
+        super().__init__(f"Identity '{identity}' fails: {reason}", fix)
+        self.args = (identity, reason, fix, proofs)
+        self.identity, self.reason, self.proofs = identity, reason, proofs

@@ -36,9 +36,23 @@ def test_the_parts_are_named(selfrepair, llama):
 def test_a_model_that_is_refused(selfrepair, saved, verb, tmp_path):
     out = ["--out", tmp_path / "run"] if verb == "run" else []
     ended = selfrepair(verb, saved("opt_post_norm"), *out)
-    assert ended.code == 1 and ended.out == ""
+    assert ended.code == 1
     assert "Identity 'residual sum' fails" in ended.said and "not supported" in ended.said
+    if verb == "check":
+        assert "FAILS" in next(line for line in ended.out.splitlines() if "residual sum" in line)
     assert not (tmp_path / "run").exists()
+
+
+def test_an_identity_that_fails_at_load_is_shown_among_those_tried(selfrepair, llama, monkeypatch):
+    from selfrepair.model import proofs
+
+    monkeypatch.setattr(proofs, "_head_count_error", lambda *_: 2.0)
+    ended = selfrepair("check", llama)
+    assert ended.code == 1 and "Identity 'head count' fails" in ended.said
+    for name in ("residual sum", "read-out"):
+        assert "holds" in next(line for line in ended.out.splitlines() if name in line)
+    assert "FAILS" in next(line for line in ended.out.splitlines() if "head count" in line)
+    assert "were not tried" in ended.out
 
 
 def test_an_identity_that_fails_is_shown_among_the_others_and_named(selfrepair, llama, monkeypatch):

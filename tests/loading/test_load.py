@@ -20,6 +20,15 @@ def test_an_object_in_memory_with_its_tokenizer():
     assert "3 layers x 4 heads, float32" in repr(model)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("name", ["gpt2", "gemma2"])
+def test_an_object_of_half_precision_is_refused_with_the_way_out(name, dtype):
+    network = families.build(name).to(dtype)
+    with pytest.raises(SelfRepairError, match=rf"weights are {str(dtype)[6:]}.*\n.*model\.float\(\)"):
+        load(network)
+    load(network.float())
+
+
 def test_an_object_that_is_training_is_put_in_eval_mode():
     assert not load(families.build("gpt2").train()).network.training
 

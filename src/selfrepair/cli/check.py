@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
+
+if TYPE_CHECKING:
+    from selfrepair.errors import RefusedModel
+    from selfrepair.model.proofs import Proof
+
+_FAILS = "[bold red]FAILS[/]"
 
 
 def check(
@@ -26,21 +34,45 @@ def check(
 
     quieten()
     from selfrepair.engine.proofs import prove
+    from selfrepair.errors import RefusedModel
     from selfrepair.model.load import load
-    from selfrepair.model.proofs import Proof, require
+    from selfrepair.model.proofs import require
 
-    loaded = load(model, dtype=dtype, device=device, revision=revision, offload=offload)
     console = Console()
+    try:
+        loaded = load(model, dtype=dtype, device=device, revision=revision, offload=offload)
+    except RefusedModel as refused:
+        _print_refusal(console, refused)
+        raise
     console.print(f"[bold]{loaded!r}[/]", highlight=False)
     console.print(_parts(loaded), highlight=False)
-    proofs: list[Proof] = prove(loaded)
-    table = Table("identity", "what holds", "error", "allowed", "", title="Identities, on random tokens")
+    proofs = prove(loaded)
+    _print_proofs(console, proofs)
+    require(proofs)
+
+
+def _print_proofs(console: Console, proofs: Sequence[Proof]) -> None:
+    table = _table()
     for proof in proofs:
-        mark = "[green]holds[/]" if proof.holds else "[bold red]FAILS[/]"
+        mark = "[green]holds[/]" if proof.holds else _FAILS
         table.add_row(proof.identity, proof.statement, f"{proof.error:.1e}", f"{proof.tolerance:.0e}", mark)
     console.print(table)
     console.print("Errors are relative to the largest entry of what is compared.", style="dim")
-    require(proofs)
+
+
+def _print_refusal(console: Console, refused: RefusedModel) -> None:
+    """What is known of a model that was refused while it was loaded: some identities, or which part was not found."""
+    if refused.proofs:
+        _print_proofs(console, refused.proofs)
+    else:
+        table = _table()
+        table.add_row(refused.identity, escape(refused.reason), "", "", _FAILS)
+        console.print(table)
+    console.print("The identities of ablated runs, which rest on these, were not tried.", style="dim")
+
+
+def _table() -> Table:
+    return Table("identity", "what holds", "error", "allowed", "", title="Identities, on random tokens")
 
 
 def _parts(loaded: object) -> str:

@@ -48,7 +48,11 @@ def load(
         RefusedModel: a model for which an identity fails; says which.
     """
     if dtype not in _DTYPES:
-        raise SelfRepairError(f"dtype has to be one of {', '.join(_DTYPES)}, got '{dtype}'.")
+        raise SelfRepairError(
+            f"dtype has to be one of {', '.join(_DTYPES)}, got '{dtype}'.",
+            "Give float32: what heads repair for each other drowns in the rounding of half precision. Speed comes from "
+            "the engine, which takes low precision for differences alone, where a trial finds that right.",
+        )
     source: Source | None = None
     disk: Offload | None = None
     if isinstance(model, nn.Module):
@@ -67,6 +71,7 @@ def load(
             **{"revision": revision, "attention": attention, "offload": offload},
         }
     network.eval()
+    _require_precision(network)
     _keep_experts_exact(network)
     _require_finite(network)
     anatomy, digest = dissect(network), weights_digest(network)
@@ -158,12 +163,21 @@ def _from_pretrained(place: str, dtype: str, **extra: Any) -> tuple[Any, Any]:
     except Exception as error:  # transformers, safetensors, tokenizers and gguf each have their own kinds
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise SelfRepairError(
-            f"'{shown}' could not be loaded as a causal language model: {reason[0]}",
-            "Check the name, or that the folder has config.json, tokenizer files and .safetensors weights; "
-            "without a network only models already in the Hugging Face cache can be named by their id.",
+            f"'{shown}' could not be loaded as a causal language model: {reason[0]}", _usual_fix(place, extra)
         ) from error
     _require_whole(shown, found)
     return network, tokenizer
+
+
+def _usual_fix(place: str, extra: dict[str, Any]) -> str:
+    if "gguf_file" in extra:
+        return "The file is damaged, cut short, or of a kind that transformers cannot read: take it again."
+    if Path(place).is_dir():
+        return (
+            "Files that are damaged or cut short have to be taken again; the folder needs config.json, tokenizer files "
+            "and .safetensors weights, as save_pretrained writes them."
+        )
+    return "Check the name; without a network only models already in the Hugging Face cache can be named by their id."
 
 
 def _require_whole(place: str, found: dict[str, Any]) -> None:
@@ -212,6 +226,17 @@ def _keep_experts_exact(network: Any) -> None:
     """Routes experts one by one: the grouped kernels know no float64."""
     if hasattr(getattr(network, "config", None), "_experts_implementation"):
         network.set_experts_implementation("eager")
+
+
+def _require_precision(network: nn.Module) -> None:
+    """Refuses weights of a model in memory that are too coarse: they are used as they are."""
+    coarse = {value.dtype for value in network.parameters() if value.is_floating_point()} - set(_DTYPES.values())
+    if coarse:
+        said = ", ".join(sorted(str(dtype).removeprefix("torch.") for dtype in coarse))
+        raise SelfRepairError(
+            f"The model's weights are {said}; effects are measured in float32 or float64.",
+            "Load it with dtype=torch.float32, convert it with model.float(), or give its name or folder instead.",
+        )
 
 
 def _require_finite(network: nn.Module) -> None:

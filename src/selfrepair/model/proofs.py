@@ -72,6 +72,7 @@ def require(proofs: list[Proof]) -> None:
                 proof.identity,
                 f"{proof.statement} holds only to {proof.error:.1e}, needed is {proof.tolerance:.0e}.",
                 "Measuring this model would give wrong numbers, so it is refused.",
+                proofs,
             )
 
 

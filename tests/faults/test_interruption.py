@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from loading.fixtures import SHORT, environment
-from selfrepair import load_run
+from selfrepair import load_run, measure, resume
+from selfrepair.run.effects import token_effects
+from support import corpus, language_model
 
 WINDOWS = 60  # far more than are done before the signal comes
 SIGNALS = {"Ctrl-C": signal.SIGINT, "SIGTERM": signal.SIGTERM}
@@ -105,3 +107,32 @@ def test_a_run_of_no_head_at_all_can_be_shown(selfrepair, llama, tmp_path, monke
     assert ended.code == 130 and "no head has tokens" in ended.out
     again = selfrepair("show", tmp_path / "run")
     assert again.code == 0 and "no head has tokens" in again.out and "Interrupted" in again.said
+
+
+def interrupting_after(chunks: int, monkeypatch) -> None:
+    """Ctrl-C after so many chunks of the sweep; never where 0."""
+    calls = iter(range(1, 10**6))
+
+    def booked(*given):
+        if next(calls) == chunks:
+            raise KeyboardInterrupt
+        return token_effects(*given)
+
+    monkeypatch.setattr("selfrepair.run.sweep.token_effects", booked)
+
+
+def test_a_second_interruption_takes_nothing_away(tmp_path, monkeypatch):
+    model, options = language_model("llama"), {"heads": [(2, 0), (1, 1), (0, 2)], "batch": 2, "progress": False}
+    whole = measure(model, corpus(), **options)
+    counts = []
+    for chunks in (7, 2, 8):
+        interrupting_after(chunks, monkeypatch)
+        run = resume(tmp_path, model, progress=False) if counts else measure(model, corpus(), out=tmp_path, **options)
+        assert run.outcome["status"] == "interrupted"
+        counts.append(int(load_run(tmp_path).heads["count"].sel(filter="all").sum()))
+    assert 0 < counts[0] == counts[1] < counts[2]
+    assert len(list((tmp_path / "units").glob("partial-*"))) == 1
+    interrupting_after(0, monkeypatch)
+    ended = resume(tmp_path, model, progress=False)
+    assert ended.outcome["status"] == "complete" and not list((tmp_path / "units").glob("partial-*"))
+    assert ended.heads.equals(whole.heads.assign_attrs(ended.heads.attrs))

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from selfrepair import Resample, SelfRepairError, measure
+from selfrepair.ablation.units import Head, all_heads
 from selfrepair.engine import DeltaEngine
-from selfrepair.run.batches import plan_memory, run_bytes, window_bytes
+from selfrepair.run import batches
+from selfrepair.run.batches import plan_memory, run_bytes, window_bytes, windows_per_unit
 from support import corpus, language_model
 
 
@@ -58,6 +60,43 @@ def test_memory_is_planned():
         plan_memory(model, 9, True, 1, runs=12, memory=window / 1e9)
 
 
+def test_units_are_a_few_minutes_or_a_small_share(monkeypatch):
+    model, layers = language_model("gpt2"), language_model("gpt2").anatomy.layers
+    corpus_of = corpus(lengths=[9] * 1000, documents=range(1000))
+    block = sum(value.numel() for value in model.anatomy.blocks[0].module.parameters())
+    one = 2 * block * 9  # operations of a window in a block
+    monkeypatch.setattr(batches, "_CPU_WORK", 35 * layers * one)
+
+    def size(heads: int, draws: int) -> int:
+        return windows_per_unit(model, [Head(0, number) for number in range(heads)], draws, corpus_of)
+
+    assert (size(1, 1), size(3, 1), size(1, 6)) == (35, 11, 5)
+    assert windows_per_unit(model, [Head(layers - 1, 0)], 1, corpus_of) == 35 * layers
+    monkeypatch.setattr(batches, "_CPU_WORK", 1)
+    assert windows_per_unit(model, all_heads(model.anatomy), 1, corpus_of) == 5  # a 200th of the text
+    monkeypatch.setattr(batches, "UNIT_TOKENS", 20)
+    assert windows_per_unit(model, all_heads(model.anatomy), 1, corpus_of) == 2
+    monkeypatch.setattr(batches, "UNIT_TOKENS", 1)
+    assert windows_per_unit(model, all_heads(model.anatomy), 1, corpus_of) == 1
+
+
+def test_a_batch_is_no_larger_than_a_unit():
+    model = language_model("gpt2")
+    assert plan_memory(model, 9, True, 1, runs=12, most=3).windows == 3
+    assert plan_memory(model, 9, True, 1, runs=12, most=3, batch=4).windows == 4
+
+
 def test_waves_of_few_runs_give_the_same():
     whole, waves = run(DeltaEngine(fold=2)), run(DeltaEngine(fold=2, runs=5))
     np.testing.assert_allclose(waves.heads["self_repair"], whole.heads["self_repair"], atol=1e-6)
+
+
+def test_the_floor_is_measured_once_in_so_many_tokens(monkeypatch):
+    measured = []
+    monkeypatch.setattr(batches, "_CPU_WORK", 1)  # units of one window
+    monkeypatch.setattr("selfrepair.run.job.UNIT_TOKENS", 4 * 9)
+    monkeypatch.setattr("selfrepair.run.sweep.numerical_floor", lambda *_: measured.append(1e-9) or 1e-9)
+    windows = corpus(lengths=(9,) * 10, documents=range(10))
+    found = measure(language_model("gpt2"), windows, heads=[(2, 0)], replicates=10, progress=False)
+    assert found.outcome["units"] == 10 and len(measured) == 3
+    assert found.heads.attrs["numerical_floor"] == 1e-9

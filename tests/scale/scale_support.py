@@ -18,10 +18,10 @@ import numpy as np
 from selfrepair import SelfRepairError, Windows, load
 from selfrepair.engine import ReplayEngine
 from selfrepair.results.runs import Run
+from selfrepair.run import batches, survey, sweep
 from selfrepair.run import measure as measuring
 from selfrepair.run import prepare as preparing
 from selfrepair.run import store as storing
-from selfrepair.run import survey, sweep
 from selfrepair.run.executors import processes
 from selfrepair.run.jobs import load_job
 from selfrepair.statistics.filters import DEFAULT_FILTERS
@@ -80,7 +80,7 @@ def prepare(place: Path, model, windows: Windows | None = None, per_unit: int = 
     loaded = load(str(model), device="cpu") if isinstance(model, Path) else model
     corpus = text() if windows is None else windows
     place.mkdir(parents=True)
-    with mock.patch.object(preparing, "TOKENS_PER_UNIT", per_unit):
+    with mock.patch.object(batches, "UNIT_TOKENS", per_unit):
         job = preparing.prepare(loaded, corpus, **{**DEFAULTS, "engine": ReplayEngine(fold=2), **settings})
     measuring.write_design(job, place)
     return place

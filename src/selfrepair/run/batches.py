@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import math
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from selfrepair.ablation.units import Head
 from selfrepair.errors import SelfRepairError
 from selfrepair.model.language_model import LanguageModel
 from selfrepair.text import Windows
 
+UNIT_TOKENS = 8192  # most of a unit of work
 _CPU_TOKENS = 1024  # more no longer makes matrix products faster on a CPU, and leaves its caches
 _GPU_TOKENS = 16384
 _SLACK = 1.3  # on what is counted: what allocators round up, and what is let go of late
+_CPU_WORK, _GPU_WORK = 1e13, 5e16  # operations: some minutes of a laptop's processor, or of a GPU
+_UNITS = 200  # more cost disk and time to merge, and a kill no longer loses noticeably less
 _FIXED = 120e6  # what libraries take as soon as they are used, whatever the model; in no budget
 
 
@@ -42,6 +48,7 @@ def plan_memory(
     runs: int,
     memory: float | None = None,
     batch: int | None = None,
+    most: int | None = None,
 ) -> MemoryPlan:
     """As many windows per batch as are useful and fit; where not even one does with all its runs, fewer runs.
 
@@ -54,12 +61,16 @@ def plan_memory(
         memory: gigabytes to use; by default 4 on a CPU (or half of what the machine has), 60% of what a GPU
             has free.
         batch: windows per batch, where that is settled.
+        most: windows that a batch is to have at most, where it is not.
 
     Raises:
-        SelfRepairError: where not even a single run of a single window fits.
+        SelfRepairError: where not even a single run of a single window fits; a budget that is none.
     """
+    if memory is not None and not 0 < memory < math.inf:
+        raise SelfRepairError(f"A batch may take {memory} GB; a number above 0 was expected.", "Give --memory 4, say.")
     budget = 1e9 * memory if memory is not None else _memory(model)
     wanted = max(1, (_GPU_TOKENS if model.device.type == "cuda" else _CPU_TOKENS) // length)
+    wanted = wanted if most is None else min(wanted, most)
     window, run = _SLACK * window_bytes(model, length, donors), _SLACK * run_bytes(model, length, per_head)
     if budget < window + run:
         raise SelfRepairError(
@@ -70,6 +81,23 @@ def plan_memory(
     windows = batch or max(1, min(wanted, int(budget // (window + runs * run))))
     held = min(runs, max(1, int((budget / windows - window) // run)))
     return MemoryPlan(windows, held, int(_FIXED + windows * (window + held * run)))
+
+
+def windows_per_unit(model: LanguageModel, heads: Sequence[Head], draws: int, windows: Windows) -> int:
+    """Windows that make a unit: what a kill may cost, so some minutes of work, or a small share of a long run.
+
+    Args:
+        model: the model.
+        heads: which are to be ablated.
+        draws: ablated runs per head.
+        windows: the corpus.
+    """
+    blocks = model.anatomy.blocks
+    weights = [sum(value.numel() for value in block.module.parameters()) for block in blocks]
+    work = 2 * draws * sum(sum(weights[head.layer :]) for head in heads)  # operations per token: the blocks above
+    enough = _GPU_WORK if model.device.type == "cuda" else _CPU_WORK
+    tokens = max(enough / work, len(windows) * windows.length / _UNITS)
+    return max(1, int(min(UNIT_TOKENS, tokens)) // windows.length)
 
 
 def window_bytes(model: LanguageModel, length: int, donors: int) -> int:

@@ -11,6 +11,7 @@ from selfrepair.ablation.operators import Operator
 from selfrepair.ablation.units import Head
 from selfrepair.engine import Engine
 from selfrepair.model.language_model import LanguageModel
+from selfrepair.run.batches import UNIT_TOKENS
 from selfrepair.run.plans import Plan
 from selfrepair.statistics.accumulate import Components
 from selfrepair.statistics.filters import Filter
@@ -143,6 +144,12 @@ class Design:
     def sample(self) -> np.ndarray:
         """(window, position) of the tokens of the uniform sample, [token, 2]."""
         return uniform_sample(self.scored, self.plan["sample"], self.plan["seed"])
+
+    def is_probed(self, unit: int) -> bool:
+        """Whether a unit measures the numerical floor and a fast engine's own error: the first one, and then one for
+        every `UNIT_TOKENS` tokens."""
+        size: int = self.plan["windows_per_unit"] * self.windows.length
+        return unit % max(1, UNIT_TOKENS // size) == 0
 
     def batches(self, unit: int) -> list[np.ndarray]:
         """Windows of each batch of a unit."""

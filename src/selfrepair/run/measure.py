@@ -16,7 +16,7 @@ from selfrepair.model.language_model import LanguageModel
 from selfrepair.progress import say
 from selfrepair.results import folder
 from selfrepair.results.runs import Run
-from selfrepair.run import plans
+from selfrepair.run import partial, plans
 from selfrepair.run.executors import execute
 from selfrepair.run.job import Job
 from selfrepair.run.jobs import load_job
@@ -29,7 +29,6 @@ from selfrepair.run.runner import merged_survey, run_units
 from selfrepair.run.store import Store
 from selfrepair.run.sweep import STAGE as SWEEP
 from selfrepair.run.sweep import CutShort
-from selfrepair.run.unit import Unit
 from selfrepair.statistics.accumulate import Components
 from selfrepair.statistics.filters import DEFAULT_FILTERS, Filter
 from selfrepair.text import Windows
@@ -183,25 +182,28 @@ def carry_out(job: Job, place: Path, workers: int, executor: str, progress: bool
     log(place, f"starts with {workers} workers ({executor}), selfrepair {job.plan['versions']['selfrepair']}")
     log(place, plans.how(job.plan))
     say(plans.how(job.plan), progress)
-    status, unfinished = "complete", []
+    status, short = "complete", None
     problem: BaseException | None = None
     try:
         if workers > 1 or executor != "processes":
             execute(job, store, executor, workers, progress)
         else:
             run_units(job, store, progress)
-    except CutShort as short:
-        problem, unfinished = short.__cause__, [Unit(short.number, arrays=short.arrays)]
+    except CutShort as cut:
+        short, problem = cut, cut.__cause__
         status = "interrupted" if isinstance(problem, KeyboardInterrupt) else "failed"
     except KeyboardInterrupt:
         if not store.finished(SWEEP):
             raise
         status = "interrupted"
     surveyed = merged_survey(job, store)
+    unfinished = [] if status == "complete" else partial.unfinished(store, short)
     run = merged(pool_of(part_of(job, store, unfinished)), job.plan, place, status, time.time() - started)
     log(place, f"{status}: {run.outcome['units']} units merged")
     if keep:
         folder.write_results(run, place)
+    if status == "complete":
+        partial.forget(store)
     if problem is not None and status == "failed":
         raise problem
     if status == "complete" and executor == "processes":  # elsewhere this may be a machine without a device

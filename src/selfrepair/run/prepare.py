@@ -17,7 +17,7 @@ from selfrepair.engine.delta.matmul import PRECISIONS
 from selfrepair.errors import SelfRepairError
 from selfrepair.model.language_model import LanguageModel
 from selfrepair.run import plans
-from selfrepair.run.batches import plan_memory, tokens_of
+from selfrepair.run.batches import plan_memory, tokens_of, windows_per_unit
 from selfrepair.run.job import Job
 from selfrepair.statistics.accumulate import Components
 from selfrepair.statistics.filters import Filter
@@ -25,7 +25,6 @@ from selfrepair.statistics.stopping import StopRule
 from selfrepair.text import Windows
 
 STOPS = ("card", "heads")
-TOKENS_PER_UNIT = 8192  # minutes of work on a CPU for a small model; what a kill may cost
 
 
 def prepare(
@@ -69,7 +68,8 @@ def prepare(
         raise SelfRepairError("There are no scored tokens.", "Give more text, or longer windows.")
     if batch is not None and batch < 1:
         raise SelfRepairError(f"A batch needs at least one window, got {batch}.", "Leave it out to have it chosen.")
-    room = plan_memory(model, windows.length, components == "heads", chosen.donors, len(units), memory, batch)
+    unit = windows_per_unit(model, units, chosen.draws, windows)
+    room = plan_memory(model, windows.length, components == "heads", chosen.donors, len(units), memory, batch, unit)
     size = room.windows
     own = getattr(chosen, "draw_donors", None)  # an operator may have its own way of choosing them
     drawn = draw_donors(windows, chosen.donors, seed) if own is None else own(windows)
@@ -96,7 +96,7 @@ def prepare(
         engine_reason=choice.reason,
         memory_predicted=room.predicted,
         windows_per_batch=size,
-        windows_per_unit=size * max(1, TOKENS_PER_UNIT // (size * windows.length)),
+        windows_per_unit=size * max(1, unit // size),
     )
     return Job(plan, windows, drawn, model, chosen, used)
 
@@ -137,6 +137,11 @@ def stopping(until_se: float | None, until: str) -> dict[str, object] | None:
     if until not in STOPS:
         raise SelfRepairError(f"Cannot run until an error of '{until}'.", f"Give one of: {', '.join(STOPS)}.")
     if until_se is None:
+        if until != STOPS[0]:
+            raise SelfRepairError(
+                f"until = '{until}' says what a standard error is of, but none was given to stop at.",
+                "Give one, such as --until-se 0.01.",
+            )
         return None
     return {"standard_error": StopRule(until_se, planned=1).target, "of": until}
 

@@ -61,8 +61,9 @@ def sweep_unit(job: Job, number: int, surveyed: Arrays, advance: Advance) -> Arr
     book, accuracy = UnitBook(job, number, surveyed), Accuracy()
     try:
         with job.model.running():
-            for windows in job.batches(number):
-                _sweep_batch(job, windows, surveyed, book, accuracy, advance)
+            for place, windows in enumerate(job.batches(number)):
+                probed = place == 0 and job.is_probed(number)
+                _sweep_batch(job, windows, surveyed, book, accuracy, probed, advance)
     except BaseException as problem:
         raise CutShort(number, book.arrays() | accuracy.arrays()) from problem
     return book.arrays() | accuracy.arrays()
@@ -75,14 +76,14 @@ def work(job: Job) -> int:
 
 
 def _sweep_batch(
-    job: Job, windows: np.ndarray, surveyed: Arrays, book: UnitBook, accuracy: Accuracy, advance: Advance
+    job: Job, windows: np.ndarray, surveyed: Arrays, book: UnitBook, accuracy: Accuracy, probed: bool, advance: Advance
 ) -> None:
     clean = clean_run(job.model, tokens_of(job.windows, windows, job.model))
     scored = torch.from_numpy(job.scored[windows]).to(clean.logit.device)
-    if accuracy.floor is None:
+    if probed:
         accuracy.floor = numerical_floor(job, clean, scored)
     source = BatchSource(job, surveyed, windows)
-    sample = None if accuracy.error is not None else ErrorSample.of(job, clean, int(windows[0]))
+    sample = ErrorSample.of(job, clean, int(windows[0])) if probed else None
     for ledgers in _draws(job, clean, source, advance):
         for ledger in ledgers:
             accuracy.check(ledger, clean, scored)

@@ -85,6 +85,36 @@ def test_until(run, selfrepair):
     assert not said["reached"] and said["head"] == "L2H0"  # five documents are too few to stop
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--text", "nowhere.txt"), "There is no file or folder 'nowhere.txt'"),
+        (("--field", "words"), "There is no field 'words'"),
+        (("--until-se", "-1"), "Cannot run until a standard error of -1.0"),
+        (("--until", "heads"), "none was given to stop at"),
+        (("--ablation", "zero", "--donors", "3"), "'zero' draws on none"),
+        (("--filter", "middle"), "middle"),
+    ],
+)
+def test_mistakes_are_told_before_the_model_is_loaded(selfrepair, llama, tmp_path, monkeypatch, options, said):
+    (tmp_path / "text.jsonl").write_text(json.dumps({"text": "some words"}))
+    monkeypatch.setattr("selfrepair.model.load.load", lambda *_, **__: pytest.fail("loaded"))
+    given = ("--text", tmp_path / "text.jsonl", "--out", tmp_path / "run", *options)
+    ended = selfrepair("run", llama, *given)
+    assert ended.code == 1 and said in ended.said and not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("memory", ["nan", "inf", "0", "-1"])
+def test_memory_that_is_none(selfrepair, llama, tmp_path, memory):
+    ended = selfrepair("run", llama, *SHORT, "--memory", memory, "--out", tmp_path / "run")
+    assert ended.code == 1 and "a number above 0 was expected" in ended.said and not (tmp_path / "run").exists()
+
+
+def test_an_executor_that_is_none(selfrepair, llama, tmp_path):
+    ended = selfrepair("run", llama, *SHORT, "--executor", "bogus", "--out", tmp_path / "run")
+    assert ended.code == 2 and not (tmp_path / "run").exists()
+
+
 def test_until_what_cannot_be(selfrepair, llama, tmp_path):
     ended = selfrepair("run", llama, *SHORT, "--until-se", "0", "--out", tmp_path / "run")
     assert ended.code == 1 and "Cannot run until a standard error of 0.0" in ended.said

@@ -1,3 +1,4 @@
+import hashlib
 import json
 from collections import Counter
 from pathlib import Path
@@ -265,3 +266,5 @@ def test_windows_of_builtin_and_of_a_file(tokenizer, tmp_path):
     path.write_text("".join(json.dumps({"body": document.text}) + "\n" for document in numbered([20, 30])))
     made = windows(tokenizer, str(path), tokens=None, length=10, field="body")
     assert made.names == ("c.jsonl:1", "c.jsonl:2") and len(made) == 5 and made.provenance["field"] == "body"
+    assert made.provenance["path"] == str(path.resolve()) and made.provenance["bytes"] == path.stat().st_size
+    assert made.provenance["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()

@@ -156,6 +156,11 @@ def operator(name: str, donors: int = 1) -> Operator:
         if donors < 1:
             raise SelfRepairError(f"resample needs at least one donor, got {donors}.", "Give --donors 1 or more.")
         return Resample(donors)
+    if donors != 1:
+        raise SelfRepairError(
+            f"{donors} donors were asked for; '{name}' draws on none.",
+            "Leave --donors out, or give --ablation resample.",
+        )
     built_in: dict[str, Operator] = {o.name: o for o in (Zero(), Mean(), PositionMean(), Unchanged())}
     if name not in built_in:
         known = ", ".join(["resample", *built_in])

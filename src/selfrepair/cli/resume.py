@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
+from selfrepair.cli.run import Executor
+
 
 def resume(
     folder: Annotated[Path, typer.Argument(help="The folder of the run.")],
     workers: Annotated[int, typer.Option(min=1, help="Workers that share the work.")] = 1,
-    executor: Annotated[
-        str, typer.Option(help="Where several workers run: `processes`, `ray` or `slurm`.")
-    ] = "processes",
+    executor: Annotated[Executor, typer.Option(help="Where several workers run.")] = Executor.processes,
     top: Annotated[int, typer.Option(help="Heads in the printed table.")] = 15,
     plots: Annotated[bool, typer.Option(help="Draw the two pictures.")] = True,
     page: Annotated[bool, typer.Option(help="Write report.html, the run as a page for a browser.")] = True,
@@ -29,4 +29,4 @@ def resume(
     from selfrepair.cli.run import report
     from selfrepair.run.measure import resume as go_on
 
-    report(go_on(folder, workers=workers, executor=executor), folder, top, plots, page)
+    report(go_on(folder, workers=workers, executor=executor.value), folder, top, plots, page)

@@ -62,6 +62,14 @@ class EngineName(StrEnum):
     reference = "reference"
 
 
+class Executor(StrEnum):
+    """Where workers run."""
+
+    processes = "processes"
+    ray = "ray"
+    slurm = "slurm"
+
+
 class Until(StrEnum):
     """What has to be known well enough for a run to stop early."""
 
@@ -93,7 +101,14 @@ def run(
             rich_help_panel=_TEXT,
         ),
     ] = "builtin",
-    tokens: Annotated[int, typer.Option(min=1, help="Tokens to measure on.", rich_help_panel=_TEXT)] = 640,
+    tokens: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="Tokens to measure on, in whole windows; where documents are shorter than a window, some is padding.",
+            rich_help_panel=_TEXT,
+        ),
+    ] = 640,
     length: Annotated[int, typer.Option(min=2, help="Tokens per window.", rich_help_panel=_TEXT)] = 128,
     packing: Annotated[
         Packing,
@@ -175,9 +190,8 @@ def run(
     ] = False,
     workers: Annotated[int, typer.Option(min=1, help="Workers that share the work.", rich_help_panel=_COMPUTE)] = 1,
     executor: Annotated[
-        str,
-        typer.Option(help="Where several workers run: `processes`, `ray` or `slurm`.", rich_help_panel=_COMPUTE),
-    ] = "processes",
+        Executor, typer.Option(help="Where several workers run.", rich_help_panel=_COMPUTE)
+    ] = Executor.processes,
     threads: Annotated[
         int | None,
         typer.Option(
@@ -234,10 +248,12 @@ def run(
     place = prepare_folder(out or Path("selfrepair-runs") / datetime.now().strftime("%Y-%m-%d-%H%M%S"))
     from torch import get_num_threads, set_num_threads
 
+    from selfrepair.ablation.operators import operator
     from selfrepair.model.load import load
     from selfrepair.run.measure import LedgerDoesNotClose, measure
+    from selfrepair.run.prepare import stopping
     from selfrepair.statistics.filters import DEFAULT_FILTERS, Filter
-    from selfrepair.text import windows
+    from selfrepair.text import read_documents, windows
 
     if threads is not None or workers > 1:
         set_num_threads(threads or max(1, get_num_threads() // workers))
@@ -245,6 +261,9 @@ def run(
     with _leaving_no_empty_folder(place), warnings.catch_warnings():
         warnings.simplefilter("ignore", LedgerDoesNotClose)  # said below, louder
         chosen = list(dict.fromkeys(map(Filter.parse, filters))) if filters else DEFAULT_FILTERS
+        operator(ablation.value, donors)
+        stopping(until_se, until.value)
+        next(iter(read_documents(text, field=field)))  # complains of what cannot be read
         require_heads(named, model, revision)
         console.print("Loading the model and proving its identities.")
         loaded = load(model, dtype=dtype, device=device, revision=revision, offload=offload)
@@ -259,6 +278,8 @@ def run(
             field=field,
             seed=seed,
         )
+        counted = f"{corpus.scored(first).sum():,} predictions count."
+        console.print(f"Text: {corpus!r}; {counted}", highlight=False, markup=False)
         measured = measure(
             loaded,
             corpus,
@@ -279,7 +300,7 @@ def run(
             until=until.value,
             out=place,
             workers=workers,
-            executor=executor,
+            executor=executor.value,
         )
     report(measured, place, top, plots, page)
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+
+if TYPE_CHECKING:
+    from selfrepair.results.runs import Run
 
 
 def show(
@@ -25,10 +28,13 @@ def show(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="JSON for programs, on standard output.")] = False,
 ) -> None:
-    """Show the tables of a results folder, sorted and filtered as asked."""
-    from selfrepair.cli.verdict import verdict
-    from selfrepair.report.card import card_table, print_card
-    from selfrepair.report.tables import head_table, print_heads, print_summary
+    """Show the tables of a results folder, sorted and filtered as asked.
+
+    Ends with exit code 3 where the run's ledger does not close.
+    """
+    from selfrepair.cli.verdict import LEDGER_OPEN, verdict
+    from selfrepair.report.card import card_table
+    from selfrepair.report.tables import head_table
     from selfrepair.results.folder import load
 
     run = load(folder)
@@ -39,13 +45,21 @@ def show(
         show_page(folder / PAGE if (folder / PAGE).is_file() else write_page([folder], folder / PAGE))
         return
     chosen = (filter or None, sort, not ascending, top, parse_layers(layers))
-    verdict(run)
+    code = verdict(run)
     if as_json:
         found = {"plan": run.plan, "outcome": run.outcome, "card": card_table(run, chosen[0])}
         found["heads"] = head_table(run, *chosen)
         typer.echo(json.dumps(found, indent=2, default=str))
-        return
-    console = Console()
+    else:
+        _print(Console(), run, card, chosen)
+    if code == LEDGER_OPEN:
+        raise typer.Exit(code)
+
+
+def _print(console: Console, run: Run, card: bool, chosen: tuple[str | None, str, bool, int, list[int] | None]) -> None:
+    from selfrepair.report.card import print_card
+    from selfrepair.report.tables import print_heads, print_summary
+
     if card:
         print_card(console, run, chosen[0])
         console.print()

@@ -1,5 +1,7 @@
 """Where documents come from: the built-in text, files, folders, datasets on the Hugging Face hub."""
 
+import hashlib
+import platform
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,9 +9,11 @@ from selfrepair.errors import SelfRepairError
 from selfrepair.text.builtin import builtin_documents
 from selfrepair.text.document import Document, not_empty
 from selfrepair.text.files import SUFFIXES, file_documents, folder_documents
-from selfrepair.text.hub import hub_documents, parse_dataset
+from selfrepair.text.hub import hub_documents, parse_dataset, revision
 
-__all__ = ["Document", "read_documents"]
+__all__ = ["Document", "read_documents", "traces"]
+
+_HASHED = 2**30  # bytes of the largest file that is read whole just to tell what it was
 
 _FIX = (
     f'Give "builtin", a file ({", ".join(SUFFIXES)}), a folder of .txt files, '
@@ -38,18 +42,43 @@ def read_documents(source: str, *, field: str = "text") -> Iterator[Document]:
     """
     if source == "builtin":
         return not_empty(builtin_documents(), "The installed Python's standard library")
-    path = Path(source)
-    try:
-        path = path.expanduser()
-        is_folder, is_file = bool(source) and path.is_dir(), path.is_file()
-    except (OSError, RuntimeError):  # a name longer than any file's; the home of an unknown user
-        is_folder = is_file = False
-    if is_folder:
+    path = _on_disk(source)
+    if path is not None and path.is_dir():
         return not_empty(folder_documents(path), f"The folder {source}")
-    if is_file:
+    if path is not None:
         return not_empty(file_documents(path, field, _FIX), f"The file {source}")
     dataset = parse_dataset(source)
     if dataset is not None and not source.lower().endswith(SUFFIXES):
         return not_empty(hub_documents(dataset, field), f"The dataset {source}")
     shown = source if len(source) <= 200 else source[:200] + "…"
     raise SelfRepairError(f"There is no file or folder {shown!r}, and it is no dataset's name.", _FIX)
+
+
+def traces(source: str) -> dict[str, object]:
+    """By what a source can be found again, and told from another of its name; JSON-able.
+
+    Returns:
+        `python` (version) for the built-in text; `path` and, for a file, `bytes` and `sha256` (None for a file too
+        large to read twice); `revision` (commit) for a dataset of the hub, None where the hub does not say.
+    """
+    if source == "builtin":
+        return {"python": platform.python_version()}
+    path = _on_disk(source)
+    if path is None:
+        dataset = parse_dataset(source)
+        return {} if dataset is None else {"revision": revision(dataset)}
+    if path.is_dir():
+        return {"path": str(path.resolve())}
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest() if size <= _HASHED else None
+    return {"path": str(path.resolve()), "bytes": size, "sha256": digest}
+
+
+def _on_disk(source: str) -> Path | None:
+    """The existing file or folder that a source names."""
+    try:
+        path = Path(source).expanduser()
+        return path if source and (path.is_dir() or path.is_file()) else None
+    except (OSError, RuntimeError):  # a name longer than any file's; the home of an unknown user
+        return None

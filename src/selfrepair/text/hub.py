@@ -70,6 +70,16 @@ def _stream(datasets: Any, dataset: Dataset, field: str) -> Iterator[Document]:
         yield Document(f"{dataset.name}:{number}", valid_text(row[field], place, field))
 
 
+def revision(dataset: Dataset) -> str | None:
+    """The commit that the hub has for a dataset now; None where it cannot be asked."""
+    from huggingface_hub import HfApi
+
+    try:
+        return HfApi().dataset_info(dataset.name, timeout=10).sha
+    except Exception:  # no network, no such dataset: its exceptions have no common base
+        return None
+
+
 def _failed(dataset: Dataset, error: Exception) -> SelfRepairError:
     """Any failure of the hub client, in the user's terms: its exceptions have no common base."""
     reason = (str(error).splitlines() or [""])[0]

@@ -3,7 +3,6 @@
 import hashlib
 import html
 import json
-import platform
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 
 from selfrepair.errors import SelfRepairError
 from selfrepair.text.document import Document
-from selfrepair.text.documents import read_documents
+from selfrepair.text.documents import read_documents, traces
 from selfrepair.text.packing import Rows, pack_apart, pack_joined
 from selfrepair.text.tokens import bos_token, encode, splits_special_tokens
 
@@ -167,8 +166,7 @@ def windows(
         tokenizer, documents, tokens=tokens, length=length, packing=packing, bos=bos, seed=seed, source=source
     )
     made.provenance["field"] = field
-    if source == "builtin":
-        made.provenance["python"] = platform.python_version()
+    made.provenance.update(traces(source))
     return made
 
 
@@ -256,7 +254,7 @@ def _check_enough(rows: Rows, source: str, tokens: int | None, wanted: int | Non
         raise SelfRepairError(
             f"No document of {source} fills half a window of {length} tokens: "
             f"the longest of {rows.read:,} has {rows.most:,} tokens.",
-            "Give a shorter --length, or --packing packed, which joins documents.",
+            "Give a shorter --length, or --packing packed, which joins documents; or more text.",
         )
     if made == 0:
         raise SelfRepairError(
@@ -266,6 +264,7 @@ def _check_enough(rows: Rows, source: str, tokens: int | None, wanted: int | Non
     if wanted is not None and made < wanted:
         other = ", use --packing packed, which joins short documents" if packing == "documents" else ""
         raise SelfRepairError(
-            f"{source} has {made * length:,} tokens in {made:,} windows of {length}; {tokens:,} tokens were asked for.",
+            f"{source} fills {made:,} windows of {length} tokens; "
+            f"{wanted:,} windows, {tokens:,} tokens were asked for.",
             f"Ask for --tokens {made * length} or fewer{other}, or give more text.",
         )

@@ -1,8 +1,4 @@
-"""Planted truth: models whose repair is known in numbers, read back by the tool.
-
-FOUND FAILING, for two reasons tested on their own as well: 4 heads are taken for 1 where norms have a huge epsilon
-(tests/model/test_anatomy.py), and a filter's last token falls out in float64 (tests/run/test_measure.py).
-"""
+"""Planted truth: models whose repair is known in numbers, read back by the tool."""
 
 from __future__ import annotations
 

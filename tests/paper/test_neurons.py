@@ -11,7 +11,7 @@ from selfrepair import load
 from selfrepair.engine.clean import clean_run
 from selfrepair.engine.reference import ReferenceEngine
 from selfrepair.errors import SelfRepairError
-from selfrepair.paper import neurons
+from selfrepair.paper import drawing, interactive, neurons
 from selfrepair.paper.corpus import Corpus
 from selfrepair.paper.mlp_parts import clean_output, find_neurons
 from selfrepair.paper.neuron_sums import NeuronSums
@@ -180,6 +180,23 @@ def test_heads_are_chosen_by_what_mlps_repair_and_what_is_lost(name, layers):
     assert first != max(places, key=lambda place: lost[1][place])
     run = SimpleNamespace(filters=("all", "top 2%"), heads=heads)
     assert [tuple(head) for head in neurons.choose_heads(run, body, most=3)] == [first, *others][:3]
+
+
+def test_figure_7_has_its_marginal_above():
+    study = neurons.study_neurons(Corpus(language_model("llama"), corpus()), [(0, 1)], fraction=0.4, mlps=[2])
+    exhibit = neurons.top_neurons(study)
+    above, panel = exhibit.picture.panels
+    (spread,), (points,) = above.marks, panel.marks
+    assert above.x_range == panel.x_range
+    assert spread.y.sum() == pytest.approx(1)
+    shares, _ = np.histogram(np.clip(points.x, *panel.x_range), spread.x)
+    np.testing.assert_allclose(spread.y, shares / len(points.x))
+    top, bottom, *_ = drawing.draw(exhibit.picture).axes
+    for axes in (top, bottom):
+        axes.figure.canvas.draw()
+    assert 0.2 < top.get_position().height / bottom.get_position().height < 0.4
+    rows = interactive.figure_of(exhibit.picture).layout
+    assert np.ptp(rows.yaxis.domain) / np.ptp(rows.yaxis2.domain) == pytest.approx(0.3)
 
 
 def test_captions_say_how_many_tokens_pass_and_out_of_which():

@@ -8,7 +8,7 @@ import torch
 
 from selfrepair import measure
 from selfrepair.engine.reference import ReferenceEngine
-from selfrepair.paper import layernorm, normparts
+from selfrepair.paper import drawing, interactive, layernorm, normparts
 from selfrepair.paper.corpus import OPERATORS, Corpus
 from selfrepair.paper.replayed import Replayer
 from selfrepair.results.windows import windows_of
@@ -266,6 +266,27 @@ def test_filtered_points_are_a_uniform_sample(monkeypatch):
         "a uniform sample of 20"
         in layernorm.ratios(layernorm.study_norm(body, [(1, 0)], ["zero"], fraction=0.8)).caption
     )
+
+
+def test_outlines_that_lie_over_each_other_are_not_filled(studied):
+    _, study, _ = studied
+    several = layernorm.ratios(study, study.heads[:1]).picture
+    alone = layernorm.ratios(replace(study, operators=("zero",)), study.heads[:1]).picture
+    for picture, fills in ((several, 0), (alone, 1)):
+        (axes,) = drawing.draw(picture).axes
+        assert sum(bool(patch.get_fill()) for patch in axes.patches) == fills
+        assert sum(trace.fill == "tozeroy" for trace in interactive.figure_of(picture).data) == fills
+
+
+def test_legends_lie_above_error_bars(studied):
+    _, study, _ = studied
+    figure = drawing.draw(layernorm.accounts(study).picture)
+    figure.canvas.draw()
+    for axes in figure.axes:
+        legend = axes.get_legend().get_window_extent()
+        bars = [axes.transData.transform(path.vertices) for one in axes.collections for path in one.get_paths()]
+        segments = [ends for ends in bars if len(ends) == 2]
+        assert segments and not any(legend.contains(*end) for ends in segments for end in ends)
 
 
 @pytest.fixture(scope="module")

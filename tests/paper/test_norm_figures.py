@@ -278,6 +278,16 @@ def test_outlines_that_lie_over_each_other_are_not_filled(studied):
         assert sum(trace.fill == "tozeroy" for trace in interactive.figure_of(picture).data) == fills
 
 
+def test_legends_lie_above_outlines(studied):
+    _, study, _ = studied
+    figure = drawing.draw(layernorm.ratios(study).picture)
+    figure.canvas.draw()
+    for axes in figure.axes:
+        legend = axes.get_legend().get_window_extent()
+        tops = [axes.transData.transform(patch.get_path().vertices)[:, 1].max() for patch in axes.patches]
+        assert len(tops) == 3 and max(tops) < legend.y0
+
+
 def test_legends_lie_above_error_bars(studied):
     _, study, _ = studied
     figure = drawing.draw(layernorm.accounts(study).picture)

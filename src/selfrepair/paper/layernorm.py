@@ -205,9 +205,9 @@ def ratios(study: NormStudy, heads: Sequence[Head] | None = None, name: str = "f
     for head in chosen:
         part = table[table["head"] == str(head)]
         low, high = np.quantile(part["ratio"], [0.002, 0.998]) if len(part) else (0.9, 1.1)
-        room = 0.1 * max(high - low, 1e-3)
+        margin = 0.1 * max(high - low, 1e-3)
         bins = int(np.clip(np.sqrt(len(part) / max(len(study.operators), 1)) * 2, 12, 80))
-        edges = np.linspace(min(low, 1) - room, max(high, 1) + room, bins)
+        edges = np.linspace(min(low, 1) - margin, max(high, 1) + margin, bins)
         marks = []
         for operator in study.operators:
             tally = study.top[head, operator]
@@ -216,7 +216,9 @@ def ratios(study: NormStudy, heads: Sequence[Head] | None = None, name: str = "f
             values = part.loc[part["operator"] == operator, "ratio"].to_numpy()
             marks.append(histogram(values, edges, f"{operator}: {above.value:.1%} above 1", _COLOUR[operator]))
             numbers.append(tally.mean("ratio", name=f"{head}: mean scale ratio, {operator}"))
-        panels.append(Panel(str(head), "σ clean / σ ablated", "share of tokens", tuple(marks), (Rule(None, 1.0, "1"),)))
+        room = 0.0, _under_legend(marks)[1]
+        rules = (Rule(None, 1.0, "1"),)
+        panels.append(Panel(str(head), "σ clean / σ ablated", "share of tokens", tuple(marks), rules, y_range=room))
     figure = "Figure 4" if name.startswith("figure-04") else "Figures 17, 18"
     most = max(study.top[head, study.operators[0]].tokens for head in chosen)
     drawn = f"; drawn: a uniform sample of {MOST_CHOSEN:,}" if most > MOST_CHOSEN else ""

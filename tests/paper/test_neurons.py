@@ -1,14 +1,17 @@
 """Neurons: found in every family, valued as the definitions say, counted as the figures do, planted ones read back."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
+import xarray as xr
 
 from selfrepair import load
 from selfrepair.engine.clean import clean_run
 from selfrepair.engine.reference import ReferenceEngine
 from selfrepair.errors import SelfRepairError
-from selfrepair.paper import neurons
+from selfrepair.paper import drawing, interactive, neurons
 from selfrepair.paper.corpus import Corpus
 from selfrepair.paper.mlp_parts import clean_output, find_neurons
 from selfrepair.paper.neuron_sums import NeuronSums
@@ -108,6 +111,103 @@ def reference_ledger(body, unit):
     return sweep(ReferenceEngine(), body.model, "resample", [unit], text, donors)[unit]
 
 
+def test_any_downstream_mlp_can_be_shown():
+    """Figures 7, 8 and 12 of a lower MLP: Figure 7's tokens are those that this MLP repairs most."""
+    body = Corpus(language_model("llama"), corpus())
+    study = neurons.study_neurons(body, [(0, 1), (1, 0)], fraction=0.2, mlps=[1])
+    ledger, scored = reference_ledger(body, (0, 1)), body.windows.scored(1)
+    repair = ledger.by_mlp[0, ..., 1].numpy()
+    kept = int(0.2 * scored.sum())
+    shown = neurons.top_neurons(study, layer=1)
+    got = repair[shown.table["window"], shown.table["position"]]
+    np.testing.assert_allclose(np.sort(got), np.sort(repair[scored])[-kept:], atol=1e-6)
+    assert neurons.top_neurons(study).table.equals(shown.table)  # the last MLP studied
+    for show in (neurons.rank_curves, neurons.cumulative_change):
+        assert set(show(study, layer=1).table["layer"]) == {1}
+        assert len(show(study).picture.panels) == 2
+    by_default = neurons.study_neurons(body, [(0, 1), (1, 0)], fraction=0.2)
+    assert set(neurons.rank_curves(by_default, layer=1).table["head"]) == {"L0H1"}
+    assert set(neurons.rank_curves(by_default).table["layer"]) == {2}
+
+
+def test_an_mlp_that_is_not_downstream_or_was_not_studied_is_refused_in_words():
+    body = Corpus(language_model("llama"), corpus())
+    with pytest.raises(SelfRepairError, match="downstream of L1H0, layers 1 to 2, got 0, 5"):
+        neurons.study_neurons(body, [(1, 0)], mlps=[0, 2, 5])
+    with pytest.raises(SelfRepairError, match="got none"):
+        neurons.study_neurons(body, [(1, 0)], mlps=[])
+    with pytest.raises(SelfRepairError, match="layers 1 to 2, got 0"):  # a parallel block's own MLP reads no head of it
+        neurons.study_neurons(Corpus(language_model("gpt_neox_parallel"), corpus()), [(0, 0)], mlps=[0])
+    study = neurons.study_neurons(body, [(1, 0)], fraction=0.3, mlps=[1])
+    for show in (neurons.top_neurons, neurons.rank_curves, neurons.cumulative_change):
+        with pytest.raises(SelfRepairError, match=r"1 for L1H0.*got that of layer 2"):
+            show(study, layer=2)
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt_neox_parallel"])
+def test_repair_by_layer_is_that_of_the_ledger(name):
+    model, text = language_model(name), corpus()
+    body = Corpus(model, text)
+    table = neurons.by_layer(neurons.study_neurons(body, [(0, 1)], fraction=0.3)).table
+    ledger, scored = reference_ledger(body, (0, 1)), text.scored(1)
+    effect = ledger.direct_effect[0].numpy()
+    top = scored & (effect >= np.sort(effect[scored])[::-1][int(0.3 * scored.sum()) - 1])
+    layers = [1, 2] if name == "gpt_neox_parallel" else [0, 1, 2]
+    assert sorted(table["layer"].unique()) == layers
+    for layer in layers:
+        values = dict(table[table["layer"] == layer][["quantity", "value"]].to_numpy())
+        rows = naive(model, text, body.donors, (0, 1), layer, 0.3)
+        repaired = ledger.by_mlp[0, ..., layer].numpy()[top].sum() / effect[top].sum()
+        assert values["MLP's repair / direct effect of the head"] == pytest.approx(repaired)
+        gross = sum(np.abs(d).sum() for _, _, d in rows) / effect[top].sum()
+        assert values["gross change Σ|d| / direct effect"] == pytest.approx(gross)
+        effective = np.mean([np.abs(d).sum() ** 2 / (d**2).sum() for _, _, d in rows])
+        assert values["effective number of neurons"] == pytest.approx(effective)
+
+
+@pytest.mark.parametrize(("name", "layers"), [("gpt_neox_parallel", [1]), ("llama", [1, 2])])
+def test_heads_are_chosen_by_what_mlps_repair_and_what_is_lost(name, layers):
+    """The first: most repair by MLPs on its top tokens, of the last third of layers (two at least) that have an MLP
+    downstream; then those that lose most direct effect. By made-up numbers."""
+    body, rng = Corpus(language_model(name), corpus()), np.random.default_rng(7)
+    coordinates = {"filter": ["all", "top 2%"]}
+    axes = ("filter", "layer", "head")
+    lost, repair = rng.normal(size=(2, 2, 3, 4))
+    heads = xr.Dataset({"lost_direct_effect": (axes, lost), "repair_mlps": (axes, repair)}, coordinates)
+    places = [(layer, head) for layer in layers for head in range(4)]
+    first = max(places, key=lambda place: repair[1][place])
+    others = sorted((place for place in places if place != first), key=lambda place: -lost[1][place])
+    assert first != max(places, key=lambda place: lost[1][place])
+    run = SimpleNamespace(filters=("all", "top 2%"), heads=heads)
+    assert [tuple(head) for head in neurons.choose_heads(run, body, most=3)] == [first, *others][:3]
+
+
+def test_figure_7_has_its_marginal_above():
+    study = neurons.study_neurons(Corpus(language_model("llama"), corpus()), [(0, 1)], fraction=0.4, mlps=[2])
+    exhibit = neurons.top_neurons(study)
+    above, panel = exhibit.picture.panels
+    (spread,), (points,) = above.marks, panel.marks
+    assert above.x_range == panel.x_range
+    assert spread.y.sum() == pytest.approx(1)
+    shares, _ = np.histogram(np.clip(points.x, *panel.x_range), spread.x)
+    np.testing.assert_allclose(spread.y, shares / len(points.x))
+    top, bottom, *_ = drawing.draw(exhibit.picture).axes
+    for axes in (top, bottom):
+        axes.figure.canvas.draw()
+    assert 0.2 < top.get_position().height / bottom.get_position().height < 0.4
+    rows = interactive.figure_of(exhibit.picture).layout
+    assert np.ptp(rows.yaxis.domain) / np.ptp(rows.yaxis2.domain) == pytest.approx(0.3)
+
+
+def test_captions_say_how_many_tokens_pass_and_out_of_which():
+    body = Corpus(language_model("llama"), corpus())
+    study = neurons.study_neurons(body, [(0, 1), (1, 0)], fraction=0.2)
+    scored, passing = int(body.windows.scored(1).sum()), int(0.2 * body.windows.scored(1).sum())
+    for show in (neurons.top_neurons, neurons.rank_curves, neurons.cumulative_change, neurons.by_layer):
+        caption = show(study).caption
+        assert f": {passing} tokens" in caption and f"documents, of {scored} tokens from 3 documents" in caption
+
+
 def test_changes_of_neurons_add_up_to_the_ledger_line():
     model, text = language_model("llama"), corpus()
     body = Corpus(model, text)
@@ -121,12 +221,12 @@ def test_changes_of_neurons_add_up_to_the_ledger_line():
 
 def test_overlap_of_top_tens_is_that_of_pairs():
     sums, rng = NeuronSums(30, (0.5,), 3), np.random.default_rng(0)
-    document = rng.integers(0, 3, 25)
+    document, change = rng.integers(0, 3, 25), rng.normal(size=(25, 30))
     where = {"window": document, "position": np.arange(25), "document": document}
-    sums.add(rng.normal(size=(25, 30)), rng.normal(size=(25, 30)), np.ones(25), np.ones(25), where)
-    tops = [set(one.tolist()) for one in sums.members]
+    sums.add(rng.normal(size=(25, 30)), change, np.ones(25), np.ones(25), where)
+    tops = [set(one.tolist()) for one in np.argsort(-change, axis=1)[:, :10]]
     pairs = [(i, j, len(tops[i] & tops[j]) / 10) for i in range(25) for j in range(25) if i != j]
-    _, within, between = sums.stability()
+    within, between = sums.overlaps()
     assert within == pytest.approx(np.mean([o for i, j, o in pairs if document[i] == document[j]]))
     assert between == pytest.approx(np.mean([o for i, j, o in pairs if document[i] != document[j]]))
 
@@ -134,7 +234,8 @@ def test_overlap_of_top_tens_is_that_of_pairs():
 def test_the_planted_erasure_neuron_is_the_one_that_repairs():
     case = erasure(0.3)
     study = neurons.study_neurons(Corpus(load(roomy(case.model)), planted_windows()), [(0, 0)], fraction=0.2)
-    point = next(p for p in study.sums[(0, 0), 1, neurons.EFFECT].points if p["position"] == POSITION)
+    points = study.sums[(0, 0), 1, neurons.EFFECT].points
+    point = points[points["position"] == POSITION].iloc[0]
     assert (point["neuron"], point["window"]) == (0, 0)
     assert point["clean"] == pytest.approx(-0.3) and point["ablated"] == pytest.approx(0.0, abs=1e-9)
     assert point["head_effect"] == pytest.approx(1.0)
@@ -152,4 +253,4 @@ def test_the_original_recipe_counts_k_with_all_positions_and_2_5_percent():
     repair = ledger.by_mlp[0].sum(-1).numpy()
     best = {tuple(place) for place in np.argwhere(repair >= np.sort(repair.ravel())[::-1][int(0.15 * 48) - 1])}
     points = study.sums[(0, 0), 2, neurons.REPAIR].points
-    assert {(p["window"], p["position"]) for p in points} == best
+    assert set(zip(points["window"], points["position"], strict=True)) == best

@@ -150,7 +150,7 @@ def test_a_study_counts_what_the_terms_say(recipe):
             assert tally.share("above").value == pytest.approx((ratio[passing] > 1).mean())
             part = study.chosen[(study.chosen["head"] == str(head)) & (study.chosen["operator"] == operator)]
             np.testing.assert_allclose(np.sort(part["ratio"]), np.sort(ratio[passing]), rtol=1e-6)
-    assert study.closure < 1e-9
+    assert study.closure < 1e-9 and study.movers < 1e-9
 
 
 def test_the_planted_norm_repair_is_read_back():

@@ -34,9 +34,10 @@ def draw(picture: Picture, title: str = "") -> Figure:
     columns = min(picture.columns, len(picture.panels))
     rows = -(-len(picture.panels) // columns)
     alone = 1.3 if columns == 1 else 1.0
-    figure = Figure((WIDTH * columns * alone, HEIGHT * rows * alone + 0.35), layout="constrained", facecolor="white")
+    tall = sum(picture.heights) if picture.heights else rows
+    figure = Figure((WIDTH * columns * alone, HEIGHT * tall * alone + 0.35), layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
-    grid = figure.subplots(rows, columns, squeeze=False)
+    grid = figure.subplots(rows, columns, squeeze=False, height_ratios=picture.heights or None)
     ends = picture.shades()
     for axes, panel in zip(grid.ravel(), picture.panels, strict=False):
         _panel(axes, panel, picture, ends)
@@ -150,9 +151,10 @@ def _line(axes: Axes, marks: Marks, *_: object) -> None:
         axes.fill_between(marks.x, below, above, color=marks.colour, alpha=0.15, linewidth=0, zorder=1)
 
 
-def _steps(axes: Axes, marks: Marks, *_: object) -> None:
+def _steps(axes: Axes, marks: Marks, panel: Panel, *_: object) -> None:
     axes.stairs(marks.y, marks.x, color=marks.colour, linewidth=1.5, label=marks.label or None, zorder=3)
-    axes.stairs(marks.y, marks.x, color=marks.colour, alpha=0.10, fill=True, zorder=2)
+    if panel.outlines == 1:  # fills of several would mix
+        axes.stairs(marks.y, marks.x, color=marks.colour, alpha=0.10, fill=True, zorder=2)
 
 
 def _bars(axes: Axes, marks: Marks, *_: object) -> None:

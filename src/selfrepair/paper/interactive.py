@@ -30,6 +30,7 @@ def figure_of(picture: Picture, title: str = "") -> Any:
         subplot_titles=[_text(panel.title) for panel in picture.panels],
         horizontal_spacing=0.09 if columns < 3 else 0.07,
         vertical_spacing=min(0.14, 0.5 / rows),
+        row_heights=list(picture.heights) or None,
     )
     for place, panel in enumerate(picture.panels):
         at = {"row": place // columns + 1, "col": place % columns + 1}
@@ -45,7 +46,7 @@ def figure_of(picture: Picture, title: str = "") -> Any:
         figure.update_layout(coloraxis={"cmin": ends[0], "cmax": ends[1], "colorscale": scale, "colorbar": bar})
     figure.update_layout(
         template="plotly_white",
-        height=_PANEL * rows + 110,
+        height=_PANEL * (sum(picture.heights) or rows) + 110,
         title={"text": _text(title), "font": {"size": 16, "color": INK}},
         font={"size": 12, "color": INK},
         showlegend=True,
@@ -93,7 +94,8 @@ def _traces(marks: Marks, panel: Panel, listed: bool | str) -> list[Any]:
         return [go.Bar(x=marks.x, y=marks.y, marker={"color": marks.colour}, error_y=error, **name)]
     if marks.kind == "steps":
         x, y = np.repeat(marks.x, 2)[1:-1], np.repeat(marks.y, 2)
-        return [go.Scatter(x=x, y=y, mode="lines", fill="tozeroy", line={"color": marks.colour, "width": 1.5}, **name)]
+        fill = "tozeroy" if panel.outlines == 1 else "none"  # fills of several would mix
+        return [go.Scatter(x=x, y=y, mode="lines", fill=fill, line={"color": marks.colour, "width": 1.5}, **name)]
     if marks.kind == "line":
         line = {"color": marks.colour, "width": 2, "dash": "dash" if marks.dashed else "solid"}
         return [*_band(marks), go.Scatter(x=marks.x, y=marks.y, mode="lines", line=line, **name)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,22 +13,28 @@ from selfrepair.errors import SelfRepairError
 from selfrepair.paper.corpus import OPERATORS, Batch, Corpus
 from selfrepair.paper.exhibit import Exhibit
 from selfrepair.paper.normpass import NormTerms, array, walk
-from selfrepair.paper.numbers import Number, Tally
+from selfrepair.paper.numbers import COUNT, Number, Tally, divide
 from selfrepair.paper.picture import FAINT, PALETTE, Marks, Panel, Picture, Rule, histogram, scatter, symmetric
-from selfrepair.paper.words import FIXED
+from selfrepair.paper.sample import TokenSample
+from selfrepair.paper.words import FIXED, passing
 from selfrepair.results.runs import Run
 from selfrepair.statistics.keep import in_sample, uniform_sample
 
 SECTION = "layernorm"
 SHOWN = 8  # bins of stream lengths drawn as one
 MOST_POINTS = 4000  # tokens of the uniform sample that figures show
-MOST_CHOSEN = 20_000  # filtered tokens that figures show; all are in the numbers
+MOST_CHOSEN = 20_000  # of a uniform sample of the filtered tokens that figures show; all are in the numbers
 SPLITS = {
     "on_existing": "amplifies what was there, k (l − β)",
     "on_damage": "rescales the damage, k ΔDE",
     "on_response": "rescales the response, k ΣΔ",
 }
 MOVERS = {"by_own": "the head's own write", "by_attention": "later attention", "by_mlps": "MLPs"}
+FROZEN = {
+    "self_repair": "norm and rest live",
+    "by the norm alone": "norm live, rest frozen",
+    "by the rest alone": "norm frozen, rest live",
+}
 _COLOUR = dict(zip(OPERATORS, PALETTE, strict=False))
 
 
@@ -37,18 +43,23 @@ class NormStudy:
     """What a pass over the corpus says about some heads' norm repair under several operators.
 
     Attributes:
-        about: model, text, tokens and documents, for captions.
+        about: the model, for captions.
+        corpus: tokens, documents, text and recipe, for captions.
+        fraction: of each head's tokens, by clean direct effect, that the filter passes.
         heads: in the order of the figures.
-        chosen: per-token rows of the filter, `head, operator, window, position, document` and the terms.
+        chosen: per-token rows of the filter (a uniform sample of `MOST_CHOSEN` where there are more),
+            `head, operator, window, position, document` and the terms.
         sample: the same of a uniform sample of all tokens.
         top: by (head, operator), sums over the filter's tokens.
         every: the same over all tokens.
-        closure: largest error of the closed form of Appendix B, logits.
-        width: width of the stream.
+        closure: largest error of the closed form of Appendix B against the measured norm term, logits.
+        movers: largest error of the sum of who moved the norm against the norm's line, logits.
         lengths: by (head, operator), histogram of the final stream's length, ablated over clean, over all positions.
     """
 
     about: str
+    corpus: str
+    fraction: float
     heads: tuple[Head, ...]
     operators: tuple[str, ...]
     strict: bool
@@ -57,7 +68,18 @@ class NormStudy:
     top: dict[tuple[Head, str], Tally] = field(default_factory=dict)
     every: dict[tuple[Head, str], Tally] = field(default_factory=dict)
     closure: float = 0.0
+    movers: float = 0.0
     lengths: dict[tuple[Head, str], np.ndarray] = field(default_factory=dict)
+
+    @property
+    def unfiltered(self) -> str:
+        """Model, tokens and documents, for captions of figures of all tokens."""
+        return f"{self.about} · all tokens: {self.corpus}"
+
+    def filtered(self, heads: Sequence[Head]) -> str:
+        """Model, filter, tokens and documents, for captions of figures of the filter's tokens."""
+        label = f"top {100 * self.fraction:g}% of a head's tokens by clean direct effect"
+        return f"{self.about} · {passing(label, [self.top[head, self.operators[0]] for head in heads], self.corpus)}"
 
 
 COLUMNS = ("direct_effect", "change", "total", "norm", *SPLITS, *MOVERS, "frozen_rest", "frozen_norm", "ratio", "logit")
@@ -102,39 +124,39 @@ def study_norm(
     limits = dict(zip(wanted, corpus.thresholds(wanted, fraction), strict=True))
     scored = corpus.windows.scored(corpus.recipe.first)
     sampled = uniform_sample(scored, MOST_POINTS, corpus.seed)
-    found = NormStudy(_about(corpus, scored, fraction), wanted, tuple(operators), corpus.recipe.percentile)
-    rows: dict[str, list[pd.DataFrame]] = {"chosen": [], "sample": []}
-    taken = dict.fromkeys(wanted, 0)
+    found = NormStudy(
+        corpus.model.name, corpus.described(scored), fraction, wanted, tuple(operators), corpus.recipe.percentile
+    )
+    rows: list[pd.DataFrame] = []
+    kept = {(head, operator): TokenSample(MOST_CHOSEN, corpus.seed) for head in wanted for operator in operators}
     for head, operator, batch, terms in walk(corpus, wanted, operators):
         effect = terms.direct_effect.cpu().numpy().astype(np.float32)
         passing = effect > limits[head] if found.strict else effect >= limits[head]
         passing &= batch.scored
-        found.closure = max(found.closure, _closure(terms, batch.scored))
+        _check(found, terms, batch.scored)
         for tallies, mask in ((found.top, passing), (found.every, batch.scored)):
             tally = tallies.setdefault((head, operator), Tally(corpus.documents, corpus.seed))
             tally.add(batch.documents[mask], _columns(terms, mask))
         chosen = in_sample(sampled, batch.windows, scored.shape[1]) & batch.scored
-        rows["sample"].append(_rows(head, operator, batch, terms, chosen))
-        if taken[head] < MOST_CHOSEN * len(operators):
-            rows["chosen"].append(_rows(head, operator, batch, terms, passing))
-            taken[head] += int(passing.sum())
+        rows.append(_frame(head, operator, _rows(batch, terms, chosen)))
+        kept[head, operator].add(_rows(batch, terms, passing))
         _add_lengths(found, head, operator, terms, corpus, batch.windows)
-    found.chosen, found.sample = (pd.concat(parts, ignore_index=True) for parts in (rows["chosen"], rows["sample"]))
+    found.sample = pd.concat(rows, ignore_index=True)
+    found.chosen = pd.concat([_frame(*key, one.columns()) for key, one in kept.items()], ignore_index=True)
     return found
 
 
-def _about(corpus: Corpus, scored: np.ndarray, fraction: float) -> str:
-    kept = f"top {100 * fraction:g}% of each head's tokens by clean direct effect where a figure is filtered"
-    return f"{corpus.model.name} · {corpus.described(scored)} · {kept}"
-
-
-def _closure(terms: NormTerms, scored: np.ndarray) -> float:
-    """Largest error of `SR - downstream = norm`, of the norm's three parts and of its three movers."""
-    direct = terms.total - terms.frozen_norm  # measured without the closed form
-    parts = terms.on_existing + terms.on_damage + terms.on_response
+def _check(found: NormStudy, terms: NormTerms, scored: np.ndarray) -> None:
+    """Holds the closed form of Appendix B, `k (l - beta + D + R)`, which takes no more than `sigma / sigma'` from the
+    ablated run's final stream, against the measured norm term; and the sum of who moved the norm, which takes only
+    writes, against what the change of that stream's scale did."""
+    closed = terms.on_existing + terms.on_damage + terms.on_response
     movers = terms.by_own + terms.by_attention + terms.by_mlps
-    errors = [np.abs(array(direct - other, scored)).max(initial=0) for other in (terms.norm, parts, movers)]
-    return float(max(errors))
+    errors = [array((one - other).abs(), scored) for one, other in ((terms.measured, closed), (terms.norm, movers))]
+    found.closure, found.movers = (
+        max(before, float(error.max(initial=0)))
+        for before, error in zip((found.closure, found.movers), errors, strict=True)
+    )
 
 
 def _columns(terms: NormTerms, mask: np.ndarray) -> dict[str, np.ndarray]:
@@ -145,20 +167,20 @@ def _columns(terms: NormTerms, mask: np.ndarray) -> dict[str, np.ndarray]:
     columns["wrong_way"] = ((columns["total"] > 0) & (columns["direct_effect"] > 0)).astype(np.float64)
     columns["helping"] = (columns["direct_effect"] > 0).astype(np.float64)
     columns["norm exceeds"] = (columns["norm"] >= columns["direct_effect"]).astype(np.float64)
-    columns["frozen_repair"] = columns["frozen_rest"] + columns["lost"]
+    columns["by the norm alone"] = columns["frozen_rest"] + columns["lost"]
+    columns["by the rest alone"] = columns["frozen_norm"] + columns["lost"]
     columns["norm lost"], columns["lost lost"] = columns["norm"] * columns["lost"], columns["lost"] ** 2
     return columns
 
 
-def _rows(head: Head, operator: str, batch: Batch, terms: NormTerms, mask: np.ndarray) -> pd.DataFrame:
+def _rows(batch: Batch, terms: NormTerms, mask: np.ndarray) -> dict[str, np.ndarray]:
     window, position = np.nonzero(mask)
-    frame = pd.DataFrame(
-        {"head": str(head), "operator": operator, "window": batch.windows[window], "position": position}
-    )
-    frame["document"] = batch.documents[mask]
-    for name in COLUMNS:
-        frame[name] = array(getattr(terms, name), mask).astype(np.float32)
-    return frame
+    where = {"window": batch.windows[window], "position": position, "document": batch.documents[mask]}
+    return where | {name: array(getattr(terms, name), mask).astype(np.float32) for name in COLUMNS}
+
+
+def _frame(head: Head, operator: str, rows: dict[str, np.ndarray]) -> pd.DataFrame:
+    return pd.DataFrame({"head": str(head), "operator": operator, **rows})
 
 
 def _add_lengths(
@@ -183,9 +205,9 @@ def ratios(study: NormStudy, heads: Sequence[Head] | None = None, name: str = "f
     for head in chosen:
         part = table[table["head"] == str(head)]
         low, high = np.quantile(part["ratio"], [0.002, 0.998]) if len(part) else (0.9, 1.1)
-        room = 0.1 * max(high - low, 1e-3)
+        margin = 0.1 * max(high - low, 1e-3)
         bins = int(np.clip(np.sqrt(len(part) / max(len(study.operators), 1)) * 2, 12, 80))
-        edges = np.linspace(min(low, 1) - room, max(high, 1) + room, bins)
+        edges = np.linspace(min(low, 1) - margin, max(high, 1) + margin, bins)
         marks = []
         for operator in study.operators:
             tally = study.top[head, operator]
@@ -194,11 +216,15 @@ def ratios(study: NormStudy, heads: Sequence[Head] | None = None, name: str = "f
             values = part.loc[part["operator"] == operator, "ratio"].to_numpy()
             marks.append(histogram(values, edges, f"{operator}: {above.value:.1%} above 1", _COLOUR[operator]))
             numbers.append(tally.mean("ratio", name=f"{head}: mean scale ratio, {operator}"))
-        panels.append(Panel(str(head), "σ clean / σ ablated", "share of tokens", tuple(marks), (Rule(None, 1.0, "1"),)))
+        room = 0.0, _under_legend(marks)[1]
+        rules = (Rule(None, 1.0, "1"),)
+        panels.append(Panel(str(head), "σ clean / σ ablated", "share of tokens", tuple(marks), rules, y_range=room))
     figure = "Figure 4" if name.startswith("figure-04") else "Figures 17, 18"
+    most = max(study.top[head, study.operators[0]].tokens for head in chosen)
+    drawn = f"; drawn: a uniform sample of {MOST_CHOSEN:,}" if most > MOST_CHOSEN else ""
     caption = (
         "Ratio of the final norm's clean to its ablated scale on the head's top tokens; above 1 every logit is scaled "
-        f"up. {study.about}. Shares with {FIXED}."
+        f"up{drawn}. {study.filtered(chosen)}. Shares with {FIXED}."
     )
     return Exhibit(
         name,
@@ -234,7 +260,7 @@ def one_head(study: NormStudy, head: Head) -> Exhibit:
         )
     caption = (
         f"{head} under each operator; each point is a token, all tokens or a uniform sample of {MOST_POINTS:,}. In a "
-        f"parallel model nothing but the norm can repair a last-layer head. {study.about}. Shares with {FIXED}."
+        f"parallel model nothing but the norm can repair a last-layer head. {study.unfiltered}. Shares with {FIXED}."
     )
     shown = table[
         ["head", "operator", "window", "position", "document", "direct_effect", "change", "total", "norm", "ratio"]
@@ -295,8 +321,9 @@ def stream_lengths(study: NormStudy, head: Head) -> Exhibit:
         x_range=(low - room, high + room),
     )
     caption = (
-        "Norm of the stream after the last block under each operator, all positions at which "
-        f"tokens count, unfiltered. {study.about}."
+        "Norm of the stream after the last block under each operator, ablated over clean, at all "
+        f"{int(study.lengths[head, study.operators[0]].sum()):,} positions of real tokens that count, those that "
+        f"predict nothing included, unfiltered. {study.unfiltered}."
     )
     return Exhibit(
         "figure-16-stream-length",
@@ -318,14 +345,12 @@ def _quantile(share: np.ndarray, of: float) -> float:
 
 
 def accounts(study: NormStudy, operator: str = "resample") -> Exhibit:
-    """The norm term split three ways, by who moved the norm, and against frozen runs (section 3, Appendix B)."""
+    """The norm term split three ways, by who moved the norm, and self-repair with parts of the model frozen: the rest
+    of the downstream with the norm live, the norm with the rest live (section 3, Appendix B)."""
     groups = {
         "what the norm does": SPLITS,
         "who moved the norm": MOVERS,
-        "with parts frozen": {
-            "norm": "norm, everything live",
-            "frozen_repair": "norm, all else downstream frozen",
-        },
+        "self-repair with parts frozen": FROZEN,
     }
     names = [str(head) for head in study.heads]
     keys = [(head, operator) for head in study.heads]
@@ -337,11 +362,7 @@ def accounts(study: NormStudy, operator: str = "resample") -> Exhibit:
                 study.top[key].ratio(column, "lost", name=f"{name}: {said} / lost")
                 for key, name in zip(keys, names, strict=True)
             ]
-            shift = (place - (len(parts) - 1) / 2) * 0.22
-            x = np.arange(len(keys)) + shift
-            values = np.array([one.value for one in found])
-            error = np.nan_to_num(np.stack([values - [one.low for one in found], [one.high for one in found] - values]))
-            marks.append(Marks(x, values, "points", said, PALETTE[place], y_error=error, names=names, size=5))
+            marks.append(_beside(found, place, len(parts), said, names, PALETTE[place]))
             numbers += found
             rows += [
                 {
@@ -356,18 +377,31 @@ def accounts(study: NormStudy, operator: str = "resample") -> Exhibit:
                 for key, one in zip(keys, found, strict=True)
             ]
         panels.append(
-            Panel(title, "", "Σ part / Σ (DE − DE′)", tuple(marks), (Rule(0, colour=FAINT),), categories=tuple(names))
+            Panel(
+                title,
+                "",
+                "Σ part / Σ (DE − DE′)",
+                tuple(marks),
+                (Rule(0, colour=FAINT),),
+                y_range=_under_legend(marks),
+                categories=tuple(names),
+            )
         )
-    numbers.append(Number("largest error of the closed form of Appendix B", study.closure, units="logit"))
+    numbers += [
+        Number("largest error of the closed form of Appendix B", study.closure, units="logit"),
+        Number("largest error of the sum of who moved the norm", study.movers, units="logit"),
+    ]
     for key, name in zip(keys, names, strict=True):
         numbers.append(
             study.top[key].share("norm exceeds", f"{name}: share of tokens whose norm repair is at least DE")
         )
     caption = (
-        f"The final norm's part of self-repair as a share of what was lost, top tokens, {operator} "
-        "ablation. k = σ/σ′ − 1, l the clean logit. "
-        "The three parts add up to the norm's line, and so do the three movers (σ′² − σ² = Σ⟨Δo_c, r + r′⟩/d). "
-        f"The closed form misses the measured norm term by at most {study.closure:.1e} logits. {study.about}. {FIXED}."
+        f"The final norm's part of self-repair as a share of what was lost, {operator} ablation. k = σ/σ′ − 1, l the "
+        "clean logit. The three parts add up to the norm's line, and so do the three movers "
+        "(σ′² − σ² = Σ⟨Δo_c, r + r′⟩/d). Right: self-repair of whole runs, of runs with everything downstream frozen "
+        "but the norm, and of runs with the norm's scale frozen alone. The closed form, k (l − β + ΔDE + ΣΔ), misses "
+        f"the norm term measured in ablated runs by at most {study.closure:.1e} logits on any token, the sum of "
+        f"movers by {study.movers:.1e}. {study.filtered(study.heads)}. {FIXED}."
     )
     return Exhibit(
         "section-3-norm-accounts",
@@ -381,41 +415,72 @@ def accounts(study: NormStudy, operator: str = "resample") -> Exhibit:
     )
 
 
+def _beside(found: Sequence[Number], place: int, of: int, label: str, names: Sequence[str], colour: str) -> Marks:
+    """One of several series of points with intervals, side by side at each category."""
+    values = np.array([one.value for one in found])
+    error = np.nan_to_num(np.stack([values - [one.low for one in found], [one.high for one in found] - values]))
+    x = np.arange(len(found)) + 0.22 * (place - (of - 1) / 2)
+    return Marks(x, values, "points", label, colour, y_error=error, names=names, size=5)
+
+
+def _under_legend(series: Sequence[Marks], *others: float) -> tuple[float, float]:
+    """Limits of an axis that leave its upper quarter to the legend; zero and the others are within."""
+    ends = np.array([0.0, *others])
+    for marks in series:
+        below, above = (0.0, 0.0) if marks.y_error is None else marks.y_error
+        ends = np.concatenate([ends, marks.y - below, marks.y + above])
+    low, high = float(np.nanmin(ends)), float(np.nanmax(ends))
+    room = (high - low) or 1.0
+    return low - 0.06 * room, high + 0.4 * room
+
+
 def significance(study: NormStudy, ratio: float = 1.02, difference: float = 10.0) -> Exhibit:
     """Appendix G: how much more the norm repairs one token than another, `(s/s' - 1)(logit_A - logit_B)`."""
-    rows = [
-        {
-            "head": "the paper's example",
-            "operator": "",
-            "ratio": ratio,
-            "difference of logits": difference,
-            "difference of repair": (ratio - 1) * difference,
-        }
+    example = (ratio - 1) * difference
+    rows: list[dict[str, object]] = [
+        {"head": "the paper's example", "ratio": ratio, "difference of logits": difference, "repair": example}
     ]
-    numbers = [Number("the paper's example: ratio 1.02, 10 logits", (ratio - 1) * difference, units="logit")]
-    for head in study.heads:
-        for operator in study.operators:
-            mean = study.top[head, operator].mean("ratio", name=f"{head} {operator}: mean ratio")
-            rows.append(
-                {
-                    "head": str(head),
-                    "operator": operator,
-                    "ratio": mean.value,
-                    "difference of logits": difference,
-                    "difference of repair": (mean.value - 1) * difference,
-                }
-            )
-    for head in study.heads[:1]:
-        part = study.sample[(study.sample["head"] == str(head)) & (study.sample["operator"] == study.operators[0])]
-        if len(part):
-            for share in (0.98, 0.999):
-                value = float(np.quantile(part["direct_effect"], share))
-                numbers.append(Number(f"{head}: {100 * share:g}th percentile of DE", value, units="logit"))
-            spread = float(np.quantile(part["logit"], 0.95) - np.quantile(part["logit"], 0.05))
-            numbers.append(Number("spread of target logits, 5th to 95th percentile", spread, units="logit"))
+    numbers = [Number(f"the paper's example: ratio {ratio:g}, {difference:g} logits", example, units="logit")]
+    heads = tuple(map(str, study.heads))
+    marks = []
+
+    def difference_of(sums: Mapping[str, np.ndarray]) -> np.ndarray:
+        return (divide(sums["ratio"], sums[COUNT]) - 1) * difference
+
+    for place, operator in enumerate(study.operators):
+        tallies = [study.top[head, operator] for head in study.heads]
+        found = [
+            tally.number(f"{head}: repair per {difference:g} logits, {operator}", difference_of, "logit")
+            for head, tally in zip(heads, tallies, strict=True)
+        ]
+        rows += [
+            {
+                "head": head,
+                "operator": operator,
+                "ratio": tally.mean("ratio").value,
+                "difference of logits": difference,
+                "repair": one.value,
+                "low": one.low,
+                "high": one.high,
+            }
+            for head, tally, one in zip(heads, tallies, found, strict=True)
+        ]
+        marks.append(_beside(found, place, len(study.operators), operator, heads, _COLOUR[operator]))
+        numbers += found
+    rules = (Rule(0, example, f"the paper's example, {example:.2g}"), Rule(0, colour=FAINT))
+    panel = Panel(
+        f"of two tokens {difference:g} logits apart",
+        "",
+        f"(σ/σ′ − 1) × {difference:g} (logit)",
+        tuple(marks),
+        rules,
+        y_range=_under_legend(marks, example),
+        categories=heads,
+    )
     caption = (
         "How much more the norm's change under an ablation repairs a token than one whose logit is "
-        "10 lower: (σ/σ′ − 1) × 10. " + study.about + "."
+        f"{difference:g} lower: (σ/σ′ − 1) × {difference:g}, with each head's mean σ/σ′. The paper's example: a ratio "
+        f"of {ratio:g} makes {example:.2g} logits. {study.filtered(study.heads)}. {FIXED}."
     )
     return Exhibit(
         "appendix-g-significance",
@@ -424,5 +489,19 @@ def significance(study: NormStudy, ratio: float = 1.02, difference: float = 10.0
         "Small scale ratios matter",
         caption,
         pd.DataFrame(rows),
-        tuple(numbers),
+        (*numbers, *_sizes(study)),
+        Picture((panel,), columns=1),
     )
+
+
+def _sizes(study: NormStudy) -> list[Number]:
+    """How large the first head's direct effects and the target's logits are, to compare with."""
+    head, found = study.heads[0], []
+    part = study.sample[(study.sample["head"] == str(head)) & (study.sample["operator"] == study.operators[0])]
+    if len(part):
+        for share in (0.98, 0.999):
+            value = float(np.quantile(part["direct_effect"], share))
+            found.append(Number(f"{head}: {100 * share:g}th percentile of DE", value, units="logit"))
+        spread = float(np.quantile(part["logit"], 0.95) - np.quantile(part["logit"], 0.05))
+        found.append(Number("spread of target logits, 5th to 95th percentile", spread, units="logit"))
+    return found

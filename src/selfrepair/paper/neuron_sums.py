@@ -1,17 +1,19 @@
-"""What is kept of neuron arrays: sums, curves over ranks and a few tokens; never the arrays."""
+"""What is kept of neuron arrays: sums, curves over ranks and a sample of tokens; never the arrays."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
 import numpy as np
+import pandas as pd
 
 from selfrepair.paper.numbers import Array, Number, Tally
+from selfrepair.paper.sample import TokenSample
 
 RANKS = 50  # of the paper's Figure 8
 TOP = 10  # neurons per token, of section 4.2.2
-SORTED_TOKENS = 256  # tokens whose clean direct effects by rank are kept, for medians
-SHOWN_TOKENS = 5000  # tokens that scatter plots show and whose top neurons are kept
+SORTED_TOKENS = 256  # of the sample whose clean direct effects by rank are kept, for medians
+SHOWN_TOKENS = 5000  # of the sample that scatter plots show and whose top neurons are kept
 CARRIED = 0.85  # neurons beyond those that carry this share of all change are called negligible (Appendix C)
 
 
@@ -25,14 +27,13 @@ class NeuronSums:
         neurons: how many there are.
         shares: thresholds q of Figure 8.
         documents: of the corpus.
-        seed: of the bootstrap.
+        seed: of the bootstrap and of the samples.
         tally: sums per document of numbers of tokens.
         exceed: [share, rank], tokens with `d_(r) > q DE_head`, `d_(1) >= d_(2) >= ...`.
         cumulative: [neuron], sum over tokens of the share of `sum |d|` up to each rank, in that order.
-        largest: [neuron], sum over tokens of `|d|` sorted by size, over `sum |d|`.
-        ranked: clean direct effects by rank of the first tokens, [neuron] each, at most `SORTED_TOKENS`.
-        points: rows of tokens: top neuron, its clean and ablated direct effects, and the layer's.
-        members: [TOP], the neurons that repair most, of the same tokens.
+        members: [neuron], tokens among whose `TOP` largest `d` each is.
+        ranked: clean direct effects by rank, of a uniform sample of at most `SORTED_TOKENS` tokens.
+        shown: top neurons and their direct effects, of a uniform sample of at most `SHOWN_TOKENS` tokens.
     """
 
     neurons: int
@@ -42,15 +43,15 @@ class NeuronSums:
     tally: Tally = field(init=False)
     exceed: Array = field(init=False)
     cumulative: Array = field(init=False)
-    largest: Array = field(init=False)
-    ranked: list[np.ndarray] = field(default_factory=list)
-    points: list[dict[str, float]] = field(default_factory=list)
-    members: list[np.ndarray] = field(default_factory=list)
+    members: Array = field(init=False)
+    ranked: TokenSample = field(init=False)
+    shown: TokenSample = field(init=False)
 
     def __post_init__(self) -> None:
         self.tally = Tally(self.documents, self.seed)
         self.exceed = np.zeros((len(self.shares), min(RANKS, self.neurons)))
-        self.cumulative, self.largest = np.zeros(self.neurons), np.zeros(self.neurons)
+        self.cumulative, self.members = np.zeros(self.neurons), np.zeros(self.neurons)
+        self.ranked, self.shown = TokenSample(SORTED_TOKENS, self.seed), TokenSample(SHOWN_TOKENS, self.seed)
 
     def add(
         self,
@@ -60,7 +61,7 @@ class NeuronSums:
         layer_effect: np.ndarray,
         where: dict[str, np.ndarray],
     ) -> None:
-        """Adds tokens.
+        """Adds tokens: all of a window that pass the filter, or none.
 
         Args:
             clean: neurons' clean direct effects [token, neuron].
@@ -76,90 +77,71 @@ class NeuronSums:
         absolute = np.abs(ranked)
         whole = absolute.sum(1, keepdims=True)
         safe = np.where(whole == 0, 1.0, whole)
-        curve = np.cumsum(absolute, axis=1) / safe
-        by_size = -np.sort(-absolute, axis=1) / safe
+        top = order[:, :TOP]
         for place, share in enumerate(self.shares):
             self.exceed[place] += (ranked[:, :RANKS] > share * head_effect[:, None]).sum(0)
-        self.cumulative += curve.sum(0)
-        self.largest += by_size.sum(0)
-        effects = np.take_along_axis(clean, order[:, :1], 1)[:, 0]
-        after = effects + ranked[:, 0]
+        self.cumulative += (np.cumsum(absolute, axis=1) / safe).sum(0)
+        self.members += np.bincount(top.ravel(), minlength=self.neurons)
+        effects = np.take_along_axis(clean, order, 1)
+        shown = {
+            "neuron": order[:, 0],
+            "clean": effects[:, 0],
+            "ablated": effects[:, 0] + ranked[:, 0],
+            "layer_effect": layer_effect,
+            "head_effect": head_effect,
+        }
         self.tally.add(
-            where["document"], self._columns(ranked, absolute, by_size, effects, after, head_effect, layer_effect)
+            where["document"],
+            self._columns(ranked, -np.sort(-absolute, axis=1) / safe, shown)
+            | within_prompts(top, where["window"], self.neurons),
         )
-        self._keep(clean, order, effects, after, layer_effect, head_effect, where)
+        self.shown.add(where | shown | {"top": top})
+        self.ranked.add(where | {"clean": effects.astype(np.float32)})
 
-    def _columns(
-        self,
-        ranked: np.ndarray,
-        absolute: np.ndarray,
-        by_size: np.ndarray,
-        effects: np.ndarray,
-        after: np.ndarray,
-        head_effect: np.ndarray,
-        layer_effect: np.ndarray,
-    ) -> dict[str, np.ndarray]:
+    def _columns(self, ranked: np.ndarray, by_size: np.ndarray, shown: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        absolute = np.abs(ranked)
         whole, squares = absolute.sum(1), (absolute**2).sum(1)
-        needed = (np.cumsum(by_size, 1) < CARRIED).sum(1) + 1
+        needed = np.where(whole == 0, 0, (np.cumsum(by_size, 1) < CARRIED).sum(1) + 1)
+        effects, after, head_effect = shown["clean"], shown["ablated"], shown["head_effect"]
         columns = {
             "repair": ranked.sum(1),
             "absolute": whole,
+            "changed": (whole > 0).astype(float),
             "positive": np.maximum(ranked, 0).sum(1),
             "top ten": ranked[:, :TOP].sum(1),
             "effective": whole**2 / np.where(squares == 0, 1, squares),
             "negligible": 1 - needed / self.neurons,
             "erasing": (effects < 0).astype(float),
             "erasing less": ((effects < 0) & (after > effects) & (after < 0)).astype(float),
-            "layer positive": (layer_effect > 0).astype(float),
+            "layer positive": (shown["layer_effect"] > 0).astype(float),
             "head": head_effect,
         }
         for share in self.shares:
             columns[f"top above {share:g}"] = (ranked[:, 0] > share * head_effect).astype(float)
         return columns
 
-    def _keep(
-        self,
-        clean: np.ndarray,
-        order: np.ndarray,
-        effects: np.ndarray,
-        after: np.ndarray,
-        layer_effect: np.ndarray,
-        head_effect: np.ndarray,
-        where: dict[str, np.ndarray],
-    ) -> None:
-        for token in range(len(clean)):
-            if len(self.ranked) < SORTED_TOKENS:
-                self.ranked.append(clean[token, order[token]].astype(np.float32))
-            if len(self.points) >= SHOWN_TOKENS:
-                continue
-            row = {name: int(values[token]) for name, values in where.items()}
-            self.points.append(
-                row
-                | {
-                    "neuron": int(order[token, 0]),
-                    "clean": float(effects[token]),
-                    "ablated": float(after[token]),
-                    "layer_effect": float(layer_effect[token]),
-                    "head_effect": float(head_effect[token]),
-                }
-            )
-            self.members.append(order[token, :TOP].copy())
-
     # ------------------------------------------------------------------------------------------ what they say
+
+    @property
+    def points(self) -> pd.DataFrame:
+        """The sample's tokens, in order: where each stands, its top neuron, that neuron's clean and ablated direct
+        effects, the MLP's and the head's clean ones."""
+        return pd.DataFrame({name: values for name, values in self.shown.columns().items() if name != "top"})
 
     def exceeding(self) -> Array:
         """Share of tokens on which the r-th neuron repairs more than q of the head's direct effect, [share, rank]."""
         return self.exceed / max(self.tally.tokens, 1)
 
     def curve(self) -> Array:
-        """Mean share of `sum |d|` up to each rank, ranks by signed change, [neuron] (Figures 12 to 15)."""
-        return self.cumulative / max(self.tally.tokens, 1)
+        """Share of `sum |d|` up to each rank, ranks by signed change, mean over tokens on which some neuron changes,
+        [neuron] (Figures 12 to 15)."""
+        return self.cumulative / max(self.tally.total("changed"), 1)
 
     def medians(self) -> Array:
-        """Median clean direct effect of the neuron at each rank, [neuron]."""
-        if not self.ranked:
+        """Median clean direct effect of the neuron at each rank, over the sample, [neuron]."""
+        if not len(self.ranked):
             return np.full(self.neurons, np.nan)
-        return np.asarray(np.median(np.stack(self.ranked).astype(np.float64), axis=0))
+        return np.asarray(np.median(self.ranked.columns()["clean"].astype(np.float64), axis=0))
 
     def numbers(self, name: str) -> list[Number]:
         """Numbers of this head and MLP, under a name."""
@@ -176,37 +158,76 @@ class NeuronSums:
         ]
         for share in self.shares:
             found.append(tally.share(f"top above {share:g}", f"{name}: top neuron repairs more than {share:.1%} of DE"))
-        frequent, within, between = self.stability()
-        found += [
-            Number(f"{name}: most frequent neuron in a token's top ten, share of tokens", frequent),
+        return found + self._steadiness(name)
+
+    def _steadiness(self, name: str) -> list[Number]:
+        """Whether the same neurons repair across prompts, and within them."""
+        own, others = f"{name}: a prompt's most frequent neuron in a token's top ten, share of tokens", "other tokens"
+        within, between = self.overlaps()
+        return [
+            Number(f"{name}: most frequent neuron in a token's top ten, share of tokens", self.most_frequent()),
+            self.tally.share("prompt's favourite", own, "in company"),
+            self.tally.share("others' favourite", f"{own}, chosen by the prompt's {others}", "in company"),
             Number(f"{name}: top tens' overlap within a document", within),
             Number(f"{name}: top tens' overlap between documents", between),
             Number(f"{name}: top tens' overlap within less between documents", within - between),
         ]
-        return found
 
-    def stability(self) -> tuple[float, float, float]:
-        """How often the most frequent neuron is in a token's top ten, and how much two tokens' top tens overlap.
+    def most_frequent(self) -> float:
+        """`max_n count_n / tokens`, `count_n` the tokens whose top ten neuron n is in (section 4.2.2)."""
+        return float(self.members.max() / self.tally.tokens) if self.tally.tokens else float("nan")
+
+    def overlaps(self) -> tuple[float, float]:
+        """How much two tokens' top tens overlap, over the sample.
 
         Returns:
-            `max_n count_n / tokens`; mean overlap (of ten) of two tokens of one document, and of two documents.
+            Mean overlap (as a share of ten) of two tokens of one document, and of two documents.
         """
-        if len(self.members) < 2:
-            return (float("nan"),) * 3
-        ids = np.stack(self.members)
-        document = np.array([row["document"] for row in self.points])
-        counts = np.bincount(ids.ravel(), minlength=self.neurons).astype(np.float64)
-        pairs, shared = len(ids) * (len(ids) - 1), float((counts * (counts - 1)).sum())
-        pairs_within, shared_within = 0, 0.0
-        for one in np.unique(document):
-            own = np.bincount(ids[document == one].ravel(), minlength=self.neurons).astype(np.float64)
-            tokens = int((document == one).sum())
-            pairs_within += tokens * (tokens - 1)
-            shared_within += float((own * (own - 1)).sum())
-        size = ids.shape[1]
-        between = pairs - pairs_within
+        sample = self.shown.columns()
+        if len(self.shown) < 2:
+            return float("nan"), float("nan")
+        ids, document = sample["top"], sample["document"]
+        pairs, shared = self._pairs(ids)
+        parts = [self._pairs(ids[document == one]) for one in np.unique(document)]
+        pairs_within, shared_within = sum(one for one, _ in parts), sum(one for _, one in parts)
+        size, between = ids.shape[1], pairs - pairs_within
         return (
-            float(counts.max() / len(ids)),
             shared_within / (size * pairs_within) if pairs_within else float("nan"),
             (shared - shared_within) / (size * between) if between else float("nan"),
         )
+
+    def _pairs(self, ids: np.ndarray) -> tuple[int, float]:
+        """Pairs of tokens, and the neurons that they share, [token, TOP] given."""
+        counts = np.bincount(ids.ravel(), minlength=self.neurons).astype(np.float64)
+        return len(ids) * (len(ids) - 1), float((counts * (counts - 1)).sum())
+
+
+def within_prompts(top: np.ndarray, window: np.ndarray, neurons: int) -> dict[str, np.ndarray]:
+    """Whether tokens' top neurons are those of their prompt; a prompt is a window with two or more of the tokens.
+
+    Args:
+        top: neurons that repair most, [token, TOP].
+        window: [token].
+        neurons: how many there are.
+
+    Returns:
+        Columns [token]: `in company`, 1 where the token's prompt has others; `prompt's favourite`, 1 where the top
+        neurons hold the one that is most frequent in the prompt, so that its mean over a prompt is
+        `max_n count_n / tokens`; `others' favourite`, the same with the token itself not counted, which chance does
+        not raise (a share where several are equally frequent).
+    """
+    columns = {name: np.zeros(len(top)) for name in ("in company", "prompt's favourite", "others' favourite")}
+    for one in np.unique(window):
+        tokens = np.flatnonzero(window == one)
+        if len(tokens) < 2:
+            continue
+        counts = np.bincount(top[tokens].ravel(), minlength=neurons)
+        favourite = counts.argmax()
+        for token in tokens:
+            others = counts.copy()
+            others[top[token]] -= 1
+            tied = others == others.max()
+            columns["in company"][token] = 1
+            columns["prompt's favourite"][token] = float(favourite in top[token])
+            columns["others' favourite"][token] = tied[top[token]].sum() / tied.sum()
+    return columns

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,9 +17,9 @@ from selfrepair.paper.exhibit import Exhibit
 from selfrepair.paper.mlp_parts import Neurons, clean_output, find_neurons, last_with_downstream
 from selfrepair.paper.neuron_sums import CARRIED, SORTED_TOKENS, NeuronSums
 from selfrepair.paper.numbers import Number, Tally
-from selfrepair.paper.picture import FAINT, PALETTE, Marks, Panel, Picture, Rule, symmetric
+from selfrepair.paper.picture import FAINT, PALETTE, Marks, Panel, Picture, Rule, histogram, symmetric
 from selfrepair.paper.replayed import Replayed, Replayer
-from selfrepair.paper.words import FIXED
+from selfrepair.paper.words import FIXED, passing
 from selfrepair.results.runs import Run
 
 SECTION = "neurons"
@@ -31,18 +31,51 @@ class NeuronStudy:
     """What a pass over the corpus says about neurons.
 
     Attributes:
-        about: model, text, tokens, documents, operator, for captions.
+        about: model and operator, for captions.
+        corpus: tokens, documents, text and recipe, for captions.
         heads: ablated heads.
-        last: the MLP that the paper looks at.
-        by_all: whether its tokens were chosen by the repair of all MLPs (the original recipe).
+        by_all: whether tokens were chosen by the repair of all MLPs (the original recipe), not by that of the MLP
+            looked into.
+        fraction: of the tokens that filters pass.
         sums: by (head, layer of the MLP, filter).
     """
 
     about: str
+    corpus: str
     heads: tuple[Head, ...]
-    last: int
     by_all: bool = False
+    fraction: float = 0.02
     sums: dict[tuple[Head, int, str], NeuronSums] = field(default_factory=dict)
+
+    @property
+    def last(self) -> int:
+        """The last MLP that was looked into: the paper's."""
+        return max(layer for _, layer, _ in self.sums)
+
+    def layers(self, head: Head) -> list[int]:
+        """The MLPs that were looked into for a head."""
+        return sorted({layer for one, layer, _ in self.sums if one == head})
+
+    def of(self, filter: str, layer: int | None, heads: Sequence[Head]) -> tuple[int, dict[Head, NeuronSums]]:
+        """A layer, by default the last, with the sums of those heads for which its MLP was looked into.
+
+        Raises:
+            SelfRepairError: it was for none of them.
+        """
+        chosen = self.last if layer is None else layer
+        found = {head: self.sums[head, chosen, filter] for head in heads if (head, chosen, filter) in self.sums}
+        if found:
+            return chosen, found
+        known = "; ".join(f"{', '.join(map(str, self.layers(head)))} for {head}" for head in heads)
+        raise SelfRepairError(
+            f"Expected an MLP that the study looked into ({known}), got that of layer {chosen}.",
+            f"Take one of those, or study it if it lies downstream: study_neurons(..., mlps=[{chosen}]).",
+        )
+
+    def passing(self, filter: str, sums: Iterable[NeuronSums]) -> str:
+        """Filter, tokens and documents, for captions."""
+        tallies = [one.tally for one in sums]
+        return f"{self.about} · {passing(f'{100 * self.fraction:g}% of tokens, {filter}', tallies, self.corpus)}"
 
 
 def choose_heads(run: Run, corpus: Corpus, most: int = 4) -> list[Head]:
@@ -81,7 +114,8 @@ def study_neurons(
         operator: the ablation.
 
     Raises:
-        SelfRepairError: a head without an MLP downstream, or an MLP without a layer of neurons.
+        SelfRepairError: a head without an MLP downstream, an MLP that does not lie downstream of every head, or one
+            without a layer of neurons.
     """
     wanted = tuple(Head(*head) for head in heads)
     anatomy = corpus.model.anatomy
@@ -91,30 +125,37 @@ def study_neurons(
             f"No MLP lies downstream of {', '.join(beyond) or 'nothing'}.", "Take a head of a lower layer."
         )
     last = anatomy.layers - 1
-    layers = {head: list(mlps) if mlps is not None else [last] for head in wanted}
+    below = {head: list(range(head.layer + anatomy.blocks[head.layer].parallel, last + 1)) for head in wanted}
+    layers = {head: _downstream(mlps, head, below[head]) if mlps is not None else [last] for head in wanted}
     if mlps is None:
-        start = wanted[0].layer + (1 if anatomy.blocks[wanted[0].layer].parallel else 0)
-        layers[wanted[0]] = list(range(start, last + 1))
+        layers[wanted[0]] = below[wanted[0]]
     parts = {
         layer: find_neurons(corpus.model, layer)
         for layer in sorted({one for group in layers.values() for one in group})
     }
-    limits = _thresholds(corpus, wanted, fraction, operator)
+    limits = _thresholds(corpus, layers, fraction, operator)
     scored = corpus.windows.scored(corpus.recipe.first)
-    study = NeuronStudy(_about(corpus, scored, operator, fraction), wanted, last, corpus.recipe.by_all_mlps)
+    donors = " (donors: 1)" if operator == "resample" else ""
+    about = f"{corpus.model.name} · {operator} ablation{donors}"
+    study = NeuronStudy(about, corpus.described(scored), wanted, corpus.recipe.by_all_mlps, fraction)
     replayer = Replayer(corpus.model)
     with corpus.model.running():
         for batch in corpus.batches():
             for head in wanted:
                 chosen = {layer: parts[layer] for layer in layers[head]}
-                _add(study, corpus, replayer, batch, head, chosen, limits[head], operator)
+                _add(study, corpus, replayer, batch, head, chosen, limits, operator)
     return study
 
 
-def _about(corpus: Corpus, scored: np.ndarray, operator: str, fraction: float) -> str:
-    donors = " (donors: 1)" if operator == "resample" else ""
-    kept = f"filters pass {100 * fraction:g}% of {corpus.described(scored)}"
-    return f"{corpus.model.name} · {operator} ablation{donors} · {kept}"
+def _downstream(mlps: Sequence[int], head: Head, below: Sequence[int]) -> list[int]:
+    """The MLPs asked for, all of which have to lie downstream of the head."""
+    wrong = [str(layer) for layer in mlps if layer not in below]
+    if wrong or not mlps:
+        raise SelfRepairError(
+            f"Expected MLPs downstream of {head}, layers {below[0]} to {below[-1]}, got {', '.join(wrong) or 'none'}.",
+            "Take layers from that range, or a head of a lower layer.",
+        )
+    return sorted(set(mlps))
 
 
 def _ablate(
@@ -126,39 +167,45 @@ def _ablate(
     return before, replayer.run(batch.clean, head.layer, {(head.layer, head.head): in_place}, modules)
 
 
-def _repair_by_mlps(corpus: Corpus, batch: Batch, before: Replayed, after: Replayed) -> np.ndarray:
-    """Repair on every prediction by the last MLP (by all of them, in the original recipe), [window, P]."""
-    layers = list(after.mlp) if corpus.recipe.by_all_mlps else [corpus.model.anatomy.layers - 1]
-    change = torch.stack([after.mlp[layer] - before.mlp[layer] for layer in layers]).sum(0)
-    return np.asarray(worth(change, batch.clean.direction).cpu().numpy())
+def _repair(corpus: Corpus, batch: Batch, before: Replayed, after: Replayed, layer: int) -> np.ndarray:
+    """Repair on every prediction by one MLP (by all of them, in the original recipe), float32 [window, P]."""
+    layers = list(after.mlp) if corpus.recipe.by_all_mlps else [layer]
+    change = torch.stack([after.mlp[one] - before.mlp[one] for one in layers]).sum(0)
+    return np.asarray(worth(change, batch.clean.direction).cpu().numpy().astype(np.float32))
 
 
-def _thresholds(corpus: Corpus, heads: Sequence[Head], fraction: float, operator: str) -> dict[Head, dict[str, float]]:
-    """Thresholds of each head's filters, from a pass that keeps one number a token."""
-    effects: dict[Head, list[np.ndarray]] = {head: [] for head in heads}
-    repairs: dict[Head, list[np.ndarray]] = {head: [] for head in heads}
+def _thresholds(
+    corpus: Corpus, layers: Mapping[Head, Sequence[int]], fraction: float, operator: str
+) -> dict[tuple[Head, int], dict[str, float]]:
+    """Thresholds of the filters of each head and MLP, from a pass that keeps the largest values alone."""
+    tokens = int(corpus.windows.scored(corpus.recipe.first).sum())
+    kept = max(1, int(fraction * tokens))
+    counted = min(max(1, int(fraction * corpus.windows.tokens.size)), tokens)
+    none = np.empty(0, np.float32)
+    effects = dict.fromkeys(layers, none)
+    repairs = {(head, layer): none for head in layers for layer in layers[head]}
     replayer = Replayer(corpus.model)
     with corpus.model.running():
         for batch in corpus.batches():
-            for head in heads:
-                own = batch.clean.direct_effects(head.layer)[..., head.head].cpu().numpy()
-                effects[head].append(own.astype(np.float32)[batch.scored])
+            for head in layers:
+                own = batch.clean.direct_effects(head.layer)[..., head.head].cpu().numpy().astype(np.float32)
+                effects[head] = _largest(effects[head], own[batch.scored], max(kept, counted))
                 before, after = _ablate(corpus, replayer, batch, head, {}, operator)
-                repairs[head].append(_repair_by_mlps(corpus, batch, before, after).astype(np.float32)[batch.scored])
-    found = {}
-    tokens = int(corpus.windows.scored(corpus.recipe.first).sum())
-    counted = int(fraction * corpus.windows.tokens.size)
-    for head in heads:
-        own, repair = np.concatenate(effects[head]), np.concatenate(repairs[head])
-        kept = max(1, int(fraction * tokens))
-        found[head] = {EFFECT: _kth(own, kept), REPAIR: _kth(repair, kept)}
-        if corpus.recipe.original:
-            found[head][COUNTED] = _kth(own, min(max(1, counted), tokens))
+                for layer in layers[head]:
+                    repair = _repair(corpus, batch, before, after, layer)[batch.scored]
+                    repairs[head, layer] = _largest(repairs[head, layer], repair, kept)
+    found = {
+        (head, layer): {EFFECT: effects[head][-kept], REPAIR: values[0]} for (head, layer), values in repairs.items()
+    }
+    if corpus.recipe.original:
+        for (head, _), limits in found.items():
+            limits[COUNTED] = effects[head][-counted]
     return found
 
 
-def _kth(values: np.ndarray, kept: int) -> float:
-    return float(np.partition(values, len(values) - kept)[len(values) - kept])
+def _largest(kept: np.ndarray, more: np.ndarray, most: int) -> np.ndarray:
+    """The `most` largest of both, smallest first."""
+    return np.sort(np.concatenate([kept, more]))[-most:]
 
 
 def _add(
@@ -168,24 +215,23 @@ def _add(
     batch: Batch,
     head: Head,
     parts: Mapping[int, Neurons],
-    limits: Mapping[str, float],
+    limits: Mapping[tuple[Head, int], Mapping[str, float]],
     operator: str,
 ) -> None:
     before, after = _ablate(corpus, replayer, batch, head, parts, operator)
     effect = batch.clean.direct_effects(head.layer)[..., head.head].cpu().numpy().astype(np.float32)
-    values = {EFFECT: effect, COUNTED: effect}
-    values[REPAIR] = _repair_by_mlps(corpus, batch, before, after).astype(np.float32)
-    for name, limit in limits.items():
-        mask = (values[name] >= limit) & batch.scored
-        chosen = torch.from_numpy(mask).to(batch.clean.logit.device)
-        window, position = np.nonzero(mask)
-        where = {"window": batch.windows[window], "position": position, "document": batch.documents[mask]}
-        for layer, part in parts.items():
+    for layer, part in parts.items():
+        values = {EFFECT: effect, COUNTED: effect, REPAIR: _repair(corpus, batch, before, after, layer)}
+        clean_input, input_after = before.neurons[layer], after.neurons[layer]
+        output = clean_output(part, clean_input) if part.norm is not None else clean_input
+        for name, limit in limits[head, layer].items():
+            mask = (values[name] >= limit) & batch.scored
+            chosen = torch.from_numpy(mask).to(batch.clean.logit.device)
+            window, position = np.nonzero(mask)
+            where = {"window": batch.windows[window], "position": position, "document": batch.documents[mask]}
             key = head, layer, name
             if key not in study.sums:
                 study.sums[key] = NeuronSums(len(part.weight), corpus.recipe.shares, corpus.documents, corpus.seed)
-            clean_input, input_after = before.neurons[layer], after.neurons[layer]
-            output = clean_output(part, clean_input) if part.norm is not None else clean_input
             each = part.worth(batch.clean, output, chosen)
             clean = each * clean_input[:, :-1][chosen]
             change = each * (input_after[:, :-1][chosen] - clean_input[:, :-1][chosen])
@@ -202,30 +248,37 @@ def _add(
 # ------------------------------------------------------------------------------------------------ its figures
 
 
-def top_neurons(study: NeuronStudy) -> Exhibit:
-    """The neuron of the last MLP that repairs most, token by token: clean against ablated (Figure 7)."""
+def top_neurons(study: NeuronStudy, layer: int | None = None) -> Exhibit:
+    """The neuron of an MLP that repairs most, token by token: clean against ablated (Figure 7).
+
+    Args:
+        study: what was counted; its first head is shown.
+        layer: of the MLP; the last that was looked into by default.
+
+    Raises:
+        SelfRepairError: the MLP was not looked into for that head.
+    """
     head = study.heads[0]
-    sums = study.sums[head, study.last, REPAIR]
-    table = pd.DataFrame(sums.points)
+    layer, found = study.of(REPAIR, layer, [head])
+    sums = found[head]
+    table = sums.points
     x, y = (table[name].to_numpy() for name in ("clean", "ablated"))
     limits = symmetric([x, y])
-    repairing = "MLPs repair" if study.by_all else "last MLP repairs"
     names = tuple(f"neuron {neuron}" for neuron in table["neuron"])
     marks = Marks(x, y, shade=table["layer_effect"].to_numpy(), names=names, size=4.2, opacity=0.85)
     rules = (Rule(1, label="unchanged: y = x"), Rule(0, colour=FAINT))
-    panel = Panel(
-        f"ablating {head}, MLP {study.last}",
-        "clean direct effect of the neuron (logit)",
-        "ablated direct effect (logit)",
-        (marks,),
-        rules,
-        limits,
-        limits,
-    )
+    across, title = "clean direct effect of the neuron (logit)", f"ablating {head}, MLP {layer}"
+    panel = Panel("", across, "ablated direct effect (logit)", (marks,), rules, limits, limits)
+    edges = np.linspace(*limits, 41)
+    spread = histogram(x, edges, "", PALETTE[0])
+    above = Panel(title, "", "share of tokens", (spread,), (Rule(None, 0.0),), limits)
+    repairing = "the MLPs repair" if study.by_all else f"MLP {layer} repairs"
+    which = "all of them" if len(table) == sums.tally.tokens else f"a uniform sample of {len(table):,} of them"
     caption = (
-        f"Each point is a token on which the {repairing} most: the "
-        "neuron of the last MLP that repairs most there. Left of zero it erases; above the dashed line it erases less "
-        f"(anti-erasure). Colour: the whole MLP's clean direct effect, bias included. {study.about}. {FIXED}."
+        f"Each point is a token on which {repairing} most ({which}): the neuron of MLP {layer} that repairs most "
+        "there. Left of zero it erases; above the dashed line it erases less (anti-erasure). Above: how clean direct "
+        "effects are spread. Colour: the whole MLP's clean direct effect, bias included. A prompt is a window with "
+        f"two or more of the tokens. {study.passing(REPAIR, [sums])}. {FIXED}."
     )
     return Exhibit(
         "figure-07-top-neuron",
@@ -234,16 +287,30 @@ def top_neurons(study: NeuronStudy) -> Exhibit:
         "The neuron that repairs most",
         caption,
         table,
-        tuple(sums.numbers(f"{head}, {REPAIR}")),
-        Picture((panel,), columns=1, shade_label="clean DE of the MLP (logit)", diverging=True),
+        tuple(sums.numbers(f"{head}, MLP {layer}, {REPAIR}")),
+        Picture(
+            (above, panel),
+            columns=1,
+            shade_label="clean DE of the MLP (logit)",
+            diverging=True,
+            heights=(0.3, 1.0),
+        ),
     )
 
 
-def rank_curves(study: NeuronStudy) -> Exhibit:
-    """On which share of tokens the r-th neuron repairs more than q of the head's direct effect (Figure 8)."""
+def rank_curves(study: NeuronStudy, layer: int | None = None) -> Exhibit:
+    """On which share of tokens the r-th neuron repairs more than q of the head's direct effect (Figure 8).
+
+    Args:
+        study: what was counted; heads for which the MLP was looked into are shown.
+        layer: of the MLP; the last that was looked into by default.
+
+    Raises:
+        SelfRepairError: the MLP was not looked into.
+    """
     panels, rows, numbers = [], [], []
-    for head in study.heads:
-        sums = study.sums[head, study.last, EFFECT]
+    layer, found = study.of(EFFECT, layer, study.heads)
+    for head, sums in found.items():
         shares = sums.exceeding()
         rank = np.arange(1, shares.shape[1] + 1)
         marks = tuple(
@@ -252,7 +319,7 @@ def rank_curves(study: NeuronStudy) -> Exhibit:
         )
         panels.append(
             Panel(
-                f"{head}, MLP {study.last}: {sums.neurons:,} neurons",
+                f"{head}, MLP {layer}: {sums.neurons:,} neurons",
                 "rank of the neuron",
                 "share of tokens",
                 marks,
@@ -260,16 +327,22 @@ def rank_curves(study: NeuronStudy) -> Exhibit:
                 x_range=(0.5, len(rank) + 0.5),
             )
         )
-        numbers += sums.numbers(f"{head}, {EFFECT}")
+        numbers += sums.numbers(f"{head}, MLP {layer}, {EFFECT}")
         for place, share in enumerate(sums.shares):
             rows += [
-                {"head": str(head), "share_of_DE": share, "rank": int(r), "share_of_tokens": float(v)}
+                {
+                    "head": str(head),
+                    "layer": layer,
+                    "share_of_DE": share,
+                    "rank": int(r),
+                    "share_of_tokens": float(v),
+                }
                 for r, v in zip(rank, shares[place], strict=True)
             ]
     caption = (
-        "Share of tokens on which the neuron with the r-th largest repair makes up for more than a "
-        "given share of the head's "
-        f"direct effect; ranks, not neurons, are followed. {EFFECT}. {study.about}. {FIXED}."
+        f"Share of tokens on which the neuron of MLP {layer} with the r-th largest repair makes up for more than a "
+        "given share of the head's direct effect; ranks, not neurons, are followed. "
+        f"{study.passing(EFFECT, found.values())}. {FIXED}."
     )
     return Exhibit(
         "figure-08-rank-curves",
@@ -283,12 +356,20 @@ def rank_curves(study: NeuronStudy) -> Exhibit:
     )
 
 
-def cumulative_change(study: NeuronStudy) -> Exhibit:
-    """Cumulative absolute change by rank, coloured by the median clean direct effect (Figures 12 to 15)."""
+def cumulative_change(study: NeuronStudy, layer: int | None = None) -> Exhibit:
+    """Cumulative absolute change by rank, coloured by the median clean direct effect (Figures 12 to 15).
+
+    Args:
+        study: what was counted; heads for which the MLP was looked into are shown.
+        layer: of the MLP; the last that was looked into by default.
+
+    Raises:
+        SelfRepairError: the MLP was not looked into.
+    """
     panels, rows, numbers = [], [], []
-    for head in study.heads:
-        name = COUNTED if (head, study.last, COUNTED) in study.sums else EFFECT
-        sums = study.sums[head, study.last, name]
+    name = COUNTED if any(one == COUNTED for _, _, one in study.sums) else EFFECT
+    layer, found = study.of(name, layer, study.heads)
+    for head, sums in found.items():
         curve, medians = sums.curve(), sums.medians()
         rank = np.arange(1, len(curve) + 1)
         shown = np.unique(
@@ -302,15 +383,16 @@ def cumulative_change(study: NeuronStudy) -> Exhibit:
             opacity=1.0,
             names=tuple(f"rank {r}" for r in rank[shown]),
         )
-        negligible = sums.tally.share("negligible", f"{head}: share of neurons with negligible change")
+        of = f"{head}, MLP {layer}"
+        negligible = sums.tally.share("negligible", f"{of}: share of neurons with negligible change")
         numbers += [
             negligible,
-            Number(f"{head}: median clean DE of the top neuron", float(medians[0]), units="logit"),
-            Number(f"{head}: share of the ten first ranks with negative median DE", float((medians[:10] < 0).mean())),
+            Number(f"{of}: median clean DE of the top neuron", float(medians[0]), units="logit"),
+            Number(f"{of}: share of the ten first ranks with negative median DE", float((medians[:10] < 0).mean())),
         ]
         panels.append(
             Panel(
-                f"{head}: {negligible.value:.0%} of {sums.neurons:,} negligible",
+                f"{of}: {negligible.value:.0%} of {sums.neurons:,} negligible",
                 "rank by signed change / neurons",
                 "share of all absolute change",
                 (marks,),
@@ -318,15 +400,20 @@ def cumulative_change(study: NeuronStudy) -> Exhibit:
             )
         )
         rows += [
-            {"head": str(head), "rank": int(r), "cumulative_share": float(c), "median_clean_DE": float(m)}
+            {
+                "head": str(head),
+                "layer": layer,
+                "rank": int(r),
+                "cumulative_share": float(c),
+                "median_clean_DE": float(m),
+            }
             for r, c, m in zip(rank, curve, medians, strict=True)
         ]
     caption = (
-        "Neurons of the last MLP sorted by signed change on each token, largest repair first: share "
-        "of the summed absolute "
-        "change up to a rank. The right end rises because there the most negative changes lie. "
-        "Negligible: not among the "
-        f"largest that carry {CARRIED:.0%} of all change. Medians over at most {SORTED_TOKENS} tokens. {study.about}."
+        f"Neurons of MLP {layer} sorted by signed change on each token, largest repair first: share of the summed "
+        "absolute change up to a rank. The right end rises because there the most negative changes lie. Negligible: "
+        f"not among the largest that carry {CARRIED:.0%} of all change. Medians over a uniform sample of at most "
+        f"{SORTED_TOKENS} tokens. {study.passing(name, found.values())}. Shares with {FIXED}."
     )
     return Exhibit(
         "figure-12-cumulative-change",
@@ -343,7 +430,7 @@ def cumulative_change(study: NeuronStudy) -> Exhibit:
 def by_layer(study: NeuronStudy) -> Exhibit:
     """The same for every MLP downstream of the first head: repair, sparsity and cancellation by layer."""
     head = study.heads[0]
-    layers = sorted(layer for one, layer, name in study.sums if one == head and name == EFFECT)
+    layers = study.layers(head)
     quantities: dict[str, Callable[[Tally], Number]] = {
         "MLP's repair / direct effect of the head": lambda t: t.ratio("repair", "head"),
         "gross change Σ|d| / direct effect": lambda t: t.ratio("absolute", "head"),
@@ -362,7 +449,8 @@ def by_layer(study: NeuronStudy) -> Exhibit:
             {"head": str(head), "layer": layer, "quantity": said, "value": one.value, "low": one.low, "high": one.high}
             for layer, one in zip(layers, found, strict=True)
         ]
-    caption = f"Every MLP downstream of {head}, {EFFECT}. {study.about}. Bars are 95% intervals over documents."
+    sums = study.sums[head, layers[0], EFFECT]
+    caption = f"MLPs downstream of {head}. {study.passing(EFFECT, [sums])}. Whiskers are {FIXED}."
     return Exhibit(
         "section-4-by-layer",
         "Section 4",

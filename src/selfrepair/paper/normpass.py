@@ -11,6 +11,7 @@ from torch import Tensor
 
 from selfrepair.ablation.units import Head
 from selfrepair.engine.clean import worth
+from selfrepair.model.anatomy import Anatomy
 from selfrepair.paper.corpus import OPERATORS, Batch, Corpus
 from selfrepair.paper.replayed import Replayed, Replayer, at_predictions, stacked
 
@@ -20,17 +21,19 @@ class NormTerms:
     """One head under one operator, [window, P] each, centred logits unless said otherwise.
 
     With `k = sigma / sigma' - 1`, `l` the clean logit, `beta` its part that no scale divides, `D = DE' - DE` and `R`
-    the response of everything downstream at the clean scale:
+    the response of everything downstream at the clean scale, the changes of all later writes:
 
-    * `norm = (1 - sigma'/sigma)(l' - beta) = k (l - beta) + k D + k R` (paper, Appendix B; science 1);
+    * `norm = (1 - sigma'/sigma)(l' - beta) = k (l - beta) + k D + k R` (paper, Appendix B; science 1), where `R` is
+      zero for a last-layer head of a parallel model;
     * `sigma'^2 - sigma^2 = sum_c <P(o_c' - o_c), P(r + r')> / width` over components c, and so
       `norm = sum_c -(l' - beta) <...>_c / (width sigma (sigma + sigma'))`.
 
     Attributes:
         direct_effect: `DE`, clean.
         change: `D`, of the head itself (a post-norm's change of scale counts to the response).
-        total: `TE = l' - l`.
+        total: `TE = l' - l`, measured: by the model's own final norm and unembedding of the two final streams.
         norm: what the final norm's scale did.
+        measured: the same from the ablated run without the closed form, `TE - D - R`.
         on_existing: `k (l - beta)`, what it does to what was there.
         on_damage: `k D`.
         on_response: `k R`.
@@ -47,6 +50,7 @@ class NormTerms:
     change: Tensor
     total: Tensor
     norm: Tensor
+    measured: Tensor
     on_existing: Tensor
     on_damage: Tensor
     on_response: Tensor
@@ -84,14 +88,14 @@ def terms_of(
     r, r_after = at_predictions(before.final), at_predictions(after.final)
     sigma, sigma_after = final_norm.scale(r), final_norm.scale(r_after)
     u, beta = clean.u, clean.beta
-    logit, logit_after = (u * r).sum(-1) / sigma + beta, (u * r_after).sum(-1) / sigma_after + beta
+    logit, logit_after = (target_logits(anatomy, clean.tokens, one.final) for one in (before, after))
     effect = clean.direct_effects(layer)[..., head.head]
     change = clean.direct_effects(layer, in_place)[..., head.head] - effect
     own = after.attention[layer] - before.attention[layer]
     downstream = [after.attention[one] - before.attention[one] for one in after.attention if one > layer]
     mlps = [after.mlp[one] - before.mlp[one] for one in after.mlp]
     k = sigma / sigma_after - 1
-    response = worth(after.final - before.final, clean.direction) - change
+    response = worth(stacked([own, *downstream, *mlps], own), clean.direction) - change
     frozen = r + at_predictions(own)
     both = final_norm.centre(r + r_after)
     pull = -(logit_after - beta) / (anatomy.width * sigma * (sigma + sigma_after))
@@ -104,6 +108,7 @@ def terms_of(
         change=change,
         total=logit_after - logit,
         norm=(1 - sigma_after / sigma) * (logit_after - beta),
+        measured=logit_after - logit - change - response,
         on_existing=k * (logit - beta),
         on_damage=k * change,
         on_response=k * response,
@@ -117,6 +122,22 @@ def terms_of(
         logit=logit,
         beta=beta,
     )
+
+
+def target_logits(anatomy: Anatomy, tokens: Tensor, final: Tensor) -> Tensor:
+    """Centred logits of the next tokens by the model's own final norm and unembedding, caps undone, [window, P].
+
+    Args:
+        anatomy: the model's parts.
+        tokens: [window, position].
+        final: the stream after the last block [window, position, width].
+    """
+    readout, targets = anatomy.readout, tokens[:, 1:]
+    normed = at_predictions(anatomy.final_norm_module(final))
+    logits = (normed * (readout.weight[targets] - readout.mean_weight)).sum(-1)
+    if readout.bias is not None:
+        logits = logits + readout.bias[targets] - readout.mean_bias
+    return readout.multiplier * logits
 
 
 def walk(

@@ -85,6 +85,11 @@ class Panel:
     categories: tuple[str, ...] = ()
     notes: tuple[tuple[float, float, str], ...] = ()
 
+    @property
+    def outlines(self) -> int:
+        """How many outlines of histograms it has."""
+        return sum(marks.kind == "steps" for marks in self.marks)
+
 
 @dataclass(frozen=True)
 class Picture:
@@ -96,6 +101,7 @@ class Picture:
         shade_label: what the colour scale means.
         shade_range: its ends; by the data where None.
         diverging: whether zero is in its middle.
+        heights: of the rows of panels, relative to each other's; all the same where empty.
     """
 
     panels: tuple[Panel, ...]
@@ -103,6 +109,7 @@ class Picture:
     shade_label: str = ""
     shade_range: tuple[float, float] | None = None
     diverging: bool = False
+    heights: tuple[float, ...] = ()
 
     def shades(self) -> tuple[float, float] | None:
         """Ends of the colour scale, None where nothing is shaded."""

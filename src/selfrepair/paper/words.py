@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import pandas as pd
 
-from selfrepair.paper.numbers import Number
-from selfrepair.report.captions import amount, chosen_tokens, fact, left_out, operator
+from selfrepair.paper.numbers import Number, Tally
+from selfrepair.report.captions import amount, chosen_tokens, fact, left_out, operator, span
 from selfrepair.results.runs import Run
 
 FIXED = "95% intervals over documents, the filter's threshold held fixed"
@@ -28,6 +30,19 @@ def sampled(run: Run) -> str:
     which = "all tokens" if count >= total else f"a uniform sample of {count:,} of {total:,} tokens"
     said = f"{which}, unfiltered, from {rows['document'].nunique():,} documents"
     return " · ".join((fact(run, "model"), operator(run), said, left_out(run), f"text: {fact(run, 'text')}")) + "."
+
+
+def passing(label: str, tallies: Iterable[Tally], corpus: str) -> str:
+    """How many tokens pass a filter and out of which, for captions.
+
+    Args:
+        label: the filter.
+        tallies: sums over the tokens that pass it, one for each head.
+        corpus: the tokens it chose from, their documents and text.
+    """
+    counts = [(tally.tokens, tally.filled) for tally in tallies]
+    tokens, documents = (span(np.array(one)) for one in zip(*counts, strict=True))
+    return f"{label}: {tokens} tokens{' per head' if len(counts) > 1 else ''} from {documents} documents, of {corpus}"
 
 
 def rows_of(run: Run, label: str) -> pd.DataFrame:

@@ -63,7 +63,7 @@ def amount(run: Run, label: str) -> str:
     measured = counts > 0
     if not measured.any():
         return "no head has tokens"
-    said = f"{_span(counts[measured])} tokens per head from {_span(documents[measured])} documents"
+    said = f"{span(counts[measured])} tokens per head from {span(documents[measured])} documents"
     texts = int(run.heads.attrs.get("texts", 1))
     said += f" of {texts} texts, chosen within each" if texts > 1 else ""
     without = int((~measured).sum())
@@ -149,7 +149,8 @@ def stopped(run: Run) -> str:
     )
 
 
-def _span(counts: np.ndarray) -> str:
+def span(counts: np.ndarray) -> str:
+    """Counts in words: one where they are all the same, else the smallest and the largest."""
     low, high = int(counts.min()), int(counts.max())
     return f"{high:,}" if low == high else f"{low:,} to {high:,}"
 

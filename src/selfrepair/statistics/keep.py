@@ -67,7 +67,7 @@ def uniform_sample(scored: np.ndarray, size: int, seed: int = 0) -> npt.NDArray[
     for start in range(0, len(scored), _BLOCK):  # hashes of a whole corpus at once would take many times its size
         window, position = np.nonzero(scored[start : start + _BLOCK])
         pairs = np.concatenate([best, np.stack([window + start, position], 1)])
-        hashes = np.concatenate([hashes, _hash(window + start, position, seed)])
+        hashes = np.concatenate([hashes, token_hash(window + start, position, seed)])
         order = np.argsort(hashes, kind="stable")[:size]
         best, hashes = pairs[order], hashes[order]
     return best[np.lexsort(best.T[::-1])]
@@ -185,8 +185,8 @@ def token_table(rows: dict[str, np.ndarray], names: Sequence[str]) -> pa.Table:
     return pa.Table.from_arrays(arrays, schema=TOKEN_SCHEMA)
 
 
-def _hash(window: np.ndarray, position: np.ndarray, seed: int) -> npt.NDArray[np.uint64]:
-    """SplitMix64 of (seed, window, position)."""
+def token_hash(window: np.ndarray, position: np.ndarray, seed: int) -> npt.NDArray[np.uint64]:
+    """SplitMix64 of (seed, window, position), [token]: the tokens with the smallest are a uniform sample."""
     mixed = np.zeros(len(window), np.uint64)
     for part in (np.full(len(window), seed), window, position):
         mixed = mixed + part.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)

@@ -114,8 +114,7 @@ def _swept(
     from selfrepair.paper.texts import windows_for
 
     windows = windows_for(model.tokenizer, recipe, seed=seed, **settings)
-    chosen = recipe_named(recipe, len(windows))
-    windows = make.rounded_windows(windows, chosen)
+    chosen = recipe_named(recipe, windows)
     swept = make.sweep(model, windows, chosen, out=place / "run", seed=seed, batch=batch, memory=memory)
     if swept.outcome["status"] != "complete":
         Console(stderr=True).print(

@@ -9,8 +9,6 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
-
 from selfrepair.ablation.operators import Operator, Resample
 from selfrepair.errors import SelfRepairError
 from selfrepair.model.language_model import LanguageModel
@@ -135,7 +133,7 @@ def study_of(model: LanguageModel, run: Run, recipe: str = "default") -> Study:
     if run.outcome["status"] != "complete":
         raise SelfRepairError(f"The run is {run.outcome['status']}.", "Go on with it first: selfrepair resume FOLDER.")
     windows, _ = windows_of(run.windows)
-    chosen = recipe_named(recipe, len(windows))
+    chosen = recipe_named(recipe, windows)
     first = int(run.plan["text"]["first_position"])
     operator = run.plan["ablation"]["operator"]
     if chosen.original != (operator == NextBatch(1).name) or (chosen.original and first != chosen.first):
@@ -273,10 +271,3 @@ _MAKERS: dict[str, Callable[[Study], Iterator[Exhibit]]] = {
     "ioi": _ioi,
     "published": _published,
 }
-
-
-def rounded_windows(windows: Windows, recipe: Recipe) -> Windows:
-    """Whole batches, as the authors take them; all windows under the default recipe."""
-    if not recipe.original:
-        return windows
-    return windows.select(np.arange(len(windows) - len(windows) % recipe.batch))

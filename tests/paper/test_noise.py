@@ -69,12 +69,14 @@ def six_heads(quiet=0.01, follows=0.0):
 
 def test_heads_are_chosen_by_what_is_plotted():
     chosen = noise.choose(six_heads())
-    assert [(str(one.head), one.why, one.shortfall) for one in chosen] == [
-        ("L1H0", "repaired on average", ""),
-        ("L1H1", "repaired on average", ""),
-        ("L1H3", "hardly any direct effect", ""),
-        ("L1H4", "direct effect, no correlation", ""),
+    assert [(str(one.head), one.why) for one in chosen] == [
+        ("L1H0", "repaired on average"),
+        ("L1H1", "repaired on average"),
+        ("L1H3", "hardly any direct effect"),
+        ("L1H4", "direct effect, no clear correlation"),
     ]
+    assert [one.note for one in chosen[:3]] == [""] * 3
+    assert "cannot be told from none: r = " in chosen[3].note
 
 
 def test_a_model_without_such_heads_is_said_to_have_none():
@@ -84,12 +86,12 @@ def test_a_model_without_such_heads_is_said_to_have_none():
     effects = dict(iter(frame[frame["layer"] == 1].groupby("head")))
     assert quiet.head == (1, 3) and quiet.why == "least direct effect: no head is without"
     size = effects[3]["direct_effect"].abs().mean()
-    assert f"L1H3 has the least, mean |DE| {size:.2g} logit" in quiet.shortfall
+    assert f"L1H3 has the least, mean |DE| {size:.2g} logit" in quiet.note
     assert follower.head == (1, 4) and follower.why == "direct effect, weakest correlation: no head is without"
     r = np.corrcoef(effects[4]["direct_effect"], effects[4]["total_effect"])[0, 1]
-    assert -0.6 < r < -0.4 and f"L1H4 has the weakest, r = {r:.2f} (" in follower.shortfall
+    assert -0.6 < r < -0.4 and f"L1H4 has the weakest, r = {r:.2f} (" in follower.note
     exhibit = noise.per_token(run)
-    assert quiet.shortfall in exhibit.caption and follower.shortfall in exhibit.caption
+    assert quiet.note in exhibit.caption and follower.note in exhibit.caption
     assert "weakest correlation: no head is without" in exhibit.picture.panels[3].title
 
 
@@ -100,7 +102,7 @@ def test_heads_that_are_not_repaired_are_not_called_so():
     first, second = noise.choose(run)[:2]
     assert (first.head, first.why) == ((1, 1), "repaired on average")
     assert (second.head, second.why) == ((1, 2), "nearest to repaired on average")
-    assert "L1H2 is nearest" in second.shortfall
+    assert "L1H2 is nearest" in second.note
 
 
 def test_numbers_of_figure_3_are_those_of_its_points(run):

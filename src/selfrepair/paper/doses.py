@@ -48,7 +48,7 @@ def choose_heads(found: Scan) -> list[tuple[Head, str]]:
 
     They are taken from the half of the heads whose direct effect varies most. A head represses itself if its slope lies
     below 1 and below that of a random direction, both beyond their intervals; it reinforces itself if both lie above.
-    Where no head does, the one nearest to it by `Scan.excess` is taken, and called so.
+    Whichever of the two says less ranks the heads. Where no head does, the one nearest to it is taken, and called so.
     """
     heads = sorted({head for head, _ in found.tallies})
     spread = {}
@@ -60,10 +60,12 @@ def choose_heads(found: Scan) -> list[tuple[Head, str]]:
     excess = {head: number for head, number in excess.items() if np.isfinite(number.value)}
     if not excess:
         return []
-    represses = {head: excess[head].high < 0 and found.slope(head).high < 1 for head in excess}
-    reinforces = {head: excess[head].low > 0 and found.slope(head).low > 1 for head in excess}
-    lowest = min(excess, key=lambda head: (not represses[head], excess[head].value))
-    highest = max(excess, key=lambda head: (reinforces[head], excess[head].value))
+    slopes = {head: found.slope(head) for head in excess}
+    represses = {head: excess[head].high < 0 and slopes[head].high < 1 for head in excess}
+    reinforces = {head: excess[head].low > 0 and slopes[head].low > 1 for head in excess}
+    both = {head: (excess[head].value, slopes[head].value - 1) for head in excess}
+    lowest = min(excess, key=lambda head: (not represses[head], max(both[head])))
+    highest = max(excess, key=lambda head: (reinforces[head], min(both[head])))
     chosen = [(lowest, _called("represses", "repressing", represses[lowest]))]
     if highest != lowest:
         chosen.append((highest, _called("reinforces", "reinforcing", reinforces[highest])))

@@ -53,7 +53,7 @@ def per_token(run: Run, heads: Sequence[tuple[int, int]] | None = None) -> Exhib
         )
     caption = (
         "Each point is a token. On the dashed line nothing is repaired, on the x axis everything. "
-        + "".join(f"{one.shortfall} " for one in chosen if one.shortfall)
+        + "".join(f"{one.note} " for one in chosen if one.note)
         + sampled(run)
         + f" Shares and correlations with {FIXED}."
     )
@@ -121,12 +121,12 @@ class Choice:
     Attributes:
         head: which.
         why: what it is an example of, or how near it comes, for the panel's title.
-        shortfall: for the caption: that no head of this model is such an example; nothing where this one is.
+        note: for the caption: in how far it is such an example, or that no head of this model is; may be empty.
     """
 
     head: Head
     why: str
-    shortfall: str = ""
+    note: str = ""
 
 
 def choose(run: Run) -> list[Choice]:
@@ -166,10 +166,11 @@ def _quiet(head: Head, size: float, largest: float) -> Choice:
 
 
 def _uncorrelated(head: Head, r: float, low: float, high: float) -> Choice:
+    value = f"r = {r:.2f}" + ("" if np.isnan(low) else f" ({low:.2f} to {high:.2f})")
     if low <= 0 <= high:
-        return Choice(head, "direct effect, no correlation")
-    between = "" if np.isnan(low) else f" ({low:.2f} to {high:.2f})"
-    said = f"No late head with a direct effect is without correlation: {head} has the weakest, r = {r:.2f}{between}."
+        said = f"{head} has a direct effect whose correlation cannot be told from none: {value}."
+        return Choice(head, "direct effect, no clear correlation", said)
+    said = f"No late head with a direct effect is without correlation: {head} has the weakest, {value}."
     return Choice(head, "direct effect, weakest correlation: no head is without", said)
 
 

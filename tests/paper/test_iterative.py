@@ -7,10 +7,11 @@ import torch
 from selfrepair.engine.clean import clean_run
 from selfrepair.errors import SelfRepairError
 from selfrepair.model.taps import on_input, removing
-from selfrepair.paper import doses, iterative
+from selfrepair.paper import doses, drawing, interactive, iterative
 from selfrepair.paper.corpus import Corpus
 from selfrepair.paper.iterative import OTHER, OWN, RANDOM, Head
 from selfrepair.paper.recipe import original
+from selfrepair.text import Windows
 from support import corpus, language_model
 
 
@@ -69,6 +70,66 @@ def test_slopes_are_those_of_single_runs(name):
     assert found.excess(head).value == pytest.approx(excess)
 
 
+def test_the_original_scan_takes_the_runs_own_final_scale():
+    """Heads are chosen by the slopes that Figure 9 shows."""
+    model, text = language_model("llama"), corpus(lengths=(9,) * 6)
+    body, head = Corpus(model, text, original(6)), Head(1, 2)
+    found = iterative.scan(body, layers=[1])
+    with model.running():
+        clean = clean_run(model, torch.from_numpy(text.tokens))
+        own = iterative.head_writes(body, clean, 1)
+    x, at_clean, at_own, _ = new_effects(model, text, head, own[2])
+    scored = text.scored(0)
+    assert found.slope(head).value == pytest.approx(slope(x[scored], at_own[scored]), rel=1e-6)
+    assert abs(slope(x[scored], at_own[scored]) - slope(x[scored], at_clean[scored])) > 1e-3
+    shown = doses.study_doses(body, [head], scales=(1.0,)).tallies[head, OWN, 1.0]
+    assert shown.slope("x", "y", "slope").value == pytest.approx(found.slope(head).value, rel=1e-6)
+    said = iterative.all_heads(found).caption
+    assert "own final scale" in said and "clean final scale" not in said
+    assert "at the clean final scale" in iterative.all_heads(iterative.scan(Corpus(model, text), layers=[1])).caption
+
+
+def made_up(slopes):
+    """A scan of heads with these slopes [head]: (own output, random direction, noise)."""
+    rng = np.random.default_rng(0)
+    found = iterative.Scan("m", 1.0, (OWN, RANDOM), shape=(1, len(slopes)))
+    document = np.arange(200) % 10
+    for place, (own, random, spread) in enumerate(slopes):
+        x = rng.normal(size=200)
+        for kind, value in ((OWN, own), (RANDOM, random)):
+            columns = {"x": x, "y": value * x + spread * rng.normal(size=200)}
+            tally = found.tallies[Head(0, place), kind] = iterative.Tally(10)
+            tally.add(document, columns | iterative.products("x", "y", columns))
+    return found
+
+
+def test_only_a_head_that_reinforces_itself_is_called_so():
+    small = [(1.0, 1.0, 0.01)] * 4
+    heads = [(0.5, 1.0, 0.01), (1.3, 1.0, 0.01), (0.7, 0.4, 0.01), (1.6, 1.0, 6.0)]
+    chosen = doses.choose_heads(wider(made_up(heads + small), 4))
+    # L0H3 has the larger excess, not beyond its interval; L0H2 beats a random direction, and yet shrinks
+    assert chosen == [(Head(0, 0), "represses itself most"), (Head(0, 1), "reinforces itself most")]
+
+
+def test_where_no_head_does_the_nearest_is_called_that():
+    # L0H0 beats a random direction by far, and shrinks: L0H1 is nearer to reinforcing itself
+    heads = [(0.7, 0.4, 0.01), (1.005, 1.001, 0.1), (0.99, 1.0, 0.1)]
+    chosen = doses.choose_heads(wider(made_up(heads + [(1.0, 1.0, 0.01)] * 3), 3))
+    assert chosen == [
+        (Head(0, 2), "closest to repressing itself: no head does, beyond its interval"),
+        (Head(0, 1), "closest to reinforcing itself: no head does, beyond its interval"),
+    ]
+
+
+def wider(found, heads):
+    """The same scan with ten times the direct effect in the first heads: those that are chosen from."""
+    for (head, _), tally in found.tallies.items():
+        if head.head < heads:
+            for name, power in (("x", 1), ("y", 1), ("x x", 2), ("x y", 2), ("y y", 2)):
+                tally._sums[name] = tally._sums[name] * 10.0**power
+    return found
+
+
 def test_a_heads_write_is_what_it_adds_to_the_stream():
     """Heads' writes and the constant add up to attention's write, behind a post-norm too."""
     for name in ("gpt2", "gemma2"):
@@ -119,9 +180,61 @@ def test_controls_have_the_size_of_the_own_output():
         iterative.vector(theirs, own, windows, Head(1, 2), "everything")
 
 
-def test_the_original_recipe_takes_30_tokens_of_50_texts():
-    text = corpus(lengths=(40,) * 60, documents=range(60), length=40)
+def test_the_original_recipe_takes_the_first_30_tokens_of_50_documents():
+    """As `to_tokens` gives them, whatever rows the packed text was cut in (paper-methods 0.4)."""
+    rng = np.random.default_rng(0)
+    sizes = rng.integers(5, 60, 70)
+    words = [rng.integers(3, 40, size) for size in sizes]
+    stream, owner = np.concatenate(words), np.repeat(np.arange(70), sizes)
+    rows = len(stream) // 39
+    cut = [values[: rows * 39].reshape(rows, 39) for values in (stream, owner)]
+    front = np.full((rows, 1), 1)
+    text = Windows(
+        np.hstack([front, cut[0]]),
+        np.full(rows, 40),
+        np.hstack([cut[1][:, :1], cut[1]]),
+        tuple(f"d{place}" for place in range(70)),
+        {"source": "test"},
+    )
     part = iterative.for_scan(Corpus(language_model("llama"), text, original(30)), 10**6)
-    assert part.windows.tokens.shape == (50, 30) and part.windows.lengths.max() == 30
+    assert part.windows.tokens.shape == (50, 30)
+    for place, own in enumerate(words[:50]):
+        size = min(30, len(own) + 1)
+        assert part.windows.lengths[place] == size
+        assert part.windows.tokens[place, :size].tolist() == [1, *own[: size - 1]]
+        assert (part.windows.documents[place, :size] == place).all()
+        assert (part.windows.documents[place, size:] == -1).all()
+    assert len(part.numbers()) == 1  # all prompts at once, so that the random control has one norm
     default = iterative.for_scan(Corpus(language_model("llama"), text), 100)
     assert default.windows.tokens.shape == (3, 40)
+
+
+def test_the_original_control_has_one_vector_for_all_prompts(monkeypatch):
+    """Of the norm of the last prompt's last output, however many batches the recipe makes of the rest."""
+    text = corpus(lengths=(9,) * 6, documents=range(6))
+    model = language_model("llama")
+    seen = []
+    vector = iterative.vector
+
+    def kept(corpus, own, windows, head, kind):
+        found = vector(corpus, own, windows, head, kind)
+        if kind == RANDOM:
+            seen.append(found.norm(dim=-1))
+        return found
+
+    monkeypatch.setattr(doses, "vector", kept)
+    part = iterative.for_scan(Corpus(model, text, original(3)), 10**6)
+    doses.study_doses(part, [(1, 0)], scales=(1.0,))
+    with model.running():
+        own = iterative.head_writes(part, clean_run(model, torch.from_numpy(part.windows.tokens)), 1)
+    norms = torch.cat([one.ravel() for one in seen])
+    assert len(norms) == part.windows.tokens.size
+    assert (norms - own[0, -1, -1].norm()).abs().max() < 1e-10
+
+
+def test_scales_are_where_the_controls_have_their_ticks():
+    dosed = doses.study_doses(Corpus(language_model("llama"), corpus()), [(1, 0)])
+    picture = doses.controls(dosed).picture
+    assert [axes.get_xticks().tolist() for axes in drawing.draw(picture).axes] == [[1, 3, 5]] * 2
+    drawn = interactive.figure_of(picture)
+    assert list(drawn.layout.xaxis.tickvals) == [1, 3, 5] == list(drawn.layout.xaxis2.tickvals)

@@ -1,7 +1,14 @@
 """`selfrepair paper`: ends well, and says what is wrong before the sweep rather than after."""
 
+import json
+
 import pandas as pd
 import pytest
+
+from selfrepair.errors import SelfRepairError
+from selfrepair.paper import make
+from selfrepair.paper.recipe import DEFAULT
+from support import corpus, language_model
 
 TINY = ("--tokens", 240, "--length", 24, "--scan-tokens", 48)
 
@@ -17,6 +24,32 @@ def test_one_experiment_from_the_command_line(selfrepair, llama, tmp_path):
     assert again.code == 0, again.err
     assert (tmp_path / "q" / "figures" / "figure-03-per-token.svg").exists()
     assert not (tmp_path / "q" / "run").exists()
+
+
+def test_no_sweep_is_made_for_what_does_not_read_it(selfrepair, llama, tmp_path, monkeypatch):
+    monkeypatch.setattr(make, "sweep", None)  # whoever calls it fails
+    ended = selfrepair("paper", llama, *TINY, "--only", "iterative", "--only", "ioi", "--out", tmp_path / "p")
+    assert ended.code == 0, ended.err
+    assert {path.name for path in (tmp_path / "p").iterdir()} == {
+        "figures",
+        "index.html",
+        "claims.csv",
+        "numbers.csv",
+        "paper.json",
+    }
+    html = (tmp_path / "p" / "index.html").read_text()
+    assert "nothing that was asked for reads it" in html and "figure-09-self-repression" in html
+    facts = json.loads((tmp_path / "p" / "paper.json").read_text())
+    assert facts["ablation"] is None and facts["sweep_seconds"] is None
+    assert facts["text"]["source"] == "builtin" and facts["model"]["layers"] == 3
+
+
+def test_an_experiment_that_reads_the_sweep_says_so():
+    text = corpus()
+    study = make.Study(language_model("llama"), text, None, DEFAULT)
+    with pytest.raises(SelfRepairError, match="reads the sweep"):
+        make.make(study, ["noise"])
+    assert make.needs_sweep(()) and make.needs_sweep(["ioi", "noise"]) and not make.needs_sweep(["ioi", "iterative"])
 
 
 def test_the_original_recipe_from_the_command_line(selfrepair, saved, tmp_path):

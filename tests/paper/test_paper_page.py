@@ -156,18 +156,6 @@ def test_shares_are_those_of_the_sweep(paper):
     assert found == pytest.approx(float((part["share_over_repaired"] * part["count"]).sum() / part["count"].sum()))
 
 
-def test_heads_of_figure_3_are_what_they_are_called(paper):
-    chosen = noise.choose(paper.run)
-    assert len({head for head, _ in chosen}) == 4
-    part = paper.run.heads.sel(filter="top 2%")
-    quiet = next(head for head, why in chosen if why.startswith("hardly"))
-    taken = [head for head, why in chosen if why.startswith("repaired")]
-    late = [(layer, head) for layer in (1, 2) for head in range(4) if (layer, head) not in taken]
-    effects = {head: abs(float(part["direct_effect"][head])) for head in late}
-    assert effects[tuple(quiet)] == min(effects.values())
-    assert all(float(part["repaired_fraction"][head]) > 0.2 for head in taken)
-
-
 def test_an_exhibit_says_which_numbers_it_has():
     exhibit = Exhibit("n", "Figure", "s", "t", "c", pd.DataFrame(), (Number("one", 1.0),))
     assert exhibit.number("one").value == 1.0

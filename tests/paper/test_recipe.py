@@ -7,7 +7,7 @@ from loading.tiny_models import tokenizer
 from selfrepair import Zero, measure
 from selfrepair.errors import SelfRepairError
 from selfrepair.paper import make
-from selfrepair.paper.recipe import NextBatch, original, original_windows, recipe_named
+from selfrepair.paper.recipe import NextBatch, original, original_amount, original_windows, recipe_named
 from selfrepair.paper.texts import windows_for
 from selfrepair.text.document import Document
 from support import corpus, language_model
@@ -44,7 +44,7 @@ def test_resampling_the_first_position_does_nothing():
 
 def test_the_default_recipe_leaves_it_out_and_draws_from_other_documents():
     text = corpus(lengths=(9,) * 6, documents=(0, 0, 1, 1, 2, 2))
-    run = make.sweep(language_model("llama"), text, recipe_named("default", 6), progress=False)
+    run = make.sweep(language_model("llama"), text, recipe_named("default", text), progress=False)
     donors = [row[0] for row in run.windows["donors"].to_pylist()]
     assert all(donor // 2 != window // 2 for window, donor in enumerate(donors))
     assert run.plan["text"]["first_position"] == 1
@@ -59,7 +59,7 @@ def packed_by_hand(coder, texts, length, tokens):
     padding = coder.pad_token_id if coder.pad_token_id is not None else coder.eos_token_id
     ids = ids[ids != padding]
     rows = ids[: len(ids) // (length - 1) * (length - 1)].reshape(-1, length - 1)
-    count = tokens // length + 1
+    count = (tokens // (length * 30) + 1) * 30
     return np.column_stack([np.full(count, coder.bos_token_id), rows[:count]])
 
 
@@ -71,21 +71,47 @@ def test_windows_are_packed_as_the_authors_pack_them(padded):
     rng = np.random.default_rng(0)
     texts = ["".join(rng.choice(list("abcdefgh"), size)) for size in (61, 40, 123, 70)]
     documents = [Document(f"d{i}", text) for i, text in enumerate(texts)]
-    made = original_windows(coder, documents, length=12, tokens=130, source="memory")
-    assert made.tokens.tolist() == packed_by_hand(coder, texts, 12, 130).tolist()
-    assert len(made) == 130 // 12 + 1
+    made = original_windows(coder, documents, length=5, tokens=160, source="memory")
+    assert made.tokens.tolist() == packed_by_hand(coder, texts, 5, 160).tolist()
+    assert len(made) == 60 and recipe_named("original", made).batch == 30
     spelled = coder.decode(made.tokens[made.documents == 1]).replace(" ", "").replace("<s>", "")
     assert set(np.unique(made.documents)) <= {0, 1, 2, 3}
     assert spelled.replace("</s>", "") == texts[1]
 
 
+@pytest.mark.parametrize(
+    ("tokens", "length", "windows"),
+    # paper-methods 0.4: 27 batches of 30 in Figures 2, 7 and 8, 261 in Figure 1's longer run, 60 windows in Figure 3
+    [(100_000, 128, 810), (1_000_000, 128, 7830), (5_000, 100, 60), (3_840, 128, 60)],
+)
+def test_windows_are_as_many_as_the_authors_take(tokens, length, windows):
+    assert original_amount(tokens, length) == (windows, 30)
+
+
+@pytest.mark.parametrize("tokens", [24, 130, 131, 719])
+def test_a_small_text_has_two_whole_batches_or_more(tokens):
+    windows, batch = original_amount(tokens, 12)
+    assert windows % batch == 0 and windows >= 2 * batch and tokens < windows * 12 <= 2 * tokens
+    assert windows == (tokens // (12 * batch) + 1) * batch
+
+
+def test_a_run_is_read_back_with_its_batches():
+    """Three batches of five: nothing but the windows' own record tells that they are not of seven."""
+    text = corpus(lengths=(9,) * 15, documents=range(15))
+    text.provenance["batch"] = 5
+    recipe = recipe_named("original", text)
+    run = make.sweep(language_model("llama"), text, recipe, progress=False)
+    assert recipe.batch == 5 and make.study_of(language_model("llama"), run, "original").recipe.batch == 5
+    assert run.windows["donors"].to_pylist()[:6] == [[5], [6], [7], [8], [9], [10]]
+
+
 def test_too_little_text_and_unknown_recipes_are_refused():
-    with pytest.raises(SelfRepairError, match="takes"):
+    with pytest.raises(SelfRepairError, match="takes 165, 15 windows of 11 in whole batches of 5"):
         original_windows(tokenizer(), [Document("d", "abc")], length=12, tokens=130, source="memory")
     with pytest.raises(SelfRepairError, match="no recipe 'paper'"):
-        recipe_named("paper", 9)
+        recipe_named("paper", corpus())
     with pytest.raises(SelfRepairError, match="next batch"):
-        recipe_named("original", 1)
+        recipe_named("original", corpus(lengths=(9,), documents=(0,)))
     options = {"text": "builtin", "tokens": 60, "length": 12, "field": "text", "bos": "auto", "seed": 0}
     assert windows_for(tokenizer(), "default", **options).provenance["packing"] == "documents"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
@@ -95,7 +96,7 @@ def paper(
         study = make.study_of(loaded, load_run(run), recipe.value)
     else:
         settings: dict[str, Any] = {"text": text, "tokens": tokens, "length": length, "field": field, "bos": bos}
-        study = _swept(loaded, settings, recipe.value, place, seed, batch, memory)
+        study = _studied(loaded, settings, recipe.value, only or (), place, seed, batch, memory)
     if others:
         from selfrepair.results.folder import load as load_run
 
@@ -105,17 +106,25 @@ def paper(
     _report(made, page.write(made, place))
 
 
-def _swept(
-    model: Any, settings: dict[str, Any], recipe: str, place: Path, seed: int, batch: int | None, memory: float | None
+def _studied(
+    model: Any,
+    settings: dict[str, Any],
+    recipe: str,
+    only: Sequence[str],
+    place: Path,
+    seed: int,
+    batch: int | None,
+    memory: float | None,
 ) -> Any:
-    """A study of a new sweep."""
+    """A study of a text, with a new sweep over all heads where an experiment reads it."""
     from selfrepair.paper import make
     from selfrepair.paper.recipe import recipe_named
     from selfrepair.paper.texts import windows_for
 
     windows = windows_for(model.tokenizer, recipe, seed=seed, **settings)
-    chosen = recipe_named(recipe, len(windows))
-    windows = make.rounded_windows(windows, chosen)
+    chosen = recipe_named(recipe, windows)
+    if not make.needs_sweep(only):
+        return make.Study(model, windows, None, chosen, seed=seed)
     swept = make.sweep(model, windows, chosen, out=place / "run", seed=seed, batch=batch, memory=memory)
     if swept.outcome["status"] != "complete":
         Console(stderr=True).print(
@@ -149,7 +158,7 @@ def _report(made: Any, page: Path) -> None:
     for name, reason in made.left_out.items():
         console.print(f"Left out, {name}: {reason}", highlight=False, markup=False)
     console.print(f"\nPage: {page}", highlight=False, markup=False, soft_wrap=True)
-    raise typer.Exit(verdict(made.run))
+    raise typer.Exit(0 if made.run is None else verdict(made.run))
 
 
 def _require_packages() -> None:

@@ -13,7 +13,7 @@ from selfrepair.ablation.units import Head
 from selfrepair.paper.added import Adder, adder_for
 from selfrepair.paper.corpus import Batch, Corpus
 from selfrepair.paper.exhibit import Exhibit
-from selfrepair.paper.iterative import KINDS, OWN, SECTION, Scan, about, chosen_values, head_writes, vector
+from selfrepair.paper.iterative import KINDS, OWN, SECTION, Scan, about, chosen_values, head_writes, said_scale, vector
 from selfrepair.paper.numbers import Number, Tally, products
 from selfrepair.paper.picture import FAINT, PALETTE, Marks, Panel, Picture, Rule, scatter, symmetric
 from selfrepair.run.batches import tokens_of
@@ -44,8 +44,12 @@ class Doses:
 
 
 def choose_heads(found: Scan) -> list[tuple[Head, str]]:
-    """The heads that repress and reinforce themselves most beyond a random direction, among those with a direct effect
-    that varies (the upper half), and beyond their interval where there are such."""
+    """The heads that repress and reinforce themselves most beyond a random direction, with what they are called.
+
+    They are taken from the half of the heads whose direct effect varies most. A head represses itself if its slope lies
+    below 1 and below that of a random direction, both beyond their intervals; it reinforces itself if both lie above.
+    Whichever of the two says less ranks the heads. Where no head does, the one nearest to it is taken, and called so.
+    """
     heads = sorted({head for head, _ in found.tallies})
     spread = {}
     for head in heads:
@@ -56,9 +60,20 @@ def choose_heads(found: Scan) -> list[tuple[Head, str]]:
     excess = {head: number for head, number in excess.items() if np.isfinite(number.value)}
     if not excess:
         return []
-    lowest = min(excess, key=lambda head: (not excess[head].high < 0, excess[head].value))
-    highest = max(excess, key=lambda head: (excess[head].low > 0, excess[head].value))
-    return [(lowest, "represses itself most"), (highest, "reinforces itself most")][: len(excess)]
+    slopes = {head: found.slope(head) for head in excess}
+    represses = {head: excess[head].high < 0 and slopes[head].high < 1 for head in excess}
+    reinforces = {head: excess[head].low > 0 and slopes[head].low > 1 for head in excess}
+    both = {head: (excess[head].value, slopes[head].value - 1) for head in excess}
+    lowest = min(excess, key=lambda head: (not represses[head], max(both[head])))
+    highest = max(excess, key=lambda head: (reinforces[head], min(both[head])))
+    chosen = [(lowest, _called("represses", "repressing", represses[lowest]))]
+    if highest != lowest:
+        chosen.append((highest, _called("reinforces", "reinforcing", reinforces[highest])))
+    return chosen
+
+
+def _called(verb: str, participle: str, does: bool) -> str:
+    return f"{verb} itself most" if does else f"closest to {participle} itself: no head does, beyond its interval"
 
 
 def study_doses(corpus: Corpus, heads: Sequence[tuple[int, int]], scales: Sequence[float] = SCALES) -> Doses:
@@ -143,12 +158,12 @@ def repression(doses: Doses, why: dict[Head, str] | None = None) -> Exhibit:
                     limits,
                 )
             )
-    scaling = (
-        "with the intervened run's own final scale, as in the paper" if doses.own_scale else "at the clean final scale"
-    )
     caption = (
         "A head's own output is added to its input at one position and the head's direct effect there measured again, "
-        f"{scaling}. Below the dashed line (right of zero) the head represses itself. {doses.about}."
+        f"{said_scale(doses.own_scale)}. Below the dashed line (right of zero) it has become smaller. Heads are chosen "
+        "from the half whose direct effect varies most. One represses itself if its slope is below 1 and below that of "
+        "a random direction, both beyond their intervals; it reinforces itself if both are above. "
+        f"{doses.about}."
     )
     table = doses.points
     return Exhibit(
@@ -199,6 +214,7 @@ def controls(doses: Doses) -> Exhibit:
                 "slope",
                 tuple(marks),
                 (Rule(0, 1.0, colour=FAINT),),
+                x_ticks=doses.scales,
             )
         )
         panels.append(
@@ -208,6 +224,7 @@ def controls(doses: Doses) -> Exhibit:
                 "σ′ / σ",
                 tuple(scales_moved),
                 (Rule(0, 1.0, colour=FAINT),),
+                x_ticks=doses.scales,
             )
         )
     caption = (

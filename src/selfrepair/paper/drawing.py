@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from selfrepair.errors import SelfRepairError
-from selfrepair.paper.picture import FAINT, INK, Marks, Panel, Picture, Rule
+from selfrepair.paper.picture import CELLS, DENSITY_LABEL, FAINT, INK, SPARSE, Marks, Panel, Picture, Rule
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.collections import PolyCollection
     from matplotlib.figure import Figure
 
 DPI = 160
@@ -84,6 +85,8 @@ def _panel(axes: Axes, panel: Panel, picture: Picture, ends: tuple[float, float]
             choose(*limits)
     if panel.x_log:
         axes.set_xscale("log")
+    elif panel.x_ticks:
+        axes.set_xticks(panel.x_ticks)
     else:
         axes.xaxis.set_major_locator(MaxNLocator(6))
     for rule in panel.rules:
@@ -177,18 +180,33 @@ def _density(axes: Axes, marks: Marks, panel: Panel, *_: object) -> None:
 
     extent = None if panel.x_range is None or panel.y_range is None else (*panel.x_range, *panel.y_range)
     axes.plot(marks.x, marks.y, ".", color=marks.colour, markersize=1.2, alpha=0.35, zorder=2, rasterized=True)
-    axes.hexbin(
+    cells = axes.hexbin(
         marks.x,
         marks.y,
-        gridsize=48,
+        gridsize=CELLS,
         extent=extent,
-        mincnt=4,
+        mincnt=SPARSE,
         cmap="YlGnBu",
         norm=LogNorm(vmin=2),
         linewidths=0.1,
         zorder=3,
         label=marks.label or None,
     )
+    counts = cells.get_array()
+    if counts is not None and len(counts):
+        _density_bar(axes, cells)
+
+
+def _density_bar(axes: Axes, cells: PolyCollection) -> None:
+    from matplotlib.ticker import LogFormatter, LogLocator
+
+    bar = axes.figure.colorbar(cells, ax=axes, pad=0.02, aspect=30)
+    bar.ax.yaxis.set_major_locator(LogLocator(10, (1, 2, 5)))
+    bar.ax.yaxis.set_major_formatter(LogFormatter(labelOnlyBase=False, minor_thresholds=(9, 9)))
+    bar.minorticks_off()
+    bar.set_label(DENSITY_LABEL, fontsize=7.5)
+    bar.ax.tick_params(labelsize=7.5, length=3)
+    bar.outline.set_visible(False)
 
 
 _MARKS: dict[str, Callable[..., None]] = {

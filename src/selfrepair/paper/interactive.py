@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from selfrepair.errors import SelfRepairError
-from selfrepair.paper.picture import FAINT, INK, Marks, Panel, Picture, Rule
+from selfrepair.paper.picture import CELLS, DENSITY_LABEL, FAINT, INK, SPARSE, Marks, Panel, Picture, Rule
 
 SCRIPT = "plotly.min.js"
 _PANEL = 430  # pixels
+_DENSITY = "coloraxis2"  # of densities; the first is of what is shaded
 
 
 def figure_of(picture: Picture, title: str = "") -> Any:
@@ -44,6 +46,7 @@ def figure_of(picture: Picture, title: str = "") -> Any:
         scale = "RdBu" if picture.diverging else "Viridis"
         bar = {"title": {"text": _text(picture.shade_label)}, "thickness": 14, "len": min(1.0, 0.9)}
         figure.update_layout(coloraxis={"cmin": ends[0], "cmax": ends[1], "colorscale": scale, "colorbar": bar})
+    _density_axis(figure, ends is not None)
     figure.update_layout(
         template="plotly_white",
         height=_PANEL * (sum(picture.heights) or rows) + 110,
@@ -99,6 +102,9 @@ def _traces(marks: Marks, panel: Panel, listed: bool | str) -> list[Any]:
     if marks.kind == "line":
         line = {"color": marks.colour, "width": 2, "dash": "dash" if marks.dashed else "solid"}
         return [*_band(marks), go.Scatter(x=marks.x, y=marks.y, mode="lines", line=line, **name)]
+    cells: list[Any] = []
+    if marks.kind == "density":
+        marks, cells = _density(marks, panel)
     look: dict[str, Any] = {"size": max(4.0, 1.5 * marks.size), "color": marks.colour, "opacity": marks.opacity}
     if marks.shade is not None:
         look |= {"color": marks.shade, "coloraxis": "coloraxis"}
@@ -109,7 +115,50 @@ def _traces(marks: Marks, panel: Panel, listed: bool | str) -> list[Any]:
     hover = f"{where}{_text(panel.x_label)}: %{{x:.4g}}<br>{_text(panel.y_label)}: %{{y:.4g}}<extra></extra>"
     draw = go.Scattergl if marks.kind == "density" else go.Scatter
     errors = {"error_x": _error(marks.x_error), "error_y": _error(marks.y_error)}
-    return [draw(x=marks.x, y=marks.y, mode="markers", marker=look, text=text, hovertemplate=hover, **errors, **name)]
+    points = draw(x=marks.x, y=marks.y, mode="markers", marker=look, text=text, hovertemplate=hover, **errors, **name)
+    return [points, *cells]
+
+
+def _density(marks: Marks, panel: Panel) -> tuple[Marks, list[Any]]:
+    """The points of a density that lie in cells of few tokens, and the other cells, coloured by their logarithm."""
+    import plotly.graph_objects as go
+
+    counts, across, up = np.histogram2d(marks.x, marks.y, CELLS, _limits(panel))
+    full = np.zeros((CELLS + 2, CELLS + 2), bool)  # nothing outside the limits is counted
+    full[1:-1, 1:-1] = counts >= SPARSE
+    inside = full[np.searchsorted(across, marks.x, "right"), np.searchsorted(up, marks.y, "right")]
+    points = replace(marks, x=marks.x[~inside], y=marks.y[~inside])
+    if not inside.any():
+        return points, []
+    seen = np.where(counts >= SPARSE, counts, np.nan).T
+    cells = go.Heatmap(
+        x=(across[:-1] + across[1:]) / 2,
+        y=(up[:-1] + up[1:]) / 2,
+        z=np.log10(seen),
+        customdata=seen,
+        coloraxis=_DENSITY,
+        hovertemplate="tokens in this cell: %{customdata:.0f}<extra></extra>",
+        hoverongaps=False,
+    )
+    return points, [cells]
+
+
+def _density_axis(figure: Any, aside: bool) -> None:
+    """The colour scale that all densities of a picture share.
+
+    Args:
+        figure: the plotly figure.
+        aside: whether another scale stands beside the picture already.
+    """
+    tops = [float(np.nanmax(trace.z)) for trace in figure.data if trace.type == "heatmap"]
+    if not tops:
+        return
+    ticks = [count for power in range(7) for count in (10**power, 2 * 10**power, 5 * 10**power)]
+    ticks = [count for count in ticks if SPARSE <= count <= 10 ** max(tops)]
+    bar = {"title": {"text": _text(DENSITY_LABEL), "side": "right"}, "thickness": 14, "x": 1.14 if aside else 1.02}
+    bar |= {"tickvals": np.log10(ticks).tolist(), "ticktext": [f"{count:,}" for count in ticks]}
+    scale = {"cmin": np.log10(2), "cmax": max(tops), "colorscale": "YlGnBu", "colorbar": bar}
+    figure.update_layout({_DENSITY: scale})
 
 
 def _error(error: np.ndarray | None) -> dict[str, Any] | None:
@@ -139,7 +188,7 @@ def _axes(figure: Any, panel: Panel, at: dict[str, int]) -> None:
         "ticktext": list(map(_text, panel.categories)),
     }
     across: dict[str, Any] = {"title_text": _text(panel.x_label), "range": x_range} | (
-        ticks if panel.categories else {}
+        ticks if panel.categories else {"tickvals": panel.x_ticks} if panel.x_ticks else {}
     )
     if panel.x_log:
         across |= {"type": "log", "range": [np.log10(max(end, 1e-9)) for end in x_range]}

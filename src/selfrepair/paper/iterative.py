@@ -19,6 +19,7 @@ from selfrepair.paper.exhibit import Exhibit
 from selfrepair.paper.numbers import Array, Number, Tally, divide, products
 from selfrepair.paper.picture import FAINT, Marks, Panel, Picture, Rule
 from selfrepair.run.batches import tokens_of
+from selfrepair.text import Windows
 
 SECTION = "iterative"
 OWN, OTHER, RANDOM = "own output", "another head's output", "random direction"
@@ -35,7 +36,9 @@ class Scan:
         about: for captions.
         scale: what the added vectors were multiplied with.
         kinds: what was added.
-        tallies: by (head, kind): `x` clean and `y` new direct effect at the clean scale, and inner products.
+        own_scale: whether the new direct effect is taken with the intervened run's own final scale (the original
+            recipe).
+        tallies: by (head, kind): `x` clean and `y` new direct effect, and inner products.
         fast: whether all positions went in one pass.
         shape: (layers, heads).
     """
@@ -43,6 +46,7 @@ class Scan:
     about: str
     scale: float
     kinds: tuple[str, ...]
+    own_scale: bool = False
     tallies: dict[tuple[Head, str], Tally] = field(default_factory=dict)
     fast: bool = True
     shape: tuple[int, int] = (0, 0)
@@ -69,26 +73,51 @@ class Scan:
 
 
 def for_scan(corpus: Corpus, tokens: int) -> Corpus:
-    """The part of a corpus that a scan uses; under the original recipe 50 windows cut to 30 tokens."""
-    windows = corpus.windows
-    if corpus.recipe.original:
-        chosen = windows.select(np.arange(min(len(windows), ORIGINAL_WINDOWS)))
-        length = min(ORIGINAL_LENGTH, windows.length)
-        windows = replace(
-            chosen,
-            tokens=chosen.tokens[:, :length],
-            documents=chosen.documents[:, :length],
-            lengths=np.minimum(chosen.lengths, length),
-        )
+    """The part of a corpus that a scan uses.
+
+    Under the original recipe the first 30 tokens of the first 50 documents, a beginning-of-sequence token included, in
+    one batch (paper-methods 0.4, Figure 9); of as many documents as begin in the windows where that is fewer.
+
+    Args:
+        corpus: model and text.
+        tokens: so many, in whole windows; not heeded by the original recipe.
+    """
+    windows, recipe = corpus.windows, corpus.recipe
+    if recipe.original:
+        windows = beginnings(windows, ORIGINAL_WINDOWS, min(ORIGINAL_LENGTH, windows.length))
+        recipe = replace(recipe, batch=len(windows))
     else:
         windows = windows.select(np.arange(min(len(windows), max(1, -(-tokens // windows.length)))))
-    return Corpus(corpus.model, windows, corpus.recipe, corpus.seed, corpus.roll)
+    return Corpus(corpus.model, windows, recipe, corpus.seed, corpus.roll)
+
+
+def beginnings(windows: Windows, most: int, length: int) -> Windows:
+    """A window for each document that begins in a packed text: its first tokens, padded on the right.
+
+    Args:
+        windows: rows with a beginning-of-sequence token in front, their documents one after the other.
+        most: documents.
+        length: tokens of a window, the one in front included.
+    """
+    real = np.arange(windows.length) < windows.lengths[:, None]
+    real[:, 0] = False
+    stream, owner = windows.tokens[real], windows.documents[real]
+    starts = np.flatnonzero(np.diff(owner, prepend=-1))[:most]
+    ends = np.append(np.flatnonzero(np.diff(owner)) + 1, len(owner))[:most]
+    lengths = np.minimum(ends - starts, length - 1) + 1
+    kept = np.arange(length) < lengths[:, None]
+    tokens, documents = np.zeros((len(starts), length), np.int64), np.full((len(starts), length), -1, np.int64)
+    within = starts[:, None] + np.maximum(np.arange(length) - 1, 0)  # the first twice: the front token is put over it
+    tokens[kept], documents[kept] = stream[within[kept]], owner[within[kept]]
+    tokens[:, 0] = windows.tokens[0, 0]
+    return replace(windows, tokens=tokens, lengths=lengths, documents=documents)
 
 
 def scan(corpus: Corpus, scale: float = 1.0, kinds: Sequence[str] = KINDS, layers: Sequence[int] | None = None) -> Scan:
     """Adds every head's own output (and controls) to its own input, one position at a time, all positions in a pass.
 
-    It costs, for each kind, about as much as the attention of all heads run once per head: one to three forwards.
+    It costs, for each kind, about as much as the attention of all heads run once per head: one to three forwards. Under
+    the original recipe, for the intervened runs' own final scale, blocks above run as well, once per head.
 
     Args:
         corpus: model and text.
@@ -99,7 +128,8 @@ def scan(corpus: Corpus, scale: float = 1.0, kinds: Sequence[str] = KINDS, layer
     anatomy = corpus.model.anatomy
     adder = adder_for(corpus.model, tokens_of(corpus.windows, np.arange(1), corpus.model)[:, :12])
     wanted = range(anatomy.layers) if layers is None else layers
-    found = Scan(about(corpus), scale, tuple(kinds), fast=not adder.single, shape=(anatomy.layers, anatomy.heads))
+    shape = (anatomy.layers, anatomy.heads)
+    found = Scan(about(corpus), scale, tuple(kinds), corpus.recipe.own_scale, fast=not adder.single, shape=shape)
     with corpus.model.running():
         for batch in corpus.batches():
             for layer in wanted:
@@ -122,13 +152,15 @@ def _scan_group(
     layer, clean = heads[0].layer, batch.clean
     own = head_writes(corpus, clean, layer)
     vectors = torch.stack([scale * vector(corpus, own, batch.windows, head, kind) for head in heads])
-    outputs = adder.add(clean, layer, vectors).outputs
+    added = adder.add(clean, layer, vectors, to_the_end=found.own_scale)
     effects = clean.direct_effects(layer)
     gram = corpus.model.anatomy.blocks[layer].output_weight
     mask = batch.scored
     for place, head in enumerate(heads):
-        new = outputs[place, :, :, head.head]
+        new = added.outputs[place, :, :, head.head]
         y = (new[:, :-1] * clean.head_directions[layer][:, :, head.head]).sum(-1)
+        if added.sigma is not None:
+            y = y * clean.sigma / added.sigma[place, :, :-1]
         before = clean.head_outputs[layer][:, :, head.head]
         write, change = before @ gram[head.head], (new - before) @ gram[head.head]
         columns = {
@@ -204,6 +236,11 @@ def chosen_values(values: Tensor, mask: np.ndarray) -> np.ndarray:
     return np.asarray(values[torch.from_numpy(mask).to(values.device)].double().cpu().numpy())
 
 
+def said_scale(own: bool) -> str:
+    """At which final scale new direct effects were taken, for captions."""
+    return "with the intervened run's own final scale, as in the paper" if own else "at the clean final scale"
+
+
 def about(corpus: Corpus) -> str:
     """Model, tokens and documents, for captions."""
     text = corpus.described(corpus.windows.scored(corpus.recipe.first), "tokens, unfiltered,")
@@ -264,7 +301,7 @@ def all_heads(found: Scan) -> Exhibit:
     caption = (
         "Every head's own output added to its own input at one position at a time; slope of its new "
         "direct effect on its "
-        "clean one, at the clean final scale. Below 1 a head represses itself; whether it responds "
+        f"clean one, {said_scale(found.own_scale)}. Below 1 a head represses itself; whether it responds "
         "to itself shows beside a "
         f"random direction of the same norm (right). {found.about}."
     )

@@ -24,9 +24,11 @@ from selfrepair.paper.recipe import NextBatch, Recipe, recipe_named
 from selfrepair.results.runs import Run
 from selfrepair.results.windows import windows_of
 from selfrepair.run.measure import measure
+from selfrepair.run.plans import Plan, make_plan
 from selfrepair.text import Windows
 
 SECTIONS = ("overview", "noise", "layernorm", "neurons", "iterative", "ioi", "published")
+UNSWEPT = ("iterative", "ioi")  # experiments that read nothing of the sweep over all heads
 SAMPLE = 2048  # tokens of the uniform sample that the sweep keeps for every head
 SCAN_TOKENS = 768  # of the scan over all heads, which costs several forwards
 DOSE_TOKENS = 384
@@ -38,18 +40,25 @@ class Paper:
     """Everything that was made.
 
     Attributes:
-        run: the sweep over all heads.
+        run: the sweep over all heads; None where nothing made needed it.
         recipe: `default` or `original`.
         exhibits: in the paper's order.
         left_out: experiments that could not be made, with the reason.
         seconds: by experiment.
+        unswept: model, text and versions where there was no sweep, as in `Run.plan`.
     """
 
-    run: Run
+    run: Run | None
     recipe: str
     exhibits: list[Exhibit] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
+    unswept: Plan = field(default_factory=dict)
+
+    @property
+    def plan(self) -> Plan:
+        """What was measured on what; without `ablation` where there was no sweep."""
+        return self.unswept if self.run is None else self.run.plan
 
     @cached_property
     def verdicts(self) -> list[Verdict]:
@@ -64,7 +73,7 @@ class Study:
     Attributes:
         model: the model.
         windows: the text.
-        run: the sweep over all heads.
+        swept: the sweep over all heads; None where nothing wanted needs it, see `needs_sweep`.
         recipe: how text, donors and tokens are chosen.
         others: runs of other models, for the overview's panels.
         reference: a folder with published tables.
@@ -75,7 +84,7 @@ class Study:
 
     model: LanguageModel
     windows: Windows
-    run: Run
+    swept: Run | None
     recipe: Recipe
     others: tuple[Run, ...] = ()
     reference: Path | None = None
@@ -83,9 +92,25 @@ class Study:
     scan_tokens: int = SCAN_TOKENS
     slopes: dict[tuple[str, float], Number] = field(default_factory=dict)
 
+    @property
+    def run(self) -> Run:
+        """The sweep over all heads.
+
+        Raises:
+            SelfRepairError: there was none.
+        """
+        if self.swept is None:
+            raise SelfRepairError("This experiment reads the sweep over all heads.", "Give it a run: make.sweep.")
+        return self.swept
+
     def corpus(self, roll: int = 0) -> Corpus:
         """The corpus, with the original recipe's donors rolled as asked."""
         return Corpus(self.model, self.windows, self.recipe, self.seed, roll)
+
+
+def needs_sweep(only: Sequence[str]) -> bool:
+    """Whether any of these experiments, by default all, reads the sweep over all heads."""
+    return not only or not set(only) <= set(UNSWEPT)
 
 
 def sweep(
@@ -104,11 +129,10 @@ def sweep(
     Raises:
         SelfRepairError: as `measure`.
     """
-    operator: Operator = NextBatch(recipe.batch) if recipe.donors == "offset" else Resample()
     return measure(
         model,
         windows,
-        ablation=operator,
+        ablation=_operator(recipe),
         filters=["all", "top:0.02"],
         components="layers",
         batch=batch,
@@ -119,6 +143,17 @@ def sweep(
         out=out,
         progress=progress,
     )
+
+
+def _operator(recipe: Recipe) -> Operator:
+    return NextBatch(recipe.batch) if recipe.donors == "offset" else Resample()
+
+
+def _unswept(study: Study) -> Plan:
+    """What a sweep's plan would say of model, text and versions."""
+    donors = np.zeros((len(study.windows), 0), np.int64)
+    plan = make_plan(study.model, study.windows, _operator(study.recipe), [], [], donors, first=study.recipe.first)
+    return {name: plan[name] for name in ("model", "text", "versions")}
 
 
 def study_of(model: LanguageModel, run: Run, recipe: str = "default") -> Study:
@@ -135,7 +170,7 @@ def study_of(model: LanguageModel, run: Run, recipe: str = "default") -> Study:
     if run.outcome["status"] != "complete":
         raise SelfRepairError(f"The run is {run.outcome['status']}.", "Go on with it first: selfrepair resume FOLDER.")
     windows, _ = windows_of(run.windows)
-    chosen = recipe_named(recipe, len(windows))
+    chosen = recipe_named(recipe, windows)
     first = int(run.plan["text"]["first_position"])
     operator = run.plan["ablation"]["operator"]
     if chosen.original != (operator == NextBatch(1).name) or (chosen.original and first != chosen.first):
@@ -160,7 +195,7 @@ def make(study: Study, only: Sequence[str] = (), said: Callable[[str], None] | N
     unknown = sorted(set(only) - set(SECTIONS))
     if unknown:
         raise SelfRepairError(f"There is no experiment '{unknown[0]}'.", f"There are: {', '.join(SECTIONS)}.")
-    paper = Paper(study.run, study.recipe.name)
+    paper = Paper(study.swept, study.recipe.name, unswept=_unswept(study) if study.swept is None else {})
     for name in SECTIONS:
         if (only and name not in only) or (name == "published" and study.reference is None):
             continue
@@ -273,10 +308,3 @@ _MAKERS: dict[str, Callable[[Study], Iterator[Exhibit]]] = {
     "ioi": _ioi,
     "published": _published,
 }
-
-
-def rounded_windows(windows: Windows, recipe: Recipe) -> Windows:
-    """Whole batches, as the authors take them; all windows under the default recipe."""
-    if not recipe.original:
-        return windows
-    return windows.select(np.arange(len(windows) - len(windows) % recipe.batch))

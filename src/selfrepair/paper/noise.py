@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -19,6 +20,8 @@ from selfrepair.results.runs import Run
 
 SECTION = "noise"
 X, Y = "direct_effect", "total_effect"
+REPAIRED = 0.2  # of what is lost, for a head to be called repaired on average
+NEGLIGIBLE = 0.1  # of the largest head's mean |DE|, for a head to have hardly any direct effect
 _LEAST_TOKENS = 8
 
 
@@ -35,22 +38,22 @@ def per_token(run: Run, heads: Sequence[tuple[int, int]] | None = None) -> Exhib
     rows = rows_of(run, "all")
     if not len(rows):
         raise SelfRepairError("The run kept no uniform sample of tokens.", "Measure with sample=64 or more.")
-    chosen = choose(run) if heads is None else [(Head(*head), "chosen by the user") for head in heads]
-    parts = {head: _of(rows, head) for head, _ in chosen}
+    chosen = choose(run) if heads is None else [Choice(Head(*head), "chosen by the user") for head in heads]
+    parts = {one.head: _of(rows, one.head) for one in chosen}
     limits = symmetric([part[[X, Y]].to_numpy() for part in parts.values()])
     panels, numbers = [], []
-    for place, (head, why) in enumerate(chosen):
-        part = parts[head]
+    for place, (head, part) in enumerate(parts.items()):
         found = _numbers(head, part)
         numbers += found
         marks = scatter(part[X].to_numpy(), part[Y].to_numpy(), colour=PALETTE[place % len(PALETTE)])
-        title = f"{head}: {why}; r = {found[0].value:.2f}"
+        title = f"{head}: {chosen[place].why}; r\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}{found[0].value:.2f}"
         rules = (Rule(-1, label="no repair: y = −x"), Rule(0, colour=FAINT))
         panels.append(
             Panel(title, "direct effect, DE (logit)", "change of the logit, TE (logit)", marks, rules, limits, limits)
         )
     caption = (
         "Each point is a token. On the dashed line nothing is repaired, on the x axis everything. "
+        + "".join(f"{one.note} " for one in chosen if one.note)
         + sampled(run)
         + f" Shares and correlations with {FIXED}."
     )
@@ -111,44 +114,84 @@ def shares(run: Run, filter: str | None = None) -> Exhibit:
     )
 
 
-def choose(run: Run) -> list[tuple[Head, str]]:
-    """Four heads as in the paper, by the data: two with a large direct effect that is repaired on average, one with
-    hardly any direct effect, and of the half that loses most the one whose effect and direct effect go together least
-    from token to token."""
+@dataclass(frozen=True)
+class Choice:
+    """A head of Figure 3.
+
+    Attributes:
+        head: which.
+        why: what it is an example of, or how near it comes, for the panel's title.
+        note: for the caption: in how far it is such an example, or that no head of this model is; may be empty.
+    """
+
+    head: Head
+    why: str
+    note: str = ""
+
+
+def choose(run: Run) -> list[Choice]:
+    """Four heads as in the paper, by the data, of the later half of the layers.
+
+    Two whose top tokens are repaired by more than a fifth on average, those that lose most. One with hardly any direct
+    effect: the smallest mean |DE| over the tokens plotted, at most a tenth of the largest head's. One with direct
+    effect but no correlation: of the half with the larger mean |DE|, the smallest |r| of DE and TE over the tokens
+    plotted, its interval across zero. Where no head is such, the nearest is taken, and title and caption say so.
+    """
     label = resolve_filter(run, None)
-    part = run.heads.sel(filter=label)
-    lost, repaired = part["lost_direct_effect"].values, part["repaired_fraction"].values
-    count = part["count"].values
-    late = np.arange(lost.shape[0])[:, None] >= lost.shape[0] // 2
-    usable = (count > 0) & late & np.isfinite(lost)
-    if not usable.any():
-        usable = (count > 0) & np.isfinite(lost)
-    correlation = correlations(run)
-    repaired_well = np.where(usable & (repaired > 0.2), lost, -np.inf)
-    order = [Head(*map(int, np.unravel_index(place, lost.shape))) for place in np.argsort(-repaired_well, axis=None)]
-    chosen = [(head, "repaired on average") for head in order[:2]]
-
-    def best(score: np.ndarray, why: str) -> None:
-        taken = score.copy()
-        for head, _ in chosen:
-            taken[head] = -np.inf
-        if np.isfinite(taken).any():
-            chosen.append((Head(*map(int, np.unravel_index(np.argmax(taken), taken.shape))), why))
-
-    best(np.where(usable, -np.abs(part["direct_effect"].values), -np.inf), "hardly any direct effect")
-    strong = usable & np.isfinite(correlation) & (lost >= np.nanmedian(lost[usable]))
-    best(np.where(strong, -np.abs(correlation), -np.inf), "direct effect, weakest correlation")
+    left = _late(run, label)
+    largest = left["size"].max()
+    best = left[left["repaired"] > REPAIRED].nlargest(2, "lost")
+    chosen = [Choice(head, "repaired on average") for head in best["name"]]
+    left = left.drop(best.index)
+    nearest = left.nlargest(2 - len(chosen), "repaired")
+    for head in nearest["name"]:
+        said = f"No other late head has more than {REPAIRED:.0%} repaired on its {label} of tokens: {head} is nearest."
+        chosen.append(Choice(head, "nearest to repaired on average", said))
+    left = left.drop(nearest.index)
+    quiet = left.nsmallest(1, "size")
+    chosen += [_quiet(row["name"], row["size"], largest) for _, row in quiet.iterrows()]
+    left = left.drop(quiet.index)
+    strong = left[(left["size"] >= left["size"].median()) & left["r"].notna()]
+    for _, row in strong.loc[strong["r"].abs().nsmallest(1).index].iterrows():
+        chosen.append(_uncorrelated(row["name"], row["r"], row["low"], row["high"]))
     return chosen
 
 
-def correlations(run: Run) -> np.ndarray:
-    """Correlation of direct effect and total effect over the uniform sample, [layer, head]; NaN with few tokens."""
-    found = np.full((run.heads.sizes["layer"], run.heads.sizes["head"]), np.nan)
-    for (layer, head), part in rows_of(run, "all").groupby(["layer", "head"]):
-        spread = part[X].std() * part[Y].std()
-        if len(part) >= _LEAST_TOKENS and spread > 0:
-            found[layer, head] = np.corrcoef(part[X], part[Y])[0, 1]
-    return found
+def _quiet(head: Head, size: float, largest: float) -> Choice:
+    if size <= NEGLIGIBLE * largest:
+        return Choice(head, "hardly any direct effect")
+    amount = f"mean |DE| {size:.2g} logit, {size / largest:.0%} of the largest head's"
+    said = f"No late head is without direct effect: {head} has the least, {amount}."
+    return Choice(head, "least direct effect: no head is without", said)
+
+
+def _uncorrelated(head: Head, r: float, low: float, high: float) -> Choice:
+    value = f"r = {r:.2f}" + ("" if np.isnan(low) else f" ({low:.2f} to {high:.2f})")
+    if low <= 0 <= high:
+        said = f"{head} has a direct effect whose correlation cannot be told from none: {value}."
+        return Choice(head, "direct effect, no clear correlation", said)
+    said = f"No late head with a direct effect is without correlation: {head} has the weakest, {value}."
+    return Choice(head, "direct effect, weakest correlation: no head is without", said)
+
+
+def _late(run: Run, label: str) -> pd.DataFrame:
+    """What heads of the later half of the layers are chosen by (of all layers where those have no tokens).
+
+    Returns:
+        A row per head: `name`, `lost` and `repaired` over the filter, `size` (mean |DE|), `r`, `low` and `high` over
+        the tokens plotted.
+    """
+    part = run.heads.sel(filter=label)
+    lost, repaired = part["lost_direct_effect"].values, part["repaired_fraction"].values
+    found = []
+    for place, rows in rows_of(run, "all").groupby(["layer", "head"]):
+        head = Head(*map(int, place))
+        if len(rows) >= _LEAST_TOKENS and np.isfinite(lost[head]):
+            r, size = _numbers(head, rows)[0], float(rows[X].abs().mean())
+            found.append((head, lost[head], repaired[head], size, r.value, r.low, r.high))
+    table = pd.DataFrame(found, columns=["name", "lost", "repaired", "size", "r", "low", "high"])
+    late = table["name"].map(lambda head: head.layer) >= lost.shape[0] // 2
+    return table[late] if late.any() else table
 
 
 def _of(rows: pd.DataFrame, head: Head) -> pd.DataFrame:

@@ -90,7 +90,7 @@ def render(paper: Paper, files: dict[str, str]) -> str:
         figures=FIGURES,
         left_out=[(HEADINGS[name], reason) for name, reason in paper.left_out.items()],
         number=_measured,
-        model=fact(paper.run, "model"),
+        model=paper.plan["model"]["name"] if paper.run is None else fact(paper.run, "model"),
         original=paper.recipe == "original",
     )
     return html
@@ -125,27 +125,37 @@ def _all_numbers(paper: Paper) -> pd.DataFrame:
 
 
 def _facts(paper: Paper) -> dict[str, Any]:
-    run = paper.run
+    plan = paper.plan
     return {
-        "model": run.plan["model"],
-        "text": run.plan["text"],
-        "ablation": run.plan["ablation"],
+        "model": plan["model"],
+        "text": plan["text"],
+        "ablation": plan.get("ablation"),
         "recipe": paper.recipe,
         "seconds": {name: round(value, 1) for name, value in paper.seconds.items()},
-        "sweep_seconds": run.outcome.get("seconds"),
+        "sweep_seconds": None if paper.run is None else paper.run.outcome.get("seconds"),
         "left_out": paper.left_out,
-        "versions": run.plan["versions"],
+        "versions": plan["versions"],
         "exhibits": [one.name for one in paper.exhibits],
     }
 
 
 def _shown_facts(paper: Paper) -> list[tuple[str, str]]:
     run = paper.run
-    text = run.plan["text"]
-    spent = sum(paper.seconds.values()) + float(run.outcome.get("seconds") or 0)
+    text = paper.plan["text"]
+    measured = f"{text['scored_tokens']:,} tokens from {text['documents']} documents"
+    spent = sum(paper.seconds.values())
+    if run is None:
+        return [
+            ("Model", paper.plan["model"]["name"]),
+            ("Text", f"{text.get('source', 'unknown')}: {measured}"),
+            ("Sweep over all heads", "none: nothing that was asked for reads it"),
+            ("Recipe", paper.recipe),
+            ("Time", f"{spent / 60:.1f} minutes of computing"),
+        ]
+    spent += float(run.outcome.get("seconds") or 0)
     return [
         ("Model", fact(run, "model")),
-        ("Text", f"{fact(run, 'text')}: {text['scored_tokens']:,} tokens from {text['documents']} documents"),
+        ("Text", f"{fact(run, 'text')}: {measured}"),
         ("Ablation", f"{fact(run, 'operator')} (donors: {fact(run, 'donors')})"),
         ("Recipe", paper.recipe),
         ("Numerical floor", f"{float(run.heads.attrs.get('numerical_floor', float('nan'))):.1e} logits"),

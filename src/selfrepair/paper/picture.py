@@ -70,6 +70,7 @@ class Panel:
         x_range: limits; by the data where None.
         y_range: limits.
         x_log: logarithmic x axis.
+        x_ticks: where the x axis has its ticks; chosen by the library where empty.
         categories: names at x = 0, 1, 2 ...
         notes: (x, y, text) written into the panel.
     """
@@ -82,6 +83,7 @@ class Panel:
     x_range: tuple[float, float] | None = None
     y_range: tuple[float, float] | None = None
     x_log: bool = False
+    x_ticks: tuple[float, ...] = ()
     categories: tuple[str, ...] = ()
     notes: tuple[tuple[float, float, str], ...] = ()
 
@@ -129,6 +131,9 @@ class Picture:
         return (low, high) if high > low else (low - 0.5, high + 0.5)
 
 
+CELLS = 48  # of a density along each axis
+SPARSE = 4  # tokens below which a cell of a density is left to its points
+DENSITY_LABEL = f"tokens per cell ({SPARSE} or more)"
 DENSE = 1500  # points from which a panel shows counts per cell under its points
 
 

@@ -16,6 +16,7 @@ from selfrepair.text import Windows
 from selfrepair.text.document import Document
 
 CHUNK_DOCUMENTS = 1000  # documents that `utils.tokenize_and_concatenate` joins in one map call
+BATCH = 30  # windows in a batch of the authors' scripts
 PIECES = 20  # character pieces that it tokenizes a chunk in
 
 
@@ -61,8 +62,8 @@ def original(batch: int) -> Recipe:
     return Recipe("original", 0, "offset", "batch", batch, True, True, shares, True)
 
 
-def recipe_named(name: str, windows: int) -> Recipe:
-    """The recipe of that name for a corpus of so many windows.
+def recipe_named(name: str, windows: Windows) -> Recipe:
+    """The recipe of that name for a corpus; the original's batches are those that its windows were counted in.
 
     Raises:
         SelfRepairError: there is no such recipe, or too little text for it.
@@ -71,12 +72,27 @@ def recipe_named(name: str, windows: int) -> Recipe:
         return DEFAULT
     if name != "original":
         raise SelfRepairError(f"There is no recipe '{name}'.", "There are: default, original.")
-    if windows < 2:
+    if len(windows) < 2:
         raise SelfRepairError(
             "The original recipe takes donors from the next batch of windows; there is a single window.",
             "Take more --tokens.",
         )
-    return original(min(30, windows // 2))  # the authors' 30 where there is text for two batches of it
+    batch = windows.provenance.get("batch")
+    return original(batch if isinstance(batch, int) else min(BATCH, len(windows) // 2))
+
+
+def original_amount(tokens: int, length: int) -> tuple[int, int]:
+    """Windows that the authors' scripts take, and how many of them to a batch (paper-methods 0.4).
+
+    `(MIN // (S B) + 1) B` windows, `S` the length and `B` the authors' 30. Where that would be a single batch, which is
+    its own next one, batches are smaller: two of them fit into the tokens asked for.
+
+    Args:
+        tokens: at least so many, `MIN`; beginning-of-sequence tokens count.
+        length: tokens of a window, `S`.
+    """
+    batch = BATCH if tokens >= length * BATCH else max(1, tokens // (2 * length))
+    return (tokens // (length * batch) + 1) * batch, batch
 
 
 @dataclass(frozen=True)
@@ -119,8 +135,8 @@ def original_windows(
 
     Documents are joined with the end-of-sequence token, 1000 at a time; the text is cut in 20 pieces of equally many
     characters and each is tokenized on its own; every token that equals padding is dropped, and with it, where padding
-    is end-of-sequence, the separators; rows of `length - 1` tokens get a beginning-of-sequence token in front. The
-    number of windows is what the authors' scripts take, `tokens // length + 1` (paper-methods 0.4).
+    is end-of-sequence, the separators; rows of `length - 1` tokens get a beginning-of-sequence token in front. How
+    many there are: see `original_amount`.
 
     Raises:
         SelfRepairError: a tokenizer without offsets or end-of-sequence token, or too little text.
@@ -129,7 +145,7 @@ def original_windows(
         raise SelfRepairError(
             "The original recipe needs a fast tokenizer with an end-of-sequence token.", "Use --recipe default."
         )
-    wanted = tokens // length + 1
+    wanted, batch = original_amount(tokens, length)
     ids: list[np.ndarray] = []
     owners: list[np.ndarray] = []
     names: list[str] = []
@@ -144,7 +160,8 @@ def original_windows(
     every = np.concatenate(ids) if ids else np.zeros(0, np.int64)
     if len(every) < wanted * size:
         raise SelfRepairError(
-            f"{source} has {len(every):,} tokens; the original recipe takes {wanted * size:,} for --tokens {tokens}.",
+            f"{source} has {len(every):,} tokens; for --tokens {tokens} the original recipe takes {wanted * size:,}, "
+            f"{wanted} windows of {size} in whole batches of {batch}.",
             "Ask for fewer --tokens.",
         )
     rows = every[: wanted * size].reshape(wanted, size)
@@ -155,7 +172,14 @@ def original_windows(
         lengths=np.full(wanted, length, np.int64),
         documents=np.column_stack([belongs[:, :1], belongs]).astype(np.int64),
         names=tuple(names),
-        provenance={"source": source, "packing": "original", "length": length, "tokens": tokens, "bos_token": start},
+        provenance={
+            "source": source,
+            "packing": "original",
+            "length": length,
+            "tokens": tokens,
+            "batch": batch,
+            "bos_token": start,
+        },
     )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from selfrepair.paper.numbers import Array, Number, Tally
+from selfrepair.paper.steadiness import carried, overlap_numbers, ranks_below_zero
 
 RANKS = 50  # of the paper's Figure 8
 TOP = 10  # neurons per token, of section 4.2.2
@@ -112,7 +113,7 @@ class NeuronSums:
             "erasing less": ((effects < 0) & (after > effects) & (after < 0)).astype(float),
             "layer positive": (layer_effect > 0).astype(float),
             "head": head_effect,
-        }
+        } | carried(absolute)
         for share in self.shares:
             columns[f"top above {share:g}"] = (ranked[:, 0] > share * head_effect).astype(float)
         return columns
@@ -176,37 +177,14 @@ class NeuronSums:
         ]
         for share in self.shares:
             found.append(tally.share(f"top above {share:g}", f"{name}: top neuron repairs more than {share:.1%} of DE"))
-        frequent, within, between = self.stability()
-        found += [
-            Number(f"{name}: most frequent neuron in a token's top ten, share of tokens", frequent),
-            Number(f"{name}: top tens' overlap within a document", within),
-            Number(f"{name}: top tens' overlap between documents", between),
-            Number(f"{name}: top tens' overlap within less between documents", within - between),
-        ]
-        return found
-
-    def stability(self) -> tuple[float, float, float]:
-        """How often the most frequent neuron is in a token's top ten, and how much two tokens' top tens overlap.
-
-        Returns:
-            `max_n count_n / tokens`; mean overlap (of ten) of two tokens of one document, and of two documents.
-        """
         if len(self.members) < 2:
-            return (float("nan"),) * 3
-        ids = np.stack(self.members)
+            return found
         document = np.array([row["document"] for row in self.points])
-        counts = np.bincount(ids.ravel(), minlength=self.neurons).astype(np.float64)
-        pairs, shared = len(ids) * (len(ids) - 1), float((counts * (counts - 1)).sum())
-        pairs_within, shared_within = 0, 0.0
-        for one in np.unique(document):
-            own = np.bincount(ids[document == one].ravel(), minlength=self.neurons).astype(np.float64)
-            tokens = int((document == one).sum())
-            pairs_within += tokens * (tokens - 1)
-            shared_within += float((own * (own - 1)).sum())
-        size = ids.shape[1]
-        between = pairs - pairs_within
-        return (
-            float(counts.max() / len(ids)),
-            shared_within / (size * pairs_within) if pairs_within else float("nan"),
-            (shared - shared_within) / (size * between) if between else float("nan"),
-        )
+        return found + overlap_numbers(name, np.stack(self.members), document, self.neurons)
+
+    def top_ranks(self, name: str) -> Number:
+        """Share of the first ranks at which the median clean direct effect is negative (Appendix C)."""
+        if not self.ranked:
+            return Number(name, float("nan"))
+        document = np.array([row["document"] for row in self.points[: len(self.ranked)]])
+        return ranks_below_zero(name, np.stack([one[:TOP] for one in self.ranked]), document)

@@ -19,6 +19,7 @@ from selfrepair.paper.neuron_sums import CARRIED, SORTED_TOKENS, NeuronSums
 from selfrepair.paper.numbers import Number, Tally
 from selfrepair.paper.picture import FAINT, PALETTE, Marks, Panel, Picture, Rule, symmetric
 from selfrepair.paper.replayed import Replayed, Replayer
+from selfrepair.paper.steadiness import CHANGE
 from selfrepair.paper.words import FIXED
 from selfrepair.results.runs import Run
 
@@ -306,7 +307,8 @@ def cumulative_change(study: NeuronStudy) -> Exhibit:
         numbers += [
             negligible,
             Number(f"{head}: median clean DE of the top neuron", float(medians[0]), units="logit"),
-            Number(f"{head}: share of the ten first ranks with negative median DE", float((medians[:10] < 0).mean())),
+            sums.top_ranks(f"{head}: share of the ten first ranks with negative median DE"),
+            *(sums.tally.share(column, f"{head}: share of absolute change {said}") for column, said in CHANGE.items()),
         ]
         panels.append(
             Panel(

@@ -133,16 +133,16 @@ def _report(made: Any, page: Path) -> None:
     from rich.table import Table
 
     from selfrepair.cli.verdict import verdict
-    from selfrepair.paper.claims import MISSING
+    from selfrepair.paper.claims import MISSING, UNJUDGED
     from selfrepair.paper.page import _measured
 
     console = Console()
-    colours = {"holds here": "green", "does not hold here": "red", "cannot be told here": "yellow"}
+    colours = {"holds here": "green", "does not hold here": "red", "undecided here": "yellow"}
     table = Table(title="The paper's claims on this model", title_justify="left")
     for heading in ("", "stated", "measured, 95% interval over documents", "verdict"):
         table.add_column(heading)
     for one in made.verdicts:
-        if one.verdict != MISSING:
+        if one.verdict not in (MISSING, UNJUDGED):
             colour = colours.get(one.verdict, "white")
             table.add_row(one.claim.key, one.claim.stated, _measured(one.number), f"[{colour}]{one.verdict}[/]")
     console.print(table, highlight=False)

@@ -21,7 +21,7 @@ def exhibit(name, *numbers):
 
 
 def verdict_of(key, *exhibits):
-    return next(one for one in judge(CLAIMS, exhibits) if one.claim.key == key)
+    return next(one for one in judge(exhibits) if one.claim.key == key)
 
 
 @pytest.mark.skipif(not LISTED.is_file(), reason="the list of claims is not at hand")
@@ -58,12 +58,12 @@ def test_keys_are_the_papers_or_plainly_ours():
 )
 def test_verdicts_go_by_the_whole_interval(number, verdict):
     claim = Claim("C", "", "", ("figure",), "n", (0.2, 0.4), "")
-    (found,) = judge([claim], [exhibit("figure-01", *([number] if number else []))])
+    (found,) = judge([exhibit("figure-01", *([number] if number else []))], [claim])
     assert found.verdict == verdict and (found.number == number or verdict == MISSING)
 
 
 def test_what_a_run_cannot_judge_is_said_with_a_reason():
-    rows = verdict_table(judge(CLAIMS, [])).set_index("claim")
+    rows = verdict_table(judge([])).set_index("claim")
     cannot = rows[rows["verdict"] == UNJUDGED]
     assert set(cannot.index) == {"C21", "C22", "C32", "C33", "C35"} and (cannot["read_as"].str.len() > 20).all()
     assert (rows["verdict"].drop(cannot.index) == MISSING).all()
@@ -72,7 +72,7 @@ def test_what_a_run_cannot_judge_is_said_with_a_reason():
 def test_a_number_is_looked_for_in_its_exhibits_alone():
     claim = Claim("C", "", "", ("figure-04", "figure-17"), "x", (0, 1), "")
     other, own = exhibit("figure-05", Number("an x", 0.5, 0.4, 0.6)), exhibit("figure-17-a", Number("x", 2, 1.5, 3))
-    (found,) = judge([claim], [other, own])
+    (found,) = judge([other, own], [claim])
     assert found.number.value == 2 and found.verdict == FAILS
 
 

@@ -133,7 +133,7 @@ def _report(made: Any, page: Path) -> None:
     from rich.table import Table
 
     from selfrepair.cli.verdict import verdict
-    from selfrepair.paper.claims import MISSING, UNJUDGED
+    from selfrepair.paper.claims import MISSING
     from selfrepair.paper.page import _measured
 
     console = Console()
@@ -142,7 +142,7 @@ def _report(made: Any, page: Path) -> None:
     for heading in ("", "stated", "measured, 95% interval over documents", "verdict"):
         table.add_column(heading)
     for one in made.verdicts:
-        if one.verdict not in (MISSING, UNJUDGED):
+        if one.verdict != MISSING:
             colour = colours.get(one.verdict, "white")
             table.add_row(one.claim.key, one.claim.stated, _measured(one.number), f"[{colour}]{one.verdict}[/]")
     console.print(table, highlight=False)

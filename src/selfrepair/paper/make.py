@@ -15,7 +15,7 @@ from selfrepair.ablation.operators import Operator, Resample
 from selfrepair.errors import SelfRepairError
 from selfrepair.model.language_model import LanguageModel
 from selfrepair.paper import doses, ioi, iterative, layernorm, neurons, noise, normparts, overview, published
-from selfrepair.paper.claims import CLAIMS, Verdict, judge
+from selfrepair.paper.claims import Verdict, judge
 from selfrepair.paper.corpus import Corpus
 from selfrepair.paper.exhibit import Exhibit
 from selfrepair.paper.numbers import Number
@@ -54,7 +54,7 @@ class Paper:
     @cached_property
     def verdicts(self) -> list[Verdict]:
         """The paper's claims beside what was measured."""
-        return judge(CLAIMS, self.exhibits)
+        return judge(self.exhibits)
 
 
 @dataclass

@@ -96,11 +96,6 @@ def decide(number: Number | None, within: Range) -> str:
     return FAILS if high < within[0] or low > within[1] else OPEN
 
 
-def judge(claims: Sequence[Claim], exhibits: Sequence[Exhibit]) -> list[Verdict]:
-    """Every claim with its number, where some exhibit has it."""
-    return [Verdict(claim, _find(claim, exhibits)) for claim in claims]
-
-
 def verdict_table(verdicts: Sequence[Verdict]) -> pd.DataFrame:
     """Claims as a table."""
     rows = []
@@ -124,7 +119,8 @@ def verdict_table(verdicts: Sequence[Verdict]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _find(claim: Claim, exhibits: Sequence[Exhibit]) -> Number | None:
+def measured(claim: Claim, exhibits: Sequence[Exhibit]) -> Number | None:
+    """The number by which a claim is judged, where some exhibit has it."""
     found = [
         number
         for exhibit in exhibits

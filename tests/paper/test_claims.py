@@ -2,6 +2,7 @@
 
 import csv
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -112,6 +113,8 @@ def test_near_zero_in_every_layer_means_in_every_layer():
     assert verdict_of("C03", exhibit("figure-02-x", near)).verdict == HOLDS
     assert verdict_of("C03", exhibit("figure-02-x", near, unsure)).verdict == OPEN
     assert verdict_of("C03", exhibit("figure-02-x", near, unsure, far)).number == far
+    here, beside = replace(near, name=f"gpt2: {near.name}"), replace(far, name=f"another: {far.name}")
+    assert verdict_of("C03", exhibit("figure-02-x", here, beside)).number == here
 
 
 def test_extreme_ratios_are_those_of_the_head_where_they_are_most_so():

@@ -98,7 +98,7 @@ def direct_against_total(run: Run, filter: str = "all") -> Exhibit:
         "Direct effect against what ablation does to the logit",
         caption,
         table,
-        _between_numbers(run, label, table),
+        _between_numbers(run, label),
         Picture(tuple(panels), columns=2, shade_label="layer"),
     )
 
@@ -192,12 +192,12 @@ def repair_numbers(run: Run, label: str) -> tuple[Number, ...]:
     return tuple(found)
 
 
-def _between_numbers(run: Run, label: str, table: pd.DataFrame) -> tuple[Number, ...]:
+def _between_numbers(run: Run, label: str) -> tuple[Number, ...]:
     """Heads between the no-repair line and the x axis, by DE as in the paper and by what was lost.
 
     Values are over all tokens, intervals and the ratios by layer from the run's uniform sample of them.
     """
-    rows = rows_of(run, label)
+    table, rows = _heads(run, label), rows_of(run, label)
     by_head = HeadSums.of(rows, _columns(rows))
     found = []
     for how, x in (("DE", "direct_effect"), ("DE - DE'", "lost")):

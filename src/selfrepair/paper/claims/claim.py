@@ -37,9 +37,12 @@ def nearest_one(found: Sequence[Number], within: Range) -> Number:
 
 
 def most_against(found: Sequence[Number], within: Range) -> Number:
-    """The one that speaks most against the claim: for claims about every one of them."""
+    """The one that speaks most against the claim, for claims about every one of them; of those about what the first
+    is about, named before a colon where there are several runs."""
     order = (FAILS, OPEN, HOLDS, MISSING)
-    return min(found, key=lambda number: (order.index(decide(number, within)), -abs(number.value)))
+    subject = found[0].name.rpartition(": ")[0]
+    same = [number for number in found if number.name.rpartition(": ")[0] == subject]
+    return min(same, key=lambda number: (order.index(decide(number, within)), -abs(number.value)))
 
 
 @dataclass(frozen=True)

@@ -130,6 +130,40 @@ def wider(found, heads):
     return found
 
 
+def test_shares_of_heads_beyond_a_random_direction_move_with_the_documents():
+    """Shares are counted from the heads' own intervals, and their replicates by resampling documents by hand."""
+    text = corpus(lengths=(9,) * 12, documents=range(12))
+    found = iterative.scan(Corpus(language_model("llama"), text), scale=3.0, layers=[1, 2])
+    heads = sorted({head for head, _ in found.tallies})
+    for number, each, against in (
+        (found.share_beyond("own", 1, -1), [found.slope(head) for head in heads], 1),
+        (found.share_beyond("beyond", 0, -1, RANDOM), [found.excess(head) for head in heads], 0),
+    ):
+        assert number.value == np.mean([one.high < against for one in each])
+        assert number.documents == 12 and 0 <= number.low <= number.value <= number.high <= 1
+        assert number.high > number.low
+
+
+def test_a_fall_in_proportion_is_told_from_one_that_is_not():
+    """Slopes made up: 1 - 0.1 k falls in proportion to the scale k, 1 - 0.1 sqrt(k) falls less."""
+    head, rng = Head(1, 2), np.random.default_rng(0)
+    for power, wanted in ((1.0, 1.0), (0.5, 1 / np.sqrt(5))):
+        made = doses.Doses("about", (head,), (1.0, 3.0, 5.0), False)
+        for kind in iterative.KINDS:
+            for scale in made.scales:
+                x = rng.normal(size=400)
+                slope_made = 1 - 0.1 * scale**power if kind == OWN else 0.95 if kind == RANDOM else 1.0
+                columns = {"x": x, "y": slope_made * x + 0.001 * rng.normal(size=400), "ratio": np.ones(400)}
+                tally = doses.Tally(20)
+                tally.add(np.arange(400) % 20, columns | doses.products("x", "y", columns))
+                made.tallies[head, kind, scale] = tally
+        numbers = {one.name: one for one in doses.controls(made).numbers}
+        fall = numbers["L1H2: fall of the slope below 1 per unit of scale, x 5 over x 1"]
+        assert fall.value == pytest.approx(wanted, rel=0.01) and fall.low < fall.value < fall.high
+        beyond = numbers["L1H2: slope less the lower control's, own output x 3"]
+        assert beyond.value == pytest.approx(1 - 0.1 * 3**power - 0.95, abs=1e-3) and beyond.high < 0
+
+
 def test_a_heads_write_is_what_it_adds_to_the_stream():
     """Heads' writes and the constant add up to attention's write, behind a post-norm too."""
     for name in ("gpt2", "gemma2"):

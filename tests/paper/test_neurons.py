@@ -226,7 +226,8 @@ def test_overlap_of_top_tens_is_that_of_pairs():
     sums.add(rng.normal(size=(25, 30)), change, np.ones(25), np.ones(25), where)
     tops = [set(one.tolist()) for one in np.argsort(-change, axis=1)[:, :10]]
     pairs = [(i, j, len(tops[i] & tops[j]) / 10) for i in range(25) for j in range(25) if i != j]
-    within, between = sums.overlaps()
+    found = {number.name.split(": ")[1]: number.value for number in sums.numbers("x")}
+    within, between = (found[f"top tens' overlap {where}"] for where in ("within a document", "between documents"))
     assert within == pytest.approx(np.mean([o for i, j, o in pairs if document[i] == document[j]]))
     assert between == pytest.approx(np.mean([o for i, j, o in pairs if document[i] != document[j]]))
 

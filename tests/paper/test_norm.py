@@ -203,3 +203,37 @@ def test_clipping_makes_repair_out_of_noise():
     noise = np.random.default_rng(0).normal(size=100_000)
     assert normparts.clipped(noise, np.ones_like(noise)).mean() == pytest.approx(0.316, abs=0.005)
     assert np.isnan(normparts.clipped(np.ones(1), np.zeros(1))).all()
+
+
+def test_zero_ablation_beside_the_others_is_that_of_all_positions():
+    """Mean lengths of the stream and mean distances of the ratio from 1, from the terms themselves."""
+    text = corpus(lengths=(9,) * 12, documents=range(12))
+    body, head = Corpus(language_model("gpt2"), text), layernorm.Head(2, 3)
+    study = layernorm.study_norm(body, [head], fraction=0.3)
+    real = np.arange(text.length) < text.lengths[:, None]
+    real[:, :1] = False
+    lengths, off_one = {}, {}
+    for _, operator, batch, terms in walk(body, [head], layernorm.OPERATORS):
+        lengths.setdefault(operator, []).append(terms.length.numpy()[real[batch.windows]])
+    chosen = study.chosen
+    for operator in layernorm.OPERATORS:
+        lengths[operator] = np.concatenate(lengths[operator])
+        off_one[operator] = np.abs(chosen.loc[chosen["operator"] == operator, "ratio"] - 1).mean()
+    shown = layernorm.stream_lengths(study, head)
+    for operator, values in lengths.items():
+        assert shown.number(f"L2H3: mean length, ablated / clean, {operator}").value == pytest.approx(values.mean())
+        shorter = shown.number(f"L2H3: share of streams shorter, {operator}")
+        assert shorter.value == pytest.approx((values < 1).mean()) and shorter.low < shorter.value < shorter.high
+    less = shown.number("L2H3: mean length, ablated / clean, zero less the shorter of resample and mean")
+    wanted = lengths["zero"].mean() - min(lengths["mean"].mean(), lengths["resample"].mean())
+    assert less.value == pytest.approx(wanted) and less.low < wanted < less.high
+    over = layernorm.ratios(study).number("L2H3: mean |scale ratio - 1|, zero over the larger of resample and mean")
+    assert over.value == pytest.approx(off_one["zero"] / max(off_one["mean"], off_one["resample"]), rel=1e-5)
+    assert 0 < over.low < over.value < over.high
+
+
+def test_the_most_extreme_fraction_is_that_of_figure_10(run):
+    shown = normparts.fractions(run)
+    extreme = shown.number("most extreme mean of norm / DE of a head, all tokens, in size")
+    assert extreme.value == pytest.approx(shown.table["unclipped"].abs().max(), rel=1e-6)
+    assert 0 < extreme.low < extreme.value < extreme.high

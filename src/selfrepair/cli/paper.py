@@ -146,7 +146,7 @@ def _report(made: Any, page: Path) -> None:
     from selfrepair.paper.page import _measured
 
     console = Console()
-    colours = {"holds here": "green", "does not hold here": "red", "cannot be told here": "yellow"}
+    colours = {"holds here": "green", "does not hold here": "red", "undecided here": "yellow"}
     table = Table(title="The paper's claims on this model", title_justify="left")
     for heading in ("", "stated", "measured, 95% interval over documents", "verdict"):
         table.add_column(heading)

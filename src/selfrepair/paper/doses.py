@@ -14,7 +14,7 @@ from selfrepair.paper.added import Adder, adder_for
 from selfrepair.paper.corpus import Batch, Corpus
 from selfrepair.paper.exhibit import Exhibit
 from selfrepair.paper.iterative import KINDS, OWN, SECTION, Scan, about, chosen_values, head_writes, said_scale, vector
-from selfrepair.paper.numbers import Number, Tally, products
+from selfrepair.paper.numbers import Array, Number, Sums, Tally, divide, joined, products, slope_of
 from selfrepair.paper.picture import FAINT, PALETTE, Marks, Panel, Picture, Rule, scatter, symmetric
 from selfrepair.run.batches import tokens_of
 
@@ -207,6 +207,7 @@ def controls(doses: Doses) -> Exhibit:
                 }
                 for s, a, b in zip(doses.scales, slopes, moved, strict=True)
             ]
+        numbers += _in_proportion(doses, head)
         panels.append(
             Panel(
                 f"{head}: slope of new on clean direct effect",
@@ -244,6 +245,29 @@ def controls(doses: Doses) -> Exhibit:
         tuple(numbers),
         Picture(tuple(panels), columns=2),
     )
+
+
+def _in_proportion(doses: Doses, head: Head) -> list[Number]:
+    """Whether the slope falls with the scale in proportion, and below both controls (Appendix F)."""
+    together = joined({f"{kind} {s:g}": doses.tallies[head, kind, s] for kind in KINDS for s in doses.scales})
+    least, most = min(doses.scales), max(doses.scales)
+    middle = sorted(doses.scales)[len(doses.scales) // 2]
+
+    def slope(sums: Sums, kind: str, scale: float) -> Array:
+        return slope_of(sums, "x", "y", f"{kind} {scale:g}")
+
+    def fall(sums: Sums) -> Array:
+        return divide(least * (1 - slope(sums, OWN, most)), most * (1 - slope(sums, OWN, least)))
+
+    def beyond(sums: Sums) -> Array:
+        controls = [slope(sums, kind, middle) for kind in KINDS if kind != OWN]
+        return np.asarray(slope(sums, OWN, middle) - np.minimum.reduce(controls))
+
+    name = f"{head}: fall of the slope below 1 per unit of scale, x {most:g} over x {least:g}"
+    return [
+        together.number(name, fall),
+        together.number(f"{head}: slope less the lower control's, {OWN} x {middle:g}", beyond),
+    ]
 
 
 def _line(scales: Sequence[float], found: Sequence[Number], label: str, colour: str) -> Marks:

@@ -18,6 +18,7 @@ from selfrepair.paper.numbers import Number, tally_of
 from selfrepair.paper.picture import FAINT, PALETTE, Marks, Panel, Picture, Rule
 from selfrepair.paper.prompts import ORDERS, Prompts
 from selfrepair.paper.replayed import Replayed, Replayer
+from selfrepair.paper.waking import waking_numbers
 
 SECTION = "ioi"
 MOST_MOVERS = 5
@@ -348,9 +349,9 @@ def movers_and_backups(study: IoiStudy) -> Exhibit:
         Number("share of the movers' loss made up by released suppressors", _made_up(study, table, RELEASED)),
         Number("share of heads one layer above that wake up when the stream is moved", share),
     ]
-    if down.sum() > 2 and _does_it(study):
-        correlation = float(np.corrcoef(table.loc[down, "response"], table.loc[down, "moved"])[0, 1])
-        found.append(Number("correlation of waking by moving and by ablating, heads above", correlation))
+    if _does_it(study):
+        backups = (table["role"] == BACKUP).to_numpy()
+        found += waking_numbers(study.cluster, study.change["all movers"], study.moved, down.to_numpy(), backups)
     caption = _doubt(study) + (
         f"Name movers, by clean direct effect: {', '.join(map(str, study.movers))}. Left: what every "
         "other head does when all of "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -16,7 +16,8 @@ from selfrepair.errors import SelfRepairError
 from selfrepair.paper.added import Adder, adder_for
 from selfrepair.paper.corpus import Batch, Corpus
 from selfrepair.paper.exhibit import Exhibit
-from selfrepair.paper.numbers import Array, Number, Tally, divide, products
+from selfrepair.paper.numbers import Array, Number, Sums, Tally, joined, products, slope_of
+from selfrepair.paper.over_heads import share_of
 from selfrepair.paper.picture import FAINT, Marks, Panel, Picture, Rule
 from selfrepair.run.batches import tokens_of
 from selfrepair.text import Windows
@@ -58,18 +59,37 @@ class Scan:
     def excess(self, head: Head) -> Number:
         """Slope of the own output less that of a random direction of equal norm, on the same tokens."""
         own, control = self.tallies[head, OWN], self.tallies[head, RANDOM]
-        joint = Tally(own.documents, own.seed)
-        joint._sums = own._sums | {f"{name} c": values for name, values in control._sums.items()}
+        joint = joined({OWN: own, RANDOM: control})
+        name = f"{head}: slope beyond a random direction's"
+        return joint.number(name, lambda sums: slope_of(sums, "x", "y", OWN) - slope_of(sums, "x", "y", RANDOM))
 
-        def function(sums: Mapping[str, Array]) -> Array:
-            def slope(end: str) -> Array:
-                n, x, y = sums["count" + end], sums["x" + end], sums["y" + end]
-                spread = n * sums["x x" + end] - x**2
-                return divide(n * sums["x y" + end] - x * y, spread)
+    def share_beyond(self, name: str, against: float, sign: int, control: str | None = None) -> Number:
+        """Share of heads whose slope of the own output lies beyond its interval on one side of a value.
 
-            return slope("") - slope(" c")
+        Its interval moves all heads' slopes together, the widths of their own intervals held.
 
-        return joint.number(f"{head}: slope beyond a random direction's", function)
+        Args:
+            name: what to call it.
+            against: the value.
+            sign: 1 for above it, -1 for below.
+            control: whose slope to take off first.
+        """
+        heads = sorted(head for head, kind in self.tallies if kind == OWN)
+        each = [self.slope(head) if control is None else self.excess(head) for head in heads]
+        if not each:
+            return Number(name, float("nan"))
+        kinds = (OWN,) if control is None else (OWN, control)
+        both = joined({f"{head} {kind}": self.tallies[head, kind] for head in heads for kind in kinds})
+        half = np.array([one.high - one.value for one in each])
+        known = np.isfinite([one.value for one in each])
+
+        def share(sums: Sums) -> Array:
+            slopes = np.stack([slope_of(sums, "x", "y", f"{head} {OWN}") for head in heads], -1)
+            if control is not None:
+                slopes = slopes - np.stack([slope_of(sums, "x", "y", f"{head} {control}") for head in heads], -1)
+            return share_of(sign * (slopes - against) > half, np.broadcast_to(known, slopes.shape))
+
+        return both.number(name, share, scale="share")
 
 
 def for_scan(corpus: Corpus, tokens: int) -> Corpus:
@@ -297,7 +317,7 @@ def all_heads(found: Scan) -> Exhibit:
                 y_range=(min(low, neutral) - room, max(high, neutral) + room),
             )
         )
-    numbers = _scan_numbers(table)
+    numbers = _scan_numbers(found)
     caption = (
         "Every head's own output added to its own input at one position at a time; slope of its new "
         "direct effect on its "
@@ -317,22 +337,11 @@ def all_heads(found: Scan) -> Exhibit:
     )
 
 
-def _scan_numbers(table: pd.DataFrame) -> tuple[Number, ...]:
-    count = max(len(table), 1)
-    low, high = table[f"slope, {OWN}, low"], table[f"slope, {OWN}, high"]
-    found = [
-        Number("share of heads whose slope is below 1 beyond its interval", float((high < 1).sum() / count)),
-        Number("share of heads whose slope is above 1 beyond its interval", float((low > 1).sum() / count)),
-    ]
-    if "excess" in table:
-        found += [
-            Number(
-                "share of heads that repress themselves beyond a random direction",
-                float((table["excess_high"] < 0).sum() / count),
-            ),
-            Number(
-                "share of heads that reinforce themselves beyond a random direction",
-                float((table["excess_low"] > 0).sum() / count),
-            ),
-        ]
-    return tuple(found)
+def _scan_numbers(found: Scan) -> tuple[Number, ...]:
+    own = "share of heads whose slope is {} 1 beyond its interval"
+    numbers = [found.share_beyond(own.format("below"), 1, -1), found.share_beyond(own.format("above"), 1, 1)]
+    if RANDOM in found.kinds:
+        beyond = "share of heads that {} themselves beyond a random direction"
+        numbers.append(found.share_beyond(beyond.format("repress"), 0, -1, RANDOM))
+        numbers.append(found.share_beyond(beyond.format("reinforce"), 0, 1, RANDOM))
+    return tuple(numbers)

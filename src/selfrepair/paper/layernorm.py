@@ -13,7 +13,7 @@ from selfrepair.errors import SelfRepairError
 from selfrepair.paper.corpus import OPERATORS, Batch, Corpus
 from selfrepair.paper.exhibit import Exhibit
 from selfrepair.paper.normpass import NormTerms, array, walk
-from selfrepair.paper.numbers import COUNT, Number, Tally, divide
+from selfrepair.paper.numbers import COUNT, Number, Sums, Tally, divide, joined, quantiles_apart
 from selfrepair.paper.picture import FAINT, PALETTE, Marks, Panel, Picture, Rule, histogram, scatter, symmetric
 from selfrepair.paper.sample import TokenSample
 from selfrepair.paper.words import FIXED, passing
@@ -55,6 +55,7 @@ class NormStudy:
         closure: largest error of the closed form of Appendix B against the measured norm term, logits.
         movers: largest error of the sum of who moved the norm against the norm's line, logits.
         lengths: by (head, operator), histogram of the final stream's length, ablated over clean, over all positions.
+        streams: by (head, operator), sums of the same over documents: `length`, and whether it is `shorter`.
     """
 
     about: str
@@ -70,6 +71,7 @@ class NormStudy:
     closure: float = 0.0
     movers: float = 0.0
     lengths: dict[tuple[Head, str], np.ndarray] = field(default_factory=dict)
+    streams: dict[tuple[Head, str], Tally] = field(default_factory=dict)
 
     @property
     def unfiltered(self) -> str:
@@ -164,6 +166,7 @@ def _columns(terms: NormTerms, mask: np.ndarray) -> dict[str, np.ndarray]:
     columns["lost"] = -columns["change"]
     columns["self_repair"] = columns["total"] + columns["lost"]
     columns["above"] = (columns["ratio"] > 1).astype(np.float64)
+    columns["off one"] = np.abs(columns["ratio"] - 1)
     columns["wrong_way"] = ((columns["total"] > 0) & (columns["direct_effect"] > 0)).astype(np.float64)
     columns["helping"] = (columns["direct_effect"] > 0).astype(np.float64)
     columns["norm exceeds"] = (columns["norm"] >= columns["direct_effect"]).astype(np.float64)
@@ -189,8 +192,11 @@ def _add_lengths(
     """All positions of real tokens, as in the authors' Figure 16."""
     real = np.arange(corpus.windows.length) < corpus.windows.lengths[windows, None]
     real[:, : corpus.recipe.first] = False
-    counts, _ = np.histogram(array(terms.length, real), LENGTH_EDGES)
+    lengths = array(terms.length, real)
+    counts, _ = np.histogram(lengths, LENGTH_EDGES)
     key = head, operator
+    tally = found.streams.setdefault(key, Tally(corpus.documents, corpus.seed))
+    tally.add(corpus.windows.documents[windows][real], {"length": lengths, "shorter": (lengths < 1).astype(np.float64)})
     found.lengths[key] = found.lengths.get(key, np.zeros(len(LENGTH_EDGES) - 1)) + counts
 
 
@@ -216,6 +222,7 @@ def ratios(study: NormStudy, heads: Sequence[Head] | None = None, name: str = "f
             values = part.loc[part["operator"] == operator, "ratio"].to_numpy()
             marks.append(histogram(values, edges, f"{operator}: {above.value:.1%} above 1", _COLOUR[operator]))
             numbers.append(tally.mean("ratio", name=f"{head}: mean scale ratio, {operator}"))
+        numbers += _zero_beside_others(study, head)
         room = 0.0, _under_legend(marks)[1]
         rules = (Rule(None, 1.0, "1"),)
         panels.append(Panel(str(head), "σ clean / σ ablated", "share of tokens", tuple(marks), rules, y_range=room))
@@ -236,6 +243,36 @@ def ratios(study: NormStudy, heads: Sequence[Head] | None = None, name: str = "f
         tuple(numbers),
         Picture(tuple(panels), columns=min(3, len(panels))),
     )
+
+
+def _zero_beside_others(study: NormStudy, head: Head) -> list[Number]:
+    """How far zero ablation takes the scale ratio from 1, over how far the others do (Figures 17, 18)."""
+    others = [one for one in study.operators if one != "zero"]
+    if "zero" not in study.operators or not others:
+        return []
+    together = joined({operator: study.top[head, operator] for operator in study.operators})
+
+    def over(sums: Sums) -> np.ndarray:
+        return divide(sums["zero/off one"], np.maximum.reduce([sums[f"{one}/off one"] for one in others]))
+
+    name = f"{head}: mean |scale ratio - 1|, zero over the larger of {' and '.join(others)}"
+    return [together.number(name, over, scale="size")]
+
+
+def _zero_less_others(study: NormStudy, head: Head) -> list[Number]:
+    """Mean length of the stream under zero ablation less the shortest under another (Figure 16)."""
+    others = [one for one in study.operators if one != "zero"]
+    if "zero" not in study.operators or not others:
+        return []
+    together = joined({operator: study.streams[head, operator] for operator in study.operators})
+
+    def less(sums: Sums) -> np.ndarray:
+        shortest = np.minimum.reduce([sums[f"{one}/length"] for one in others])
+        return divide(sums["zero/length"] - shortest, sums[COUNT])
+
+    return [
+        together.number(f"{head}: mean length, ablated / clean, zero less the shorter of {' and '.join(others)}", less)
+    ]
 
 
 def one_head(study: NormStudy, head: Head) -> Exhibit:
@@ -287,9 +324,9 @@ def stream_lengths(study: NormStudy, head: Head) -> Exhibit:
         median = _quantile(share, 0.5)
         spans += [_quantile(share, 0.003), _quantile(share, 0.997)]
         numbers.append(Number(f"{head}: median length, ablated / clean, {operator}", median))
-        numbers.append(
-            Number(f"{head}: share of streams shorter, {operator}", float(share[LENGTH_EDGES[1:] <= 1].sum()))
-        )
+        tally = study.streams[head, operator]
+        numbers.append(tally.share("shorter", f"{head}: share of streams shorter, {operator}"))
+        numbers.append(tally.mean("length", name=f"{head}: mean length, ablated / clean, {operator}"))
         tables.append(
             pd.DataFrame(
                 {
@@ -310,6 +347,7 @@ def stream_lengths(study: NormStudy, head: Head) -> Exhibit:
                 _COLOUR[operator],
             )
         )
+    numbers += _zero_less_others(study, head)
     low, high = min(*spans, 1.0), max(*(one for one in spans if np.isfinite(one)), 1.0)
     room = 0.05 * max(high - low, 0.01)
     panel = Panel(
@@ -388,8 +426,8 @@ def accounts(study: NormStudy, operator: str = "resample") -> Exhibit:
             )
         )
     numbers += [
-        Number("largest error of the closed form of Appendix B", study.closure, units="logit"),
-        Number("largest error of the sum of who moved the norm", study.movers, units="logit"),
+        Number("largest error of the closed form of Appendix B", study.closure, units="logit", exact=True),
+        Number("largest error of the sum of who moved the norm", study.movers, units="logit", exact=True),
     ]
     for key, name in zip(keys, names, strict=True):
         numbers.append(
@@ -434,13 +472,30 @@ def _under_legend(series: Sequence[Marks], *others: float) -> tuple[float, float
     return low - 0.06 * room, high + 0.4 * room
 
 
+def _spread_of_logits(study: NormStudy) -> list[Number]:
+    """How large the first head's direct effects get, and how far apart its target's logits lie, on sampled tokens."""
+    head = study.heads[0]
+    part = study.sample[(study.sample["head"] == str(head)) & (study.sample["operator"] == study.operators[0])]
+    if not len(part):
+        return []
+    effect, logit, document = (part[name].to_numpy() for name in ("direct_effect", "logit", "document"))
+    found = [
+        quantiles_apart(f"{head}: {100 * share:g}th percentile of DE", effect, document, (share, None), "logit")
+        for share in (0.98, 0.999)
+    ]
+    spread = "spread of target logits, 5th to 95th percentile"
+    return [*found, quantiles_apart(spread, logit, document, (0.95, 0.05), "logit")]
+
+
 def significance(study: NormStudy, ratio: float = 1.02, difference: float = 10.0) -> Exhibit:
     """Appendix G: how much more the norm repairs one token than another, `(s/s' - 1)(logit_A - logit_B)`."""
     example = (ratio - 1) * difference
     rows: list[dict[str, object]] = [
         {"head": "the paper's example", "ratio": ratio, "difference of logits": difference, "repair": example}
     ]
-    numbers = [Number(f"the paper's example: ratio {ratio:g}, {difference:g} logits", example, units="logit")]
+    numbers = [
+        Number(f"the paper's example: ratio {ratio:g}, {difference:g} logits", example, units="logit", exact=True)
+    ]
     heads = tuple(map(str, study.heads))
     marks = []
 
@@ -477,6 +532,7 @@ def significance(study: NormStudy, ratio: float = 1.02, difference: float = 10.0
         y_range=_under_legend(marks, example),
         categories=heads,
     )
+    numbers += _spread_of_logits(study)
     caption = (
         "How much more the norm's change under an ablation repairs a token than one whose logit is "
         f"{difference:g} lower: (σ/σ′ − 1) × {difference:g}, with each head's mean σ/σ′. The paper's example: a ratio "

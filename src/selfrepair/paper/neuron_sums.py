@@ -9,6 +9,7 @@ import pandas as pd
 
 from selfrepair.paper.numbers import Array, Number, Tally
 from selfrepair.paper.sample import TokenSample
+from selfrepair.paper.steadiness import carried, overlap_numbers, ranks_below_zero
 
 RANKS = 50  # of the paper's Figure 8
 TOP = 10  # neurons per token, of section 4.2.2
@@ -31,7 +32,6 @@ class NeuronSums:
         tally: sums per document of numbers of tokens.
         exceed: [share, rank], tokens with `d_(r) > q DE_head`, `d_(1) >= d_(2) >= ...`.
         cumulative: [neuron], sum over tokens of the share of `sum |d|` up to each rank, in that order.
-        members: [neuron], tokens among whose `TOP` largest `d` each is.
         ranked: clean direct effects by rank, of a uniform sample of at most `SORTED_TOKENS` tokens.
         shown: top neurons and their direct effects, of a uniform sample of at most `SHOWN_TOKENS` tokens.
     """
@@ -43,14 +43,13 @@ class NeuronSums:
     tally: Tally = field(init=False)
     exceed: Array = field(init=False)
     cumulative: Array = field(init=False)
-    members: Array = field(init=False)
     ranked: TokenSample = field(init=False)
     shown: TokenSample = field(init=False)
 
     def __post_init__(self) -> None:
         self.tally = Tally(self.documents, self.seed)
         self.exceed = np.zeros((len(self.shares), min(RANKS, self.neurons)))
-        self.cumulative, self.members = np.zeros(self.neurons), np.zeros(self.neurons)
+        self.cumulative = np.zeros(self.neurons)
         self.ranked, self.shown = TokenSample(SORTED_TOKENS, self.seed), TokenSample(SHOWN_TOKENS, self.seed)
 
     def add(
@@ -81,7 +80,6 @@ class NeuronSums:
         for place, share in enumerate(self.shares):
             self.exceed[place] += (ranked[:, :RANKS] > share * head_effect[:, None]).sum(0)
         self.cumulative += (np.cumsum(absolute, axis=1) / safe).sum(0)
-        self.members += np.bincount(top.ravel(), minlength=self.neurons)
         effects = np.take_along_axis(clean, order, 1)
         shown = {
             "neuron": order[:, 0],
@@ -115,7 +113,7 @@ class NeuronSums:
             "erasing less": ((effects < 0) & (after > effects) & (after < 0)).astype(float),
             "layer positive": (shown["layer_effect"] > 0).astype(float),
             "head": head_effect,
-        }
+        } | carried(absolute)
         for share in self.shares:
             columns[f"top above {share:g}"] = (ranked[:, 0] > share * head_effect).astype(float)
         return columns
@@ -162,44 +160,22 @@ class NeuronSums:
 
     def _steadiness(self, name: str) -> list[Number]:
         """Whether the same neurons repair across prompts, and within them."""
-        own, others = f"{name}: a prompt's most frequent neuron in a token's top ten, share of tokens", "other tokens"
-        within, between = self.overlaps()
-        return [
-            Number(f"{name}: most frequent neuron in a token's top ten, share of tokens", self.most_frequent()),
+        own = f"{name}: a prompt's most frequent neuron in a token's top ten, share of tokens"
+        found = [
             self.tally.share("prompt's favourite", own, "in company"),
-            self.tally.share("others' favourite", f"{own}, chosen by the prompt's {others}", "in company"),
-            Number(f"{name}: top tens' overlap within a document", within),
-            Number(f"{name}: top tens' overlap between documents", between),
-            Number(f"{name}: top tens' overlap within less between documents", within - between),
+            self.tally.share("others' favourite", f"{own}, chosen by the prompt's other tokens", "in company"),
         ]
-
-    def most_frequent(self) -> float:
-        """`max_n count_n / tokens`, `count_n` the tokens whose top ten neuron n is in (section 4.2.2)."""
-        return float(self.members.max() / self.tally.tokens) if self.tally.tokens else float("nan")
-
-    def overlaps(self) -> tuple[float, float]:
-        """How much two tokens' top tens overlap, over the sample.
-
-        Returns:
-            Mean overlap (as a share of ten) of two tokens of one document, and of two documents.
-        """
-        sample = self.shown.columns()
         if len(self.shown) < 2:
-            return float("nan"), float("nan")
-        ids, document = sample["top"], sample["document"]
-        pairs, shared = self._pairs(ids)
-        parts = [self._pairs(ids[document == one]) for one in np.unique(document)]
-        pairs_within, shared_within = sum(one for one, _ in parts), sum(one for _, one in parts)
-        size, between = ids.shape[1], pairs - pairs_within
-        return (
-            shared_within / (size * pairs_within) if pairs_within else float("nan"),
-            (shared - shared_within) / (size * between) if between else float("nan"),
-        )
+            return found
+        sample = self.shown.columns()
+        return overlap_numbers(name, sample["top"], sample["document"], self.neurons) + found
 
-    def _pairs(self, ids: np.ndarray) -> tuple[int, float]:
-        """Pairs of tokens, and the neurons that they share, [token, TOP] given."""
-        counts = np.bincount(ids.ravel(), minlength=self.neurons).astype(np.float64)
-        return len(ids) * (len(ids) - 1), float((counts * (counts - 1)).sum())
+    def top_ranks(self, name: str) -> Number:
+        """Share of the first ranks at which the median clean direct effect is negative (Appendix C)."""
+        if not len(self.ranked):
+            return Number(name, float("nan"))
+        sample = self.ranked.columns()
+        return ranks_below_zero(name, sample["clean"][:, :TOP].astype(np.float64), sample["document"])
 
 
 def within_prompts(top: np.ndarray, window: np.ndarray, neurons: int) -> dict[str, np.ndarray]:

@@ -19,6 +19,7 @@ from selfrepair.paper.neuron_sums import CARRIED, SORTED_TOKENS, NeuronSums
 from selfrepair.paper.numbers import Number, Tally
 from selfrepair.paper.picture import FAINT, PALETTE, Marks, Panel, Picture, Rule, histogram, symmetric
 from selfrepair.paper.replayed import Replayed, Replayer
+from selfrepair.paper.steadiness import CHANGE
 from selfrepair.paper.words import FIXED, passing
 from selfrepair.results.runs import Run
 
@@ -388,7 +389,11 @@ def cumulative_change(study: NeuronStudy, layer: int | None = None) -> Exhibit:
         numbers += [
             negligible,
             Number(f"{of}: median clean DE of the top neuron", float(medians[0]), units="logit"),
-            Number(f"{of}: share of the ten first ranks with negative median DE", float((medians[:10] < 0).mean())),
+            sums.top_ranks(f"{of}: share of the ten first ranks with negative median DE"),
+            *(
+                sums.tally.share(column, f"{of}: share of absolute change {said}", "changed")
+                for column, said in CHANGE.items()
+            ),
         ]
         panels.append(
             Panel(

@@ -12,6 +12,7 @@ from selfrepair.ablation.units import Head
 from selfrepair.errors import SelfRepairError
 from selfrepair.paper.exhibit import Exhibit
 from selfrepair.paper.numbers import Number, products, tally_of
+from selfrepair.paper.over_heads import HeadSums
 from selfrepair.paper.overview import depth_panel
 from selfrepair.paper.picture import FAINT, PALETTE, Panel, Picture, Rule, scatter, symmetric
 from selfrepair.paper.words import FIXED, about, rows_of, sampled
@@ -93,9 +94,7 @@ def shares(run: Run, filter: str | None = None) -> Exhibit:
     numbers = [_share(rows, name, said) for name, said in names.items()]
     fractions = part["repaired_fraction"].values[layers // 2 :]
     spread = np.nanquantile(fractions, [0.1, 0.9]) if np.isfinite(fractions).any() else (np.nan, np.nan)
-    numbers.append(
-        Number("spread of the repaired fraction of late heads, 10th to 90th percentile", float(spread[1] - spread[0]))
-    )
+    numbers.append(_spread(rows, layers // 2))
     numbers.append(Number("repaired fraction of late heads, 10th percentile", float(spread[0])))
     numbers.append(Number("repaired fraction of late heads, 90th percentile", float(spread[1])))
     caption = (
@@ -211,6 +210,14 @@ def _numbers(head: Head, part: pd.DataFrame) -> list[Number]:
         tally.slope(X, Y, f"{head}: slope of TE on DE"),
         tally.ratio("self_repair", "lost", name=f"{head}: repaired fraction"),
     ]
+
+
+def _spread(rows: pd.DataFrame, first: int) -> Number:
+    """How far apart heads from a layer on are in what is repaired, as a share of what they lose."""
+    lost = (rows["direct_effect"] - rows["ablated_direct_effect"]).to_numpy(np.float64)
+    by_head = HeadSums.of(rows, {"lost": lost, "repair": rows["self_repair"].to_numpy(np.float64)}).from_layer(first)
+    name = "spread of the repaired fraction of late heads, 10th to 90th percentile, less what noise explains"
+    return by_head.spread(name, "repair", "lost")
 
 
 def _share(rows: pd.DataFrame, name: str, said: str) -> Number:

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 
 from selfrepair.paper.exhibit import Exhibit
-from selfrepair.paper.numbers import Number, Tally, tally_of
+from selfrepair.paper.numbers import COUNT, Number, Tally, divide, tally_of
+from selfrepair.paper.over_heads import HeadSums
 from selfrepair.paper.overview import depth_panel
 from selfrepair.paper.picture import FAINT, PALETTE, Marks, Panel, Picture, Rule
 from selfrepair.paper.words import FIXED, about, last_quarter, rows_of, sampled
@@ -48,6 +49,9 @@ def repair_by_norm(run: Run, filter: str | None = None) -> Exhibit:
             tally.ratio("repair_norm", "direct_effect", name=f"norm / direct effect, {where}"),
             tally.ratio("repair_norm", "self_repair", name=f"norm / self-repair, {where}"),
             *(tally.ratio(name, "lost", name=f"{said} / lost, {where}") for name, said in _PARTS.items()),
+            HeadSums.of(part, {"norm": part["repair_norm"].to_numpy(np.float64)}).share_above(
+                f"share of heads with norm's self-repair > 0, {where}", "norm"
+            ),
         ]
     caption = (
         "Left: the final norm's line of the ledger for every head, (1 − σ′/σ)(l′ − β). Right: its "
@@ -94,7 +98,7 @@ def fractions(run: Run, filter: str | None = None) -> Exhibit:
         Number("share of heads whose mean norm repair is not positive", len(negative) / max(len(table), 1)),
         tally.ratio("repair_norm", "lost", name="ratio of sums, norm / (DE - DE')"),
         tally.share("exceeds", "share of tokens whose norm repair is at least DE"),
-        Number("most extreme mean of norm / DE of a head, all tokens, in size", _extreme(table["unclipped"])),
+        _most_extreme(every),
     )
     clip_note = "Clipping cuts one side only, so that noise around zero clipped to [0, 1] averages about 0.2 to 0.3. "
     caption = (
@@ -193,6 +197,13 @@ def _mean(values: pd.Series) -> float:
     return float(values.mean()) if len(values) else float("nan")
 
 
-def _extreme(values: pd.Series) -> float:
-    finite = values[np.isfinite(values)]
-    return float(finite.abs().max()) if len(finite) else float("nan")
+def _most_extreme(rows: pd.DataFrame) -> Number:
+    """The largest size among heads of the mean of norm / DE, as Figure 10 shows it."""
+    ratio = divide(rows["repair_norm"].to_numpy(np.float64), rows["direct_effect"].to_numpy(np.float64))
+    kept = np.isfinite(ratio)
+    by_head = HeadSums.of(rows[kept], {"ratio": ratio[kept]})
+    return by_head.number(
+        "most extreme mean of norm / DE of a head, all tokens, in size",
+        lambda sums: np.nanmax(np.abs(divide(sums["ratio"], sums[COUNT])), axis=-1),
+        scale="size",
+    )

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+from scipy.stats import norm as normal
+from scipy.stats import t as student
 
 from selfrepair.statistics.bootstrap import bootstrap_all, document_weights, effective_documents
-from selfrepair.statistics.estimates import Estimate
-from selfrepair.statistics.intervals import interval
+from selfrepair.statistics.estimates import LEVEL, Estimate
+from selfrepair.statistics.intervals import interval, worth
 
 Array = npt.NDArray[np.float64]
+Sums = Mapping[str, Array]
+Scale = Literal["plain", "share", "correlation", "size"]
 REPLICATES = 400
 COUNT = "count"
+_NO_SPREAD = 1e-9  # a standard error below this is rounding: every document says the same
+_ALMOST_ONE = 1 - 1e-12  # a correlation of 1, where Fisher's z is infinite
 
 
 @dataclass(frozen=True)
@@ -28,6 +35,7 @@ class Number:
         high: upper end.
         documents: documents it comes from.
         units: `logit`, or `1` for ratios and shares.
+        exact: whether it is an identity or arithmetic, which other documents would not change: it has no interval.
     """
 
     name: str
@@ -36,6 +44,7 @@ class Number:
     high: float = float("nan")
     documents: int = 0
     units: str = "1"
+    exact: bool = False
 
     @classmethod
     def of(cls, name: str, estimate: Estimate, units: str = "1") -> Number:
@@ -46,7 +55,92 @@ class Number:
     def __str__(self) -> str:
         unit = "" if self.units == "1" else f" {self.units}"
         between = "" if np.isnan(self.low) else f" ({self.low:.3g} to {self.high:.3g})"
-        return f"{self.value:.3g}{between}{unit}"
+        return f"{self.value:.3g}{between}{unit}{', exact' if self.exact else ''}"
+
+
+def bootstrapped(
+    name: str,
+    function: Callable[[Sums], Array],
+    sums: Sums,
+    counts: np.ndarray,
+    *,
+    units: str = "1",
+    seed: int = 0,
+    scale: Scale = "plain",
+    value: float | None = None,
+) -> Number:
+    """A function of sums over documents with its interval over documents.
+
+    Args:
+        name: what to call it.
+        function: from sums by column [..., cell] to values [...]; given all replicates at once.
+        sums: by column, [document, cell], or [document] where there is one cell.
+        counts: [document], its tokens.
+        units: its units.
+        seed: of the bootstrap.
+        scale: on which the interval is symmetric: as it is (`plain`); `share`, see `share_interval`; Fisher's z for a
+            `correlation`; the logarithm for a `size`, which is above zero.
+        value: the number where it is known from more tokens than the sums are of.
+    """
+    weights = document_weights(len(counts), REPLICATES, seed)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        found = function({column: np.asarray(table).sum(0) for column, table in sums.items()})
+        replicates = np.asarray(function({column: bootstrap_all(table, weights) for column, table in sums.items()}))
+    return from_replicates(name, float(found if value is None else value), replicates, counts, units=units, scale=scale)
+
+
+def from_replicates(
+    name: str, value: float, replicates: np.ndarray, counts: np.ndarray, *, units: str = "1", scale: Scale = "plain"
+) -> Number:
+    """A number with the interval that its bootstrap replicates give; arguments as those of `bootstrapped`."""
+    filled, effective = int(np.count_nonzero(counts)), float(effective_documents(counts))
+    if scale == "share":
+        low, high = share_interval(value, replicates, filled, effective)
+        return Number(name, value, low, high, filled, units)
+    there, back = _SCALES[scale]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        estimate = interval(there(np.asarray(value)), there(np.asarray(replicates)), filled, effective)
+        return Number(name, value, float(back(estimate.low)), float(back(estimate.high)), filled, units)
+
+
+def share_interval(value: float, replicates: np.ndarray, documents: int, effective: float) -> tuple[float, float]:
+    """Wilson's 95% interval of a share, for tokens that come in documents; it lies within [0, 1].
+
+    Its number of trials is what the bootstrap error amounts to, `m (1 - m) / se^2`, m the replicates' mean, and its
+    quantile Student's with the effective documents E less one (Korn and Graubard, Survey Methodology 24 (1998) 193,
+    with Wilson's interval for the binomial). Where every replicate is the same, as at shares of 0 and 1, resampling
+    says nothing, and each effective document counts as one trial: a share of 1 then lies between E / (E + 3.84) and 1.
+
+    Args:
+        value: the share.
+        replicates: [replicate].
+        documents: that have tokens; with fewer than two there is no interval.
+        effective: what they amount to.
+    """
+    error = float(interval(np.asarray(value), replicates, documents, effective).standard_error)
+    if np.isnan(error):
+        return float("nan"), float("nan")
+    amount = float(worth(documents, effective))
+    middle = float(np.nanmean(replicates))
+    if error < _NO_SPREAD:
+        trials, quantile = amount, normal.ppf((1 + LEVEL) / 2)
+    else:
+        trials, quantile = middle * (1 - middle) / error**2, student.ppf((1 + LEVEL) / 2, amount - 1)
+    shrink = 1 + quantile**2 / trials
+    centre = (value + quantile**2 / (2 * trials)) / shrink
+    half = quantile / shrink * np.sqrt(value * (1 - value) / trials + (quantile / (2 * trials)) ** 2)
+    return float(centre - half) if value > 0 else 0.0, float(centre + half) if value < 1 else 1.0
+
+
+def _fisher(values: Array) -> Array:
+    return np.asarray(np.arctanh(np.clip(values, -_ALMOST_ONE, _ALMOST_ONE)))
+
+
+_SCALES: dict[str, tuple[Callable[[Array], Array], Callable[[Array], Array]]] = {
+    "plain": (np.asarray, np.asarray),
+    "correlation": (_fisher, np.tanh),
+    "size": (np.log, np.exp),
+}
 
 
 @dataclass
@@ -88,35 +182,35 @@ class Tally:
         """A column's sum."""
         return float(self._sums[name].sum()) if name in self._sums else 0.0
 
-    def number(self, name: str, function: Callable[[Mapping[str, Array]], Array], units: str = "1") -> Number:
+    def number(
+        self,
+        name: str,
+        function: Callable[[Sums], Array],
+        units: str = "1",
+        scale: Scale = "plain",
+        counted: str = COUNT,
+    ) -> Number:
         """A function of the columns' sums with its interval over documents.
 
         Args:
             name: what to call it.
             function: from sums by column, each [...], to values [...].
             units: its units.
+            scale: see `bootstrapped`.
+            counted: the column of the tokens that it is about.
         """
         if not self.tokens:
             return Number(name, float("nan"), units=units)
-        names = list(self._sums)
-        table = np.stack([self._sums[column] for column in names], -1)
-        weights = document_weights(self.documents, REPLICATES, self.seed)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            value = function(dict(zip(names, table.sum(0), strict=True)))
-            replicates = function(dict(zip(names, np.moveaxis(bootstrap_all(table, weights), -1, 0), strict=True)))
-        counts = self._sums[COUNT]
-        estimate = interval(np.asarray(value), np.asarray(replicates), self.filled, effective_documents(counts))
-        return Number.of(name, estimate, units)
+        return bootstrapped(name, function, self._sums, self._sums[counted], units=units, seed=self.seed, scale=scale)
 
     def mean(self, column: str, units: str = "1", name: str = "") -> Number:
         """Mean of a column over tokens."""
         return self.ratio(column, COUNT, units, name)
 
     def share(self, column: str, name: str = "", below: str = COUNT) -> Number:
-        """Share of tokens (or of those that `below` counts) in which a 0-or-1 column is 1; its interval ends at 0 and
-        1."""
-        found = self.ratio(column, below, name=name or column)
-        return replace(found, low=max(found.low, 0.0), high=min(found.high, 1.0))
+        """Share of tokens (or of those that `below` counts) in which a 0-or-1 column is 1, or the mean of a column
+        between 0 and 1; for its interval see `share_interval`."""
+        return self.number(name or column, lambda sums: divide(sums[column], sums[below]), "1", "share", below)
 
     def ratio(self, above: str, below: str, units: str = "1", name: str = "") -> Number:
         """Ratio of two columns' sums."""
@@ -124,23 +218,37 @@ class Tally:
 
     def slope(self, x: str, y: str, name: str) -> Number:
         """Least-squares slope with intercept of `y` on `x`; needs columns `x x` and `x y`, see `products`."""
-
-        def function(sums: Mapping[str, Array]) -> Array:
-            count = sums[COUNT]
-            return divide(count * sums[f"{x} {y}"] - sums[x] * sums[y], count * sums[f"{x} {x}"] - sums[x] ** 2)
-
-        return self.number(name, function)
+        return self.number(name, lambda sums: slope_of(sums, x, y))
 
     def correlation(self, x: str, y: str, name: str) -> Number:
-        """Pearson's correlation; needs columns `x x`, `x y` and `y y`, see `products`."""
+        """Pearson's correlation; needs columns `x x`, `x y` and `y y`, see `products`. Its interval is symmetric in
+        Fisher's z, and so lies within [-1, 1]."""
 
-        def function(sums: Mapping[str, Array]) -> Array:
+        def function(sums: Sums) -> Array:
             count = sums[COUNT]
             both = count * sums[f"{x} {y}"] - sums[x] * sums[y]
             spread = (count * sums[f"{x} {x}"] - sums[x] ** 2) * (count * sums[f"{y} {y}"] - sums[y] ** 2)
             return divide(both, np.sqrt(np.maximum(spread, 0)))
 
-        return self.number(name, function)
+        return self.number(name, function, scale="correlation")
+
+
+def joined(tallies: Mapping[str, Tally]) -> Tally:
+    """One tally of several over the same documents, to compare them document by document.
+
+    Args:
+        tallies: by label; a label's columns are called `label/column`, and tokens are counted as the first's.
+    """
+    first = next(iter(tallies.values()))
+    sums = {f"{label}/{name}": values for label, one in tallies.items() for name, values in one._sums.items()}
+    return Tally(first.documents, first.seed, ({COUNT: first._sums[COUNT]} if first._sums else {}) | sums)
+
+
+def slope_of(sums: Sums, x: str, y: str, label: str = "") -> Array:
+    """Least-squares slope with intercept from sums; those of one label of a joined tally, if given."""
+    start = f"{label}/" if label else ""
+    count, xs, ys = sums[start + COUNT], sums[start + x], sums[start + y]
+    return divide(count * sums[f"{start}{x} {y}"] - xs * ys, count * sums[f"{start}{x} {x}"] - xs**2)
 
 
 def products(x: str, y: str, columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -159,3 +267,37 @@ def tally_of(document: np.ndarray, columns: Mapping[str, np.ndarray]) -> Tally:
     tally = Tally(int(place.max(initial=-1)) + 1)
     tally.add(place, columns)
     return tally
+
+
+def quantiles_apart(
+    name: str, values: np.ndarray, document: np.ndarray, shares: tuple[float, float | None], units: str = "1"
+) -> Number:
+    """A quantile of tokens' values, or how far two are apart, with its interval over documents.
+
+    Args:
+        name: what to call it.
+        values: [token].
+        document: [token], the document of each.
+        shares: the upper quantile and the lower one to take from it; None for the upper alone.
+        units: its units.
+    """
+    if not len(values):
+        return Number(name, float("nan"), units=units)
+    order = np.argsort(values, kind="stable")
+    ranked = np.asarray(values, np.float64)[order]
+    _, place = np.unique(document, return_inverse=True)
+    counts = np.bincount(place)
+    weights = document_weights(len(counts), REPLICATES, 0)
+
+    def difference(quantile: Callable[[float], Array]) -> Array:
+        upper, lower = shares
+        return np.asarray(quantile(upper) - (0.0 if lower is None else quantile(lower)))
+
+    copies = np.cumsum(weights[:, place[order]], axis=1)
+
+    def of_replicates(share: float) -> Array:
+        below = (copies < share * copies[:, -1:]).sum(1)
+        return np.asarray(ranked[np.minimum(below, len(ranked) - 1)])
+
+    value = difference(lambda share: np.asarray(np.quantile(ranked, share)))
+    return from_replicates(name, float(value), difference(of_replicates), counts, units=units)

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 
 from selfrepair.paper.exhibit import Exhibit
-from selfrepair.paper.numbers import Number, Tally, tally_of
+from selfrepair.paper.numbers import Array, Number, Tally, tally_of
+from selfrepair.paper.over_heads import HeadSums, share_of
 from selfrepair.paper.picture import FAINT, PALETTE, Marks, Panel, Picture, Rule
 from selfrepair.paper.words import about, last_quarter, rows_of
 from selfrepair.report.captions import fact, resolve_filter
@@ -97,7 +98,7 @@ def direct_against_total(run: Run, filter: str = "all") -> Exhibit:
         "Direct effect against what ablation does to the logit",
         caption,
         table,
-        _between_numbers(run, label, table),
+        _between_numbers(run, label),
         Picture(tuple(panels), columns=2, shade_label="layer"),
     )
 
@@ -179,30 +180,36 @@ def repair_numbers(run: Run, label: str) -> tuple[Number, ...]:
             tally.mean("self_repair", "logit", f"self-repair, {where}"),
             tally.ratio("ablated_direct_effect", "direct_effect", name=f"sum DE' / sum DE, {where}"),
         ]
+    by_head = HeadSums.of(rows, {"self_repair": rows["self_repair"].to_numpy(np.float64)})
     part = run.heads.sel(filter=label)
     above = (part["self_repair_low"] > 0).values
-    positive = (part["self_repair"] > 0).values
     several = (part["documents"] > 1).values
     for where, start in (("all layers", 0), ("last quarter of layers", late)):
         tested = int(several[start:].sum())
-        heads = int((part["count"].values[start:] > 0).sum())
-        found.append(Number(f"share of heads with SR > 0, {where}", float(positive[start:].sum() / max(heads, 1))))
+        found.append(by_head.from_layer(start).share_above(f"share of heads with SR > 0, {where}", "self_repair"))
         name = f"share of heads with SR > 0 beyond their interval, {where}"
         found.append(Number(name, float(above[start:].sum() / tested) if tested else float("nan")))
     return tuple(found)
 
 
-def _between_numbers(run: Run, label: str, table: pd.DataFrame) -> tuple[Number, ...]:
-    """Heads between the no-repair line and the x axis, by DE as in the paper and by what was lost."""
-    total = table["total_effect"]
+def _between_numbers(run: Run, label: str) -> tuple[Number, ...]:
+    """Heads between the no-repair line and the x axis, by DE as in the paper and by what was lost.
+
+    Values are over all tokens, intervals and the ratios by layer from the run's uniform sample of them.
+    """
+    table, rows = _heads(run, label), rows_of(run, label)
+    by_head = HeadSums.of(rows, _columns(rows))
     found = []
-    for how, x in (("DE", table["direct_effect"]), ("DE - DE'", table["lost_direct_effect"])):
-        helping = x > 0
-        between = helping & (total > -x) & (total < 0)
-        share = float(between.sum() / max(int(helping.sum()), 1))
-        found.append(Number(f"share of helping heads between y = -x and the axis, x = {how}", share))
-    late = rows_of(run, label)
-    tally = _tally(late[late["layer"] == run.heads.sizes["layer"] - 1])
+    for how, x in (("DE", "direct_effect"), ("DE - DE'", "lost")):
+        known = table["lost_direct_effect" if x == "lost" else x].to_numpy()
+        found.append(
+            by_head.number(
+                f"share of helping heads between y = -x and the axis, x = {how}",
+                lambda sums, x=x: _between(sums[x], sums["total_effect"]),  # type: ignore[misc]
+                value=float(_between(known, table["total_effect"].to_numpy())),
+            )
+        )
+    tally = _tally(rows[rows["layer"] == run.heads.sizes["layer"] - 1])
     apparent = tally.number(
         "apparent self-repair of the last layer, TE + DE",
         lambda sums: (sums["total_effect"] + sums["direct_effect"]) / sums["count"],
@@ -214,13 +221,34 @@ def _between_numbers(run: Run, label: str, table: pd.DataFrame) -> tuple[Number,
         apparent,
         true,
         tally.ratio("ablated_direct_effect", "direct_effect", name="sum DE' / sum DE of the last layer"),
+        *_ablated_by_layer(rows),
     )
 
 
+def _between(x: Array, total: Array) -> Array:
+    """Share of the heads with `x` above zero whose total effect lies between -x and zero; x and total [..., head]."""
+    return share_of((total > -x) & (total < 0), x > 0)
+
+
+def _ablated_by_layer(rows: pd.DataFrame) -> list[Number]:
+    """`sum DE' / sum DE` of every layer whose summed direct effect is above zero beyond its interval."""
+    found = []
+    for layer, part in rows.groupby("layer"):
+        tally = _tally(part)
+        if tally.mean("direct_effect").low > 0:
+            name = f"sum DE' / sum DE by layer, layer {layer}"
+            found.append(tally.ratio("ablated_direct_effect", "direct_effect", name=name))
+    return found
+
+
 def _tally(rows: pd.DataFrame) -> Tally:
+    return tally_of(rows["document"].cat.codes.to_numpy(), _columns(rows))
+
+
+def _columns(rows: pd.DataFrame) -> dict[str, np.ndarray]:
     columns = {name: rows[name].to_numpy(np.float64) for name in _COLUMNS}
     columns["lost"] = columns["direct_effect"] - columns["ablated_direct_effect"]
-    return tally_of(rows["document"].cat.codes.to_numpy(), columns)
+    return columns
 
 
 def _heads(run: Run, label: str) -> pd.DataFrame:

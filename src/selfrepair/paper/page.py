@@ -10,7 +10,7 @@ import pandas as pd
 
 from selfrepair.errors import SelfRepairError
 from selfrepair.paper import drawing, interactive
-from selfrepair.paper.claims import FAILS, HOLDS, MISSING, OPEN, verdict_table
+from selfrepair.paper.claims import FAILS, HOLDS, MISSING, OPEN, UNJUDGED, verdict_table
 from selfrepair.paper.exhibit import Exhibit
 from selfrepair.paper.make import Paper
 from selfrepair.paper.numbers import Number
@@ -20,7 +20,7 @@ from selfrepair.results.files import put
 
 FIGURES = "figures"
 TEMPLATE = Path(__file__).with_name("page.html.jinja")
-_CLASSES = {HOLDS: "holds", FAILS: "fails", OPEN: "open", MISSING: "missing"}
+_CLASSES = {HOLDS: "holds", FAILS: "fails", OPEN: "open", MISSING: "missing", UNJUDGED: "missing"}
 _MOST_CSV_ROWS = 50_000  # larger tables are written as parquet
 HEADINGS = {
     "overview": "Self-repair exists, but imperfectly",
@@ -172,5 +172,5 @@ def _measured(number: Number | None) -> str:
     if number.value != number.value:
         return "no tokens"
     if number.low != number.low:
-        return f"{number.value:.3g}{unit}"
+        return f"{number.value:.3g}{unit}, {'exact' if number.exact else 'no interval'}"
     return f"{number.value:.3g} ({number.low:.3g} to {number.high:.3g}){unit}"

@@ -136,9 +136,8 @@ def _axes(figure: Any, panel: Panel, at: dict[str, int]) -> None:
         "tickvals": list(range(len(panel.categories))),
         "ticktext": list(map(_text, panel.categories)),
     }
-    across: dict[str, Any] = {"title_text": _text(panel.x_label), "range": x_range} | (
-        ticks if panel.categories else {}
-    )
+    label = "<br>".join(_text(part) for part in (panel.x_label, panel.unseen()) if part)
+    across: dict[str, Any] = {"title_text": label, "range": x_range} | (ticks if panel.categories else {})
     if panel.x_log:
         across |= {"type": "log", "range": [np.log10(max(end, 1e-9)) for end in x_range]}
     figure.update_xaxes(**across, **at)

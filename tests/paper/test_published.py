@@ -6,8 +6,9 @@ import pytest
 
 from selfrepair import measure
 from selfrepair.errors import SelfRepairError
-from selfrepair.paper import drawing, published, published_slopes, reference
+from selfrepair.paper import drawing, make, published, published_slopes, reference
 from selfrepair.paper.numbers import Number
+from selfrepair.paper.recipe import DEFAULT
 from support import corpus, language_model
 
 
@@ -206,3 +207,29 @@ def test_odd_tables_of_slopes_are_said(tmp_path):
     pd.DataFrame([row]).drop(columns="scaling").to_csv(folder / "summary.csv", index=False)
     with pytest.raises(SelfRepairError, match=r"summary\.csv has no column scaling"):
         published_slopes.compare_self_repression(tmp_path, "m", slopes)
+
+
+def test_a_paper_compares_both_tables(tmp_path):
+    """Slopes are those of the authors' own choice, at the intervened run's scale, whatever the recipe."""
+    model, text = language_model("llama"), corpus(documents=range(6))
+    run = make.sweep(model, text, DEFAULT, progress=False)
+    folder = written(table(run, model=model.name), tmp_path / "r")
+    (folder / "self_repress").mkdir()
+    row = {"model": model.name, "vector_added": "WITH_SAME_AS_RECEIVING_HEAD", "ols_slope": 0.5, "pearson_r": 0.9}
+    every = [f"L{layer}H{head}" for layer in range(3) for head in range(4)]
+    pd.DataFrame([row | {"scaling": 3, "head": head, "n": 50} for head in every]).to_csv(
+        folder / "self_repress" / "summary.csv", index=False
+    )
+    study = make.Study(model, text, run, DEFAULT, scan_tokens=24, reference=folder)
+    made = make.make(study, ["iterative", "published"])
+    slopes, tables = made.exhibits[-2:]
+    assert not made.failed and len(slopes.table) == 2 and tables.name == "published-made-up"
+    points = next(one for one in made.exhibits if one.name == "figure-09-self-repression").table
+    for _, found in slopes.table.iterrows():
+        part = points[(points["head"] == found["head"]) & (points["scale"] == 3)]
+        wanted = np.polyfit(part["x"].astype(float), part["at own scale"].astype(float), 1)[0]
+        assert found["measured"] == pytest.approx(wanted, rel=1e-4)
+    assert "tokens" in slopes.caption and model.name in slopes.caption
+    study.reference = written(table(run, model="another"), tmp_path / "s")
+    failed = make.make(study, ["published"]).failed
+    assert f"has no table of {model.name}" in str(failed["published"])

@@ -49,7 +49,8 @@ def paper(
         Path | None, typer.Option(help="A finished results folder of this model, to use instead of a new sweep.")
     ] = None,
     others: Annotated[
-        list[Path] | None, typer.Option("--with", help="Results folders of other models, for the overview's panels.")
+        list[Path] | None,
+        typer.Option("--with", help="Results folders of other models or operators, for the overview's panels."),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder; by default a new one below selfrepair-papers/.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of windows, donors, samples and prompts.")] = 0,

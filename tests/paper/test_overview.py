@@ -178,10 +178,14 @@ def test_what_lies_outside_the_frame_is_counted_under_it():
     assert said in interactive.figure_of(Picture((panel,))).layout.xaxis.title.text
 
 
-def test_legends_do_not_cover_error_bars(run):
-    for picture in (Picture((hiding(),)), overview.repair_by_depth([run]).picture):
+def test_legends_do_not_cover_error_bars_nor_reach_beyond_their_panel(run):
+    panel = hiding()
+    long = tuple(replace(panel.marks[0], label=name * 5) for name in ("amplify ", "rescale ", "damage "))
+    three = Picture((replace(panel, marks=long), panel, panel), columns=3)
+    for picture in (Picture((panel,)), three, overview.repair_by_depth([run]).picture):
         figure = drawing.draw(picture)
         figure.canvas.draw()
         axes = figure.axes[0]
         legend, frame = axes.get_legend().get_window_extent(), axes.get_window_extent()
         assert legend.y1 <= axes.xaxis.get_tightbbox().y0 <= frame.y0 and legend.y0 >= 0
+        assert legend.x1 <= frame.x1

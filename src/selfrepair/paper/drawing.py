@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 DPI = 160
 WIDTH, HEIGHT = 4.6, 3.7  # of a panel, inches
+_TWO_COLUMNS = 26  # letters of a name, of which two go beside each other under a panel
 
 
 def draw(picture: Picture, title: str = "") -> Figure:
@@ -114,7 +115,9 @@ def _legend(axes: Axes, under: bool) -> None:
     assert box is not None
     taken = (axes.bbox.y0 - box.y0) / axes.figure.dpi  # inches, by ticks and the axis label
     below = axes.transAxes + ScaledTranslation(0, -taken, axes.figure.dpi_scale_trans)
-    axes.legend(loc="upper left", bbox_to_anchor=(0, 0), bbox_transform=below, borderaxespad=0.2, ncols=2, **look)
+    # names that are too long for two columns would push panels apart
+    look["ncols"] = 2 if max(map(len, axes.get_legend_handles_labels()[1])) <= _TWO_COLUMNS else 1
+    axes.legend(loc="upper left", bbox_to_anchor=(0, 0), bbox_transform=below, borderaxespad=0.2, **look)
 
 
 def _turn(names: tuple[str, ...]) -> int:

@@ -1,5 +1,7 @@
 """Prompts with names, movers and backups, against plain forwards and planted ones."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -151,3 +153,25 @@ def test_a_suppressor_that_lets_go_is_no_backup():
     table = ioi.movers_and_backups(study).table.set_index("name")
     assert table["role"]["L1H1"] == ioi.RELEASED
     assert table["response"]["L1H1"] == pytest.approx(case.head_lines[1, 1] * 6 / 5)
+
+
+@pytest.mark.parametrize(
+    ("movers", "source", "said"),
+    [
+        (((1, 0), (0, 2)), 1, "the input of layer 1 (that of the strongest mover, L1H0) put in place of the next"),
+        (
+            ((2, 1), (2, 3), (0, 2), (1, 0)),
+            0,
+            "the input of layer 0 (that of L0H2: above the strongest mover, L2H1 in layer 2, there is no layer",
+        ),
+        (((2, 1), (2, 0)), 1, "the input of layer 1 (the last with a layer above it: every mover is in layer 2, the l"),
+    ],
+)
+def test_the_caption_says_whose_input_is_moved(movers, source, said):
+    model = language_model("llama")
+    chosen = tuple(ioi.Head(*mover) for mover in movers)
+    assert ioi._source(model, chosen) == source
+    study = replace(ioi.study_ioi(model, random_prompts(), most=1), movers=chosen, source=source)
+    exhibit = ioi.movers_and_backups(study)
+    assert said in exhibit.caption
+    assert exhibit.picture.panels[1].title == f"layer {source}'s input moved into layer {source + 1}"

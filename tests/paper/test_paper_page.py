@@ -144,7 +144,7 @@ def test_overview_numbers_are_those_of_the_rows(paper):
         found = exhibit.number(f"repaired fraction, {where}").value
         assert found == pytest.approx(rows["self_repair"].sum() / lost, rel=1e-6)
     assert exhibit.table["count"].sum() == len(top)
-    between = overview.direct_against_total(run)
+    between = overview.direct_against_total([run])
     part = run.heads.sel(filter="all")
     x, y = part["direct_effect"].values.ravel(), part["total_effect"].values.ravel()
     wanted = ((x > 0) & (y < 0) & (y > -x)).sum() / (x > 0).sum()

@@ -50,7 +50,8 @@ def paper(
         Path | None, typer.Option(help="A finished results folder of this model, to use instead of a new sweep.")
     ] = None,
     others: Annotated[
-        list[Path] | None, typer.Option("--with", help="Results folders of other models, for the overview's panels.")
+        list[Path] | None,
+        typer.Option("--with", help="Results folders of other models or operators, for the overview's panels."),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder; by default a new one below selfrepair-papers/.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of windows, donors, samples and prompts.")] = 0,
@@ -73,18 +74,20 @@ def paper(
     from selfrepair.results.folder import prepare_folder
 
     quieten()
-    from selfrepair.errors import SelfRepairError
     from selfrepair.model.load import load
-    from selfrepair.paper import make, page
+    from selfrepair.paper import make, overview, page
+    from selfrepair.text import read_documents
 
-    unknown = sorted(set(only or ()) - set(make.SECTIONS))
-    if unknown:
-        raise SelfRepairError(f"There is no experiment '{unknown[0]}'.", f"There are: {', '.join(make.SECTIONS)}.")
+    make.check_names(only or (), reference)
     _require_packages()
     if reference is not None:
-        from selfrepair.paper.published import read_heads
+        from selfrepair.paper.reference import read_heads, read_self_repression
 
         read_heads(reference)  # better now than after the sweep
+        read_self_repression(reference)
+    beside = overview.read_beside(others or ())
+    if run is None:
+        next(iter(read_documents(text, field=field)))
     place = prepare_folder(out or Path("selfrepair-papers") / datetime.now().strftime("%Y-%m-%d-%H%M%S"))
     console = Console(stderr=True)
     console.print("Loading the model and proving its identities.")
@@ -97,13 +100,12 @@ def paper(
     else:
         settings: dict[str, Any] = {"text": text, "tokens": tokens, "length": length, "field": field, "bos": bos}
         study = _studied(loaded, settings, recipe.value, only or (), place, seed, batch, memory)
-    if others:
-        from selfrepair.results.folder import load as load_run
-
-        study.others = tuple(load_run(folder) for folder in others)
-    study.reference, study.scan_tokens = reference, scan_tokens
-    made = make.make(study, only or (), lambda name: console.print(f"{page.HEADINGS[name]} ({name})", highlight=False))
-    _report(made, page.write(made, place))
+    study.others, study.reference, study.scan_tokens = beside, reference, scan_tokens
+    folder = page.Folder(place)
+    made = make.make(
+        study, only or (), lambda name: console.print(f"{page.HEADINGS[name]} ({name})", highlight=False), folder
+    )
+    _report(made, folder.show(made))
 
 
 def _studied(
@@ -143,7 +145,7 @@ def _report(made: Any, page: Path) -> None:
 
     from selfrepair.cli.verdict import verdict
     from selfrepair.paper.claims import MISSING
-    from selfrepair.paper.page import _measured
+    from selfrepair.paper.page import FAILURES, _measured, reason
 
     console = Console()
     colours = {"holds here": "green", "does not hold here": "red", "undecided here": "yellow"}
@@ -155,10 +157,16 @@ def _report(made: Any, page: Path) -> None:
             colour = colours.get(one.verdict, "white")
             table.add_row(one.claim.key, one.claim.stated, _measured(one.number), f"[{colour}]{one.verdict}[/]")
     console.print(table, highlight=False)
-    for name, reason in made.left_out.items():
-        console.print(f"Left out, {name}: {reason}", highlight=False, markup=False)
+    for name, why in made.left_out.items():
+        console.print(f"Left out, {name}: {why}", highlight=False, markup=False)
     console.print(f"\nPage: {page}", highlight=False, markup=False, soft_wrap=True)
-    raise typer.Exit(0 if made.run is None else verdict(made.run))
+    code = 0 if made.run is None else verdict(made.run)
+    loud = Console(stderr=True)
+    for name, problem in made.failed.items():
+        loud.print(f"Failed, {name}: {reason(problem)}", highlight=False, markup=False, soft_wrap=True)
+    if made.failed:
+        loud.print(f"Where in the code: {page.with_name(FAILURES)}", highlight=False, markup=False, soft_wrap=True)
+    raise typer.Exit(code or int(bool(made.failed)))
 
 
 def _require_packages() -> None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 DPI = 160
 WIDTH, HEIGHT = 4.6, 3.7  # of a panel, inches
+_TWO_COLUMNS = 26  # letters of a name, of which two go beside each other under a panel
 
 
 def draw(picture: Picture, title: str = "") -> Figure:
@@ -100,10 +101,27 @@ def _panel(axes: Axes, panel: Panel, picture: Picture, ends: tuple[float, float]
             text, (x, y), (4, 3), textcoords="offset points", fontsize=7, color=INK, parse_math=False, clip_on=True
         ).set_in_layout(False)
     axes.set_title("\n".join(wrap(panel.title, 52)), fontsize=9.5, color=INK, loc="left", parse_math=False)
-    axes.set_xlabel(panel.x_label, fontsize=9, color=INK)
+    axes.set_xlabel("\n".join(filter(None, (panel.x_label, panel.unseen()))), fontsize=9, color=INK)
     axes.set_ylabel(panel.y_label, fontsize=9, color=INK)
-    if any([marks.label for marks in panel.marks] + [rule.label for rule in panel.rules]):
-        axes.legend(frameon=True, framealpha=0.85, edgecolor="none", fontsize=7.5, loc="best")
+    if axes.get_legend_handles_labels()[1]:
+        _legend(axes, under=any(marks.y_error is not None for marks in panel.marks))
+
+
+def _legend(axes: Axes, under: bool) -> None:
+    """Names of marks and rules: where there is room, or `under` the panel, where they cannot hide an error bar."""
+    look: dict[str, Any] = {"frameon": True, "framealpha": 0.85, "edgecolor": "none", "fontsize": 7.5}
+    if not under:
+        axes.legend(loc="best", **look)
+        return
+    from matplotlib.transforms import ScaledTranslation
+
+    box = axes.get_tightbbox()
+    assert box is not None
+    taken = (axes.bbox.y0 - box.y0) / axes.figure.dpi  # inches, by ticks and the axis label
+    below = axes.transAxes + ScaledTranslation(0, -taken, axes.figure.dpi_scale_trans)
+    # names that are too long for two columns would push panels apart
+    look["ncols"] = 2 if max(map(len, axes.get_legend_handles_labels()[1])) <= _TWO_COLUMNS else 1
+    axes.legend(loc="upper left", bbox_to_anchor=(0, 0), bbox_transform=below, borderaxespad=0.2, **look)
 
 
 def _turn(names: tuple[str, ...]) -> int:

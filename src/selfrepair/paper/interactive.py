@@ -187,7 +187,8 @@ def _axes(figure: Any, panel: Panel, at: dict[str, int]) -> None:
         "tickvals": list(range(len(panel.categories))),
         "ticktext": list(map(_text, panel.categories)),
     }
-    across: dict[str, Any] = {"title_text": _text(panel.x_label), "range": x_range} | (
+    label = "<br>".join(_text(part) for part in (panel.x_label, panel.unseen()) if part)
+    across: dict[str, Any] = {"title_text": label, "range": x_range} | (
         ticks if panel.categories else {"tickvals": panel.x_ticks} if panel.x_ticks else {}
     )
     if panel.x_log:

@@ -48,10 +48,10 @@ class IoiStudy:
         ablated: by what was ablated (`L9H6`, `all movers`), logit differences [prompt].
         change: by what was ablated, change of every head's direct effect [prompt, head].
         parts: by what was ablated, `lost, total, heads, mlps, norm` [prompt] each.
-        moved: change of every head's direct effect when the stream that feeds the top mover's layer is moved into the
+        moved: change of every head's direct effect when the stream that feeds the layer `source` is moved into the
             next one [prompt, head]; zero up to that layer.
         moved_difference: the logit difference then.
-        source: that layer.
+        source: the layer of the strongest mover that has a layer above it; the last but one where none has.
         template: [prompt]; order: [prompt].
     """
 
@@ -198,7 +198,7 @@ def _movers(heads: Sequence[Head], effects: np.ndarray, prompts: Prompts, most: 
 
 
 def _source(model: LanguageModel, movers: Sequence[Head]) -> int:
-    """The layer whose stream is moved: the strongest mover's that has a layer above it."""
+    """The layer whose stream is moved: that of the strongest mover with a layer above it, else the last but one."""
     below = [head.layer for head in movers if head.layer < model.anatomy.layers - 1]
     return below[0] if below else model.anatomy.layers - 2
 
@@ -355,7 +355,7 @@ def movers_and_backups(study: IoiStudy) -> Exhibit:
     caption = _doubt(study) + (
         f"Name movers, by clean direct effect: {', '.join(map(str, study.movers))}. Left: what every "
         "other head does when all of "
-        "them are ablated. Right: the input of the strongest mover's layer put in place of the next "
+        f"them are ablated. Right: the input of layer {study.source} ({_whose(study)}) put in place of the next "
         "layer's (as if attention "
         f"and MLP in between were ablated to zero, biases included). {study.about}."
     )
@@ -374,6 +374,17 @@ def movers_and_backups(study: IoiStudy) -> Exhibit:
 def _does_it(study: IoiStudy) -> bool:
     """Whether the model names the indirect object at all: its logit difference is above zero over templates."""
     return tally_of(study.cluster, {"x": study.difference}).mean("x").low > 0
+
+
+def _whose(study: IoiStudy) -> str:
+    """Why the stream of the layer `source` is the one that is moved."""
+    best, last = study.movers[0], max(head.layer for head in study.heads)
+    if best.layer == study.source:
+        return f"that of the strongest mover, {best}"
+    own = next((head for head in study.movers if head.layer < last), None)
+    if own is not None:
+        return f"that of {own}: above the strongest mover, {best} in layer {last}, there is no layer to move it to"
+    return f"the last with a layer above it: every mover is in layer {last}, the last"
 
 
 def _doubt(study: IoiStudy) -> str:

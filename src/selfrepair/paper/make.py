@@ -6,15 +6,26 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
 from selfrepair.ablation.operators import Operator, Resample
 from selfrepair.errors import SelfRepairError
 from selfrepair.model.language_model import LanguageModel
-from selfrepair.paper import doses, ioi, iterative, layernorm, neurons, noise, normparts, overview, published
+from selfrepair.paper import (
+    doses,
+    ioi,
+    iterative,
+    layernorm,
+    neurons,
+    noise,
+    normparts,
+    overview,
+    published,
+    published_slopes,
+)
 from selfrepair.paper.claims import Verdict, judge
 from selfrepair.paper.corpus import Corpus
 from selfrepair.paper.exhibit import Exhibit
@@ -43,7 +54,9 @@ class Paper:
         run: the sweep over all heads; None where nothing made needed it.
         recipe: `default` or `original`.
         exhibits: in the paper's order.
-        left_out: experiments that could not be made, with the reason.
+        left_out: experiments that cannot be made on this model or text, with the reason.
+        failed: experiments that broke off, or that were asked for by name and cannot be made, with the reason.
+        pending: experiments that are still to be made.
         seconds: by experiment.
         unswept: model, text and versions where there was no sweep, as in `Run.plan`.
     """
@@ -52,6 +65,8 @@ class Paper:
     recipe: str
     exhibits: list[Exhibit] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
+    failed: dict[str, Exception] = field(default_factory=dict)
+    pending: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     unswept: Plan = field(default_factory=dict)
 
@@ -60,10 +75,20 @@ class Paper:
         """What was measured on what; without `ablation` where there was no sweep."""
         return self.unswept if self.run is None else self.run.plan
 
-    @cached_property
+    @property
     def verdicts(self) -> list[Verdict]:
         """The paper's claims beside what was measured."""
         return judge(self.exhibits)
+
+
+class Keeper(Protocol):
+    """Takes what is made as soon as it is made: `page.Folder` writes it."""
+
+    def keep(self, exhibit: Exhibit) -> None:
+        """Takes an exhibit."""
+
+    def show(self, paper: Paper) -> object:
+        """Takes all there is so far, after every exhibit and every experiment."""
 
 
 @dataclass
@@ -79,7 +104,8 @@ class Study:
         reference: a folder with published tables.
         seed: of donors and samples.
         scan_tokens: tokens of the scan over all heads.
-        slopes: of self-repression, by head and scale, once they were measured.
+        slopes: of self-repression at the intervened run's own scale, by head and scale, once they were measured.
+        slopes_about: what they were measured on.
     """
 
     model: LanguageModel
@@ -91,6 +117,7 @@ class Study:
     seed: int = 0
     scan_tokens: int = SCAN_TOKENS
     slopes: dict[tuple[str, float], Number] = field(default_factory=dict)
+    slopes_about: str = ""
 
     @property
     def run(self) -> Run:
@@ -181,35 +208,61 @@ def study_of(model: LanguageModel, run: Run, recipe: str = "default") -> Study:
     return Study(model, windows, run, replace(chosen, first=first), seed=int(run.plan["seed"]))
 
 
-def make(study: Study, only: Sequence[str] = (), said: Callable[[str], None] | None = None) -> Paper:
-    """Makes the experiments.
+def make(
+    study: Study, only: Sequence[str] = (), said: Callable[[str], None] | None = None, keeper: Keeper | None = None
+) -> Paper:
+    """Makes the experiments; one that fails leaves the others and what it had made itself, see `Paper.failed`.
 
     Args:
         study: model, text and sweep.
         only: names of `SECTIONS`; all by default.
         said: told what is being done.
+        keeper: given each exhibit as it is made.
 
     Raises:
-        SelfRepairError: an unknown name.
+        SelfRepairError: an unknown name, or published numbers asked for without a reference folder.
     """
-    unknown = sorted(set(only) - set(SECTIONS))
-    if unknown:
-        raise SelfRepairError(f"There is no experiment '{unknown[0]}'.", f"There are: {', '.join(SECTIONS)}.")
-    paper = Paper(study.swept, study.recipe.name, unswept=_unswept(study) if study.swept is None else {})
-    for name in SECTIONS:
-        if (only and name not in only) or (name == "published" and study.reference is None):
-            continue
+    check_names(only, study.reference)
+    chosen = [name for name in SECTIONS if (name in only or not only)]
+    if study.reference is None and "published" in chosen:
+        chosen.remove("published")
+    unswept = _unswept(study) if study.swept is None else {}
+    paper = Paper(study.swept, study.recipe.name, pending=chosen, unswept=unswept)
+    for name in tuple(chosen):
         if said is not None:
             said(name)
         with _timed(paper, name):
             try:
                 for exhibit in _MAKERS[name](study):
+                    if keeper is not None:
+                        keeper.keep(exhibit)
                     paper.exhibits.append(exhibit)
-            except SelfRepairError as problem:
-                if only and len(only) == 1:
-                    raise
-                paper.left_out[name] = str(problem)
+                    if keeper is not None:
+                        keeper.show(paper)
+            except Exception as problem:  # whatever it is, what is made stays
+                if isinstance(problem, SelfRepairError) and name not in {*only, "published"}:
+                    paper.left_out[name] = str(problem)
+                else:
+                    paper.failed[name] = problem
+        paper.pending.remove(name)
+        if keeper is not None:
+            keeper.show(paper)
     return paper
+
+
+def check_names(only: Sequence[str], reference: Path | None) -> None:
+    """Whether these experiments can be asked for.
+
+    Raises:
+        SelfRepairError: an unknown name, or published numbers without a folder that has them.
+    """
+    unknown = sorted(set(only) - set(SECTIONS))
+    if unknown:
+        raise SelfRepairError(f"There is no experiment '{unknown[0]}'.", f"There are: {', '.join(SECTIONS)}.")
+    if "published" in only and reference is None:
+        raise SelfRepairError(
+            "The experiment 'published' needs a folder with published tables.", "Name it with --reference DIR."
+        )
 
 
 @contextmanager
@@ -220,9 +273,10 @@ def _timed(paper: Paper, name: str) -> Iterator[None]:
 
 
 def _overview(study: Study) -> Iterator[Exhibit]:
-    yield overview.repair_by_depth([study.run, *study.others])
-    yield overview.direct_against_total(study.run)
-    yield overview.idealised(study.run)
+    runs = [study.run, *study.others]
+    yield overview.repair_by_depth(runs)
+    yield overview.direct_against_total(runs)
+    yield overview.idealised(runs)
 
 
 def _noise(study: Study) -> Iterator[Exhibit]:
@@ -268,10 +322,13 @@ def _iterative(study: Study) -> Iterator[Exhibit]:
     if why:
         dosed = doses.study_doses(iterative.for_scan(study.corpus(), min(DOSE_TOKENS, study.scan_tokens)), list(why))
         study.slopes = {
-            (str(head), scale): dosed.tallies[head, iterative.OWN, scale].slope("x", "y", f"{head} x {scale:g}")
+            (str(head), scale): dosed.tallies[head, iterative.OWN, scale].slope(
+                "x", "at own scale", f"{head} x {scale:g}"
+            )
             for head in dosed.heads
             for scale in dosed.scales
         }
+        study.slopes_about = f"{dosed.about}."
         yield doses.repression(dosed, why)
         yield doses.controls(dosed)
     yield iterative.all_heads(found)
@@ -285,18 +342,20 @@ def _ioi(study: Study) -> Iterator[Exhibit]:
 
 def _published(study: Study) -> Iterator[Exhibit]:
     assert study.reference is not None
-    found = published.compare(study.run, study.reference)
-    if not found:
+    slopes = published_slopes.compare_self_repression(
+        study.reference, study.model.name, study.slopes, study.slopes_about
+    )
+    if slopes is not None:
+        yield slopes
+    compared = slopes is not None
+    for exhibit in published.compare(study.run, study.reference):
+        yield exhibit
+        compared = True
+    if not compared:
         raise SelfRepairError(
             f"{study.reference} has no table of {study.model.name}.",
             "Its column `model` has to name the model measured.",
         )
-    yield from found
-    slopes = published.compare_self_repression(study.reference, study.model.name, study.slopes)
-    if not slopes.empty:
-        caption = f"Slopes of self-repression that the authors published, beside those measured on {study.model.name}."
-        title = "Self-repression, published and measured"
-        yield Exhibit("published-self-repression", "Published tables", published.SECTION, title, caption, slopes)
 
 
 _MAKERS: dict[str, Callable[[Study], Iterator[Exhibit]]] = {

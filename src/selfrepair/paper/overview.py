@@ -2,39 +2,69 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from selfrepair.errors import SelfRepairError
 from selfrepair.paper.exhibit import Exhibit
 from selfrepair.paper.numbers import Array, Number, Tally, tally_of
 from selfrepair.paper.over_heads import HeadSums, share_of
 from selfrepair.paper.picture import FAINT, PALETTE, Marks, Panel, Picture, Rule
+from selfrepair.paper.recipe import NextBatch
 from selfrepair.paper.words import about, last_quarter, rows_of
-from selfrepair.report.captions import fact, resolve_filter
+from selfrepair.report.captions import fact, left_out, operator, resolve_filter
 from selfrepair.results.runs import Run
 
 SECTION = "overview"
 _COLUMNS = ("direct_effect", "ablated_direct_effect", "total_effect", "self_repair")
 
 
-def repair_by_depth(runs: Sequence[Run], filter: str | None = None) -> Exhibit:
-    """Self-repair of every head over relative depth, a panel for each model (Figure 1).
+def read_beside(folders: Sequence[Path]) -> tuple[Run, ...]:
+    """Runs to be shown beside another: of other models, or of the same with another operator or text.
 
     Args:
-        runs: one per model; the caption and the numbers are about the first.
+        folders: finished results folders.
+
+    Raises:
+        SelfRepairError: no such folder, a run that is not complete, or one without the filter `all`.
+    """
+    from selfrepair.results.folder import load
+
+    found = tuple(load(folder) for folder in folders)
+    for folder, run in zip(folders, found, strict=True):
+        if run.outcome["status"] != "complete":
+            raise SelfRepairError(
+                f"The run in {folder} is {run.outcome['status']}.", f"Go on with it first: selfrepair resume {folder}."
+            )
+        if "all" not in run.filters:
+            raise SelfRepairError(
+                f"The run in {folder} has no filter 'all', which Figures 2 and 20 to 24 show.",
+                "Measure it with --filter all --filter top:0.02.",
+            )
+    return found
+
+
+def repair_by_depth(runs: Sequence[Run], filter: str | None = None) -> Exhibit:
+    """Self-repair of every head over relative depth, a panel for each run (Figure 1).
+
+    Args:
+        runs: of one or several models; numbers of all but the first carry the run's name.
         filter: which tokens; each run's top filter by default.
     """
-    tables, panels = [], []
-    for run in runs:
-        label = resolve_filter(run, filter)
-        tables.append(_heads(run, label))
-        panels.append(depth_panel(run, label, "self_repair", "self-repair (logit)"))
-    label = resolve_filter(runs[0], filter)
+    labels = [resolve_filter(run, filter) for run in runs]
+    panels = tuple(
+        depth_panel(run, label, "self_repair", "self-repair (logit)", name)
+        for run, label, name in zip(runs, labels, names(runs), strict=True)
+    )
     caption = (
         "Mean self-repair of every head, TE − (DE′ − DE), against the head's relative depth; thin bars are 95% "
-        "intervals over documents, the line is the mean over a layer's heads. " + about(runs[0], label)
+        "intervals over documents (a dot without one comes from too few), the line is the mean over a layer's heads. "
+        "The frame goes by the dots: intervals longer than it are cut at its edge, and counted under the panel. "
+        + about_all(runs, labels)
     )
     return Exhibit(
         "figure-01-self-repair-by-depth",
@@ -42,54 +72,32 @@ def repair_by_depth(runs: Sequence[Run], filter: str | None = None) -> Exhibit:
         SECTION,
         "Self-repair of every head by depth",
         caption,
-        pd.concat(tables, ignore_index=True),
-        repair_numbers(runs[0], label),
-        Picture(tuple(panels), columns=min(3, len(panels))),
+        _tables(runs, labels),
+        _numbers(runs, labels, repair_numbers),
+        Picture(panels, columns=min(3, len(panels))),
     )
 
 
-def direct_against_total(run: Run, filter: str = "all") -> Exhibit:
+def direct_against_total(runs: Sequence[Run], filter: str = "all") -> Exhibit:
     """Mean direct effect against mean change of the logit, with the no-repair line (Figures 2 and 20 to 22).
 
-    The second panel has the measured change in direct effect across, which the paper takes for the direct effect
-    itself: a head that writes a constant lies above the line of the first panel without any repair.
+    The second panel of each run has the measured change in direct effect across, which the paper takes for the direct
+    effect itself: a head that writes a constant lies above the line of the first panel without any repair.
+
+    Args:
+        runs: a row of panels for each.
+        filter: which tokens.
     """
-    label = resolve_filter(run, filter)
-    table = _heads(run, label)
-    part = run.heads.sel(filter=label)
-    shade = table["layer"].to_numpy(float)
-    total, y_error = table["total_effect"].to_numpy(), _bars(part, "total_effect")
-    lost = part["lost_direct_effect"].values.ravel()
-    x_errors = _bars(part, "direct_effect"), _bars(part, "lost_direct_effect")
-    panels = []
-    for x, x_error, title, across in (
-        (
-            table["direct_effect"].to_numpy(),
-            x_errors[0],
-            "as in the paper: against DE",
-            "mean direct effect, DE (logit)",
-        ),
-        (lost, x_errors[1], "against what was lost: DE − DE′", "mean lost direct effect, DE − DE′ (logit)"),
-    ):
-        marks = Marks(
-            x, total, shade=shade, names=tuple(table["name"]), x_error=x_error, y_error=y_error, label="a head"
-        )
-        rules = (Rule(-1, label="no repair: y = −x"), Rule(0, label="full repair: y = 0", colour=FAINT))
-        panels.append(
-            Panel(
-                title,
-                across,
-                "mean change of the logit, TE (logit)",
-                (marks,),
-                rules,
-                x_range=_span(x),
-                y_range=_span(total),
-                notes=_notable(table, x, total),
-            )
-        )
+    labels = [resolve_filter(run, filter) for run in runs]
+    panels = [
+        panel
+        for run, label, name in zip(runs, labels, _prefixes(runs), strict=True)
+        for panel in _effect_panels(run, label, name, _shades(run, runs))
+    ]
     caption = (
         "Mean over tokens for every head; between the dashed line and the x axis a head is repaired. The paper draws "
-        "the left panel and takes DE′ for zero; the right panel measures it. " + about(run, label)
+        "the left panel and takes DE′ for zero; the right panel measures it. Bars are 95% intervals over documents, "
+        "cut where they are longer than the frame. " + about_all(runs, labels)
     )
     return Exhibit(
         "figure-02-direct-against-total",
@@ -97,40 +105,30 @@ def direct_against_total(run: Run, filter: str = "all") -> Exhibit:
         SECTION,
         "Direct effect against what ablation does to the logit",
         caption,
-        table,
-        _between_numbers(run, label),
-        Picture(tuple(panels), columns=2, shade_label="layer"),
+        _tables(runs, labels),
+        _numbers(runs, labels, _between_numbers),
+        Picture(tuple(panels), columns=2, shade_label=_shade_label(runs)),
     )
 
 
-def idealised(run: Run, filter: str = "all") -> Exhibit:
-    """What Figure 2 would look like with perfect repair and with none (Figures 23 and 24), for this model's heads."""
-    label = resolve_filter(run, filter)
-    table = _heads(run, label)[["name", "layer", "head", "direct_effect"]].copy()
+def idealised(runs: Sequence[Run], filter: str = "all") -> Exhibit:
+    """What Figure 2 would look like with perfect repair and with none (Figures 23 and 24), for these models' heads.
+
+    Args:
+        runs: a row of panels for each.
+        filter: which tokens.
+    """
+    labels = [resolve_filter(run, filter) for run in runs]
+    table = _tables(runs, labels)[["run", "model", "name", "layer", "head", "direct_effect"]].copy()
     table["perfect_repair"], table["no_repair"] = 0.0, -table["direct_effect"]
-    effect = table["direct_effect"].to_numpy()
-    reach = 1.1 * (float(np.nanmax(np.abs(effect))) or 1.0)
-    panels = tuple(
-        Panel(
-            title,
-            "mean direct effect, DE (logit)",
-            "mean change of the logit (logit)",
-            (
-                Marks(
-                    table["direct_effect"].to_numpy(),
-                    table[column].to_numpy(),
-                    names=tuple(table["name"]),
-                    shade=table["layer"].to_numpy(float),
-                ),
-            ),
-            (Rule(-1, label="y = −x"), Rule(0, label="y = 0", colour=FAINT)),
-            y_range=(-reach, reach),
-        )
-        for title, column in (("perfect self-repair", "perfect_repair"), ("no self-repair", "no_repair"))
-    )
+    panels = [
+        panel
+        for run, name, (_, part) in zip(runs, _prefixes(runs), table.groupby("run"), strict=True)
+        for panel in _idealised_panels(part, name, _shades(run, runs))
+    ]
     caption = (
         "Not measured: where the heads of Figure 2 would lie if every direct effect were made up for (left), and if "
-        "none were (right). " + about(run, label)
+        "none were (right). " + about_all(runs, labels)
     )
     return Exhibit(
         "figure-23-idealised",
@@ -140,26 +138,149 @@ def idealised(run: Run, filter: str = "all") -> Exhibit:
         caption,
         table,
         (),
-        Picture(panels, columns=2, shade_label="layer"),
+        Picture(tuple(panels), columns=2, shade_label=_shade_label(runs)),
     )
 
 
-def depth_panel(run: Run, label: str, name: str, y_label: str) -> Panel:
-    """One number of every head over relative depth, with layer means."""
+def names(runs: Sequence[Run]) -> list[str]:
+    """What runs are called in panels: the model; with the operator too where operators differ; numbered where these
+    are alike."""
+    several = len({fact(run, "operator") for run in runs}) > 1
+    found = [fact(run, "model") + (f", {fact(run, 'operator')} ablation" if several else "") for run in runs]
+    alike = len(set(found)) < len(found)
+    return [f"{name}, run {place}" if alike else name for place, name in enumerate(found, 1)]
+
+
+def about_all(runs: Sequence[Run], labels: Sequence[str]) -> str:
+    """Every run under its filter, for captions, and in what besides the model they differ.
+
+    Args:
+        runs: in the order of their panels.
+        labels: the filter of each.
+    """
+    if len(runs) == 1:
+        return about(runs[0], labels[0])
+    said = " ".join(
+        f"({place}) {about(run, label)}" for place, (run, label) in enumerate(zip(runs, labels, strict=True), 1)
+    )
+    kinds = {
+        "the ablation operator": [_said_operator(run) for run in runs],
+        "the filter": list(labels),
+        "the positions counted": [left_out(run) for run in runs],
+        "the text": [fact(run, "text") for run in runs],
+    }
+    unlike = [f"{kind} ({'; '.join(dict.fromkeys(found))})" for kind, found in kinds.items() if len(set(found)) > 1]
+    if unlike:
+        said += f" These runs are not alike in {', '.join(unlike)}: their panels differ by that too."
+    return f"Runs, in the order of their panels: {said}"
+
+
+def _said_operator(run: Run) -> str:
+    return operator(run) + (" of the original recipe" if fact(run, "operator") == NextBatch(1).name else "")
+
+
+def _prefixes(runs: Sequence[Run]) -> list[str]:
+    """In front of panels' titles: the run's name, nothing where there is one run."""
+    return [""] if len(runs) == 1 else [f"{name}: " for name in names(runs)]
+
+
+def _shades(run: Run, runs: Sequence[Run]) -> np.ndarray:
+    """[head], the layer; the relative depth where models of several depths share the colour scale."""
+    layers, heads = run.heads.sizes["layer"], run.heads.sizes["head"]
+    return np.repeat(np.arange(layers) / (1 if len(runs) == 1 else layers), heads)
+
+
+def _shade_label(runs: Sequence[Run]) -> str:
+    return "layer" if len(runs) == 1 else "relative depth (layer / layers)"
+
+
+def _numbers(
+    runs: Sequence[Run], labels: Sequence[str], of: Callable[[Run, str], tuple[Number, ...]]
+) -> tuple[Number, ...]:
+    """The first run's numbers, then those of the others under their names."""
+    found = list(of(runs[0], labels[0]))
+    for run, label, name in list(zip(runs, labels, _prefixes(runs), strict=True))[1:]:
+        found += [replace(number, name=f"{name}{number.name}") for number in of(run, label)]
+    return tuple(found)
+
+
+def _effect_panels(run: Run, label: str, name: str, shade: np.ndarray) -> list[Panel]:
+    """TE of every head against DE and against DE - DE', [2 panels]."""
+    part = run.heads.sel(filter=label)
+    total, heads = part["total_effect"].values.ravel(), _head_names(run)
+    rules = (Rule(-1, label="no repair: y = −x"), Rule(0, label="full repair: y = 0", colour=FAINT))
+    panels = []
+    for column, title, across in (
+        ("direct_effect", "as in the paper: against DE", "mean direct effect, DE (logit)"),
+        (
+            "lost_direct_effect",
+            "against what was lost: DE − DE′",
+            "mean lost direct effect, DE − DE′ (logit)",
+        ),
+    ):
+        x = part[column].values.ravel()
+        marks = Marks(
+            x,
+            total,
+            label="a head",
+            shade=shade,
+            names=heads,
+            x_error=_bars(part, column),
+            y_error=_bars(part, "total_effect"),
+        )
+        panels.append(
+            Panel(
+                f"{name}{title}",
+                across,
+                "mean change of the logit, TE (logit)",
+                (marks,),
+                rules,
+                x_range=_span(x),
+                y_range=_span(total),
+                notes=_notable(heads, x, total),
+            )
+        )
+    return panels
+
+
+def _idealised_panels(table: pd.DataFrame, name: str, shade: np.ndarray) -> list[Panel]:
+    """Heads with perfect repair and with none, [2 panels]."""
+    effect = table["direct_effect"].to_numpy()
+    finite = np.abs(effect[np.isfinite(effect)])
+    reach = 1.1 * (float(finite.max(initial=0.0)) or 1.0)
+    return [
+        Panel(
+            f"{name}{title}",
+            "mean direct effect, DE (logit)",
+            "mean change of the logit (logit)",
+            (Marks(effect, table[column].to_numpy(), names=tuple(table["name"]), shade=shade),),
+            (Rule(-1, label="y = −x"), Rule(0, label="y = 0", colour=FAINT)),
+            y_range=(-reach, reach),
+        )
+        for title, column in (("perfect self-repair", "perfect_repair"), ("no self-repair", "no_repair"))
+    ]
+
+
+def depth_panel(run: Run, label: str, name: str, y_label: str, called: str = "") -> Panel:
+    """One number of every head over relative depth, with layer means; `called` instead of the model's name."""
     part = run.heads.sel(filter=label)
     values = part[name].values
     layers, heads = values.shape
     nudge = np.linspace(-0.28, 0.28, heads) if heads > 1 else np.zeros(1)
     depth = (np.arange(layers)[:, None] + nudge[None, :]) / layers
-    names = tuple(f"L{layer}H{head}" for layer in range(layers) for head in range(heads))
     measured = np.isfinite(values).any(1)
     means = np.array([np.nanmean(row) if some else np.nan for row, some in zip(values, measured, strict=True)])
     points = Marks(
-        depth.ravel(), values.ravel(), label="a head, 95% interval", names=names, y_error=_bars(part, name), size=4.2
+        depth.ravel(),
+        values.ravel(),
+        label="a head, 95% interval",
+        names=_head_names(run),
+        y_error=_bars(part, name),
+        size=4.2,
     )
     line = Marks(np.arange(layers)[measured] / layers, means[measured], "line", "mean of the layer's heads", PALETTE[1])
     return Panel(
-        f"{fact(run, 'model')} ({label})",
+        f"{called or fact(run, 'model')} ({label})",
         f"relative depth (layer / {layers})",
         y_label,
         (points, line),
@@ -258,6 +379,20 @@ def _heads(run: Run, label: str) -> pd.DataFrame:
     return table.sort_values(["layer", "head"]).reset_index(drop=True)
 
 
+def _tables(runs: Sequence[Run], labels: Sequence[str]) -> pd.DataFrame:
+    """Heads of all runs, with the run's number from 1."""
+    tables = [_heads(run, label) for run, label in zip(runs, labels, strict=True)]
+    for place, table in enumerate(tables, 1):
+        table.insert(0, "run", place)
+        table.insert(2, "operator", fact(runs[place - 1], "operator"))
+    return pd.concat(tables, ignore_index=True)
+
+
+def _head_names(run: Run) -> tuple[str, ...]:
+    layers, heads = run.heads.sizes["layer"], run.heads.sizes["head"]
+    return tuple(f"L{layer}H{head}" for layer in range(layers) for head in range(heads))
+
+
 def _bars(part: object, name: str) -> np.ndarray:
     """Lengths of the intervals below and above, [2, head]."""
     middle, low, high = (part[name + end].values.ravel() for end in ("", "_low", "_high"))  # type: ignore[index]
@@ -280,7 +415,7 @@ def _span(values: np.ndarray) -> tuple[float, float]:
     return float(finite.min() - room), float(finite.max() + 1.3 * room)
 
 
-def _notable(table: pd.DataFrame, x: np.ndarray, y: np.ndarray, most: int = 7) -> tuple[tuple[float, float, str], ...]:
+def _notable(heads: Sequence[str], x: np.ndarray, y: np.ndarray, most: int = 7) -> tuple[tuple[float, float, str], ...]:
     """The heads farthest from the crowd, leaving out those whose names would overlap."""
     kept = np.isfinite(x) & np.isfinite(y)
     if not kept.any():
@@ -298,4 +433,4 @@ def _notable(table: pd.DataFrame, x: np.ndarray, y: np.ndarray, most: int = 7) -
             chosen.append(int(place))
         if len(chosen) == most:
             break
-    return tuple((float(x[one]), float(y[one]), str(table["name"].iloc[one])) for one in chosen)
+    return tuple((float(x[one]), float(y[one]), heads[one]) for one in chosen)

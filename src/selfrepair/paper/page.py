@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import traceback
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from selfrepair.paper.words import numbers_table
 from selfrepair.report.captions import fact
 from selfrepair.results.files import put
 
-FIGURES = "figures"
+FIGURES, FAILURES = "figures", "failures.txt"
 TEMPLATE = Path(__file__).with_name("page.html.jinja")
 _CLASSES = {HOLDS: "holds", FAILS: "fails", OPEN: "open", MISSING: "missing", UNJUDGED: "missing"}
 _MOST_CSV_ROWS = 50_000  # larger tables are written as parquet
@@ -31,6 +33,46 @@ HEADINGS = {
     "ioi": "Name movers and backups",
     "published": "Against published numbers",
 }
+
+
+@dataclass
+class Folder:
+    """The folder that a paper is written to while it is being made, so that nothing made is ever lost.
+
+    Attributes:
+        place: where.
+        files: by exhibit, the name of its data file; of those that are written.
+    """
+
+    place: Path
+    files: dict[str, str] = field(default_factory=dict)
+
+    def keep(self, exhibit: Exhibit) -> None:
+        """Writes an exhibit's pictures and data.
+
+        Raises:
+            SelfRepairError: matplotlib or plotly is missing, or the folder cannot be written to.
+        """
+        figures = self.place / FIGURES
+        figures.mkdir(parents=True, exist_ok=True)
+        if exhibit.picture is not None and not (figures / interactive.SCRIPT).exists():
+            put(figures / interactive.SCRIPT, interactive.script().encode())
+        self.files[exhibit.name] = _write_exhibit(exhibit, figures)
+
+    def show(self, paper: Paper) -> Path:
+        """Writes the page, the claims and the numbers of all exhibits there are.
+
+        Raises:
+            SelfRepairError: jinja2 is missing, or the folder cannot be written to.
+        """
+        put(self.place / "claims.csv", _csv(verdict_table(paper.verdicts)))
+        put(self.place / "numbers.csv", _csv(_all_numbers(paper)))
+        put(self.place / "paper.json", json.dumps(_facts(paper), indent=2, ensure_ascii=False).encode())
+        if paper.failed:
+            put(self.place / FAILURES, _failures(paper).encode())
+        page = self.place / "index.html"
+        put(page, render(paper, self.files).encode())
+        return page
 
 
 def write(paper: Paper, folder: str | Path) -> Path:
@@ -46,19 +88,11 @@ def write(paper: Paper, folder: str | Path) -> Path:
     Raises:
         SelfRepairError: matplotlib, plotly or jinja2 is missing, or the folder cannot be written to.
     """
-    folder = Path(folder)
-    figures = folder / FIGURES
-    figures.mkdir(parents=True, exist_ok=True)
-    files = {exhibit.name: _write_exhibit(exhibit, figures) for exhibit in paper.exhibits}
-    if any(exhibit.picture for exhibit in paper.exhibits):
-        put(figures / interactive.SCRIPT, interactive.script().encode())
-    verdicts = verdict_table(paper.verdicts)
-    put(folder / "claims.csv", _csv(verdicts))
-    put(folder / "numbers.csv", _csv(_all_numbers(paper)))
-    put(folder / "paper.json", json.dumps(_facts(paper), indent=2, ensure_ascii=False).encode())
-    page = folder / "index.html"
-    put(page, render(paper, files).encode())
-    return page
+    writer = Folder(Path(folder))
+    writer.place.mkdir(parents=True, exist_ok=True)
+    for exhibit in paper.exhibits:
+        writer.keep(exhibit)
+    return writer.show(paper)
 
 
 def render(paper: Paper, files: dict[str, str]) -> str:
@@ -89,11 +123,24 @@ def render(paper: Paper, files: dict[str, str]) -> str:
         files=files,
         figures=FIGURES,
         left_out=[(HEADINGS[name], reason) for name, reason in paper.left_out.items()],
+        failed=[(HEADINGS[name], reason(problem)) for name, problem in paper.failed.items()],
+        pending=[HEADINGS[name] for name in paper.pending],
+        failures=FAILURES,
         number=_measured,
         model=paper.plan["model"]["name"] if paper.run is None else fact(paper.run, "model"),
         original=paper.recipe == "original",
     )
     return html
+
+
+def reason(problem: Exception) -> str:
+    """Why an experiment failed, in words."""
+    return str(problem) if isinstance(problem, SelfRepairError) else f"{type(problem).__name__}: {problem}"
+
+
+def _failures(paper: Paper) -> str:
+    """Where in the code experiments failed."""
+    return "\n".join(f"{name}\n{''.join(traceback.format_exception(one))}" for name, one in paper.failed.items())
 
 
 def _write_exhibit(exhibit: Exhibit, folder: Path) -> str:
@@ -134,6 +181,8 @@ def _facts(paper: Paper) -> dict[str, Any]:
         "seconds": {name: round(value, 1) for name, value in paper.seconds.items()},
         "sweep_seconds": None if paper.run is None else paper.run.outcome.get("seconds"),
         "left_out": paper.left_out,
+        "failed": {name: reason(problem) for name, problem in paper.failed.items()},
+        "pending": paper.pending,
         "versions": plan["versions"],
         "exhibits": [one.name for one in paper.exhibits],
     }

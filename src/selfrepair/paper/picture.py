@@ -92,6 +92,30 @@ class Panel:
         """How many outlines of histograms it has."""
         return sum(marks.kind == "steps" for marks in self.marks)
 
+    def unseen(self) -> str:
+        """What the limits hide, in words: points outside the frame, and intervals of points inside that reach out of
+        it; empty where nothing is hidden."""
+        points, outside, cut = 0, 0, 0
+        for marks in self.marks:
+            if marks.kind not in ("points", "density"):
+                continue
+            finite = np.isfinite(marks.x) & np.isfinite(marks.y)
+            inside, within = finite.copy(), finite.copy()
+            for values, error, limits in (
+                (marks.x, marks.x_error, self.x_range),
+                (marks.y, marks.y_error, self.y_range),
+            ):
+                if limits is None:
+                    continue
+                below, above = (0.0, 0.0) if error is None else np.nan_to_num(error)
+                inside &= (values >= limits[0]) & (values <= limits[1])
+                within &= (values - below >= limits[0]) & (values + above <= limits[1])
+            points, outside = points + int(finite.sum()), outside + int((finite & ~inside).sum())
+            cut += int((inside & ~within).sum())
+        said = [f"{outside:,} of {points:,} points outside the frame"] if outside else []
+        said += [f"{cut:,} of {points - outside:,} intervals cut at the frame"] if cut else []
+        return f"({'; '.join(said)})" if said else ""
+
 
 @dataclass(frozen=True)
 class Picture:
@@ -168,3 +192,12 @@ def symmetric(values: Sequence[np.ndarray], least: float = 0.0, quantile: float 
     every = every[np.isfinite(every)]
     reach = max(float(np.quantile(np.abs(every), quantile)) if every.size else 1.0, least) * 1.08 or 1.0
     return -reach, reach
+
+
+def square(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
+    """Limits for both axes that hold all points, with some room."""
+    both = np.isfinite(x) & np.isfinite(y)
+    every = np.concatenate([x[both], y[both]])
+    low, high = (float(every.min()), float(every.max())) if every.size else (0.0, 1.0)
+    room = 0.07 * (high - low) or 0.1
+    return low - room, high + room

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,69 +15,85 @@ from scipy.stats import rankdata
 from selfrepair.errors import SelfRepairError
 from selfrepair.paper.exhibit import Exhibit
 from selfrepair.paper.numbers import Number
-from selfrepair.paper.picture import FAINT, Marks, Panel, Picture, Rule
+from selfrepair.paper.picture import FAINT, Marks, Panel, Picture, Rule, square
+from selfrepair.paper.reference import COMPARED, HEADS, numbers_of, read_heads, rounding, same_model
 from selfrepair.paper.words import about
 from selfrepair.report.captions import fact
 from selfrepair.results.runs import Run
 
 SECTION = "published"
-HEADS, REPRESS = "heads.csv", "self_repress/summary.csv"
-# Theirs, ours, what it is called, and how two runs of the authors' own script on one model correlate over heads (and
-# how far apart their values lie in the median, where recorded): that is the tolerance (paper-methods 4).
-COMPARED: tuple[tuple[str, str, str, float | None, float | None], ...] = (
-    ("direct_effects", "direct_effect", "direct effect", 0.93, 0.077),
-    ("logit_diff", "total_effect", "total effect", None, None),
-    ("self_repair_total", "self_repair", "self-repair", 0.86, 0.087),
-    ("self_repair_from_LN", "repair_norm", "repair by the norm", 0.77, None),
-    ("self_repair_from_heads", "repair_heads", "repair by heads", None, None),
-    ("self_repair_from_layers", "repair_mlps", "repair by MLPs", None, None),
-    ("ablated_direct_effects", "ablated_direct_effect", "ablated direct effect", None, None),
+LEAST_INSIDE = 0.9  # share of heads within tolerance, where chance alone would leave 95% inside
+LEAST_HEADS = 3
+_RULE = (
+    "Tolerance of a head: √2 times the half-width of this run's 95% interval, since the published value, whose tokens "
+    "are not recorded, is an estimate too and its sampling error is taken for as large as ours; and half a unit of the "
+    f"last digit published. A quantity is within tolerance where at least {100 * LEAST_INSIDE:.0f}% of heads are: "
+    "chance leaves 95% inside, and the misses of heads measured on the same documents come together."
 )
-_ALIASES = {"gpt2": "gpt2-small"}
 
 
-def read_heads(folder: str | Path) -> pd.DataFrame:
-    """The published per-head table of a reference folder.
-
-    Raises:
-        SelfRepairError: no such folder or table, or columns that are missing.
-    """
-    path = Path(folder) / HEADS
-    if not path.is_file():
-        raise SelfRepairError(
-            f"The reference folder {folder} has no {HEADS}.", "Give a folder with the published tables."
-        )
-    try:
-        table = pd.read_csv(path)
-    except (ValueError, UnicodeDecodeError) as problem:
-        raise SelfRepairError(f"Cannot read {path}: {problem}.", "It has to be comma-separated text.") from problem
-    needed = {"set", "model", "filter", "layer", "head", *(theirs for theirs, *_ in COMPARED)}
-    missing = sorted(needed - set(table.columns))
-    if missing:
-        raise SelfRepairError(f"{path} has no column {', '.join(missing)}.", f"It needs: {', '.join(sorted(needed))}.")
-    return table
-
-
-def same_model(published: str, measured: str) -> bool:
-    """Whether two names mean one model: `gpt2-small`, `gpt2` and `openai-community/gpt2` do."""
-    return _plain(published) == _plain(measured)
-
-
-def compare(run: Run, folder: str | Path) -> list[Exhibit]:
-    """Every published set of the run's model beside the run; empty where the folder has none.
+def compare(run: Run, folder: str | Path) -> Iterator[Exhibit]:
+    """Every published set of the run's model beside the run; nothing where the folder has none.
 
     A set of all tokens is compared under the filter `all`, one of the top 2% under `top 2%`.
 
     Raises:
-        SelfRepairError: the folder's table is missing, broken, or of another shape of model.
+        SelfRepairError: the folder's table is missing or broken; or, after all sets that can be compared, sets of
+            another shape of model, of a filter that the run has not, or of a filter that cannot be read.
     """
+    path = Path(folder) / HEADS
     table = read_heads(folder)
-    mine = table[[same_model(str(name), fact(run, "model")) for name in table["model"]]]
-    return [_compared(run, str(name), part) for name, part in mine.groupby("set", sort=False)]
+    mine = table[[same_model(name, fact(run, "model")) for name in table["model"]]]
+    refused: list[SelfRepairError] = []
+    for name, part in mine.groupby("set", sort=False):
+        try:
+            yield _compared(run, path, str(name), part)
+        except SelfRepairError as problem:
+            refused.append(problem)
+    if refused:
+        raise SelfRepairError(
+            " ".join(one.problem for one in refused), " ".join(dict.fromkeys(one.fix for one in refused))
+        )
 
 
-def _compared(run: Run, name: str, theirs: pd.DataFrame) -> Exhibit:
-    wanted = "all" if str(theirs["filter"].iloc[0]).lower().startswith("all") else "top 2%"
+@dataclass(frozen=True)
+class _Pair:
+    """One quantity of all heads, published and measured.
+
+    Attributes:
+        said: what it is called.
+        x: [head], published; NaN where nothing can be read.
+        y: [head], measured.
+        half: [head], half-widths of the 95% intervals of `y`; NaN where there is none.
+        rounding: half a unit of the last digit published.
+        rerun: how two runs of the authors correlate and how far apart they lie in the median, where recorded.
+    """
+
+    said: str
+    x: np.ndarray
+    y: np.ndarray
+    half: np.ndarray
+    rounding: float
+    rerun: tuple[float | None, float | None]
+
+    @property
+    def both(self) -> np.ndarray:
+        """[head], where there is something to compare."""
+        return np.asarray(np.isfinite(self.x) & np.isfinite(self.y))
+
+    @property
+    def tolerance(self) -> np.ndarray:
+        """[head], how far apart the two may lie; NaN where this run has no interval."""
+        return np.asarray(np.sqrt(2.0) * self.half + self.rounding)
+
+    @property
+    def comparable(self) -> bool:
+        """Whether there are heads enough to compare."""
+        return int(self.both.sum()) >= LEAST_HEADS
+
+
+def _compared(run: Run, path: Path, name: str, theirs: pd.DataFrame) -> Exhibit:
+    wanted = _filter_of(path, name, theirs)
     if wanted not in run.filters:
         raise SelfRepairError(
             f"The published set {name} is of {wanted} tokens; the run has no such filter.", "Measure with it."
@@ -91,34 +110,19 @@ def _compared(run: Run, name: str, theirs: pd.DataFrame) -> Exhibit:
     rows = pd.DataFrame(
         {"name": [f"L{layer}H{head}" for layer, head in zip(*place, strict=True)], "layer": place[0], "head": place[1]}
     )
+    rows["tokens"] = part["count"].values[place].astype(np.int64)
     panels, numbers, verdicts = [], [], []
-    for column, ours, said, correlation, difference in COMPARED:
-        x, y = theirs[column].to_numpy(np.float64), part[ours].values[place].astype(np.float64)
-        rows[f"published {said}"], rows[f"measured {said}"] = x, y
-        found = _agreement(said, x, y)
-        numbers += list(found.values())
-        verdicts.append(_verdict(said, found, correlation, difference))
-        low, high = _interval(part, ours, place)
-        error = np.nan_to_num(np.stack([y - low, high - y]))
-        marks = Marks(x, y, names=tuple(rows["name"]), y_error=error, size=4, shade=place[0].astype(np.float64))
-        ends = _limits(x, y)
-        title = f"{said}: r = {found['pearson'].value:.2f}" + (
-            f" (their own reruns {correlation:.2f})" if correlation else ""
-        )
-        panels.append(
-            Panel(
-                title,
-                "published (logit)",
-                "measured here (logit)",
-                (marks,),
-                (Rule(1, label="equal"), Rule(0, colour=FAINT)),
-                ends,
-                ends,
-            )
-        )
+    for column, ours, said, *rerun in COMPARED:
+        pair = _pair(part, ours, said, theirs[column], place, (rerun[0], rerun[1]))
+        rows[f"published {said}"], rows[f"measured {said}"] = pair.x, pair.y
+        rows[f"tolerance {said}"] = pair.tolerance
+        numbers += _agreement(pair)
+        verdicts.append(_verdict(pair, rows["tokens"].to_numpy(), fact(run, "operator"), f"{path}, column {column}"))
+        panels.append(_panel(pair, tuple(rows["name"]), place[0].astype(np.float64)))
     caption = (
         f"Per-head means of the published set {name} ({theirs['filter'].iloc[0]}) against this run. "
-        f"{about(run, wanted)} " + " ".join(verdicts) + " Tolerance: two runs of the authors' script on one model."
+        f"{about(run, wanted)} {_RULE} " + " ".join(verdicts) + " The authors resample from the next batch of the Pile "
+        "and count position 0: what that and another text change is no part of the tolerance."
     )
     return Exhibit(
         f"published-{_file_name(name)}",
@@ -128,87 +132,130 @@ def _compared(run: Run, name: str, theirs: pd.DataFrame) -> Exhibit:
         caption,
         rows,
         tuple(numbers),
-        Picture(tuple(panels[:6]), columns=3, shade_label="layer"),
+        Picture(tuple(panels), columns=3, shade_label="layer"),
     )
 
 
-def compare_self_repression(folder: str | Path, model: str, slopes: Mapping[tuple[str, float], Number]) -> pd.DataFrame:
-    """Published slopes of self-repression beside measured ones.
-
-    Args:
-        folder: the reference folder; without the table the frame is empty.
-        model: the measured model's name.
-        slopes: measured, by (head as `L21H1`, scale).
-    """
-    path = Path(folder) / REPRESS
-    if not path.is_file():
-        return pd.DataFrame()
-    table = pd.read_csv(path)
-    mine = np.array([same_model(str(one), model) for one in table["model"]], bool)
-    own = (table["vector_added"] == "WITH_SAME_AS_RECEIVING_HEAD").to_numpy() & mine
-    rows = []
-    for row in table[own].to_dict("records"):
-        number = slopes.get((str(row["head"]), float(row["scaling"])))
-        if number is not None:
-            rows.append(
-                {
-                    "head": row["head"],
-                    "scale": row["scaling"],
-                    "published": row["ols_slope"],
-                    "measured": number.value,
-                    "low": number.low,
-                    "high": number.high,
-                }
-            )
-    return pd.DataFrame(rows)
+def _filter_of(path: Path, name: str, theirs: pd.DataFrame) -> str:
+    """The run's filter that a published set is of."""
+    said = theirs["filter"].str.strip().str.lower().unique()
+    found = re.match(r"(top|bottom)\s*(\d+(?:\.\d+)?)\s*%", said[0])
+    if len(said) == 1 and said[0].startswith("all"):
+        return "all"
+    if len(said) == 1 and found:
+        return f"{found[1]} {float(found[2]):g}%"
+    raise SelfRepairError(
+        f"{path}, column filter: the set {name} is of {' and '.join(map(repr, said[:3]))}.",
+        "A set needs one filter for all its rows, such as 'all tokens' or 'top 2%'.",
+    )
 
 
-def _agreement(said: str, x: np.ndarray, y: np.ndarray) -> dict[str, Number]:
-    both = np.isfinite(x) & np.isfinite(y)
-    x, y = x[both], y[both]
-    return {
-        "pearson": Number(f"{said}: correlation over heads", _correlation(x, y)),
-        "spearman": Number(f"{said}: rank correlation", _correlation(rankdata(x), rankdata(y))),
-        "mean": Number(f"{said}: mean difference, measured - published", float((y - x).mean()), units="logit"),
-        "median": Number(f"{said}: median absolute difference", float(np.median(np.abs(y - x))), units="logit"),
-        "largest": Number(f"{said}: largest absolute difference", float(np.abs(y - x).max()), units="logit"),
-    }
+def _pair(
+    part: Any,
+    ours: str,
+    said: str,
+    theirs: pd.Series,
+    place: tuple[np.ndarray, np.ndarray],
+    rerun: tuple[float | None, float | None],
+) -> _Pair:
+    y, low, high = (part[ours + end].values[place].astype(np.float64) for end in ("", "_low", "_high"))
+    return _Pair(said, numbers_of(theirs), y, (high - low) / 2, rounding(theirs), rerun)
 
 
-def _verdict(said: str, found: Mapping[str, Number], correlation: float | None, difference: float | None) -> str:
+def _panel(pair: _Pair, names: tuple[str, ...], layer: np.ndarray) -> Panel:
+    """Measured against published, with this run's intervals."""
+    error = np.nan_to_num(np.stack([pair.half, pair.half]))
+    marks = Marks(pair.x, pair.y, names=names, y_error=error, size=4, shade=layer)
+    ends = square(pair.x, pair.y)
+    agreed = f"{int(pair.both.sum())} heads, {_said_correlation(pair)}" if pair.comparable else "not compared"
+    again = f" (their own reruns {pair.rerun[0]:.2f})" if pair.rerun[0] else ""
+    rules = (Rule(1, label="equal"), Rule(0, colour=FAINT))
+    return Panel(
+        f"{pair.said}: {agreed}{again}", "published (logit)", "measured here (logit)", (marks,), rules, ends, ends
+    )
+
+
+def _agreement(pair: _Pair) -> list[Number]:
+    said, both = pair.said, pair.both
+    heads = Number(f"{said}: heads compared", float(both.sum()), units="heads")
+    if not pair.comparable:
+        return [heads]
+    gap = (pair.y - pair.x)[both]
+    judged = both & np.isfinite(pair.tolerance)
+    found = [
+        heads,
+        Number(f"{said}: correlation over heads", _correlation(pair)),
+        Number(f"{said}: rank correlation", _correlation(pair, rankdata)),
+        Number(f"{said}: mean difference, measured - published", float(gap.mean()), units="logit"),
+        Number(f"{said}: median absolute difference", float(np.median(np.abs(gap))), units="logit"),
+        Number(f"{said}: largest absolute difference", float(np.abs(gap).max()), units="logit"),
+    ]
+    if judged.any():
+        found += [
+            Number(f"{said}: heads within tolerance", _inside(pair, judged)),
+            Number(f"{said}: median tolerance", float(np.median(pair.tolerance[judged])), units="logit"),
+        ]
+    return found
+
+
+def _inside(pair: _Pair, judged: np.ndarray) -> float:
+    """Share of the judged heads whose published and measured values lie within their tolerance."""
+    return float((np.abs(pair.y - pair.x)[judged] <= pair.tolerance[judged]).mean())
+
+
+def _verdict(pair: _Pair, tokens: np.ndarray, operated: str, where: str) -> str:
+    """What can be said about one quantity, with its tolerance, or why nothing can."""
+    said = pair.said[0].upper() + pair.said[1:]
+    if not pair.comparable:
+        return (
+            f"{said}: not compared, since {where} has a number for {int(np.isfinite(pair.x).sum())} and this run for "
+            f"{int(np.isfinite(pair.y).sum())} of {len(pair.x)} heads; {LEAST_HEADS} that have both are needed."
+        )
+    gap = np.abs(pair.y - pair.x)[pair.both]
     words = (
-        f"{said.capitalize()}: correlation {found['pearson'].value:.2f}, median difference "
-        f"{found['median'].value:.3f} logits"
+        f"{said}, {gap.size} heads of {_span(tokens[pair.both])} tokens here: {_said_correlation(pair)}, "
+        f"median difference {np.median(gap):.3f} logits"
     )
-    if correlation is None:
-        return words + "."
-    within = found["pearson"].value >= correlation
-    close = difference is None or found["median"].value <= difference
-    room = f"{correlation:.2f}" + ("" if difference is None else f" and {difference:.3f}")
-    return words + f" ({'within' if within and close else 'outside'} the tolerance of {room})."
+    judged = pair.both & np.isfinite(pair.tolerance)
+    if not operated.startswith("resample"):
+        return f"{words}; no verdict, since the published numbers are of resample ablation and these of {operated}."
+    if int(judged.sum()) < LEAST_HEADS:
+        return f"{words}; no verdict, since too few heads of this run have an interval over documents."
+    share = _inside(pair, judged)
+    verdict = "within tolerance" if share >= LEAST_INSIDE else "outside tolerance"
+    return (
+        f"{words}; {verdict}: {round(share * judged.sum())} of {int(judged.sum())} heads lie within theirs, "
+        f"±{np.median(pair.tolerance[judged]):.3f} logits in the median{_as_reruns(pair, gap)}."
+    )
 
 
-def _correlation(x: np.ndarray, y: np.ndarray) -> float:
-    if len(x) < 3 or x.std() == 0 or y.std() == 0:
+def _as_reruns(pair: _Pair, gap: np.ndarray) -> str:
+    """Whether the two are as close as two runs of the authors' script on one model, where that is recorded."""
+    correlation, difference = pair.rerun
+    if correlation is None or not np.isfinite(_correlation(pair)):
+        return ""
+    close = _correlation(pair) >= correlation and (difference is None or np.median(gap) <= difference)
+    apart = "" if difference is None else f" and {difference:.3f} logits apart"
+    again = f"two runs of the authors' script on one model (correlation {correlation:.2f}{apart})"
+    return f"; {'as close as' if close else 'farther apart than'} {again}"
+
+
+def _said_correlation(pair: _Pair) -> str:
+    found = _correlation(pair)
+    return f"correlation {found:.2f}" if np.isfinite(found) else "no correlation, since one side is the same for all"
+
+
+def _correlation(pair: _Pair, of: Any = np.asarray) -> float:
+    """Pearson's, of values or of their ranks; NaN where one side is the same for all heads."""
+    x, y = of(pair.x[pair.both]), of(pair.y[pair.both])
+    if np.ptp(x) == 0 or np.ptp(y) == 0:
         return float("nan")
     return float(np.corrcoef(x, y)[0, 1])
 
 
-def _interval(part: object, name: str, place: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    return part[f"{name}_low"].values[place], part[f"{name}_high"].values[place]  # type: ignore[index]
-
-
-def _limits(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
-    every = np.concatenate([x, y])
-    every = every[np.isfinite(every)]
-    low, high = (float(every.min()), float(every.max())) if every.size else (0.0, 1.0)
-    room = 0.07 * (high - low) or 0.1
-    return low - room, high + room
-
-
-def _plain(name: str) -> str:
-    short = name.replace("\\", "/").rstrip("/").split("/")[-1].lower()
-    return _ALIASES.get(short, short)
+def _span(tokens: np.ndarray) -> str:
+    low, high = int(tokens.min()), int(tokens.max())
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
 def _file_name(name: str) -> str:

@@ -156,7 +156,7 @@ def test_layers_ablated_effects_are_those_of_all_tokens(paper):
     part = paper.run.heads.sel(filter="all")
     found = {
         int(one.name.split()[-1]): one.value
-        for one in overview.direct_against_total(paper.run).numbers
+        for one in overview.direct_against_total([paper.run]).numbers
         if "by layer" in one.name
     }
     assert found

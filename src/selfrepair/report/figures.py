@@ -65,7 +65,7 @@ def overview(run: Run, filter: str | None = None, path: str | Path | None = None
     _keep_outliers_from_flattening(axes, repair, bars)
     axes.set_xlabel(f"relative depth (layer / {layers})")
     axes.set_ylabel("self-repair (logit)")
-    axes.legend(loc="upper left", frameon=False, fontsize=8.5)
+    axes.legend(loc="upper left", frameon=True, framealpha=0.85, edgecolor="none", fontsize=8.5)
     _captions(figure, run, label, "Self-repair of every head")
     return _finished(figure, path)
 
@@ -109,7 +109,7 @@ def direct_effects(run: Run, filter: str | None = "all", path: str | Path | None
     _limits(axes, direct, total)
     axes.set_xlabel("mean clean direct effect (logit)")
     axes.set_ylabel("mean total effect of the ablation (logit)")
-    axes.legend(loc="best", frameon=False, fontsize=8.5)
+    axes.legend(loc="best", frameon=True, framealpha=0.85, edgecolor="none", fontsize=8.5)
     _captions(figure, run, label, "Direct effect against what ablation does")
     _label_notable(figure, axes, direct, total)
     return _finished(figure, path)

@@ -54,7 +54,7 @@ DAMAGE = {
         with_weight(torch.zeros(3, 4)),
         [f"'{WEIGHT}'", "shape (3, 4); config.json wants (52, 40)"],
     ),
-    "garbled": (with_file("model.safetensors", b"\xff" * 999), ["could not be loaded", "Check the name"]),
+    "garbled": (with_file("model.safetensors", b"\xff" * 999), ["could not be loaded", "taken again"]),
     "cut short": (
         lambda folder: (folder / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:4000]),
         ["could not be loaded", ".safetensors weights"],

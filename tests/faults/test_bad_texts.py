@@ -83,7 +83,7 @@ def test_an_empty_file(refusal, tmp_path):
         (["--filter", "top:2"], "top:0.02"),
         (["--dtype", "float16"], "float32, float64"),
         (["--first", "23"], "longer windows"),
-        (["--memory", "0"], "give more --memory"),
+        (["--memory", "0"], "Give --memory"),
         (["--revision", "main"], "Leave --revision out"),
     ],
 )

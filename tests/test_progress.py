@@ -1,5 +1,8 @@
 """Progress: rate, remaining time, what has been found; plain lines where there is no terminal."""
 
+import sys
+import types
+
 import pytest
 
 from selfrepair import progress as module
@@ -45,6 +48,34 @@ def test_plain_lines(now, capsys):
         "Sweep: 10%, 16 s, 6.25 tokens/s, about 3 min left",
         "Sweep: 100%, 20 s, 50 tokens/s; found",
     ]
+
+
+def test_a_notebook_has_one_line_that_is_renewed(now, capsys, monkeypatch):
+    shown = []
+
+    class Line:
+        def update(self, data, raw):
+            assert raw
+            shown.append(data["text/plain"])
+
+    def display(data, raw, display_id):
+        assert raw and display_id
+        shown.append(data["text/plain"])
+        return Line()
+
+    monkeypatch.setitem(sys.modules, "IPython.display", types.SimpleNamespace(display=display))
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    with progress("Sweep", 100) as meter:
+        meter(5)
+        now[0] += module._CELL_EVERY + 0.5
+        meter(45)
+        meter(50)
+    assert shown == [
+        "Sweep",
+        f"{'━' * 10}{'─' * 10} Sweep: 50%, 1 s, 50 tokens/s, about 1 s left",
+        f"{'━' * 20} Sweep: 100%, 1 s, 100 tokens/s",
+    ]
+    assert capsys.readouterr() == ("", "")
 
 
 def test_silence(capsys):

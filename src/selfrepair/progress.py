@@ -6,12 +6,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 Advance = Callable[[float], None]
-_LINE_EVERY = 15.0  # seconds between plain lines
+_LINE_EVERY, _CELL_EVERY = 15.0, 0.5  # seconds between plain lines; between renewals in a notebook
 
 
 def ignore(_amount: float) -> None:
@@ -110,7 +111,9 @@ def progress(description: str, tokens: float, shown: bool = True) -> Iterator[Me
     console = Console(stderr=not _in_notebook())
     if not shown:
         yield Meter(tokens, lambda _meter: None)
-    elif console.is_terminal or console.is_jupyter:
+    elif console.is_jupyter:
+        yield Meter(tokens, _Cell(description))
+    elif console.is_terminal:
         with _bar(console) as bar:
             task = bar.add_task(description, total=tokens, said="")
             yield Meter(tokens, lambda meter: bar.update(task, completed=meter.done, said=meter.describe()))
@@ -136,12 +139,35 @@ def _in_notebook() -> bool:
 class _Lines:
     """A line now and then, for logs."""
 
+    every = _LINE_EVERY
+
     def __init__(self, description: str) -> None:
         self.description, self.last, self.complete = description, time.monotonic(), False
 
     def __call__(self, meter: Meter) -> None:
         now, complete = time.monotonic(), meter.share >= 1
-        if now - self.last >= _LINE_EVERY or complete > self.complete:
+        if now - self.last >= self.every or complete > self.complete:
             self.last, self.complete = now, complete
             parts = [f"{meter.share:.0%}", clock(meter.seconds), *([said] if (said := meter.describe()) else [])]
-            print(f"{self.description}: {', '.join(parts)}", file=sys.stderr, flush=True)
+            self.put(f"{self.description}: {', '.join(parts)}", meter.share)
+
+    def put(self, line: str, _share: float) -> None:
+        """Writes a line."""
+        print(line, file=sys.stderr, flush=True)
+
+
+class _Cell(_Lines):
+    """One line below a notebook's cell, renewed in place; needs no widgets."""
+
+    every = _CELL_EVERY
+
+    def __init__(self, description: str) -> None:
+        from IPython.display import display
+
+        super().__init__(description)
+        self._line: Any = display({"text/plain": description}, raw=True, display_id=True)
+
+    def put(self, line: str, share: float) -> None:
+        """Renews the line."""
+        full = round(20 * min(share, 1))
+        self._line.update({"text/plain": f"{'━' * full}{'─' * (20 - full)} {line}"}, raw=True)

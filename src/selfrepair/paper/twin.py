@@ -8,7 +8,8 @@ attention in row p takes keys and values of positions j < p from the clean run a
 
 (science.md section 5, item 10; paper-methods, Figure 9). All positions of all windows then cost one forward of the
 same blocks. Attention is replaced through Hugging Face's own registry of attention functions, after position codes
-were applied; families that do not use the registry are refused, and `proved` tests the rest against single runs.
+were applied; families that do not use the registry are refused, and
+`added.adder_for` holds the rest against single runs.
 """
 
 from __future__ import annotations

@@ -8,6 +8,14 @@ _FIGURE_1, _FIGURE_2, _FIGURE_3, _SHARES = ("figure-01",), ("figure-02",), ("fig
 _CORRELATION = "correlation of DE and TE"
 _NONE, _NONE_READ = (-0.3, 0.3), "correlation within 0.3 of zero"
 
+
+def _noisy(key: str, place: int) -> Claim:
+    """Of the repaired heads of Figure 3, the one in that place."""
+    reading = "correlation below 0.9 in size, same head"
+    stated = "It is noisy from token to token."
+    return Claim(key, "Figure 3", stated, _FIGURE_3, _CORRELATION, (-0.9, 0.9), reading, nth(place))
+
+
 REPAIR: tuple[Claim, ...] = (
     Claim(
         "C01",
@@ -73,15 +81,7 @@ REPAIR: tuple[Claim, ...] = (
         (0, INF),
         "above zero over all tokens; the head that loses most of those repaired stands for it",
     ),
-    Claim(
-        "C04b",
-        "Figure 3",
-        "It is noisy from token to token.",
-        _FIGURE_3,
-        _CORRELATION,
-        (-0.9, 0.9),
-        "correlation below 0.9 in size, same head",
-    ),
+    _noisy("C04b", 0),
     Claim(
         "C05a",
         "Figure 3",
@@ -92,16 +92,7 @@ REPAIR: tuple[Claim, ...] = (
         "above zero over all tokens; the second of those heads stands for it",
         nth(1),
     ),
-    Claim(
-        "C05b",
-        "Figure 3",
-        "It is noisy from token to token.",
-        _FIGURE_3,
-        _CORRELATION,
-        (-0.9, 0.9),
-        "correlation below 0.9 in size, same head",
-        nth(1),
-    ),
+    _noisy("C05b", 1),
     Claim(
         "C06",
         "Figure 3",

@@ -106,3 +106,38 @@ def test_sums_that_do_not_match_are_refused():
         Replicated(heads.sums, heads.replicates[:, :1], heads.documents, heads.effective)
     with pytest.raises(ValueError, match="do not match"):
         Replicated(heads.sums[..., :4], heads.replicates[..., :4], heads.documents, heads.effective)
+
+
+def test_shares_of_many_cells_stay_within_their_bounds_and_are_each_ones_own():
+    rng, documents = np.random.default_rng(3), 7
+    tokens = np.tile([9, 3, 5, 1, 4, 6, 2], (4, 1)).T
+    counted = np.stack([tokens[:, 0], 0 * tokens[:, 0], rng.binomial(tokens[:, 0], 0.9), tokens[:, 0] > 8], 1)
+    weights = document_weights(documents, 400)
+    shares, replicates = counted.sum(0) / tokens.sum(0), (weights @ counted) / (weights @ tokens)
+    found = interval(shares, replicates, documents, 4.2, scale="share")
+    plain = interval(shares, replicates, documents, 4.2)
+    assert (found.low >= 0).all() and (found.high <= 1).all() and (plain.high[2] > 1 or plain.low[3] < 0)
+    assert (found.low <= shares).all() and (shares <= found.high).all()
+    np.testing.assert_array_equal(found.standard_error, plain.standard_error)
+    assert found.low[0] == pytest.approx(4.2 / (4.2 + 1.959964**2)) == 1 - found.high[1]
+    for cell in range(4):
+        one = interval(shares[cell], replicates[:, cell], documents, 4.2, scale="share")
+        np.testing.assert_allclose((one.low, one.high), (found.low[cell], found.high[cell]), rtol=1e-12)
+
+
+@pytest.mark.parametrize("scale", ["correlation", "squared correlation"])
+def test_intervals_of_correlations_stay_within_their_bounds(scale):
+    values = np.array([0.02, 0.5, 0.97])
+    replicates = np.clip(values + np.random.default_rng(0).normal(size=(400, 3)) * 0.1, 0, 0.999)
+    found = interval(values, replicates, 6, scale=scale)
+    assert (found.high < 1).all() and (found.low >= (0 if "squared" in scale else -1)).all()
+    assert (found.low < values).all() and (values < found.high).all()
+
+
+def test_every_share_and_squared_correlation_of_a_run_stays_within_its_bounds():
+    cells = made((5,))
+    bounded = [one for one in ESTIMATORS.values() if one.scale != "plain"]
+    assert {one.name for one in bounded} > {"share_repaired", "share_worse", "r_squared"}
+    for one in bounded:
+        found = cells.estimate(one)
+        assert np.isnan(found.value).all() or (np.nanmin(found.low) >= 0 and np.nanmax(found.high) <= 1), one.name

@@ -4,24 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import norm as normal
-from scipy.stats import t as student
 
 from selfrepair.statistics.bootstrap import bootstrap_all, document_weights, effective_documents
-from selfrepair.statistics.estimates import LEVEL, Estimate
-from selfrepair.statistics.intervals import interval, worth
+from selfrepair.statistics.estimates import Estimate
+from selfrepair.statistics.estimators import Scale
+from selfrepair.statistics.intervals import interval
 
 Array = npt.NDArray[np.float64]
 Sums = Mapping[str, Array]
-Scale = Literal["plain", "share", "correlation", "size"]
 REPLICATES = 400
 COUNT = "count"
-_NO_SPREAD = 1e-9  # a standard error below this is rounding: every document says the same
-_ALMOST_ONE = 1 - 1e-12  # a correlation of 1, where Fisher's z is infinite
 
 
 @dataclass(frozen=True)
@@ -78,8 +73,7 @@ def bootstrapped(
         counts: [document], its tokens.
         units: its units.
         seed: of the bootstrap.
-        scale: on which the interval is symmetric: as it is (`plain`); `share`, see `share_interval`; Fisher's z for a
-            `correlation`; the logarithm for a `size`, which is above zero.
+        scale: on which the interval is symmetric, see `statistics.intervals.interval`.
         value: the number where it is known from more tokens than the sums are of.
     """
     weights = document_weights(len(counts), REPLICATES, seed)
@@ -94,53 +88,8 @@ def from_replicates(
 ) -> Number:
     """A number with the interval that its bootstrap replicates give; arguments as those of `bootstrapped`."""
     filled, effective = int(np.count_nonzero(counts)), float(effective_documents(counts))
-    if scale == "share":
-        low, high = share_interval(value, replicates, filled, effective)
-        return Number(name, value, low, high, filled, units)
-    there, back = _SCALES[scale]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        estimate = interval(there(np.asarray(value)), there(np.asarray(replicates)), filled, effective)
-        return Number(name, value, float(back(estimate.low)), float(back(estimate.high)), filled, units)
-
-
-def share_interval(value: float, replicates: np.ndarray, documents: int, effective: float) -> tuple[float, float]:
-    """Wilson's 95% interval of a share, for tokens that come in documents; it lies within [0, 1].
-
-    Its number of trials is what the bootstrap error amounts to, `m (1 - m) / se^2`, m the replicates' mean, and its
-    quantile Student's with the effective documents E less one (Korn and Graubard, Survey Methodology 24 (1998) 193,
-    with Wilson's interval for the binomial). Where every replicate is the same, as at shares of 0 and 1, resampling
-    says nothing, and each effective document counts as one trial: a share of 1 then lies between E / (E + 3.84) and 1.
-
-    Args:
-        value: the share.
-        replicates: [replicate].
-        documents: that have tokens; with fewer than two there is no interval.
-        effective: what they amount to.
-    """
-    error = float(interval(np.asarray(value), replicates, documents, effective).standard_error)
-    if np.isnan(error):
-        return float("nan"), float("nan")
-    amount = float(worth(documents, effective))
-    middle = float(np.nanmean(replicates))
-    if error < _NO_SPREAD:
-        trials, quantile = amount, normal.ppf((1 + LEVEL) / 2)
-    else:
-        trials, quantile = middle * (1 - middle) / error**2, student.ppf((1 + LEVEL) / 2, amount - 1)
-    shrink = 1 + quantile**2 / trials
-    centre = (value + quantile**2 / (2 * trials)) / shrink
-    half = quantile / shrink * np.sqrt(value * (1 - value) / trials + (quantile / (2 * trials)) ** 2)
-    return float(centre - half) if value > 0 else 0.0, float(centre + half) if value < 1 else 1.0
-
-
-def _fisher(values: Array) -> Array:
-    return np.asarray(np.arctanh(np.clip(values, -_ALMOST_ONE, _ALMOST_ONE)))
-
-
-_SCALES: dict[str, tuple[Callable[[Array], Array], Callable[[Array], Array]]] = {
-    "plain": (np.asarray, np.asarray),
-    "correlation": (_fisher, np.tanh),
-    "size": (np.log, np.exp),
-}
+    estimate = interval(np.asarray(value), np.asarray(replicates), filled, effective, scale=scale)
+    return Number.of(name, estimate, units)
 
 
 @dataclass
@@ -209,7 +158,7 @@ class Tally:
 
     def share(self, column: str, name: str = "", below: str = COUNT) -> Number:
         """Share of tokens (or of those that `below` counts) in which a 0-or-1 column is 1, or the mean of a column
-        between 0 and 1; for its interval see `share_interval`."""
+        between 0 and 1; for its interval see `statistics.intervals`."""
         return self.number(name or column, lambda sums: divide(sums[column], sums[below]), "1", "share", below)
 
     def ratio(self, above: str, below: str, units: str = "1", name: str = "") -> Number:

@@ -14,13 +14,13 @@ from selfrepair.paper.numbers import (
     REPLICATES,
     Array,
     Number,
-    Scale,
     Sums,
     bootstrapped,
     divide,
     from_replicates,
 )
 from selfrepair.statistics.bootstrap import bootstrap_all, document_weights
+from selfrepair.statistics.estimators import Scale
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from selfrepair.statistics.accumulate import QUANTITIES
 from selfrepair.statistics.features import DONOR_VARIANCES, INDEX, LINES, Array
 
+Scale = Literal["plain", "share", "correlation", "squared correlation", "size"]
 LOGITS, SQUARED, NONE = "logit", "squared logit", "1"
 COMPARISON = "For comparison with the paper only: clipping cuts one side, so that pure noise clipped gives about 0.3"
 
@@ -28,12 +30,14 @@ class Estimator:
         units: its units; empty for ratios and shares.
         description: what it is, with its formula.
         function: sums of features [..., feature] to values [...].
+        scale: on which its interval is symmetric, see `intervals.interval`.
     """
 
     name: str
     units: str
     description: str
     function: Callable[[Array], Array]
+    scale: Scale = "plain"
 
     def __call__(self, sums: np.ndarray) -> Array:
         """Values [...] from sums of features [..., feature]; 0/0 is NaN, without a warning."""
@@ -117,11 +121,12 @@ def _fractions() -> list[Estimator]:
 def _slopes() -> list[Estimator]:
     slope = "of total effect on change in direct effect (1: no repair; 0: full repair)"
     masking = "1 - sum TE / sum(-L): what a total effect hides. Equals repaired_fraction, by the ledger's identity."
+    squared = "Squared correlation of total effect and change in direct effect."
     origin = _ratio("lost_times_total_effect", "lost_squared", sign=-1)
     return [
         Estimator("slope_through_origin", NONE, f"Slope {slope}, -sum(L TE) / sum L^2.", origin),
         Estimator("slope", NONE, f"Least-squares slope with intercept {slope}, -cov(L, TE) / var(L).", _slope),
-        Estimator("r_squared", NONE, "Squared correlation of total effect and change in direct effect.", _r_squared),
+        Estimator("r_squared", NONE, squared, _r_squared, "squared correlation"),
         Estimator("masking", NONE, masking, _masking),
         Estimator(
             "retention",
@@ -132,22 +137,16 @@ def _slopes() -> list[Estimator]:
     ]
 
 
+def _share(name: str, description: str, counted: str) -> Estimator:
+    return Estimator(name, NONE, f"Share of tokens {description}", _ratio(counted, "count"), "share")
+
+
 def _shares() -> list[Estimator]:
     return [
-        Estimator("share_repaired", NONE, "Share of tokens with 0 < sign(L) SR <= |L|.", _ratio("repaired", "count")),
-        Estimator(
-            "share_over_repaired",
-            NONE,
-            "Share of tokens with sign(L) SR > |L|: TE is opposite to the damage.",
-            _ratio("over_repaired", "count"),
-        ),
-        Estimator("share_worse", NONE, "Share of tokens with sign(L) SR < 0: breakage.", _ratio("made_worse", "count")),
-        Estimator(
-            "share_sigma_above_one",
-            NONE,
-            "Share of tokens whose final-norm scale shrinks, sigma / sigma' > 1.",
-            _ratio("sigma_above_one", "count"),
-        ),
+        _share("share_repaired", "with 0 < sign(L) SR <= |L|.", "repaired"),
+        _share("share_over_repaired", "with sign(L) SR > |L|: TE is opposite to the damage.", "over_repaired"),
+        _share("share_worse", "with sign(L) SR < 0: breakage.", "made_worse"),
+        _share("share_sigma_above_one", "whose final-norm scale shrinks, sigma / sigma' > 1.", "sigma_above_one"),
         Estimator(
             "paper_clipped_mean_norm",
             NONE,

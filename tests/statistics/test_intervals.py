@@ -141,3 +141,9 @@ def test_every_share_and_squared_correlation_of_a_run_stays_within_its_bounds():
     for one in bounded:
         found = cells.estimate(one)
         assert np.isnan(found.value).all() or (np.nanmin(found.low) >= 0 and np.nanmax(found.high) <= 1), one.name
+
+
+def test_a_share_is_never_vaguer_than_a_token_of_each_document_would_make_it():
+    replicates = np.where(np.arange(400) % 7 == 0, 0.1, 0.0)
+    found = interval(np.asarray(0.0), replicates, 5, 2.5, scale="share")
+    assert found.standard_error > 0 and found.low == 0 and found.high == pytest.approx(1 - 2.5 / (2.5 + 1.959964**2))

@@ -84,8 +84,9 @@ def _wilson(value: Array, replicates: Array, error: Array, several: Array, level
 
     Its number of trials is what the bootstrap error amounts to, `m (1 - m) / se^2`, m the replicates' mean, and its
     quantile Student's with the effective documents E less one (Korn and Graubard, Survey Methodology 24 (1998) 193,
-    with Wilson's interval for the binomial). Where every replicate is the same, as at shares of 0 and 1, resampling
-    says nothing, and each effective document counts as one trial: a share of 1 then lies between E / (E + 3.84) and 1.
+    with Wilson's interval for the binomial). Tokens of one document say no less than one of them would: where it is
+    wider than with each effective document as one trial, this takes its place. So it does where every replicate is the
+    same, as at shares of 0 and 1, and resampling says nothing: a share of 1 then lies between E / (E + 3.84) and 1.
 
     Args:
         value: the share, [...].
@@ -97,13 +98,12 @@ def _wilson(value: Array, replicates: Array, error: Array, several: Array, level
     with warnings.catch_warnings(), np.errstate(invalid="ignore", divide="ignore"):
         warnings.simplefilter("ignore", RuntimeWarning)
         middle = np.nanmean(replicates, axis=0)
-        same = error < _NO_SPREAD
-        trials = np.where(same, several, middle * (1 - middle) / np.where(same, 1, error) ** 2)
-        beyond = (1 + level) / 2
-        quantile = np.where(same, normal.ppf(beyond), student.ppf(beyond, several - 1))
-        shrink = 1 + quantile**2 / trials
-        centre = (value + quantile**2 / (2 * trials)) / shrink
-        half = quantile / shrink * np.sqrt(value * (1 - value) / trials + (quantile / (2 * trials)) ** 2)
+        same, beyond = error < _NO_SPREAD, (1 + level) / 2
+        trials = np.where(same, 0.0, middle * (1 - middle) / np.where(same, 1, error) ** 2)
+        # trials over the squared quantile: all that the interval goes by
+        strength = np.maximum(trials / student.ppf(beyond, several - 1) ** 2, several / normal.ppf(beyond) ** 2)
+        centre = (value + 0.5 / strength) / (1 + 1 / strength)
+        half = np.sqrt(value * (1 - value) / strength + 0.25 / strength**2) / (1 + 1 / strength)
     unknown = np.isnan(error)
     low, high = np.where(value > 0, centre - half, 0.0), np.where(value < 1, centre + half, 1.0)
     return np.where(unknown, np.nan, low), np.where(unknown, np.nan, high)

@@ -54,10 +54,15 @@ def test_an_experiment_that_reads_the_sweep_says_so():
 
 
 def test_the_original_recipe_from_the_command_line(selfrepair, saved, tmp_path):
+    words = "a short text about nothing much, told again and again for want of a better one; "
+    lines = (json.dumps({"text": f"{number}: {words * 3}"}) + "\n" for number in range(120))
+    (tmp_path / "text.jsonl").write_text("".join(lines))
     ended = selfrepair(
         "paper",
         saved("gpt2"),
         *TINY,
+        "--text",
+        tmp_path / "text.jsonl",
         "--recipe",
         "original",
         "--only",

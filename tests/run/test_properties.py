@@ -19,7 +19,7 @@ from zoo import families
 UNITS = [(2, 1), (1, 0), (1, 3), (0, 2)]
 ALL = [Filter("all"), Filter("top", 0.2), Filter("bottom", 0.1)]
 few = settings(
-    max_examples=4,
+    max_examples=3,
     suppress_health_check=[HealthCheck.too_slow],
     derandomize=True,
     phases=[Phase.explicit, Phase.generate],

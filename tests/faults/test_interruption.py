@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from loading.fixtures import SHORT, environment
-from selfrepair import load_run, measure, resume
+from selfrepair import SelfRepairError, load_run, measure, resume
 from selfrepair.run.effects import token_effects
+from selfrepair.run.store import Store
 from support import corpus, language_model
 
 WINDOWS = 60  # far more than are done before the signal comes
@@ -136,3 +137,18 @@ def test_a_second_interruption_takes_nothing_away(tmp_path, monkeypatch):
     ended = resume(tmp_path, model, progress=False)
     assert ended.outcome["status"] == "complete" and not list((tmp_path / "units").glob("partial-*"))
     assert ended.heads.equals(whole.heads.assign_attrs(ended.heads.attrs))
+
+
+def test_on_a_full_disk_what_an_interrupted_unit_had_come_to_before_stays(tmp_path, monkeypatch):
+    model, options = language_model("llama"), {"heads": [(2, 0), (1, 1)], "batch": 2, "progress": False}
+    interrupting_after(2, monkeypatch)
+    measure(model, corpus(), out=tmp_path, **options)
+    (before,) = (tmp_path / "units").glob("partial-*")
+
+    def full(_store, stage, *_given):
+        raise SelfRepairError(f"No room for {stage}.")
+
+    monkeypatch.setattr(Store, "write", full)
+    interrupting_after(4, monkeypatch)
+    run = resume(tmp_path, model, progress=False)
+    assert run.outcome["status"] == "interrupted" and before.is_file()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import suppress
+from pathlib import Path
 
 from selfrepair.errors import SelfRepairError
 from selfrepair.run.store import Store
@@ -25,9 +27,8 @@ def unfinished(store: Store, short: CutShort | None = None) -> list[Unit]:
     if short is not None:
         now = Unit(short.number, arrays=short.arrays)
         if short.number not in kept or _tokens(kept[short.number]) <= _tokens(now):
-            _forget(store, short.number)
-            with suppress(SelfRepairError):  # the disk may be what ended it
-                store.write(STAGE, short.number, short.arrays)
+            with suppress(SelfRepairError):  # the disk may be what ended it: the older file stays then
+                _replace(store, short)
             kept[short.number] = now
     finished = store.finished(SWEEP)
     return [unit for number, unit in sorted(kept.items()) if number not in finished]
@@ -35,12 +36,24 @@ def unfinished(store: Store, short: CutShort | None = None) -> list[Unit]:
 
 def forget(store: Store) -> None:
     """Removes what was kept of interrupted units, all of which are finished now."""
-    for number in store.finished(STAGE):
-        _forget(store, number)
+    _remove(_files(store))
 
 
-def _forget(store: Store, number: int) -> None:
-    for path in store.units.glob(f"{STAGE}-{number:06d}-*.safetensors"):
+def _replace(store: Store, short: CutShort) -> None:
+    """Writes what a unit came to, and only then removes what it had come to before."""
+    number = f"{short.number:06d}"
+    before = _files(store, number)
+    store.write(STAGE, short.number, short.arrays)
+    if _files(store, number) != before:  # else it is the same to the bit, under the same name
+        _remove(before)
+
+
+def _files(store: Store, which: str = "*") -> set[Path]:
+    return set(store.units.glob(f"{STAGE}-{which}-*.safetensors"))
+
+
+def _remove(paths: Iterable[Path]) -> None:
+    for path in paths:
         path.unlink(missing_ok=True)
 
 

@@ -18,7 +18,7 @@ from selfrepair.paper.numbers import Number
 from selfrepair.paper.picture import FAINT, Marks, Panel, Picture, Rule, square
 from selfrepair.paper.reference import COMPARED, HEADS, numbers_of, read_heads, rounding, same_model
 from selfrepair.paper.words import about
-from selfrepair.report.captions import fact
+from selfrepair.report.captions import fact, span
 from selfrepair.results.runs import Run
 
 SECTION = "published"
@@ -213,7 +213,7 @@ def _verdict(pair: _Pair, tokens: np.ndarray, operated: str, where: str) -> str:
         )
     gap = np.abs(pair.y - pair.x)[pair.both]
     words = (
-        f"{said}, {gap.size} heads of {_span(tokens[pair.both])} tokens here: {_said_correlation(pair)}, "
+        f"{said}, {gap.size} heads of {span(tokens[pair.both])} tokens here: {_said_correlation(pair)}, "
         f"median difference {np.median(gap):.3f} logits"
     )
     judged = pair.both & np.isfinite(pair.tolerance)
@@ -251,11 +251,6 @@ def _correlation(pair: _Pair, of: Any = np.asarray) -> float:
     if np.ptp(x) == 0 or np.ptp(y) == 0:
         return float("nan")
     return float(np.corrcoef(x, y)[0, 1])
-
-
-def _span(tokens: np.ndarray) -> str:
-    low, high = int(tokens.min()), int(tokens.max())
-    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
 def _file_name(name: str) -> str:

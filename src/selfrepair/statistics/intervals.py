@@ -68,7 +68,7 @@ def interval(
     error = error_of(replicates)
     quantile = student.ppf((1 + level) / 2, several - 1)
     if scale == "share":
-        low, high = _wilson(value, replicates, error, several, level)
+        low, high = _wilson(value, replicates, error, several, quantile, level)
     elif scale == "plain":
         low, high = value - error * quantile, value + error * quantile
     else:
@@ -79,7 +79,9 @@ def interval(
     return Estimate(value, error, low, high, count)
 
 
-def _wilson(value: Array, replicates: Array, error: Array, several: Array, level: float) -> tuple[Array, Array]:
+def _wilson(
+    value: Array, replicates: Array, error: Array, several: Array, quantile: Array, level: float
+) -> tuple[Array, Array]:
     """Wilson's interval of a share, for tokens that come in documents; it lies within [0, 1].
 
     Its number of trials is what the bootstrap error amounts to, `m (1 - m) / se^2`, m the replicates' mean, and its
@@ -93,15 +95,16 @@ def _wilson(value: Array, replicates: Array, error: Array, several: Array, level
         replicates: [replicate, ...].
         error: its standard error, [...]; where it is NaN there is no interval.
         several: what its documents amount to, [...].
+        quantile: Student's, [...].
         level: coverage of the interval.
     """
     with warnings.catch_warnings(), np.errstate(invalid="ignore", divide="ignore"):
         warnings.simplefilter("ignore", RuntimeWarning)
         middle = np.nanmean(replicates, axis=0)
-        same, beyond = error < _NO_SPREAD, (1 + level) / 2
+        same = error < _NO_SPREAD
         trials = np.where(same, 0.0, middle * (1 - middle) / np.where(same, 1, error) ** 2)
         # trials over the squared quantile: all that the interval goes by
-        strength = np.maximum(trials / student.ppf(beyond, several - 1) ** 2, several / normal.ppf(beyond) ** 2)
+        strength = np.maximum(trials / quantile**2, several / normal.ppf((1 + level) / 2) ** 2)
         centre = (value + 0.5 / strength) / (1 + 1 / strength)
         half = np.sqrt(value * (1 - value) / strength + 0.25 / strength**2) / (1 + 1 / strength)
     unknown = np.isnan(error)

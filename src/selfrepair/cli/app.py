@@ -5,7 +5,9 @@ from __future__ import annotations
 import signal
 import sys
 import warnings
+from importlib.metadata import version
 from types import FrameType
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -16,12 +18,28 @@ from selfrepair.errors import SelfRepairError
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     help="Who covered for an ablated head? Exact, per-token ledgers of self-repair in language models.",
     epilog="Start with `selfrepair run`: it takes a small model and text of its own, and ends within minutes.",
 )
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"selfrepair {version('selfrepair')}")
+        raise typer.Exit()
+
+
+@app.callback()
+def common(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Options that come before the verb."""
+
+
 app.command("run")(run.run)
 app.command("check")(check.check)
 app.command("show")(show.show)
@@ -45,6 +63,10 @@ def main() -> None:
         if error.fix:
             console.print(error.fix, markup=False)
         sys.exit(1)
+    except SystemExit as ended:
+        if isinstance(ended.__context__, BrokenPipeError):  # `selfrepair show ... | head` has read enough
+            sys.exit(0)
+        raise
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from selfrepair.cli.options import Quiet
 from selfrepair.cli.verdict import INTERRUPTED
 
 
@@ -64,6 +65,7 @@ def paper(
     offload: Annotated[
         bool, typer.Option("--offload", help="Keep weights on disk, for models larger than memory.")
     ] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Make every figure and experiment of the paper: pictures, data, and one page with a table of its claims.
 
@@ -89,7 +91,7 @@ def paper(
     if run is None:
         next(iter(read_documents(text, field=field)))
     place = prepare_folder(out or Path("selfrepair-papers") / datetime.now().strftime("%Y-%m-%d-%H%M%S"))
-    console = Console(stderr=True)
+    console = Console(stderr=True, quiet=quiet)
     console.print("Loading the model and proving its identities.")
     loaded = load(model, dtype=dtype, device=device, revision=revision, offload=offload)
     console.print(f"{loaded!r}: its identities hold.", highlight=False)
@@ -99,7 +101,7 @@ def paper(
         study = make.study_of(loaded, load_run(run), recipe.value)
     else:
         settings: dict[str, Any] = {"text": text, "tokens": tokens, "length": length, "field": field, "bos": bos}
-        study = _studied(loaded, settings, recipe.value, only or (), place, seed, batch, memory)
+        study = _studied(loaded, settings, recipe.value, only or (), place, seed, batch, memory, not quiet)
     study.others, study.reference, study.scan_tokens = beside, reference, scan_tokens
     folder = page.Folder(place)
     made = make.make(
@@ -117,6 +119,7 @@ def _studied(
     seed: int,
     batch: int | None,
     memory: float | None,
+    progress: bool,
 ) -> Any:
     """A study of a text, with a new sweep over all heads where an experiment reads it."""
     from selfrepair.paper import make
@@ -127,7 +130,9 @@ def _studied(
     chosen = recipe_named(recipe, windows)
     if not make.needs_sweep(only):
         return make.Study(model, windows, None, chosen, seed=seed)
-    swept = make.sweep(model, windows, chosen, out=place / "run", seed=seed, batch=batch, memory=memory)
+    swept = make.sweep(
+        model, windows, chosen, out=place / "run", seed=seed, batch=batch, memory=memory, progress=progress
+    )
     if swept.outcome["status"] != "complete":
         Console(stderr=True).print(
             f"Interrupted: nothing of the sweep is lost. Go on with selfrepair resume {place / 'run'}, then "

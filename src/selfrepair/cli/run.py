@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from selfrepair.cli.options import Quiet
 from selfrepair.cli.report import write_beside
 from selfrepair.cli.verdict import INTERRUPTED
 
@@ -232,6 +233,7 @@ def run(
     page: Annotated[
         bool, typer.Option(help="Write report.html, the run as a page for a browser.", rich_help_panel=_OUTPUT)
     ] = True,
+    quiet: Quiet = False,
 ) -> None:
     """Ablate every attention head in turn and account for what happened, token by token.
 
@@ -257,7 +259,7 @@ def run(
 
     if threads is not None or workers > 1:
         set_num_threads(threads or max(1, get_num_threads() // workers))
-    console = Console(stderr=True)
+    console = Console(stderr=True, quiet=quiet)
     with _leaving_no_empty_folder(place), warnings.catch_warnings():
         warnings.simplefilter("ignore", LedgerDoesNotClose)  # said below, louder
         chosen = list(dict.fromkeys(map(Filter.parse, filters))) if filters else DEFAULT_FILTERS
@@ -301,6 +303,7 @@ def run(
             out=place,
             workers=workers,
             executor=executor.value,
+            progress=not quiet,
         )
     report(measured, place, top, plots, page)
 

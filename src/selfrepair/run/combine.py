@@ -50,8 +50,9 @@ def combine(sources: Sequence[str | Path], out: str | Path) -> Run:
 
     Raises:
         SelfRepairError: runs that do not belong together, naming what differs; texts that share a document; nothing
-            surveyed; a folder that exists.
+            surveyed; a folder that is given twice; a folder that exists.
     """
+    _require_different(sources)
     groups = _by_plan([one for source in sources for one in text_folders(Path(source))])
     _require_alike([(places[0], load_design(places[0]).plan) for places in groups])
     _require_surveyed(groups)
@@ -102,6 +103,19 @@ def _gathered(sources: Sequence[Path], place: Path) -> Path:
 def _made(place: Path) -> Path:
     place.mkdir(parents=True)
     return place
+
+
+def _require_different(sources: Sequence[str | Path]) -> None:
+    """Refuses a folder that is given twice, under whatever path: nothing would be merged, and it would look as if."""
+    seen: dict[Path, str | Path] = {}
+    for source in sources:
+        where = Path(source).resolve()
+        if where in seen:
+            raise SelfRepairError(
+                f"The folder {source} is given twice" + (f", also as {seen[where]}." if seen[where] != source else "."),
+                "Give each folder once: copies of one run, or runs on different texts.",
+            )
+        seen[where] = source
 
 
 def _require_surveyed(groups: Sequence[Sequence[Path]]) -> None:

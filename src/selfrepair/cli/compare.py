@@ -20,10 +20,15 @@ def compare(
         str, typer.Option(help="Which number, e.g. `repaired_fraction`, `self_repair`.")
     ] = "repaired_fraction",
     top: Annotated[int, typer.Option(help="How many heads that differ most.")] = 10,
+    same_heads: Annotated[
+        bool,
+        typer.Option("--same-heads", help="Subtract heads of equal name even where the models seem to be unrelated."),
+    ] = False,
 ) -> None:
     """Lay runs side by side: models, operators, checkpoints; differences come with 95% intervals over documents.
 
-    Runs on the same text with the same seed are paired document by document, which makes differences sharper.
+    Runs on the same text with the same seed are paired document by document, which makes differences sharper. Heads
+    are subtracted one by one where the models are versions of one another (checkpoints, fine-tunes, quantisations).
     """
     from selfrepair.run.comparison import compare_all
     from selfrepair.statistics.estimators import ESTIMATORS
@@ -33,7 +38,7 @@ def compare(
     if number not in ESTIMATORS:
         raise SelfRepairError(f"There is no number '{number}'.", f"There are: {', '.join(ESTIMATORS)}.")
     console = Console()
-    for found in compare_all(folders, filter, number):
+    for found in compare_all(folders, filter, number, same_heads):
         how = "paired by document" if found.paired else "not paired: the texts differ"
         table = Table(title=f"{number}, {filter}; all heads together; {how}", title_justify="left")
         for heading in ("", "value", "95% interval over documents"):
@@ -44,6 +49,13 @@ def compare(
         console.print(table)
         if found.heads is not None:
             console.print(_heads(found.heads, top))
+        else:
+            console.print(
+                f"Heads are not compared one by one: {found.unrelated}. Where heads of equal name are the same heads "
+                "all the same, --same-heads subtracts them.",
+                highlight=False,
+                markup=False,
+            )
 
 
 def _heads(heads: object, top: int) -> Table:

@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from selfrepair.errors import SelfRepairError
+from selfrepair.model.kinship import unrelated
 from selfrepair.run import plans
 from selfrepair.run.jobs import load_design, text_folders
+from selfrepair.run.plans import Plan
 from selfrepair.run.pool import Pool, part_of, pool_of
 from selfrepair.run.store import Store
 from selfrepair.statistics.compare import difference, same_documents
@@ -29,7 +31,8 @@ class Comparison:
         paired: whether document by document: the runs are on the same text.
         each: the number of both runs, all heads together.
         change: its difference.
-        heads: difference of every head [layer, head]; None where the models have different heads.
+        heads: difference of every head [layer, head]; None where heads of one model are not heads of the other.
+        unrelated: why they are not; empty where they are.
     """
 
     names: tuple[str, str]
@@ -39,14 +42,28 @@ class Comparison:
     each: tuple[Estimate, Estimate]
     change: Estimate
     heads: Estimate | None
+    unrelated: str
 
 
 def compare(
-    first: str | Path, second: str | Path, filter: str = "top 2%", estimator: str = "repaired_fraction"
+    first: str | Path,
+    second: str | Path,
+    filter: str = "top 2%",
+    estimator: str = "repaired_fraction",
+    same_heads: bool = False,
 ) -> Comparison:
     """Second run minus first, from their units.
 
     Paired by document where both are on the same text with the same seed: what a document does to both cancels.
+    Heads are subtracted one by one only where the models are versions of one another: the same weights, revisions of
+    one model, or weights that correlate, as those of checkpoints, fine-tunes and quantisations do.
+
+    Args:
+        first: a run's folder.
+        second: another's.
+        filter: which tokens.
+        estimator: which number.
+        same_heads: subtract heads of equal name all the same, as far as the models have equally many.
 
     Raises:
         SelfRepairError: no such run, or a filter that not both have.
@@ -55,7 +72,7 @@ def compare(
     sums = [_heads(pool, filter) for pool in pools]
     paired = _paired(pools[0], pools[1])
     whole = [one.pooled() for one in sums]
-    same_shape = sums[0].documents.shape == sums[1].documents.shape
+    why = unrelated_heads(pools[0].design.plan, pools[1].design.plan, same_heads)
     return Comparison(
         names=(_name(pools[0]), _name(pools[1])),
         filter=filter,
@@ -63,8 +80,23 @@ def compare(
         paired=paired,
         each=(whole[0].estimate(estimator), whole[1].estimate(estimator)),
         change=difference(whole[0], whole[1], estimator, paired=paired),
-        heads=difference(sums[0], sums[1], estimator, paired=paired) if same_shape else None,
+        heads=difference(sums[0], sums[1], estimator, paired=paired) if not why else None,
+        unrelated=why,
     )
+
+
+def unrelated_heads(first: Plan, second: Plan, same_heads: bool = False) -> str:
+    """Why heads of two runs cannot be subtracted one by one; empty where they can.
+
+    Args:
+        first: plan of a run.
+        second: plan of another.
+        same_heads: whether the user says that heads of equal name are the same heads.
+    """
+    models = first["model"], second["model"]
+    if same_heads and all(models[0][axis] == models[1][axis] for axis in ("layers", "heads")):
+        return ""
+    return unrelated(*models)
 
 
 def _pool(path: Path) -> Pool:
@@ -98,9 +130,9 @@ def _heads(pool: Pool, label: str) -> Replicated:
     )
 
 
-def compare_all(paths: Sequence[str | Path], filter: str, estimator: str) -> list[Comparison]:
+def compare_all(paths: Sequence[str | Path], filter: str, estimator: str, same_heads: bool = False) -> list[Comparison]:
     """Every run against the first."""
-    return [compare(paths[0], path, filter, estimator) for path in paths[1:]]
+    return [compare(paths[0], path, filter, estimator, same_heads) for path in paths[1:]]
 
 
 class Sums:

@@ -15,6 +15,7 @@ import torch
 from selfrepair.ablation.operators import Operator
 from selfrepair.ablation.units import Head
 from selfrepair.errors import SelfRepairError
+from selfrepair.model.kinship import weights_sample
 from selfrepair.model.language_model import LanguageModel
 from selfrepair.statistics.filters import Filter
 from selfrepair.text import Windows
@@ -54,6 +55,7 @@ def make_plan(
             "source": model.source,
             "class": type(model.network).__name__,
             "weights": model.digest,
+            "weights_sample": weights_sample(model.anatomy),
             "dtype": dtype_name(model),
             "layers": model.anatomy.layers,
             "heads": model.anatomy.heads,

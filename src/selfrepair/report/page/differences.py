@@ -10,7 +10,7 @@ import numpy as np
 
 from selfrepair.errors import SelfRepairError
 from selfrepair.results.runs import Run
-from selfrepair.run.comparison import Sums, sums_of
+from selfrepair.run.comparison import Sums, sums_of, unrelated_heads
 from selfrepair.statistics.compare import difference
 from selfrepair.statistics.estimates import Estimate, with_interval
 
@@ -24,7 +24,8 @@ def differences(runs: Sequence[Run], folders: Sequence[Path | None]) -> list[dic
 
     Returns:
         Per run but the first: `filters`, `paired` and `how` (words), `pooled` {number: [filter][value, low, high]}, and
-        `heads` {number: [filter][layer][head][value, low, high]} where the models have equally many.
+        `heads` {number: [filter][layer][head][value, low, high]} where heads of one are heads of the other; else
+        `unrelated` says why they are not.
     """
     sums = [_sums(folder) for folder in folders]
     return [_against(runs[0], runs[n], sums[0], sums[n]) for n in range(1, len(runs))]
@@ -43,7 +44,7 @@ def _sums(folder: Path | None) -> Sums | None:
 def _against(first: Run, second: Run, one: Sums | None, other: Sums | None) -> dict[str, Any]:
     filters = [label for label in first.filters if label in second.filters]
     found: dict[str, Any] = {"filters": filters, "pooled": {}, "heads": {}}
-    same_shape = all(first.heads.sizes[axis] == second.heads.sizes[axis] for axis in ("layer", "head"))
+    found["unrelated"] = unrelated_heads(first.plan, second.plan)
     if one is not None and other is not None:
         paired = one.pairs_with(other)
         found["how"] = "paired by document: both runs are on the same text" if paired else "not paired: texts differ"
@@ -51,7 +52,7 @@ def _against(first: Run, second: Run, one: Sums | None, other: Sums | None) -> d
             found["pooled"][name] = [
                 _listed(difference(one.model(label), other.model(label), name, paired=paired)) for label in filters
             ]
-        for name in OF_HEADS if same_shape else ():
+        for name in () if found["unrelated"] else OF_HEADS:
             found["heads"][name] = [
                 _listed(difference(one.heads(label), other.heads(label), name, paired=paired)) for label in filters
             ]
@@ -60,7 +61,7 @@ def _against(first: Run, second: Run, one: Sums | None, other: Sums | None) -> d
         found["how"] = "not paired, from the standard errors in heads.nc: not all units are at hand"
         for name in ESTIMATED:
             found["pooled"][name] = _plain(first, second, f"pooled_{name}", filters)
-        for name in OF_HEADS if same_shape else ():
+        for name in () if found["unrelated"] else OF_HEADS:
             found["heads"][name] = _plain(first, second, name, filters)
     return found | {"paired": paired}
 

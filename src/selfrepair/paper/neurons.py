@@ -349,7 +349,7 @@ def rank_curves(study: NeuronStudy, layer: int | None = None) -> Exhibit:
         "figure-08-rank-curves",
         "Figure 8",
         SECTION,
-        "A sparse set of neurons repairs",
+        "How often the neurons that repair most do so",
         caption,
         pd.DataFrame(rows),
         tuple(numbers),

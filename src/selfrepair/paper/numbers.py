@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from selfrepair.paper.halves import half_of
 from selfrepair.statistics.bootstrap import bootstrap_all, document_weights, effective_documents
 from selfrepair.statistics.estimates import Estimate
 from selfrepair.statistics.estimators import Scale
@@ -126,6 +127,11 @@ class Tally:
     def filled(self) -> int:
         """Documents that have tokens."""
         return int(np.count_nonzero(self._sums[COUNT])) if self._sums else 0
+
+    def in_half(self, half: int) -> Tally:
+        """The tally of one half of the documents, see `selfrepair.paper.halves`."""
+        chosen = half_of(self.documents, half)
+        return Tally(self.documents, self.seed, {name: np.where(chosen, one, 0.0) for name, one in self._sums.items()})
 
     def total(self, name: str) -> float:
         """A column's sum."""

@@ -12,7 +12,7 @@ import pandas as pd
 
 from selfrepair.errors import SelfRepairError
 from selfrepair.paper import drawing, interactive
-from selfrepair.paper.claims import FAILS, HOLDS, MISSING, OPEN, UNJUDGED, verdict_table
+from selfrepair.paper.claims import ARITHMETIC, FAILS, HOLDS, MISSING, OPEN, UNJUDGED, verdict_table
 from selfrepair.paper.exhibit import Exhibit
 from selfrepair.paper.make import Paper
 from selfrepair.paper.numbers import Number
@@ -22,13 +22,20 @@ from selfrepair.results.files import put
 
 FIGURES, FAILURES = "figures", "failures.txt"
 TEMPLATE = Path(__file__).with_name("page.html.jinja")
-_CLASSES = {HOLDS: "holds", FAILS: "fails", OPEN: "open", MISSING: "missing", UNJUDGED: "missing"}
+_CLASSES = {
+    HOLDS: "holds",
+    FAILS: "fails",
+    OPEN: "open",
+    ARITHMETIC: "missing",
+    MISSING: "missing",
+    UNJUDGED: "missing",
+}
 _MOST_CSV_ROWS = 50_000  # larger tables are written as parquet
 HEADINGS = {
-    "overview": "Self-repair exists, but imperfectly",
-    "noise": "Self-repair is noisy",
-    "layernorm": "The final norm repairs",
-    "neurons": "Sparse neurons anti-erase",
+    "overview": "Is there self-repair?",
+    "noise": "From token to token",
+    "layernorm": "The final norm",
+    "neurons": "Neurons of MLPs",
     "iterative": "Iterative inference",
     "ioi": "Name movers and backups",
     "published": "Against published numbers",

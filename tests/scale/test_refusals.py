@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import stat
 from pathlib import Path
 
 import pyarrow as pa
@@ -158,7 +159,7 @@ def test_a_disk_too_full_for_a_claim(run, monkeypatch):
     def full(*_given):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("selfrepair.run.store.json.dump", full)
+    monkeypatch.setattr("selfrepair.run.claims.json.dump", full)
     with pytest.raises(SelfRepairError, match="No space left"):
         resume(place)
     monkeypatch.undo()
@@ -181,7 +182,7 @@ def fill_disk(monkeypatch, moment: str, put: int) -> None:
         return call
 
     if moment == "fsync":
-        monkeypatch.setattr(os, "fsync", failing(os.fsync, lambda *_: 1))
+        monkeypatch.setattr(os, "fsync", failing(os.fsync, lambda file: stat.S_ISREG(os.fstat(file).st_mode)))
     elif moment == "replace":
         monkeypatch.setattr(Path, "replace", failing(Path.replace, lambda path, *_: path.name.startswith(".")))
     else:

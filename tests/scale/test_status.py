@@ -48,7 +48,7 @@ def test_half_done(run):
     resume(place)
     for path in sweep_units(place)[3:]:
         path.unlink()
-    (place / "units" / "sweep-000003.claim").write_text("{}")
+    (place / "units" / "sweep-000003.0123.claim").write_text("{}")
     facts = said(place)
     assert (facts["surveyed"], facts["swept"]) == (f"{UNITS} of {UNITS} units", f"3 of {UNITS} units")
     assert facts["claimed"] == "sweep-000003"

@@ -13,6 +13,8 @@ from torch import nn
 from selfrepair.errors import SelfRepairError
 from selfrepair.model.default import NAME, cache_folder, default_model_folder
 from selfrepair.model.dissect import dissect
+from selfrepair.model.folder import hub_folder, require_loadable
+from selfrepair.model.gguf_header import require_gguf
 from selfrepair.model.language_model import LanguageModel, Source
 from selfrepair.model.offload import Offload, onto_disk
 from selfrepair.model.proofs import prove_at_load
@@ -126,19 +128,19 @@ def _read(model: str, dtype: str, revision: str | None, attention: str | None) -
     if path.suffix == ".gguf":
         if not path.is_file():
             raise SelfRepairError(f"There is no file {path}.", "Give the path of a .gguf file.")
+        require_gguf(path)
         return *read_gguf(path, dtype), path.stem
     if path.is_dir():
-        if not list(path.glob("*.safetensors")):
-            raise SelfRepairError(
-                f"The folder {path} holds no .safetensors weights.",
-                "Save the model with save_pretrained, or name its .gguf file itself.",
-            )
+        require_loadable(path)
         return *_from_pretrained(str(path), dtype, **extra), path.resolve().name
     if path.exists() or model.startswith((".", "/", "~")) or model.count("/") > 1:
         raise SelfRepairError(
             f"'{model}' is neither a folder, a .gguf file nor a hub id.",
             "Give 'default', a folder with safetensors, a .gguf file, or an id such as EleutherAI/pythia-160m.",
         )
+    cached = hub_folder(model, revision)
+    if cached is not None:
+        require_loadable(cached)
     if revision is not None:
         extra["revision"] = revision
     return *_from_pretrained(model, dtype, **extra), model

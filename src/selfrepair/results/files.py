@@ -15,6 +15,8 @@ import pyarrow.parquet as pq
 
 from selfrepair.errors import SelfRepairError
 
+_NO_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.ENOSYS)  # of disks that cannot flush a folder
+
 
 @contextmanager
 def putting(path: Path) -> Iterator[BinaryIO]:
@@ -30,11 +32,43 @@ def putting(path: Path) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
+        sync_folder(path.parent)
     except OSError as problem:
         raise cannot("write", path, problem) from problem
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes names that were given, changed or removed in a folder outlast a power cut; where the disk can do that.
+
+    Raises:
+        OSError: the disk is full, or failing.
+    """
+    try:
+        number = os.open(folder, os.O_RDONLY)
+    except OSError:  # a system or disk that opens no folders
+        return
+    try:
+        os.fsync(number)
+    except OSError as problem:
+        if problem.errno not in _NO_SYNC:
+            raise
+    finally:
+        os.close(number)
+
+
+def make_folder(folder: Path) -> None:
+    """Makes a folder that may exist, and those above it, and makes that last; see `sync_folder`.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    new = [one for one in (folder, *folder.parents) if not one.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for one in new:
+        sync_folder(one.parent)
 
 
 def put(path: Path, content: bytes | memoryview) -> None:

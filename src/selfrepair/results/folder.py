@@ -16,7 +16,7 @@ import xarray as xr
 
 from selfrepair.errors import SelfRepairError
 from selfrepair.results import extras, schema
-from selfrepair.results.files import cannot, first_line, put, putting_table
+from selfrepair.results.files import cannot, first_line, make_folder, put, putting_table
 from selfrepair.results.runs import Run
 from selfrepair.results.windows import read_corpus, windows_parts
 from selfrepair.text import Windows
@@ -35,7 +35,7 @@ def prepare_folder(path: str | Path) -> Path:
     """
     folder = Path(path)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         if next(folder.iterdir(), None) is not None:
             raise SelfRepairError(
                 f"The results folder {folder} exists and is not empty.",
@@ -56,7 +56,7 @@ def write(run: Run, path: str | Path) -> Path:
     """
     folder = Path(path)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
     except OSError as problem:
         raise cannot("make the folder", folder, problem) from problem
     write_json(run.plan, folder / PLAN)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from selfrepair.results import folder
-from selfrepair.run import plans, survey, sweep, thresholds
+from selfrepair.run import claims, plans, survey, sweep, thresholds
 from selfrepair.run.jobs import load_design
 from selfrepair.run.looks import Looks
 from selfrepair.run.store import Store
@@ -60,6 +60,6 @@ def status(path: str | Path) -> Status:
         swept=len(sound[sweep.STAGE]),
         enough=len(sound[sweep.STAGE]) == len(files[sweep.STAGE]) and Looks(design, store).catch_up().stop is not None,
         garbled=[file.name for stage, found in files.items() for file in found if file not in sound[stage]],
-        claimed=sorted(file.stem for file in store.units.glob("*.claim")),
+        claimed=claims.claimed(store.units),
         merged=(place / folder.HEADS).is_file(),
     )

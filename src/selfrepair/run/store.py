@@ -1,17 +1,11 @@
-"""Finished units of work as files that prove themselves, and claims by which runners keep out of each other's way."""
+"""Finished units of work as files that prove themselves."""
 
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 import re
-import socket
-import threading
-import time
-import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,13 +14,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from selfrepair.errors import SelfRepairError
-from selfrepair.results.files import put
+from selfrepair.results.files import make_folder, put
+from selfrepair.run import claims
 
 Arrays = dict[str, np.ndarray]
 UNITS = "units"
 _NAME = re.compile(r"(?P<stage>[a-z]+)-(?P<number>\d{6})-(?P<digest>[0-9a-f]{32})\.safetensors")
-_BEAT = 5.0  # seconds between signs of life
-STALE = 30.0  # seconds without one after which a claim counts for nothing
 
 
 @dataclass(frozen=True)
@@ -122,71 +115,13 @@ class Store:
 
         Two runners that do the same unit all the same do no harm: they write the same file.
         """
-        path = self.units / f"{stage}-{number:06d}.claim"
-        if not _taken(path):
-            yield False
-            return
-        stop = threading.Event()
-        beating = threading.Thread(target=_beat, args=(path, stop), daemon=True)
-        beating.start()
-        try:
-            yield True
-        finally:
-            stop.set()
-            beating.join()
-            with suppress(OSError):
-                path.unlink()
+        _make(self.units)
+        with claims.claim(self.units, f"{stage}-{number:06d}") as ours:
+            yield ours
 
 
 def _make(folder: Path) -> None:
     try:
-        folder.mkdir(exist_ok=True)
+        make_folder(folder)
     except OSError as error:
         raise SelfRepairError(f"Cannot make the folder {folder}: {error}.", "Free some space.") from error
-
-
-def _taken(path: Path) -> bool:
-    """Takes a claim if it is free, or its holder has died."""
-    with suppress(OSError):
-        if _alive(_holder(path), path):
-            return False
-        path.rename(path.with_name(f"{path.name}.{uuid.uuid4().hex}"))  # one of several takers succeeds
-        for old in path.parent.glob(f"{path.name}.*"):
-            old.unlink(missing_ok=True)
-    mine = {"host": socket.gethostname(), "process": os.getpid(), "since": time.time()}
-    _make(path.parent)
-    try:
-        with path.open("x") as file:
-            json.dump(mine, file)
-    except FileExistsError:
-        return False
-    except OSError as error:
-        with suppress(OSError):
-            path.unlink()  # on a full disk it was made, but not filled
-        raise SelfRepairError(f"Cannot write to {path.parent}: {error}.", "Free some space.") from error
-    return True
-
-
-def _holder(path: Path) -> dict[str, object]:
-    try:
-        return dict(json.loads(path.read_text()))
-    except (ValueError, TypeError):
-        return {}  # its runner died between making and filling it, or is about to fill it: its age decides
-
-
-def _alive(holder: dict[str, object], path: Path) -> bool:
-    process = holder.get("process")
-    if holder.get("host") == socket.gethostname() and isinstance(process, int):
-        try:
-            os.kill(process, 0)
-        except ProcessLookupError:
-            return False
-        except (PermissionError, OverflowError):
-            pass
-    return time.time() - path.stat().st_mtime < STALE
-
-
-def _beat(path: Path, stop: threading.Event) -> None:
-    while not stop.wait(_BEAT):
-        with suppress(OSError):
-            os.utime(path)

@@ -323,17 +323,21 @@ def report(measured: Run, place: Path, top: int, plots: bool, page: bool = True)
     """Prints tables, draws pictures, writes the page, and ends with the exit code the run deserves."""
     from selfrepair.cli.verdict import verdict
     from selfrepair.report.tables import print_heads, print_summary
+    from selfrepair.run.afterwards import never_costs_the_run
 
     console = Console()
-    print_heads(console, measured, top=top)
-    print_summary(console, measured)
+    with never_costs_the_run("tables", "`selfrepair show` tries again."):
+        print_heads(console, measured, top=top)
+        print_summary(console, measured)
     where = f"\nResults: {place}   (again: selfrepair show {quote(str(place))})"
     console.print(where, soft_wrap=True)
     code = verdict(measured)
     if plots:
-        _draw(measured, place)
+        with never_costs_the_run("pictures"):
+            _draw(measured, place)
     if page:
-        write_beside(measured, place)
+        with never_costs_the_run("report.html", "`selfrepair report` tries again."):
+            write_beside(measured, place)
     raise typer.Exit(code)
 
 

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
+
+from selfrepair.terminal import Console
 
 
 def status(
@@ -35,7 +37,7 @@ def status(
         return
     table = Table.grid(padding=(0, 2))
     for name, value in facts.items():
-        table.add_row(f"[bold]{name}[/]", value)
-    Console().print(table, highlight=False)
+        table.add_row(Text(name, "bold"), value)
+    Console().print(table)
     if not (found.complete and found.merged):
-        Console().print(f"\nGo on with it: selfrepair resume {folder}", highlight=False, markup=False, soft_wrap=True)
+        Console().print(f"\nGo on with it: selfrepair resume {folder}", soft_wrap=True)

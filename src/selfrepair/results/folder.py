@@ -99,7 +99,7 @@ def write_json(content: Mapping[str, object], path: Path) -> None:
     """Write a plan or an outcome."""
     plain = json.loads(json.dumps(content, default=_plain), parse_constant=str)  # JSON has no infinity: "Infinity"
     text = json.dumps(plain, indent=2, ensure_ascii=False, allow_nan=False)
-    put(path, (text + "\n").encode())
+    put(path, (text + "\n").encode(errors="backslashreplace"))  # halves of surrogate pairs as JSON writes them
 
 
 def write_corpus(windows: Windows, donors: np.ndarray, folder: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -13,20 +12,17 @@ import pyarrow as pa
 from selfrepair.results import folder
 from selfrepair.results.extras import Extras
 from selfrepair.results.runs import Run
+from selfrepair.run.afterwards import never_costs_the_run
 from selfrepair.run.closeups import COLUMNS, closeups
 from selfrepair.run.job import Job
 from selfrepair.run.store import Arrays
 from selfrepair.run.vocabulary import vocabulary_table
 
 
-class CloseupsLeftOut(UserWarning):
-    """The run is whole; the closer look at single tokens could not be taken."""
-
-
 def look_closer(job: Job, surveyed: Arrays, run: Run, place: Path | None, shown: bool) -> Run:
     """Adds to a finished run what the token view needs, and writes it beside the numbers.
 
-    What is there already stays. A failure costs the close-ups and is said, never the run: its numbers are on disk.
+    What is there already stays. A failure costs what could not be made, and is said; never the run.
 
     Args:
         job: the run.
@@ -38,24 +34,17 @@ def look_closer(job: Job, surveyed: Arrays, run: Run, place: Path | None, shown:
     there = Extras() if place is None else folder.read_extras(place)
     closer = there.closeups
     if closer is None:
-        try:
+        with never_costs_the_run("close-ups of single tokens"):
             closer = closeups(job, surveyed, run.token_batches(COLUMNS), shown)
-        except KeyboardInterrupt:
-            _say("the look was interrupted")
-        except Exception as problem:  # whatever a model does here, hours of numbers are not to be lost over it
-            _say(f"{type(problem).__name__}: {problem}")
     vocabulary = there.vocabulary
     if vocabulary is None:
-        vocabulary = vocabulary_table(job.model.tokenizer, _named(job, closer))
+        with never_costs_the_run("texts of tokens"):
+            vocabulary = vocabulary_table(job.model.tokenizer, _named(job, closer))
     extras = Extras(vocabulary, run.extras.passages, closer)
     if place is not None:
-        folder.write_extras(extras, place)
+        with never_costs_the_run("files of close-ups and texts of tokens"):
+            folder.write_extras(extras, place)
     return replace(run, extras=extras)
-
-
-def _say(why: str) -> None:
-    said = f"No close-ups of single tokens ({why}). The run itself is complete; `selfrepair resume` tries again."
-    warnings.warn(said, CloseupsLeftOut, stacklevel=3)
 
 
 def _named(job: Job, closer: pa.Table | None) -> Iterable[int]:

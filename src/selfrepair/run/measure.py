@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 import warnings
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from selfrepair.progress import say
 from selfrepair.results import folder
 from selfrepair.results.runs import Run
 from selfrepair.run import partial, plans
+from selfrepair.run.afterwards import never_costs_the_run, temporary_folder
 from selfrepair.run.executors import execute
 from selfrepair.run.job import Job
 from selfrepair.run.jobs import load_job
@@ -88,7 +88,8 @@ def measure(
             unit (`selfrepair.statistics.stopping`); by default all text is read. Documents then come in random order.
         until: what that is the error of: `card`, the repaired fraction of all heads together, or `heads`, the mean
             self-repair in logits of every head; under the first top filter (or the first filter).
-        out: results folder; without it units are kept in a temporary one for as long as this lasts.
+        out: results folder; without it units are kept in a temporary one for as long as this lasts, longer where an
+            error would throw away what had been measured.
         workers: more than one needs a model that can be loaded by name.
         executor: where workers run: `processes` of this machine; `ray` or `slurm`, which need `out`.
         progress: whether to show progress.
@@ -123,9 +124,9 @@ def measure(
         write_design(job, place)
         return carry_out(job, place, workers, executor, progress)
     _require_place(workers, executor)
-    with tempfile.TemporaryDirectory(prefix="selfrepair-") as temporary:
-        write_design(job, Path(temporary))
-        run = carry_out(job, Path(temporary), workers, executor, progress, keep=False)
+    with temporary_folder() as temporary:
+        write_design(job, temporary)
+        run = carry_out(job, temporary, workers, executor, progress, keep=False)
         return replace(run, kept=run.tokens, corpus=run.windows)
 
 
@@ -207,7 +208,8 @@ def carry_out(job: Job, place: Path, workers: int, executor: str, progress: bool
     if problem is not None and status == "failed":
         raise problem
     if status == "complete" and executor == "processes":  # elsewhere this may be a machine without a device
-        run = look_closer(job, surveyed, run, place if keep else None, progress)
+        with never_costs_the_run("closer look at single tokens"):
+            run = look_closer(job, surveyed, run, place if keep else None, progress)
     if not run.outcome["ledger_closes"]:
         warnings.warn(
             "The ledger does not close: on some token its lines miss the self-repair by "

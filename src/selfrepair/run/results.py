@@ -12,6 +12,7 @@ from selfrepair.results.files import putting_table
 from selfrepair.results.runs import Run
 from selfrepair.results.schema import described_schema, heads_dataset
 from selfrepair.results.windows import joined_names
+from selfrepair.run.afterwards import never_costs_the_run
 from selfrepair.run.merge import Part
 from selfrepair.run.passages import passages_table
 from selfrepair.run.plans import Plan
@@ -57,7 +58,9 @@ def merged(pool: Pool, plan: Plan, place: Path, status: str, seconds: float) -> 
         attributes=_attributes(plan, outcome),
     )
     units = [(starts[text], unit) for text, one in enumerate(pool.mergers) for unit in one.units]
-    passages = passages_table([(int(start), unit.starting_with("passages/")) for start, unit in units])
+    passages = None
+    with never_costs_the_run("whole passages"):
+        passages = passages_table([(int(start), unit.starting_with("passages/")) for start, unit in units])
     return Run(plan, outcome, heads, place / folder.TOKENS, place / folder.WINDOWS, Extras(passages=passages))
 
 

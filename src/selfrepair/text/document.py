@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from selfrepair.errors import SelfRepairError
+from selfrepair.terminal import readable
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class Document:
 
 def file_name(path: Path) -> str:
     """The name of a file as valid Unicode (names on disk need not be)."""
-    return path.name.encode("utf-8", "replace").decode("utf-8")
+    return readable(path.name)
 
 
 def valid_text(value: object, place: str, field: str) -> str:

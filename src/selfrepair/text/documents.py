@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from selfrepair.errors import SelfRepairError
+from selfrepair.terminal import readable
 from selfrepair.text.builtin import builtin_documents
 from selfrepair.text.document import Document, not_empty
 from selfrepair.text.files import SUFFIXES, file_documents, folder_documents
@@ -26,9 +27,9 @@ def read_documents(source: str, *, field: str = "text") -> Iterator[Document]:
 
     Args:
         source: `"builtin"` (the Python standard library's own prose and code); a `.txt` file (one document)
-            or a folder of them (one document each, sorted by name); a `.jsonl`, `.jsonl.gz` or `.jsonl.zst`
-            file (one document a line); a `.parquet` file (one document a row); else a dataset of the Hugging
-            Face hub, `owner/name`, `owner/name:config`, `owner/name/split` or `owner/name:config/split`
+            or a folder of them (one document each, sorted by name); a `.jsonl` or `.json` file, as it is or
+            compressed (`.gz`, `.zst`; one document a line); a `.parquet` file (one document a row); else a dataset
+            of the Hugging Face hub, `owner/name`, `owner/name:config`, `owner/name/split` or `owner/name:config/split`
             (split `train` when none is given), which is streamed. What exists on disk is taken for a file or
             a folder first.
         field: the field or column that holds the text (not used by `"builtin"` and `.txt`).
@@ -68,11 +69,11 @@ def traces(source: str) -> dict[str, object]:
         dataset = parse_dataset(source)
         return {} if dataset is None else {"revision": revision(dataset)}
     if path.is_dir():
-        return {"path": str(path.resolve())}
+        return {"path": readable(str(path.resolve()))}
     size = path.stat().st_size
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest() if size <= _HASHED else None
-    return {"path": str(path.resolve()), "bytes": size, "sha256": digest}
+    return {"path": readable(str(path.resolve())), "bytes": size, "sha256": digest}
 
 
 def _on_disk(source: str) -> Path | None:

@@ -6,8 +6,9 @@ import json
 import os
 import stat
 from collections.abc import Callable
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from selfrepair.errors import SelfRepairError
 
@@ -46,7 +47,7 @@ def require_regular(path: Path) -> int:
     return found.st_size
 
 
-def open_regular(path: Path) -> BinaryIO:
+def open_regular(path: Path) -> BufferedReader:
     """Opens a regular file for reading; what is something else by the time it is opened is refused, never waited for.
 
     Raises:

@@ -154,7 +154,9 @@ def test_a_model_of_the_hub_is_looked_at_in_the_cache(sharded, tmp_path, monkeyp
 @pytest.mark.parametrize("beside", [False, True])
 def test_adapters_are_refused(folder, tmp_path, beside):
     proof = tmp_path / "code ran"
-    (folder / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": str(folder), "peft_type": "LORA"}))
+    (folder / "adapter_config.json").write_text(
+        json.dumps({"base_model_name_or_path": str(folder), "peft_type": "LORA"})
+    )
     (folder / "adapter_model.bin").write_bytes(pickle.dumps(Runs(proof)))
     if not beside:
         (folder / "model.safetensors").unlink()

@@ -77,6 +77,7 @@ def paper(
     from selfrepair.model.load import load
     from selfrepair.paper import make, overview, page
     from selfrepair.text import read_documents
+    from selfrepair.text.bounded import LEAST
 
     make.check_names(only or (), reference)
     _require_packages()
@@ -87,7 +88,7 @@ def paper(
         read_self_repression(reference)
     beside = overview.read_beside(others or ())
     if run is None:
-        next(iter(read_documents(text, field=field)))
+        next(iter(read_documents(text, field=field, most=LEAST)))
     place = prepare_folder(out or Path("selfrepair-papers") / datetime.now().strftime("%Y-%m-%d-%H%M%S"))
     console = Console(stderr=True)
     console.print("Loading the model and proving its identities.")

@@ -254,6 +254,7 @@ def run(
     from selfrepair.run.prepare import stopping
     from selfrepair.statistics.filters import DEFAULT_FILTERS, Filter
     from selfrepair.text import read_documents, windows
+    from selfrepair.text.bounded import LEAST
 
     if threads is not None or workers > 1:
         set_num_threads(threads or max(1, get_num_threads() // workers))
@@ -263,7 +264,7 @@ def run(
         chosen = list(dict.fromkeys(map(Filter.parse, filters))) if filters else DEFAULT_FILTERS
         operator(ablation.value, donors)
         stopping(until_se, until.value)
-        next(iter(read_documents(text, field=field)))  # complains of what cannot be read
+        next(iter(read_documents(text, field=field, most=LEAST)))  # complains of what cannot be read
         require_heads(named, model, revision)
         console.print("Loading the model and proving its identities.")
         loaded = load(model, dtype=dtype, device=device, revision=revision, offload=offload)

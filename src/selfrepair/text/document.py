@@ -6,6 +6,7 @@ from pathlib import Path
 
 from selfrepair.errors import SelfRepairError
 from selfrepair.terminal import readable
+from selfrepair.text.bounded import cut_short
 
 
 @dataclass(frozen=True)
@@ -15,10 +16,18 @@ class Document:
     Attributes:
         name: the document's identity, e.g. `"corpus.jsonl:12"` or `"builtin:topics/import"`.
         text: the text as read, nothing stripped or normalised.
+        whole: False where only its beginning was read.
     """
 
     name: str
     text: str
+    whole: bool = True
+
+    @classmethod
+    def cut(cls, name: str, text: str, most: int | None) -> "Document":
+        """A document of which so many characters are wanted; None for all."""
+        short = cut_short(text, most)
+        return cls(name, short, len(short) == len(text))
 
 
 def file_name(path: Path) -> str:

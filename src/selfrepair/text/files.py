@@ -12,25 +12,26 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from selfrepair.errors import SelfRepairError
+from selfrepair.text.bounded import LONGEST, beginning, column_texts, require_lines
 from selfrepair.text.document import Document, file_name, valid_text
 
 _COMPRESSED = ("", ".gz", ".zst")
 _JSON = tuple(f"{kind}{packed}" for kind in (".jsonl", ".json") for packed in _COMPRESSED)
 SUFFIXES = (".txt", *_JSON, ".parquet")
-LONGEST_LINE = 64 * 2**20  # bytes, decompressed: a longer line is taken for a decompression bomb
+LONGEST_LINE = LONGEST  # bytes, decompressed
 
 _ZSTD_WINDOW = 128  # MiB, the largest that is read: a reader must hold it in memory
 _CHUNK = 2**20
-_ROWS = 64  # few, since one row may be a whole book
 
 
-def file_documents(path: Path, field: str, fix: str) -> Iterator[Document]:
+def file_documents(path: Path, field: str, fix: str, most: int | None = None) -> Iterator[Document]:
     """The documents of one file, by its suffix.
 
     Args:
         path: an existing file.
         field: the field or column that holds the text.
         fix: what to tell the user of a file of an unknown kind.
+        most: characters of a document that are wanted; None for all.
 
     Raises:
         SelfRepairError: at once when the suffix is unknown; later when the file is damaged or a row has no
@@ -38,15 +39,15 @@ def file_documents(path: Path, field: str, fix: str) -> Iterator[Document]:
     """
     lowered = path.name.lower()
     if lowered.endswith(".txt"):
-        return _text_documents(path)
+        return _text_documents(path, most)
     if lowered.endswith(".parquet"):
-        return _parquet_documents(path, field)
+        return _parquet_documents(path, field, most)
     if lowered.endswith(_JSON):
-        return _json_documents(path, field)
+        return _json_documents(path, field, most)
     raise SelfRepairError(f"{path} is a file of an unknown kind.", fix)
 
 
-def folder_documents(folder: Path) -> Iterator[Document]:
+def folder_documents(folder: Path, most: int | None = None) -> Iterator[Document]:
     """One document for each `.txt` file right inside `folder`, sorted by name.
 
     Raises:
@@ -58,14 +59,14 @@ def folder_documents(folder: Path) -> Iterator[Document]:
             f"The folder {folder} holds no .txt file.",
             f"Put .txt files in it, one document each, or name one file ({', '.join(SUFFIXES)}).",
         )
-    return (document for path in paths for document in _text_documents(path))
+    return (document for path in paths for document in _text_documents(path, most))
 
 
-def _text_documents(path: Path) -> Iterator[Document]:
+def _text_documents(path: Path, most: int | None) -> Iterator[Document]:
     """The file as one document; none when it holds only white space."""
     try:
         # bytes, not text mode: line ends stay as they are, as in the other formats
-        text = path.read_bytes().decode("utf-8-sig")
+        text = beginning(path, most)
     except UnicodeDecodeError as error:
         raise SelfRepairError(
             f"{path} is not UTF-8: {error.reason} at byte {error.start}.", "Save it as UTF-8."
@@ -73,15 +74,18 @@ def _text_documents(path: Path) -> Iterator[Document]:
     except OSError as error:
         raise _unreadable(path, error) from error
     if text.strip():
-        yield Document(file_name(path), text)
+        yield Document.cut(file_name(path), text, most)
 
 
-def _json_documents(path: Path, field: str) -> Iterator[Document]:
+def _json_documents(path: Path, field: str, most: int | None) -> Iterator[Document]:
     """One document a line; blank lines are passed over but counted."""
+    blank = 0
     for number, line in enumerate(_lines(path), start=1):
-        if line.strip():
+        blank = 0 if line.strip() else blank + 1
+        require_lines(blank, path)
+        if not blank:
             place = f"line {number} of {path}"
-            yield Document(f"{file_name(path)}:{number}", _text_of(line, place, field))
+            yield Document.cut(f"{file_name(path)}:{number}", _text_of(line, place, field), most)
 
 
 def _text_of(line: bytes, place: str, field: str) -> str:
@@ -152,17 +156,14 @@ def _check_line(size: int, number: int, path: Path) -> None:
         )
 
 
-def _parquet_documents(path: Path, field: str) -> Iterator[Document]:
+def _parquet_documents(path: Path, field: str, most: int | None) -> Iterator[Document]:
     """One document a row, reading no column but `field`."""
-    number = 0
     try:
         with pq.ParquetFile(path) as file:
             _check_column(file.schema_arrow, path, field)
-            for batch in file.iter_batches(batch_size=_ROWS, columns=[field]):
-                for value in batch.column(0).to_pylist():
-                    number += 1
-                    text = valid_text(value, f"row {number} of {path}", field)
-                    yield Document(f"{file_name(path)}:{number}", text)
+        for number, value in enumerate(column_texts(path, field, most), start=1):
+            text = valid_text(value, f"row {number} of {path}", field)
+            yield Document.cut(f"{file_name(path)}:{number}", text, most)
     except (OSError, UnicodeDecodeError, pa.ArrowException) as error:
         raise _unreadable(path, error) from error
 

@@ -3,7 +3,7 @@
 import hashlib
 import html
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from selfrepair.errors import SelfRepairError
 from selfrepair.terminal import readable
+from selfrepair.text.bounded import characters_for
 from selfrepair.text.document import Document
 from selfrepair.text.documents import read_documents, traces
 from selfrepair.text.duplicates import Duplicates
@@ -165,7 +166,8 @@ def windows(
     A document whose text is there already, white space aside, or all of whose windows another document has, counts as
     one document with it: copies are not independent. They are counted in the provenance (`duplicates`).
 
-    Reading is lazy: it stops at the document that makes the windows enough.
+    Reading is lazy: it stops at the document that makes the windows enough, and reads of a document that is much longer
+    than what is asked for the beginning only (`text.bounded`; how many were cut short is in the provenance).
 
     Args:
         tokenizer: a `transformers` tokenizer or one called alike.
@@ -183,7 +185,7 @@ def windows(
         SelfRepairError: `tokens`, `length`, `packing` or `bos` make no sense; the source cannot be read; it
             has fewer windows than asked for, or none.
     """
-    documents = read_documents(source, field=field)
+    documents = read_documents(source, field=field, most=characters_for(tokens))
     made = windows_of_documents(
         tokenizer, documents, tokens=tokens, length=length, packing=packing, bos=bos, seed=seed, source=source
     )
@@ -213,14 +215,14 @@ def windows_of_documents(
         SelfRepairError: as `windows`.
     """
     _check(tokens, length, packing, bos)
-    encoder, duplicates = Encoder(tokenizer), Duplicates()
+    encoder, duplicates, cut = Encoder(tokenizer), Duplicates(), list[str]()
     prefix = encoder.prefix(bos)
     _check_prefix(prefix, length)
     size = length - len(prefix)
     wanted = None if tokens is None else -(-tokens // length)
     encoded = (
         (number, document.name, encoder(document.text, document.name))
-        for number, document in duplicates.identified(documents)
+        for number, document in duplicates.identified(_counted(documents, cut))
     )
     if packing == "packed":
         rows = pack_joined(encoded, size, wanted)
@@ -239,11 +241,20 @@ def windows_of_documents(
         "tokens": tokens,
         "seed": seed,
         "documents_read": rows.read,
+        "documents_cut": len(cut),
         "special_tokens_in_text": encoder.special_tokens,
         "tokenizer": type(tokenizer).__name__,
         **duplicates.described(),
     }
     return _assemble(rows, length, prefix, provenance)
+
+
+def _counted(documents: Iterable[Document], cut: list[str]) -> Iterator[Document]:
+    """The documents, while the names of those of which only the beginning was read are noted."""
+    for document in documents:
+        if not document.whole:
+            cut.append(document.name)
+        yield document
 
 
 def _assemble(rows: Rows, length: int, prefix: tuple[int, ...], provenance: dict[str, object]) -> Windows:

@@ -66,7 +66,7 @@ def _require_column(file: BinaryIO, path: Path, column: Any, longest: int) -> in
                 f"and {page.values:,} values; at most {LARGEST / 2**20:g} MiB and {_VALUES:,} are read.",
                 "Write it again with smaller pages, or split longer texts into several rows.",
             )
-        if page.size > longest * (page.values + 1):
+        if page.size > longest * max(page.values, 1) + _HEADER:
             raise SelfRepairError(
                 f"Column {column.path_in_schema!r} of {path} has values of more than {longest / 2**20:g} MiB.",
                 "Split longer texts into several rows.",

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, BinaryIO
 
 from selfrepair.errors import SelfRepairError
-from selfrepair.reading import open_regular
 
 LARGEST = 128 * 2**20  # bytes of a page; writers aim at one MiB
 _VALUES = 2**28  # of a page
@@ -32,47 +30,51 @@ class Page:
     values: int
 
 
-def require_pages(path: Path, group: Any, columns: Sequence[str] | None = None, longest: int = LARGEST) -> int:
+def require_pages(
+    file: BinaryIO, name: str, group: Any, columns: Sequence[str] | None = None, longest: int = LARGEST
+) -> int:
     """Refuses pages that are larger than any writer makes: a few kilobytes may decompress to gigabytes.
 
     Args:
-        path: the file.
+        file: the file.
+        name: what to call it.
         group: a row group, `pyarrow.parquet.RowGroupMetaData`.
         columns: which columns, by the first part of their path; None for all.
         longest: bytes of a value, at most; told from a page's values together.
 
     Returns:
-        Values in all of these pages.
+        Bytes of the largest page that holds text or other values of any length.
 
     Raises:
         SelfRepairError: naming the column.
         OSError: the file cannot be read.
     """
-    values = 0
-    with open_regular(path) as file:
-        for number in range(group.num_columns):
-            column = group.column(number)
-            if columns is None or column.path_in_schema.split(".")[0] in columns or column.path_in_schema in columns:
-                values += _require_column(file, path, column, longest)
-    return values
+    largest = 0
+    for number in range(group.num_columns):
+        column = group.column(number)
+        if columns is None or column.path_in_schema.split(".")[0] in columns or column.path_in_schema in columns:
+            found = _largest(file, name, column, longest)
+            largest = max(largest, found if column.physical_type == "BYTE_ARRAY" else 0)
+    return largest
 
 
-def _require_column(file: BinaryIO, path: Path, column: Any, longest: int) -> int:
-    values = 0
+def _largest(file: BinaryIO, name: str, column: Any, longest: int) -> int:
+    """Bytes of a column's largest page."""
+    largest = 0
     for page in pages(file, column):
         if page.size > LARGEST or page.values > _VALUES:
             raise SelfRepairError(
-                f"Column {column.path_in_schema!r} of {path} has a page of {page.size / 2**20:,.0f} MiB "
+                f"Column {column.path_in_schema!r} of {name} has a page of {page.size / 2**20:,.0f} MiB "
                 f"and {page.values:,} values; at most {LARGEST / 2**20:g} MiB and {_VALUES:,} are read.",
                 "Write it again with smaller pages, or split longer texts into several rows.",
             )
         if page.size > longest * max(page.values, 1) + _HEADER:
             raise SelfRepairError(
-                f"Column {column.path_in_schema!r} of {path} has values of more than {longest / 2**20:g} MiB.",
+                f"Column {column.path_in_schema!r} of {name} has values of more than {longest / 2**20:g} MiB.",
                 "Split longer texts into several rows.",
             )
-        values += page.values
-    return values
+        largest = max(largest, page.size)
+    return largest
 
 
 def pages(file: BinaryIO, column: Any) -> Iterator[Page]:

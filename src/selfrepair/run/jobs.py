@@ -12,6 +12,7 @@ from selfrepair.errors import SelfRepairError
 from selfrepair.model.language_model import LanguageModel
 from selfrepair.model.load import load
 from selfrepair.results import folder
+from selfrepair.run.bounds import require_fitting, require_sane
 from selfrepair.run.job import Design, Job
 from selfrepair.run.plans import Plan, require_same
 
@@ -67,7 +68,9 @@ def load_design(path: Path) -> Design:
             f"{path} was merged from runs on {len(plan['texts'])} texts, so it is not itself a run with units.",
             f"The runs are in {path / TEXTS}: take one of those.",
         )
+    require_sane(plan)
     windows, donors = folder.read_design(path)
+    require_fitting(plan, windows, donors)
     return Design(plan, windows, donors)
 
 

@@ -60,9 +60,9 @@ def column_texts(path: Path, field: str, most: int | None) -> Iterator[str | Non
         SelfRepairError: a page that decompresses to far more than is sensible.
         OSError, pyarrow.ArrowException, UnicodeDecodeError: it cannot be read.
     """
-    with pq.ParquetFile(path, buffer_size=_BUFFER, pre_buffer=False) as file:
+    with open_regular(path) as content, pq.ParquetFile(content, buffer_size=_BUFFER, pre_buffer=False) as file:
         for group in range(file.num_row_groups):
-            require_pages(path, file.metadata.row_group(group), [field], LONGEST)
+            require_pages(content, str(path), file.metadata.row_group(group), [field], LONGEST)
             for batch in file.iter_batches(batch_size=1, row_groups=[group], columns=[field], use_threads=False):
                 yield _text(batch.column(0), most)
 

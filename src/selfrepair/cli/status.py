@@ -28,9 +28,10 @@ def status(
         "ablation": f"{ablation['operator']}, donors: {ablation['donors']}",
         "surveyed": f"{found.surveyed} of {found.units} units",
         "swept": f"{found.swept} of {found.units} units" + (", which are enough" if found.enough else ""),
-        "garbled": ", ".join(found.garbled) or "none",
+        "damaged": ", ".join(found.damaged) or "none",
+        "of another plan": ", ".join(found.foreign) or "none",
         "claimed": ", ".join(found.claimed) or "none",
-        "results": "merged" if found.merged else "not merged yet",
+        "results": found.results,
     }
     if as_json:
         typer.echo(json.dumps(facts | {"complete": found.complete}, indent=2))

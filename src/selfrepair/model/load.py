@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from selfrepair.model.language_model import LanguageModel, Source
 from selfrepair.model.offload import Offload, onto_disk
 from selfrepair.model.proofs import prove_at_load
 
+_INCIDENTAL = re.compile("_|name_or_path|transformers_version|architectures|use_cache|return_dict|output_|.*dtype")
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
@@ -107,12 +110,21 @@ def _without_quantizer(network: Any) -> Any:
 
 
 def weights_digest(network: nn.Module) -> str:
-    """Identity of a model's weights: sha256 over every tensor's name, type, shape and bytes."""
+    """Identity of a model: sha256 over every tensor's name, type, shape and bytes, and over its configuration, which
+    says what is computed with them."""
     digest = hashlib.sha256()
     for name, value in sorted(network.state_dict().items()):
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
         digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    digest.update(_configuration(network).encode())
     return digest.hexdigest()
+
+
+def _configuration(network: nn.Module) -> str:
+    """What a model's configuration says, but for where it came from and how its answers are handed out."""
+    described = getattr(getattr(network, "config", None), "to_dict", dict)()
+    kept = {name: value for name, value in described.items() if not _INCIDENTAL.match(str(name))}
+    return json.dumps(kept, sort_keys=True, default=str)
 
 
 def _read(model: str, dtype: str, revision: str | None, attention: str | None) -> tuple[Any, Any, str]:

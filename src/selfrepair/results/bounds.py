@@ -20,7 +20,6 @@ _EXPANSION = 256  # times its size that a larger file may take
 _BATCH = 2**26  # bytes of text that are in memory at once, however often a row group refers to the same
 _ROWS = 2**16
 _LONGEST = 2**16  # bytes of a name or token
-_FIX = "Copy the folder again, or run the measurement again."
 
 
 def bounded_batches(file: BinaryIO, rows: int = _ROWS) -> Iterator[pa.RecordBatch]:
@@ -31,12 +30,12 @@ def bounded_batches(file: BinaryIO, rows: int = _ROWS) -> Iterator[pa.RecordBatc
         rows: at a time, at most; fewer where its texts are long.
 
     Raises:
-        SelfRepairError: it would take more memory than files of its size do.
+        ValueError: it would take more memory than files of its size do.
     """
     most, total = _most(file), 0
     with pq.ParquetFile(file, pre_buffer=False) as table:
         for group in range(table.num_row_groups):
-            largest = require_pages(file, "the table", table.metadata.row_group(group), longest=_LONGEST)
+            largest = _largest_page(file, table.metadata.row_group(group))
             step = max(1, min(rows, _BATCH // max(largest, 1)))
             for batch in table.iter_batches(step, row_groups=[group]):
                 total += sum(_bytes(column) for column in batch.columns)
@@ -56,7 +55,7 @@ def require_room(file: BinaryIO, size: int, what: str) -> None:
     """Refuses arrays of that many bytes, where a file of this size cannot fill them.
 
     Raises:
-        SelfRepairError: saying so.
+        ValueError: saying so.
     """
     if size > _most(file):
         raise _too_much(f"{what} of {size:,} bytes")
@@ -66,7 +65,7 @@ def bounded_dataset(file: BinaryIO, dataset: xr.Dataset) -> xr.Dataset:
     """A dataset that was opened, read into memory.
 
     Raises:
-        SelfRepairError: its axes are longer than a file of this size can fill.
+        ValueError: its axes are longer than a file of this size can fill.
     """
     require_room(file, sum(value.size * value.dtype.itemsize for value in dataset.variables.values()), "arrays")
     return dataset.load()
@@ -76,8 +75,7 @@ def bounded_json(file: BinaryIO, **options: Any) -> Any:
     """What a JSON file says.
 
     Raises:
-        SelfRepairError: it is larger than a plan or an outcome can be.
-        ValueError: it is not UTF-8, not JSON, or nested beyond reason.
+        ValueError: it is larger than a plan or an outcome can be, not UTF-8, not JSON, or nested beyond reason.
     """
     content = file.read(JSON_BYTES + 1)
     if len(content) > JSON_BYTES:
@@ -85,6 +83,13 @@ def bounded_json(file: BinaryIO, **options: Any) -> Any:
     text = content.decode("utf-8")
     require_shallow(text)
     return json.loads(text, **options)
+
+
+def _largest_page(file: BinaryIO, group: Any) -> int:
+    try:
+        return require_pages(file, "the table", group, longest=_LONGEST)
+    except SelfRepairError as problem:
+        raise ValueError(problem.problem) from None
 
 
 def _bytes(column: pa.Array) -> int:
@@ -99,5 +104,5 @@ def _most(file: BinaryIO) -> int:
     return max(_ROOM, _EXPANSION * size)
 
 
-def _too_much(what: str) -> SelfRepairError:
-    return SelfRepairError(f"It names {what}, which a file of its size cannot hold.", _FIX)
+def _too_much(what: str) -> ValueError:
+    return ValueError(f"it names {what}, which a file of its size cannot hold")

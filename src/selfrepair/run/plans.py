@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import json
-import platform
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
 
 import numpy as np
-import torch
 
 from selfrepair.ablation.operators import Operator
 from selfrepair.ablation.units import Head
 from selfrepair.errors import SelfRepairError
 from selfrepair.model.language_model import LanguageModel
+from selfrepair.results.changes import differences
+from selfrepair.run.machine import machine, machine_facts
+from selfrepair.statistics.features import FEATURES
 from selfrepair.statistics.filters import Filter
 from selfrepair.text import Windows
 
 Plan = dict[str, Any]
-_PACKAGES = ("selfrepair", "torch", "transformers", "numpy")
+_PACKAGES = ("selfrepair", "torch", "transformers", "numpy", "scipy")  # their versions show in the last bits
 
 
 def make_plan(
@@ -76,13 +77,10 @@ def make_plan(
         },
         "heads": [list(head) for head in heads],
         "filters": [one.label for one in filters],
+        "features": list(FEATURES),
         **settings,
         "versions": {name: version(name) for name in _PACKAGES},
-        "machine": {
-            "python": platform.python_version(),
-            "device": str(model.device),
-            "threads": torch.get_num_threads(),
-        },
+        "machine": machine(model.device),
     }
 
 
@@ -116,15 +114,53 @@ def require_same(plan: Plan, model: LanguageModel, windows: Windows, donors: np.
     Raises:
         SelfRepairError: naming what differs, before and now.
     """
-    now = {
-        "dtype of the model": (plan["model"]["dtype"], dtype_name(model)),
-        "kind of device": (plan["machine"]["device"].split(":")[0], model.device.type),
-        "weights of the model": (plan["model"]["weights"], model.digest),
-        "text": (plan["text"]["fingerprint"], windows.fingerprint),
-        "donors": (plan["ablation"]["donors_fingerprint"], fingerprint(donors)),
-        **{f"version of {name}": (was, version(name)) for name, was in plan["versions"].items()},
-    }
-    changed = [f"{what}: {was} then, {is_now} now" for what, (was, is_now) in now.items() if was != is_now]
+    require_text(plan, windows, donors)
+    require_features(plan)
+    was, now = machine_facts(plan["machine"]), machine_facts(machine(model.device))
+    _refuse(
+        {
+            "dtype of the model": (plan["model"]["dtype"], dtype_name(model)),
+            "kind of device": (plan["machine"]["device"].split(":")[0], model.device.type),
+            "weights of the model": (plan["model"]["weights"], model.digest),
+            **{f"version of {name}": (given, version(name)) for name, given in plan["versions"].items()},
+            **{f"machine's {name}": (was.get(name), now.get(name)) for name in sorted({*was, *now})},
+        }
+    )
+
+
+def require_text(plan: Plan, windows: Windows, donors: np.ndarray) -> None:
+    """Refuses a text that is not the one that the plan was made for.
+
+    Raises:
+        SelfRepairError: naming what differs, before and now.
+    """
+    _refuse(
+        {
+            "text": (plan["text"]["fingerprint"], windows.fingerprint),
+            "donors": (plan["ablation"]["donors_fingerprint"], fingerprint(donors)),
+            **{f"text.{name}": (plan["text"].get(name), value) for name, value in windows.provenance.items()},
+        }
+    )
+
+
+def require_features(plan: Plan) -> None:
+    """Refuses a run whose units hold other sums than this version of the package reads: they go by their places.
+
+    Raises:
+        SelfRepairError: naming what differs, before and now.
+    """
+    changed = differences({"features": plan.get("features")}, {"features": list(FEATURES)})
+    if changed:
+        raise SelfRepairError(
+            f"The units of this run hold other features than this version reads: {'; '.join(changed)}.",
+            f"Use the version of selfrepair that made it ({plan.get('versions', {}).get('selfrepair', 'unknown')}), or "
+            "start a new run.",
+        )
+
+
+def _refuse(found: dict[str, tuple[object, object]]) -> None:
+    """Refuses what differs, of (then, now) by what it is."""
+    changed = [f"{what}: {was} then, {now} now" for what, (was, now) in found.items() if was != now]
     if changed:
         raise SelfRepairError(
             "This run was started on something else, so its units would not fit together. " + "; ".join(changed) + ".",

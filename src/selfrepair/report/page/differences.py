@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from selfrepair.errors import SelfRepairError
 from selfrepair.results.runs import Run
-from selfrepair.run.comparison import Sums, sums_of
+from selfrepair.run.comparison import Incomplete, Sums, sums_of
 from selfrepair.statistics.compare import difference
 from selfrepair.statistics.estimates import Estimate, with_interval
 
@@ -31,12 +30,16 @@ def differences(runs: Sequence[Run], folders: Sequence[Path | None]) -> list[dic
 
 
 def _sums(folder: Path | None) -> Sums | None:
-    """What a folder's units add up to; None where they are not at hand."""
+    """What a folder's units add up to; None where they are not all at hand.
+
+    Raises:
+        SelfRepairError: they are damaged.
+    """
     if folder is None or not (folder / "units").is_dir():
         return None
     try:
         return sums_of(folder)
-    except (SelfRepairError, KeyError, IndexError, OSError):  # moved without its units, or of an older version
+    except Incomplete:  # interrupted, or moved without its units
         return None
 
 

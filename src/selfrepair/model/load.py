@@ -122,7 +122,7 @@ def weights_digest(network: nn.Module) -> str:
 
 def _configuration(network: nn.Module) -> str:
     """What a model's configuration says, but for where it came from and how its answers are handed out."""
-    described = getattr(getattr(network, "config", None), "to_dict", dict)()
+    described: dict[str, Any] = getattr(getattr(network, "config", None), "to_dict", dict)()
     kept = {name: value for name, value in described.items() if not _INCIDENTAL.match(str(name))}
     return json.dumps(kept, sort_keys=True, default=str)
 

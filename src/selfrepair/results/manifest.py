@@ -94,12 +94,11 @@ def read(folder: Path) -> dict[str, Stored]:
     try:
         with opened(path) as file:
             content = json.loads(file.read(_MOST))
-        checksum = content.pop("checksum")
+        if content.pop("checksum") != _checksum(content):
+            raise Damaged(path, f"{path} is damaged: its checksum is not that of its content.", fix(folder))
         files = {name: _digests(one) for name, one in content["files"].items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as problem:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as problem:
         raise Damaged(path, f"Cannot read {path}: {first_line(problem)}.", fix(folder)) from problem
-    if checksum != _checksum(content):
-        raise Damaged(path, f"{path} is damaged: its checksum is not that of its content.", fix(folder))
     return {name: Stored(folder / name, one, fix(folder)) for name, one in files.items() if Path(name).name == name}
 
 

@@ -176,6 +176,15 @@ def test_other_pickles_in_the_folder_are_left_alone(folder, tmp_path):
     assert not (tmp_path / "code ran").exists()
 
 
+def test_another_configuration_is_another_model(folder):
+    """The same weights compute something else: a run is not to go on with them."""
+    before = load(str(folder)).digest
+    change(folder / "config.json", _name_or_path="elsewhere", use_cache=False)
+    assert load(str(folder)).digest == before
+    change(folder / "config.json", rms_norm_eps=1e-3)
+    assert load(str(folder)).digest != before
+
+
 # -------------------------------------------------------------------------------------------------------- sizes
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO
 
 import pyarrow as pa
@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import xarray as xr
 
 from selfrepair.errors import SelfRepairError
-from selfrepair.pages import require_pages
+from selfrepair.pages import Column, require_pages, row_groups
 from selfrepair.reading import JSON_BYTES, require_shallow
 
 _ROOM = 2**28  # bytes in memory that any file may take
@@ -32,10 +32,12 @@ def bounded_batches(file: BinaryIO, rows: int = _ROWS) -> Iterator[pa.RecordBatc
     Raises:
         ValueError: it would take more memory than files of its size do.
     """
-    most, total = _most(file), 0
+    most, total, groups = _most(file), 0, row_groups(file)
     with pq.ParquetFile(file, pre_buffer=False) as table:
-        for group in range(table.num_row_groups):
-            largest = _largest_page(file, table.metadata.row_group(group))
+        if table.num_row_groups != len(groups):
+            raise ValueError("its description of row groups is damaged")
+        for group in range(len(groups)):
+            largest = _largest_page(file, groups[group])
             step = max(1, min(rows, _BATCH // max(largest, 1)))
             for batch in table.iter_batches(step, row_groups=[group]):
                 total += sum(_bytes(column) for column in batch.columns)
@@ -85,9 +87,9 @@ def bounded_json(file: BinaryIO, **options: Any) -> Any:
     return json.loads(text, **options)
 
 
-def _largest_page(file: BinaryIO, group: Any) -> int:
+def _largest_page(file: BinaryIO, columns: Sequence[Column]) -> int:
     try:
-        return require_pages(file, "the table", group, longest=_LONGEST)
+        return require_pages(file, "the table", columns, longest=_LONGEST)
     except SelfRepairError as problem:
         raise ValueError(problem.problem) from None
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from selfrepair.errors import SelfRepairError
-from selfrepair.pages import require_pages
+from selfrepair.pages import require_pages, row_groups
 from selfrepair.reading import open_regular
 
 LEAST = 2**20  # characters of a document that are read, however few tokens are asked for
@@ -58,13 +58,17 @@ def column_texts(path: Path, field: str, most: int | None) -> Iterator[str | Non
 
     Raises:
         SelfRepairError: a page that decompresses to far more than is sensible.
-        OSError, pyarrow.ArrowException, UnicodeDecodeError: it cannot be read.
+        OSError, pyarrow.ArrowException, ValueError: it cannot be read.
     """
-    with open_regular(path) as content, pq.ParquetFile(content, buffer_size=_BUFFER, pre_buffer=False) as file:
-        for group in range(file.num_row_groups):
-            require_pages(content, str(path), file.metadata.row_group(group), [field], LONGEST)
-            for batch in file.iter_batches(batch_size=1, row_groups=[group], columns=[field], use_threads=False):
-                yield _text(batch.column(0), most)
+    with open_regular(path) as content:
+        groups = row_groups(content)
+        with pq.ParquetFile(content, buffer_size=_BUFFER, pre_buffer=False) as file:
+            if file.num_row_groups != len(groups):
+                raise ValueError("its description of row groups is damaged")
+            for group in range(len(groups)):
+                require_pages(content, str(path), groups[group], field, LONGEST)
+                for batch in file.iter_batches(batch_size=1, row_groups=[group], columns=[field], use_threads=False):
+                    yield _text(batch.column(0), most)
 
 
 def _text(column: pa.Array, most: int | None) -> str | None:

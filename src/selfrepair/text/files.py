@@ -164,7 +164,7 @@ def _parquet_documents(path: Path, field: str, most: int | None) -> Iterator[Doc
         for number, value in enumerate(column_texts(path, field, most), start=1):
             text = valid_text(value, f"row {number} of {path}", field)
             yield Document.cut(f"{file_name(path)}:{number}", text, most)
-    except (OSError, UnicodeDecodeError, pa.ArrowException) as error:
+    except (OSError, ValueError, pa.ArrowException) as error:
         raise _unreadable(path, error) from error
 
 

@@ -23,6 +23,8 @@ def verdict(run: Run) -> int:
             "`selfrepair resume` goes on with it."
         )
         code = INTERRUPTED
+    elif outcome["status"] != "complete":
+        loud.print(f"Partial ({outcome['status']}): these numbers are of what had been measured.", markup=False)
     if not outcome["ledger_closes"]:
         loud.print(
             "[bold red]THE LEDGER DOES NOT CLOSE[/]: on some token its lines miss the self-repair by "

@@ -20,7 +20,7 @@ from selfrepair.results.proven import Damaged
 from selfrepair.results.runs import Run
 from selfrepair.run import partial, plans
 from selfrepair.run.executors import execute
-from selfrepair.run.job import Job
+from selfrepair.run.job import Design, Job
 from selfrepair.run.jobs import load_job
 from selfrepair.run.log import log
 from selfrepair.run.look import look_closer
@@ -141,7 +141,7 @@ def _require_place(workers: int, executor: str) -> None:
         )
 
 
-def write_design(job: Job, place: Path) -> None:
+def write_design(job: Design, place: Path) -> None:
     """Writes plan and text of a run that is about to start: from then on any worker can take part."""
     folder.write_plan(job.plan, place / folder.PLAN)
     folder.write_corpus(job.windows, job.donors, place, job.plan)

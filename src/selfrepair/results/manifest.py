@@ -98,7 +98,9 @@ def read(folder: Path) -> dict[str, Stored]:
         raise Damaged(path, f"Cannot read {path}: {first_line(problem)}.", fix(folder)) from problem
     if checksum != _checksum(content):
         raise Damaged(path, f"{path} is damaged: its checksum is not that of its content.", fix(folder))
-    return {name: Stored(folder / name, one, fix(folder)) for name, one in files.items() if Path(name).name == name}
+    return {
+        name: Stored(folder / name, one, fix(folder, name)) for name, one in files.items() if Path(name).name == name
+    }
 
 
 def check(folder: Path) -> None:
@@ -112,8 +114,10 @@ def check(folder: Path) -> None:
             one.check()
 
 
-def fix(folder: Path) -> str:
-    """How a folder comes to sound results."""
+def fix(folder: Path, name: str = "") -> str:
+    """How a folder comes to sound results again, where the named file of it is damaged."""
+    if name == "windows.parquet":
+        return "Copy it again from where the run was started: it is what was measured on."
     if (folder / "texts").is_dir():
         return f"`selfrepair merge {quote(str(folder / 'texts'))}/* --out NEW` merges them from the units."
     if (folder / "units").is_dir():

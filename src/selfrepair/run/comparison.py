@@ -81,8 +81,8 @@ def _pool(path: Path) -> Pool:
         Incomplete: units are missing.
         SelfRepairError: something is damaged.
     """
-    manifest.check(path)
     designs = [(place, load_design(place)) for place in text_folders(path)]
+    manifest.check(path)
     stores = [Store(place, plans.identity(design.plan)) for place, design in designs]
     for store in stores:
         if not store.finished(THRESHOLDS):

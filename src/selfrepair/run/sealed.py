@@ -76,8 +76,8 @@ def plan_mark(plan_id: str) -> str:
     return hashlib.sha256(plan_id.encode()).hexdigest()[:8]
 
 
-def sealed(arrays: Arrays, label: Label) -> tuple[str, bytes]:
-    """Name and content of a unit's file; the same unit is always the same file."""
+def sealed(arrays: Arrays, label: Label) -> tuple[str, bytes, memoryview]:
+    """Name, header and data of a unit's file; the same unit is always the same file."""
     content = save({name: np.ascontiguousarray(value) for name, value in arrays.items()})
     (size,) = struct.unpack("<Q", content[:8])
     data = memoryview(content)[8 + size :]
@@ -95,7 +95,7 @@ def sealed(arrays: Arrays, label: Label) -> tuple[str, bytes]:
     text += b" " * (-len(text) % 8)
     head = struct.pack("<Q", len(text)) + text
     name = f"{label.stage}-{label.number:06d}-{plan_mark(label.plan)}-{short_digest(head)}.safetensors"
-    return name, b"".join([head, data])
+    return name, head, data
 
 
 def proven_content(path: Path) -> bytes:

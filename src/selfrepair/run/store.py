@@ -15,7 +15,7 @@ from pathlib import Path
 
 from selfrepair.errors import SelfRepairError
 from selfrepair.progress import say
-from selfrepair.results.files import put
+from selfrepair.results.files import putting
 from selfrepair.results.proven import Damaged
 from selfrepair.run.log import log
 from selfrepair.run.sealed import FIX, NAME, Arrays, Label, plan_mark, read_header, sealed, unsealed
@@ -60,9 +60,11 @@ class Store:
         Raises:
             SelfRepairError: the disk is full or cannot be written to.
         """
-        name, content = sealed(arrays, Label(self.plan_id, stage, number, tuple(made_of)))
+        name, *parts = sealed(arrays, Label(self.plan_id, stage, number, tuple(made_of)))
         _make(self.units)
-        put(self.units / name, content)
+        with putting(self.units / name) as file:
+            for part in parts:
+                file.write(part)
 
     def finished(self, stage: str) -> dict[int, Unit]:
         """Finished units of a stage by number, in its order; their contents are proven when they are read."""

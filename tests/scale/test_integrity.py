@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -116,6 +117,21 @@ def test_whatever_happens_to_a_unit_before_it_is_used(run, model, monkeypatch, c
     assert [name.split("-")[0] for name in aside] == ([] if harm == "gone" else [stage])
     assert all(name in said and name in (place / "log.txt").read_text() for name in aside)
     assert len(sweep_units(place)) == UNITS
+
+
+def test_a_header_that_was_made_to_fit_changed_data(done):
+    """A number is changed, and the digest of its block too; only the file's name does not agree."""
+    path = sweep_units(done)[0]
+    content = bytearray(path.read_bytes())
+    (size,) = struct.unpack("<Q", content[:8])
+    start, block = 8 + size, 2**14
+    was = hashlib.sha256(content[start : start + block]).hexdigest()[:32]
+    content[start + 100] ^= 64
+    now = hashlib.sha256(content[start : start + block]).hexdigest()[:32]
+    changed = bytes(content).replace(was.encode(), now.encode())
+    assert changed != bytes(content)
+    path.write_bytes(changed)
+    assert path.name in refused(compare, done, done)
 
 
 def test_every_unit_damaged_one_after_the_other(run, model, monkeypatch):
@@ -385,7 +401,7 @@ def test_killed_between_two_results_files(done, model, monkeypatch, moment):
     assert not (done / manifest.STAGING).exists()
 
 
-def test_close_ups_of_other_units_are_not_kept(done, model, monkeypatch):
+def test_close_ups_of_other_units_are_not_kept(done, model, monkeypatch, capfd):
     """Interrupted after its results were whole: close-ups of whole results do not stay beside partial ones."""
     sweep_units(done)[-1].unlink()
     monkeypatch.setattr(measure, "_sweep", lambda *_given: measure._Swept("interrupted"))
@@ -394,6 +410,7 @@ def test_close_ups_of_other_units_are_not_kept(done, model, monkeypatch):
     assert again.outcome["status"] == "interrupted" and again.extras.closeups is None
     assert not (done / "closeups.parquet").exists()
     assert_same(again, partial)
+    assert "close-ups" in capfd.readouterr().err
     assert "is not complete" in refused(compare, done, done)
 
 

@@ -265,14 +265,13 @@ def _merge(job: Job, store: Store, swept: _Swept, started: float, keep: bool) ->
     run = merged(pool, job.plan, place, swept.status, time.time() - started)
     log(place, f"{swept.status}: {run.outcome['units']} units merged")
     if keep:
-        before = _closer_look(store, run) if swept.status == "complete" else Extras()
-        run = replace(run, extras=replace(before, passages=run.extras.passages))
+        run = replace(run, extras=replace(_closer_look(store, run), passages=run.extras.passages))
         run = folder.write_results(run, place)
     return run
 
 
 def _closer_look(store: Store, run: Run) -> Extras:
-    """The close-ups of the results that are there, if they were taken of the same units; says what is damaged."""
+    """The close-ups of the results that are there, if they were taken of the same units; says where they are not."""
     if not (store.folder / manifest.MANIFEST).is_file():
         return Extras()
     try:
@@ -280,4 +279,8 @@ def _closer_look(store: Store, run: Run) -> Extras:
     except SelfRepairError as problem:
         store.tell(f"The results in {store.folder} are made again from the units: {problem.problem}")
         return Extras()
-    return before.extras if before.outcome.get("made_of") == run.outcome["made_of"] else Extras()
+    if before.outcome.get("made_of") == run.outcome["made_of"]:
+        return before.extras
+    if before.extras.closeups is not None:
+        store.tell(f"The close-ups in {store.folder} are not of these {run.outcome['units']} units: they are removed.")
+    return Extras()

@@ -130,7 +130,7 @@ def test_a_folder_that_cannot_be_written_to(run, tmp_path):
 
 @pytest.mark.parametrize("name", ["tokens.parquet", "windows.parquet"])
 def test_any_bit_of_a_table_that_is_not_looked_at_is_found(run, tmp_path, monkeypatch, name):
-    """Of tables only the schema is read when a run is loaded; the rest, here in other blocks, is proven all the same."""
+    """Of tables only the schema is read when a run is loaded; the rest, in other blocks, is proven all the same."""
     monkeypatch.setattr(files, "BLOCK", 256)
     path = run.save(tmp_path / "results") / name
     content = bytearray(path.read_bytes())

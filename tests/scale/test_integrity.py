@@ -19,7 +19,7 @@ from selfrepair.results import manifest
 from selfrepair.run import measure, plans, runner
 from selfrepair.run.combine import combine
 from selfrepair.run.comparison import compare
-from selfrepair.run.jobs import load_design
+from selfrepair.run.jobs import load_design, load_job
 from selfrepair.run.status import status
 from selfrepair.run.store import Store
 
@@ -146,6 +146,12 @@ def test_thresholds_name_the_units_they_are_made_of_and_sweep_units_the_threshol
     surveys, thresholds, sweeps = (store.finished(stage) for stage in ("survey", "thresholds", "sweep"))
     assert thresholds[0].made_of == tuple(surveys[number].digest for number in range(UNITS))
     assert {unit.made_of for unit in sweeps.values()} == {(thresholds[0].digest,)}
+
+
+def test_thresholds_of_a_part_of_the_survey_are_refused(done, model):
+    job = load_job(done, model)
+    units = list(Store(done, plans.identity(job.plan)).finished("survey").values())
+    assert f"lacks 1 of {UNITS} units" in refused(runner.thresholds.thresholds, job, units[1:])
 
 
 def test_sweep_units_of_other_thresholds_are_done_again_with_a_word(done, model, capfd):

@@ -97,7 +97,7 @@ def clock(seconds: float) -> str:
 def say(line: str, shown: bool = True) -> None:
     """A line of text where progress is shown."""
     if shown:
-        Console(stderr=not _in_notebook()).print(line)
+        Console(stderr=not _in_notebook()).print(line, soft_wrap=True)
 
 
 @contextmanager

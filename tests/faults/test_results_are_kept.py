@@ -121,6 +121,7 @@ def test_without_matplotlib_there_are_no_pictures_but_a_run(selfrepair, llama, t
         "windows.parquet",
         "heads.nc",
         "tokens.parquet",
+        "manifest.json",
         "log.txt",
         "units",
         "closeups.parquet",

@@ -16,6 +16,7 @@ from scale_support import UNITS, assert_same, prepare, resume, save_model, sweep
 
 from selfrepair import SelfRepairError, load
 from selfrepair.run import measure
+from selfrepair.run.jobs import load_design
 from zoo import families
 
 
@@ -190,6 +191,7 @@ def fill_disk(monkeypatch, moment: str, put: int) -> None:
 
 
 def change_plan(place, change) -> None:
-    plan = json.loads((place / "plan.json").read_text())
-    change(plan)
-    (place / "plan.json").write_text(json.dumps(plan))
+    """As if the run had been started with another plan."""
+    design = load_design(place)
+    change(design.plan)
+    measure.write_design(design, place)

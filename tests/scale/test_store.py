@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from scale_support import UNITS, assert_same, dead_process, prepare, resume, sweep_units
 
+from selfrepair import SelfRepairError
 from selfrepair.run import plans, runner
 from selfrepair.run.claims import STALE
 from selfrepair.run.jobs import load_job
@@ -44,13 +45,13 @@ def half_done(run, monkeypatch):
     return place, expected
 
 
-def garbled(content: bytes) -> bytes:
+def flipped(content: bytes) -> bytes:
     middle = len(content) // 2
     return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
 
 
 DAMAGES = {
-    "one bit": garbled,
+    "one bit": flipped,
     "cut short": lambda content: content[:-7],
     "empty": lambda content: b"",
     "longer": lambda content: content + b"\0",
@@ -63,11 +64,11 @@ DAMAGES = {
 def test_damaged_units_are_put_aside(store, stage, damage):
     for number in range(3):
         store.write(stage, number, {"a": np.arange(50.0) + number})
-    broken = store.finished(stage)[1]
+    broken = store.finished(stage)[1].path
     broken.write_bytes(DAMAGES[damage](broken.read_bytes()))
     assert not store.is_sound(broken)
     assert set(store.sound(stage)) == {0, 2} == set(store.finished(stage))
-    assert broken.with_suffix(".garbled").is_file()
+    assert broken.with_suffix(".aside").is_file()
 
 
 def test_damaged_units_are_done_again(half_done):
@@ -78,7 +79,7 @@ def test_damaged_units_are_done_again(half_done):
     survey = sorted((place / "units").glob("survey-*"))[3]
     survey.write_bytes(b"")
     assert_same(resume(place), expected)
-    assert len(list((place / "units").glob("*.garbled"))) == 3
+    assert len(list((place / "units").glob("*.aside"))) == 3
     assert len(sweep_units(place)) == UNITS
 
 
@@ -92,19 +93,23 @@ def test_units_of_another_plan_do_not_count(half_done, models, tmp_path):
 
 
 def test_a_foreign_unit_beside_ours_never_takes_its_place(store):
-    """Whatever its name sorts like: what is not ours is put aside, even where ours is there too."""
+    """Whatever its name sorts like: what is not ours does not count and stays where it is, which is said."""
     store.write("sweep", 0, {"a": np.zeros(3)})
-    ours = store.finished("sweep")[0]
+    ours = store.finished("sweep")[0].path
     for foreign_id in "bcdefgh":
         Store(store.folder, foreign_id).write("sweep", 0, {"a": np.ones(3)})
-    assert store.sound("sweep") == {0: ours}
+    assert {number: unit.path for number, unit in store.sound("sweep").items()} == {0: ours}
+    assert "7 units" in store.strangers() and "another plan" in store.strangers()
+    assert len(store.foreign()) == 7
     ours.unlink()
     assert store.finished("sweep") == {}
+    with pytest.raises(SelfRepairError, match="All 7 finished units"):
+        store.strangers()
 
 
 def test_a_unit_under_another_units_name_does_not_count(store):
     store.write("sweep", 0, {"a": np.zeros(3)})
-    path = store.finished("sweep")[0]
+    path = store.finished("sweep")[0].path
     shutil.copy(path, path.with_name(path.name.replace("000000", "000001")))
     shutil.copy(path, path.with_name(path.name.replace("sweep", "survey")))
     assert set(store.sound("sweep")) == {0}

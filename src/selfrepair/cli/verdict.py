@@ -25,6 +25,8 @@ def verdict(run: Run) -> int:
             "the folder holds what had been measured until then; `selfrepair resume` goes on with it.",
         )
         code = INTERRUPTED
+    elif outcome["status"] != "complete":
+        loud.print(f"Partial ({outcome['status']}): these numbers are of what had been measured.", markup=False)
     if not outcome["ledger_closes"]:
         loud.print(
             Text("THE LEDGER DOES NOT CLOSE:", "bold red"),

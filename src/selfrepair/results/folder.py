@@ -179,8 +179,7 @@ def load(path: str | Path) -> Run:
     folder = Path(path)
     if not folder.is_dir():
         raise SelfRepairError(f"There is no results folder {folder}.", "Give the folder that a run wrote.")
-    if not (folder / PLAN).is_file():
-        read_plan(folder)  # says what that means
+    read_plan(folder)  # before the manifest is asked: this says what has been changed, not only that something has
     stored = manifest.read(folder)
     for name in NEEDED:
         if name not in stored:

@@ -99,7 +99,9 @@ def read(folder: Path) -> dict[str, Stored]:
         files = {name: _digests(one) for name, one in content["files"].items()}
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as problem:
         raise Damaged(path, f"Cannot read {path}: {first_line(problem)}.", fix(folder)) from problem
-    return {name: Stored(folder / name, one, fix(folder)) for name, one in files.items() if Path(name).name == name}
+    return {
+        name: Stored(folder / name, one, fix(folder, name)) for name, one in files.items() if Path(name).name == name
+    }
 
 
 def check(folder: Path) -> None:
@@ -113,8 +115,10 @@ def check(folder: Path) -> None:
             one.check()
 
 
-def fix(folder: Path) -> str:
-    """How a folder comes to sound results."""
+def fix(folder: Path, name: str = "") -> str:
+    """How a folder comes to sound results again, where the named file of it is damaged."""
+    if name == "windows.parquet":
+        return "Copy it again from where the run was started: it is what was measured on."
     if (folder / "texts").is_dir():
         return f"`selfrepair merge {quote(str(folder / 'texts'))}/* --out NEW` merges them from the units."
     if (folder / "units").is_dir():

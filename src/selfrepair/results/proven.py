@@ -219,6 +219,11 @@ class ProvenFile(io.RawIOBase):
         self._place += len(found)
         return len(found)
 
+    def readall(self) -> bytes:
+        """See `io.RawIOBase`."""
+        start, self._place = self._place, self._digests.size
+        return bytes(self.span(min(start, self._place), self._place))
+
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         """See `io.IOBase`."""
         self._place = {os.SEEK_SET: 0, os.SEEK_CUR: self._place, os.SEEK_END: self._digests.size}[whence] + offset

@@ -56,9 +56,9 @@ def combine(sources: Sequence[str | Path], out: str | Path) -> Run:
         SelfRepairError: runs that do not belong together, naming what differs; texts that share a document; nothing
             surveyed; a folder that exists.
     """
+    groups = _by_plan([one for source in sources for one in text_folders(Path(source))])
     for source in sources:
         manifest.check(Path(source))
-    groups = _by_plan([one for source in sources for one in text_folders(Path(source))])
     _require_alike([(places[0], load_design(places[0]).plan) for places in groups])
     _require_surveyed(groups)
     place = folder.prepare_folder(out)

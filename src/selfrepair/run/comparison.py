@@ -55,6 +55,8 @@ def compare(
         SelfRepairError: no such run, one that is not complete or is damaged, or a filter that not both have.
     """
     pools = [_pool(Path(path)) for path in (first, second)]
+    for path in (first, second):
+        manifest.check(Path(path))
     sums = [_heads(pool, filter) for pool in pools]
     paired = _paired(pools[0], pools[1])
     whole = [one.pooled() for one in sums]
@@ -75,13 +77,12 @@ class Incomplete(SelfRepairError):
 
 
 def _pool(path: Path) -> Pool:
-    """All units of a run; proven as they are read, as is what its manifest lists.
+    """All units of a run; proven as they are read.
 
     Raises:
         Incomplete: units are missing.
         SelfRepairError: something is damaged.
     """
-    manifest.check(path)
     designs = [(place, load_design(place)) for place in text_folders(path)]
     stores = [Store(place, plans.identity(design.plan)) for place, design in designs]
     for store in stores:

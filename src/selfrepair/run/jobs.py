@@ -39,7 +39,7 @@ def load_job(path: Path, model: LanguageModel | None = None) -> Job:
     require_built_in(plan)
     torch.set_num_threads(plan["machine"]["threads"])  # the number of threads shows in the last bits
     loaded = _model(plan) if model is None else model
-    require_same(plan, loaded, windows, donors)
+    require_same(plan, loaded)
     engine = engine_named(plan["engine"], **plan["engine_settings"])
     chosen = operator(plan["ablation"]["operator"], max(1, plan["ablation"]["donors"]))
     return Job(plan, windows, donors, loaded, chosen, engine)

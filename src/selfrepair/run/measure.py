@@ -20,7 +20,7 @@ from selfrepair.results.runs import Run
 from selfrepair.run import partial, plans
 from selfrepair.run.afterwards import never_costs_the_run, temporary_folder
 from selfrepair.run.executors import execute
-from selfrepair.run.job import Job
+from selfrepair.run.job import Design, Job
 from selfrepair.run.jobs import load_job
 from selfrepair.run.log import log
 from selfrepair.run.look import look_closer
@@ -142,7 +142,7 @@ def _require_place(workers: int, executor: str) -> None:
         )
 
 
-def write_design(job: Job, place: Path) -> None:
+def write_design(job: Design, place: Path) -> None:
     """Writes plan and text of a run that is about to start: from then on any worker can take part."""
     folder.write_plan(job.plan, place / folder.PLAN)
     folder.write_corpus(job.windows, job.donors, place, job.plan)
@@ -267,14 +267,13 @@ def _merge(job: Job, store: Store, swept: _Swept, started: float, keep: bool) ->
     run = merged(pool, job.plan, place, swept.status, time.time() - started)
     log(place, f"{swept.status}: {run.outcome['units']} units merged")
     if keep:
-        before = _closer_look(store, run) if swept.status == "complete" else Extras()
-        run = replace(run, extras=replace(before, passages=run.extras.passages))
+        run = replace(run, extras=replace(_closer_look(store, run), passages=run.extras.passages))
         run = folder.write_results(run, place)
     return run
 
 
 def _closer_look(store: Store, run: Run) -> Extras:
-    """The close-ups of the results that are there, if they were taken of the same units; says what is damaged."""
+    """The close-ups of the results that are there, if they were taken of the same units; says where they are not."""
     if not (store.folder / manifest.MANIFEST).is_file():
         return Extras()
     try:
@@ -282,4 +281,8 @@ def _closer_look(store: Store, run: Run) -> Extras:
     except SelfRepairError as problem:
         store.tell(f"The results in {store.folder} are made again from the units: {problem.problem}")
         return Extras()
-    return before.extras if before.outcome.get("made_of") == run.outcome["made_of"] else Extras()
+    if before.outcome.get("made_of") == run.outcome["made_of"]:
+        return before.extras
+    if before.extras.closeups is not None:
+        store.tell(f"The close-ups in {store.folder} are not of these {run.outcome['units']} units: they are removed.")
+    return Extras()

@@ -15,6 +15,7 @@ from selfrepair.ablation.units import Head
 from selfrepair.errors import SelfRepairError
 from selfrepair.model.language_model import LanguageModel
 from selfrepair.results.changes import differences
+from selfrepair.results.planfile import plain
 from selfrepair.run.machine import machine, machine_facts
 from selfrepair.statistics.features import FEATURES
 from selfrepair.statistics.filters import Filter
@@ -22,6 +23,9 @@ from selfrepair.text import Windows
 
 Plan = dict[str, Any]
 _PACKAGES = ("selfrepair", "torch", "transformers", "numpy", "scipy")  # their versions show in the last bits
+
+# What a plan says of its text that the text does not say of itself.
+_COUNTED = ("fingerprint", "windows", "positions", "documents", "scored_tokens", "first_position")
 
 
 def make_plan(
@@ -108,14 +112,12 @@ def identity(plan: Plan) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def require_same(plan: Plan, model: LanguageModel, windows: Windows, donors: np.ndarray) -> None:
-    """Refuses to go on with a run on something else than it was started on.
+def require_same(plan: Plan, model: LanguageModel) -> None:
+    """Refuses to go on with a run on something else than it was started on; its text is looked at when it is read.
 
     Raises:
         SelfRepairError: naming what differs, before and now.
     """
-    require_text(plan, windows, donors)
-    require_features(plan)
     was, now = machine_facts(plan["machine"]), machine_facts(machine(model.device))
     _refuse(
         {
@@ -134,11 +136,12 @@ def require_text(plan: Plan, windows: Windows, donors: np.ndarray) -> None:
     Raises:
         SelfRepairError: naming what differs, before and now.
     """
+    said, own = plain(plan["text"]), plain(windows.provenance)
     _refuse(
         {
             "text": (plan["text"]["fingerprint"], windows.fingerprint),
             "donors": (plan["ablation"]["donors_fingerprint"], fingerprint(donors)),
-            **{f"text.{name}": (plan["text"].get(name), value) for name, value in windows.provenance.items()},
+            **{f"text.{name}": (said.get(name), value) for name, value in own.items() if name not in _COUNTED},
         }
     )
 

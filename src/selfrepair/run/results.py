@@ -23,6 +23,8 @@ from selfrepair.run.sealed import Arrays
 from selfrepair.statistics.keep import token_table
 from selfrepair.statistics.summary import Summariser
 
+_OF_ITS_MAKING = ("seconds", "made_of")  # `heads.nc` is the same, however and wherever the run was done
+
 
 def merged(pool: Pool, plan: Plan, place: Path, status: str, seconds: float) -> Run:
     """Merges all units; the kept tokens go to a file some heads at a time, aside, until `write_results` takes it.
@@ -132,5 +134,5 @@ def _attributes(plan: Plan, outcome: dict[str, object]) -> dict[str, object]:
         "engine": plan["engine"],
         "created": plan["created"],
         "software": " ".join(f"{name} {number}" for name, number in plan["versions"].items()),
-        **{name: value for name, value in outcome.items() if name != "seconds"},  # the same, however it was run
+        **{name: value for name, value in outcome.items() if name not in _OF_ITS_MAKING},
     }

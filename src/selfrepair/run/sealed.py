@@ -76,8 +76,8 @@ def plan_mark(plan_id: str) -> str:
     return hashlib.sha256(plan_id.encode()).hexdigest()[:8]
 
 
-def sealed(arrays: Arrays, label: Label) -> tuple[str, bytes]:
-    """Name and content of a unit's file; the same unit is always the same file."""
+def sealed(arrays: Arrays, label: Label) -> tuple[str, bytes, memoryview]:
+    """Name, header and data of a unit's file; the same unit is always the same file."""
     content = save({name: np.ascontiguousarray(value) for name, value in arrays.items()})
     (size,) = struct.unpack("<Q", content[:8])
     data = memoryview(content)[8 + size :]
@@ -95,7 +95,7 @@ def sealed(arrays: Arrays, label: Label) -> tuple[str, bytes]:
     text += b" " * (-len(text) % 8)
     head = struct.pack("<Q", len(text)) + text
     name = f"{label.stage}-{label.number:06d}-{plan_mark(label.plan)}-{short_digest(head)}.safetensors"
-    return name, b"".join([head, data])
+    return name, head, data
 
 
 def proven_content(path: Path) -> bytes:
@@ -119,7 +119,7 @@ def unsealed(path: Path) -> Iterator[Sealed]:
     Raises:
         Damaged: it is gone, or not what its name says; also while it is read.
     """
-    header = _header(path)
+    header = read_header(path)
     try:
         with ProvenFile(path, header.digests, header.start) as file:
             yield Sealed(header, file)
@@ -174,12 +174,6 @@ class Sealed:
             self._file.span(start, min(start + 2**24, self._header.digests.size))
 
 
-@lru_cache(maxsize=_HEADERS)
-def _header(path: Path) -> _Header:
-    """The header that the file's name proves."""
-    return read_header(path)
-
-
 def read_header(path: Path) -> _Header:
     """The header of a unit's file as it is now on disk.
 
@@ -203,7 +197,7 @@ def _proven_header(path: Path, content: bytes) -> _Header:
     if match is None or short_digest(head) != match["digest"]:
         raise Damaged(path, f"{path} is damaged: its header is not what its name says.", FIX)
     try:
-        found = _parsed(json.loads(head[8:]), len(head))
+        found = _parsed(head)
     except (ValueError, KeyError, TypeError) as problem:
         raise Damaged(path, f"{path} has no header of a unit ({problem}).", FIX) from None
     label = found.label
@@ -213,7 +207,9 @@ def _proven_header(path: Path, content: bytes) -> _Header:
     return found
 
 
-def _parsed(header: dict[str, Any], start: int) -> _Header:
+@lru_cache(maxsize=_HEADERS)
+def _parsed(head: bytes) -> _Header:
+    header = json.loads(head[8:])
     about = json.loads(header.pop("__metadata__")["unit"])
     blocks = about["blocks"]
     digests = Digests(
@@ -221,7 +217,7 @@ def _parsed(header: dict[str, Any], start: int) -> _Header:
     )
     tensors = {name: _tensor(one, digests.size) for name, one in header.items()}
     label = Label(about["plan"], about["stage"], about["number"], tuple(about["made_of"]))
-    return _Header(label, tensors, digests, start)
+    return _Header(label, tensors, digests, len(head))
 
 
 def _tensor(given: dict[str, Any], size: int) -> _Tensor:

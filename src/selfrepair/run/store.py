@@ -10,7 +10,7 @@ from pathlib import Path
 
 from selfrepair.errors import SelfRepairError
 from selfrepair.progress import say
-from selfrepair.results.files import make_folder, put
+from selfrepair.results.files import make_folder, putting
 from selfrepair.results.proven import Damaged
 from selfrepair.run import claims
 from selfrepair.run.log import log
@@ -54,9 +54,11 @@ class Store:
         Raises:
             SelfRepairError: the disk is full or cannot be written to.
         """
-        name, content = sealed(arrays, Label(self.plan_id, stage, number, tuple(made_of)))
+        name, *parts = sealed(arrays, Label(self.plan_id, stage, number, tuple(made_of)))
         _make(self.units)
-        put(self.units / name, content)
+        with putting(self.units / name) as file:
+            for part in parts:
+                file.write(part)
 
     def finished(self, stage: str) -> dict[int, Unit]:
         """Finished units of a stage by number, in its order; their contents are proven when they are read."""

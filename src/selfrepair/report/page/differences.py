@@ -25,7 +25,7 @@ def differences(runs: Sequence[Run], folders: Sequence[Path | None]) -> list[dic
         Per run but the first: `filters`, `paired` and `how` (words), `pooled` {number: [filter][value, low, high]}, and
         `heads` {number: [filter][layer][head][value, low, high]} where the models have equally many.
     """
-    sums = [_sums(folder) for folder in folders]
+    sums = [_sums(folder) for folder in folders] if len(runs) > 1 else []
     return [_against(runs[0], runs[n], sums[0], sums[n]) for n in range(1, len(runs))]
 
 

@@ -61,7 +61,8 @@ def replan(place: Path, change) -> None:
         ("replicates", 50.5),
         ("replicates", True),
         ("sample", 10**9),
-        ("seed", 2**70),
+        ("seed", 2**63),
+        ("seed", -1),
         ("windows_per_batch", 0),
         ("windows_per_unit", 10**9),
         ("model.layers", 10**6),
@@ -106,10 +107,11 @@ def test_replicates_of_more_heads_than_memory_holds_are_refused(place):
         require_sane(plan)
 
 
-def test_too_many_replicates_are_refused_before_anything_is_computed(finished, model_folder):
+@pytest.mark.parametrize(("name", "value"), [("replicates", 10**7), ("seed", -1), ("seed", 2**63)])
+def test_numbers_beyond_reason_are_refused_before_anything_is_computed(finished, model_folder, name, value):
     design = load_design(finished)
-    with pytest.raises(SelfRepairError, match="replicates = 10000000"):
-        measure(load(str(model_folder), device="cpu"), design.windows, replicates=10**7, progress=False)
+    with pytest.raises(SelfRepairError, match=f"{name} = {value}"):
+        measure(load(str(model_folder), device="cpu"), design.windows, progress=False, **{name: value})
 
 
 def written(**columns) -> io.BytesIO:

@@ -12,7 +12,7 @@ from selfrepair.statistics.features import FEATURES
 from selfrepair.statistics.filters import Filter
 from selfrepair.text import Windows
 
-MOST_REPLICATES = 100_000
+MOST_REPLICATES, MOST_SEED = 100_000, 2**63 - 1
 _MOST_BYTES = 2**34  # of all heads' sums with their replicates, which a merge holds in memory
 _RANGES: dict[tuple[str, ...], tuple[int, int]] = {
     ("model", "layers"): (1, 10_000),
@@ -25,7 +25,7 @@ _RANGES: dict[tuple[str, ...], tuple[int, int]] = {
     ("ablation", "draws"): (1, 10_000),
     ("ablation", "donors"): (0, 10_000),
     ("machine", "threads"): (1, 4096),
-    ("seed",): (-(2**63), 2**64),
+    ("seed",): (0, MOST_SEED),
     ("sample",): (0, 10**7),
     ("replicates",): (2, MOST_REPLICATES),
     ("windows_per_batch",): (1, 2**24),

@@ -18,7 +18,7 @@ from selfrepair.errors import SelfRepairError
 from selfrepair.model.language_model import LanguageModel
 from selfrepair.run import plans
 from selfrepair.run.batches import plan_memory, tokens_of, windows_per_unit
-from selfrepair.run.bounds import MOST_REPLICATES, require_sane
+from selfrepair.run.bounds import MOST_REPLICATES, MOST_SEED, require_sane
 from selfrepair.run.job import Job
 from selfrepair.statistics.accumulate import Components
 from selfrepair.statistics.filters import Filter
@@ -64,6 +64,8 @@ def prepare(
             f"first = {first} and sample = {sample} must not be negative, "
             f"replicates = {replicates} at least 2 and at most {MOST_REPLICATES:,}."
         )
+    if not 0 <= seed <= MOST_SEED:
+        raise SelfRepairError(f"seed = {seed}; a number from 0 to {MOST_SEED:,} was expected.", "0 is usual.")
     stop = stopping(until_se, until)
     _require_readable(model, windows)
     if not windows.scored(first).any():

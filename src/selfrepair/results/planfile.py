@@ -57,7 +57,8 @@ def opened_plan(content: dict[str, Any], path: Path, windows: Path) -> dict[str,
     if content.get(CHECKSUM) == _checksum(given) and not changed:
         plan: dict[str, Any] = with_numbers(given)
         return plan
-    what = "; ".join(changed) if changed else "what was changed cannot be told"
+    unknown = "what was changed cannot be told" if CHECKSUM in content else "it has no checksum"
+    what = "; ".join(changed) or unknown
     raise SelfRepairError(
         f"{path} is not the plan that this run was started with: {what}. Its units would not fit together.",
         "Change it back, or copy it again from where the run was started; for another plan, start a new run.",

@@ -33,7 +33,7 @@ _OWN = (
 _OWN_OF = {
     "model": ("name", "source", "class"),  # the weights say which model it is
     "ablation": ("donors_fingerprint",),
-    "versions": ("torch", "transformers", "numpy"),
+    "versions": ("torch", "transformers", "numpy", "scipy"),
 }
 _COMMON_OF_TEXT = ("positions", "first_position")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import re
 from collections.abc import Mapping
@@ -12,6 +13,11 @@ import torch
 _LIBRARIES = re.compile(r"(?:Math Kernel Library|MKL-DNN|oneDNN|OpenBLAS)[^\n(]*?(?= for | *\(| *\n)")
 _VECTORS = re.compile(r"s?sse|avx|amx|fma|f16c|neon|asimd|sve|sme|bf16|fp16|i8mm|dot|vsx|vxe")  # what kernels use
 
+_CHOOSE_KERNELS = (
+    *("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "ONEDNN_DEFAULT_FPMATH_MODE", "DNNL_DEFAULT_FPMATH_MODE"),
+    *("MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS", "MKL_DEBUG_CPU_TYPE", "OPENBLAS_CORETYPE", "NVIDIA_TF32_OVERRIDE"),
+)
+
 
 def machine(device: torch.device) -> dict[str, object]:
     """The processor's features, the libraries that multiply on it, and the device.
@@ -21,8 +27,8 @@ def machine(device: torch.device) -> dict[str, object]:
 
     Returns:
         JSON-able: `python`, `device`, `threads`, `processor`, `instructions` (the set that torch has chosen its kernels
-        for), `features` of the processor by which libraries choose theirs, `libraries`, and `accelerator` where there
-        is one.
+        for), `features` of the processor by which libraries choose theirs, `float32_matmul` (torch's setting), the
+        variables of the `environment` that choose kernels, `libraries`, and `accelerator` where there is one.
     """
     found: dict[str, object] = {
         "python": platform.python_version(),
@@ -31,6 +37,8 @@ def machine(device: torch.device) -> dict[str, object]:
         "processor": " ".join([platform.machine(), *processor_name()]),
         "instructions": torch.backends.cpu.get_cpu_capability(),
         "features": processor_features(),
+        "float32_matmul": torch.get_float32_matmul_precision(),
+        "environment": {name: os.environ[name] for name in _CHOOSE_KERNELS if name in os.environ},
         "libraries": [" ".join(one.split()) for one in _LIBRARIES.findall(torch.__config__.show())],
     }
     if device.type == "cuda":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import time
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from selfrepair.results.proven import Stored
 from selfrepair.run import log
 from selfrepair.run.bounds import require_sane
 from selfrepair.run.jobs import load_design
+from selfrepair.run.status import status
 from selfrepair.statistics.features import FEATURES
 
 MB = 2**20
@@ -172,6 +174,15 @@ def test_what_is_no_file_is_not_read(place, name, make):
     make(place / name)
     with pytest.raises(SelfRepairError):
         load_design(place)
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: path.symlink_to("/dev/zero")])
+def test_a_pipe_among_the_units_is_damage_and_nobody_waits_for_it(finished, tmp_path, make):
+    place = shutil.copytree(finished, tmp_path / "run")
+    for path in (place / "units").iterdir():
+        path.unlink()
+        make(path)
+    assert len(status(place).damaged) == 3
 
 
 def test_a_log_that_is_a_pipe_stops_nobody(tmp_path):

@@ -91,6 +91,7 @@ def load(
 def read_gguf(path: Path, dtype: str) -> tuple[Any, Any]:
     """A GGUF file's model, dequantised, and its tokenizer."""
     _require_package("gguf", "gguf")
+    require_gguf(path)
     network, tokenizer = _from_pretrained(str(path.parent), dtype, gguf_file=path.name)
     return _without_quantizer(network), tokenizer
 
@@ -140,7 +141,6 @@ def _read(model: str, dtype: str, revision: str | None, attention: str | None) -
     if path.suffix == ".gguf":
         if not path.is_file():
             raise SelfRepairError(f"There is no file {path}.", "Give the path of a .gguf file.")
-        require_gguf(path)
         return *read_gguf(path, dtype), path.stem
     if path.is_dir():
         require_loadable(path)

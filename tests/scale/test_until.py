@@ -92,9 +92,10 @@ def test_whoever_does_the_units_and_whatever_else_is_done(model, tmp_path, monke
     job = load_job(eager, model)
     store = Store(eager, plans.identity(job.plan))
     runner._Stage(job, store, "survey", lambda n, a: runner.survey.survey_unit(job, n, a), quiet()).do_all()
-    surveyed = runner.merged_survey(job, store)
+    merged = runner.merged_survey(job, store)
     for number in reversed(range(len(job.units))):
-        store.write("sweep", number, sweep.sweep_unit(job, number, surveyed, lambda _work: None))
+        swept = sweep.sweep_unit(job, number, merged.starting_with(""), lambda _work: None)
+        store.write("sweep", number, swept, [merged.digest])
     assert_same(resume(eager, model), expected)
     random_kills(killed, times=3, seed=1)
     assert_same(resume(killed, model), expected)

@@ -6,15 +6,16 @@ import signal
 import sys
 import warnings
 from importlib.metadata import version
+from io import TextIOWrapper
 from types import FrameType
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.text import Text
 
 from selfrepair.cli import check, compare, merge, paper, report, resume, run, show, status
 from selfrepair.errors import SelfRepairError
+from selfrepair.terminal import Console
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -55,13 +56,16 @@ def main() -> None:
     """Entry point: mendable problems are said in two lines, with exit code 1; an interruption gives 130."""
     signal.signal(signal.SIGTERM, _interrupt)  # a job scheduler's way of saying Ctrl-C
     warnings.filterwarnings("ignore", category=FutureWarning)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # what a terminal's alphabet lacks stops no command
     try:
         app()
     except SelfRepairError as error:
-        console = Console(stderr=True, soft_wrap=True, highlight=False)
+        console = Console(stderr=True, soft_wrap=True)
         console.print(Text(error.problem, "bold red"))
         if error.fix:
-            console.print(error.fix, markup=False)
+            console.print(error.fix)
         sys.exit(1)
     except SystemExit as ended:
         if isinstance(ended.__context__, BrokenPipeError):  # `selfrepair show ... | head` has read enough

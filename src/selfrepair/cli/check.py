@@ -6,15 +6,16 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
+
+from selfrepair.terminal import Console
 
 if TYPE_CHECKING:
     from selfrepair.errors import RefusedModel
     from selfrepair.model.proofs import Proof
 
-_FAILS = "[bold red]FAILS[/]"
+_HOLDS, _FAILS = Text("holds", "green"), Text("FAILS", "bold red")
 
 
 def check(
@@ -44,8 +45,8 @@ def check(
     except RefusedModel as refused:
         _print_refusal(console, refused)
         raise
-    console.print(f"[bold]{loaded!r}[/]", highlight=False)
-    console.print(_parts(loaded), highlight=False)
+    console.print(repr(loaded), style="bold")
+    console.print(_parts(loaded))
     proofs = prove(loaded)
     _print_proofs(console, proofs)
     require(proofs)
@@ -54,7 +55,7 @@ def check(
 def _print_proofs(console: Console, proofs: Sequence[Proof]) -> None:
     table = _table()
     for proof in proofs:
-        mark = "[green]holds[/]" if proof.holds else _FAILS
+        mark = _HOLDS if proof.holds else _FAILS
         table.add_row(proof.identity, proof.statement, f"{proof.error:.1e}", f"{proof.tolerance:.0e}", mark)
     console.print(table)
     console.print("Errors are relative to the largest entry of what is compared.", style="dim")
@@ -66,7 +67,7 @@ def _print_refusal(console: Console, refused: RefusedModel) -> None:
         _print_proofs(console, refused.proofs)
     else:
         table = _table()
-        table.add_row(refused.identity, escape(refused.reason), "", "", _FAILS)
+        table.add_row(refused.identity, refused.reason, "", "", _FAILS)
         console.print(table)
     console.print("The identities of ablated runs, which rest on these, were not tried.", style="dim")
 

@@ -7,10 +7,10 @@ from typing import Annotated
 
 import numpy as np
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from selfrepair.errors import SelfRepairError
+from selfrepair.terminal import Console
 
 
 def compare(

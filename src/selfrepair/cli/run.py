@@ -12,11 +12,11 @@ from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from selfrepair.cli.options import Quiet
 from selfrepair.cli.report import write_beside
 from selfrepair.cli.verdict import INTERRUPTED
+from selfrepair.terminal import Console
 
 if TYPE_CHECKING:
     from selfrepair.results.runs import Run
@@ -256,6 +256,7 @@ def run(
     from selfrepair.run.prepare import stopping
     from selfrepair.statistics.filters import DEFAULT_FILTERS, Filter
     from selfrepair.text import read_documents, windows
+    from selfrepair.text.bounded import LEAST
 
     if threads is not None or workers > 1:
         set_num_threads(threads or max(1, get_num_threads() // workers))
@@ -265,11 +266,11 @@ def run(
         chosen = list(dict.fromkeys(map(Filter.parse, filters))) if filters else DEFAULT_FILTERS
         operator(ablation.value, donors)
         stopping(until_se, until.value)
-        next(iter(read_documents(text, field=field)))  # complains of what cannot be read
+        next(iter(read_documents(text, field=field, most=LEAST)))  # complains of what cannot be read
         require_heads(named, model, revision)
         console.print("Loading the model and proving its identities.")
         loaded = load(model, dtype=dtype, device=device, revision=revision, offload=offload)
-        console.print(f"{loaded!r}: its identities hold.", highlight=False)
+        console.print(f"{loaded!r}: its identities hold.")
         corpus = windows(
             loaded.tokenizer,
             text,
@@ -281,7 +282,7 @@ def run(
             seed=seed,
         )
         counted = f"{corpus.scored(first).sum():,} predictions count."
-        console.print(f"Text: {corpus!r}; {counted}", highlight=False, markup=False)
+        console.print(f"Text: {corpus!r}; {counted}")
         measured = measure(
             loaded,
             corpus,
@@ -315,7 +316,7 @@ def _leaving_no_empty_folder(place: Path) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         again = f" Go on with it: selfrepair resume {quote(str(place))}" if any(place.iterdir()) else ""
-        Console(stderr=True).print(f"Interrupted before the sweep: nothing was measured.{again}", markup=False)
+        Console(stderr=True).print(f"Interrupted before the sweep: nothing was measured.{again}")
         raise typer.Exit(INTERRUPTED) from None
     finally:
         with suppress(OSError):  # it holds something
@@ -326,17 +327,21 @@ def report(measured: Run, place: Path, top: int, plots: bool, page: bool = True)
     """Prints tables, draws pictures, writes the page, and ends with the exit code the run deserves."""
     from selfrepair.cli.verdict import verdict
     from selfrepair.report.tables import print_heads, print_summary
+    from selfrepair.run.afterwards import never_costs_the_run
 
     console = Console()
-    print_heads(console, measured, top=top)
-    print_summary(console, measured)
+    with never_costs_the_run("tables", "`selfrepair show` tries again."):
+        print_heads(console, measured, top=top)
+        print_summary(console, measured)
     where = f"\nResults: {place}   (again: selfrepair show {quote(str(place))})"
-    console.print(where, highlight=False, markup=False, soft_wrap=True)
+    console.print(where, soft_wrap=True)
     code = verdict(measured)
     if plots:
-        _draw(measured, place)
+        with never_costs_the_run("pictures"):
+            _draw(measured, place)
     if page:
-        write_beside(measured, place)
+        with never_costs_the_run("report.html", "`selfrepair report` tries again."):
+            write_beside(measured, place)
     raise typer.Exit(code)
 
 
@@ -344,7 +349,7 @@ def _draw(measured: Run, place: Path) -> None:
     from importlib.util import find_spec
 
     if find_spec("matplotlib") is None:
-        Console(stderr=True).print("No pictures: pip install 'selfrepair[plots]' for them.", markup=False)
+        Console(stderr=True).print("No pictures: pip install 'selfrepair[plots]' for them.")
         return
     measured.plot_overview(path=place / "overview.png")
     measured.plot_direct_effects(path=place / "direct_effects.png")

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
+
+from selfrepair.terminal import Console
 
 if TYPE_CHECKING:
     from selfrepair.results.runs import Run

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rich.console import Console
+from rich.text import Text
+
+from selfrepair.terminal import Console
 
 if TYPE_CHECKING:
     from selfrepair.results.runs import Run
@@ -19,16 +21,19 @@ def verdict(run: Run) -> int:
     code = 0
     if outcome["status"] == "interrupted":
         loud.print(
-            "[bold yellow]Interrupted:[/] the folder holds what had been measured until then; "
-            "`selfrepair resume` goes on with it."
+            Text("Interrupted:", "bold yellow"),
+            "the folder holds what had been measured until then; `selfrepair resume` goes on with it.",
         )
         code = INTERRUPTED
+    elif outcome["status"] != "complete":
+        loud.print(f"Partial ({outcome['status']}): these numbers are of what had been measured.", markup=False)
     if not outcome["ledger_closes"]:
         loud.print(
-            "[bold red]THE LEDGER DOES NOT CLOSE[/]: on some token its lines miss the self-repair by "
+            Text("THE LEDGER DOES NOT CLOSE:", "bold red"),
+            "on some token its lines miss the self-repair by "
             f"{outcome['ledger_residual']:.1e} logits, more than rounding explains. Do not use these numbers; "
             "`selfrepair check` tells which identity fails; --engine reference and --dtype float64 help to find "
-            "out why."
+            "out why.",
         )
         code = LEDGER_OPEN
     return code

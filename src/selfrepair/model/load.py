@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +15,13 @@ from torch import nn
 from selfrepair.errors import SelfRepairError
 from selfrepair.model.default import NAME, cache_folder, default_model_folder
 from selfrepair.model.dissect import dissect
+from selfrepair.model.folder import hub_folder, require_loadable
+from selfrepair.model.gguf_header import require_gguf
 from selfrepair.model.language_model import LanguageModel, Source
 from selfrepair.model.offload import Offload, onto_disk
 from selfrepair.model.proofs import prove_at_load
 
+_INCIDENTAL = re.compile("_|name_or_path|transformers_version|architectures|use_cache|return_dict|output_|.*dtype")
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
@@ -86,6 +91,7 @@ def load(
 def read_gguf(path: Path, dtype: str) -> tuple[Any, Any]:
     """A GGUF file's model, dequantised, and its tokenizer."""
     _require_package("gguf", "gguf")
+    require_gguf(path)
     network, tokenizer = _from_pretrained(str(path.parent), dtype, gguf_file=path.name)
     return _without_quantizer(network), tokenizer
 
@@ -105,12 +111,21 @@ def _without_quantizer(network: Any) -> Any:
 
 
 def weights_digest(network: nn.Module) -> str:
-    """Identity of a model's weights: sha256 over every tensor's name, type, shape and bytes."""
+    """Identity of a model: sha256 over every tensor's name, type, shape and bytes, and over its configuration, which
+    says what is computed with them."""
     digest = hashlib.sha256()
     for name, value in sorted(network.state_dict().items()):
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
         digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    digest.update(_configuration(network).encode())
     return digest.hexdigest()
+
+
+def _configuration(network: nn.Module) -> str:
+    """What a model's configuration says, but for where it came from and how its answers are handed out."""
+    described: dict[str, Any] = getattr(getattr(network, "config", None), "to_dict", dict)()
+    kept = {name: value for name, value in described.items() if not _INCIDENTAL.match(str(name))}
+    return json.dumps(kept, sort_keys=True, default=str)
 
 
 def _read(model: str, dtype: str, revision: str | None, attention: str | None) -> tuple[Any, Any, str]:
@@ -128,17 +143,16 @@ def _read(model: str, dtype: str, revision: str | None, attention: str | None) -
             raise SelfRepairError(f"There is no file {path}.", "Give the path of a .gguf file.")
         return *read_gguf(path, dtype), path.stem
     if path.is_dir():
-        if not list(path.glob("*.safetensors")):
-            raise SelfRepairError(
-                f"The folder {path} holds no .safetensors weights.",
-                "Save the model with save_pretrained, or name its .gguf file itself.",
-            )
+        require_loadable(path)
         return *_from_pretrained(str(path), dtype, **extra), path.resolve().name
     if path.exists() or model.startswith((".", "/", "~")) or model.count("/") > 1:
         raise SelfRepairError(
             f"'{model}' is neither a folder, a .gguf file nor a hub id.",
             "Give 'default', a folder with safetensors, a .gguf file, or an id such as EleutherAI/pythia-160m.",
         )
+    cached = hub_folder(model, revision)
+    if cached is not None:
+        require_loadable(cached)
     if revision is not None:
         extra["revision"] = revision
     return *_from_pretrained(model, dtype, **extra), model

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -12,6 +11,7 @@ from selfrepair.report.rows import PARTS, Row, plain
 from selfrepair.report.tables import DASH, percent, signed, surely_lost
 from selfrepair.results.runs import Run
 from selfrepair.statistics.card import CARD
+from selfrepair.terminal import Console
 
 _SHARES = {
     "repaired": "repaired_fraction",

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 from rich import box
 from rich.cells import cell_len
-from rich.console import Console
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
@@ -29,6 +28,7 @@ from selfrepair.report.captions import (
 )
 from selfrepair.report.rows import Row, head_table, plain
 from selfrepair.results.runs import Run
+from selfrepair.terminal import Console
 
 __all__ = ["head_table", "print_heads", "print_summary", "resolve_filter"]
 

@@ -20,6 +20,7 @@ from selfrepair.statistics.keep import TOKEN_SCHEMA
 from selfrepair.statistics.labels import LabelRule
 from selfrepair.statistics.lines import Lines
 from selfrepair.statistics.summary import Summary
+from selfrepair.terminal import readable
 
 SCHEMA = 1
 INTERVALS_NOTE = (
@@ -206,7 +207,9 @@ def plain_attributes(attributes: Mapping[str, object]) -> dict[str, str | int | 
             plain[name] = "none"
         elif isinstance(value, bool):
             plain[name] = str(value).lower()
-        elif isinstance(value, str | int | float):
+        elif isinstance(value, str):
+            plain[name] = readable(value)
+        elif isinstance(value, int | float):
             plain[name] = value
         else:
             plain[name] = json.dumps(value, default=str)

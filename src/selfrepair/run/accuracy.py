@@ -12,7 +12,7 @@ from torch import Tensor
 
 from selfrepair.effects.ledger import Ledger
 from selfrepair.engine.clean import CleanRun
-from selfrepair.run.store import Arrays
+from selfrepair.run.sealed import Arrays
 
 
 @dataclass

@@ -10,7 +10,7 @@ from scipy.sparse import csr_matrix
 from selfrepair.run.job import Job
 from selfrepair.run.joins import SHARED
 from selfrepair.run.passages import Passages
-from selfrepair.run.store import Arrays
+from selfrepair.run.sealed import Arrays
 from selfrepair.statistics.accumulate import DocumentSums, TokenEffects, line_moments
 from selfrepair.statistics.curves import Moments
 from selfrepair.statistics.features import FEATURES, features

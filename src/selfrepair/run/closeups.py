@@ -20,8 +20,8 @@ from selfrepair.progress import progress
 from selfrepair.results.extras import MLP, SCHEMAS
 from selfrepair.run.batches import tokens_of
 from selfrepair.run.job import Job
+from selfrepair.run.sealed import Arrays
 from selfrepair.run.sources import BatchSource
-from selfrepair.run.store import Arrays
 from selfrepair.run.sweep import work
 
 COLUMNS = ("layer", "head", "window", "position", "direct_effect", "self_repair")

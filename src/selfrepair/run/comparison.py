@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 
 import numpy as np
 
 from selfrepair.errors import SelfRepairError
 from selfrepair.model.kinship import unrelated
+from selfrepair.results import manifest
 from selfrepair.run import plans
 from selfrepair.run.jobs import load_design, text_folders
 from selfrepair.run.plans import Plan
 from selfrepair.run.pool import Pool, part_of, pool_of
 from selfrepair.run.store import Store
+from selfrepair.run.thresholds import STAGE as THRESHOLDS
 from selfrepair.statistics.compare import difference, same_documents
 from selfrepair.statistics.estimates import Estimate
 from selfrepair.statistics.intervals import Replicated
@@ -66,9 +69,11 @@ def compare(
         same_heads: subtract heads of equal name all the same, as far as the models have equally many.
 
     Raises:
-        SelfRepairError: no such run, or a filter that not both have.
+        SelfRepairError: no such run, one that is not complete or is damaged, or a filter that not both have.
     """
     pools = [_pool(Path(path)) for path in (first, second)]
+    for path in (first, second):
+        manifest.check(Path(path))
     sums = [_heads(pool, filter) for pool in pools]
     paired = _paired(pools[0], pools[1])
     whole = [one.pooled() for one in sums]
@@ -99,9 +104,34 @@ def unrelated_heads(first: Plan, second: Plan, same_heads: bool = False) -> str:
     return unrelated(*models)
 
 
+class Incomplete(SelfRepairError):
+    """A run whose units are not all there: its numbers are about other documents than its plan says."""
+
+
 def _pool(path: Path) -> Pool:
+    """All units of a run; proven as they are read.
+
+    Raises:
+        Incomplete: units are missing.
+        SelfRepairError: something is damaged.
+    """
     designs = [(place, load_design(place)) for place in text_folders(path)]
-    return pool_of(*(part_of(design, Store(place, plans.identity(design.plan))) for place, design in designs))
+    stores = [Store(place, plans.identity(design.plan)) for place, design in designs]
+    for store in stores:
+        if not store.finished(THRESHOLDS):
+            raise Incomplete(f"{store.folder} has not finished its survey.", _go_on(path))
+    pool = pool_of(*(part_of(design, store) for (_, design), store in zip(designs, stores, strict=True)))
+    if pool.missing:
+        raise Incomplete(
+            f"{path} is not complete: it has {pool.units} of {pool.units + pool.missing} units, so it cannot be "
+            "compared as the run that its plan describes.",
+            _go_on(path),
+        )
+    return pool
+
+
+def _go_on(path: Path) -> str:
+    return f"`selfrepair resume {quote(str(path))}` does what is missing."
 
 
 def _name(pool: Pool) -> str:
@@ -165,6 +195,7 @@ def sums_of(path: str | Path) -> Sums:
     """A run's sums, from its units.
 
     Raises:
-        SelfRepairError: no such run, or a garbled one.
+        Incomplete: units are missing.
+        SelfRepairError: no such run, or a damaged one.
     """
     return Sums(_pool(Path(path)))

@@ -13,7 +13,7 @@ import numpy as np
 from selfrepair.run.job import Design
 from selfrepair.run.joins import joined_documents
 from selfrepair.run.looks import Looks
-from selfrepair.run.store import Arrays
+from selfrepair.run.sealed import Arrays
 from selfrepair.run.unit import Unit, kept_rows
 from selfrepair.statistics.accumulate import BY_ATTENTION, BY_HEAD, BY_MLP, QUANTITIES, line_moments
 from selfrepair.statistics.bootstrap import (

@@ -14,13 +14,14 @@ from functools import cached_property, reduce
 import numpy as np
 
 from selfrepair.errors import SelfRepairError
+from selfrepair.results.proven import short_digest
 from selfrepair.run.accuracy import Accuracy
 from selfrepair.run.job import Design
 from selfrepair.run.looks import Looks
 from selfrepair.run.merge import Merger, Part
-from selfrepair.run.store import Arrays, Store
-from selfrepair.run.sweep import STAGE as SWEEP
-from selfrepair.run.thresholds import STAGE as THRESHOLDS
+from selfrepair.run.sealed import Arrays
+from selfrepair.run.store import Store
+from selfrepair.run.thresholds import merged_unit, require_survey
 from selfrepair.run.unit import Unit
 from selfrepair.statistics.bootstrap import document_weights
 from selfrepair.statistics.curves import Moments
@@ -50,8 +51,19 @@ class Pool:
 
     @property
     def units(self) -> int:
-        """How many units count."""
-        return sum(len(one.units) for one in self.mergers)
+        """How many finished units count."""
+        return sum(len(one.part.looks.used) for one in self.mergers)
+
+    @property
+    def missing(self) -> int:
+        """How many units are missing: none of a run that is complete."""
+        return sum(len(one.part.looks.missing) for one in self.mergers)
+
+    @property
+    def made_of(self) -> str:
+        """What tells results that rest on other units apart: a digest of the digests of all units."""
+        units = [unit.digest for one in self.mergers for unit in (one.surveyed, *one.units)]
+        return short_digest(" ".join(units).encode())
 
     def layer(self, layer: int, booked: Callable[[int, Arrays], None] | None = None) -> Replicated:
         """Sums of features of a layer's heads, over [filter, head], with their replicates.
@@ -140,11 +152,18 @@ def together(first: Replicated, second: Replicated) -> Replicated:
 
 
 def part_of(design: Design, store: Store, unfinished: Sequence[Unit] = ()) -> Part:
-    """A text's finished units that count, and those that were interrupted; its survey has to be merged."""
-    finished, looks = store.finished(SWEEP), Looks(design, store).catch_up()
-    units = looks.used([*(Unit(number, finished[number]) for number in sorted(finished)), *unfinished])
-    surveyed = Unit(0, store.finished(THRESHOLDS)[0])
-    return Part(design, surveyed, sorted(units, key=lambda unit: unit.number), looks)
+    """A text's finished units that count, and those that were interrupted; its survey has to be merged.
+
+    Raises:
+        Damaged: a unit that is not what was written, or was made with other thresholds; no thresholds.
+    """
+    looks, surveyed = Looks(design, store).catch_up(), merged_unit(store)
+    require_survey(design, store, surveyed)
+    begun = [unit for unit in unfinished if unit.number < looks.needed]
+    units = sorted([*looks.used, *begun], key=lambda unit: unit.number)
+    for unit in units:
+        unit.require_made_of([surveyed.digest], "thresholds")
+    return Part(design, surveyed, units, looks)
 
 
 def pool_of(*parts: Part) -> Pool:

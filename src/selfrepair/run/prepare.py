@@ -18,6 +18,7 @@ from selfrepair.errors import SelfRepairError
 from selfrepair.model.language_model import LanguageModel
 from selfrepair.run import plans
 from selfrepair.run.batches import plan_memory, tokens_of, windows_per_unit
+from selfrepair.run.bounds import MOST_REPLICATES, MOST_SEED, require_sane
 from selfrepair.run.job import Job
 from selfrepair.statistics.accumulate import Components
 from selfrepair.statistics.filters import Filter
@@ -58,10 +59,13 @@ def prepare(
     wanted = [Filter.parse(given) if isinstance(given, str) else given for given in filters]
     units = all_heads(model.anatomy) if heads is None else _checked_heads(model, heads)
     wanted = list(dict.fromkeys(wanted))
-    if first < 0 or sample < 0 or replicates < 2:
+    if first < 0 or sample < 0 or not 2 <= replicates <= MOST_REPLICATES:
         raise SelfRepairError(
-            f"first = {first} and sample = {sample} must not be negative, replicates = {replicates} at least 2."
+            f"first = {first} and sample = {sample} must not be negative, "
+            f"replicates = {replicates} at least 2 and at most {MOST_REPLICATES:,}."
         )
+    if not 0 <= seed <= MOST_SEED:
+        raise SelfRepairError(f"seed = {seed}; a number from 0 to {MOST_SEED:,} was expected.", "0 is usual.")
     stop = stopping(until_se, until)
     _require_readable(model, windows)
     if not windows.scored(first).any():
@@ -98,6 +102,7 @@ def prepare(
         windows_per_batch=size,
         windows_per_unit=size * max(1, unit // size),
     )
+    require_sane(plan, "Ask for less.")
     return Job(plan, windows, drawn, model, chosen, used)
 
 

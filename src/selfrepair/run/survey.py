@@ -11,7 +11,7 @@ from selfrepair.errors import SelfRepairError
 from selfrepair.progress import Advance
 from selfrepair.run.batches import tokens_of
 from selfrepair.run.job import Job
-from selfrepair.run.store import Arrays
+from selfrepair.run.sealed import Arrays
 
 STAGE = "survey"
 

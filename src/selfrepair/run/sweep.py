@@ -23,8 +23,8 @@ from selfrepair.run.book import UnitBook
 from selfrepair.run.effects import token_effects
 from selfrepair.run.error_sample import ErrorSample
 from selfrepair.run.job import Job
+from selfrepair.run.sealed import Arrays
 from selfrepair.run.sources import BatchSource
-from selfrepair.run.store import Arrays
 
 STAGE = "sweep"
 _FLOOR_HEADS = 5  # layers, spread over the model, two heads of which are ablated with their own output

@@ -3,7 +3,7 @@
 import hashlib
 import html
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -11,10 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfrepair.errors import SelfRepairError
+from selfrepair.terminal import readable
+from selfrepair.text.bounded import characters_for
 from selfrepair.text.document import Document
 from selfrepair.text.documents import read_documents, traces
+from selfrepair.text.duplicates import Duplicates
 from selfrepair.text.packing import Rows, pack_apart, pack_joined
-from selfrepair.text.tokens import bos_token, encode, splits_special_tokens
+from selfrepair.text.tokens import Encoder
 
 Packing = Literal["documents", "packed"]
 Bos = Literal["auto", "always", "never"]
@@ -29,9 +32,9 @@ class Windows:
 
     Attributes:
         tokens: token ids [window, position]; padded on the right where a window is shorter.
-        lengths: real tokens of each window [window], a beginning-of-sequence token included.
-        documents: index into `names` of the document of each token [window, position]; -1 on padding. A
-            beginning-of-sequence token counts to the document of the token after it.
+        lengths: real tokens of each window [window], those that the tokenizer puts in front included.
+        documents: index into `names` of the document of each token [window, position]; -1 on padding. Tokens
+            that the tokenizer puts in front count to the document of the token after them.
         names: document names.
         provenance: where the windows come from and how they were cut; JSON-able.
     """
@@ -80,17 +83,23 @@ class Windows:
         provenance = {**self.provenance, "selected": len(self.tokens[chosen]), "selected_from": len(self)}
         return Windows(self.tokens[chosen], self.lengths[chosen], self.documents[chosen], self.names, provenance)
 
+    def first_scored(self, first: int = 1) -> int:
+        """The first position that counts: `first`, but none of several tokens that the tokenizer puts in front."""
+        front = self.provenance.get("prefix")
+        return max(first, len(front)) if isinstance(front, list) and len(front) > 1 else first
+
     def scored(self, first: int = 1) -> NDArray[np.bool_]:
         """Which predictions count.
 
         Args:
-            first: the first prediction position that counts (0 would predict from the first token alone).
+            first: the first prediction position that counts (0 would predict from the first token alone); see
+                `first_scored`.
 
         Returns:
-            [window, position - 1]: true where the position is at least `first` and the next token is real.
+            [window, position - 1]: true where the position counts and the next token is real.
         """
         position = np.arange(self.length - 1)
-        return (position >= first) & (position + 1 < self.lengths[:, None])
+        return (position >= self.first_scored(first)) & (position + 1 < self.lengths[:, None])
 
     def document_sets(self) -> list[frozenset[int]]:
         """The documents in each window, as indices into `names`."""
@@ -117,8 +126,18 @@ class Windows:
         source = self.provenance.get("source", "unknown source")
         return (
             f"{len(self):,} windows of {self.length} tokens, {int(self.lengths.sum()):,} of them real, "
-            f"{present:,} documents of {source}"
+            f"{present:,} documents of {source}{self._repeated()}"
         )
+
+    def _repeated(self) -> str:
+        """What is there twice, in words; empty where nothing is."""
+        found = self.provenance.get("duplicates")
+        if not isinstance(found, dict):
+            return ""
+        documents, again = found["documents"], found["windows"]
+        parts = [f"{documents:,} duplicate documents, each counted as one with its original"] if documents else []
+        parts += [f"{again:,} windows with the tokens of another"] if again else []
+        return f" ({'; '.join(parts)})"
 
 
 def windows(
@@ -126,7 +145,7 @@ def windows(
     source: str = "builtin",
     *,
     tokens: int | None,
-    length: int = 128,
+    length: int = 64,
     packing: Packing = "documents",
     bos: Bos = "auto",
     field: str = "text",
@@ -144,16 +163,21 @@ def windows(
     source's order (`seed` plays no part). Unlike the paper's code, which joins strings, each document is
     tokenized on its own and ids are joined: every token has exactly one document.
 
-    Reading is lazy: it stops at the document that makes the windows enough.
+    A document whose text is there already, white space aside, or all of whose windows another document has, counts as
+    one document with it: copies are not independent. They are counted in the provenance (`duplicates`).
+
+    Reading is lazy: it stops at the document that makes the windows enough, and reads of a document that is much longer
+    than what is asked for the beginning only (`text.bounded`; how many were cut short is in the provenance).
 
     Args:
         tokenizer: a `transformers` tokenizer or one called alike.
         source: see `read_documents`.
         tokens: how many tokens, counted in windows: `ceil(tokens / length)` windows are made. None for all.
-        length: positions of a window, a beginning-of-sequence token included.
+        length: positions of a window, what `bos` puts in front included.
         packing: `"documents"` or `"packed"`.
-        bos: whether each window starts with the beginning-of-sequence token. `"auto"` does as the tokenizer
-            does.
+        bos: what each window starts with. `"auto"`: what the tokenizer puts in front of a text, which may be several
+            tokens (in the provenance as `prefix`) or none; `"always"`: its beginning-of-sequence token where it puts
+            nothing; `"never"`.
         field: the field that holds the text, in formats that have fields.
         seed: seed of the draw of windows.
 
@@ -161,7 +185,7 @@ def windows(
         SelfRepairError: `tokens`, `length`, `packing` or `bos` make no sense; the source cannot be read; it
             has fewer windows than asked for, or none.
     """
-    documents = read_documents(source, field=field)
+    documents = read_documents(source, field=field, most=characters_for(tokens))
     made = windows_of_documents(
         tokenizer, documents, tokens=tokens, length=length, packing=packing, bos=bos, seed=seed, source=source
     )
@@ -175,7 +199,7 @@ def windows_of_documents(
     documents: Iterable[Document],
     *,
     tokens: int | None,
-    length: int = 128,
+    length: int = 64,
     packing: Packing = "documents",
     bos: Bos = "auto",
     seed: int = 0,
@@ -191,51 +215,76 @@ def windows_of_documents(
         SelfRepairError: as `windows`.
     """
     _check(tokens, length, packing, bos)
-    start = bos_token(tokenizer, bos)
-    size = length - (start is not None)
+    encoder, duplicates, cut = Encoder(tokenizer), Duplicates(), list[str]()
+    prefix = encoder.prefix(bos)
+    _check_prefix(prefix, length)
+    size = length - len(prefix)
     wanted = None if tokens is None else -(-tokens // length)
-    encoded = ((document.name, encode(tokenizer, document.text)) for document in documents)
+    encoded = (
+        (number, document.name, encoder(document.text, document.name))
+        for number, document in duplicates.identified(_counted(documents, cut))
+    )
     if packing == "packed":
         rows = pack_joined(encoded, size, wanted)
     else:
-        least = max(-(-length // 2), 2) - (start is not None)  # two tokens at least: one prediction
+        least = max(-(-length // 2) - len(prefix), 1 if len(prefix) == 1 else 2)  # for one prediction at least
         rows = pack_apart(encoded, size, least, wanted, seed)
     _check_enough(rows, source, tokens, wanted, length, packing)
+    rows = duplicates.joined(rows)
     provenance: dict[str, object] = {
-        "source": source,
+        "source": readable(source),
         "packing": packing,
         "bos": bos,
-        "bos_token": start,
+        "bos_token": prefix[0] if prefix else None,
+        "prefix": list(prefix),
         "length": length,
         "tokens": tokens,
         "seed": seed,
         "documents_read": rows.read,
-        "special_tokens_in_text": "text" if splits_special_tokens(tokenizer) else "as the tokenizer does",
+        "documents_cut": len(cut),
+        "special_tokens_in_text": encoder.special_tokens,
         "tokenizer": type(tokenizer).__name__,
+        **duplicates.described(),
     }
-    return _assemble(rows, length, start, provenance)
+    return _assemble(rows, length, prefix, provenance)
 
 
-def _assemble(rows: Rows, length: int, start: int | None, provenance: dict[str, object]) -> Windows:
-    """Put the beginning-of-sequence token and the padding on."""
+def _counted(documents: Iterable[Document], cut: list[str]) -> Iterator[Document]:
+    """The documents, while the names of those of which only the beginning was read are noted."""
+    for document in documents:
+        if not document.whole:
+            cut.append(document.name)
+        yield document
+
+
+def _assemble(rows: Rows, length: int, prefix: tuple[int, ...], provenance: dict[str, object]) -> Windows:
+    """Put the tokens that go in front and the padding on."""
     tokens = np.full((len(rows.ids), length), _PADDING, dtype=np.int32)
     documents = np.full_like(tokens, -1)
     lengths = np.zeros(len(rows.ids), dtype=np.int32)
-    first = 0 if start is None else 1
+    first = len(prefix)
     for window, (ids, owners) in enumerate(zip(rows.ids, rows.owners, strict=True)):
         end = lengths[window] = first + len(ids)
+        tokens[window, :first], documents[window, :first] = prefix, owners[0]
         tokens[window, first:end] = ids
         documents[window, first:end] = owners
-        if start is not None:
-            tokens[window, 0], documents[window, 0] = start, owners[0]
     return Windows(tokens, lengths, documents, rows.names, provenance)
+
+
+def _check_prefix(prefix: tuple[int, ...], length: int) -> None:
+    needed = len(prefix) + (1 if len(prefix) < 2 else 2)
+    if length < needed:
+        raise SelfRepairError(
+            f"The tokenizer puts {len(prefix)} tokens in front of a text; windows of {length} have no room for more.",
+            f"Give a --length of {needed} or more, 64 is usual; or --bos never.",
+        )
 
 
 def _check(tokens: int | None, length: int, packing: str, bos: str) -> None:
     if length < 2:
         raise SelfRepairError(
             f"A window needs 2 tokens at least, one to predict and one before it; --length is {length}.",
-            "Give a --length of 2 or more; 128 is usual.",
+            "Give a --length of 2 or more; 64 is usual.",
         )
     if tokens is not None and tokens < 1:
         raise SelfRepairError(f"At least 1 token was expected; --tokens is {tokens}.", "Give --tokens 1 or more.")

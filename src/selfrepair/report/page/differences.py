@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from selfrepair.errors import SelfRepairError
 from selfrepair.results.runs import Run
-from selfrepair.run.comparison import Sums, sums_of, unrelated_heads
+from selfrepair.run.comparison import Incomplete, Sums, sums_of, unrelated_heads
 from selfrepair.statistics.compare import difference
 from selfrepair.statistics.estimates import Estimate, with_interval
 
@@ -27,17 +26,21 @@ def differences(runs: Sequence[Run], folders: Sequence[Path | None]) -> list[dic
         `heads` {number: [filter][layer][head][value, low, high]} where heads of one are heads of the other; else
         `unrelated` says why they are not.
     """
-    sums = [_sums(folder) for folder in folders]
+    sums = [_sums(folder) for folder in folders] if len(runs) > 1 else []
     return [_against(runs[0], runs[n], sums[0], sums[n]) for n in range(1, len(runs))]
 
 
 def _sums(folder: Path | None) -> Sums | None:
-    """What a folder's units add up to; None where they are not at hand."""
+    """What a folder's units add up to; None where they are not all at hand.
+
+    Raises:
+        SelfRepairError: they are damaged.
+    """
     if folder is None or not (folder / "units").is_dir():
         return None
     try:
         return sums_of(folder)
-    except (SelfRepairError, KeyError, IndexError, OSError):  # moved without its units, or of an older version
+    except Incomplete:  # interrupted, or moved without its units
         return None
 
 

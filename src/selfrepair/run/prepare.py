@@ -62,6 +62,7 @@ def prepare(
         raise SelfRepairError(
             f"first = {first} and sample = {sample} must not be negative, replicates = {replicates} at least 2."
         )
+    first = windows.first_scored(first)
     stop = stopping(until_se, until)
     _require_readable(model, windows)
     if not windows.scored(first).any():

@@ -104,3 +104,16 @@ def test_names_that_are_not_unicode(tmp_path):
     names = [document.name for document in read_documents(str(folder))]
     assert names == [r"1\xe8.txt", r"1\xe9.txt"], "and still differ"
     json.dumps(traces(str(folder)), ensure_ascii=False).encode()
+
+
+@pytest.mark.parametrize("kind", ["txt", "jsonl", "jsonl.gz", "jsonl.zst", "parquet"])
+def test_files_whose_name_is_no_unicode(tmp_path, kind):
+    path = tmp_path / os.fsdecode(b"caf\xe9." + kind.encode())
+    rows = {"txt": b"0 x y z", "jsonl": ROWS, "jsonl.gz": gzip.compress(ROWS)}
+    if kind == "parquet":
+        with path.open("wb") as file:
+            pq.write_table(pa.table({"text": ["0 x y z"]}), file)
+    else:
+        path.write_bytes(rows.get(kind) or pa.compress(ROWS, "zstd", asbytes=True))
+    first = next(iter(read_documents(str(path))))
+    assert first.text == "0 x y z" and first.name.startswith(rf"caf\xe9.{kind}")

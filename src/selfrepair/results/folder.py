@@ -19,6 +19,7 @@ from selfrepair.results import extras, schema
 from selfrepair.results.files import cannot, first_line, put, putting_table
 from selfrepair.results.runs import Run
 from selfrepair.results.windows import read_corpus, windows_parts
+from selfrepair.terminal import readable
 from selfrepair.text import Windows
 
 PLAN, OUTCOME, WINDOWS = "plan.json", "outcome.json", "windows.parquet"
@@ -34,6 +35,9 @@ def prepare_folder(path: str | Path) -> Path:
         SelfRepairError: it exists and is not empty, is no folder, or cannot be made.
     """
     folder = Path(path)
+    named = str(folder.absolute())
+    if readable(named) != named:  # several libraries cannot open files there
+        raise SelfRepairError(f"The folder name {named} is not valid Unicode.", "Give another folder with --out.")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if next(folder.iterdir(), None) is not None:

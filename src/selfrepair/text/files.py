@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -109,14 +109,13 @@ class _Pairs(list[tuple[str, Any]]):
     """A JSON object as pairs of name and value: names need not be different."""
 
 
-def _opened(path: Path) -> AbstractContextManager[Any]:
+def _opened(file: BinaryIO, path: Path) -> AbstractContextManager[Any]:
     """The file, decompressed by its suffix. Python's gzip also takes several members, and zeros behind the last."""
     lowered = path.name.lower()
     if lowered.endswith(".gz"):
-        return gzip.open(path)
-    stream: AbstractContextManager[Any] = pa.input_stream(
-        str(path), compression="zstd" if lowered.endswith(".zst") else None
-    )
+        return gzip.open(file)
+    packed = "zstd" if lowered.endswith(".zst") else None
+    stream: AbstractContextManager[Any] = pa.input_stream(file, compression=packed)
     return stream
 
 
@@ -126,7 +125,7 @@ def _lines(path: Path) -> Iterator[bytes]:
     pieces: list[bytes] = []
     size = 0
     try:
-        with _opened(path) as stream:
+        with path.open("rb") as file, _opened(file, path) as stream:  # opened here: pyarrow takes no odd names
             while chunk := stream.read(_CHUNK):
                 pieces.append(chunk)
                 size += len(chunk)
@@ -156,7 +155,7 @@ def _parquet_documents(path: Path, field: str) -> Iterator[Document]:
     """One document a row, reading no column but `field`."""
     number = 0
     try:
-        with pq.ParquetFile(path) as file:
+        with path.open("rb") as opened, pq.ParquetFile(opened) as file:
             _check_column(file.schema_arrow, path, field)
             for batch in file.iter_batches(batch_size=_ROWS, columns=[field]):
                 for value in batch.column(0).to_pylist():

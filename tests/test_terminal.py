@@ -4,6 +4,8 @@ import io
 import json
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -107,15 +109,13 @@ def test_a_results_folder_of_any_name(selfrepair, llama, tmp_path, runs):
     assert ended.code == 1 and r"run\xe9[v2] is not valid Unicode" in ended.said and not odd.exists()
 
 
-def test_a_terminal_that_lacks_letters_stops_nothing(llama):
-    import subprocess
-    import sys
-
+def test_a_terminal_that_lacks_letters_stops_nothing(llama, tmp_path):
+    (tmp_path / "日本").symlink_to(llama)
     made = subprocess.run(
-        [sys.executable, "-m", "selfrepair", "check", str(llama)],
+        [sys.executable, "-m", "selfrepair", "check", str(tmp_path / "日本")],
         env=environment(PYTHONIOENCODING="ascii", PYTHONUTF8="0"),
         capture_output=True,
         timeout=300,
         check=False,
     )
-    assert made.returncode == 0, made.stderr
+    assert made.returncode == 0 and rb"\u65e5\u672c" in made.stdout, made.stderr

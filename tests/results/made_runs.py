@@ -142,7 +142,7 @@ def document_sums(made):
 
 def kept_rows(made):
     """Kept tokens of each layer that has any, by column."""
-    limits = keep_thresholds(made.filters, made.survey)
+    limits = keep_thresholds(made.filters, made.survey, made.documents[made.scored])
     numbers = np.arange(len(made.scored))
     sampled = in_sample(uniform_sample(made.scored, 9), numbers, made.scored.shape[1])
     kept = KeptTokens(limits, made.tokens, made.documents, made.scored, sampled, numbers)
@@ -161,7 +161,7 @@ def layer_sums(made, layer, everything, rows, short):
     found = np.zeros((REPLICATES + 1, *cells, len(FEATURES)))
     documents, effective = np.zeros(cells, np.int64), np.zeros(cells)
     counts = everything[..., INDEX["count"]]
-    limits = keep_thresholds(made.filters, made.survey)
+    limits = keep_thresholds(made.filters, made.survey, made.documents[made.scored])
     for place, one in enumerate(made.filters):
         if one.kind == "all":
             found[:, place] = bootstrap_all(everything, made.weights)

@@ -97,8 +97,8 @@ def run(
     text: Annotated[
         str,
         typer.Option(
-            help="`builtin` (Python's own prose and code), a .txt, .jsonl(.gz, .zst) or .parquet file, "
-            "or a Hugging Face dataset id.",
+            help="`builtin` (Python's own prose and code), a .txt, .jsonl(.gz, .zst), .json(.gz, .zst) or .parquet "
+            "file, or a Hugging Face dataset id.",
             rich_help_panel=_TEXT,
         ),
     ] = "builtin",
@@ -110,7 +110,7 @@ def run(
             rich_help_panel=_TEXT,
         ),
     ] = 640,
-    length: Annotated[int, typer.Option(min=2, help="Tokens per window.", rich_help_panel=_TEXT)] = 128,
+    length: Annotated[int, typer.Option(min=2, help="Tokens per window.", rich_help_panel=_TEXT)] = 64,
     packing: Annotated[
         Packing,
         typer.Option(
@@ -120,7 +120,10 @@ def run(
     ] = Packing.documents,
     bos: Annotated[
         Bos,
-        typer.Option(help="BOS before every window; `auto`: as the tokenizer does.", rich_help_panel=_TEXT),
+        typer.Option(
+            help="BOS before every window; `auto`: what the tokenizer puts in front of a text, be it none or several.",
+            rich_help_panel=_TEXT,
+        ),
     ] = Bos.auto,
     field: Annotated[str, typer.Option(help="The column or key that holds the text.", rich_help_panel=_TEXT)] = "text",
     ablation: Annotated[

@@ -23,6 +23,7 @@ from selfrepair.results.planfile import write_plan as write_plan
 from selfrepair.results.proven import Damaged, Digests, Stored
 from selfrepair.results.runs import Run
 from selfrepair.results.windows import read_corpus, windows_parts
+from selfrepair.terminal import readable
 from selfrepair.text import Windows
 
 PLAN, OUTCOME, WINDOWS = "plan.json", "outcome.json", "windows.parquet"
@@ -39,6 +40,9 @@ def prepare_folder(path: str | Path) -> Path:
         SelfRepairError: it exists and is not empty, is no folder, or cannot be made.
     """
     folder = Path(path)
+    named = str(folder.absolute())
+    if readable(named) != named:  # several libraries cannot open files there
+        raise SelfRepairError(f"The folder name {named} is not valid Unicode.", "Give another folder with --out.")
     try:
         make_folder(folder)
         if next(folder.iterdir(), None) is not None:

@@ -26,7 +26,7 @@ from selfrepair.statistics.curves import Moments
 from selfrepair.statistics.features import DONOR_VARIANCES, FEATURES, INDEX, features
 from selfrepair.statistics.filters import Filter, Kind
 from selfrepair.statistics.intervals import Replicated
-from selfrepair.statistics.keep import MARGIN
+from selfrepair.statistics.keep import EXACT, MARGIN
 from selfrepair.statistics.lines import Lines
 
 TAILS: tuple[Kind, ...] = ("top", "bottom")
@@ -157,9 +157,11 @@ class Merger:
     @cached_property
     def _rows_per_head(self) -> int:
         """Kept tokens of a head, about."""
-        shares = {kind: max((f.fraction for f in self.design.filters if f.kind == kind), default=0) for kind in TAILS}
         plan = self.design.plan
-        return int(MARGIN * sum(shares.values()) * plan["text"]["scored_tokens"]) + int(plan["sample"])
+        tokens = int(plan["text"]["scored_tokens"])
+        shares = [max((f.fraction for f in self.design.filters if f.kind == kind), default=0) for kind in TAILS]
+        tails = sum(max(int(MARGIN * share * tokens), min(EXACT, tokens)) for share in shares if share)
+        return tails + int(plan["sample"])
 
     def _filtered(self, layer: int, rows: Arrays, counts: np.ndarray) -> Iterator[tuple[int, int, FilteredReplicates]]:
         """(filter, head, replicates) for each filter that chooses tokens; `counts` is [document, head]."""

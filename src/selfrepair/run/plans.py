@@ -21,6 +21,7 @@ from selfrepair.run.machine import machine, machine_facts
 from selfrepair.statistics.features import FEATURES
 from selfrepair.statistics.filters import Filter
 from selfrepair.text import Windows
+from selfrepair.text.duplicates import in_words
 
 Plan = dict[str, Any]
 _PACKAGES = ("selfrepair", "torch", "transformers", "numpy", "scipy")  # their versions show in the last bits
@@ -92,9 +93,11 @@ def make_plan(
 
 def how(plan: Plan) -> str:
     """How a run is going to be computed, in a line."""
+    twice = in_words(plan["text"])
     return (
         f"Engine: {plan['engine_reason']}. {plan['windows_per_batch']} windows at a time, "
         f"at most about {plan['memory_predicted'] / 1e9:.1f} GB beside the model."
+        + (f" Text: {twice}." if twice else "")
     )
 
 

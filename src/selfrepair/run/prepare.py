@@ -66,6 +66,7 @@ def prepare(
         )
     if not 0 <= seed <= MOST_SEED:
         raise SelfRepairError(f"seed = {seed}; a number from 0 to {MOST_SEED:,} was expected.", "0 is usual.")
+    first = windows.first_scored(first)
     stop = stopping(until_se, until)
     _require_readable(model, windows)
     if not windows.scored(first).any():

@@ -44,7 +44,8 @@ def thresholds(job: Job, surveyed: Sequence[Unit]) -> Arrays:
     layers, heads = job.shape
     found = np.empty((len(job.filters), layers, heads), np.float32)
     keep = {"top": np.full((layers, heads), np.nan, np.float32), "bottom": np.full((layers, heads), np.nan, np.float32)}
-    tokens = int(job.scored.sum())
+    documents = np.concatenate([job.documents[unit][job.scored[unit]] for unit in job.units])  # as surveyed
+    tokens = len(documents)
     bins = min(CURVE_BINS, tokens)
     edges = np.empty((layers, heads, bins - 1), np.float32)
     step = max(1, _VALUES // tokens)
@@ -53,7 +54,7 @@ def thresholds(job: Job, surveyed: Sequence[Unit]) -> Arrays:
         effects = direct_effects(surveyed, layer, some, tokens)[None]
         here = layer, slice(some.start, some.stop)
         found[:, *here] = all_thresholds(job.filters, effects)[:, 0]
-        kept = keep_thresholds(job.filters, effects)
+        kept = keep_thresholds(job.filters, effects, documents)
         edges[here] = bin_edges(effects, bins)[0]
         for tail, limit in (("top", kept.top), ("bottom", kept.bottom)):
             if limit is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 
@@ -23,6 +23,17 @@ def ids_digest(ids: Ids) -> bytes:
 def text_digest(text: str) -> bytes:
     """What a text says, as 16 bytes; the same for texts that differ in white space only."""
     return blake2b(" ".join(text.split()).encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+def in_words(provenance: Mapping[str, object]) -> str:
+    """What is there twice, from a text's provenance; empty where nothing is."""
+    found = provenance.get("duplicates")
+    if not isinstance(found, dict):
+        return ""
+    documents, windows = found["documents"], found["windows"]
+    parts = [f"{documents:,} of its documents duplicate others and count as one with them"] if documents else []
+    parts += [f"{windows:,} windows have the tokens of another"] if windows else []
+    return ", ".join(parts)
 
 
 @dataclass

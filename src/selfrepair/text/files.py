@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -113,14 +113,13 @@ class _Pairs(list[tuple[str, Any]]):
     """A JSON object as pairs of name and value: names need not be different."""
 
 
-def _opened(path: Path) -> AbstractContextManager[Any]:
+def _opened(file: BinaryIO, path: Path) -> AbstractContextManager[Any]:
     """The file, decompressed by its suffix. Python's gzip also takes several members, and zeros behind the last."""
     lowered = path.name.lower()
     if lowered.endswith(".gz"):
-        return gzip.open(path)
-    stream: AbstractContextManager[Any] = pa.input_stream(
-        str(path), compression="zstd" if lowered.endswith(".zst") else None
-    )
+        return gzip.open(file)
+    packed = "zstd" if lowered.endswith(".zst") else None
+    stream: AbstractContextManager[Any] = pa.input_stream(file, compression=packed)
     return stream
 
 
@@ -130,7 +129,7 @@ def _lines(path: Path) -> Iterator[bytes]:
     pieces: list[bytes] = []
     size = 0
     try:
-        with _opened(path) as stream:
+        with path.open("rb") as file, _opened(file, path) as stream:  # opened here: pyarrow takes no odd names
             while chunk := stream.read(_CHUNK):
                 pieces.append(chunk)
                 size += len(chunk)
@@ -159,7 +158,7 @@ def _check_line(size: int, number: int, path: Path) -> None:
 def _parquet_documents(path: Path, field: str, most: int | None) -> Iterator[Document]:
     """One document a row, reading no column but `field`."""
     try:
-        with pq.ParquetFile(path) as file:
+        with path.open("rb") as opened, pq.ParquetFile(opened) as file:
             _check_column(file.schema_arrow, path, field)
         for number, value in enumerate(column_texts(path, field, most), start=1):
             text = valid_text(value, f"row {number} of {path}", field)

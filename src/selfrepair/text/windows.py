@@ -15,7 +15,7 @@ from selfrepair.terminal import readable
 from selfrepair.text.bounded import characters_for
 from selfrepair.text.document import Document
 from selfrepair.text.documents import read_documents, traces
-from selfrepair.text.duplicates import Duplicates
+from selfrepair.text.duplicates import Duplicates, in_words
 from selfrepair.text.packing import Rows, pack_apart, pack_joined
 from selfrepair.text.tokens import Encoder
 
@@ -124,20 +124,11 @@ class Windows:
     def _summary(self) -> str:
         present = len(np.unique(self.documents[self.documents >= 0]))
         source = self.provenance.get("source", "unknown source")
+        twice = in_words(self.provenance)
         return (
             f"{len(self):,} windows of {self.length} tokens, {int(self.lengths.sum()):,} of them real, "
-            f"{present:,} documents of {source}{self._repeated()}"
+            f"{present:,} documents of {source}{f'; {twice}' if twice else ''}"
         )
-
-    def _repeated(self) -> str:
-        """What is there twice, in words; empty where nothing is."""
-        found = self.provenance.get("duplicates")
-        if not isinstance(found, dict):
-            return ""
-        documents, again = found["documents"], found["windows"]
-        parts = [f"{documents:,} duplicate documents, each counted as one with its original"] if documents else []
-        parts += [f"{again:,} windows with the tokens of another"] if again else []
-        return f" ({'; '.join(parts)})"
 
 
 def windows(

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from selfrepair.ablation.units import Head, by_layer
 from selfrepair.effects.ledger import Ledger
-from selfrepair.engine.arguments import BlockArguments
 from selfrepair.engine.clean import CleanRun
 from selfrepair.engine.contract import Replacement, Settings
 from selfrepair.engine.delta.blocks import ATTENTION, HEADS, INPUT, MLP, OUTPUT, PROJECTION, BlockRecorder
@@ -28,6 +27,7 @@ from selfrepair.engine.delta.tape import Tape
 from selfrepair.engine.delta.wavefront import Runs
 from selfrepair.engine.fold import Folding, halving_when_memory_ends
 from selfrepair.model.anatomy import Block
+from selfrepair.model.arguments import block_arguments
 from selfrepair.model.language_model import LanguageModel
 from selfrepair.progress import Advance, ignore
 
@@ -50,7 +50,6 @@ class DeltaEngine:
     batch: int | None = None
     runs: int | None = None
     name: str = "delta"
-    _arguments: BlockArguments = field(default_factory=BlockArguments, repr=False)
     _recorder: BlockRecorder = field(default_factory=BlockRecorder, repr=False)
     _programs: dict[tuple[str, int], CompiledProgram] = field(default_factory=dict, repr=False)
     _weights: Weights | None = field(default=None, repr=False)
@@ -105,7 +104,7 @@ class DeltaEngine:
         """Moves up as many runs as memory holds, from the lowest layer of theirs."""
         anatomy, heads_of = model.anatomy, dict(by_layer(units))
         runs = Runs(anatomy, clean, len(units), per_head)
-        arguments = self._arguments.of(model, *clean.tokens.shape)
+        arguments = block_arguments(model, clean.tokens)
         tape = None
         for layer in range(min(heads_of), anatomy.layers):
             tape = self._recorder.record(anatomy.blocks[layer], arguments[layer], clean.residuals[layer])

@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
+from selfrepair.errors import RefusedModel
 from selfrepair.model.anatomy import Block
 from selfrepair.model.language_model import LanguageModel
 from selfrepair.model.taps import Arguments, main_input
@@ -31,10 +32,15 @@ def block_arguments(model: LanguageModel, tokens: Tensor) -> list[Arguments]:
     Args:
         model: the model. Call under `model.running()`.
         tokens: [window, position], repeated where several runs of the same windows share a batch.
+
+    Raises:
+        RefusedModel: the trunk leaves out a block.
     """
     captured: list[Arguments] = []
     with _handing_on(model.anatomy.blocks, captured), suppress(_AllSeen):
         model.run_trunk(tokens)
+    if len(captured) != model.anatomy.layers:
+        raise RefusedModel("blocks", f"on some text {len(captured)} of {model.anatomy.layers} blocks are called.")
     return captured
 
 

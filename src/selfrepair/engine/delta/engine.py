@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
 
+import torch
 from torch import Tensor
 
 from selfrepair.ablation.units import Head, by_layer
@@ -26,9 +27,12 @@ from selfrepair.engine.delta.readings import (
 from selfrepair.engine.delta.tape import Tape
 from selfrepair.engine.delta.wavefront import Runs
 from selfrepair.engine.fold import Folding, halving_when_memory_ends
+from selfrepair.errors import RefusedModel
 from selfrepair.model.anatomy import Block
 from selfrepair.model.arguments import block_arguments
 from selfrepair.model.language_model import LanguageModel
+from selfrepair.model.own_forward import stream_errors
+from selfrepair.model.proofs import tolerance
 from selfrepair.progress import Advance, ignore
 
 
@@ -105,9 +109,10 @@ class DeltaEngine:
         anatomy, heads_of = model.anatomy, dict(by_layer(units))
         runs = Runs(anatomy, clean, len(units), per_head)
         arguments = block_arguments(model, clean.tokens)
-        tape = None
+        tape, strayed = None, clean.logit.new_zeros(())
         for layer in range(min(heads_of), anatomy.layers):
             tape = self._recorder.record(anatomy.blocks[layer], arguments[layer], clean.residuals[layer])
+            strayed = torch.maximum(strayed, _strayed(clean, layer, tape))
             values = TapeValues(tape, self.weights, _directions(clean, layer))
             self._advance(runs, layer, values, advance)
             if layer in heads_of:
@@ -115,6 +120,7 @@ class DeltaEngine:
             if model.offloaded:
                 self.weights.forget()
         assert tape is not None
+        _require_clean(model, float(strayed))
         yield from runs.ledgers(tape.values[tape.marks[OUTPUT]])
 
     def _advance(self, runs: Runs, layer: int, values: TapeValues, advance: Advance) -> None:
@@ -173,6 +179,23 @@ class DeltaEngine:
             example = differences.new_zeros(fold, *differences.shape[1:])
             self._programs[key, fold] = CompiledProgram(program, values, example)
         return self._programs[key, fold]
+
+
+def _strayed(clean: CleanRun, layer: int, tape: Tape) -> Tensor:
+    """How far the output of a recorded block is from the stream that the block above read in the clean run."""
+    following = (*clean.residuals[1:], clean.final)[layer]
+    return stream_errors(tape.values[tape.marks[OUTPUT]].reshape(following.shape), following).max()
+
+
+def _require_clean(model: LanguageModel, strayed: float) -> None:
+    allowed = tolerance(model.dtype)
+    if not strayed <= allowed:
+        raise RefusedModel(
+            "blocks replay",
+            f"a block given its input and arguments again puts out a stream that differs by {strayed:.1e} of its size, "
+            f"{allowed:.0e} is allowed.",
+            "Blocks that need more than that (what other blocks or texts left somewhere) cannot be replayed.",
+        )
 
 
 def _directions(clean: CleanRun, layer: int) -> dict[str, Tensor]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -396,8 +397,12 @@ def _stands_beside(call: Call) -> bool:
 
 def _one_by_one(call: Call) -> tuple[Tensor, ...]:
     """A module's results for every run, one run after the other, [run, ...] each."""
-    runs = [_called(call, lambda argument, run=run: call.full(argument)[run]) for run in range(call.runs)]
+    runs = [_called(call, partial(_of_run, call, run)) for run in range(call.runs)]
     return tuple(torch.stack(results) for results in zip(*runs, strict=True))
+
+
+def _of_run(call: Call, run: int, argument: Any) -> Tensor:
+    return call.full(argument)[run]
 
 
 def _called(call: Call, moved: Callable[[Any], Tensor]) -> tuple[Tensor, ...]:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from selfrepair.engine.clean import CleanRun, clean_run
 from selfrepair.errors import SelfRepairError
-from selfrepair.model.own_forward import own_forward, require_own_logits, require_own_stream, telling_window
+from selfrepair.model.own_forward import own_forward, require_own_logits, require_own_stream
 from selfrepair.model.proofs import tolerance
 from selfrepair.progress import Advance
 from selfrepair.run.batches import real_tokens, tokens_of
@@ -64,14 +64,11 @@ class _Tally:
     def _compare_with_own_forward(self, clean: CleanRun, scored: Tensor, real: Tensor) -> None:
         """The model's own streams and loss, window by window: whole logits are large."""
         model, streams, allowed = self.job.model, {}, tolerance(self.job.model.dtype)
-        telling = telling_window(model, clean.tokens)
         for window in range(len(clean.tokens)):
             forward = own_forward(model, clean.tokens[window : window + 1])
             streams[window], capped = forward.stream[0], forward.logits[0, :-1]
             logits = model.anatomy.readout.uncapped(capped)
-            if window == telling:
-                one = slice(window, window + 1)
-                require_own_logits(model, forward.stream, forward, real[one], allowed)
+            require_own_logits(model, forward.stream, forward, real[window : window + 1], allowed)
             target = clean.tokens[window, 1:, None]
             own = logits.gather(-1, target).squeeze(-1) - logits.mean(-1)
             error = (own - clean.logit[window]).abs()[scored[window]]

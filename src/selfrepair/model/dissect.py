@@ -141,7 +141,8 @@ def _multiplier(model: Any, head: nn.Module, plain: Readout) -> float:
     if raw.shape != logits.shape:
         raise RefusedModel(
             "own forward",
-            f"the unembedding puts out {tuple(raw.shape)} (window, position, vocabulary), the model {tuple(logits.shape)}.",
+            f"the unembedding puts out {tuple(raw.shape)} (window, position, vocabulary), the model "
+            f"{tuple(logits.shape)}.",
             "Soft prompts and vocabularies that are put together cannot be measured: take the plain model.",
         )
     ratio = float((raw * logits).sum() / raw.square().sum())

@@ -179,10 +179,10 @@ def _own_forward_proof(model: LanguageModel, tokens: Tensor) -> Proof:
 
 def _replay_error(model: LanguageModel, tokens: Tensor, run: _Forward) -> float:
     """Of blocks called by themselves, after another text has gone through the model: they must not remember anything,
-    nor be given anything that other blocks have made."""
+    nor be given anything that other blocks have made or changed, so that each gets arguments of its own."""
     errors, layer = [], 0
     try:
-        given = block_arguments(model, tokens)
+        given = [block_arguments(model, tokens)[one] for one in range(model.anatomy.layers)]
         model.run_trunk(tokens.flip(1))
         for layer, block in enumerate(model.anatomy.blocks):
             args, kwargs = with_input(given[layer], run.residuals[layer].clone())

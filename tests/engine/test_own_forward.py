@@ -113,6 +113,14 @@ def test_every_family_is_its_own_trunk(name, dtype):
         assert found[identity].error <= (1e-11 if dtype == "float64" else 1e-5), found[identity]
 
 
+def test_embeddings_may_pass_the_final_norm_too():
+    model, tokens = load(wrapped.nanochat()), families.tokens()
+    with model.running():
+        torch.testing.assert_close(
+            own_forward.own_stream(model, tokens), clean_run(model, tokens).final, rtol=0, atol=1e-12
+        )
+
+
 def test_a_huge_bias_hides_nothing():
     """Rows that are masked by a bias of -1e9 would swamp centred logits."""
     model, tokens = fresh_model("phi", dtype="float32"), families.tokens()  # it has an unembedding bias

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache, LlamaForCausalLM
+from transformers import DynamicCache, LlamaForCausalLM, LlamaModel
 
 from zoo import families
 
@@ -128,6 +128,19 @@ def mask_padding(network: LlamaForCausalLM, pad: int) -> None:
         return args, kwargs | {"attention_mask": (args[0] != pad).long()}
 
     network.register_forward_pre_hook(masked, with_kwargs=True)
+
+
+class NormTwice(LlamaModel):
+    """NanoChat's trunk: embeddings pass the final norm too. Nothing is wrong with it."""
+
+    def forward(self, input_ids=None, use_cache=None, **_):
+        return super().forward(inputs_embeds=self.norm(self.embed_tokens(input_ids)), use_cache=use_cache)
+
+
+def nanochat() -> LlamaForCausalLM:
+    network = llama()
+    network.model.__class__ = NormTwice
+    return network
 
 
 REFUSED_AT_LOAD: dict[str, tuple[Callable[[], LlamaForCausalLM], str, str]] = {

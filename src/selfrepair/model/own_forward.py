@@ -19,7 +19,7 @@ from torch import Tensor
 
 from selfrepair.errors import RefusedModel
 from selfrepair.model.language_model import LanguageModel
-from selfrepair.model.taps import Arguments, keeping, on_call, on_input, removing
+from selfrepair.model.taps import Arguments, keeping, on_call, on_input, on_output, removing
 
 STREAM, LOGITS = "own forward", "own logits"
 _NEVER = -1e4  # logits below this at every position are of rows that are masked out
@@ -60,14 +60,18 @@ def own_forward(model: LanguageModel, tokens: Tensor) -> OwnForward:
 
 
 def own_stream(model: LanguageModel, tokens: Tensor) -> Tensor:
-    """`own_forward(model, tokens).stream` without the product with the vocabulary."""
+    """`own_forward(model, tokens).stream` without the product with the vocabulary, whatever its shape."""
     seen: dict[str, Tensor] = {}
+    left: list[bool] = []
 
     def stop(value: Tensor) -> None:
         seen["stream"] = value.clone()
-        raise _Reached
+        if left:  # embeddings may pass the same norm (NanoChat)
+            raise _Reached
 
-    with removing(on_input(model.anatomy.final_norm_module, stop)), suppress(_Reached):
+    anatomy = model.anatomy
+    last = on_output(anatomy.blocks[-1].module, lambda _: left.append(True))
+    with removing(last, on_input(anatomy.final_norm_module, stop)), suppress(_Reached):
         model.network(tokens, use_cache=False)
     return _found(seen)
 

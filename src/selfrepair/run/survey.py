@@ -68,21 +68,24 @@ class _Tally:
             forward = own_forward(model, clean.tokens[window : window + 1])
             streams[window], capped = forward.stream[0], forward.logits[0, :-1]
             logits = model.anatomy.readout.uncapped(capped)
-            require_own_logits(model, forward.stream, forward, real[window : window + 1], allowed)
             target = clean.tokens[window, 1:, None]
             own = logits.gather(-1, target).squeeze(-1) - logits.mean(-1)
             error = (own - clean.logit[window]).abs()[scored[window]]
             nats = capped.logsumexp(-1) - capped.gather(-1, target).squeeze(-1)
             self.nats += float(nats[scored[window]].sum())
             self.readout_error = max(self.readout_error, float(error.max()) if len(error) else 0.0)
+            self._require_finite()
+            require_own_logits(model, forward.stream, forward, real[window : window + 1], allowed)
         require_own_stream(model, clean.tokens, clean.final, streams, real, allowed)
 
-    def arrays(self) -> Arrays:
+    def _require_finite(self) -> None:
         if not np.isfinite(self.nats):
             raise SelfRepairError(
                 "The model's own logits on this text are not finite.",
                 "Load it at a higher precision (--dtype float64), or check its weights.",
             )
+
+    def arrays(self) -> Arrays:
         first = self.job.plan["text"]["first_position"]
         arrays = {
             "direct_effects": np.concatenate(self.effects, axis=-1),

@@ -20,6 +20,7 @@ from selfrepair.model.own_forward import (
     telling_window,
 )
 from selfrepair.model.proofs import prove_at_load, random_tokens
+from selfrepair.paper.corpus import Corpus
 from selfrepair.run import survey, sweep
 from support import corpus, fresh_model, language_model
 from zoo import families, wrapped
@@ -83,6 +84,13 @@ def test_both_stages_see_it(stage, monkeypatch):
     monkeypatch.setattr(own_forward, "special_ids", lambda _: [wrapped.RARE])  # else one window a unit might miss it
     with pytest.raises(RefusedModel, match="own forward"):
         run(model, with_rare(corpus(**LONG)))
+
+
+def test_the_papers_batches_are_held_to_it(monkeypatch):
+    model = load(wrapped.masking(wrapped.RARE)())
+    monkeypatch.setattr(own_forward, "special_ids", lambda _: [wrapped.RARE])
+    with model.running(), pytest.raises(RefusedModel, match="own forward"):
+        list(Corpus(model, with_rare(corpus(**LONG))).batches())
 
 
 def test_padding_behind_the_text_may_be_masked():

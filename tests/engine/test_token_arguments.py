@@ -92,6 +92,19 @@ def test_refused(name):
     assert refusal.value.identity in ("blocks replay", "attention")
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_hook_on_a_blocks_arguments_acts_once(engine):
+    def halved(_module, args, kwargs):
+        return args, kwargs | {"position_embeddings": tuple(0.5 * table for table in kwargs["position_embeddings"])}
+
+    network = families.build("llama").double()
+    network.model.layers[1].register_forward_pre_hook(halved, with_kwargs=True)
+    model, tokens = load(network), texts()
+    found = found_effects(ENGINES[engine](), model, tokens)
+    for unit in UNITS:
+        torch.testing.assert_close(found[unit], true_effect(model, unit, tokens), rtol=0, atol=1e-9)
+
+
 @pytest.mark.parametrize("name", token_made.MEASURED)
 def test_close_ups_replay_the_text_itself(name):
     model, tokens = model_of(name), texts(windows=1)

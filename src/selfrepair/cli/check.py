@@ -57,9 +57,7 @@ def _print_proofs(console: Console, proofs: Sequence[Proof]) -> None:
         mark = "[green]holds[/]" if proof.holds else _FAILS
         table.add_row(proof.identity, proof.statement, f"{proof.error:.1e}", f"{proof.tolerance:.0e}", mark)
     console.print(table)
-    said = (
-        "Errors are relative to the largest entry of what is compared; own forwards and replayed blocks, by position."
-    )
+    said = "Errors are relative to the largest entry of what is compared; of own forwards and blocks, by position."
     console.print(said, style="dim")
 
 

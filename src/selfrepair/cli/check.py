@@ -58,7 +58,8 @@ def _print_proofs(console: Console, proofs: Sequence[Proof]) -> None:
         mark = _HOLDS if proof.holds else _FAILS
         table.add_row(proof.identity, proof.statement, f"{proof.error:.1e}", f"{proof.tolerance:.0e}", mark)
     console.print(table)
-    console.print("Errors are relative to the largest entry of what is compared.", style="dim")
+    said = "Errors are relative to the largest entry of what is compared; of own forwards and blocks, by position."
+    console.print(said, style="dim")
 
 
 def _print_refusal(console: Console, refused: RefusedModel) -> None:

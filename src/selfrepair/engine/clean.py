@@ -9,6 +9,8 @@ from torch import Tensor
 
 from selfrepair.model.directions import target_directions
 from selfrepair.model.language_model import LanguageModel
+from selfrepair.model.own_forward import own_forward, require_own_logits, require_own_stream, telling_window
+from selfrepair.model.proofs import tolerance
 from selfrepair.model.taps import keeping, on_input, on_output, removing
 
 
@@ -19,6 +21,7 @@ class CleanRun:
     Attributes:
         tokens: [window, position].
         residuals: per layer, the block's input [window, position, width].
+        final: what the final norm reads [window, position, width].
         head_outputs: per layer, every head's output before W_O [window, position, head, head_dim], the value
             constant left out.
         direction: `v = u / sigma` [window, P, width]: what a write is worth in logits, at the clean scale.
@@ -34,6 +37,7 @@ class CleanRun:
 
     tokens: Tensor
     residuals: tuple[Tensor, ...]
+    final: Tensor
     head_outputs: tuple[Tensor, ...]
     direction: Tensor
     head_directions: tuple[Tensor, ...]
@@ -95,6 +99,7 @@ def clean_run(model: LanguageModel, tokens: Tensor) -> CleanRun:
     return CleanRun(
         tokens=tokens,
         residuals=tuple(layer.residual for layer in seen),
+        final=last,
         head_outputs=tuple(
             block.split_heads(layer.projection_input) for block, layer in zip(anatomy.blocks, seen, strict=True)
         ),
@@ -109,6 +114,26 @@ def clean_run(model: LanguageModel, tokens: Tensor) -> CleanRun:
         u=targets.u,
         beta=targets.beta,
     )
+
+
+def require_own_forward(model: LanguageModel, clean: CleanRun, real: Tensor) -> None:
+    """Proves on one window of a batch, the one with the most special tokens, that the clean run is the model's own.
+
+    Call under `model.running()`.
+
+    Args:
+        model: the model.
+        clean: of the batch.
+        real: bool [window, position], tokens that are no padding.
+
+    Raises:
+        RefusedModel: the model's own forward has another final stream, or other centred logits.
+    """
+    window = telling_window(model, clean.tokens)
+    one, allowed = slice(window, window + 1), tolerance(model.dtype)
+    own = own_forward(model, clean.tokens[one])
+    require_own_stream(model, clean.tokens, clean.final, {window: own.stream[0]}, real, allowed)
+    require_own_logits(model, clean.final[one], own, real[one], allowed)
 
 
 def head_outputs(model: LanguageModel, tokens: Tensor) -> tuple[Tensor, ...]:

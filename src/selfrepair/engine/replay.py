@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,11 +11,11 @@ from torch import Tensor
 
 from selfrepair.ablation.units import Head, by_layer
 from selfrepair.effects.ledger import Ledger, norm_repair
-from selfrepair.engine.arguments import BlockArguments
 from selfrepair.engine.clean import CleanRun, worth
 from selfrepair.engine.contract import Replacement, Settings
 from selfrepair.engine.fold import Folding, fastest_fold, halving_when_memory_ends
 from selfrepair.model.anatomy import Block
+from selfrepair.model.arguments import block_arguments
 from selfrepair.model.language_model import LanguageModel
 from selfrepair.model.taps import first_tensor, on_input, on_output, removing, with_input
 from selfrepair.progress import Advance, ignore
@@ -31,7 +31,6 @@ class ReplayEngine:
 
     fold: int | None = None
     name: str = "replay"
-    _arguments: BlockArguments = field(default_factory=BlockArguments, repr=False)
 
     @property
     def settings(self) -> Settings:
@@ -55,7 +54,7 @@ class ReplayEngine:
             in_place = replacement(layer)
             for chunk in folding.chunks(heads):
                 with halving_when_memory_ends(folding, chunk):
-                    replay = _Replay(self._arguments, model, clean, layer, chunk, in_place, per_head)
+                    replay = _Replay(model, clean, layer, chunk, in_place, per_head)
                     yield replay.ledger()
                     advance((model.anatomy.layers - layer) * len(chunk) * len(clean.tokens))
         self.fold = folding.size
@@ -67,7 +66,7 @@ class ReplayEngine:
 
         def run(fold: int) -> None:
             heads = tuple(range(fold))
-            _Replay(self._arguments, model, clean, layer, heads, outputs, False).ledger()
+            _Replay(model, clean, layer, heads, outputs, False).ledger()
 
         return fastest_fold(run, most=model.anatomy.blocks[layer].heads)
 
@@ -77,7 +76,6 @@ class _Replay:
 
     def __init__(
         self,
-        arguments: BlockArguments,
         model: LanguageModel,
         clean: CleanRun,
         layer: int,
@@ -93,7 +91,7 @@ class _Replay:
             heads,
             in_place,
         )
-        self.arguments = arguments.of(model, len(heads) * windows, positions)
+        self.arguments = block_arguments(model, clean.tokens.repeat(len(heads), 1))
         lines = (len(heads), windows, positions - 1)
         layers = self.anatomy.layers
         zeros = clean.logit.new_zeros

@@ -138,6 +138,13 @@ def _multiplier(model: Any, head: nn.Module, plain: Readout) -> float:
     with running(plain.weight.dtype), removing(on_output(head, keeping(seen, "raw"))):
         logits = plain.uncapped(model(probe_tokens(model, longest(model, _POSITIONS)), use_cache=False).logits).double()
     raw = seen["raw"].double()
+    if raw.shape != logits.shape:
+        raise RefusedModel(
+            "own forward",
+            f"the unembedding puts out {tuple(raw.shape)} (window, position, vocabulary), the model "
+            f"{tuple(logits.shape)}.",
+            "Soft prompts and vocabularies that are put together cannot be measured: take the plain model.",
+        )
     ratio = float((raw * logits).sum() / raw.square().sum())
     return 1.0 if abs(ratio - 1) < 1e-6 else _rounded(ratio)
 

@@ -12,12 +12,23 @@ import torch
 from torch import Tensor
 
 from selfrepair.errors import RefusedModel
+from selfrepair.model import own_forward
+from selfrepair.model.arguments import block_arguments
 from selfrepair.model.directions import target_directions
-from selfrepair.model.dissect import capture, longest, probe_tokens
+from selfrepair.model.dissect import longest, probe_tokens
 from selfrepair.model.language_model import LanguageModel
-from selfrepair.model.taps import keeping, main_input, on_input, on_output, removing, with_input
+from selfrepair.model.own_forward import (
+    logit_errors,
+    own_stream,
+    refused_stream,
+    special_ids,
+    stream_errors,
+    trunk_stream,
+)
+from selfrepair.model.taps import first_tensor, keeping, main_input, on_input, on_output, removing, with_input
 
-_WINDOWS, _POSITIONS = 2, 12
+_WINDOWS, _SPECIAL, _POSITIONS = 2, 2, 12
+_REPLAY = "blocks replay"
 
 
 @dataclass(frozen=True)
@@ -53,15 +64,23 @@ def prove_at_load(model: LanguageModel) -> list[Proof]:
     Raises:
         RefusedModel: naming the first identity that fails.
     """
+    tokens = random_tokens(model)
     with model.running():
-        proofs = _prove(model, random_tokens(model))
+        proofs = [_own_forward_proof(model, tokens), *_prove(model, tokens)]
     require(proofs)
     return proofs
 
 
 def random_tokens(model: LanguageModel, seed: int = 0) -> Tensor:
-    """Random windows for proofs, no longer than the model can read."""
-    return probe_tokens(model.network, longest(model.network, _POSITIONS), _WINDOWS, seed)
+    """Random windows for proofs, no longer than the model can read; in the last ones every other token is a special
+    one (padding, begin, end), of which models may do something else."""
+    positions, special = longest(model.network, _POSITIONS), torch.tensor(special_ids(model))
+    slots = range(1, positions, 2)  # not at the start: a padding token may be embedded as zero, and nothing reads it
+    rows = min(_SPECIAL, math.ceil(len(special) / max(1, len(slots))))
+    tokens = probe_tokens(model.network, positions, _WINDOWS + rows, seed)
+    for place in range(rows * len(slots)):
+        tokens[_WINDOWS + place // len(slots), slots[place % len(slots)]] = special[place % len(special)]
+    return tokens
 
 
 def require(proofs: list[Proof]) -> None:
@@ -133,7 +152,49 @@ def _prove(model: LanguageModel, tokens: Tensor) -> list[Proof]:
             _readout_error(model, tokens, run),
             allowed,
         ),
+        Proof(
+            own_forward.LOGITS,
+            "the final stream gives the model's own centred logits, all of them",
+            float(logit_errors(model, run.final, run.logits).max()),
+            allowed,
+        ),
+        Proof(
+            _REPLAY,
+            "a block given its input and arguments again gives its output again, whatever ran between",
+            _replay_error(model, tokens, run),
+            allowed,
+        ),
     ]
+
+
+def _own_forward_proof(model: LanguageModel, tokens: Tensor) -> Proof:
+    """Before all others: they take the model's own forward and its trunk's for one and the same."""
+    allowed = tolerance(model.dtype)
+    error = float(stream_errors(trunk_stream(model, tokens), own_stream(model, tokens)).max())
+    if not error <= allowed:
+        raise refused_stream(model, tokens, error, allowed)
+    statement = "the trunk, by which everything is measured, has the final stream of the model's own forward"
+    return Proof(own_forward.STREAM, statement, error, allowed)
+
+
+def _replay_error(model: LanguageModel, tokens: Tensor, run: _Forward) -> float:
+    """Of blocks called by themselves, after another text has gone through the model: they must not remember anything,
+    nor be given anything that other blocks have made or changed, so that each gets arguments of its own."""
+    errors, layer = [], 0
+    try:
+        given = [block_arguments(model, tokens)[one] for one in range(model.anatomy.layers)]
+        model.run_trunk(tokens.flip(1))
+        for layer, block in enumerate(model.anatomy.blocks):
+            args, kwargs = with_input(given[layer], run.residuals[layer].clone())
+            found = first_tensor(block.module(*args, **kwargs)).reshape(run.outputs[layer].shape)
+            errors.append(float(stream_errors(found, run.outputs[layer]).max()))
+    except Exception as problem:  # blocks run their own code
+        raise RefusedModel(
+            _REPLAY,
+            f"block {layer}, called by itself with its input and arguments, raised {type(problem).__name__}: {problem}",
+            "Blocks that need more than that (what other blocks left somewhere) cannot be replayed.",
+        ) from problem
+    return max(errors)
 
 
 def _residual_error(model: LanguageModel, run: _Forward) -> float:
@@ -162,8 +223,7 @@ def _head_count_error(model: LanguageModel) -> float:
 def _value_constant_error(model: LanguageModel, tokens: Tensor) -> float:
     errors = []
     blocks = model.anatomy.blocks
-    captured = capture(model.anatomy.trunk, [block.module for block in blocks], tokens)
-    for block, given in zip(blocks, captured, strict=True):
+    for block, given in zip(blocks, block_arguments(model, tokens), strict=True):
         seen: dict[str, Tensor] = {}
         args, kwargs = with_input(given, torch.zeros_like(main_input(given)))
         with removing(on_input(block.projection, keeping(seen, "input"))):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from selfrepair.ablation.units import Head, all_heads
-from selfrepair.engine.clean import CleanRun, clean_run, head_outputs
+from selfrepair.engine.clean import CleanRun, clean_run, head_outputs, require_own_forward
 from selfrepair.model.language_model import LanguageModel
 from selfrepair.paper.exhibit import Exhibit
 from selfrepair.paper.numbers import Number, tally_of
@@ -142,6 +142,7 @@ def _measure_clean(model: LanguageModel, prompts: Prompts, group: np.ndarray) ->
     clean = clean_run(model, tokens)
     donors = head_outputs(model, torch.from_numpy(prompts.corrupted[group]).to(model.device))
     end = torch.from_numpy(prompts.end[group]).to(model.device)
+    require_own_forward(model, clean, torch.arange(tokens.shape[1], device=end.device) <= end[:, None])
     readout, norm = model.anatomy.readout, model.anatomy.final_norm
     pair = [torch.from_numpy(names[group]).to(model.device) for names in (prompts.indirect, prompts.subject)]
     rows = readout.weight[pair[0]] - readout.weight[pair[1]]

@@ -126,3 +126,9 @@ def _memory(model: LanguageModel) -> float:
 def tokens_of(windows: Windows, indices: np.ndarray, model: LanguageModel) -> Tensor:
     """Token ids [window, position] of the given windows, on the model's device."""
     return torch.from_numpy(windows.tokens[indices].astype(np.int64)).to(model.device)
+
+
+def real_tokens(windows: Windows, indices: np.ndarray, model: LanguageModel) -> Tensor:
+    """Which tokens of the given windows are no padding, bool [window, position], on the model's device."""
+    real = np.arange(windows.length) < windows.lengths[indices, None]
+    return torch.from_numpy(real).to(model.device)

@@ -8,8 +8,10 @@ from torch import Tensor
 
 from selfrepair.engine.clean import CleanRun, clean_run
 from selfrepair.errors import SelfRepairError
+from selfrepair.model.own_forward import own_forward, require_own_logits, require_own_stream
+from selfrepair.model.proofs import tolerance
 from selfrepair.progress import Advance
-from selfrepair.run.batches import tokens_of
+from selfrepair.run.batches import real_tokens, tokens_of
 from selfrepair.run.job import Job
 from selfrepair.run.sealed import Arrays
 
@@ -46,11 +48,11 @@ class _Tally:
     def add(self, windows: np.ndarray, clean: CleanRun) -> None:
         scored = self.job.scored[windows]
         self.effects.append(self._effects(clean, scored))
-        real = torch.from_numpy(np.arange(self.job.windows.length) < self.job.windows.lengths[windows, None])
-        self.counts += real.sum(0)
+        real = real_tokens(self.job.windows, windows, self.job.model)
+        self.counts += real.sum(0).cpu()
         for total, outputs in zip(self.sums, clean.head_outputs, strict=True):
-            total += (outputs.double() * real[..., None, None].to(outputs.device)).sum(0).cpu()
-        self._compare_with_own_logits(clean, torch.from_numpy(scored).to(clean.logit.device))
+            total += (outputs.double() * real[..., None, None]).sum(0).cpu()
+        self._compare_with_own_forward(clean, torch.from_numpy(scored).to(clean.logit.device), real)
         self.tokens += int(scored.sum())
 
     def _effects(self, clean: CleanRun, scored: np.ndarray) -> np.ndarray:
@@ -59,24 +61,31 @@ class _Tally:
             kept[layer, : block.heads] = clean.direct_effects(layer).cpu().numpy().astype(np.float32)[scored].T
         return kept
 
-    def _compare_with_own_logits(self, clean: CleanRun, scored: Tensor) -> None:
-        """The model's own loss, window by window: whole logits are large."""
+    def _compare_with_own_forward(self, clean: CleanRun, scored: Tensor, real: Tensor) -> None:
+        """The model's own streams and loss, window by window: whole logits are large."""
+        model, streams, allowed = self.job.model, {}, tolerance(self.job.model.dtype)
         for window in range(len(clean.tokens)):
-            capped = self.job.model.network(clean.tokens[window : window + 1], use_cache=False).logits[0, :-1]
-            logits = self.job.model.anatomy.readout.uncapped(capped)
+            forward = own_forward(model, clean.tokens[window : window + 1])
+            streams[window], capped = forward.stream[0], forward.logits[0, :-1]
+            logits = model.anatomy.readout.uncapped(capped)
             target = clean.tokens[window, 1:, None]
             own = logits.gather(-1, target).squeeze(-1) - logits.mean(-1)
             error = (own - clean.logit[window]).abs()[scored[window]]
             nats = capped.logsumexp(-1) - capped.gather(-1, target).squeeze(-1)
             self.nats += float(nats[scored[window]].sum())
             self.readout_error = max(self.readout_error, float(error.max()) if len(error) else 0.0)
+            self._require_finite()
+            require_own_logits(model, forward.stream, forward, real[window : window + 1], allowed)
+        require_own_stream(model, clean.tokens, clean.final, streams, real, allowed)
 
-    def arrays(self) -> Arrays:
+    def _require_finite(self) -> None:
         if not np.isfinite(self.nats):
             raise SelfRepairError(
                 "The model's own logits on this text are not finite.",
                 "Load it at a higher precision (--dtype float64), or check its weights.",
             )
+
+    def arrays(self) -> Arrays:
         first = self.job.plan["text"]["first_position"]
         arrays = {
             "direct_effects": np.concatenate(self.effects, axis=-1),

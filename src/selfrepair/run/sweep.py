@@ -14,11 +14,11 @@ from torch import Tensor
 from selfrepair.ablation.operators import Operator, Source, Unchanged
 from selfrepair.ablation.units import Head, by_layer
 from selfrepair.effects.ledger import Ledger
-from selfrepair.engine.clean import CleanRun, clean_run
+from selfrepair.engine.clean import CleanRun, clean_run, require_own_forward
 from selfrepair.errors import SelfRepairError
 from selfrepair.progress import Advance, ignore
 from selfrepair.run.accuracy import Accuracy
-from selfrepair.run.batches import tokens_of
+from selfrepair.run.batches import real_tokens, tokens_of
 from selfrepair.run.book import UnitBook
 from selfrepair.run.effects import token_effects
 from selfrepair.run.error_sample import ErrorSample
@@ -63,7 +63,7 @@ def sweep_unit(job: Job, number: int, surveyed: Arrays, advance: Advance) -> Arr
         with job.model.running():
             for place, windows in enumerate(job.batches(number)):
                 probed = place == 0 and job.is_probed(number)
-                _sweep_batch(job, windows, surveyed, book, accuracy, probed, advance)
+                _sweep_batch(job, windows, surveyed, book, accuracy, place == 0, probed, advance)
     except BaseException as problem:
         raise CutShort(number, book.arrays() | accuracy.arrays()) from problem
     return book.arrays() | accuracy.arrays()
@@ -76,10 +76,19 @@ def work(job: Job) -> int:
 
 
 def _sweep_batch(
-    job: Job, windows: np.ndarray, surveyed: Arrays, book: UnitBook, accuracy: Accuracy, probed: bool, advance: Advance
+    job: Job,
+    windows: np.ndarray,
+    surveyed: Arrays,
+    book: UnitBook,
+    accuracy: Accuracy,
+    first: bool,
+    probed: bool,
+    advance: Advance,
 ) -> None:
     clean = clean_run(job.model, tokens_of(job.windows, windows, job.model))
     scored = torch.from_numpy(job.scored[windows]).to(clean.logit.device)
+    if first:
+        require_own_forward(job.model, clean, real_tokens(job.windows, windows, job.model))
     if probed:
         accuracy.floor = numerical_floor(job, clean, scored)
     source = BatchSource(job, surveyed, windows)

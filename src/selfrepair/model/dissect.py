@@ -89,7 +89,7 @@ def probe_tokens(model: Any, length: int, windows: int = 1, seed: int = 0) -> Te
 def known_tokens(model: Any) -> int:
     """How many token ids, from 0 on, have both a row in the embedding and one in the unembedding."""
     tables = (model.get_input_embeddings(), model.get_output_embeddings())
-    return min(table.weight.shape[0] for table in tables)
+    return min(int(table.weight.shape[0]) for table in tables)
 
 
 def find_blocks(trunk: nn.Module, tokens: Tensor) -> list[nn.Module]:

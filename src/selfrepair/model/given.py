@@ -1,7 +1,4 @@
-"""What can be given to `load` as an object: a Hugging Face causal language model, whole, in memory, in full precision.
-
-Everything else is refused in words that say what to give instead.
-"""
+"""What can be given to `load` as an object; everything else is refused in words that say what to give instead."""
 
 from __future__ import annotations
 
@@ -9,18 +6,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from selfrepair.errors import SelfRepairError
 from selfrepair.model.faults import finding
 from selfrepair.model.plain_copy import plain
 
 _BY_NAME = "Give a Hugging Face model object such as LlamaForCausalLM, or the name or folder of one."
-_OFFLOAD = (
-    "Give its name or folder and weights are kept on disk: selfrepair.load(name, offload=True), or --offload on the "
-    "command line; or load it whole, without device_map."
-)
-_PACKED = ("qweight", "W_q", "weight_packed")  # what quantised layers call weights that are no longer matrices
 
 
 def as_network(given: Any) -> Any:
@@ -44,19 +36,9 @@ def as_network(given: Any) -> Any:
     if _says(network, "is_encoder_decoder"):
         raise SelfRepairError(
             f"{type(network).__name__} is an encoder-decoder: its logits depend on a second text.",
-            "Only decoders are measured. Where transformers has its decoder alone (for BART, BartForCausalLM), give that.",
+            "Only decoders are measured. Where transformers has its decoder alone (BartForCausalLM for BART), give it.",
         )
     return network
-
-
-def require_measurable(network: nn.Module) -> None:
-    """Refuses weights that are elsewhere, in parts, or packed.
-
-    Raises:
-        SelfRepairError: says which weight, and what to give instead.
-    """
-    _require_here(network)
-    _require_unpacked(network)
 
 
 def inner_models(network: nn.Module) -> Iterator[str]:
@@ -109,47 +91,3 @@ def _says(network: Any, name: str) -> bool:
         return bool(getattr(network.config, name, False))
     except Exception:  # a configuration that refuses to tell
         return False
-
-
-def _require_here(network: nn.Module) -> None:
-    """Refuses weights that are not in this process's memory, or not on one device."""
-    weights = dict(network.named_parameters())
-    away = [name for name, value in weights.items() if value.is_meta]
-    if away:
-        raise SelfRepairError(
-            f"The weight '{away[0]}' is not in memory ({len(away)} of {len(weights)} are not): accelerate has offloaded "
-            "it (device_map, cpu_offload, disk_offload), or the model was made without weights.",
-            _OFFLOAD,
-        )
-    sharded = [name for name, value in weights.items() if hasattr(value, "device_mesh") or hasattr(value, "ds_id")]
-    if sharded:
-        raise SelfRepairError(
-            f"The weight '{sharded[0]}' is shared out between processes (FSDP, tensor parallelism, DeepSpeed).",
-            "Give a model that is whole in one process, or the name or folder that it was saved under.",
-        )
-    devices = sorted({str(value.device) for value in weights.values()})
-    if len(devices) > 1:
-        raise SelfRepairError(f"The model's weights lie on several devices: {', '.join(devices)}.", _OFFLOAD)
-
-
-def _require_unpacked(network: nn.Module) -> None:
-    """Refuses quantised weights: they are not matrices of floating-point numbers."""
-    for path, module in network.named_modules():
-        if _is_packed(module):
-            raise SelfRepairError(
-                f"The weights of '{path}' are quantised ({type(module).__name__}); effects are measured in float32 or "
-                "float64.",
-                "Give the model before quantisation, or dequantise it: model.dequantize() in transformers.",
-            )
-
-
-def _is_packed(module: nn.Module) -> bool:
-    try:
-        weight = getattr(module, "weight", None)
-    except Exception:  # a property that unpacks, and fails
-        return True
-    if isinstance(weight, Tensor):
-        return weight.is_quantized or not (weight.is_floating_point() or weight.is_complex())
-    if callable(weight) and not isinstance(weight, nn.Module):
-        return True  # torch.ao's layers unpack on call
-    return any(isinstance(getattr(module, name, None), Tensor) for name in _PACKED)

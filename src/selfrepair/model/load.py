@@ -17,10 +17,12 @@ from selfrepair.errors import RefusedModel, SelfRepairError
 from selfrepair.model.default import NAME, cache_folder, default_model_folder
 from selfrepair.model.dissect import dissect
 from selfrepair.model.faults import finding, in_words, is_fault, is_out_of_memory
-from selfrepair.model.given import adapters, as_network, require_measurable
+from selfrepair.model.given import adapters, as_network
 from selfrepair.model.language_model import LanguageModel, Source
 from selfrepair.model.offload import Offload, onto_disk
+from selfrepair.model.plain_copy import plain
 from selfrepair.model.proofs import prove_at_load
+from selfrepair.model.weights import require_measurable
 
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
 _LARGE = "Keep the weights on disk: selfrepair.load(name, offload=True), or --offload on the command line."
@@ -72,6 +74,8 @@ def load(
             network, disk = _onto_disk(network, dtype, device)
         else:
             network = _on_device(network, device)
+        with finding("the eager code of its modules"):
+            network = plain(network)
         named = str(Path(model).resolve()) if Path(str(model)).exists() else str(model)
         source = {
             **{"model": named, "dtype": dtype, "device": device},
@@ -86,9 +90,7 @@ def _prepared(network: Any, name: str, tokenizer: Any, source: Source | None, di
     """Checks weights, finds parts, proves the identities; whatever fails there is a refusal that names the step."""
     with finding("weights that can be measured"):
         require_measurable(network)
-        _require_precision(network)
         _keep_experts_exact(network)
-        _require_finite(network)
     anatomy = dissect(network)
     with finding("the weights' digest"):
         digest = weights_digest(network)
@@ -269,26 +271,6 @@ def _keep_experts_exact(network: Any) -> None:
     """Routes experts one by one: the grouped kernels know no float64."""
     if hasattr(getattr(network, "config", None), "_experts_implementation"):
         network.set_experts_implementation("eager")
-
-
-def _require_precision(network: nn.Module) -> None:
-    """Refuses weights of a model in memory that are too coarse: they are used as they are."""
-    coarse = {value.dtype for value in network.parameters() if value.is_floating_point()} - set(_DTYPES.values())
-    if coarse:
-        said = ", ".join(sorted(str(dtype).removeprefix("torch.") for dtype in coarse))
-        raise SelfRepairError(
-            f"The model's weights are {said}; effects are measured in float32 or float64.",
-            "Load it with dtype=torch.float32, convert it with model.float(), or give its name or folder instead.",
-        )
-
-
-def _require_finite(network: nn.Module) -> None:
-    for name, value in network.named_parameters():
-        if not torch.isfinite(value).all():
-            raise SelfRepairError(
-                f"The weight '{name}' holds values that are not finite.",
-                "The file is damaged or training diverged; take the weights again.",
-            )
 
 
 def _require_package(module: str, extra: str) -> None:

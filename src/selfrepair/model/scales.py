@@ -47,7 +47,8 @@ def scaled_readout(model: Any, final_norm: nn.Module, head: nn.Module, plain: Re
         logits = plain.uncapped(model(tokens, use_cache=False).logits)
     if logits.shape[-1] != plain.weight.shape[0]:
         raise RefusedModel(
-            "read-out", f"the model puts out {logits.shape[-1]} logits, its unembedding has {plain.weight.shape[0]} rows."
+            "read-out",
+            f"the model puts out {logits.shape[-1]} logits, its unembedding has {plain.weight.shape[0]} rows.",
         )
     inner = _ratio(seen["read"], seen["normed"], plain.weight.dtype)
     outer = _ratio(logits, seen["raw"], plain.weight.dtype)

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from selfrepair.ablation.units import Head
 from selfrepair.errors import SelfRepairError
-from selfrepair.errors import SelfRepairError
 from selfrepair.model.language_model import LanguageModel
 from selfrepair.text import Windows
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from selfrepair.ablation.donors import draw_donors
 from selfrepair.ablation.operators import Operator, operator
-from selfrepair.ablation.units import Head, all_heads
+from selfrepair.ablation.units import Head, all_heads, no_heads, which_heads
 from selfrepair.engine import DeltaEngine, Engine, ReplayEngine, engine_named
 from selfrepair.engine.choice import Choice, choose, delta
 from selfrepair.engine.clean import clean_run
@@ -161,10 +161,10 @@ def _require_readable(model: LanguageModel, windows: Windows) -> None:
 def _checked_heads(model: LanguageModel, given: Sequence[tuple[int, int]]) -> list[Head]:
     known = set(all_heads(model.anatomy))
     heads = sorted({Head(*pair) for pair in given}, key=lambda head: (-head.layer, head.head))
-    unknown = [str(head) for head in heads if head not in known]
+    unknown = [head for head in heads if head not in known]
     if unknown or not heads:
         raise SelfRepairError(
-            f"There are no heads {', '.join(unknown)}." if unknown else "No heads to ablate were given.",
-            f"The model has layers 0 to {model.anatomy.layers - 1} with heads 0 to {model.anatomy.heads - 1}.",
+            no_heads(unknown) if unknown else "No heads to ablate were given.",
+            which_heads(model.anatomy.heads_by_layer),
         )
     return heads

@@ -83,7 +83,8 @@ class Run:
     @property
     def heads_there_are(self) -> int:
         """How many heads the model has, all layers together; the grid of results has room for as many in each."""
-        by_layer = self.plan.get("model", {}).get("heads_by_layer")
+        model = self.plan.get("model")
+        by_layer = model.get("heads_by_layer") if isinstance(model, dict) else None
         return sum(by_layer) if by_layer else self.heads.sizes["layer"] * self.heads.sizes["head"]
 
     def tokens_frame(self) -> pd.DataFrame:

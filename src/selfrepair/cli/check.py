@@ -85,7 +85,7 @@ def _parts(loaded: object) -> str:
     names = {module: name for name, module in loaded.network.named_modules()}
     norm = "LayerNorm" if anatomy.final_norm.centred else "RMSNorm"
     lines = [
-        f"blocks: {anatomy.layers}, width {anatomy.width}, {anatomy.heads} heads of {block.head_dim}"
+        f"blocks: {anatomy.layers}, width {anatomy.width}, {anatomy.heads_in_words} heads of {block.head_dim}"
         + (", MLP parallel to attention" if block.parallel else ""),
         f"heads read at the input of {names[block.projection]}",
         f"attention writes {names[block.attention_write]} x {block.attention_multiplier:g}, "

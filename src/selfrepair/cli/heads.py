@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from selfrepair.ablation.units import no_heads, which_heads
 from selfrepair.errors import SelfRepairError
 
 _HEAD = re.compile(r"L?(\d+)(?:[H.](\d+))?", re.IGNORECASE)
@@ -32,26 +34,23 @@ def named_heads(text: str) -> Named | None:
     return found
 
 
-def existing_heads(named: Named | None, layers: int, heads: int) -> list[tuple[int, int]] | None:
+def existing_heads(named: Named | None, heads: Sequence[int]) -> list[tuple[int, int]] | None:
     """The heads of a model, whole layers written out; None for all.
 
     Args:
         named: from `named_heads`.
-        layers: layers of the model.
-        heads: heads per layer.
+        heads: how many each layer of the model has.
 
     Raises:
         SelfRepairError: a head that the model does not have.
     """
     if named is None:
         return None
-    pairs = [(layer, one) for layer, head in named for one in (range(heads) if head is None else [head])]
-    absent = [f"L{layer}H{head}" for layer, head in pairs if layer >= layers or head >= heads]
+    there = dict(enumerate(heads))
+    pairs = [(layer, one) for layer, head in named for one in (range(there.get(layer, 1)) if head is None else [head])]
+    absent = [(layer, head) for layer, head in pairs if head >= there.get(layer, 0)]
     if absent:
-        raise SelfRepairError(
-            f"There are no heads {', '.join(absent)}.",
-            f"The model has layers 0 to {layers - 1} with heads 0 to {heads - 1}.",
-        )
+        raise SelfRepairError(no_heads(absent), which_heads(heads))
     return pairs
 
 
@@ -66,7 +65,7 @@ def require_heads(named: Named | None, model: str, revision: str | None) -> None
     config = None if named is None else _configuration(model, revision)
     layers, heads = (getattr(config, name, None) for name in ("num_hidden_layers", "num_attention_heads"))
     if isinstance(layers, int) and isinstance(heads, int):
-        existing_heads(named, layers, heads)
+        existing_heads(named, [heads] * layers)
 
 
 def _configuration(model: str, revision: str | None) -> Any:

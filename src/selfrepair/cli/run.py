@@ -295,7 +295,7 @@ def run(
             engine=engine.value,
             precision=None if precision is None else precision.value,
             components=components.value,
-            heads=existing_heads(named, loaded.anatomy.layers, loaded.anatomy.heads),
+            heads=existing_heads(named, loaded.anatomy.heads_by_layer),
             batch=batch,
             memory=memory,
             seed=seed,

@@ -13,6 +13,7 @@ from selfrepair.engine.delta import DeltaEngine
 from selfrepair.engine.delta.blocks import NotTraceable
 from selfrepair.engine.reference import ReferenceEngine
 from selfrepair.engine.replay import ReplayEngine
+from selfrepair.model.dissect import known_tokens
 from selfrepair.model.language_model import LanguageModel
 from selfrepair.model.proofs import Proof, prove_at_load, random_tokens, relative_error, tolerance
 
@@ -103,6 +104,6 @@ def _upstream(ledger: Ledger) -> Tensor:
 
 def _future_error(model: LanguageModel, tokens: Tensor) -> float:
     changed = tokens.clone()
-    changed[:, -1] = (changed[:, -1] + 1) % model.anatomy.readout.weight.shape[0]
+    changed[:, -1] = (changed[:, -1] + 1) % known_tokens(model.network)
     before, after = (model.logits(given)[:, :-1] for given in (tokens, changed))
     return relative_error(after, before)

@@ -116,6 +116,17 @@ class Anatomy:
         return max(block.heads for block in self.blocks)
 
     @property
+    def heads_by_layer(self) -> list[int]:
+        """How many heads each layer has."""
+        return [block.heads for block in self.blocks]
+
+    @property
+    def heads_in_words(self) -> str:
+        """How many heads layers have: '12', or '8 to 12' where they differ."""
+        fewest = min(self.heads_by_layer)
+        return str(self.heads) if fewest == self.heads else f"{fewest} to {self.heads}"
+
+    @property
     def width(self) -> int:
         """Width of the residual stream."""
         return self.final_norm.gain.shape[0]

@@ -68,4 +68,4 @@ class LanguageModel:
     def __repr__(self) -> str:
         anatomy = self.anatomy
         dtype = str(self.dtype).removeprefix("torch.")
-        return f"LanguageModel({self.name}: {anatomy.layers} layers x {anatomy.heads} heads, {dtype})"
+        return f"LanguageModel({self.name}: {anatomy.layers} layers x {anatomy.heads_in_words} heads, {dtype})"

@@ -16,6 +16,7 @@ from selfrepair.model import own_forward
 from selfrepair.model.arguments import block_arguments
 from selfrepair.model.directions import target_directions
 from selfrepair.model.dissect import longest, probe_tokens
+from selfrepair.model.head_count import miscounts
 from selfrepair.model.language_model import LanguageModel
 from selfrepair.model.own_forward import (
     logit_errors,
@@ -25,6 +26,7 @@ from selfrepair.model.own_forward import (
     stream_errors,
     trunk_stream,
 )
+from selfrepair.model.settings import setting
 from selfrepair.model.taps import first_tensor, keeping, main_input, on_input, on_output, removing, with_input
 
 _WINDOWS, _SPECIAL, _POSITIONS = 2, 2, 12
@@ -138,7 +140,7 @@ def _prove(model: LanguageModel, tokens: Tensor) -> list[Proof]:
             _heads_error(model, run),
             allowed,
         ),
-        Proof("head count", "as many heads as the configuration says", _head_count_error(model), 0.0),
+        Proof("head count", "as many heads as each layer, or the configuration, says", _head_count_error(model), 0.0),
         Proof(
             "value constant",
             "at a zero stream every head puts out its value constant",
@@ -215,9 +217,8 @@ def _heads_error(model: LanguageModel, run: _Forward) -> float:
 
 
 def _head_count_error(model: LanguageModel) -> float:
-    """How many heads too many or too few; found by what they do, so the configuration is a second witness."""
-    said = getattr(model.network.config.get_text_config(), "num_attention_heads", None)
-    return 0.0 if not isinstance(said, int) else float(max(abs(b.heads - said) for b in model.anatomy.blocks))
+    """How many heads too many or too few; found by what they do, so what the model says is a second witness."""
+    return float(max(miscounts(model.anatomy.blocks, setting(model.network, "num_attention_heads"))))
 
 
 def _value_constant_error(model: LanguageModel, tokens: Tensor) -> float:

@@ -19,6 +19,7 @@ from selfrepair.paper.picture import FAINT, PALETTE, Marks, Panel, Picture, Rule
 from selfrepair.paper.prompts import ORDERS, Prompts
 from selfrepair.paper.replayed import Replayed, Replayer
 from selfrepair.paper.waking import waking_numbers
+from selfrepair.run.batches import require_known
 
 SECTION = "ioi"
 MOST_MOVERS = 5
@@ -96,6 +97,8 @@ def study_ioi(model: LanguageModel, prompts: Prompts, most: int = MOST_MOVERS) -
         prompts: from `prompts.make_prompts`.
         most: how many movers at most.
     """
+    for given in (prompts.tokens, prompts.corrupted):
+        require_known(given, model)
     heads = tuple(sorted(all_heads(model.anatomy)))
     replayer = Replayer(model)
     groups = [np.arange(start, min(start + BATCH, len(prompts))) for start in range(0, len(prompts), BATCH)]

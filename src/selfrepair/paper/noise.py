@@ -94,7 +94,7 @@ def shares(run: Run, filter: str | None = None) -> Exhibit:
     table = table.sort_values(["layer", "head"]).reset_index(drop=True)
     for name in (*names, "r_squared", "slope_through_origin"):
         for end in ("", "_low", "_high"):
-            table[name + end] = part[name + end].values.ravel()
+            table[name + end] = part[name + end].values[table["layer"], table["head"]]
     rows = rows_of(run, label)
     numbers = [_share(rows, name, said) for name, said in names.items()]
     fractions = part["repaired_fraction"].values[layers // 2 :]

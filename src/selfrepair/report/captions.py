@@ -66,8 +66,8 @@ def amount(run: Run, label: str) -> str:
     said = f"{span(counts[measured])} tokens per head from {span(documents[measured])} documents"
     texts = int(run.heads.attrs.get("texts", 1))
     said += f" of {texts} texts, chosen within each" if texts > 1 else ""
-    without = int((~measured).sum())
-    return f"{said}; {without} of {measured.size} heads have none" if without else said
+    without = run.heads_there_are - int(measured.sum())
+    return f"{said}; {without} of {run.heads_there_are} heads have none" if without else said
 
 
 def errors(run: Run) -> str:

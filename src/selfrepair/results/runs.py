@@ -81,6 +81,13 @@ class Run:
         """Labels of the filters, in order."""
         return [str(label) for label in self.heads["filter"].values]
 
+    @property
+    def heads_there_are(self) -> int:
+        """How many heads the model has, all layers together; the grid of results has room for as many in each."""
+        model = self.plan.get("model")
+        by_layer = model.get("heads_by_layer") if isinstance(model, dict) else None
+        return sum(by_layer) if by_layer else self.heads.sizes["layer"] * self.heads.sizes["head"]
+
     def tokens_frame(self) -> pd.DataFrame:
         """The kept tokens as a pandas frame."""
         return cast("pd.DataFrame", self.tokens.to_pandas())

@@ -65,6 +65,7 @@ def make_plan(
             "dtype": dtype_name(model),
             "layers": model.anatomy.layers,
             "heads": model.anatomy.heads,
+            "heads_by_layer": model.anatomy.heads_by_layer,
         },
         "text": {
             **windows.provenance,

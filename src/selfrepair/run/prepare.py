@@ -9,15 +9,16 @@ from torch import Tensor
 
 from selfrepair.ablation.donors import draw_donors
 from selfrepair.ablation.operators import Operator, operator
-from selfrepair.ablation.units import Head, all_heads
+from selfrepair.ablation.units import Head, all_heads, no_heads, which_heads
 from selfrepair.engine import DeltaEngine, Engine, ReplayEngine, engine_named
 from selfrepair.engine.choice import Choice, choose, delta
 from selfrepair.engine.clean import clean_run
 from selfrepair.engine.delta.matmul import PRECISIONS
 from selfrepair.errors import SelfRepairError
 from selfrepair.model.language_model import LanguageModel
+from selfrepair.model.settings import setting
 from selfrepair.run import plans
-from selfrepair.run.batches import plan_memory, tokens_of, windows_per_unit
+from selfrepair.run.batches import plan_memory, require_known, tokens_of, windows_per_unit
 from selfrepair.run.bounds import MOST_REPLICATES, MOST_SEED, require_sane
 from selfrepair.run.job import Job
 from selfrepair.statistics.accumulate import Components
@@ -153,29 +154,23 @@ def stopping(until_se: float | None, until: str) -> dict[str, object] | None:
 
 
 def _require_readable(model: LanguageModel, windows: Windows) -> None:
-    """Refuses windows that the model has no positions or no embeddings for."""
-    config = model.network.config.get_text_config()
-    positions = getattr(config, "max_position_embeddings", None)
-    if isinstance(positions, int) and windows.length > positions:
+    """Refuses windows that the model has no positions for, or ids that it cannot read or predict."""
+    positions = setting(model.network, "max_position_embeddings")
+    if isinstance(positions, int) and 0 < positions < windows.length:
         raise SelfRepairError(
             f"Windows have {windows.length} positions; the model reads at most {positions}.",
             f"Take shorter windows: --length {positions} or less.",
         )
-    rows = model.network.get_input_embeddings().weight.shape[0]
-    if windows.tokens.max() >= rows:
-        raise SelfRepairError(
-            f"The text holds the token id {windows.tokens.max()}; the model's vocabulary ends at {rows - 1}.",
-            "The tokenizer belongs to another model: take the one that came with this one.",
-        )
+    require_known(windows.tokens, model)
 
 
 def _checked_heads(model: LanguageModel, given: Sequence[tuple[int, int]]) -> list[Head]:
     known = set(all_heads(model.anatomy))
     heads = sorted({Head(*pair) for pair in given}, key=lambda head: (-head.layer, head.head))
-    unknown = [str(head) for head in heads if head not in known]
+    unknown = [head for head in heads if head not in known]
     if unknown or not heads:
         raise SelfRepairError(
-            f"There are no heads {', '.join(unknown)}." if unknown else "No heads to ablate were given.",
-            f"The model has layers 0 to {model.anatomy.layers - 1} with heads 0 to {model.anatomy.heads - 1}.",
+            no_heads(unknown) if unknown else "No heads to ablate were given.",
+            which_heads(model.anatomy.heads_by_layer),
         )
     return heads

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import product
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +33,7 @@ def thresholds(job: Job, surveyed: Sequence[Unit]) -> Arrays:
     Returns:
         `thresholds` [filter, layer, head]; `curve_edges` [layer, head, bin - 1], between bins of direct effect;
         `keep_top`, `keep_bottom` [layer, head] (NaN where nothing is kept); `loss` in nats per token;
-        `readout_error`; `means/L`; `position_means/L` where surveyed.
+        `readout_error`; `means/L`; `position_means/L` where surveyed. NaN for heads that a layer lacks.
 
     Raises:
         SelfRepairError: a unit is missing.
@@ -42,15 +41,13 @@ def thresholds(job: Job, surveyed: Sequence[Unit]) -> Arrays:
     """
     require_whole(job, surveyed)
     layers, heads = job.shape
-    found = np.empty((len(job.filters), layers, heads), np.float32)
+    found = np.full((len(job.filters), layers, heads), np.nan, np.float32)
     keep = {"top": np.full((layers, heads), np.nan, np.float32), "bottom": np.full((layers, heads), np.nan, np.float32)}
     documents = np.concatenate([job.documents[unit][job.scored[unit]] for unit in job.units])  # as surveyed
     tokens = len(documents)
     bins = min(CURVE_BINS, tokens)
-    edges = np.empty((layers, heads, bins - 1), np.float32)
-    step = max(1, _VALUES // tokens)
-    for layer, start in product(range(layers), range(0, heads, step)):
-        some = range(start, min(start + step, heads))
+    edges = np.full((layers, heads, bins - 1), np.nan, np.float32)
+    for layer, some in _groups(job, max(1, _VALUES // tokens)):
         effects = direct_effects(surveyed, layer, some, tokens)[None]
         here = layer, slice(some.start, some.stop)
         found[:, *here] = all_thresholds(job.filters, effects)[:, 0]
@@ -104,6 +101,13 @@ def require_survey(design: Design, store: Store, merged: Unit) -> None:
             f"The thresholds in {merged.path} were made of other units of the survey than are in {store.units}.",
             FIX,
         )
+
+
+def _groups(job: Job, size: int) -> Iterator[tuple[int, range]]:
+    """(layer, heads) of every head that there is, so many at a time."""
+    for layer, block in enumerate(job.model.anatomy.blocks):
+        for start in range(0, block.heads, size):
+            yield layer, range(start, min(start + size, block.heads))
 
 
 def direct_effects(surveyed: Sequence[Unit], layer: int, heads: range, tokens: int) -> np.ndarray:

@@ -54,7 +54,7 @@ def limits(run: Run) -> list[str]:
             "replicates; their intervals are a little too narrow."
         )
     measured = int((run.heads["count"].isel(filter=0).values > 0).sum())
-    if measured < run.heads["count"].isel(filter=0).size:
+    if measured < run.heads_there_are:
         said.append(f"{measured} heads were ablated; nothing is known about the others.")
     said += [
         "A filter by direct effect chooses tokens for which a head looks important; tokens chosen by another rule, and "
@@ -96,7 +96,7 @@ def command(run: Run) -> str:
     for label in plan.get("filters", []):
         words += ["--filter", quote(label)]
     heads = plan.get("heads") or []
-    if len(heads) < _cells(model):
+    if len(heads) < run.heads_there_are:
         words += ["--heads", quote(",".join(f"L{layer}H{head}" for layer, head in heads))]
     return " ".join(words)
 
@@ -104,10 +104,6 @@ def command(run: Run) -> str:
 def name(run: Run) -> str:
     """What a run is called beside others: model and operator."""
     return f"{captions.fact(run, 'model')}, {captions.fact(run, 'operator')}"
-
-
-def _cells(model: dict[str, Any]) -> int:
-    return int(model.get("layers", 0)) * int(model.get("heads", 0))
 
 
 def _whole(value: object) -> int | None:

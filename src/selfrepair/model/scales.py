@@ -1,0 +1,66 @@
+"""Constants that a model multiplies with: what attention and MLP add, what the unembedding reads, the logits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from selfrepair.errors import RefusedModel
+from selfrepair.model.anatomy import Readout
+from selfrepair.model.taps import keeping, on_input, on_output, removing
+
+_DIGITS = 7  # of decimals that are tried: configurations write multipliers, or their reciprocals, with few
+
+
+def rounded(ratio: float, tolerance: float) -> float:
+    """The constant of few digits, or reciprocal of one, that a ratio found by computing stands for; else the ratio.
+
+    Args:
+        ratio: as found.
+        tolerance: the relative error it is found with.
+    """
+    for digits in range(_DIGITS):
+        for candidate in (round(ratio, digits), 1 / (round(1 / ratio, digits) or ratio) if ratio else 0.0):
+            if abs(candidate - ratio) <= tolerance * abs(ratio):
+                return candidate
+    return ratio
+
+
+def scaled_readout(model: Any, final_norm: nn.Module, head: nn.Module, plain: Readout, tokens: Tensor) -> Readout:
+    """The unembedding with the constants before it (MiniCPM 3) and behind it (Granite, Cohere).
+
+    Found by comparing what goes in and out in a forward on `tokens`. `logits = outer (W (inner n) + b)` is
+    `outer inner (W n + b / inner)`. Whether they are constants at all is proved at load, as the identity 'read-out'.
+
+    Raises:
+        RefusedModel: the model leaves out, or adds, logits behind its unembedding.
+    """
+    seen: dict[str, Tensor] = {}
+    handles = [
+        on_output(final_norm, keeping(seen, "normed")),
+        on_input(head, keeping(seen, "read")),
+        on_output(head, keeping(seen, "raw")),
+    ]
+    with removing(*handles):
+        logits = plain.uncapped(model(tokens, use_cache=False).logits)
+    if logits.shape[-1] != plain.weight.shape[0]:
+        raise RefusedModel(
+            "read-out",
+            f"the model puts out {logits.shape[-1]} logits, its unembedding has {plain.weight.shape[0]} rows.",
+        )
+    inner = _ratio(seen["read"], seen["normed"], plain.weight.dtype)
+    outer = _ratio(logits, seen["raw"], plain.weight.dtype)
+    bias = None if plain.bias is None else plain.bias / inner
+    return Readout(plain.weight, plain.bias if inner == 1 else bias, outer * inner, plain.softcap)
+
+
+def _ratio(found: Tensor, of: Tensor, dtype: torch.dtype) -> float:
+    """`found / of` by least squares; 1 where they cannot be compared."""
+    if found.shape != of.shape:
+        return 1.0
+    found, of = found.double(), of.double()
+    size = of.square().sum()
+    ratio = float((of * found).sum() / size) if size > 0 else 1.0
+    return rounded(ratio, 1e-12 if dtype == torch.float64 else 1e-6) or 1.0

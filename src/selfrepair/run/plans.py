@@ -87,9 +87,15 @@ def make_plan(
 
 
 def how(plan: Plan) -> str:
-    """How a run is going to be computed, in a line."""
+    """How a run is going to be computed, in a line; where that depends on the machine, that it does."""
+    products = plan["engine_settings"].get("precision", "full")
+    rounded = (
+        f" Effects are rounded to {products}, so by about that much they differ from a processor that takes other "
+        "products; --precision full gives the same numbers on all of them, to float32 rounding."
+    )
     return (
-        f"Engine: {plan['engine_reason']}. {plan['windows_per_batch']} windows at a time, "
+        f"Engine: {plan['engine_reason']}.{'' if products == 'full' else rounded} "
+        f"{plan['windows_per_batch']} windows at a time, "
         f"at most about {plan['memory_predicted'] / 1e9:.1f} GB beside the model."
     )
 

@@ -43,7 +43,7 @@ def unfinished(workers: str, job: Job, store: Store) -> SelfRepairError:
         store: its finished units.
     """
     log = store.folder / LOG
-    lines = log.read_text().splitlines() if log.is_file() else []
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []
     stops = [line.partition(_STOPS)[2] for line in lines if _STOPS in line]
     said = f" The last problem was {stops[-1]}" if stops else ""
     return SelfRepairError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from selfrepair.errors import RefusedModel
 from selfrepair.model.anatomy import Anatomy, Block, Readout
+from selfrepair.model.constants import logits_without_constants, masked_rows
 from selfrepair.model.norms import read_norm
 from selfrepair.model.precision import running
 from selfrepair.model.structure import Structure, find_structure, signature
@@ -36,8 +38,8 @@ def dissect(model: Any) -> Anatomy:
     Raises:
         RefusedModel: where a part cannot be found or does not do what the ledger needs.
     """
-    trunk, readout = model.base_model, _readout(model)
-    dtype, device = readout.weight.dtype, readout.weight.device
+    trunk, plain = model.base_model, _readout(model)
+    dtype, device = plain.weight.dtype, plain.weight.device
     tokens = probe_tokens(model, longest(model, _POSITIONS))
     lengths = sorted({1, 2, tokens.shape[1]})
     with running(dtype):
@@ -58,7 +60,7 @@ def dissect(model: Any) -> Anatomy:
         final_norm = read_norm(final_module, width, dtype, device)
     if final_norm is None:
         raise RefusedModel("final norm", f"{type(final_module).__name__} is neither LayerNorm nor RMSNorm.")
-    return Anatomy(trunk, tuple(blocks), final_norm, final_module, readout)
+    return Anatomy(trunk, tuple(blocks), final_norm, final_module, _as_used(model, plain, final_module))
 
 
 def longest(model: Any, wanted: int) -> int:
@@ -128,18 +130,20 @@ def _readout(model: Any) -> Readout:
         raise RefusedModel("read-out", f"{type(model).__name__} has no unembedding.")
     bias = getattr(head, "bias", None)
     softcap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
-    plain = Readout(weight.detach(), None if bias is None else bias.detach(), 1.0, softcap)
-    return Readout(plain.weight, plain.bias, _multiplier(model, head, plain), softcap)
+    return Readout(weight.detach(), None if bias is None else bias.detach(), 1.0, softcap)
 
 
-def _multiplier(model: Any, head: nn.Module, plain: Readout) -> float:
-    """What the model multiplies its logits with (Granite, Cohere), by comparing them with the head's output."""
+def _as_used(model: Any, plain: Readout, final_norm: nn.Module) -> Readout:
+    """The read-out with what the model does behind it: rows that it masks, and what it multiplies its logits with
+    (Granite, Cohere), found by comparing them with the unembedding's output, constants left out of both."""
     seen: dict[str, Tensor] = {}
-    with running(plain.weight.dtype), removing(on_output(head, keeping(seen, "raw"))):
-        logits = plain.uncapped(model(probe_tokens(model, longest(model, _POSITIONS)), use_cache=False).logits).double()
-    raw = seen["raw"].double()
+    tokens = probe_tokens(model, longest(model, _POSITIONS))
+    with running(plain.weight.dtype), removing(on_output(model.get_output_embeddings(), keeping(seen, "raw"))):
+        logits = logits_without_constants(model, final_norm, tokens)
+    used = replace(plain, masked=masked_rows(logits, plain.bias))
+    raw, logits = (one.double()[..., used.counted] for one in (seen["raw"], used.uncapped(logits)))
     ratio = float((raw * logits).sum() / raw.square().sum())
-    return 1.0 if abs(ratio - 1) < 1e-6 else _rounded(ratio)
+    return replace(used, multiplier=1.0 if abs(ratio - 1) < 1e-6 else _rounded(ratio))
 
 
 def _rounded(ratio: float) -> float:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from selfrepair.errors import SelfRepairError
+from selfrepair.model.vocabulary import centring as in_words
+from selfrepair.model.vocabulary import is_plain
 from selfrepair.results.runs import Run
 from selfrepair.statistics.filters import Filter
 
@@ -96,6 +98,13 @@ def left_out(run: Run) -> str:
     if first == 0:
         return "no position left out"
     return "position 0 left out" if first == 1 else f"positions 0 to {first - 1} left out"
+
+
+def centring(run: Run) -> str:
+    """Over which rows of the vocabulary logits are centred, where some are padding or masked; else nothing."""
+    model = run.plan.get("model")
+    vocabulary = model.get("vocabulary") if isinstance(model, dict) else None
+    return in_words(vocabulary) if vocabulary and not is_plain(vocabulary) else ""
 
 
 def floor(run: Run) -> str:

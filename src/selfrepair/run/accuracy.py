@@ -53,9 +53,9 @@ class Accuracy:
         """
         if not scored.any():
             return
-        precision = torch.finfo(clean.logit.dtype).eps
+        precision = torch.finfo(clean.scaled_logit.dtype).eps
         stream = torch.stack([r[:, :-1].norm(dim=-1) for r in clean.residuals]).amax(0)
-        size = clean.direction.norm(dim=-1) * stream + clean.logit.abs() + 1
+        size = clean.direction.norm(dim=-1) * stream + clean.scaled_logit.abs() + 1
         allowed = 8 * len(clean.residuals) * precision * size
         residual = ledger.residual.abs()[:, scored]
         residual = torch.where(torch.isfinite(residual), residual, torch.inf)

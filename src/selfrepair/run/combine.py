@@ -27,7 +27,7 @@ _OWN = (
     *("engine", "engine_settings", "engine_reason"),
 )
 _OWN_OF = {
-    "model": ("name", "source", "class"),  # the weights say which model it is
+    "model": ("name", "source", "class", "vocabulary"),  # the weights say which model it is
     "ablation": ("donors_fingerprint",),
     "versions": ("torch", "transformers", "numpy"),
 }

@@ -16,6 +16,7 @@ from selfrepair.ablation.operators import Operator
 from selfrepair.ablation.units import Head
 from selfrepair.errors import SelfRepairError
 from selfrepair.model.language_model import LanguageModel
+from selfrepair.model.vocabulary import centring, is_plain
 from selfrepair.statistics.filters import Filter
 from selfrepair.text import Windows
 
@@ -57,6 +58,7 @@ def make_plan(
             "dtype": dtype_name(model),
             "layers": model.anatomy.layers,
             "heads": model.anatomy.heads,
+            "vocabulary": model.vocabulary,
         },
         "text": {
             **windows.provenance,
@@ -96,8 +98,14 @@ def how(plan: Plan) -> str:
     return (
         f"Engine: {plan['engine_reason']}.{'' if products == 'full' else rounded} "
         f"{plan['windows_per_batch']} windows at a time, "
-        f"at most about {plan['memory_predicted'] / 1e9:.1f} GB beside the model."
+        f"at most about {plan['memory_predicted'] / 1e9:.1f} GB beside the model.{_switched_off(plan)}"
     )
+
+
+def _switched_off(plan: Plan) -> str:
+    """Whether rows of the vocabulary that are padding or masked enter the mean that logits are centred by."""
+    vocabulary = plan["model"]["vocabulary"]
+    return "" if is_plain(vocabulary) else f" {centring(vocabulary).capitalize()}."
 
 
 def dtype_name(model: LanguageModel) -> str:

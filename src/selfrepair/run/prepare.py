@@ -63,7 +63,7 @@ def prepare(
             f"first = {first} and sample = {sample} must not be negative, replicates = {replicates} at least 2."
         )
     stop = stopping(until_se, until)
-    _require_readable(model, windows)
+    _require_readable(model, windows, first)
     if not windows.scored(first).any():
         raise SelfRepairError("There are no scored tokens.", "Give more text, or longer windows.")
     if batch is not None and batch < 1:
@@ -146,7 +146,7 @@ def stopping(until_se: float | None, until: str) -> dict[str, object] | None:
     return {"standard_error": StopRule(until_se, planned=1).target, "of": until}
 
 
-def _require_readable(model: LanguageModel, windows: Windows) -> None:
+def _require_readable(model: LanguageModel, windows: Windows, first: int) -> None:
     """Refuses windows that the model has no positions or no embeddings for."""
     config = model.network.config.get_text_config()
     positions = getattr(config, "max_position_embeddings", None)
@@ -160,6 +160,23 @@ def _require_readable(model: LanguageModel, windows: Windows) -> None:
         raise SelfRepairError(
             f"The text holds the token id {windows.tokens.max()}; the model's vocabulary ends at {rows - 1}.",
             "The tokenizer belongs to another model: take the one that came with this one.",
+        )
+    _require_logits(model, windows, first)
+
+
+def _require_logits(model: LanguageModel, windows: Windows, first: int) -> None:
+    """Refuses texts whose next tokens the model never predicts."""
+    masked = model.anatomy.readout.masked
+    if masked is None:
+        return
+    targets = np.unique(windows.tokens[:, 1:][windows.scored(first)])
+    absent = targets[masked.cpu().numpy()[targets]]
+    if len(absent):
+        raise SelfRepairError(
+            f"The text holds the token id {absent[0]}, one of the {int(masked.sum())} masked rows of the unembedding: "
+            "the model gives it no logit, so no effect on it can be measured.",
+            "Leave such tokens out of the text (special tokens written out, say), or take the tokenizer that came with "
+            "the model.",
         )
 
 

@@ -42,6 +42,7 @@ class _Tally:
         self.counts = torch.zeros(positions, dtype=torch.float64)
         self.effects: list[np.ndarray] = []
         self.nats, self.tokens, self.readout_error = 0.0, 0, 0.0
+        self.constants = job.model.anatomy.readout.constants(job.model.anatomy.final_norm)
 
     def add(self, windows: np.ndarray, clean: CleanRun) -> None:
         scored = self.job.scored[windows]
@@ -50,7 +51,7 @@ class _Tally:
         self.counts += real.sum(0)
         for total, outputs in zip(self.sums, clean.head_outputs, strict=True):
             total += (outputs.double() * real[..., None, None].to(outputs.device)).sum(0).cpu()
-        self._compare_with_own_logits(clean, torch.from_numpy(scored).to(clean.logit.device))
+        self._compare_with_own_logits(clean, torch.from_numpy(scored).to(clean.sigma.device))
         self.tokens += int(scored.sum())
 
     def _effects(self, clean: CleanRun, scored: np.ndarray) -> np.ndarray:
@@ -60,13 +61,15 @@ class _Tally:
         return kept
 
     def _compare_with_own_logits(self, clean: CleanRun, scored: Tensor) -> None:
-        """The model's own loss, window by window: whole logits are large."""
+        """The model's own loss, window by window: whole logits are large. Constants are added only after the
+        comparison; proofs at load hold them to the model's own logits."""
+        readout = self.job.model.anatomy.readout
         for window in range(len(clean.tokens)):
-            capped = self.job.model.network(clean.tokens[window : window + 1], use_cache=False).logits[0, :-1]
-            logits = self.job.model.anatomy.readout.uncapped(capped)
+            logits = self.job.model.logits(clean.tokens[window : window + 1], constants=False)[0, :-1]
             target = clean.tokens[window, 1:, None]
-            own = logits.gather(-1, target).squeeze(-1) - logits.mean(-1)
-            error = (own - clean.logit[window]).abs()[scored[window]]
+            own = readout.centred(logits).gather(-1, target).squeeze(-1)
+            error = (own - clean.scaled_logit[window]).abs()[scored[window]]
+            capped = readout.capped(logits + self.constants)
             nats = capped.logsumexp(-1) - capped.gather(-1, target).squeeze(-1)
             self.nats += float(nats[scored[window]].sum())
             self.readout_error = max(self.readout_error, float(error.max()) if len(error) else 0.0)

@@ -79,7 +79,7 @@ def _sweep_batch(
     job: Job, windows: np.ndarray, surveyed: Arrays, book: UnitBook, accuracy: Accuracy, probed: bool, advance: Advance
 ) -> None:
     clean = clean_run(job.model, tokens_of(job.windows, windows, job.model))
-    scored = torch.from_numpy(job.scored[windows]).to(clean.logit.device)
+    scored = torch.from_numpy(job.scored[windows]).to(clean.sigma.device)
     if probed:
         accuracy.floor = numerical_floor(job, clean, scored)
     source = BatchSource(job, surveyed, windows)

@@ -23,6 +23,7 @@ def facts(run: Run) -> list[list[str]]:
         ["tokens", _grouped(run.heads.attrs.get("tokens"))],
         ["documents", _grouped(run.heads.attrs.get("documents"))],
         ["positions", captions.left_out(run)],
+        ["vocabulary", captions.centring(run)],
         ["engine", captions.fact(run, "engine")],
         ["precision", captions.fact(run, "dtype")],
         ["loss", _number(run.heads.attrs.get("loss_nats_per_token"), "nats per token")],

@@ -27,7 +27,9 @@ from selfrepair.results.runs import Run as Run
 from selfrepair.run.combine import combine as combine
 from selfrepair.run.comparison import Comparison as Comparison
 from selfrepair.run.comparison import compare as compare
+from selfrepair.run.measure import ChecksFail as ChecksFail
 from selfrepair.run.measure import LedgerDoesNotClose as LedgerDoesNotClose
+from selfrepair.run.measure import NumbersAreInexact as NumbersAreInexact
 from selfrepair.run.measure import measure as measure
 from selfrepair.run.measure import resume as resume
 from selfrepair.statistics.filters import Filter as Filter
@@ -35,12 +37,14 @@ from selfrepair.text import Windows as Windows
 from selfrepair.text import windows as windows
 
 __all__ = [
+    "ChecksFail",
     "Comparison",
     "Engine",
     "Filter",
     "LanguageModel",
     "LedgerDoesNotClose",
     "Mean",
+    "NumbersAreInexact",
     "Operator",
     "PositionMean",
     "ReferenceEngine",

@@ -95,7 +95,7 @@ def test_the_floor_is_measured_once_in_so_many_tokens(monkeypatch):
     measured = []
     monkeypatch.setattr(batches, "_CPU_WORK", 1)  # units of one window
     monkeypatch.setattr("selfrepair.run.job.UNIT_TOKENS", 4 * 9)
-    monkeypatch.setattr("selfrepair.run.sweep.numerical_floor", lambda *_: measured.append(1e-9) or 1e-9)
+    monkeypatch.setattr("selfrepair.run.sweep.numerical_floor", lambda *_: measured.append(1e-9) or (1e-9, 1e-3))
     windows = corpus(lengths=(9,) * 10, documents=range(10))
     found = measure(language_model("gpt2"), windows, heads=[(2, 0)], replicates=10, progress=False)
     assert found.outcome["units"] == 10 and len(measured) == 3

@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.markup import escape
+
+from selfrepair.results import checks
 
 if TYPE_CHECKING:
     from selfrepair.results.runs import Run
 
-LEDGER_OPEN, INTERRUPTED = 3, 130  # exit codes of `selfrepair run`
+CHECKS_FAIL, INTERRUPTED = 3, 130  # exit codes of `selfrepair run`
 
 
 def verdict(run: Run) -> int:
@@ -23,12 +26,15 @@ def verdict(run: Run) -> int:
             "`selfrepair resume` goes on with it."
         )
         code = INTERRUPTED
-    if not outcome["ledger_closes"]:
+    for said in checks.warned(outcome):
+        loud.print(f"[bold yellow]Inexact:[/] {escape(said)}", highlight=False)
+    if failed := checks.failed(outcome):
+        title = "THE RUN FAILS ITS CHECKS" if outcome["ledger_closes"] else "THE LEDGER DOES NOT CLOSE"
         loud.print(
-            "[bold red]THE LEDGER DOES NOT CLOSE[/]: on some token its lines miss the self-repair by "
-            f"{outcome['ledger_residual']:.1e} logits, more than rounding explains. Do not use these numbers; "
+            f"[bold red]{title}[/]: {escape(' '.join(failed))} Do not use these numbers; "
             "`selfrepair check` tells which identity fails; --engine reference and --dtype float64 help to find "
-            "out why."
+            "out why.",
+            highlight=False,
         )
-        code = LEDGER_OPEN
+        code = CHECKS_FAIL
     return code

@@ -31,6 +31,11 @@ class ReferenceEngine:
     name: str = "reference"
 
     @property
+    def exact(self) -> bool:
+        """See `selfrepair.engine.contract.Engine`."""
+        return True
+
+    @property
     def settings(self) -> Settings:
         """See `selfrepair.engine.contract.Engine`."""
         return {}

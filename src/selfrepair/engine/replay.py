@@ -34,6 +34,11 @@ class ReplayEngine:
     _arguments: BlockArguments = field(default_factory=BlockArguments, repr=False)
 
     @property
+    def exact(self) -> bool:
+        """See `selfrepair.engine.contract.Engine`."""
+        return True
+
+    @property
     def settings(self) -> Settings:
         """See `selfrepair.engine.contract.Engine`."""
         return {"fold": self.fold}

@@ -28,6 +28,7 @@ from selfrepair.report.captions import (
     stopped,
 )
 from selfrepair.report.rows import Row, head_table, plain
+from selfrepair.results import checks
 from selfrepair.results.runs import Run
 
 __all__ = ["head_table", "print_heads", "print_summary", "resolve_filter"]
@@ -205,6 +206,7 @@ def _notes(run: Run, columns: list[Column]) -> list[str]:
     ]
     if any(column.heading == "label" for column in columns):
         lines.append("label: what ablating the head does, as far as the 95% intervals decide.")
+    lines += checks.warned(run.outcome)
     return [*lines, status(run)] if status(run) else lines
 
 

@@ -24,7 +24,7 @@ _STAGES = (survey.STAGE, thresholds.STAGE, sweep.STAGE)
 _OWN = (
     *("created", "machine", "sample", "until"),
     *("heads_per_batch", "windows_per_batch", "windows_per_unit", "memory_predicted"),
-    *("engine", "engine_settings", "engine_reason"),
+    *("engine", "engine_settings", "engine_reason", "engine_exact"),
 )
 _OWN_OF = {
     "model": ("name", "source", "class", "vocabulary"),  # the weights say which model it is

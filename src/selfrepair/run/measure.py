@@ -6,7 +6,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from selfrepair.ablation.operators import Operator
@@ -14,9 +14,10 @@ from selfrepair.engine import Engine
 from selfrepair.errors import SelfRepairError
 from selfrepair.model.language_model import LanguageModel
 from selfrepair.progress import say
-from selfrepair.results import folder
+from selfrepair.results import checks, folder
 from selfrepair.results.runs import Run
 from selfrepair.run import partial, plans
+from selfrepair.run.bias import biases
 from selfrepair.run.executors import execute
 from selfrepair.run.job import Job
 from selfrepair.run.jobs import load_job
@@ -26,7 +27,7 @@ from selfrepair.run.pool import part_of, pool_of
 from selfrepair.run.prepare import prepare
 from selfrepair.run.results import merged
 from selfrepair.run.runner import merged_survey, run_units
-from selfrepair.run.store import Store
+from selfrepair.run.store import Arrays, Store
 from selfrepair.run.sweep import STAGE as SWEEP
 from selfrepair.run.sweep import CutShort
 from selfrepair.statistics.accumulate import Components
@@ -34,8 +35,16 @@ from selfrepair.statistics.filters import DEFAULT_FILTERS, Filter
 from selfrepair.text import Windows
 
 
-class LedgerDoesNotClose(UserWarning):
-    """Numbers that must not be used: on some token the lines do not add up to the self-repair."""
+class ChecksFail(UserWarning):
+    """Numbers that must not be used: a check that the run made of itself fails."""
+
+
+class LedgerDoesNotClose(ChecksFail):
+    """The same: on some token the lines do not add up to the self-repair."""
+
+
+class NumbersAreInexact(UserWarning):
+    """Numbers to be used with care: errors of single tokens are above the limit of 1% of the effects."""
 
 
 def measure(
@@ -198,8 +207,11 @@ def carry_out(job: Job, place: Path, workers: int, executor: str, progress: bool
         status = "interrupted"
     surveyed = merged_survey(job, store)
     unfinished = [] if status == "complete" else partial.unfinished(store, short)
-    run = merged(pool_of(part_of(job, store, unfinished)), job.plan, place, status, time.time() - started)
-    log(place, f"{status}: {run.outcome['units']} units merged")
+    pool = pool_of(part_of(job, store, unfinished))
+    run = merged(pool, job.plan, place, status, time.time() - started)
+    log(place, f"{run.outcome['status']}: {run.outcome['units']} units merged")
+    if status == "complete" and executor == "processes" and pool.judgement.engine_inexact:
+        run = _with_biases(job, surveyed, run)
     if keep:
         folder.write_results(run, place)
     if status == "complete":
@@ -208,11 +220,25 @@ def carry_out(job: Job, place: Path, workers: int, executor: str, progress: bool
         raise problem
     if status == "complete" and executor == "processes":  # elsewhere this may be a machine without a device
         run = look_closer(job, surveyed, run, place if keep else None, progress)
-    if not run.outcome["ledger_closes"]:
-        warnings.warn(
-            "The ledger does not close: on some token its lines miss the self-repair by "
-            f"{run.outcome['ledger_residual']:.1e} logits, more than rounding explains. Do not use these numbers.",
-            LedgerDoesNotClose,
-            stacklevel=2,
-        )
+    _warn(run)
     return run
+
+
+def _with_biases(job: Job, surveyed: Arrays, run: Run) -> Run:
+    """Adds by how much the engine moves the means that tables show; a failure there costs no more than this."""
+    try:
+        found = [asdict(one) for one in biases(job, surveyed, run)]
+    except (Exception, KeyboardInterrupt) as problem:
+        say = f"The bias of the means could not be measured ({type(problem).__name__}: {problem})."
+        return replace(run, outcome=run.outcome | {"warnings": [*run.outcome["warnings"], say]})
+    return replace(run, outcome=run.outcome | {"engine_bias": found})
+
+
+def _warn(run: Run) -> None:
+    """Warns of what the run's checks say about its numbers."""
+    failed, inexact = checks.failed(run.outcome), checks.warned(run.outcome)
+    if failed:
+        kind = ChecksFail if run.outcome["ledger_closes"] else LedgerDoesNotClose
+        warnings.warn(f"{' '.join(failed)} Do not use these numbers.", kind, stacklevel=3)
+    if inexact:
+        warnings.warn(" ".join(inexact), NumbersAreInexact, stacklevel=3)

@@ -45,8 +45,8 @@ def make_plan(
         filters: which tokens numbers average over.
         drawn: [window, donor] donor windows.
         first: first position that statistics count.
-        settings: `seed`, `components`, `sample`, `engine`, `engine_settings`, `engine_reason`, `memory_predicted`,
-            `windows_per_batch`, `windows_per_unit`, `replicates`; kept under these names.
+        settings: `seed`, `components`, `sample`, `engine`, `engine_settings`, `engine_reason`, `engine_exact`,
+            `memory_predicted`, `windows_per_batch`, `windows_per_unit`, `replicates`; kept under these names.
     """
     return {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -94,6 +94,7 @@ def prepare(
         engine=used.name,
         engine_settings=used.settings,
         engine_reason=choice.reason,
+        engine_exact=bool(getattr(used, "exact", False)),
         memory_predicted=room.predicted,
         windows_per_batch=size,
         windows_per_unit=size * max(1, unit // size),

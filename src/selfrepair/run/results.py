@@ -20,6 +20,8 @@ from selfrepair.run.store import Arrays
 from selfrepair.statistics.keep import token_table
 from selfrepair.statistics.summary import Summariser
 
+FAILED_CHECKS = "failed its checks"  # status of a run whose numbers must not be used
+
 
 def merged(pool: Pool, plan: Plan, place: Path, status: str, seconds: float) -> Run:
     """Merges all units; the kept tokens go to `tokens.parquet` some heads at a time.
@@ -28,7 +30,7 @@ def merged(pool: Pool, plan: Plan, place: Path, status: str, seconds: float) -> 
         pool: the units.
         plan: the run's.
         place: the results folder, which holds the corpus.
-        status: `complete`, or why it is not.
+        status: `complete`, or why it is not; a complete run whose checks fail gets `FAILED_CHECKS`.
         seconds: how long the run took.
 
     Raises:
@@ -62,17 +64,19 @@ def merged(pool: Pool, plan: Plan, place: Path, status: str, seconds: float) -> 
 
 
 def _outcome(pool: Pool, status: str, seconds: float) -> dict[str, object]:
-    accuracy = pool.accuracy
+    accuracy, judgement = pool.accuracy, pool.judgement
     return {
-        "status": status,
+        "status": FAILED_CHECKS if judgement.failed and status == "complete" else status,
         "seconds": round(seconds, 1),
         "units": pool.units,
         "loss_nats_per_token": pool.loss,
-        "readout_error": pool.readout_error,
+        "readout_error": pool.readout_error[0],
         "numerical_floor": accuracy.floor,
         "ledger_residual": accuracy.residual,
         "ledger_closes": accuracy.closes,
         "relative_error": accuracy.relative_error,
+        "failed_checks": list(judgement.failed),
+        "warnings": list(judgement.warnings),
         "inexact_replicates": pool.short,
         "until": stopped(pool.mergers[0].part) if len(pool.mergers) == 1 else None,
     }

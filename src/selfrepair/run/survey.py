@@ -9,6 +9,7 @@ from torch import Tensor
 from selfrepair.engine.clean import CleanRun, clean_run
 from selfrepair.errors import SelfRepairError
 from selfrepair.progress import Advance
+from selfrepair.run.accuracy import largest, rounding
 from selfrepair.run.batches import tokens_of
 from selfrepair.run.job import Job
 from selfrepair.run.store import Arrays
@@ -22,7 +23,8 @@ def survey_unit(job: Job, number: int, advance: Advance) -> Arrays:
     Returns:
         `direct_effects`, float32 [layer, head, token], of scored tokens (NaN for heads that a layer lacks);
         `loss`, [nats, tokens]; `readout_error`, the largest difference between the model's own centred logits
-        and ours; `means/L`, per layer float64 sums of head outputs [head, head_dim] over positions that count,
+        and ours, and the largest over what rounding may leave; `means/L`, per layer float64 sums of head outputs
+        [head, head_dim] over positions that count,
         and `mean_count`; for operators that ask for them `position_means/L` [position, head, head_dim] with
         `position_counts` [position].
     """
@@ -41,7 +43,7 @@ class _Tally:
         self.sums = [torch.zeros(positions, b.heads, b.head_dim, dtype=torch.float64) for b in blocks]
         self.counts = torch.zeros(positions, dtype=torch.float64)
         self.effects: list[np.ndarray] = []
-        self.nats, self.tokens, self.readout_error = 0.0, 0, 0.0
+        self.nats, self.tokens, self.readout = 0.0, 0, np.zeros(2)
         self.constants = job.model.anatomy.readout.constants(job.model.anatomy.final_norm)
 
     def add(self, windows: np.ndarray, clean: CleanRun) -> None:
@@ -63,16 +65,17 @@ class _Tally:
     def _compare_with_own_logits(self, clean: CleanRun, scored: Tensor) -> None:
         """The model's own loss, window by window: whole logits are large. Constants are added only after the
         comparison; proofs at load hold them to the model's own logits."""
-        readout = self.job.model.anatomy.readout
+        readout, left = self.job.model.anatomy.readout, rounding(clean)
         for window in range(len(clean.tokens)):
             logits = self.job.model.logits(clean.tokens[window : window + 1], constants=False)[0, :-1]
             target = clean.tokens[window, 1:, None]
             own = readout.centred(logits).gather(-1, target).squeeze(-1)
-            error = (own - clean.scaled_logit[window]).abs()[scored[window]]
+            error = (own - clean.scaled_logit[window])[scored[window]]
+            found = largest(error), largest(error / left[window][scored[window]])
+            self.readout = np.maximum(self.readout, found)
             capped = readout.capped(logits + self.constants)
             nats = capped.logsumexp(-1) - capped.gather(-1, target).squeeze(-1)
             self.nats += float(nats[scored[window]].sum())
-            self.readout_error = max(self.readout_error, float(error.max()) if len(error) else 0.0)
 
     def arrays(self) -> Arrays:
         if not np.isfinite(self.nats):
@@ -84,7 +87,7 @@ class _Tally:
         arrays = {
             "direct_effects": np.concatenate(self.effects, axis=-1),
             "loss": np.array([self.nats, self.tokens]),
-            "readout_error": np.array([self.readout_error]),
+            "readout_error": self.readout,
             "mean_count": self.counts[first:].sum()[None].numpy(),
             **{f"means/{layer}": total[first:].sum(0).numpy() for layer, total in enumerate(self.sums)},
         }

@@ -70,17 +70,17 @@ def direct_effects(surveyed: Sequence[Path], layer: int, heads: range, tokens: i
 def _means(surveyed: Sequence[Path]) -> Arrays:
     """Sums of the survey over its units, as means."""
     totals: Arrays = {}
-    error = 0.0
+    error = np.zeros(2)
     for path in surveyed:
         with safe_open(path, "numpy") as file:
             names = [n for n in file.keys() if n not in ("direct_effects", "readout_error")]  # noqa: SIM118
             for name in names:
                 value = file.get_tensor(name)
                 totals[name] = totals[name] + value if name in totals else value
-            error = max(error, float(file.get_tensor("readout_error")[0]))
+            error = np.maximum(error, file.get_tensor("readout_error"))
     count = np.maximum(totals["mean_count"], 1)
     positions = np.maximum(totals.get("position_counts", np.ones(1)), 1)[:, None, None]
     means = {n: v / count for n, v in totals.items() if n.startswith("means/")}
     means |= {n: v / positions for n, v in totals.items() if n.startswith("position_means/")}
     nats, tokens = totals["loss"]
-    return means | {"loss": np.array([nats / max(tokens, 1)]), "readout_error": np.array([error])}
+    return means | {"loss": np.array([nats / max(tokens, 1)]), "readout_error": error}

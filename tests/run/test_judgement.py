@@ -17,7 +17,8 @@ from selfrepair.report import captions
 from selfrepair.report.page.facts import facts, limits
 from selfrepair.report.tables import print_heads
 from selfrepair.run import judgement
-from selfrepair.run.judgement import LIMIT
+from selfrepair.run.accuracy import Accuracy
+from selfrepair.run.judgement import LIMIT, judge
 from support import corpus, language_model
 from zoo import families
 
@@ -232,3 +233,63 @@ def test_effects_that_drown_in_rounding_are_said():
     assert found.outcome["status"] == "complete"
     _, categories, _ = run("replay", model=load(network.double()))
     assert not categories
+
+
+class Nothing:
+    """Heads are replaced by what they are: there is no effect for an error to be a share of."""
+
+    name, draws, donors = "nothing", 1, 0
+
+    def replacement(self, layer, clean, source, draw):
+        return clean
+
+
+@pytest.mark.parametrize("engine", [ReplayEngine(fold=4), DeltaEngine()], ids=lambda engine: engine.name)
+def test_an_operator_without_effects_is_no_error_of_the_engine(engine):
+    found, categories, _ = run(engine, ablation=Nothing())
+    assert ChecksFail not in categories and not any("engine" in said for said in found.outcome["warnings"])
+
+
+def accuracy(**measured) -> Accuracy:
+    return Accuracy(**{"residual": 1e-6, "excess": 0.1, "floor": 0.0, "floor_excess": 0.0} | measured)
+
+
+def sampled(relative: float, effects_over_rounding: float) -> dict[str, float]:
+    """Mean squares of a sample, for effects of RMS 0.1."""
+    size = 0.01
+    return {"error": relative**2 * size, "size": size, "rounding": size / effects_over_rounding**2}
+
+
+@pytest.mark.parametrize(
+    ("relative", "effects", "full", "failed", "warned"),
+    [
+        (0.009, 100.0, False, False, False),
+        (0.011, 100.0, False, False, True),
+        (0.011, 0.5, False, False, True),  # deep models: rounding may leave more than effects are
+        (0.09, 100.0, False, False, True),
+        (0.11, 100.0, False, True, False),
+        (float("inf"), 100.0, False, True, False),
+        (0.005, 100.0, True, False, False),
+        (0.04, 100.0, True, True, False),  # four times what rounding may leave
+        (1.0, 1e-3, False, False, False),
+    ],
+)
+def test_limits_of_the_engines_error(relative, effects, full, failed, warned):
+    found = judge(accuracy(**sampled(relative, effects)), (0.0, 0.0), full)
+    assert (bool(found.failed), bool(found.warnings)) == (failed, warned)
+    assert found.engine_inexact == (failed or warned)
+
+
+@pytest.mark.parametrize(
+    ("measured", "readout", "word"),
+    [
+        ({"excess": 1.1}, 0.0, "ledger"),
+        ({"floor": 2.0, "floor_excess": 3.1}, 0.0, "floor"),
+        ({}, 3.1, "read-out"),
+        ({}, float("inf"), "read-out"),
+    ],
+)
+def test_every_check_fails_by_itself(measured, readout, word):
+    found = judge(accuracy(**measured), (1.0, readout), False)
+    assert len(found.failed) == 1 and word in found.failed[0]
+    assert judge(accuracy(), (1.0, 2.9), False).failed == ()

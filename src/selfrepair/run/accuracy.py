@@ -90,6 +90,13 @@ class Accuracy:
         return math.sqrt(self.error / max(self.rounding, 1e-300))
 
     @property
+    def effect_excess(self) -> float:
+        """RMS effect over what rounding may leave, in the sample; infinite where there is no sample."""
+        if self.size is None or self.rounding is None:
+            return math.inf
+        return math.sqrt(self.size / max(self.rounding, 1e-300))
+
+    @property
     def relative_residual(self) -> float:
         """RMS residual over RMS effect: what rounding costs at this precision; 0 where nothing has an effect."""
         return math.sqrt(self.residual_squares / self.effect_squares) if self.effect_squares else 0.0

@@ -8,7 +8,8 @@ from selfrepair.run.accuracy import Accuracy
 
 LIMIT = 0.01  # error of effects per token, of their RMS, above which a run warns
 _WRONG = 0.1  # ... above which low precision does not explain it
-_FAR = 10.0  # times what rounding may leave: errors of single tokens grow on their way through the layers
+_FAR = 3.0  # times what rounding may leave; trained models are seen to leave a twentieth of it at most
+_MEASURABLE = 0.05  # of what rounding may leave: an RMS effect below that is none, and no error is a share of it
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def judge(accuracy: Accuracy, readout: tuple[float, float], full: bool) -> Judge
 def _engine(accuracy: Accuracy, full: bool) -> tuple[list[str], list[str]]:
     """What the sample against replay says: that the engine is wrong, or that it is inexact."""
     error, excess = accuracy.relative_error, accuracy.error_excess
-    if error is None or excess is None or excess <= 1:
+    if error is None or excess is None or accuracy.effect_excess <= _MEASURABLE:
         return [], []
     said = f"The engine's effects are off by {error:.1%} of their RMS per token (a sample against replay)"
     if error > _WRONG or (full and excess > _FAR):

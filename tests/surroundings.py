@@ -5,7 +5,9 @@ Importing this does it: libraries read some of it while they are imported, so th
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import tempfile
 import time
 from pathlib import Path
@@ -33,6 +35,7 @@ def pin() -> None:
     """Fixes terminal, clock's zone, locale, home folder and the settings of libraries, for this process and others
     that it starts. Caches of what is expensive to make (the default model, fonts) stay where they are."""
     home = tempfile.mkdtemp(prefix="home-")
+    atexit.register(shutil.rmtree, home, ignore_errors=True)
     os.environ["XDG_CACHE_HOME"] = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     for name in _UNSET:
         os.environ.pop(name, None)

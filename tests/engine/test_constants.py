@@ -69,6 +69,7 @@ def normed(value: float):
 
 CONSTANTS = {
     "padded rows far down": (lambda: padded(-1e9), lambda: padded(0.0)),
+    "padded rows at the lowest number": (lambda: padded(torch.finfo(torch.float32).min), lambda: padded(0.0)),
     "padded rows far up": (lambda: padded(1e9), lambda: padded(0.0)),
     "padded rows of a capped model": (lambda: padded(-1e9, "gemma2"), lambda: padded(0.0, "gemma2")),
     "a row that the text uses": (lambda: used(-1e9), lambda: used(0.0)),

@@ -100,6 +100,20 @@ def test_a_numerical_floor_above_rounding_fails_the_run(kind, floor):
         assert found.outcome["numerical_floor"] == pytest.approx(floor, rel=0.01)
 
 
+def test_a_floor_that_is_no_number_is_none_that_holds():
+    """Of the floor alone: every ledger of the sweep closes."""
+
+    class NotANumber(Exact):
+        def sweep(self, model, clean, units, *rest):
+            for ledger in super().sweep(model, clean, units, *rest):
+                own = (ledger.ablated_direct_effect == ledger.direct_effect).all()
+                yield replace(ledger, total_effect=ledger.total_effect * torch.nan) if own else ledger
+
+    found, categories, _ = run(NotANumber(lambda effect: effect))
+    assert ChecksFail in categories and found.outcome["ledger_closes"]
+    assert found.outcome["numerical_floor"] == float("inf")
+
+
 def test_an_engine_that_leaves_heads_out_of_the_floor_fails():
     class Silent(Exact):
         def sweep(self, model, clean, units, *rest):

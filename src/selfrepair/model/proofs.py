@@ -204,13 +204,13 @@ def _readout_error(model: LanguageModel, tokens: Tensor, run: _Forward) -> float
     readout = model.anatomy.readout
     rows, own = readout.counted, readout.centred(run.scaled_logits)
     sigma = model.anatomy.final_norm.scale(run.final)
-    constants = readout.centred(readout.constants(model.anatomy.final_norm))
+    constants = readout.centred(readout.constants(model.anatomy.final_norm).double())
     for shift in (0, len(rows) // 3, len(rows) // 2):
         targets = rows[(tokens + shift) % len(rows)]
         directions = target_directions(model.anatomy, targets)
         found = (directions.u * run.final).sum(-1) / sigma
         errors.append(relative_error(found, own.gather(-1, targets.unsqueeze(-1)).squeeze(-1), own[..., rows]))
-        errors.append(relative_error(directions.beta, constants[targets], _size_of_constants(model)[rows]))
+        errors.append(relative_error(directions.beta.double(), constants[targets], _size_of_constants(model)[rows]))
     return max(errors)
 
 
@@ -228,8 +228,8 @@ def _constants_error(model: LanguageModel, run: _Forward) -> float:
 def _size_of_constants(model: LanguageModel) -> Tensor:
     """How large the terms are that every row's constant is a sum of, [vocabulary]: what rounding goes by."""
     readout, bias = model.anatomy.readout, model.anatomy.final_norm.bias
-    size = readout.weight.abs() @ bias.abs()
-    return abs(readout.multiplier) * (size if readout.bias is None else size + readout.bias.abs())
+    size = (readout.weight.abs() @ bias.abs()).double()  # a bias may be the largest number that its own precision has
+    return abs(readout.multiplier) * (size if readout.bias is None else size + readout.bias.double().abs())
 
 
 def _watched_forward(model: LanguageModel, tokens: Tensor) -> _Forward:

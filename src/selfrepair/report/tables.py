@@ -15,6 +15,7 @@ from rich.text import Text
 
 from selfrepair.report.captions import (
     amount,
+    centring,
     chosen_tokens,
     discoveries,
     donors_needed,
@@ -206,7 +207,7 @@ def _notes(run: Run, columns: list[Column]) -> list[str]:
     ]
     if any(column.heading == "label" for column in columns):
         lines.append("label: what ablating the head does, as far as the 95% intervals decide.")
-    lines += checks.warned(run.outcome)
+    lines += [*([f"{said.capitalize()}."] if (said := centring(run)) else []), *checks.warned(run.outcome)]
     return [*lines, status(run)] if status(run) else lines
 
 

@@ -33,7 +33,9 @@ if TYPE_CHECKING:
     from selfrepair.run.combine import combine as combine
     from selfrepair.run.comparison import Comparison as Comparison
     from selfrepair.run.comparison import compare as compare
+    from selfrepair.run.measure import ChecksFail as ChecksFail
     from selfrepair.run.measure import LedgerDoesNotClose as LedgerDoesNotClose
+    from selfrepair.run.measure import NumbersAreInexact as NumbersAreInexact
     from selfrepair.run.measure import measure as measure
     from selfrepair.run.measure import resume as resume
     from selfrepair.statistics.filters import Filter as Filter
@@ -51,7 +53,7 @@ _MODULES = {
     "selfrepair.results.runs": ("Run",),
     "selfrepair.run.combine": ("combine",),
     "selfrepair.run.comparison": ("Comparison", "compare"),
-    "selfrepair.run.measure": ("LedgerDoesNotClose", "measure", "resume"),
+    "selfrepair.run.measure": ("ChecksFail", "LedgerDoesNotClose", "NumbersAreInexact", "measure", "resume"),
     "selfrepair.statistics.filters": ("Filter",),
     "selfrepair.text": ("Windows", "windows"),
 }
@@ -62,12 +64,14 @@ _HOMES |= {
 }
 
 __all__ = [
+    "ChecksFail",
     "Comparison",
     "Engine",
     "Filter",
     "LanguageModel",
     "LedgerDoesNotClose",
     "Mean",
+    "NumbersAreInexact",
     "Operator",
     "PositionMean",
     "ReferenceEngine",

@@ -162,7 +162,7 @@ def test_ledger_does_not_close(broken):
 def test_norm_line_dropped(monkeypatch):
     """A final norm taken for frozen, that was not."""
     for engine in (reference, replay):
-        monkeypatch.setattr(engine, "norm_repair", lambda ratio, logit, beta: torch.zeros_like(logit))
+        monkeypatch.setattr(engine, "norm_repair", lambda ratio, logit: torch.zeros_like(logit))
     assert "ledger closes" in failing(language_model("llama"))
     assert caught_by_a_run(language_model("llama"))
 

@@ -79,6 +79,7 @@ def _table() -> Table:
 
 def _parts(loaded: object) -> str:
     from selfrepair.model.language_model import LanguageModel
+    from selfrepair.model.vocabulary import centring
 
     assert isinstance(loaded, LanguageModel)
     anatomy, block = loaded.anatomy, loaded.anatomy.blocks[0]
@@ -94,6 +95,7 @@ def _parts(loaded: object) -> str:
         f"vocabulary {anatomy.readout.weight.shape[0]}"
         + (f", logits x {anatomy.readout.multiplier:g}" if anatomy.readout.multiplier != 1 else "")
         + (f", capped at {anatomy.readout.softcap:g}" if anatomy.readout.softcap else ""),
+        centring(loaded.vocabulary),
         f"weights sha256 {loaded.digest[:16]}",
     ]
     return "\n".join(lines)

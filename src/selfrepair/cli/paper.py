@@ -132,7 +132,7 @@ def _studied(
     swept = make.sweep(
         model, windows, chosen, out=place / "run", seed=seed, batch=batch, memory=memory, progress=progress
     )
-    if swept.outcome["status"] != "complete":
+    if swept.outcome["status"] == "interrupted":
         Console(stderr=True).print(
             f"Interrupted: nothing of the sweep is lost. Go on with selfrepair resume {place / 'run'}, then "
             f"selfrepair paper --run {place / 'run'}",

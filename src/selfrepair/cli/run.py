@@ -255,7 +255,7 @@ def run(
 
     from selfrepair.ablation.operators import operator
     from selfrepair.model.load import load
-    from selfrepair.run.measure import LedgerDoesNotClose, measure
+    from selfrepair.run.measure import ChecksFail, NumbersAreInexact, measure
     from selfrepair.run.prepare import stopping
     from selfrepair.statistics.filters import DEFAULT_FILTERS, Filter
     from selfrepair.text import read_documents, windows
@@ -265,7 +265,8 @@ def run(
         set_num_threads(threads or max(1, get_num_threads() // workers))
     console = Console(stderr=True, quiet=quiet)
     with _leaving_no_empty_folder(place), warnings.catch_warnings():
-        warnings.simplefilter("ignore", LedgerDoesNotClose)  # said below, louder
+        for said_below in (ChecksFail, NumbersAreInexact):  # and louder
+            warnings.simplefilter("ignore", said_below)
         chosen = list(dict.fromkeys(map(Filter.parse, filters))) if filters else DEFAULT_FILTERS
         operator(ablation.value, donors)
         stopping(until_se, until.value)

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
+from selfrepair.results import checks
 from selfrepair.terminal import Console
 
 if TYPE_CHECKING:
     from selfrepair.results.runs import Run
 
-LEDGER_OPEN, INTERRUPTED = 3, 130  # exit codes of `selfrepair run`
+CHECKS_FAIL, INTERRUPTED = 3, 130  # exit codes of `selfrepair run`
 
 
 def verdict(run: Run) -> int:
@@ -25,15 +26,16 @@ def verdict(run: Run) -> int:
             "the folder holds what had been measured until then; `selfrepair resume` goes on with it.",
         )
         code = INTERRUPTED
-    elif outcome["status"] != "complete":
+    elif outcome["status"] not in ("complete", checks.FAILED):
         loud.print(f"Partial ({outcome['status']}): these numbers are of what had been measured.", markup=False)
-    if not outcome["ledger_closes"]:
+    for said in checks.warned(outcome):
+        loud.print(Text("Inexact:", "bold yellow"), said)
+    if failed := checks.failed(outcome):
+        title = "THE RUN FAILS ITS CHECKS:" if outcome["ledger_closes"] else "THE LEDGER DOES NOT CLOSE:"
         loud.print(
-            Text("THE LEDGER DOES NOT CLOSE:", "bold red"),
-            "on some token its lines miss the self-repair by "
-            f"{outcome['ledger_residual']:.1e} logits, more than rounding explains. Do not use these numbers; "
-            "`selfrepair check` tells which identity fails; --engine reference and --dtype float64 help to find "
-            "out why.",
+            Text(title, "bold red"),
+            f"{' '.join(failed)} Do not use these numbers; `selfrepair check` tells which identity fails; "
+            "--engine reference and --dtype float64 help to find out why.",
         )
-        code = LEDGER_OPEN
+        code = CHECKS_FAIL
     return code

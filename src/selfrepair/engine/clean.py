@@ -32,7 +32,10 @@ class CleanRun:
         projections: the same through clean norm scales only (equal where no norm lies behind attention).
         mlps: direct effect of each layer's MLP write, [layer, window, P].
         sigma: the final norm's scale [window, P].
-        logit: the target's centred logit [window, P]; beta: its part that no scale divides.
+        scaled_logit: the part of the target's centred logit that the scale divides, `u . residual / sigma`, [window,
+            P]. Effects are differences of it; `beta`, the rest, may be huge, and is never added before.
+        u: the target's direction [window, P, width].
+        beta: the part of the centred logit that no scale divides [window, P].
     """
 
     tokens: Tensor
@@ -46,9 +49,14 @@ class CleanRun:
     projections: Tensor
     mlps: Tensor
     sigma: Tensor
-    logit: Tensor
+    scaled_logit: Tensor
     u: Tensor
     beta: Tensor
+
+    @property
+    def logit(self) -> Tensor:
+        """The target's centred logit [window, P], to look at: where `beta` is huge, effects drown in it."""
+        return self.scaled_logit + self.beta
 
     def direct_effects(self, layer: int, head_outputs: Tensor | None = None) -> Tensor:
         """Direct effects of a layer's heads, [..., window, P, head].
@@ -110,7 +118,7 @@ def clean_run(model: LanguageModel, tokens: Tensor) -> CleanRun:
         projections=projections,
         mlps=mlps,
         sigma=sigma,
-        logit=(targets.u * final).sum(-1) / sigma + targets.beta,
+        scaled_logit=(targets.u * final).sum(-1) / sigma,
         u=targets.u,
         beta=targets.beta,
     )

@@ -32,7 +32,7 @@ def prove(model: LanguageModel) -> list[Proof]:
         unchanged = _ledgers(ReplayEngine(fold=2), model, clean, units, clean.head_outputs)
         future = _future_error(model, tokens)
     size = torch.stack([ledger.total_effect for ledger in reference])
-    logits = clean.logit.abs().max()
+    logits = clean.scaled_logit.abs().max()
     return [
         *prove_at_load(model),
         Proof("causality", "later tokens do not matter to earlier logits", future, allowed),
@@ -105,5 +105,6 @@ def _upstream(ledger: Ledger) -> Tensor:
 def _future_error(model: LanguageModel, tokens: Tensor) -> float:
     changed = tokens.clone()
     changed[:, -1] = (changed[:, -1] + 1) % known_tokens(model.network)
-    before, after = (model.logits(given)[:, :-1] for given in (tokens, changed))
+    counted = model.anatomy.readout.counted
+    before, after = (model.logits(given, constants=False)[:, :-1, counted] for given in (tokens, changed))
     return relative_error(after, before)

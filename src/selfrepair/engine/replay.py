@@ -33,6 +33,11 @@ class ReplayEngine:
     name: str = "replay"
 
     @property
+    def exact(self) -> bool:
+        """See `selfrepair.engine.contract.Engine`."""
+        return True
+
+    @property
     def settings(self) -> Settings:
         """See `selfrepair.engine.contract.Engine`."""
         return {"fold": self.fold}
@@ -94,7 +99,7 @@ class _Replay:
         self.arguments = block_arguments(model, clean.tokens.repeat(len(heads), 1))
         lines = (len(heads), windows, positions - 1)
         layers = self.anatomy.layers
-        zeros = clean.logit.new_zeros
+        zeros = clean.scaled_logit.new_zeros
         self.by_attention, self.by_mlp = zeros(*lines, layers), zeros(*lines, layers)
         self.by_head = zeros(*lines, layers, self.anatomy.heads) if per_head else None
         self.post_norms = zeros(lines)
@@ -106,19 +111,19 @@ class _Replay:
         self._own_change = after - before
         final = self._run()[..., :-1, :]
         sigma = self.anatomy.final_norm.scale(final)
-        logit = (clean.u * final).sum(-1) / sigma + clean.beta
+        scaled_logit = (clean.u * final).sum(-1) / sigma
         ratio = clean.sigma / sigma
         return Ledger(
             layer=layer,
             heads=self.heads,
             direct_effect=before,
             ablated_direct_effect=after,
-            total_effect=logit - clean.logit,
+            total_effect=scaled_logit - clean.scaled_logit,
             by_attention=self.by_attention,
             by_mlp=self.by_mlp,
             by_head=self.by_head,
             post_norms=self.post_norms,
-            norm=norm_repair(ratio, logit, clean.beta),
+            norm=norm_repair(ratio, scaled_logit),
             sigma_ratio=ratio,
         )
 

@@ -116,9 +116,9 @@ def log_probabilities(model: LanguageModel, stream: Tensor) -> Tensor:
     logits = normed @ readout.weight.T
     if readout.bias is not None:
         logits = logits + readout.bias
-    logits = readout.multiplier * logits
-    if readout.softcap is not None:
-        logits = readout.softcap * torch.tanh(logits / readout.softcap)
+    logits = readout.capped(readout.multiplier * logits)
+    if readout.masked is not None:
+        logits = logits.masked_fill(readout.masked, -torch.inf)
     return torch.log_softmax(logits.float(), -1)
 
 

@@ -22,7 +22,6 @@ from selfrepair.model.language_model import LanguageModel
 from selfrepair.model.taps import Arguments, keeping, on_call, on_input, on_output, removing
 
 STREAM, LOGITS = "own forward", "own logits"
-_NEVER = -1e4  # logits below this at every position are of rows that are masked out
 _SMALLEST = 1e-6  # of the largest position's size, to which errors at a position are relative at least
 _AT_ONCE = 2**24  # logits compared at a time
 
@@ -37,7 +36,8 @@ class OwnForward:
 
     Attributes:
         stream: what its final norm reads, [window, position, width].
-        logits: as the model gives them, [window, position, vocabulary].
+        logits: before any cap and without the constants of final norm and unembedding, which would swamp small
+            deviations (see `model.constants`), [window, position, vocabulary].
     """
 
     stream: Tensor
@@ -52,7 +52,7 @@ def own_forward(model: LanguageModel, tokens: Tensor) -> OwnForward:
     """
     seen: dict[str, Tensor] = {}
     with removing(on_input(model.anatomy.final_norm_module, keeping(seen, "stream"))):
-        logits: Tensor = model.network(tokens, use_cache=False).logits
+        logits = model.logits(tokens, constants=False)
     own = OwnForward(_found(seen), logits)
     if own.stream.shape[:2] != tokens.shape:
         raise refused_stream(model, tokens, torch.inf, 0.0)
@@ -103,19 +103,17 @@ def logit_errors(model: LanguageModel, stream: Tensor, logits: Tensor) -> Tensor
     Args:
         model: the model.
         stream: what the final norm reads, [window, position, width].
-        logits: the model's own for the same texts, before any cap.
+        logits: the model's own for the same texts, as those of `OwnForward`.
     """
-    readout = model.anatomy.readout
+    readout, norm = model.anatomy.readout, model.anatomy.final_norm
     own = torch.split(logits.flatten(0, -2), max(1, _AT_ONCE // logits.shape[-1]))
-    live = torch.stack([(rows > _NEVER).any(0) for rows in own]).any(0)
-    if logits.shape[:-1] != stream.shape[:-1] or not live.any():
+    if logits.shape[:-1] != stream.shape[:-1] or not len(readout.counted):
         return stream.new_full(stream.shape[:-1], torch.inf)
     found = []
     for rows, at in zip(own, torch.split(stream.flatten(0, -2), len(own[0])), strict=True):
-        ours = model.anatomy.final_norm(at) @ readout.weight.T
-        if readout.bias is not None:
-            ours = ours + readout.bias
-        ours, wanted = _centred(readout.multiplier * ours[:, live]), _centred(rows[:, live])
+        normed = norm.gain * norm.centre(at) / norm.scale(at).unsqueeze(-1)
+        ours = readout.multiplier * (normed @ readout.weight.T)
+        ours, wanted = (_centred(one if readout.masked is None else one[:, readout.counted]) for one in (ours, rows))
         found.append(torch.stack([(ours - wanted).abs().amax(-1), wanted.abs().amax(-1)]))
     error, size = torch.cat(found, -1).reshape(2, *stream.shape[:-1])
     return _relative(error, size)
@@ -162,7 +160,7 @@ def require_own_logits(model: LanguageModel, stream: Tensor, own: OwnForward, re
     Raises:
         RefusedModel: with the largest error.
     """
-    errors = logit_errors(model, stream, model.anatomy.readout.uncapped(own.logits))[real]
+    errors = logit_errors(model, stream, own.logits)[real]
     if not bool((errors <= allowed).all()):
         raise RefusedModel(
             LOGITS,

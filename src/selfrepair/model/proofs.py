@@ -31,6 +31,7 @@ from selfrepair.model.taps import first_tensor, keeping, main_input, on_input, o
 
 _WINDOWS, _SPECIAL, _POSITIONS = 2, 2, 12
 _REPLAY = "blocks replay"
+_ROUNDINGS = 8  # of the stream, that adding attention's and the MLP's writes may leave: two, with room
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,11 @@ class _Forward:
         """The model's own logits before any cap."""
         return self.ends["logits"]
 
+    @property
+    def scaled_logits(self) -> Tensor:
+        """The same from a forward without the constants of final norm and unembedding."""
+        return self.ends["scaled logits"]
+
 
 def _prove(model: LanguageModel, tokens: Tensor) -> list[Proof]:
     allowed = tolerance(model.dtype)
@@ -157,7 +163,7 @@ def _prove(model: LanguageModel, tokens: Tensor) -> list[Proof]:
         Proof(
             own_forward.LOGITS,
             "the final stream gives the model's own centred logits, all of them",
-            float(logit_errors(model, run.final, run.logits).max()),
+            float(logit_errors(model, run.final, run.scaled_logits).max()),
             allowed,
         ),
         Proof(
@@ -203,8 +209,15 @@ def _residual_error(model: LanguageModel, run: _Forward) -> float:
     errors = []
     for layer, block in enumerate(model.anatomy.blocks):
         written = block.attention_multiplier * run.attention[layer] + block.mlp_multiplier * run.mlps[layer]
-        errors.append(relative_error(run.residuals[layer] + written, run.outputs[layer]))
+        found, wanted = run.residuals[layer] + written, run.outputs[layer]
+        errors.append(relative_error(found, wanted, _size_of_write(written, wanted)))
     return max(errors)
+
+
+def _size_of_write(written: Tensor, stream: Tensor) -> Tensor:
+    """What an error in a write is measured by: the write, and no more of the stream than rounding it explains."""
+    rounding = _ROUNDINGS * torch.finfo(stream.dtype).eps / tolerance(stream.dtype)
+    return written.abs().max() + rounding * stream.abs().max()
 
 
 def _heads_error(model: LanguageModel, run: _Forward) -> float:
@@ -243,17 +256,41 @@ def _norm_error(model: LanguageModel, run: _Forward) -> float:
 
 
 def _readout_error(model: LanguageModel, tokens: Tensor, run: _Forward) -> float:
-    """Compared at every position for several tokens of the vocabulary, not only for likely ones."""
-    errors = []
-    vocabulary = run.logits.shape[-1]
-    centred = run.logits - run.logits.mean(-1, keepdim=True)
-    for shift in (0, vocabulary // 3, vocabulary // 2):
-        targets = (tokens + shift) % vocabulary
+    """Compared at every position for several tokens of the vocabulary, not only for likely ones.
+
+    The constants that final norm and unembedding add are held to the model by themselves: they may be huge, and all
+    effects lie in the rest, whose own size is what its error is measured by.
+    """
+    errors = [_constants_error(model, run)]
+    readout = model.anatomy.readout
+    rows, own = readout.counted, readout.centred(run.scaled_logits)
+    sigma = model.anatomy.final_norm.scale(run.final)
+    constants = readout.centred(readout.constants(model.anatomy.final_norm).double())
+    for shift in (0, len(rows) // 3, len(rows) // 2):
+        targets = rows[(tokens + shift) % len(rows)]
         directions = target_directions(model.anatomy, targets)
-        sigma = model.anatomy.final_norm.scale(run.final)
-        found = (directions.u * run.final).sum(-1) / sigma + directions.beta
-        errors.append(relative_error(found, centred.gather(-1, targets.unsqueeze(-1)).squeeze(-1), centred))
+        found = (directions.u * run.final).sum(-1) / sigma
+        errors.append(relative_error(found, own.gather(-1, targets.unsqueeze(-1)).squeeze(-1), own[..., rows]))
+        errors.append(relative_error(directions.beta.double(), constants[targets], _size_of_constants(model)[rows]))
     return max(errors)
+
+
+def _constants_error(model: LanguageModel, run: _Forward) -> float:
+    """The model's own logits against those without constants and the constants: equal but for rounding of each row's
+    own constant."""
+    readout = model.anatomy.readout
+    rows, constants = readout.counted, readout.constants(model.anatomy.final_norm)
+    own, found = readout.capped(run.logits), readout.capped(run.scaled_logits + constants)
+    rounding = _ROUNDINGS * torch.finfo(own.dtype).eps / tolerance(own.dtype)
+    size = run.scaled_logits[..., rows].abs().max() + rounding * _size_of_constants(model)[rows]
+    return relative_error((found - own)[..., rows] / size, torch.zeros_like(own[..., rows]), torch.ones_like(size))
+
+
+def _size_of_constants(model: LanguageModel) -> Tensor:
+    """How large the terms are that every row's constant is a sum of, [vocabulary]: what rounding goes by."""
+    readout, bias = model.anatomy.readout, model.anatomy.final_norm.bias
+    size = (readout.weight.abs() @ bias.abs()).double()  # a bias may be the largest number that its own precision has
+    return abs(readout.multiplier) * (size if readout.bias is None else size + readout.bias.double().abs())
 
 
 def _watched_forward(model: LanguageModel, tokens: Tensor) -> _Forward:
@@ -270,4 +307,5 @@ def _watched_forward(model: LanguageModel, tokens: Tensor) -> _Forward:
         ]
     with removing(*handles):
         run.ends["logits"] = model.logits(tokens)
+    run.ends["scaled logits"] = model.logits(tokens, constants=False)
     return run

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 
 from selfrepair.errors import RefusedModel
 from selfrepair.model.anatomy import Readout
+from selfrepair.model.constants import logits_without_constants, masked_rows
 from selfrepair.model.taps import keeping, on_input, on_output, removing
 
 _DIGITS = 7  # of decimals that are tried: configurations write multipliers, or their reciprocals, with few
@@ -31,7 +33,8 @@ def rounded(ratio: float, tolerance: float) -> float:
 def scaled_readout(model: Any, final_norm: nn.Module, head: nn.Module, plain: Readout, tokens: Tensor) -> Readout:
     """The unembedding with the constants before it (MiniCPM 3) and behind it (Granite, Cohere).
 
-    Found by comparing what goes in and out in a forward on `tokens`. `logits = outer (W (inner n) + b)` is
+    Found by comparing what goes in and out in a forward on `tokens`, the constants of final norm and unembedding left
+    out; rows that the model masks are found with them. `logits = outer (W (inner n) + b)` is
     `outer inner (W n + b / inner)`. Whether they are constants at all is proved at load, as the identity 'read-out'.
 
     Raises:
@@ -44,16 +47,18 @@ def scaled_readout(model: Any, final_norm: nn.Module, head: nn.Module, plain: Re
         on_output(head, keeping(seen, "raw")),
     ]
     with removing(*handles):
-        logits = plain.uncapped(model(tokens, use_cache=False).logits)
+        logits = logits_without_constants(model, final_norm, tokens)
     if logits.shape[-1] != plain.weight.shape[0]:
         raise RefusedModel(
             "read-out",
             f"the model puts out {logits.shape[-1]} logits, its unembedding has {plain.weight.shape[0]} rows.",
         )
+    used = replace(plain, masked=masked_rows(logits, plain.bias))
     inner = _ratio(seen["read"], seen["normed"], plain.weight.dtype)
-    outer = _ratio(logits, seen["raw"], plain.weight.dtype)
-    bias = None if plain.bias is None else plain.bias / inner
-    return Readout(plain.weight, plain.bias if inner == 1 else bias, outer * inner, plain.softcap)
+    given, raw = (one[..., used.counted] for one in (plain.uncapped(logits), seen["raw"]))
+    outer = _ratio(given, raw, plain.weight.dtype)
+    bias = plain.bias if plain.bias is None or inner == 1 else plain.bias / inner
+    return replace(used, bias=bias, multiplier=outer * inner)
 
 
 def _ratio(found: Tensor, of: Tensor, dtype: torch.dtype) -> float:

@@ -167,7 +167,7 @@ class Corpus:
         found: list[np.ndarray] = []
         with self.model.running():
             for batch in self.batches():
-                mask = torch.from_numpy(batch.scored).to(batch.clean.logit.device)
+                mask = torch.from_numpy(batch.scored).to(batch.clean.sigma.device)
                 kept = [batch.clean.direct_effects(head.layer)[..., head.head][mask] for head in heads]
                 found.append(torch.stack(kept).cpu().numpy().astype(np.float32))
         return np.concatenate(found, axis=-1)

@@ -182,10 +182,15 @@ def _effects(reading: _Reading, heads: Sequence[Head]) -> np.ndarray:
 
 def _difference(model: LanguageModel, reading: _Reading, final: Tensor | None) -> np.ndarray:
     """Logit difference [prompt] from the final stream; the clean one by default."""
+    return np.asarray(_scaled_difference(model, reading, final) + reading.beta.double().cpu().numpy())
+
+
+def _scaled_difference(model: LanguageModel, reading: _Reading, final: Tensor | None) -> np.ndarray:
+    """The same without the part that no scale divides: effects are taken from this one."""
     if final is None:
         final = Replayer(model).run(reading.clean, model.anatomy.layers - 1).final
     last = _at(final, reading.end)
-    value = (reading.u * last).sum(-1) / model.anatomy.final_norm.scale(last) + reading.beta
+    value = (reading.u * last).sum(-1) / model.anatomy.final_norm.scale(last)
     return np.asarray(value.double().cpu().numpy())
 
 
@@ -229,15 +234,14 @@ def _ablated(
     direction = reading.u / reading.sigma.unsqueeze(-1)
     mlps = sum((_at(after.mlp[layer] - before.mlp[layer], reading.end) * direction).sum(-1) for layer in after.mlp)
     assert isinstance(mlps, Tensor)
-    difference, was = (_difference(model, reading, run.final) for run in (after, before))
+    scaled, was = (_scaled_difference(model, reading, run.final) for run in (after, before))
     scale = model.anatomy.final_norm.scale(_at(after.final, reading.end))
-    beta = reading.beta.double().cpu().numpy()
-    norm = (1 - (scale / reading.sigma).double().cpu().numpy()) * (difference - beta)
+    norm = (1 - (scale / reading.sigma).double().cpu().numpy()) * scaled
     return {
-        "difference": difference,
+        "difference": scaled + reading.beta.double().cpu().numpy(),
         "change": others,
         "lost": lost,
-        "total": difference - was,
+        "total": scaled - was,
         "heads": others.sum(1),
         "mlps": mlps.double().cpu().numpy(),
         "norm": norm,

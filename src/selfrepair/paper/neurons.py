@@ -227,7 +227,7 @@ def _add(
         output = clean_output(part, clean_input) if part.norm is not None else clean_input
         for name, limit in limits[head, layer].items():
             mask = (values[name] >= limit) & batch.scored
-            chosen = torch.from_numpy(mask).to(batch.clean.logit.device)
+            chosen = torch.from_numpy(mask).to(batch.clean.sigma.device)
             window, position = np.nonzero(mask)
             where = {"window": batch.windows[window], "position": position, "document": batch.documents[mask]}
             key = head, layer, name

@@ -17,7 +17,7 @@ from selfrepair.paper.exhibit import Exhibit
 from selfrepair.paper.make import Paper
 from selfrepair.paper.numbers import Number
 from selfrepair.paper.words import numbers_table
-from selfrepair.report.captions import fact
+from selfrepair.report.captions import engine_error, fact
 from selfrepair.results.files import put
 
 FIGURES, FAILURES = "figures", "failures.txt"
@@ -216,6 +216,7 @@ def _shown_facts(paper: Paper) -> list[tuple[str, str]]:
         ("Recipe", paper.recipe),
         ("Numerical floor", f"{float(run.heads.attrs.get('numerical_floor', float('nan'))):.1e} logits"),
         ("Largest ledger residual", f"{float(run.heads.attrs.get('ledger_residual', float('nan'))):.1e} logits"),
+        *([("Engine's error per token", said)] if (said := engine_error(run)) else []),
         ("Time", f"{spent / 60:.1f} minutes of computing"),
     ]
 

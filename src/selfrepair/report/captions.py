@@ -5,6 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from selfrepair.errors import SelfRepairError
+from selfrepair.model.vocabulary import centring as in_words
+from selfrepair.model.vocabulary import is_plain
+from selfrepair.results import checks
 from selfrepair.results.runs import Run
 from selfrepair.statistics.filters import Filter
 
@@ -98,24 +101,42 @@ def left_out(run: Run) -> str:
     return "position 0 left out" if first == 1 else f"positions 0 to {first - 1} left out"
 
 
+def centring(run: Run) -> str:
+    """Over which rows of the vocabulary logits are centred, where some are padding or masked; else nothing."""
+    model = run.plan.get("model")
+    vocabulary = model.get("vocabulary") if isinstance(model, dict) else None
+    return in_words(vocabulary) if vocabulary and not is_plain(vocabulary) else ""
+
+
 def floor(run: Run) -> str:
-    """Numerical floor and ledger residual, centred logits."""
+    """Numerical floor and ledger residual, centred logits; and the engine's error, where it is not exact: a floor of
+    zero says nothing about that."""
     said = [
         f"{label} {_number(run.heads.attrs[name])}"
         for name, label in (("numerical_floor", "numerical floor"), ("ledger_residual", "ledger residual"))
         if name in run.heads.attrs
     ]
+    engine = engine_error(run)
+    said = [f"{' · '.join(said)} (logit)" if said else "numerical floor not measured"]
+    return " · ".join([*said, *([f"engine's error per token {engine}"] if engine else [])])
+
+
+def engine_error(run: Run) -> str:
+    """How far the effects of an engine that is not exact are off, in words; nothing for one that is."""
     error = run.outcome.get("relative_error")
-    engine = "" if error is None else f" · engine's error per token {error:.1g} of the effects' RMS, sampled"
-    return f"{' · '.join(said)} (logit){engine}" if said else "numerical floor not measured"
+    if isinstance(error, float):
+        return f"{100 * error:.2g}% of the effects' RMS (a sample against replay)"
+    return "not measured" if run.plan.get("engine_exact") is False else ""
 
 
 def status(run: Run) -> str:
-    """A warning where the run did not finish, else nothing."""
+    """A warning where the run did not finish, or its checks fail; else nothing."""
     said = fact(run, "status")
-    return (
-        "" if said in ("unknown", "complete", "finished", "done") else f"Run {said}: heads may have few tokens or none."
-    )
+    if failed := checks.failed(run.outcome):
+        return f"Run {said}. {' '.join(failed)} Do not use these numbers."
+    if said in ("unknown", "complete", "finished", "done"):
+        return ""
+    return f"Run {said}: heads may have few tokens or none."
 
 
 def donors_needed(run: Run) -> str:

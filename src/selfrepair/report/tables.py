@@ -14,6 +14,7 @@ from rich.text import Text
 
 from selfrepair.report.captions import (
     amount,
+    centring,
     chosen_tokens,
     discoveries,
     donors_needed,
@@ -27,6 +28,7 @@ from selfrepair.report.captions import (
     stopped,
 )
 from selfrepair.report.rows import Row, head_table, plain
+from selfrepair.results import checks
 from selfrepair.results.runs import Run
 from selfrepair.terminal import Console
 
@@ -205,6 +207,7 @@ def _notes(run: Run, columns: list[Column]) -> list[str]:
     ]
     if any(column.heading == "label" for column in columns):
         lines.append("label: what ablating the head does, as far as the 95% intervals decide.")
+    lines += [*([f"{said.capitalize()}."] if (said := centring(run)) else []), *checks.warned(run.outcome)]
     return [*lines, status(run)] if status(run) else lines
 
 

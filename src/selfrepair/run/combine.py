@@ -28,10 +28,10 @@ _STAGES = (survey.STAGE, thresholds.STAGE, sweep.STAGE)
 _OWN = (
     *("created", "machine", "sample", "until"),
     *("heads_per_batch", "windows_per_batch", "windows_per_unit", "memory_predicted"),
-    *("engine", "engine_settings", "engine_reason"),
+    *("engine", "engine_settings", "engine_reason", "engine_exact"),
 )
 _OWN_OF = {
-    "model": ("name", "source", "class", "weights_sample"),  # the weights say which model it is
+    "model": ("name", "source", "class", "vocabulary", "weights_sample"),  # the weights say which model it is
     "ablation": ("donors_fingerprint",),
     "versions": ("torch", "transformers", "numpy", "scipy"),
 }

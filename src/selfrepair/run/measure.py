@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from selfrepair.ablation.operators import Operator
@@ -13,12 +13,13 @@ from selfrepair.engine import Engine
 from selfrepair.errors import SelfRepairError
 from selfrepair.model.language_model import LanguageModel
 from selfrepair.progress import say
-from selfrepair.results import folder, manifest
+from selfrepair.results import checks, folder, manifest
 from selfrepair.results.extras import Extras
 from selfrepair.results.proven import Damaged
 from selfrepair.results.runs import Run
 from selfrepair.run import partial, plans
 from selfrepair.run.afterwards import never_costs_the_run, temporary_folder
+from selfrepair.run.bias import biases
 from selfrepair.run.executors import execute
 from selfrepair.run.job import Design, Job
 from selfrepair.run.jobs import load_job
@@ -28,7 +29,7 @@ from selfrepair.run.pool import part_of, pool_of
 from selfrepair.run.prepare import prepare
 from selfrepair.run.results import merged
 from selfrepair.run.runner import merged_survey, persistently, run_units
-from selfrepair.run.sealed import FIX
+from selfrepair.run.sealed import FIX, Arrays
 from selfrepair.run.store import RESULTS, Store
 from selfrepair.run.sweep import STAGE as SWEEP
 from selfrepair.run.sweep import CutShort
@@ -37,8 +38,16 @@ from selfrepair.statistics.filters import DEFAULT_FILTERS, Filter
 from selfrepair.text import Windows
 
 
-class LedgerDoesNotClose(UserWarning):
-    """Numbers that must not be used: on some token the lines do not add up to the self-repair."""
+class ChecksFail(UserWarning):
+    """Numbers that must not be used: a check that the run made of itself fails."""
+
+
+class LedgerDoesNotClose(ChecksFail):
+    """The same: on some token the lines do not add up to the self-repair."""
+
+
+class NumbersAreInexact(UserWarning):
+    """Numbers to be used with care: errors of single tokens are above the limit of 1% of the effects."""
 
 
 def measure(
@@ -203,17 +212,11 @@ def carry_out(job: Job, place: Path, workers: int, executor: str, progress: bool
         partial.forget(store)
     if swept.problem is not None and swept.status == "failed":
         raise swept.problem
-    if swept.status == "complete" and executor == "processes":  # elsewhere this may be a machine without a device
+    if swept.status == "complete" and swept.here:
         with never_costs_the_run("closer look at single tokens"):
             surveyed = merged_survey(job, store).starting_with("")
             run = look_closer(job, surveyed, run, store if keep else None, progress)
-    if not run.outcome["ledger_closes"]:
-        warnings.warn(
-            "The ledger does not close: on some token its lines miss the self-repair by "
-            f"{run.outcome['ledger_residual']:.1e} logits, more than rounding explains. Do not use these numbers.",
-            LedgerDoesNotClose,
-            stacklevel=2,
-        )
+    _warn(run)
     return run
 
 
@@ -225,11 +228,13 @@ class _Swept:
         status: `complete`, `interrupted` or `failed`.
         short: what the unit under way had come to, where there was one.
         problem: what ended it.
+        here: whether on this machine; elsewhere this may be one without a device.
     """
 
     status: str
     short: CutShort | None = None
     problem: BaseException | None = None
+    here: bool = True
 
 
 def _sweep(job: Job, store: Store, workers: int, executor: str, progress: bool) -> _Swept:
@@ -249,7 +254,7 @@ def _sweep(job: Job, store: Store, workers: int, executor: str, progress: bool) 
         if not store.finished(SWEEP):
             raise
         return _Swept("interrupted")
-    return _Swept("complete")
+    return _Swept("complete", here=executor == "processes")
 
 
 def _merge(job: Job, store: Store, swept: _Swept, started: float, keep: bool) -> Run:
@@ -265,7 +270,9 @@ def _merge(job: Job, store: Store, swept: _Swept, started: float, keep: bool) ->
         problem = f"{pool.missing} of {len(job.units)} units have gone from {store.units} since they were done."
         raise Damaged(store.units / SWEEP, problem, FIX)
     run = merged(pool, job.plan, place, swept.status, time.time() - started)
-    log(place, f"{swept.status}: {run.outcome['units']} units merged")
+    log(place, f"{run.outcome['status']}: {run.outcome['units']} units merged")
+    if swept.status == "complete" and swept.here and pool.judgement.engine_inexact:
+        run = _with_biases(job, surveyed.starting_with(""), run)
     if keep:
         run = replace(run, extras=replace(_closer_look(store, run), passages=run.extras.passages))
         run = folder.write_results(run, place)
@@ -286,3 +293,23 @@ def _closer_look(store: Store, run: Run) -> Extras:
     if before.extras.closeups is not None:
         store.tell(f"The close-ups in {store.folder} are not of these {run.outcome['units']} units: they are removed.")
     return Extras()
+
+
+def _with_biases(job: Job, surveyed: Arrays, run: Run) -> Run:
+    """Adds by how much the engine moves the means that tables show; a failure there costs no more than this."""
+    try:
+        found = [asdict(one) for one in biases(job, surveyed, run)]
+    except (Exception, KeyboardInterrupt) as problem:
+        say = f"The bias of the means could not be measured ({type(problem).__name__}: {problem})."
+        return replace(run, outcome=run.outcome | {"warnings": [*run.outcome["warnings"], say]})
+    return replace(run, outcome=run.outcome | {"engine_bias": found})
+
+
+def _warn(run: Run) -> None:
+    """Warns of what the run's checks say about its numbers."""
+    failed, inexact = checks.failed(run.outcome), checks.warned(run.outcome)
+    if failed:
+        kind = ChecksFail if run.outcome["ledger_closes"] else LedgerDoesNotClose
+        warnings.warn(f"{' '.join(failed)} Do not use these numbers.", kind, stacklevel=3)
+    if inexact:
+        warnings.warn(" ".join(inexact), NumbersAreInexact, stacklevel=3)

@@ -15,6 +15,7 @@ from selfrepair.ablation.units import Head
 from selfrepair.errors import SelfRepairError
 from selfrepair.model.kinship import weights_sample
 from selfrepair.model.language_model import LanguageModel
+from selfrepair.model.vocabulary import centring, is_plain
 from selfrepair.results.changes import differences
 from selfrepair.results.planfile import plain
 from selfrepair.run.machine import machine, machine_facts
@@ -51,8 +52,8 @@ def make_plan(
         filters: which tokens numbers average over.
         drawn: [window, donor] donor windows.
         first: first position that statistics count.
-        settings: `seed`, `components`, `sample`, `engine`, `engine_settings`, `engine_reason`, `memory_predicted`,
-            `windows_per_batch`, `windows_per_unit`, `replicates`; kept under these names.
+        settings: `seed`, `components`, `sample`, `engine`, `engine_settings`, `engine_reason`, `engine_exact`,
+            `memory_predicted`, `windows_per_batch`, `windows_per_unit`, `replicates`; kept under these names.
     """
     return {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -66,6 +67,7 @@ def make_plan(
             "layers": model.anatomy.layers,
             "heads": model.anatomy.heads,
             "heads_by_layer": model.anatomy.heads_by_layer,
+            "vocabulary": model.vocabulary,
         },
         "text": {
             **windows.provenance,
@@ -93,13 +95,25 @@ def make_plan(
 
 
 def how(plan: Plan) -> str:
-    """How a run is going to be computed, in a line."""
+    """How a run is going to be computed, in a line; where that depends on the machine, that it does."""
     twice = in_words(plan["text"])
+    products = plan["engine_settings"].get("precision", "full")
+    rounded = (
+        f" Effects are rounded to {products}, so by about that much they differ from a processor that takes other "
+        "products; --precision full gives the same numbers on all of them, to float32 rounding."
+    )
     return (
-        f"Engine: {plan['engine_reason']}. {plan['windows_per_batch']} windows at a time, "
-        f"at most about {plan['memory_predicted'] / 1e9:.1f} GB beside the model."
+        f"Engine: {plan['engine_reason']}.{'' if products == 'full' else rounded} "
+        f"{plan['windows_per_batch']} windows at a time, "
+        f"at most about {plan['memory_predicted'] / 1e9:.1f} GB beside the model.{_switched_off(plan)}"
         + (f" Text: {twice}." if twice else "")
     )
+
+
+def _switched_off(plan: Plan) -> str:
+    """Whether rows of the vocabulary that are padding or masked enter the mean that logits are centred by."""
+    vocabulary = plan["model"]["vocabulary"]
+    return "" if is_plain(vocabulary) else f" {centring(vocabulary).capitalize()}."
 
 
 def dtype_name(model: LanguageModel) -> str:

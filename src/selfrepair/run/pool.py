@@ -17,6 +17,7 @@ from selfrepair.errors import SelfRepairError
 from selfrepair.results.proven import short_digest
 from selfrepair.run.accuracy import Accuracy
 from selfrepair.run.job import Design
+from selfrepair.run.judgement import Judgement, judge
 from selfrepair.run.looks import Looks
 from selfrepair.run.merge import Merger, Part
 from selfrepair.run.sealed import Arrays
@@ -131,9 +132,17 @@ class Pool:
         return float(np.average([float(one.surveyed.get("loss")[0]) for one in self.mergers], weights=tokens))
 
     @property
-    def readout_error(self) -> float:
-        """The largest difference between the model's own centred logits and ours."""
-        return max(float(one.surveyed.get("readout_error")[0]) for one in self.mergers)
+    def readout_error(self) -> tuple[float, float]:
+        """The largest difference between the model's own centred logits and ours, and over what rounding may leave."""
+        error, excess = np.max([one.surveyed.get("readout_error") for one in self.mergers], axis=0)
+        return float(error), float(excess)
+
+    @property
+    def judgement(self) -> Judgement:
+        """What all this says about the numbers."""
+        plans = [one.design.plan for one in self.mergers]
+        full = all(plan["engine_settings"].get("precision") == "full" for plan in plans)
+        return judge(self.accuracy, self.readout_error, full)
 
 
 def together(first: Replicated, second: Replicated) -> Replicated:

@@ -69,7 +69,7 @@ def prepare(
         raise SelfRepairError(f"seed = {seed}; a number from 0 to {MOST_SEED:,} was expected.", "0 is usual.")
     first = windows.first_scored(first)
     stop = stopping(until_se, until)
-    _require_readable(model, windows)
+    _require_readable(model, windows, first)
     if not windows.scored(first).any():
         raise SelfRepairError("There are no scored tokens.", "Give more text, or longer windows.")
     if batch is not None and batch < 1:
@@ -100,6 +100,7 @@ def prepare(
         engine=used.name,
         engine_settings=used.settings,
         engine_reason=choice.reason,
+        engine_exact=bool(getattr(used, "exact", False)),
         memory_predicted=room.predicted,
         windows_per_batch=size,
         windows_per_unit=size * max(1, unit // size),
@@ -153,7 +154,7 @@ def stopping(until_se: float | None, until: str) -> dict[str, object] | None:
     return {"standard_error": StopRule(until_se, planned=1).target, "of": until}
 
 
-def _require_readable(model: LanguageModel, windows: Windows) -> None:
+def _require_readable(model: LanguageModel, windows: Windows, first: int) -> None:
     """Refuses windows that the model has no positions for, or ids that it cannot read or predict."""
     positions = setting(model.network, "max_position_embeddings")
     if isinstance(positions, int) and 0 < positions < windows.length:
@@ -162,6 +163,23 @@ def _require_readable(model: LanguageModel, windows: Windows) -> None:
             f"Take shorter windows: --length {positions} or less.",
         )
     require_known(windows.tokens, model)
+    _require_logits(model, windows, first)
+
+
+def _require_logits(model: LanguageModel, windows: Windows, first: int) -> None:
+    """Refuses texts whose next tokens the model never predicts."""
+    masked = model.anatomy.readout.masked
+    if masked is None:
+        return
+    targets = np.unique(windows.tokens[:, 1:][windows.scored(first)])
+    absent = targets[masked.cpu().numpy()[targets]]
+    if len(absent):
+        raise SelfRepairError(
+            f"The text holds the token id {absent[0]}, one of the {int(masked.sum())} masked rows of the unembedding: "
+            "the model gives it no logit, so no effect on it can be measured.",
+            "Leave such tokens out of the text (special tokens written out, say), or take the tokenizer that came with "
+            "the model.",
+        )
 
 
 def _checked_heads(model: LanguageModel, given: Sequence[tuple[int, int]]) -> list[Head]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from selfrepair.results import folder, manifest
+from selfrepair.results import checks, folder, manifest
 from selfrepair.results.extras import Extras
 from selfrepair.results.files import putting_table
 from selfrepair.results.proven import Stored
@@ -33,7 +33,7 @@ def merged(pool: Pool, plan: Plan, place: Path, status: str, seconds: float) -> 
         pool: the units.
         plan: the run's.
         place: the results folder, which holds the corpus.
-        status: `complete`, or why it is not.
+        status: `complete`, or why it is not; a complete run whose checks fail gets `checks.FAILED`.
         seconds: how long the run took.
 
     Raises:
@@ -72,19 +72,21 @@ def merged(pool: Pool, plan: Plan, place: Path, status: str, seconds: float) -> 
 
 
 def _outcome(pool: Pool, status: str, seconds: float) -> dict[str, object]:
-    accuracy = pool.accuracy
+    accuracy, judgement = pool.accuracy, pool.judgement
     return {
-        "status": status,
+        "status": checks.FAILED if judgement.failed and status == "complete" else status,
         "seconds": round(seconds, 1),
         "units": pool.units,
         "units_missing": pool.missing,
         "made_of": pool.made_of,
         "loss_nats_per_token": pool.loss,
-        "readout_error": pool.readout_error,
+        "readout_error": pool.readout_error[0],
         "numerical_floor": accuracy.floor,
         "ledger_residual": accuracy.residual,
         "ledger_closes": accuracy.closes,
         "relative_error": accuracy.relative_error,
+        "failed_checks": list(judgement.failed),
+        "warnings": list(judgement.warnings),
         "inexact_replicates": pool.short,
         "until": stopped(pool.mergers[0].part) if len(pool.mergers) == 1 else None,
     }

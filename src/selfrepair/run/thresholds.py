@@ -132,10 +132,10 @@ def direct_effects(surveyed: Sequence[Unit], layer: int, heads: range, tokens: i
 def _means(surveyed: Sequence[Unit]) -> Arrays:
     """Sums of the survey over its units, as means."""
     totals: Arrays = {}
-    error = 0.0
+    error = np.zeros(2)
     for unit in surveyed:
         sums = unit.starting_with("", but=("direct_effects",))
-        error = max(error, float(sums.pop("readout_error")[0]))
+        error = np.maximum(error, sums.pop("readout_error"))
         for name, value in sums.items():
             totals[name] = totals[name] + value if name in totals else value
     count = np.maximum(totals["mean_count"], 1)
@@ -143,4 +143,4 @@ def _means(surveyed: Sequence[Unit]) -> Arrays:
     means = {n: v / count for n, v in totals.items() if n.startswith("means/")}
     means |= {n: v / positions for n, v in totals.items() if n.startswith("position_means/")}
     nats, tokens = totals["loss"]
-    return means | {"loss": np.array([nats / max(tokens, 1)]), "readout_error": np.array([error])}
+    return means | {"loss": np.array([nats / max(tokens, 1)]), "readout_error": error}

@@ -59,6 +59,11 @@ class DeltaEngine:
     _weights: Weights | None = field(default=None, repr=False)
 
     @property
+    def exact(self) -> bool:
+        """See `selfrepair.engine.contract.Engine`: its rules are not the model's own code, whatever the products."""
+        return False
+
+    @property
     def settings(self) -> Settings:
         """See `selfrepair.engine.contract.Engine`."""
         return {

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from selfrepair.report import captions
+from selfrepair.results import checks
 from selfrepair.results.runs import Run
 
 FEW_DOCUMENTS = 20  # below this, intervals over documents are rough
@@ -23,11 +24,13 @@ def facts(run: Run) -> list[list[str]]:
         ["tokens", _grouped(run.heads.attrs.get("tokens"))],
         ["documents", _grouped(run.heads.attrs.get("documents"))],
         ["positions", captions.left_out(run)],
+        ["vocabulary", captions.centring(run)],
         ["engine", captions.fact(run, "engine")],
         ["precision", captions.fact(run, "dtype")],
         ["loss", _number(run.heads.attrs.get("loss_nats_per_token"), "nats per token")],
         ["numerical floor", _number(run.heads.attrs.get("numerical_floor"), "logit")],
         ["measured error", _number(run.heads.attrs.get("ledger_residual"), "logit, largest residual of any ledger")],
+        ["engine's error per token", captions.engine_error(run)],
         ["read-out error", _number(run.heads.attrs.get("readout_error"), "logit, against the model's own logits")],
         ["made with", captions.fact(run, "software")],
         ["made", captions.fact(run, "created")],
@@ -37,9 +40,7 @@ def facts(run: Run) -> list[list[str]]:
 
 def limits(run: Run) -> list[str]:
     """What this run cannot say."""
-    said = [captions.status(run)]
-    if str(run.heads.attrs.get("ledger_closes", "true")) == "false":
-        said.append("The ledger does not close: do not use these numbers.")
+    said = [captions.status(run), *checks.warned(run.outcome)]
     documents = _whole(run.heads.attrs.get("documents"))
     if documents is not None and documents < FEW_DOCUMENTS:
         said.append(

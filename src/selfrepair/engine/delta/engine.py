@@ -114,7 +114,7 @@ class DeltaEngine:
         anatomy, heads_of = model.anatomy, dict(by_layer(units))
         runs = Runs(anatomy, clean, len(units), per_head)
         arguments = block_arguments(model, clean.tokens)
-        tape, strayed = None, clean.logit.new_zeros(())
+        tape, strayed = None, clean.sigma.new_zeros(())
         for layer in range(min(heads_of), anatomy.layers):
             tape = self._recorder.record(anatomy.blocks[layer], arguments[layer], clean.residuals[layer])
             strayed = torch.maximum(strayed, _strayed(clean, layer, tape))

@@ -47,7 +47,11 @@ def existing_heads(named: Named | None, heads: Sequence[int]) -> list[tuple[int,
     if named is None:
         return None
     there = dict(enumerate(heads))
-    pairs = [(layer, one) for layer, head in named for one in (range(there.get(layer, 1)) if head is None else [head])]
+    pairs = [
+        (layer, one)
+        for layer, head in named
+        for one in (range(there.get(layer, max(heads))) if head is None else [head])
+    ]
     absent = [(layer, head) for layer, head in pairs if head >= there.get(layer, 0)]
     if absent:
         raise SelfRepairError(no_heads(absent), which_heads(heads))

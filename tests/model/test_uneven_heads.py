@@ -152,6 +152,6 @@ def test_heads_by_name_follow_the_layers():
 
 
 def test_runs_compare_with_themselves(run):
-    from_itself = compare(run.kept.parent, run.kept.parent, filter="all")
+    from_itself = compare(run.kept.path.parent, run.kept.path.parent, filter="all")
     values = from_itself.heads.value
     assert np.isnan(absent(values)).all() and np.nansum(np.abs(values)) == 0

@@ -48,10 +48,12 @@ def scaled_readout(model: Any, final_norm: nn.Module, head: nn.Module, plain: Re
     ]
     with removing(*handles):
         logits = logits_without_constants(model, final_norm, tokens)
-    if logits.shape[-1] != plain.weight.shape[0]:
+    if logits.shape != seen["raw"].shape:
         raise RefusedModel(
-            "read-out",
-            f"the model puts out {logits.shape[-1]} logits, its unembedding has {plain.weight.shape[0]} rows.",
+            "own forward",
+            f"the unembedding puts out {tuple(seen['raw'].shape)} (window, position, vocabulary), the model "
+            f"{tuple(logits.shape)}.",
+            "Soft prompts and vocabularies that are put together cannot be measured: take the plain model.",
         )
     used = replace(plain, masked=masked_rows(logits, plain.bias))
     inner = _ratio(seen["read"], seen["normed"], plain.weight.dtype)

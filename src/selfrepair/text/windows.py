@@ -61,11 +61,13 @@ class Windows:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 (hex) of shape, tokens, lengths, documents and names; the provenance is not part of it."""
+        """SHA-256 (hex) of shape, tokens, lengths, documents and names; not of padding, nor of the provenance."""
         digest = hashlib.sha256(json.dumps([self.tokens.shape, self.names]).encode())
-        for array in (self.tokens, self.lengths, self.documents):
-            for start in range(0, len(array), _BLOCK):
-                digest.update(np.ascontiguousarray(array[start : start + _BLOCK], dtype="<i8").tobytes())
+        for start in range(0, len(self), _BLOCK):
+            some = slice(start, start + _BLOCK)
+            real = np.arange(self.length) < self.lengths[some, None]
+            for array in (np.where(real, self.tokens[some], 0), self.lengths[some], self.documents[some] * real):
+                digest.update(np.ascontiguousarray(array, dtype="<i8").tobytes())
         return digest.hexdigest()
 
     def select(self, indices: Sequence[int] | NDArray[np.integer[Any]] | NDArray[np.bool_]) -> "Windows":

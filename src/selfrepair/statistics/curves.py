@@ -14,8 +14,10 @@ from scipy.stats import t as student
 
 from selfrepair.statistics.estimates import LEVEL, Estimate
 from selfrepair.statistics.features import Array
+from selfrepair.statistics.fieller import Variances, fieller, freedom
 from selfrepair.statistics.intervals import worth
 
+_TAIL = (1 - LEVEL) / 2  # beyond either end of an interval
 
 def bin_edges(direct_effects: np.ndarray, bins: int) -> npt.NDArray[np.floating]:
     """Inner edges of equally full bins of each head's direct effect.
@@ -90,8 +92,8 @@ class Moments:
         """Effective documents, `(sum X)^2 / sum X^2`, [...]; see `bootstrap.effective_documents`."""
         return np.asarray(self.x**2 / np.where(self.xx == 0, 1, self.xx))
 
-    def mean(self, effective: bool = True) -> Estimate:
-        """`R = sum Y / sum X` with its linearised error.
+    def mean(self, effective: bool = True, tail: np.ndarray | float | None = None) -> Estimate:
+        """`R = sum Y / sum X` with its linearised error, for an X that is far from zero, such as tokens.
 
         `se^2 = E / (E - 1) * (sum Y^2 - 2 R sum Y X + R^2 sum X^2) / (sum X)^2`; t interval with E - 1 degrees of
         freedom; NaN where X sums to 0, errors NaN with fewer than two documents.
@@ -99,11 +101,29 @@ class Moments:
         Args:
             effective: E is the effective number of documents, as for bootstrap intervals; else the plain number,
                 which gives the linearised ratio estimator.
+            tail: probability beyond either end of the interval, one or [...]; that of a 95% interval, if left out.
         """
         below = np.where(self.x == 0, np.nan, self.x)
         value = self.y / below
         spread = np.maximum(self.yy - 2 * value * self.yx + value**2 * self.xx, 0)
         several = np.where(self.documents > 1, worth(self.documents, self.effective if effective else None), np.nan)
         error = np.sqrt(several / (several - 1) * spread) / np.abs(below)
-        half = error * student.ppf((1 + LEVEL) / 2, several - 1)
+        half = error * student.isf(_TAIL if tail is None else tail, several - 1)
         return Estimate(value, error, value - half, value + half, np.asarray(self.documents))
+
+    def ratio(self, tail: np.ndarray | float | None = None) -> Estimate:
+        """`R = sum Y / sum X` with Fieller's interval, for an X that may be near zero; see `fieller`.
+
+        Args:
+            tail: as for `mean`.
+        """
+        documents = np.asarray(self.documents)
+        several = np.where(documents > 1, documents, np.nan)
+        pairs = (self.yy, self.y, self.y), (self.yx, self.y, self.x), (self.xx, self.x, self.x)
+        variances = Variances(
+            *((square - one * other / several) * several / (several - 1) for square, one, other in pairs)
+        )
+        quantile = student.isf(_TAIL if tail is None else tail, freedom(documents, self.effective))
+        below = np.where(self.x == 0, np.nan, self.x)
+        error = np.sqrt(variances.of_difference(self.y / below)) / np.abs(below)
+        return Estimate(self.y / below, error, *fieller(self.y, below, variances, quantile), documents)

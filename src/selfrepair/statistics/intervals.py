@@ -25,6 +25,7 @@ from scipy.stats import t as student
 from selfrepair.statistics.estimates import LEVEL, Estimate
 from selfrepair.statistics.estimators import ESTIMATORS, Estimator, Scale
 from selfrepair.statistics.features import FEATURES, INDEX, Array
+from selfrepair.statistics.fieller import ratio_interval
 
 _NO_SPREAD = 1e-9  # a standard error below this is rounding: every document says the same
 _ALMOST_ONE = 1 - 1e-12  # a correlation of 1, where Fisher's z is infinite
@@ -160,8 +161,11 @@ class Replicated:
             raise ValueError(f"sums {self.sums.shape} do not match replicates, documents and effective {shapes}")
 
     def estimate(self, estimator: Estimator | str) -> Estimate:
-        """The estimator's value, error and interval, each [...]."""
+        """The estimator's value, error and interval, each [...]; a ratio's interval is Fieller's."""
         one = ESTIMATORS[estimator] if isinstance(estimator, str) else estimator
+        if one.parts is not None:
+            parts = one.parts(self.sums), one.parts(self.replicates)
+            return ratio_interval(*parts, self.documents, self.effective)
         return interval(one(self.sums), one(self.replicates), self.documents, self.effective, scale=one.scale)
 
     def pooled(self, *axes: int) -> Replicated:

@@ -18,10 +18,11 @@ from selfrepair.statistics.keep import (
     KeptTokens,
     in_sample,
     keep_thresholds,
+    near_limits,
     token_table,
     uniform_sample,
 )
-from selfrepair.statistics.lines import Lines
+from selfrepair.statistics.lines import Lines, TextLines
 from selfrepair.statistics.summary import Summariser
 
 REPLICATES, BINS = 100, 5
@@ -184,11 +185,13 @@ def layer_sums(made, layer, everything, rows, short):
 
 def component_lines(made, components):
     """Lines of downstream components."""
-    sums = DocumentSums(made.filters, made.thresholds, made.scored, made.documents, made.shape, components)
+    near = near_limits(made.filters, keep_thresholds(made.filters, made.survey))
+    near = np.broadcast_to(near, made.thresholds.shape)
+    sums = DocumentSums(made.filters, made.thresholds, made.scored, made.documents, made.shape, components, near)
     for chunk in made.chunks:
         sums.add(chunk)
     moments = {name.removeprefix("lines/"): values for name, values in sums.moments().items()}
-    return Lines(moments, list(sums.component_sums))
+    return Lines([TextLines(moments, made.thresholds)], list(sums.component_sums))
 
 
 def curve(made, edges):

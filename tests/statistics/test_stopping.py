@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from scipy.stats import norm
@@ -72,7 +74,7 @@ def test_looks_are_as_many_as_the_multiplier_counts():
     for planned in (30, 31, 80, 500, 3000):
         when = schedule(StopRule(0.1, planned), planned)
         assert when[0] == MINIMUM and len(when) + 1 <= looks(planned) + (when[-1] == planned)
-        assert all(later >= GROWTH * before for before, later in zip(when, when[1:], strict=False))
+        assert all(later >= GROWTH * before for before, later in pairwise(when))
 
 
 def test_the_multiplier_holds_for_a_random_walk():

@@ -15,7 +15,7 @@ from selfrepair.run.joins import joined_documents
 from selfrepair.run.looks import Looks
 from selfrepair.run.store import Arrays
 from selfrepair.run.unit import Unit, kept_rows
-from selfrepair.statistics.accumulate import BY_ATTENTION, BY_HEAD, BY_MLP, QUANTITIES, line_moments
+from selfrepair.statistics.accumulate import QUANTITIES, line_moments
 from selfrepair.statistics.bootstrap import (
     FilteredReplicates,
     bootstrap_all,
@@ -27,7 +27,7 @@ from selfrepair.statistics.features import DONOR_VARIANCES, FEATURES, INDEX, fea
 from selfrepair.statistics.filters import Filter, Kind
 from selfrepair.statistics.intervals import Replicated
 from selfrepair.statistics.keep import MARGIN
-from selfrepair.statistics.lines import Lines
+from selfrepair.statistics.lines import TextLines
 
 TAILS: tuple[Kind, ...] = ("top", "bottom")
 _ROWS = 2**16  # kept tokens that are in memory at once, if several heads together have fewer
@@ -212,12 +212,11 @@ class Merger:
         return reduce(Moments.__add__, [*parts, *(Moments.of(one["y"], one["x"]) for one in joined)])
 
     @cached_property
-    def lines(self) -> Lines | None:
+    def lines(self) -> TextLines | None:
         """Moments of component lines over documents; None where none were kept."""
         joined = joined_documents(self.units, self.design.last_units, "lines/")
         totals: Arrays = {}
         for part in chain((unit.starting_with("lines/") for unit in self.units), map(line_moments, joined)):
             for name, value in part.items():
                 totals[name] = totals[name] + value if name in totals else value
-        names = [name for name in (BY_ATTENTION, BY_MLP, BY_HEAD) if f"{name}/sum" in totals]
-        return Lines(totals, names) if names else None
+        return TextLines(totals, self.surveyed.get("thresholds")) if any("/" in name for name in totals) else None

@@ -22,6 +22,7 @@ from selfrepair.run.store import Arrays, Store
 from selfrepair.run.sweep import STAGE as SWEEP
 from selfrepair.run.thresholds import STAGE as THRESHOLDS
 from selfrepair.run.unit import Unit
+from selfrepair.statistics.accumulate import BY_ATTENTION, BY_HEAD, BY_MLP
 from selfrepair.statistics.bootstrap import document_weights
 from selfrepair.statistics.curves import Moments
 from selfrepair.statistics.donors import VarianceSplit, donors_needed, variance_split
@@ -82,14 +83,11 @@ class Pool:
 
     @cached_property
     def lines(self) -> Lines | None:
-        """Moments of component lines over documents; None where none were kept."""
+        """Component lines; None where none were kept."""
         found = [one.lines for one in self.mergers if one.lines is not None]
         if not found:
             return None
-        totals = {
-            name: sum(one.moments[name] for one in found[1:]) + found[0].moments[name] for name in found[0].moments
-        }
-        return Lines(totals, found[0].names)
+        return Lines(found, [name for name in (BY_ATTENTION, BY_MLP, BY_HEAD) if f"{name}/sum" in found[0].moments])
 
     @cached_property
     def donor_split(self) -> VarianceSplit | None:

@@ -54,9 +54,7 @@ def same_documents(first: Sequence[str], second: Sequence[str]) -> bool:
     return list(first) == list(second)
 
 
-def _correlation(
-    first: Replicated, second: Replicated, parts: Callable[[Array], tuple[Array, Array]]
-) -> Array:
+def _correlation(first: Replicated, second: Replicated, parts: Callable[[Array], tuple[Array, Array]]) -> Array:
     """Of the errors of a ratio in two runs on the same documents, [...]; 0 where one has none."""
     one, other = (linearised(parts(run.sums), parts(run.replicates)) for run in (first, second))
     one, other = one - one.mean(0), other - other.mean(0)

@@ -19,6 +19,7 @@ from selfrepair.statistics.intervals import worth
 
 _TAIL = (1 - LEVEL) / 2  # beyond either end of an interval
 
+
 def bin_edges(direct_effects: np.ndarray, bins: int) -> npt.NDArray[np.floating]:
     """Inner edges of equally full bins of each head's direct effect.
 

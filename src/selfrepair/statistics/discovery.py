@@ -9,6 +9,7 @@ from selfrepair.statistics.features import Array
 from selfrepair.statistics.fieller import positive
 from selfrepair.statistics.intervals import Replicated
 
+
 def p_values(numbers: Replicated, estimator: str = "repaired_fraction") -> Array:
     """One-sided p-value [...] of "the ratio is above zero", NaN where there is no error.
 

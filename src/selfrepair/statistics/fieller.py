@@ -108,7 +108,9 @@ def ratio_interval(
         value = above / np.where(below == 0, np.nan, below)
         error = np.sqrt(variances.of_difference(value)) / np.abs(below)
     low, high = fieller(above, below, variances, quantile)
-    return Estimate(value, error, np.where(np.isnan(value), np.nan, low), np.where(np.isnan(value), np.nan, high), count)
+    return Estimate(
+        value, error, np.where(np.isnan(value), np.nan, low), np.where(np.isnan(value), np.nan, high), count
+    )
 
 
 def positive(

@@ -4,8 +4,9 @@ The largest of many estimates is likely to be one whose error is large and upwar
 rarely. Its lower end here is `x - c`, with one distance c for all components, such that the chance that any of them is
 overestimated by more than c is at most 5%: `sum_j P(t > c / se_j) = 0.05` over all components of that head, Student's t
 as for each of them. Components with small errors hardly add to c, so it is no multiple of how many there are. For the
-upper end nothing has to be corrected, since what was chosen for being large is rarely underestimated: it is the
-one-sided 95% limit. Where one component stands out, only the upper end can fail; where all are alike, only the lower.
+upper end nothing has to be corrected, since what was chosen for being large is rarely underestimated: it is that of its
+own interval. Where one component stands out, the lower end almost never fails, and the interval covers 97.5%; where all
+are alike, the upper.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ def largest(values: np.ndarray, errors: np.ndarray, freedom: np.ndarray, level: 
     helped = value > 0
     distance = _simultaneous(np.where(competes, np.nan_to_num(errors), 0.0), freedom, 1 - level)
     value = np.where(helped, value, np.nan)
-    upper = error * stdtrit(freedom, level)
+    upper = error * stdtrit(freedom, (1 + level) / 2)
     return Largest(np.where(helped, place, -1), value, value - distance, value + upper, competes.sum(-1))
 
 

@@ -23,7 +23,7 @@ from simulation.stops import book_stops
 from simulation.table import page
 
 DOCUMENTS = (5, 10, 20, 60, 200)
-CORPORA = {5: 300, 10: 300, 20: 250, 60: 150, 200: 60}  # fewer of the large ones, which take longer
+CORPORA = {5: 200, 10: 200, 20: 150, 60: 90, 200: 45}  # fewer of the large ones, which take longer
 PAGE = Path(__file__).parents[1] / "docs" / "coverage.md"
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+import xarray as xr
 
 from selfrepair.results.schema import COMPONENT, _estimate, _largest
 from selfrepair.statistics.accumulate import BY_ATTENTION, BY_HEAD, BY_MLP
 from selfrepair.statistics.estimates import Estimate
 from selfrepair.statistics.filters import Filter
 from selfrepair.statistics.keep import keep_thresholds
+from selfrepair.statistics.lines import Lines
 from simulation.corpora import CORRELATION, GROUPS, chunk_of, design_of, documents_of, noise, pool_from, quantities
 from simulation.measured import Tally, part
 from simulation.truths import truths
@@ -58,15 +60,15 @@ def book_lines(tally: Tally, rng: np.random.Generator, documents: int, tails: st
     book_found(tally, pool.lines, slope * truths(tails, GROUP, 0.02)["direct_effect"], pattern)
 
 
-def book_found(tally: Tally, lines, truth: np.ndarray, pattern: str) -> None:  # type: ignore[no-untyped-def]
+def book_found(tally: Tally, lines: Lines | None, truth: np.ndarray, pattern: str) -> None:
     """Lines of layer 0, and the largest of each head."""
-    variables = {}
+    assert lines is not None and BY_ATTENTION in lines.names
+    variables: dict[str, xr.Variable] = {}
     for name, cells in ((BY_HEAD, truth[:, : -SHAPE[0]].reshape(-1, *SHAPE)), (BY_MLP, truth[:, -SHAPE[0] :])):
         estimate = lines.estimate(name)
         tally.add("lines of components, top 2%", part(estimate, np.s_[0, 0]), cells)
         quantity, axes = COMPONENT[name]
         variables |= _estimate(name, ("filter", "layer", "head", *axes), estimate, quantity)
-    assert BY_ATTENTION in lines.names
     found = _largest(variables, lines)
     value, low, high = (found[f"largest_repair{end}"].values[0, 0] for end in ("", "_low", "_high"))
     names = [f"L{layer}H{head}" for layer in range(SHAPE[0]) for head in range(SHAPE[1])]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from selfrepair.paper.numbers import COUNT, products, tally_of
+from selfrepair.paper.numbers import products, tally_of
 from selfrepair.run.pool import Pool
 from selfrepair.statistics.card import card
 from selfrepair.statistics.compare import difference
@@ -87,8 +87,7 @@ def book(tally: Tally, rng: np.random.Generator, documents: int, tails: str, ear
             if share < 1 or group:
                 ratios = part(summary.heads["repaired_fraction"], cells)
                 tally.share(f"ratios of a head without ends, {said}", np.isinf(ratios.low))
-                bounded = Estimate(ratios.value, ratios.standard_error, np.where(np.isinf(ratios.low), np.nan, ratios.low),
-                                   ratios.high, ratios.documents)  # fmt: skip
+                bounded = replace(ratios, low=np.where(np.isinf(ratios.low), np.nan, ratios.low))
                 tally.add(f"ratios of a head with ends, {said}", bounded, known["repaired_fraction"])
     groups = by_group(sums)
     book_pooled(tally, groups, tails)
@@ -173,13 +172,12 @@ def book_curves(tally: Tally, pool: Pool, tails: str) -> None:
 
 
 def book_paper(tally: Tally, layers: list[dict], document: np.ndarray, tails: str) -> None:
-    """Numbers of `selfrepair paper`: a ratio and a correlation over all tokens of one head of each group but the first."""
+    """Numbers of `selfrepair paper`: a ratio and a correlation over all tokens, of a head of each group but the first."""
     for group in range(1, len(GROUPS)):
         found = {name: values[0].astype(np.float64) for name, values in layers[group * LAYERS].items()}
         found["lost"] = found["direct_effect"] - found["ablated_direct_effect"]
         mine = tally_of(document, found | products("lost", "total_effect", found))
         known = truths(tails, group, 1.0)
-        assert COUNT in mine._sums
         for kind, number, truth in (
             ("paper: ratios", mine.ratio("self_repair", "lost"), known["repaired_fraction"]),
             ("paper: correlations", mine.correlation("lost", "total_effect", "r"), -np.sqrt(known["r_squared"])),

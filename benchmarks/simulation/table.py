@@ -15,12 +15,12 @@ MEASURED = ("ratios of a head without ends", "standard error at the stop, over t
 INTRODUCTION = """# What the intervals cover
 
 Every interval that the package prints is a 95% interval over documents. How often do they hold the true number? Here on
-made-up corpora whose answer is known, measured by the package's own booking, merging and statistics
-(`python benchmarks/coverage.py` makes this page again): documents of unequal size, about 100 tokens each; a fifth of the
-variance of direct effects and of the noise belongs to documents, half of that alike for all heads. *Light* tails are
-normal; with *heavy noise* what is added to self-repair, by documents and by tokens, is Student's t with three degrees of
-freedom; with *heavy everything* direct effects are so too. Percentages with their simulation error; **bold** where
-coverage lies surely outside 93 to 97%.
+made-up corpora whose answers are known, measured by the package's own booking, merging and statistics
+(`python benchmarks/coverage.py` makes this page again). Documents are of unequal size, about 100 tokens each; a fifth of
+the variance of direct effects and of the noise belongs to documents, half of that alike for all heads. *Light* tails
+are normal. With *heavy noise*, all that is added to self-repair and to lines, by documents and by tokens, is Student's t
+with three degrees of freedom; with *heavy everything* direct effects are so too. Percentages with their simulation
+error; **bold** where coverage lies surely outside 93 to 97%.
 
 """
 
@@ -66,7 +66,7 @@ def exceptions(found: Mapping[tuple[int, str], Tally]) -> str:
     """Which numbers cover too rarely, in a sentence for each kind of tail."""
     lines = ["## Where intervals cover less than 93%\n\n"]
     for tails in TAILS:
-        low = {}
+        low: dict[str, list[str]] = {}
         for (documents, these), tally in sorted(found.items()):
             for kind in tally.held:
                 one = coverage(tally, kind)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cache
 
 import numpy as np
@@ -37,7 +38,7 @@ def truths(tails: str, group: int, share: float) -> dict[str, float]:
     return known | {f"curve {place}": value for place, value in enumerate(curve[0] / curve[1])}
 
 
-def _samples(tails: str, group: int):  # type: ignore[no-untyped-def]
+def _samples(tails: str, group: int) -> Iterator[dict[str, np.ndarray]]:
     rng = np.random.default_rng([7, group, len(tails)])
     for _ in range(TOKENS // AT_ONCE):
         found = quantities(rng, tails, GROUPS[group], 1, np.arange(AT_ONCE))

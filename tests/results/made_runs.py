@@ -9,7 +9,7 @@ from selfrepair.results.runs import Run
 from selfrepair.results.schema import heads_dataset
 from selfrepair.statistics.accumulate import DocumentSums, TokenEffects
 from selfrepair.statistics.bootstrap import bootstrap_all, bootstrap_filtered, document_weights, effective_documents
-from selfrepair.statistics.curves import Moments, bin_edges
+from selfrepair.statistics.curves import CurveMoments, bin_edges
 from selfrepair.statistics.features import FEATURES, INDEX, features
 from selfrepair.statistics.filters import DEFAULT_FILTERS, Filter, all_thresholds
 from selfrepair.statistics.intervals import Replicated
@@ -204,7 +204,7 @@ def curve(made, edges):
             cells = (made.documents[made.scored], bins)
             np.add.at(sums[0, :, :, chunk.layer, head], cells, chunk.quantities["self_repair"][place][made.scored])
             np.add.at(sums[1, :, :, chunk.layer, head], cells, 1)
-    return Moments.of(*sums).mean()
+    return CurveMoments.of(*sums).mean()
 
 
 def windows_table(made):

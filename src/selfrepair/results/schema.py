@@ -392,7 +392,7 @@ def _curve(curve: Estimate, edges: np.ndarray) -> dict[str, xr.Variable]:
         "self-repair by quantile of direct effect",
         "logit",
         "mean self_repair of the tokens in each of equally full bins of the head's clean direct effect, lowest first; "
-        "errors linearised over documents, bins held fixed.",
+        "errors linearised over documents, those of the bins' edges included.",
     )
     notes = {"units": "logit", "long_name": "edges of bins", "description": "clean direct effect between bins"}
     lower = np.concatenate([np.full((*edges.shape[:2], 1), -np.inf), edges], -1)

@@ -12,7 +12,7 @@ from selfrepair.run.joins import SHARED
 from selfrepair.run.passages import Passages
 from selfrepair.run.store import Arrays
 from selfrepair.statistics.accumulate import DocumentSums, TokenEffects, line_moments
-from selfrepair.statistics.curves import Moments
+from selfrepair.statistics.curves import CurveMoments
 from selfrepair.statistics.features import FEATURES, features
 from selfrepair.statistics.keep import KeepThresholds, KeptTokens, in_sample, near_limits
 
@@ -132,8 +132,8 @@ class UnitBook:
         arrays[ALL_HEADS] = self.all_heads
         if self.watched is not None:
             arrays[EACH_HEAD] = self.each_head
-        curve = Moments.of(*self.curve[:, whole])
-        arrays |= {f"curve/{one.name}": getattr(curve, one.name) for one in fields(Moments)}
+        curve = CurveMoments.of(*self.curve[:, whole])
+        arrays |= {f"curve/{one.name}": getattr(curve, one.name) for one in fields(CurveMoments)}
         arrays |= {f"{SHARED}curve/{name}": self.curve[place, shared] for place, name in enumerate(("y", "x"))}
         arrays |= self.kept.arrays() | self.passages.arrays()
         if self.lines is not None:

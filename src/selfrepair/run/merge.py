@@ -22,7 +22,7 @@ from selfrepair.statistics.bootstrap import (
     bootstrap_filtered,
     effective_documents,
 )
-from selfrepair.statistics.curves import Moments
+from selfrepair.statistics.curves import CurveMoments
 from selfrepair.statistics.features import DONOR_VARIANCES, FEATURES, INDEX, features
 from selfrepair.statistics.filters import Filter, Kind
 from selfrepair.statistics.intervals import Replicated
@@ -205,11 +205,11 @@ class Merger:
         return sums
 
     @cached_property
-    def curves(self) -> Moments:
+    def curves(self) -> CurveMoments:
         """Self-repair over tokens by bin of direct effect, [bin, layer, head]; see `statistics.curves`."""
-        parts = [Moments(**unit.starting_with("curve/")) for unit in self.units]
+        parts = [CurveMoments(**unit.starting_with("curve/")) for unit in self.units]
         joined = joined_documents(self.units, self.design.last_units, "curve/")
-        return reduce(Moments.__add__, [*parts, *(Moments.of(one["y"], one["x"]) for one in joined)])
+        return reduce(CurveMoments.__add__, [*parts, *(CurveMoments.of(one["y"], one["x"]) for one in joined)])
 
     @cached_property
     def lines(self) -> TextLines | None:

@@ -24,7 +24,7 @@ from selfrepair.run.thresholds import STAGE as THRESHOLDS
 from selfrepair.run.unit import Unit
 from selfrepair.statistics.accumulate import BY_ATTENTION, BY_HEAD, BY_MLP
 from selfrepair.statistics.bootstrap import document_weights
-from selfrepair.statistics.curves import Moments
+from selfrepair.statistics.curves import CurveMoments
 from selfrepair.statistics.donors import VarianceSplit, donors_needed, variance_split
 from selfrepair.statistics.features import INDEX
 from selfrepair.statistics.intervals import Replicated
@@ -77,9 +77,9 @@ class Pool:
         return Accuracy.of(unit.get("accuracy") for one in self.mergers for unit in one.units)
 
     @cached_property
-    def curves(self) -> Moments:
+    def curves(self) -> CurveMoments:
         """Self-repair over tokens by bin of direct effect, [bin, layer, head]; bins are each text's own."""
-        return reduce(Moments.__add__, [one.curves for one in self.mergers])
+        return reduce(CurveMoments.__add__, [one.curves for one in self.mergers])
 
     @cached_property
     def lines(self) -> Lines | None:

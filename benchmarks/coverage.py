@@ -23,7 +23,7 @@ from simulation.stops import book_stops
 from simulation.table import page
 
 DOCUMENTS = (5, 10, 20, 60, 200)
-CORPORA = {5: 200, 10: 200, 20: 150, 60: 90, 200: 45}  # fewer of the large ones, which take longer
+CORPORA = {5: 100, 10: 100, 20: 80, 60: 50, 200: 24}  # fewer of the large ones, which take longer
 PAGE = Path(__file__).parents[1] / "docs" / "coverage.md"
 
 
@@ -34,7 +34,7 @@ def simulated(documents: int, tails: str, corpora: int, seed: int = 0) -> Tally:
         rng = np.random.default_rng([seed, documents, TAILS.index(tails), number])
         earlier = book(tally, rng, documents, tails, earlier)
         book_lines(tally, rng, documents, tails, PATTERNS[number % len(PATTERNS)])
-        if number % 10 == 0:
+        if number % 6 == 0:
             book_stops(tally, rng, documents, tails)
     return tally
 

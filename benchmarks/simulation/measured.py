@@ -21,10 +21,11 @@ from simulation.truths import truths
 FILTERS = {"all": 1.0, "top:0.02": 0.02}
 LAYERS, HEADS = 3, 3  # of each group
 FRACTIONS = ("repaired_fraction", "fraction_heads", "fraction_mlps", "fraction_norm", "masking")
+RATIOS = "ratios of a head"
 KINDS: dict[str, tuple[str, ...]] = {
     "mean direct effect": ("direct_effect",),
     "other means": ("self_repair", "total_effect", "lost_direct_effect", "repair_mlps", "gross_self_repair"),
-    "ratios of a head": FRACTIONS,
+    RATIOS: FRACTIONS,
     "slopes": ("slope_through_origin", "slope"),
     "squared correlation": ("r_squared",),
     "shares of tokens": ("share_repaired", "share_over_repaired", "share_worse", "share_sigma_above_one"),
@@ -84,11 +85,10 @@ def book(tally: Tally, rng: np.random.Generator, documents: int, tails: str, ear
             known, cells = truths(tails, group, share), np.s_[place, group * LAYERS : (group + 1) * LAYERS]
             for kind, name in names_of(share, group):
                 tally.add(f"{kind}, {said}", part(summary.heads[name], cells), known[name])
-            if share < 1 or group:
-                ratios = part(summary.heads["repaired_fraction"], cells)
-                tally.share(f"ratios of a head without ends, {said}", np.isinf(ratios.low))
-                bounded = replace(ratios, low=np.where(np.isinf(ratios.low), np.nan, ratios.low))
-                tally.add(f"ratios of a head with ends, {said}", bounded, known["repaired_fraction"])
+            ratios, of = part(summary.heads["repaired_fraction"], cells), f"{of_heads(share, group)}, {said}"
+            ends = replace(ratios, low=np.where(np.isinf(ratios.low), np.nan, ratios.low))
+            tally.share(f"{of}: share without ends", np.isinf(ratios.low))
+            tally.add(f"{of}: those with ends", ends, known["repaired_fraction"])
     groups = by_group(sums)
     book_pooled(tally, groups, tails)
     book_differences(tally, groups.pooled(2), earlier, tails)
@@ -101,7 +101,12 @@ def names_of(share: float, group: int) -> Iterator[tuple[str, str]]:
     """(kind, estimator)s; over all tokens of heads that lose next to nothing, ratios are a kind of their own."""
     for kind, names in KINDS.items():
         for name in names:
-            yield kind if share < 1 or group or kind != "ratios of a head" else "ratios, denominator near zero", name
+            yield of_heads(share, group) if kind == RATIOS else kind, name
+
+
+def of_heads(share: float, group: int) -> str:
+    """What ratios of heads are called: over all tokens those of the first group have next to nothing below the line."""
+    return RATIOS if share < 1 or group else "ratios with denominators near zero"
 
 
 def part(estimate: Estimate, cells: object) -> Estimate:
@@ -172,7 +177,7 @@ def book_curves(tally: Tally, pool: Pool, tails: str) -> None:
 
 
 def book_paper(tally: Tally, layers: list[dict], document: np.ndarray, tails: str) -> None:
-    """Numbers of `selfrepair paper`: a ratio and a correlation over all tokens, of a head of each group but the first."""
+    """Numbers of `selfrepair paper`: a ratio and a correlation over all tokens, of a head of each other group."""
     for group in range(1, len(GROUPS)):
         found = {name: values[0].astype(np.float64) for name, values in layers[group * LAYERS].items()}
         found["lost"] = found["direct_effect"] - found["ablated_direct_effect"]

@@ -11,7 +11,7 @@ from selfrepair.statistics.estimators import ESTIMATORS
 from selfrepair.statistics.features import FEATURES, features
 from simulation.corpora import BINS, GROUPS, SHARES, quantities
 
-TOKENS, AT_ONCE = 2_000_000, 100_000
+TOKENS, AT_ONCE = 1_000_000, 100_000
 
 
 @cache

@@ -33,13 +33,15 @@ def noise(rng: np.random.Generator, heavy: bool) -> Draw:
 
 @dataclass(frozen=True)
 class Group:
-    """Heads alike: the mean of their direct effects (whose standard deviation is 1), and what of it is repaired."""
+    """Heads alike: the mean of their direct effects (whose standard deviation is 1), the share of lost ones that is
+    repaired, and what MLPs add whatever is lost."""
 
     level: float
     repaired: float
+    besides: float = 0.0
 
 
-GROUPS = (Group(0.05, 0.3), Group(0.25, 0.35), Group(0.5, 0.4), Group(1.0, 0.45))
+GROUPS = (Group(0.05, 0.3, 0.1), Group(0.25, 0.35), Group(0.5, 0.4), Group(1.0, 0.45))
 SHARES = {"repair_heads": 0.2, "repair_mlps": 0.6, "repair_norm": 0.2}
 
 
@@ -62,6 +64,7 @@ def quantities(
     repaired = group.repaired + 0.2 * own(heads, documents)[:, document]
     found = {"direct_effect": effect, "ablated_direct_effect": ablated, "repair_post_norms": np.zeros_like(effect)}
     found |= {name: share * repaired * lost + 0.3 * correlated(own) for name, share in SHARES.items()}
+    found["repair_mlps"] += group.besides
     found["self_repair"] = found["repair_heads"] + found["repair_mlps"] + found["repair_norm"]
     found["total_effect"] = found["self_repair"] - lost
     found["sigma_ratio"] = 1 + 0.1 * own(heads, len(document))

@@ -33,8 +33,10 @@ def truths(tails: str, group: int, share: float) -> dict[str, float]:
         curve[0] += np.bincount(bins, found["self_repair"], BINS)
         curve[1] += np.bincount(bins, minlength=BINS)
     known = {name: float(estimator(sums)) for name, estimator in ESTIMATORS.items()}
+    lost = 0.9 * (one.level if share == 1 else known["direct_effect"])
     known |= {line.replace("repair", "fraction"): part * one.repaired for line, part in SHARES.items()}
-    known |= {"repaired_fraction": one.repaired, "masking": one.repaired}
+    known["fraction_mlps"] += one.besides / lost
+    known |= dict.fromkeys(("repaired_fraction", "masking"), one.repaired + one.besides / lost)
     return known | {f"curve {place}": value for place, value in enumerate(curve[0] / curve[1])}
 
 

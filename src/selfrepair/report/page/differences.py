@@ -71,7 +71,7 @@ def _plain(first: Run, second: Run, name: str, filters: Sequence[str]) -> list[A
     """Differences from values and their intervals alone."""
     if name not in first.heads:
         return []
-    return [_listed(difference_of(*(_estimate(run, label, name) for run in (first, second)))) for label in filters]
+    return [_listed(difference_of(_estimate(first, one, name), _estimate(second, one, name))) for one in filters]
 
 
 def _estimate(run: Run, label: str, name: str) -> Estimate:

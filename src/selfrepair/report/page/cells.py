@@ -96,8 +96,8 @@ def repairers(run: Run, blocks: Blocks) -> dict[str, Any] | None:
 
     Returns:
         `component` [filter, layer, head, place]: `layer * heads + head`, `layers * heads + layer` for an MLP, or
-        `layers * heads + layers + layer` for the whole attention of a layer; -1 for none. `effect`, `error` and `half`, of the 95%
-        interval, alike.
+        `layers * heads + layers + layer` for the whole attention of a layer; -1 for none. `effect`, `error`
+        and `half` (of the 95% interval) alike.
     """
     if BY_MLP not in run.heads:
         return None

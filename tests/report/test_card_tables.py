@@ -29,7 +29,9 @@ def test_rows_are_the_model_and_its_measured_layers(run):
         cell = heads if row["layer"] is None else heads.sel(layer=row["layer"])
         start = "pooled_" if row["layer"] is None else "layer_"
         for name in ("repaired_fraction", "fraction_mlps_low", "share_worse", "slope_through_origin_standard_error"):
-            assert row[name] == float(cell[start + name])
+            expected = float(cell[start + name])
+            assert row[name] == (expected if np.isfinite(expected) else None)
+        assert row["repaired_fraction_unbounded"] == np.isinf(float(cell[start + "repaired_fraction_low"]))
     json.dumps(rows, allow_nan=False)
     assert run.card("all").set_index("part")["repaired_fraction"]["layer 2"] == rows[3]["repaired_fraction"]
 

@@ -5,7 +5,7 @@ import pytest
 from made_runs import made_run
 from rich.console import Console
 
-from selfrepair.report.tables import print_heads, print_summary
+from selfrepair.report.tables import head_table, print_heads, print_summary
 
 
 @pytest.fixture(scope="module")
@@ -45,14 +45,25 @@ def test_numbers_are_signed_with_three_decimals(run):
     row = next(line for line in printed(run, 140, top=1).splitlines() if line.startswith("L"))
     top = run.table(top=1).iloc[0]
     assert f"{top.direct_effect:+.3f}" in row and f"{top.self_repair:+.3f} ± " in row
-    assert f"{top.largest_repairer} {top.largest_repair:+.3f}" in row
+    assert f"{top.largest_repairer} {top.largest_repair_low:+.3f} to {top.largest_repair_high:+.3f}" in row
 
 
-def test_uncertain_fractions_stand_in_brackets(run):
+def test_the_largest_repairer_is_named_where_its_interval_is_above_zero(run):
     heads = run.heads.copy(deep=True)
-    heads["lost_direct_effect_standard_error"] += 100
-    unsure = replace(run, heads=heads)
-    assert "%)" in printed(unsure, 140) and "%)" not in printed(run, 140).replace("(donors", "")
+    heads["largest_repair_low"][:] = -abs(heads["largest_repair_low"])
+    assert "MLP 4 " in printed(run, 140) and "MLP 4 " not in printed(replace(run, heads=heads), 140)
+
+
+def test_fractions_of_what_may_be_zero_stand_in_brackets(run):
+    rows = head_table(run, "all", top=20)
+    unbounded = [row["name"] for row in rows if row["repaired_fraction_low"] is None]
+    assert {row["name"] for row in rows if row["repaired_fraction_unbounded"]} <= set(unbounded)
+    found = [
+        line.split()[0]
+        for line in printed(run, 140, filter="all", top=20).splitlines()
+        if "%)" in line and line[0] == "L"
+    ]
+    assert found == unbounded and 0 < len(unbounded) < len(rows)
 
 
 def test_post_norms_show_only_where_there_are_any(run):
@@ -81,13 +92,11 @@ def test_the_summary_is_never_cut(run, width):
 
 
 def test_the_summary_puts_shares_of_next_to_nothing_in_brackets(run):
-    error = run.heads["pooled_lost_direct_effect_standard_error"].copy(deep=True)
-    error[0] = abs(float(run.heads["pooled_lost_direct_effect"][0]))
-    said = printed(
-        replace(run, heads=run.heads.assign(pooled_lost_direct_effect_standard_error=error)), 140, print_summary
-    )
+    low = run.heads["pooled_repaired_fraction_low"].copy(deep=True)
+    low[:] = [-np.inf, 0.1, 0.1]
+    said = printed(replace(run, heads=run.heads.assign(pooled_repaired_fraction_low=low)), 140, print_summary)
     lines = {line.split()[1]: line for line in said.splitlines() if line.split()[1:2] and "±" in line}
-    assert lines["all"].count("(") == 4 and "(" not in lines["top"]
+    assert lines["all"].count("(") == 4
 
 
 def test_names_are_not_taken_for_markup():

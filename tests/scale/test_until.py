@@ -55,11 +55,13 @@ def sums(frame, thresholds, of):
 def expected_units(frame, run, order, of, target):
     """How many units are enough, by looking at the documents of the first unit, of the first two, and so on."""
     both = sums(frame, run.heads["threshold"].sel(filter=FILTER).values.astype(np.float32), of)
-    rule = StopRule(target, DOCUMENTS)
+    rule, last = StopRule(target, DOCUMENTS), 0
     for units in range(1, len(order) + 1):
         moments = Moments.of(*both[:, np.concatenate(order[:units])])
-        if rule.reached(moments.mean(), moments.effective).all():
-            return units
+        if rule.due(units * PER_UNIT, last):
+            last = units * PER_UNIT
+            if rule.reached(moments, ratio=of == "card").all():
+                return units
     return len(order)
 
 

@@ -211,8 +211,9 @@ def run(
     until_se: Annotated[
         float | None,
         typer.Option(
-            help="Stop as soon as this standard error is reached, e.g. `0.01`; what is printed then holds in spite of "
-            "the looking. By default all text is measured.",
+            help="Stop once the 95% interval is no wider than that of a number with this standard error, e.g. `0.01`; "
+            "it holds in spite of the looking, which makes the standard error at the stop 0.5 to 0.75 of this. By "
+            "default all text is measured.",
             rich_help_panel=_COMPUTE,
         ),
     ] = None,

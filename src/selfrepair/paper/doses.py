@@ -15,7 +15,7 @@ from selfrepair.paper.corpus import Batch, Corpus
 from selfrepair.paper.exhibit import Exhibit
 from selfrepair.paper.halves import ON_SECOND, SECOND
 from selfrepair.paper.iterative import KINDS, OWN, SECTION, Scan, about, chosen_values, head_writes, said_scale, vector
-from selfrepair.paper.numbers import Array, Number, Sums, Tally, divide, joined, products, slope_of
+from selfrepair.paper.numbers import Array, Number, Sums, Tally, divide, joined, products, slope_of, whiskers
 from selfrepair.paper.picture import FAINT, PALETTE, Marks, Panel, Picture, Rule, scatter, symmetric
 from selfrepair.run.batches import tokens_of
 
@@ -284,5 +284,5 @@ def _in_proportion(doses: Doses, head: Head) -> list[Number]:
 
 def _line(scales: Sequence[float], found: Sequence[Number], label: str, colour: str) -> Marks:
     values = np.array([one.value for one in found])
-    error = np.nan_to_num(np.stack([values - [one.low for one in found], [one.high for one in found] - values]))
+    error = whiskers(found)
     return Marks(np.array(scales), values, "line", label, colour, y_error=error)

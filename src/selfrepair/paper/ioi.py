@@ -14,7 +14,7 @@ from selfrepair.ablation.units import Head, all_heads
 from selfrepair.engine.clean import CleanRun, clean_run, head_outputs, require_own_forward
 from selfrepair.model.language_model import LanguageModel
 from selfrepair.paper.exhibit import Exhibit
-from selfrepair.paper.numbers import Number, tally_of
+from selfrepair.paper.numbers import Number, tally_of, whiskers
 from selfrepair.paper.picture import FAINT, PALETTE, Marks, Panel, Picture, Rule
 from selfrepair.paper.prompts import ORDERS, Prompts
 from selfrepair.paper.replayed import Replayed, Replayer
@@ -420,7 +420,7 @@ def logit_differences(study: IoiStudy) -> Exhibit:
         for name, one in zip(names, values, strict=True)
     ]
     heights = np.array([one.value for one in numbers])
-    error = np.nan_to_num(np.stack([heights - [one.low for one in numbers], [one.high for one in numbers] - heights]))
+    error = whiskers(numbers)
     bars = Marks(np.arange(len(names), dtype=float), heights, "bars", y_error=error)
     first = Panel(
         "logit difference, right name less the other",
@@ -486,6 +486,6 @@ def logit_differences(study: IoiStudy) -> Exhibit:
 
 def _line_of(found: Sequence[Number], said: str, colour: str, place: int) -> Marks:
     values = np.array([one.value for one in found])
-    error = np.nan_to_num(np.stack([values - [one.low for one in found], [one.high for one in found] - values]))
+    error = whiskers(found)
     x = np.arange(len(found)) + (place - 1.5) * 0.15
     return Marks(x, values, "points", said, colour, y_error=error, size=5)

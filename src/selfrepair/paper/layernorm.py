@@ -16,7 +16,7 @@ from selfrepair.paper.normstudy import LENGTH_EDGES, MOST_CHOSEN, MOST_POINTS, M
 from selfrepair.paper.normstudy import choose_earlier as choose_earlier
 from selfrepair.paper.normstudy import choose_last_layer as choose_last_layer
 from selfrepair.paper.normstudy import study_norm as study_norm
-from selfrepair.paper.numbers import COUNT, Number, Sums, divide, joined, quantiles_apart
+from selfrepair.paper.numbers import COUNT, Number, Sums, divide, joined, quantiles_apart, whiskers
 from selfrepair.paper.picture import FAINT, PALETTE, Marks, Panel, Picture, Rule, histogram, scatter, symmetric
 from selfrepair.paper.words import FIXED
 
@@ -286,7 +286,7 @@ def accounts(study: NormStudy, operator: str = "resample") -> Exhibit:
 def _beside(found: Sequence[Number], place: int, of: int, label: str, names: Sequence[str], colour: str) -> Marks:
     """One of several series of points with intervals, side by side at each category."""
     values = np.array([one.value for one in found])
-    error = np.nan_to_num(np.stack([values - [one.low for one in found], [one.high for one in found] - values]))
+    error = whiskers(found)
     x = np.arange(len(found)) + 0.22 * (place - (of - 1) / 2)
     return Marks(x, values, "points", label, colour, y_error=error, names=names, size=5)
 

@@ -16,7 +16,7 @@ from selfrepair.paper.corpus import Batch, Corpus
 from selfrepair.paper.exhibit import Exhibit
 from selfrepair.paper.mlp_parts import Neurons, clean_output, find_neurons, last_with_downstream
 from selfrepair.paper.neuron_sums import CARRIED, SORTED_TOKENS, NeuronSums
-from selfrepair.paper.numbers import Number, Tally
+from selfrepair.paper.numbers import Number, Tally, whiskers
 from selfrepair.paper.picture import FAINT, PALETTE, Marks, Panel, Picture, Rule, histogram, symmetric
 from selfrepair.paper.replayed import Replayed, Replayer
 from selfrepair.paper.steadiness import CHANGE
@@ -445,7 +445,7 @@ def by_layer(study: NeuronStudy) -> Exhibit:
     for place, (said, of) in enumerate(quantities.items()):
         found = [of(study.sums[head, layer, EFFECT].tally) for layer in layers]
         values = np.array([one.value for one in found])
-        error = np.nan_to_num(np.stack([values - [one.low for one in found], [one.high for one in found] - values]))
+        error = whiskers(found)
         marks = Marks(np.arange(len(layers), dtype=float), values, "bars", "", PALETTE[place], y_error=error)
         panels.append(
             Panel(said, "layer of the MLP", "", (marks,), (Rule(0, colour=FAINT),), categories=tuple(map(str, layers)))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from scipy.stats import t as student
 
 from selfrepair.paper.numbers import (
     COUNT,
@@ -20,9 +21,10 @@ from selfrepair.paper.numbers import (
     from_replicates,
 )
 from selfrepair.statistics.bootstrap import bootstrap_all, document_weights, effective_documents
-from selfrepair.statistics.discovery import p_values, q_values
+from selfrepair.statistics.discovery import q_values
+from selfrepair.statistics.estimates import Estimate
 from selfrepair.statistics.estimators import Scale
-from selfrepair.statistics.intervals import interval
+from selfrepair.statistics.intervals import interval, worth
 
 RATE = 0.05  # false discoveries among heads that something is shown of
 
@@ -106,8 +108,8 @@ class HeadSums:
         drawn = margins({column: bootstrap_all(one, weights) for column, one in self.sums.items()})
         filled, effective = np.count_nonzero(counts, axis=0), effective_documents(counts)
         each = [interval(one, many, filled, effective) for one, many in zip(found, drawn, strict=True)]
-        above = np.max([p_values(one, effective) for one in each], axis=0)
-        below = np.min([p_values(one, effective, alternative="less") for one in each], axis=0) * len(each)
+        above = np.max([_p_above_zero(one, effective) for one in each], axis=0)
+        below = np.min([1 - _p_above_zero(one, effective) for one in each], axis=0) * len(each)
         shown, shown_not = (q_values(np.where(counted, np.minimum(p, 1), np.nan)) <= RATE for p in (above, below))
         holds = np.all([one > 0 for one in found], axis=0) & counted
         total = counted.sum()
@@ -139,6 +141,14 @@ class HeadSums:
         square = from_replicates(name, 2 * value - float(np.nanmean(replicates)), replicates, counts)
         found, low, high = (float(np.sqrt(np.maximum(end, 0.0))) for end in (square.value, square.low, square.high))
         return Number(name, found, low, high, square.documents)
+
+
+def _p_above_zero(estimate: Estimate, effective: np.ndarray) -> Array:
+    """One-sided Student's t test of a mean against zero; NaN where there is no error."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(
+            student.sf(estimate.value / estimate.standard_error, worth(estimate.documents, effective) - 1)
+        )
 
 
 def share_of(chosen: npt.NDArray[np.bool_], among: npt.NDArray[np.bool_]) -> Array:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import traceback
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -230,4 +231,6 @@ def _measured(number: Number | None) -> str:
         return "no tokens"
     if number.low != number.low:
         return f"{number.value:.3g}{unit}, {'exact' if number.exact else 'no interval'}"
+    if math.isinf(number.low) and math.isinf(number.high):
+        return f"({number.value:.3g}){unit}, may be anything: its denominator may be zero"
     return f"{number.value:.3g} ({number.low:.3g} to {number.high:.3g}){unit}"

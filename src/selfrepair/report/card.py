@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
+import xarray as xr
 from rich import box
 from rich.table import Table
 from rich.text import Text
 
 from selfrepair.report.captions import amount, chosen_tokens, errors, fact, left_out, operator, resolve_filter
 from selfrepair.report.rows import PARTS, Row, plain
-from selfrepair.report.tables import DASH, percent, signed, surely_lost
+from selfrepair.report.tables import DASH, UNDETERMINED, determined, percent, signed
 from selfrepair.results.runs import Run
 from selfrepair.statistics.card import CARD
 from selfrepair.terminal import Console
@@ -31,7 +33,9 @@ def card_table(run: Run, filter: str | None = None) -> list[Row]:
 
     Returns:
         Per row: `part` (`model` or `layer 3`), `layer` (None for the model), `filter`, and of every number of
-        `statistics.card.CARD` the value, `_standard_error`, `_low` and `_high`. None stands for not available.
+        `statistics.card.CARD` the value, `_standard_error`, `_low` and `_high`; `repaired_fraction_unbounded`, whether
+        lost direct effect may be zero, so that shares of it may be anything. None stands for not available, or for an
+        interval that has no end.
 
     Raises:
         SelfRepairError: unknown filter.
@@ -40,12 +44,17 @@ def card_table(run: Run, filter: str | None = None) -> list[Row]:
     chosen = run.heads.sel(filter=label)
     names = [name + part for name in CARD for part in PARTS]
     whole: Row = {"part": "model", "layer": None, "filter": label}
-    rows = [whole | {name: plain(chosen[f"pooled_{name}"].values[()]) for name in names}]
+    rows = [whole | {name: plain(chosen[f"pooled_{name}"].values[()]) for name in names} | _unbounded(chosen, "pooled")]
     for layer in chosen["layer"].values[chosen["count"].values.any(-1)].tolist():
         cell = chosen.sel(layer=layer)
         row: Row = {"part": f"layer {layer}", "layer": layer, "filter": label}
-        rows.append(row | {name: plain(cell[f"layer_{name}"].values[()]) for name in names})
+        rows.append(row | {name: plain(cell[f"layer_{name}"].values[()]) for name in names} | _unbounded(cell, "layer"))
     return rows
+
+
+def _unbounded(chosen: xr.Dataset, kind: str) -> Row:
+    low = chosen[f"{kind}_repaired_fraction_low"].values[()]
+    return {"repaired_fraction_unbounded": bool(np.isinf(low))}
 
 
 def print_card(console: Console, run: Run, filter: str | None = None) -> None:
@@ -73,10 +82,9 @@ def print_card(console: Console, run: Run, filter: str | None = None) -> None:
     console.print(Text(f"filter: {chosen_tokens(label)}; {amount(run, label)}"))
     console.print()
     console.print(table)
-    console.print(Text(f"In brackets where lost DE is within 2 SE of zero. {errors(run)}; {left_out(run)}.", "dim"))
+    console.print(Text(f"In brackets where {UNDETERMINED}. {errors(run)}; {left_out(run)}.", "dim"))
 
 
 def _share(row: Row, name: str) -> str:
     cell = percent(row[name], row[f"{name}_standard_error"])
-    sure = surely_lost(row["lost_direct_effect"], row["lost_direct_effect_standard_error"])
-    return cell if sure or cell == DASH else f"({cell})"
+    return cell if determined(row) or cell == DASH else f"({cell})"

@@ -35,7 +35,7 @@ from selfrepair.terminal import Console
 __all__ = ["head_table", "print_heads", "print_summary", "resolve_filter"]
 
 DASH = "–"
-LOST_ERROR = "lost_direct_effect_standard_error"
+UNDETERMINED = "lost DE may be zero, so that the share may be anything"
 
 
 @dataclass(frozen=True)
@@ -101,12 +101,12 @@ def print_summary(console: Console, run: Run) -> None:
     shares = ["repaired_fraction", "fraction_heads", "fraction_mlps"]
     shares += [*(["fraction_post_norms"] if post else []), "fraction_norm"]
     filters = [_pooled(run, label, shares) for label in run.filters]
-    needed = [max(map(cell_len, column)) + 1 for column in zip(headings, *filters, strict=True)]
+    needed = [max(map(cell_len, column)) + 2 for column in zip(headings, *filters, strict=True)]
     for cells in filters:  # where there is no room, errors go below their numbers
         table.add_row(*(cell.replace(" ± ", "\n± ") if sum(needed) > width - 6 else cell for cell in cells))
     caption = Text(
-        "repaired = ΣSR / Σ(lost direct effect), all heads together, in brackets where lost DE is within 2 SE of "
-        "zero; the parts add up to it. "
+        f"repaired = ΣSR / Σ(lost direct effect), all heads together, in brackets where {UNDETERMINED}; "
+        "the parts add up to it. "
         f"{errors(run)}. {operator(run)}; {left_out(run)}.",
         "dim",
     )
@@ -127,14 +127,15 @@ def _pooled(run: Run, label: str, shares: Sequence[str]) -> list[str]:
     def number(name: str) -> int | float | None:
         return plain(part[f"pooled_{name}"].values[()])
 
-    lost, error = number("lost_direct_effect"), number(LOST_ERROR)
+    sure = determined({name: number(name) for name in ("repaired_fraction_low", "repaired_fraction_high")})
     cells = [percent(number(share), number(f"{share}_standard_error")) for share in shares]
-    return [label, signed(lost), *(cell if surely_lost(lost, error) or cell == DASH else f"({cell})" for cell in cells)]
+    lost = signed(number("lost_direct_effect"))
+    return [label, lost, *(cell if sure or cell == DASH else f"({cell})" for cell in cells)]
 
 
-def surely_lost(lost: object, error: object) -> bool:
-    """Whether a lost direct effect is more than two standard errors away from zero, so that shares of it mean much."""
-    return isinstance(lost, float) and isinstance(error, float) and abs(lost) > 2 * error
+def determined(row: Row) -> bool:
+    """Whether the repaired fraction's interval has ends: lost direct effect is not zero, as far as that can be told."""
+    return all(row[f"repaired_fraction_{end}"] is not None for end in ("low", "high"))
 
 
 def fitting(columns: list[Column], rows: list[Row], width: int) -> list[Column]:
@@ -174,7 +175,7 @@ def _columns(rows: list[Row]) -> list[Column]:
     if _any([row["repair_post_norms"] for row in rows]):
         columns.append(Column("post-norms", number("repair_post_norms"), 3))
     columns.append(Column("norm", number("repair_norm")))
-    if any(row.get("largest_repairer") for row in rows):
+    if any(_largest(row) != DASH for row in rows):
         columns.append(Column("largest repairer", _largest, 4))
     columns.append(Column("tokens", lambda row: f"{row['count']:,}", 6))
     columns.append(Column("docs", lambda row: f"{row['documents']:,}", 5))
@@ -188,13 +189,16 @@ def _repair(row: Row) -> str:
 
 
 def _repaired(row: Row) -> str:
-    share, lost, error = (row[name] for name in ("repaired_fraction", "lost_direct_effect", LOST_ERROR))
-    return percent(share) if surely_lost(lost, error) or share is None else f"({percent(share)})"
+    share = row["repaired_fraction"]
+    return percent(share) if determined(row) or share is None else f"({percent(share)})"
 
 
 def _largest(row: Row) -> str:
-    name = row.get("largest_repairer")
-    return f"{name} {signed(row['largest_repair'])}" if name else DASH
+    """The component that repairs most with its interval, which allows for the choosing; a dash where it may be none."""
+    low = row.get("largest_repair_low")
+    if not isinstance(low, float) or low <= 0:
+        return DASH
+    return f"{row['largest_repairer']} {signed(low)} to {signed(row['largest_repair_high'])}"
 
 
 def _notes(run: Run, columns: list[Column]) -> list[str]:
@@ -202,9 +206,14 @@ def _notes(run: Run, columns: list[Column]) -> list[str]:
         "Mean change of the target's centred logit. DE: clean direct effect; "
         "lost DE: DE minus the replacement's; total: ablated minus clean; "
         "self-repair = total + lost DE = heads + MLPs + norms; "
-        "repaired = ΣSR / Σ lost DE, in brackets where lost DE is within 2 SE of zero.",
+        f"repaired = ΣSR / Σ lost DE, in brackets where {UNDETERMINED}.",
         f"{errors(run)}; {left_out(run)}; {floor(run)}.",
     ]
+    if any(column.heading == "largest repairer" for column in columns):
+        lines.append(
+            "largest repairer: its 95% interval, which allows for its being the largest of all that come later; "
+            f"{DASH} where that reaches down to zero."
+        )
     if any(column.heading == "label" for column in columns):
         lines.append("label: what ablating the head does, as far as the 95% intervals decide.")
     lines += [*([f"{said.capitalize()}."] if (said := centring(run)) else []), *checks.warned(run.outcome)]

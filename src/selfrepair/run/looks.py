@@ -31,6 +31,8 @@ class Looks:
         self.units = 0  # looked at
         self.stop: int | None = None  # how many units were enough
         self.finished: dict[int, Unit] = {}  # when last looked, by number
+        self._last = 0  # documents at the last look
+        self._seen = np.zeros(len(self.documents), bool)  # documents that the units so far have tokens of
         cells = (len(self.documents), len(design.filters))
         self._all = np.zeros((2, *cells))  # sums of self-repair; of lost direct effect
         wide = design.shape if design.until is not None and design.until.of == "heads" else (0, 0)
@@ -42,7 +44,7 @@ class Looks:
         return self.design.scored_documents
 
     def catch_up(self, units: Mapping[int, Unit] | None = None) -> Looks:
-        """Takes in what has been finished since; looks after every unit whether that is enough.
+        """Takes in what has been finished since; looks, where one is due after a unit, whether that is enough.
 
         Args:
             units: the finished units, where somebody has looked already which are sound.
@@ -55,7 +57,7 @@ class Looks:
         while self.stop is None and self.units in self.finished:
             self._take(self.finished[self.units])
             self.units += 1
-            if self.rule is not None and self._enough:
+            if self._due() and self._enough:
                 self.stop = self.units
         return self
 
@@ -103,18 +105,30 @@ class Looks:
     def sequence(self) -> Estimate:
         """These numbers with intervals that hold at every look, so at the stop too."""
         assert self.rule is not None
-        moments = self.watched
-        return confidence_sequence(moments.mean(), self.rule.planned, moments.effective)
+        return confidence_sequence(self.watched, self.rule.planned, ratio=self._is_ratio)
+
+    @property
+    def _is_ratio(self) -> bool:
+        until = self.design.until
+        return until is not None and until.of == "card"
+
+    def _due(self) -> bool:
+        """Whether the rule looks at what there is now."""
+        documents = int(np.count_nonzero(self._seen))
+        if self.rule is None or not self.rule.due(documents, self._last):
+            return False
+        self._last = documents
+        return True
 
     @property
     def _enough(self) -> bool:
         assert self.rule is not None
-        moments = self.watched
-        return bool(self.rule.reached(moments.mean(), moments.effective).all())
+        return bool(self.rule.reached(self.watched, ratio=self._is_ratio).all())
 
     def _take(self, unit: Unit) -> None:
         places = np.searchsorted(self.documents, unit.get("documents"))
         every, each = unit.get(ALL_HEADS), unit.get(EACH_HEAD) if self._heads.size else None
+        self._seen[places] = True
         self._all[:, places] += np.moveaxis(every, -1, 0)
         if each is not None:
             self._heads[:, places] += np.moveaxis(each, -1, 0)
@@ -124,7 +138,7 @@ class Looks:
         until = self.design.until
         place = self.design.main_filter if until is None else until.filter
         label = self.design.filters[place].label
-        one = self.card(place).mean() if until is None or until.of == "heads" else self.sequence
+        one = self.card(place).ratio() if until is None or until.of == "heads" else self.sequence
         if not np.isfinite(one.low) or not np.isfinite(one.high):
             return ""
         said = f"{label}: {100 * float(one.value):.1f}% repaired ({100 * float(one.low):.1f} to "

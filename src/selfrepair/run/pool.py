@@ -24,8 +24,9 @@ from selfrepair.run.sealed import Arrays
 from selfrepair.run.store import Store
 from selfrepair.run.thresholds import merged_unit, require_survey
 from selfrepair.run.unit import Unit
+from selfrepair.statistics.accumulate import BY_ATTENTION, BY_HEAD, BY_MLP
 from selfrepair.statistics.bootstrap import document_weights
-from selfrepair.statistics.curves import Moments
+from selfrepair.statistics.curves import CurveMoments
 from selfrepair.statistics.donors import VarianceSplit, donors_needed, variance_split
 from selfrepair.statistics.features import INDEX
 from selfrepair.statistics.intervals import Replicated
@@ -89,20 +90,17 @@ class Pool:
         return Accuracy.of(unit.get("accuracy") for one in self.mergers for unit in one.units)
 
     @cached_property
-    def curves(self) -> Moments:
+    def curves(self) -> CurveMoments:
         """Self-repair over tokens by bin of direct effect, [bin, layer, head]; bins are each text's own."""
-        return reduce(Moments.__add__, [one.curves for one in self.mergers])
+        return reduce(CurveMoments.__add__, [one.curves for one in self.mergers])
 
     @cached_property
     def lines(self) -> Lines | None:
-        """Moments of component lines over documents; None where none were kept."""
+        """Component lines; None where none were kept."""
         found = [one.lines for one in self.mergers if one.lines is not None]
         if not found:
             return None
-        totals = {
-            name: sum(one.moments[name] for one in found[1:]) + found[0].moments[name] for name in found[0].moments
-        }
-        return Lines(totals, found[0].names)
+        return Lines(found, [name for name in (BY_ATTENTION, BY_MLP, BY_HEAD) if f"{name}/sum" in found[0].moments])
 
     @cached_property
     def donor_split(self) -> VarianceSplit | None:

@@ -2,45 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
-from scipy.stats import t as student
 
-from selfrepair.statistics.estimates import Estimate
+from selfrepair.statistics.estimators import ESTIMATORS
 from selfrepair.statistics.features import Array
-from selfrepair.statistics.intervals import worth
+from selfrepair.statistics.fieller import positive
+from selfrepair.statistics.intervals import Replicated
 
-Alternative = Literal["greater", "less", "two-sided"]
 
+def p_values(numbers: Replicated, estimator: str = "repaired_fraction") -> Array:
+    """One-sided p-value [...] of "the ratio is above zero", NaN where there is no error.
 
-def p_values(
-    estimate: Estimate,
-    effective: np.ndarray | float | None = None,
-    null: float = 0.0,
-    alternative: Alternative = "greater",
-) -> Array:
-    """Student's t test of each number against `null`, with its document-level error.
-
-    "This head is repaired" is the one-sided test of `repaired_fraction` above 0 (the default): the fraction is
-    positive when self-repair counters the damage, whichever way the head pushed. A head that loses next to no
-    direct effect has a large error there, hence no small p-value.
+    It goes by the interval that is printed: the interval of level 1 - 2p reaches down to 0. "This head is repaired"
+    therefore needs a lost direct effect away from zero and self-repair against it, whichever way the head pushed.
 
     Args:
-        estimate: [...], from `Replicated.estimate`.
-        effective: [...], effective documents, as given to the interval; E - 1 degrees of freedom.
-        null: the value tested against.
-        alternative: `greater`, `less` or `two-sided`.
+        numbers: sums with their replicates.
+        estimator: a ratio in `ESTIMATORS`.
 
-    Returns:
-        [...], NaN where there is no error.
+    Raises:
+        ValueError: an estimator that is no ratio.
     """
-    freedom = worth(estimate.documents, effective) - 1
-    with np.errstate(divide="ignore", invalid="ignore"):
-        statistic = (estimate.value - null) / estimate.standard_error
-    if alternative == "two-sided":
-        return np.asarray(2 * student.sf(np.abs(statistic), freedom))
-    return np.asarray(student.sf(statistic if alternative == "greater" else -statistic, freedom))
+    parts = ESTIMATORS[estimator].parts
+    if parts is None:
+        raise ValueError(f"{estimator} is no ratio with Fieller's interval")
+    return positive(parts(numbers.sums), parts(numbers.replicates), numbers.documents, numbers.effective)
 
 
 def q_values(p: np.ndarray) -> Array:

@@ -89,6 +89,22 @@ def _weakest_document(effects: np.ndarray, documents: np.ndarray, fraction: floa
     return weakest
 
 
+def near_limits(filters: Sequence[Filter], kept: KeepThresholds) -> npt.NDArray[np.floating]:
+    """Where the tokens end that lie beyond each filter's threshold and were kept, [filter, layer, head]; NaN for none.
+
+    Args:
+        filters: the run's filters.
+        kept: from `keep_thresholds`.
+    """
+    shape = next((one.shape for one in (kept.top, kept.bottom) if one is not None), ())
+    found = np.full((len(filters), *shape), np.nan)
+    for place, one in enumerate(filters):
+        limit = {"top": kept.top, "bottom": kept.bottom, "all": None}[one.kind]
+        if limit is not None:
+            found[place] = limit
+    return found
+
+
 def uniform_sample(scored: np.ndarray, size: int, seed: int = 0) -> npt.NDArray[np.int64]:
     """The `size` scored tokens with the smallest seeded hashes of (window, position), as pairs [token, 2].
 

@@ -25,6 +25,7 @@ class Summary:
         count: tokens [filter, layer, head].
         documents: documents these come from [filter, layer, head].
         effective_documents: how many equally full ones they amount to [filter, layer, head].
+        p_values: of "this head is repaired" [filter, layer, head], see `discovery.p_values`.
     """
 
     heads: dict[str, Estimate]
@@ -32,6 +33,7 @@ class Summary:
     count: np.ndarray
     documents: np.ndarray
     effective_documents: np.ndarray
+    p_values: np.ndarray
 
     @property
     def labels(self) -> np.ndarray:
@@ -41,8 +43,7 @@ class Summary:
     @property
     def q_values(self) -> np.ndarray:
         """Benjamini-Hochberg q-values of "this head is repaired" [filter, layer, head], over the heads of a filter."""
-        p = p_values(self.heads["repaired_fraction"], self.effective_documents)
-        return np.stack([q_values(one) for one in p])
+        return np.stack([q_values(one) for one in self.p_values])
 
 
 @dataclass
@@ -53,12 +54,14 @@ class Summariser:
     _layers: list[Replicated] = field(default_factory=list)
     _counts: list[np.ndarray] = field(default_factory=list)
     _effective: list[np.ndarray] = field(default_factory=list)
+    _p_values: list[np.ndarray] = field(default_factory=list)
 
     def add(self, layer: Replicated) -> None:
         """The next layer's heads, over [filter, head]."""
         self._heads.append({name: layer.estimate(name) for name in ESTIMATORS})
         self._layers.append(layer.pooled(1))
         self._effective.append(layer.effective)
+        self._p_values.append(p_values(layer))
         self._counts.append(layer.sums[..., INDEX["count"]].astype(np.int64))
 
     def summary(self) -> Summary:
@@ -76,6 +79,7 @@ class Summariser:
             count=np.stack(self._counts, 1),
             documents=heads["self_repair"].documents,
             effective_documents=np.stack(self._effective, 1),
+            p_values=np.stack(self._p_values, 1),
         )
 
 

@@ -96,11 +96,12 @@ def repairers(run: Run, blocks: Blocks) -> dict[str, Any] | None:
 
     Returns:
         `component` [filter, layer, head, place]: `layer * heads + head`, `layers * heads + layer` for an MLP, or
-        `layers * heads + layers + layer` for the whole attention of a layer; -1 for none. `effect`, `error` alike.
+        `layers * heads + layers + layer` for the whole attention of a layer; -1 for none. `effect`, `error`
+        and `half` (of the 95% interval) alike.
     """
     if BY_MLP not in run.heads:
         return None
-    values, errors = (_components(run, part) for part in PARTS[:2])
+    values, errors, _, high = (_components(run, part) for part in PARTS)
     layers, heads = run.heads.sizes["layer"], run.heads.sizes["head"]
     by_head = BY_HEAD in run.heads
     numbers = np.arange(values.shape[-1])
@@ -110,12 +111,14 @@ def repairers(run: Run, blocks: Blocks) -> dict[str, Any] | None:
     kept = np.argsort(-size, axis=-1, kind="stable")[..., :LARGEST]
     effect = np.take_along_axis(values, kept, -1)
     error = np.take_along_axis(errors, kept, -1)
+    half = np.take_along_axis(high - values, kept, -1)
     there = np.isfinite(effect) & (effect != 0)
     return blocks.arrays(
         {
             "component": np.where(there, numbers[kept], -1).astype(np.int32),
             "effect": effect.astype(np.float32),
             "error": error.astype(np.float32),
+            "half": half.astype(np.float32),
         }
     )
 

@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 
 from selfrepair.results.runs import Run
+from selfrepair.results.schema import PARTS
 from selfrepair.run.comparison import Incomplete, Sums, sums_of, unrelated_heads
 from selfrepair.statistics.compare import difference
-from selfrepair.statistics.estimates import Estimate, with_interval
+from selfrepair.statistics.estimates import Estimate
+from selfrepair.statistics.fieller import difference_of
 
 SHARES = ("repaired_fraction", "fraction_heads", "fraction_mlps", "fraction_norm")
 ESTIMATED = (*SHARES, "lost_direct_effect", "self_repair", "total_effect")
@@ -61,7 +63,7 @@ def _against(first: Run, second: Run, one: Sums | None, other: Sums | None) -> d
             ]
     else:
         paired = False
-        found["how"] = "not paired, from the standard errors in heads.nc: not all units are at hand"
+        found["how"] = "not paired, from the intervals in heads.nc: not all units are at hand"
         for name in ESTIMATED:
             found["pooled"][name] = _plain(first, second, f"pooled_{name}", filters)
         for name in () if found["unrelated"] else OF_HEADS:
@@ -70,23 +72,16 @@ def _against(first: Run, second: Run, one: Sums | None, other: Sums | None) -> d
 
 
 def _plain(first: Run, second: Run, name: str, filters: Sequence[str]) -> list[Any]:
-    """Differences from values and standard errors alone."""
+    """Differences from values and their intervals alone."""
     if name not in first.heads:
         return []
-    found = []
-    for label in filters:
-        parts = [(run.heads[name].sel(filter=label), run.heads[f"{name}_standard_error"].sel(filter=label))
-                 for run in (first, second)]  # fmt: skip
-        documents = np.minimum(*(_documents(run, label, parts[0][0].ndim) for run in (first, second)))
-        error = np.hypot(parts[0][1].values, parts[1][1].values)
-        found.append(_listed(with_interval(parts[1][0].values - parts[0][0].values, error, documents)))
-    return found
+    return [_listed(difference_of(_estimate(first, one, name), _estimate(second, one, name))) for one in filters]
 
 
-def _documents(run: Run, label: str, axes: int) -> np.ndarray:
-    name = "documents" if axes else "pooled_documents"
-    documents: np.ndarray = run.heads[name].sel(filter=label).values
-    return documents
+def _estimate(run: Run, label: str, name: str) -> Estimate:
+    value, error, low, high = (run.heads[f"{name}{part}"].sel(filter=label).values for part in PARTS)
+    documents = "documents" if run.heads[name].ndim > 1 else "pooled_documents"
+    return Estimate(value, error, low, high, run.heads[documents].sel(filter=label).values)
 
 
 def _listed(estimate: Estimate) -> Any:

@@ -87,7 +87,7 @@ export function ranking(parts, units = "logit") {
       {
         type: "bar", orientation: "h", y: shown.map((part) => asText(part.name)), x: shown.map((part) => part.effect),
         marker: { color: shown.map((part) => (part.effect < 0 ? colour.negative : colour.positive)) },
-        error_x: shown.some((part) => part.error) ? { type: "data", array: shown.map((part) => 1.96 * (part.error || 0)), color: colour.ink, thickness: 1, width: 3 } : undefined,
+        error_x: shown.some((part) => part.error) ? { type: "data", array: shown.map((part) => part.half || 0), color: colour.ink, thickness: 1, width: 3 } : undefined,
         customdata: shown.map((part) => (Number.isFinite(part.error) ? ` ± ${part.error.toFixed(3)}` : "")),
         hovertemplate: `%{y}: %{x:+.3f}%{customdata} ${units}<extra></extra>`,
       },

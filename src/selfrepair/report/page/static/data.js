@@ -141,7 +141,7 @@ class Run {
     const start = this.place(filter, layer, head) * most;
     const parts = [];
     for (let at = start; at < start + most && given.component[at] >= 0; at++) {
-      parts.push({ ...this.component(given.component[at]), effect: given.effect[at], error: given.error[at] });
+      parts.push({ ...this.component(given.component[at]), effect: given.effect[at], error: given.error[at], half: given.half[at] });
     }
     return parts;
   }

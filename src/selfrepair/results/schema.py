@@ -13,6 +13,7 @@ import xarray as xr
 from selfrepair.errors import SelfRepairError
 from selfrepair.statistics.accumulate import BY_ATTENTION, BY_HEAD, BY_MLP, QUANTITIES
 from selfrepair.statistics.card import CARD
+from selfrepair.statistics.discovery import RATE
 from selfrepair.statistics.donors import DONOR_SHARE, VarianceSplit
 from selfrepair.statistics.estimates import Estimate
 from selfrepair.statistics.estimators import ESTIMATORS
@@ -332,15 +333,18 @@ def _counts(summary: Summary, thresholds: np.ndarray) -> dict[str, xr.Variable]:
 
 def _verdicts(summary: Summary) -> dict[str, xr.Variable]:
     q_note = (
-        "Benjamini-Hochberg adjusted p-value, over the heads of this filter, of the one-sided t test that "
-        "repaired_fraction is above 0: heads with q <= 0.05 are repaired, at a 5% false discovery rate."
+        "Benjamini-Hochberg adjusted p-value, over the heads of this filter, of the two-sided t test that self_repair "
+        f"is not zero and the size of lost_direct_effect above {LabelRule().negligible:g}. At q <= {RATE:g} the label "
+        f"is repaired where they have the same sign, amplified where not; false discovery rate {100 * RATE:g}%."
     )
     return {
         "label": xr.Variable(
             CELL, summary.labels.astype(object), {"long_name": "label", "description": LabelRule().describe()}
         ),
         "q_value": xr.Variable(
-            CELL, summary.q_values, {"units": "1", "long_name": "q-value of repair", "description": q_note}
+            CELL,
+            summary.q_values,
+            {"units": "1", "long_name": "q-value of the model's reaction", "description": q_note},
         ),
         "effective_documents": xr.Variable(
             CELL,

@@ -8,6 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from selfrepair.ablation.donors import draw_donors
+from selfrepair.ablation.names import Spelled, existing_heads, named_heads
 from selfrepair.ablation.operators import Operator, operator
 from selfrepair.ablation.units import Head, all_heads
 from selfrepair.engine import DeltaEngine, Engine, ReplayEngine, engine_named
@@ -36,7 +37,7 @@ def prepare(
     filters: Sequence[Filter | str],
     engine: str | Engine,
     components: Components,
-    heads: Sequence[tuple[int, int]] | None,
+    heads: Spelled | None,
     batch: int | None,
     memory: float | None,
     seed: int,
@@ -163,13 +164,6 @@ def _require_readable(model: LanguageModel, windows: Windows) -> None:
         )
 
 
-def _checked_heads(model: LanguageModel, given: Sequence[tuple[int, int]]) -> list[Head]:
-    known = set(all_heads(model.anatomy))
-    heads = sorted({Head(*pair) for pair in given}, key=lambda head: (-head.layer, head.head))
-    unknown = [str(head) for head in heads if head not in known]
-    if unknown or not heads:
-        raise SelfRepairError(
-            f"There are no heads {', '.join(unknown)}." if unknown else "No heads to ablate were given.",
-            f"The model has layers 0 to {model.anatomy.layers - 1} with heads 0 to {model.anatomy.heads - 1}.",
-        )
-    return heads
+def _checked_heads(model: LanguageModel, given: Spelled) -> list[Head]:
+    pairs = existing_heads(named_heads(given), [block.heads for block in model.anatomy.blocks])
+    return sorted((Head(*pair) for pair in pairs), key=lambda head: (-head.layer, head.head))

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
 from selfrepair.statistics.card import Card, card
-from selfrepair.statistics.discovery import p_values, q_values
+from selfrepair.statistics.discovery import q_values, reaction_p_values
 from selfrepair.statistics.estimates import Estimate
 from selfrepair.statistics.estimators import ESTIMATORS
 from selfrepair.statistics.features import INDEX
 from selfrepair.statistics.intervals import Replicated
-from selfrepair.statistics.labels import labels
+from selfrepair.statistics.labels import LabelRule, labels
 
 
 @dataclass
@@ -33,16 +34,18 @@ class Summary:
     documents: np.ndarray
     effective_documents: np.ndarray
 
+    @cached_property
+    def q_values(self) -> np.ndarray:
+        """Benjamini-Hochberg q-values of `discovery.reaction_p_values` [filter, layer, head], over a filter's heads."""
+        repair, lost = self.heads["self_repair"], self.heads["lost_direct_effect"]
+        p = reaction_p_values(repair, lost, self.effective_documents, LabelRule().negligible)
+        return np.stack([q_values(one) for one in p])
+
     @property
     def labels(self) -> np.ndarray:
         """A word for each head [filter, layer, head], see `statistics.labels`."""
-        return labels(self.heads["lost_direct_effect"], self.heads["total_effect"], self.heads["repaired_fraction"])
-
-    @property
-    def q_values(self) -> np.ndarray:
-        """Benjamini-Hochberg q-values of "this head is repaired" [filter, layer, head], over the heads of a filter."""
-        p = p_values(self.heads["repaired_fraction"], self.effective_documents)
-        return np.stack([q_values(one) for one in p])
+        lost, total = self.heads["lost_direct_effect"], self.heads["total_effect"]
+        return labels(lost, total, self.heads["repaired_fraction"], self.q_values)
 
 
 @dataclass

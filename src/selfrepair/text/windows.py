@@ -5,6 +5,7 @@ import html
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from types import EllipsisType
 from typing import Any, Literal
 
 import numpy as np
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from selfrepair.errors import SelfRepairError
 from selfrepair.text.document import Document
 from selfrepair.text.documents import read_documents, traces
+from selfrepair.text.given import GIVEN, Source, given_documents, named_source
 from selfrepair.text.packing import Rows, pack_apart, pack_joined
 from selfrepair.text.tokens import bos_token, encode, splits_special_tokens
 
@@ -123,9 +125,9 @@ class Windows:
 
 def windows(
     tokenizer: Any,
-    source: str = "builtin",
+    source: Source = "builtin",
     *,
-    tokens: int | None,
+    tokens: int | EllipsisType | None = ...,
     length: int = 128,
     packing: Packing = "documents",
     bos: Bos = "auto",
@@ -148,8 +150,9 @@ def windows(
 
     Args:
         tokenizer: a `transformers` tokenizer or one called alike.
-        source: see `read_documents`.
-        tokens: how many tokens, counted in windows: `ceil(tokens / length)` windows are made. None for all.
+        source: see `read_documents`; or texts themselves, `["One text.", "Another."]`, each a document.
+        tokens: how many tokens, counted in windows: `ceil(tokens / length)` windows are made. None for all, which texts
+            themselves have by default; of a source it has to be said, as some have no end.
         length: positions of a window, a beginning-of-sequence token included.
         packing: `"documents"` or `"packed"`.
         bos: whether each window starts with the beginning-of-sequence token. `"auto"` does as the tokenizer
@@ -161,12 +164,20 @@ def windows(
         SelfRepairError: `tokens`, `length`, `packing` or `bos` make no sense; the source cannot be read; it
             has fewer windows than asked for, or none.
     """
-    documents = read_documents(source, field=field)
-    made = windows_of_documents(
-        tokenizer, documents, tokens=tokens, length=length, packing=packing, bos=bos, seed=seed, source=source
-    )
+    name = named_source(source)
+    cut: dict[str, Any] = {"length": length, "packing": packing, "bos": bos, "seed": seed}
+    if name is None:
+        wanted = None if tokens is ... else tokens
+        return windows_of_documents(tokenizer, given_documents(source), tokens=wanted, source=GIVEN, **cut)
+    if tokens is ...:
+        raise SelfRepairError(
+            f"How much text of {name!r} is wanted? `tokens` was not given.",
+            "Give tokens=640, or tokens=None for all of it. Texts go in a list: windows(tokenizer, [text]).",
+        )
+    documents = read_documents(name, field=field)
+    made = windows_of_documents(tokenizer, documents, tokens=tokens, source=name, **cut)
     made.provenance["field"] = field
-    made.provenance.update(traces(source))
+    made.provenance.update(traces(name))
     return made
 
 

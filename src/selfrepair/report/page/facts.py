@@ -9,6 +9,7 @@ import numpy as np
 
 from selfrepair.report import captions
 from selfrepair.results.runs import Run
+from selfrepair.text.given import GIVEN
 
 FEW_DOCUMENTS = 20  # below this, intervals over documents are rough
 
@@ -74,7 +75,7 @@ def command(run: Run) -> str:
     source = model.get("source")
     named = source["model"] if isinstance(source, dict) else f"<the object that was called {model['name']}>"
     options: dict[str, Any] = {
-        "--text": text.get("source"),
+        "--text": "<the texts that were given in Python>" if text.get("source") == GIVEN else text.get("source"),
         "--tokens": text.get("tokens"),
         "--length": text.get("length"),
         "--packing": text.get("packing"),

@@ -4,9 +4,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from selfrepair.errors import SelfRepairError
-from selfrepair.statistics.discovery import q_values, reaction_p_values
+from selfrepair.statistics.discovery import q_values
 from selfrepair.statistics.estimates import Estimate, with_interval
 from selfrepair.statistics.labels import LABELS, LabelRule, labels
+from selfrepair.statistics.reaction import reaction_p_values
 
 
 def about(values, half=0.01):
@@ -47,7 +48,7 @@ def test_repaired_heads_have_intervals_beyond_zero_and_pass_the_false_discovery_
     repair, repair_error, loss, loss_error = np.array(heads).T
     count = np.full(len(heads), documents)
     lost, self_repair = with_interval(loss, loss_error, count), with_interval(repair, repair_error, count)
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         fraction = with_interval(repair / loss, repair_error, count)
     rule = LabelRule()
     p = reaction_p_values(self_repair, lost, negligible=rule.negligible)

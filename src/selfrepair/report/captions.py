@@ -7,9 +7,9 @@ import numpy as np
 from selfrepair.errors import SelfRepairError
 from selfrepair.report.numbers import small
 from selfrepair.results.runs import Run
-from selfrepair.statistics.discovery import RATE
 from selfrepair.statistics.filters import Filter
 from selfrepair.statistics.labels import AMPLIFIED, REPAIRED, LabelRule
+from selfrepair.statistics.reaction import RATE
 
 MARKS = {REPAIRED: "*", AMPLIFIED: "†"}  # beside a head's name
 

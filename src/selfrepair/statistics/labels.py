@@ -6,7 +6,7 @@ effect is the part that the ablation takes away, `L = DE - DE'`: a head that wri
 nothing, and is not called repaired.
 
 "Repaired" has one meaning everywhere: in tables (marked), on cards (counted), in `heads.nc`, in figures and on pages.
-It is decided by the intervals that are printed, and allows for how many heads were tested (`discovery`).
+It is decided by the intervals that are printed, and allows for how many heads were tested (`reaction`).
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from selfrepair.errors import SelfRepairError
-from selfrepair.statistics.discovery import RATE
 from selfrepair.statistics.estimates import Estimate
+from selfrepair.statistics.reaction import RATE
 
 REPAIRED, AMPLIFIED = "repaired", "amplified"
 LABELS = ("redundant", "indirectly important", "load-bearing", REPAIRED, AMPLIFIED, "uncertain")
@@ -84,7 +84,7 @@ def labels(
         total_effect: [...], estimator `total_effect`.
         repaired_fraction: [...], estimator `repaired_fraction`; r is 1 minus it. Its sign says whether self-repair
             counters the loss.
-        q_values: [...], of `discovery.reaction_p_values` over the heads of a filter.
+        q_values: [...], of `reaction_p_values` over the heads of a filter.
         rule: thresholds; `LabelRule()` without it.
     """
     rule = rule or LabelRule()

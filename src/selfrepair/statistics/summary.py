@@ -8,12 +8,13 @@ from functools import cached_property
 import numpy as np
 
 from selfrepair.statistics.card import Card, card
-from selfrepair.statistics.discovery import q_values, reaction_p_values
+from selfrepair.statistics.discovery import q_values
 from selfrepair.statistics.estimates import Estimate
 from selfrepair.statistics.estimators import ESTIMATORS
 from selfrepair.statistics.features import INDEX
 from selfrepair.statistics.intervals import Replicated
 from selfrepair.statistics.labels import LabelRule, labels
+from selfrepair.statistics.reaction import reaction_p_values
 
 
 @dataclass
@@ -36,7 +37,7 @@ class Summary:
 
     @cached_property
     def q_values(self) -> np.ndarray:
-        """Benjamini-Hochberg q-values of `discovery.reaction_p_values` [filter, layer, head], over a filter's heads."""
+        """Benjamini-Hochberg q-values of `reaction_p_values` [filter, layer, head], over a filter's heads."""
         repair, lost = self.heads["self_repair"], self.heads["lost_direct_effect"]
         p = reaction_p_values(repair, lost, self.effective_documents, LabelRule().negligible)
         return np.stack([q_values(one) for one in p])

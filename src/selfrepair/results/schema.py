@@ -97,7 +97,7 @@ REPAIRED = Quantity(
     "repaired fraction",
     "1",
     "sum of self_repair / sum of (direct_effect - ablated_direct_effect): a ratio of sums over tokens, not a "
-    "mean of ratios. It means little where lost_direct_effect is not well above its own standard error.",
+    "mean of ratios. It means little where the interval of lost_direct_effect contains zero.",
 )
 COMPONENT: dict[str, tuple[Quantity, tuple[str, ...]]] = {
     BY_ATTENTION: (
@@ -185,7 +185,7 @@ def heads_dataset(
     if lines is not None:
         for name in lines.names:
             quantity, axes = COMPONENT[name]
-            variables |= _estimate(name, CELL + axes, lines.estimate(name), quantity, PARTS[:2], np.float32)
+            variables |= _estimate(name, CELL + axes, lines.estimate(name), quantity, dtype=np.float32)
             coordinates["by_layer"] = ("by_layer", np.arange(layers))
         if BY_HEAD in lines.names:
             coordinates["by_head"] = ("by_head", np.arange(heads))
@@ -250,7 +250,7 @@ def check_heads(heads: xr.Dataset) -> None:
     expected |= {f"pooled_{name}{part}": CELL[:1] for name in CARD for part in PARTS}
     expected |= {f"layer_{name}{part}": CELL[:2] for name in CARD for part in PARTS}
     expected |= dict.fromkeys(("pooled_count", "pooled_documents"), CELL[:1])
-    expected |= {name + part: CELL + COMPONENT[name][1] for name in COMPONENT if name in heads for part in PARTS[:2]}
+    expected |= {name + part: CELL + COMPONENT[name][1] for name in COMPONENT if name in heads for part in PARTS}
     for name, axes in expected.items():
         if name not in heads:
             raise SelfRepairError(f"The dataset has no variable {name!r}.", "Run the measurement again.")
@@ -300,17 +300,15 @@ def _estimate(
     axes: tuple[str, ...],
     estimate: Estimate,
     quantity: Quantity,
-    parts: tuple[str, ...] = PARTS,
     dtype: type[np.floating] = np.float64,
 ) -> dict[str, xr.Variable]:
     values = (estimate.value, estimate.standard_error, estimate.low, estimate.high)
     says = ("", ", standard error", ", lower end of the 95% interval", ", upper end of the 95% interval")
     variables = {}
     for part, value, saying in zip(PARTS, values, says, strict=True):
-        if part in parts:
-            notes = {"units": quantity.units, "long_name": quantity.long_name + saying}
-            description = quantity.description if not part else f"of {name}; over documents. {quantity.description}"
-            variables[name + part] = xr.Variable(axes, value.astype(dtype), notes | {"description": description})
+        notes = {"units": quantity.units, "long_name": quantity.long_name + saying}
+        description = quantity.description if not part else f"of {name}; over documents. {quantity.description}"
+        variables[name + part] = xr.Variable(axes, value.astype(dtype), notes | {"description": description})
     return variables
 
 

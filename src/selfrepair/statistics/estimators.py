@@ -124,8 +124,19 @@ def _slopes() -> list[Estimator]:
     squared = "Squared correlation of total effect and change in direct effect."
     origin = _ratio("lost_times_total_effect", "lost_squared", sign=-1)
     return [
-        Estimator("slope_through_origin", NONE, f"Slope {slope}, -sum(L TE) / sum L^2.", origin),
-        Estimator("slope", NONE, f"Least-squares slope with intercept {slope}, -cov(L, TE) / var(L).", _slope),
+        Estimator(
+            "slope_through_origin",
+            NONE,
+            f"Slope {slope}, -sum(L TE) / sum L^2. Counts all repair; tokens that lose much weigh most.",
+            origin,
+        ),
+        Estimator(
+            "slope",
+            NONE,
+            f"Least-squares slope with intercept {slope}, -cov(L, TE) / var(L). Repair that is the same for all tokens "
+            "goes into the intercept and does not show in it.",
+            _slope,
+        ),
         Estimator("r_squared", NONE, squared, _r_squared, "squared correlation"),
         Estimator("masking", NONE, masking, _masking),
         Estimator(

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from selfrepair.errors import SelfRepairError
+from selfrepair.report.page.pack import exact
 from selfrepair.results.runs import Run
 from selfrepair.run.comparison import Sums, sums_of
 from selfrepair.statistics.compare import difference
@@ -86,8 +87,6 @@ def _documents(run: Run, label: str, axes: int) -> np.ndarray:
 
 
 def _listed(estimate: Estimate) -> Any:
-    """[..., (value, low, high)] as nested lists, None for what is not finite."""
+    """[..., (value, low, high)] as nested lists, see `exact`."""
     stacked = np.stack(np.broadcast_arrays(estimate.value, estimate.low, estimate.high), -1).astype(float)
-    plain = np.round(stacked, 6).astype(object)
-    plain[~np.isfinite(stacked)] = None
-    return plain.tolist()
+    return exact(np.round(stacked, 6))

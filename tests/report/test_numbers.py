@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from selfrepair.report.numbers import effect, estimate, leaves_out_zero, percent, share, signed, small
+from selfrepair.report.numbers import brief, effect, estimate, leaves_out_zero, percent, share, signed, small
 
 INF, NAN = math.inf, math.nan
 
@@ -56,6 +56,7 @@ def test_numbers_are_in_the_units_of_the_tables_in_comparisons_too():
 
 def test_rounding_is_not_printed_to_its_last_digit():
     assert small(5e-18) == small(0.0) == "< 1e-09" and small(3.2e-6) == "3.2e-06" and small(NAN) == "nan"
+    assert brief(5e-18) == brief(-5e-18) == "0" and brief(0.12345) == "0.123" and brief(-math.inf) == "-inf"
     assert small("none") == "none" and small(640) == "640"
 
 

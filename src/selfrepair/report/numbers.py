@@ -48,6 +48,11 @@ def small(value: object) -> str:
     return f"{value:.1e}" if not abs(value) < SMALLEST else f"< {SMALLEST:.0e}"
 
 
+def brief(value: float) -> str:
+    """Three digits; 0 for what is rounding alone."""
+    return "0" if abs(value) < SMALLEST else f"{value:.3g}"
+
+
 def effect(value: object, low: object, high: object) -> tuple[str, str]:
     """A mean in logits and its interval, to two digits of the half-width: `+4.842` and `[+2.12, +7.31]`."""
     digits = max(2, _digits(low, high) + 1)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from selfrepair.report import captions
+from selfrepair.report.numbers import small
 from selfrepair.results.runs import Run
 from selfrepair.text.given import GIVEN
 
@@ -121,4 +122,6 @@ def _grouped(value: object) -> str:
 
 
 def _number(value: object, unit: str) -> str:
-    return f"{float(value):.3g} {unit}" if isinstance(value, float | int | np.number) else "unknown"
+    if not isinstance(value, float | int | np.number):
+        return "unknown"
+    return f"{small(float(value)) if unit.startswith('logit') else f'{float(value):.3g}'} {unit}"

@@ -136,13 +136,16 @@ def test_both_slopes_are_drawn_and_explained(open_page, run):
     assert "with intercept" in caption and "Through the origin" in caption and "ask different things" in caption
 
 
-def test_labels_on_the_page_are_those_of_the_file(open_page, run):
-    tab = open_page().at("map")
+def test_labels_on_the_page_are_those_of_the_file(open_page, run, tmp_path):
+    heads = run.heads.copy(deep=True)
+    heads["label"][:] = np.array(["repaired", "uncertain", "amplified", "redundant"], object)
+    page = open_page(path=write_page([replace(run, heads=heads)], tmp_path / "report.html"))
+    tab = page.at("map")
+    marks = {"repaired": "*", "amplified": "†"}
     for layer in range(3):
-        for head in range(4):
-            label = str(run.heads["label"].sel(filter=TOP, layer=layer, head=head).item())
-            link = tab.locator(f'tbody td a[href$="L{layer}H{head}"]')
-            assert ("*" in link.inner_text()) == (label == "repaired")
-            assert tab.locator(f'tr:has(a[href$="L{layer}H{head}"])').inner_text().split("\n")[0]
-    counted = int((run.heads["label"].sel(filter=TOP).values == "repaired").sum())
-    assert f"rate of 5%: {counted} of" in shown(open_page().at("card"))
+        for head, label in enumerate(heads["label"].values[0, 0]):
+            row = tab.locator(f'tbody tr:has(a[href$="L{layer}H{head}"])').inner_text()
+            assert row.startswith(f"L{layer}H{head} {marks[label]}" if label in marks else f"L{layer}H{head}\t")
+            assert label in row
+    assert "rate of 5%: 3 of 12, amplified: 3" in shown(page.at("card"))
+    assert "passes the false-discovery rule" in shown(page.tab)

@@ -43,7 +43,7 @@ def test_the_tables_say_what_they_are_about(ended, place):
         "top 2% of tokens by clean direct effect",
         "position 0 left out",
         "numerical floor",
-        "self-repair ± SE",
+        "self-repair",
         "text: builtin",
         f"selfrepair show {place}",
     ):

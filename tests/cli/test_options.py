@@ -68,7 +68,7 @@ def test_heads(run):
     [
         ("L2,ninth", "'ninth' names no head"),
         ("L2H4,L0", "There are no heads L2H4. The model has layers 0 to 2 with heads 0 to 3"),
-        ("L3", "There are no heads L3H0, L3H1"),
+        ("L3", "There are no heads L3. The model has layers 0 to 2"),
     ],
 )
 def test_heads_that_are_not_there_are_refused_before_the_model_is_loaded(selfrepair, llama, tmp_path, heads, said):

@@ -1,6 +1,7 @@
 """`selfrepair show`."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -67,7 +68,21 @@ def test_the_card(show):
 
 
 def test_the_order_is_said(show):
-    assert "Heads by self repair, smallest first" in show("--sort", "self_repair", "--ascending").out
+    assert "Heads by self-repair, smallest first" in show("--sort", "self_repair", "--ascending").out
+
+
+def test_every_printed_heading_is_a_column_to_sort_by(show):
+    out = show(columns=200).out
+    heading = next(line for line in out.splitlines() if line.startswith("head "))
+    headings = re.split(r"\s{2,}", heading.strip())
+    assert {"head", "lost DE", "self-repair", "repaired", "largest repairer", "docs", "label"} <= set(headings)
+    for one in headings:
+        for spelled in (one, one.upper(), one.replace(" ", "_").replace("-", "_")):
+            ended = show("--sort", spelled, "--top", 3)
+            assert ended.code == 0 and len(names(ended.out)) == 3, (spelled, ended)
+    fractions = [row["repaired_fraction"] for row in json.loads(show("--json", "--sort", "repaired").out)["heads"]]
+    assert fractions == sorted(fractions, reverse=True)
+    assert names(show("--sort", "head", "--ascending").out)[:2] == ["L0H0", "L0H1"]
 
 
 @pytest.mark.parametrize(
@@ -77,7 +92,17 @@ def test_filter(show, filter, said):
     assert f"filter: {said}" in show("--filter", filter).out.replace("each head's ", "")
 
 
-@pytest.mark.parametrize(("layers", "there"), [("1", {"1"}), ("0,2", {"0", "2"}), ("1-2", {"1", "2"})])
+@pytest.mark.parametrize(
+    ("layers", "there"),
+    [
+        ("1", {"1"}),
+        ("0,2", {"0", "2"}),
+        ("1-2", {"1", "2"}),
+        ("L1", {"1"}),
+        ("l0, L2", {"0", "2"}),
+        ("L1-L2", {"1", "2"}),
+    ],
+)
 def test_layers(show, layers, there):
     assert {name[1] for name in names(show("--layers", layers).out)} == there
 
@@ -86,7 +111,7 @@ def test_top(show):
     assert len(names(show("--top", 5).out)) == 5
 
 
-@pytest.mark.parametrize("columns", [80, 100, 140])
+@pytest.mark.parametrize("columns", [60, 80, 100, 140])
 def test_lines_fit_the_terminal(show, columns):
     ended = show(columns=columns)
     assert max(len(line.rstrip()) for line in ended.out.splitlines()) <= columns
@@ -101,6 +126,9 @@ def test_lines_fit_the_terminal(show, columns):
         (["--layers", "9"], "Layers are 0 to 2"),
         (["--layers", "few"], "Write layers as"),
         (["--layers", "2-1"], "Write layers as"),
+        (["--layers", "L1H2"], "Write layers as"),
+        (["--layers", "0-99999999999999999999"], "Write layers as"),
+        (["--layers", "0-999999999"], "Layers are 0 to 2"),
     ],
 )
 def test_what_cannot_be_shown_says_what_can(show, options, said):

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,6 +9,8 @@ from rich.console import Console
 from selfrepair.errors import SelfRepairError
 from selfrepair.report.captions import donors_needed
 from selfrepair.report.card import card_table, print_card
+from selfrepair.report.numbers import share
+from selfrepair.report.rows import PARTS
 
 
 @pytest.fixture(scope="module")
@@ -43,13 +46,37 @@ def test_the_models_number_is_that_of_its_layers_together(run):
     assert model["repaired_fraction"] == pytest.approx(repaired)
 
 
-@pytest.mark.parametrize("width", [80, 140])
-def test_the_card_is_printed_whole(run, width):
+@pytest.mark.parametrize("width", [60, 80, 100, 140])
+@pytest.mark.parametrize("size", [1, 1e4])
+def test_the_card_is_printed_whole(run, width, size):
+    shares = ("repaired_fraction", "fraction_heads", "fraction_mlps", "fraction_norm")
+    wide = {f"layer_{name}{part}": size * run.heads[f"layer_{name}{part}"] for name in shares for part in PARTS}
+    run = replace(run, heads=run.heads.assign(wide))
     said = printed(run, width)
-    assert "…" not in said and max(map(len, said.splitlines())) <= width
+    assert "…" not in said and "±" not in said and max(map(len, said.splitlines())) <= width
+    for row in card_table(run):
+        for name in shares:
+            number, interval = share(*(row[name + part] for part in ("", "_low", "_high")))
+            assert number in said and interval in said
     for part in ("model", "layer 4", "repaired", "by norm", "resample ablation", "top 2% of tokens", "SmolLM2"):
         assert part in said
     assert "layer 3" not in said and "by post-norms" not in said
+
+
+@pytest.mark.parametrize("width", [60, 100, 140])
+def test_unbounded_intervals_are_said_and_their_shares_are_in_brackets(run, width):
+    ends = {"layer_repaired_fraction_low": -np.inf, "layer_repaired_fraction_high": np.inf}
+    ends |= {"layer_lost_direct_effect_low": -0.01}
+    heads = run.heads.copy(deep=True)
+    for name, value in ends.items():
+        heads[name][:] = value
+    unsure = replace(run, heads=heads)
+    said = printed(unsure, width)
+    assert said.count("unbounded") == 4 and said.count("%)") == 4 * 4
+    rows = card_table(unsure)
+    assert [row["repaired_fraction_unbounded"] for row in rows] == [False, True, True, True, True]
+    assert rows[1]["repaired_fraction_low"] is None
+    json.dumps(rows, allow_nan=False)
 
 
 def test_unknown_filters_are_refused(run):

@@ -105,7 +105,7 @@ def test_another_quantity_on_the_map(open_page, run):
     assert float(first.get_attribute("value")) == pytest.approx(values.max(), rel=1e-6)
     tab.locator("#quantity").select_option("label")
     page.drawn("map?quantity=label")
-    assert tab.locator(".legend .swatch").count() == 7
+    assert tab.locator(".legend .swatch").count() == 6
 
 
 @pytest.mark.parametrize("kind", ["SVG", "PNG"])

@@ -4,6 +4,7 @@ import pytest
 from made_runs import made_run
 
 from selfrepair.errors import SelfRepairError
+from selfrepair.report.numbers import share
 
 
 @pytest.fixture(scope="module")
@@ -13,9 +14,30 @@ def run():
 
 def test_repr_shows_what_the_numbers_rest_on(run):
     said = repr(run)
-    for part in ("<b>evil</b>", "resample", "builtin", "3.2e-06", "top 2%", "bottom 2%", "self_repair", "H"):
+    for part in (
+        "<b>evil</b>",
+        "resample",
+        "builtin",
+        "3.2e-06",
+        "top 2%",
+        "bottom 2%",
+        "self-repair",
+        "repaired",
+        "95% intervals",
+    ):
         assert part in said
-    assert len(said.splitlines()) < 30
+    assert len(said.splitlines()) < 40
+
+
+@pytest.mark.parametrize("shown", [repr, lambda run: run._repr_html_()])
+def test_notebooks_and_prompts_show_intervals_and_no_standard_errors(run, shown):
+    said = shown(run)
+    row = run.table(top=1).iloc[0]
+    assert "±" not in said
+    assert f"{row.self_repair:+.3f} [" in said
+    number, interval = share(*(float(row[f"repaired_fraction{end}"]) for end in ("", "_low", "_high")))
+    assert f"{number} {interval}" in said.replace("(", "").replace(")", "")
+    assert max(map(len, repr(run).splitlines())) <= 100
 
 
 def test_html_is_escaped(run):

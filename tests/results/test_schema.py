@@ -83,7 +83,13 @@ def test_heads_have_a_label_and_a_q_value(run):
     q, sure = heads["q_value"], np.isfinite(heads["repaired_fraction_standard_error"])
     assert bool(((q >= 0) & (q <= 1)).where(sure, True).all())
     np.testing.assert_array_equal(np.isfinite(q), sure)
-    assert bool((heads["repaired_fraction"].where(q <= 0.05, 1) > 0).all())
+    for label, sign in (("repaired", 1), ("amplified", -1)):
+        named = heads["label"].values == label
+        np.testing.assert_array_equal(named, (q.values <= 0.05) & (sign * heads["repaired_fraction"].values > 0))
+    sure = (heads["self_repair_low"] > 0) | (heads["self_repair_high"] < 0)
+    assert bool(sure.where(q <= 0.05, True).all())
+    many = made_run(windows=40).heads["label"].values
+    assert (many == "repaired").any() and (many != "repaired").any()
     assert bool((heads["effective_documents"] <= heads["documents"] + 1e-9).all())
 
 

@@ -138,7 +138,7 @@ def test_an_operator_that_returns_nonsense_is_refused(spoil):
 
 
 def test_some_units_only():
-    units = [(0, 3), (2, 1), (0, 3)]
+    units = [(0, 3), "L2H1", (0, 3)]
     some, whole = gpt2(heads=units), gpt2()
     assert some.plan["heads"] == [[2, 1], [0, 3]]
     ablated = np.zeros((families.LAYERS, families.HEADS), bool)
@@ -316,8 +316,10 @@ def test_other_errors_are_not_taken_for_memory(monkeypatch):
         ({"donors": 5}, "needs 5 donor windows from other documents"),
         ({"engine": "turbo"}, "No engine is called 'turbo'"),
         ({"heads": [(0, 4)]}, "no heads L0H4"),
-        ({"heads": [(3, 0), (-1, 0)]}, "no heads"),
-        ({"heads": []}, "No heads to ablate"),
+        ({"heads": [(3, 0)]}, "no heads L3H0"),
+        ({"heads": [(-1, 0)]}, "names no head"),
+        ({"heads": "L9"}, "no heads L9"),
+        ({"heads": []}, "No heads were given"),
         ({"filters": ["middle"]}, "Unknown filter"),
         ({"first": 40}, "no scored tokens"),
         ({"memory": 1e-9}, "A single window"),

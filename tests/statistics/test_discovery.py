@@ -1,13 +1,11 @@
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import false_discovery_control
+from scipy.stats import false_discovery_control, ttest_1samp
 
-from selfrepair.statistics.bootstrap import bootstrap_all, document_weights, effective_documents
-from selfrepair.statistics.discovery import p_values, q_values
-from selfrepair.statistics.features import FEATURES, INDEX
-from selfrepair.statistics.intervals import Replicated
+from selfrepair.statistics.discovery import q_values
+from selfrepair.statistics.estimates import Estimate, with_interval
+from selfrepair.statistics.reaction import reaction_p_values
 
 probabilities = st.one_of(st.floats(0, 1), st.just(float("nan")), st.sampled_from([0.01, 0.05]))
 
@@ -28,41 +26,30 @@ def test_q_values_keep_the_shape_of_the_heads():
     np.testing.assert_allclose(q_values(p).ravel(), q_values(p.ravel()))
 
 
-def run(rng, cells, repaired, lost=1.0, documents=40):
-    """Sums of heads with these true repaired fractions, over documents of unequal size."""
-    sizes = rng.integers(5, 40, (documents, 1)).astype(float)
-    below = sizes * (lost + 0.3 * rng.normal(size=(documents, cells)))
-    sums = np.zeros((documents, cells, len(FEATURES)))
-    sums[..., INDEX["count"]], sums[..., INDEX["lost"]] = sizes, below
-    sums[..., INDEX["self_repair"]] = repaired * below + sizes * rng.normal(size=(documents, cells))
-    weights = document_weights(documents, 200, int(rng.integers(1000)))
-    effective = np.broadcast_to(effective_documents(sizes), cells)
-    return Replicated(sums.sum(0), bootstrap_all(sums, weights), np.full(cells, documents), effective)
-
-
-def test_a_p_value_is_the_level_at_which_the_interval_reaches_zero():
-    heads = run(np.random.default_rng(1), 60, 0.3)
-    p = p_values(heads)
-    assert ((p < 0.025) == (heads.estimate("repaired_fraction").low > 0)).all() and 5 < (p < 0.025).sum() < 55
-
-
-def test_what_loses_nothing_for_sure_is_not_repaired_for_sure():
-    heads = run(np.random.default_rng(2), 300, 5.0, lost=0.0)
-    assert (p_values(heads) < 0.01).mean() < 0.05, "self-repair is sure there, but not what it repairs"
+def test_p_values_are_those_of_the_two_sided_t_test():
+    rng = np.random.default_rng(1)
+    repair, lost = rng.normal(0.3, 1, (12, 5)), rng.normal(3, 1, (12, 5))
+    count = np.full(5, 12)
+    both = [with_interval(x.mean(0), x.std(0, ddof=1) / np.sqrt(12), count) for x in (repair, lost)]
+    np.testing.assert_allclose(reaction_p_values(*both), ttest_1samp(repair, 0).pvalue)
+    swapped = reaction_p_values(both[1], both[0])  # the larger of the two decides
+    np.testing.assert_allclose(swapped, ttest_1samp(repair, 0).pvalue)
+    assert (reaction_p_values(*both, effective=4) > reaction_p_values(*both)).all()
+    assert (reaction_p_values(*both, negligible=5.0) == 1).all()
 
 
 def test_heads_without_an_error_are_not_tested():
-    heads = run(np.random.default_rng(3), 2, 0.3)
-    one = Replicated(heads.sums, heads.replicates, np.array([1, 40]), heads.effective)
-    assert np.isnan(p_values(one)).tolist() == [True, False]
-    with pytest.raises(ValueError, match="ratio"):
-        p_values(heads, "self_repair")
+    estimate = Estimate(np.ones(2), np.array([np.nan, 0.1]), np.ones(2), np.ones(2), np.array([1, 30]))
+    assert np.isnan(reaction_p_values(estimate, estimate)).tolist() == [True, False]
 
 
 def test_the_rate_of_false_discoveries_is_kept():
     rng = np.random.default_rng(2)
     rates = []
-    for _ in range(200):
-        found = q_values(p_values(run(rng, 60, np.where(np.arange(60) < 15, 0.6, 0.0)))) <= 0.1
+    for _ in range(300):
+        values = rng.normal(np.where(np.arange(60) < 15, 0.6, 0.0), 1, (40, 60))
+        error = values.std(0, ddof=1) / np.sqrt(40)
+        estimate = Estimate(values.mean(0), error, error, error, np.full(60, 40))
+        found = q_values(reaction_p_values(estimate, estimate)) <= 0.1
         rates.append(found[15:].sum() / max(1, found.sum()))
-    assert 0.03 < np.mean(rates) < 0.1
+    assert 0.05 < np.mean(rates) < 0.1

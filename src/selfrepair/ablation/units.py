@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from itertools import groupby
 from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple
@@ -25,23 +25,6 @@ def all_heads(anatomy: Anatomy) -> list[Head]:
     """Every head, last layer first: a run cut short then has the cheap and telling ones."""
     layers = reversed(range(anatomy.layers))
     return [Head(layer, head) for layer in layers for head in range(anatomy.blocks[layer].heads)]
-
-
-def no_heads(absent: Sequence[tuple[int, int]]) -> str:
-    """Says that a model has no such heads (layer, head)."""
-    return f"There are no heads {', '.join(str(Head(*pair)) for pair in absent)}."
-
-
-def which_heads(heads: Sequence[int]) -> str:
-    """Says which heads a model has.
-
-    Args:
-        heads: how many each layer has.
-    """
-    said = f"The model has layers 0 to {len(heads) - 1}"
-    if len(set(heads)) == 1:
-        return f"{said} with heads 0 to {heads[0] - 1}."
-    return f"{said}; layers differ in their heads, in order they have {', '.join(map(str, heads))}, counted from 0."
 
 
 def by_layer(units: Iterable[Head]) -> list[tuple[int, tuple[int, ...]]]:

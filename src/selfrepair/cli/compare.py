@@ -5,9 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import typer
-from rich.table import Table
 
 from selfrepair.errors import SelfRepairError
 from selfrepair.terminal import Console
@@ -30,6 +28,7 @@ def compare(
     Runs on the same text with the same seed are paired document by document, which makes differences sharper. Heads
     are subtracted one by one where the models are versions of one another (checkpoints, fine-tunes, quantisations).
     """
+    from selfrepair.report.compared import print_comparison
     from selfrepair.run.comparison import compare_all
     from selfrepair.statistics.estimators import ESTIMATORS
 
@@ -39,38 +38,11 @@ def compare(
         raise SelfRepairError(f"There is no number '{number}'.", f"There are: {', '.join(ESTIMATORS)}.")
     console = Console()
     for found in compare_all(folders, filter, number, same_heads):
-        how = "paired by document" if found.paired else "not paired: the texts differ"
-        table = Table(title=f"{number}, {filter}; all heads together; {how}", title_justify="left")
-        for heading in ("", "value", "95% interval over documents"):
-            table.add_column(heading, justify="left" if not heading else "right")
-        rows = zip((*found.names, "difference"), (*found.each, found.change), strict=True)
-        for name, one in rows:
-            table.add_row(name, f"{float(one.value):+.4f}", f"{float(one.low):+.4f} to {float(one.high):+.4f}")
-        console.print(table)
-        if found.heads is not None:
-            console.print(_heads(found.heads, top))
-        else:
+        print_comparison(console, found, top)
+        if found.unrelated:
             console.print(
                 f"Heads are not compared one by one: {found.unrelated}. Where heads of equal name are the same heads "
                 "all the same, --same-heads subtracts them.",
                 highlight=False,
                 markup=False,
             )
-
-
-def _heads(heads: object, top: int) -> Table:
-    from selfrepair.statistics.estimates import Estimate
-
-    assert isinstance(heads, Estimate)
-    table = Table(title="Heads that differ most, by difference over its standard error", title_justify="left")
-    for heading in ("head", "difference", "95% interval over documents"):
-        table.add_column(heading, justify="left" if heading == "head" else "right")
-    with np.errstate(divide="ignore", invalid="ignore"):
-        size = np.nan_to_num(np.abs(heads.value) / heads.standard_error, nan=-1, posinf=-1)
-    for place in np.argsort(-size, axis=None)[:top]:
-        layer, head = np.unravel_index(place, size.shape)
-        if size[layer, head] < 0:
-            break
-        low, high = heads.low[layer, head], heads.high[layer, head]
-        table.add_row(f"L{layer}H{head}", f"{heads.value[layer, head]:+.3f}", f"{low:+.3f} to {high:+.3f}")
-    return table

@@ -245,11 +245,12 @@ def run(
     up the difference (later heads, MLPs, the final norm). Without arguments: a small model and text that
     need nothing but this package and the package index, in a few minutes on two cores.
     """
-    from selfrepair.cli.heads import existing_heads, named_heads, require_heads
+    from selfrepair.ablation.names import named_heads
+    from selfrepair.cli.heads import require_heads
     from selfrepair.cli.quiet import quieten
     from selfrepair.results.folder import prepare_folder
 
-    named = named_heads(heads)
+    named = named_heads(heads) if heads.strip() else None
     quieten()
     place = prepare_folder(out or Path("selfrepair-runs") / datetime.now().strftime("%Y-%m-%d-%H%M%S"))
     from torch import get_num_threads, set_num_threads
@@ -297,7 +298,7 @@ def run(
             engine=engine.value,
             precision=None if precision is None else precision.value,
             components=components.value,
-            heads=existing_heads(named, loaded.anatomy.heads_by_layer),
+            heads=heads if named else None,
             batch=batch,
             memory=memory,
             seed=seed,

@@ -17,10 +17,12 @@ if TYPE_CHECKING:
 def show(
     folder: Annotated[Path, typer.Argument(help="A results folder.")],
     filter: Annotated[str, typer.Option(help="Which tokens, e.g. `all`, `top 2%`, `bottom 2%`.")] = "",
-    sort: Annotated[str, typer.Option(help="Column to sort by.")] = "direct_effect",
+    sort: Annotated[
+        str, typer.Option(help="Column to sort by: a heading of the table, or a name of --json.")
+    ] = "direct_effect",
     ascending: Annotated[bool, typer.Option("--ascending", help="Smallest first.")] = False,
     top: Annotated[int, typer.Option(min=1, help="How many heads.")] = 20,
-    layers: Annotated[str, typer.Option(help="Only these layers, e.g. `20-29` or `3,5,7`.")] = "",
+    layers: Annotated[str, typer.Option(help="Only these layers, e.g. `20-29`, `L26` or `3,5,7`.")] = "",
     open_: Annotated[
         bool, typer.Option("--open", help="Open report.html in the browser; written if it is not there.")
     ] = False,
@@ -45,7 +47,7 @@ def show(
 
         show_page(folder / PAGE if (folder / PAGE).is_file() else write_page([folder], folder / PAGE))
         return
-    chosen = (filter or None, sort, not ascending, top, parse_layers(layers))
+    chosen = (filter or None, sort, not ascending, top, layers or None)
     code = verdict(run)
     if as_json:
         found = {"plan": run.plan, "outcome": run.outcome, "card": card_table(run, chosen[0])}
@@ -57,7 +59,7 @@ def show(
         raise typer.Exit(code)
 
 
-def _print(console: Console, run: Run, card: bool, chosen: tuple[str | None, str, bool, int, list[int] | None]) -> None:
+def _print(console: Console, run: Run, card: bool, chosen: tuple[str | None, str, bool, int, str | None]) -> None:
     from selfrepair.report.card import print_card
     from selfrepair.report.tables import print_heads, print_summary
 
@@ -67,23 +69,3 @@ def _print(console: Console, run: Run, card: bool, chosen: tuple[str | None, str
     else:
         print_heads(console, run, *chosen)
     print_summary(console, run)
-
-
-def parse_layers(text: str) -> list[int] | None:
-    """Layers from `20-29,3`; None for an empty text, which means all.
-
-    Raises:
-        SelfRepairError: for anything else.
-    """
-    from selfrepair.errors import SelfRepairError
-
-    layers: list[int] = []
-    try:
-        for part in filter(None, text.split(",")):
-            low, _, high = part.partition("-")
-            layers += range(int(low), int(high or low) + 1)
-    except ValueError:
-        layers = []
-    if text and not layers:
-        raise SelfRepairError(f"'{text}' names no layers.", "Write layers as 20-29 or 3,5,7.")
-    return layers or None

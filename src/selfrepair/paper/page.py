@@ -18,7 +18,8 @@ from selfrepair.paper.exhibit import Exhibit
 from selfrepair.paper.make import Paper
 from selfrepair.paper.numbers import Number
 from selfrepair.paper.words import numbers_table
-from selfrepair.report.captions import engine_error, fact
+from selfrepair.report.captions import discoveries, engine_error, fact, resolve_filter
+from selfrepair.report.numbers import brief, small
 from selfrepair.results.files import put
 
 FIGURES, FAILURES = "figures", "failures.txt"
@@ -210,13 +211,15 @@ def _shown_facts(paper: Paper) -> list[tuple[str, str]]:
             ("Time", f"{spent / 60:.1f} minutes of computing"),
         ]
     spent += float(run.outcome.get("seconds") or 0)
+    tokens = resolve_filter(run, None)
     return [
         ("Model", fact(run, "model")),
         ("Text", f"{fact(run, 'text')}: {measured}"),
         ("Ablation", f"{fact(run, 'operator')} (donors: {fact(run, 'donors')})"),
         ("Recipe", paper.recipe),
-        ("Numerical floor", f"{float(run.heads.attrs.get('numerical_floor', float('nan'))):.1e} logits"),
-        ("Largest ledger residual", f"{float(run.heads.attrs.get('ledger_residual', float('nan'))):.1e} logits"),
+        ("Heads", f"{discoveries(run, tokens)} ({tokens})"),
+        ("Numerical floor", f"{small(run.heads.attrs.get('numerical_floor', float('nan')))} logits"),
+        ("Largest ledger residual", f"{small(run.heads.attrs.get('ledger_residual', float('nan')))} logits"),
         *([("Engine's error per token", said)] if (said := engine_error(run)) else []),
         ("Time", f"{spent / 60:.1f} minutes of computing"),
     ]
@@ -230,7 +233,7 @@ def _measured(number: Number | None) -> str:
     if number.value != number.value:
         return "no tokens"
     if number.low != number.low:
-        return f"{number.value:.3g}{unit}, {'exact' if number.exact else 'no interval'}"
+        return f"{brief(number.value)}{unit}, {'exact' if number.exact else 'no interval'}"
     if math.isinf(number.low) and math.isinf(number.high):
-        return f"({number.value:.3g}){unit}, may be anything: its denominator may be zero"
-    return f"{number.value:.3g} ({number.low:.3g} to {number.high:.3g}){unit}"
+        return f"({brief(number.value)}){unit}, may be anything: its denominator may be zero"
+    return f"{brief(number.value)} ({brief(number.low)} to {brief(number.high)}){unit}"

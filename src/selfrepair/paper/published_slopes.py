@@ -48,7 +48,7 @@ def compare_self_repression(
     title = "Self-repression, published and measured"
     if rows.empty:
         known = ", ".join(dict.fromkeys(map(str, mine["head"])))
-        why = "the scan chose others" if slopes else "the experiment `iterative` was not made"
+        why = "the scan chose others" if slopes else "the experiment called iterative was not made"
         caption = f"Slopes were published for {known} of {model}; none was measured here, since {why}: no comparison."
         return Exhibit("published-self-repression", "Published tables", SECTION, title, caption, _plain_slopes(mine))
     error = np.nan_to_num(np.stack([rows["measured"] - rows["low"], rows["high"] - rows["measured"]]))

@@ -7,12 +7,15 @@ import numpy as np
 from selfrepair.errors import SelfRepairError
 from selfrepair.model.vocabulary import centring as in_words
 from selfrepair.model.vocabulary import is_plain
+from selfrepair.report.numbers import small
 from selfrepair.results import checks
 from selfrepair.results.runs import Run
 from selfrepair.statistics.filters import Filter
+from selfrepair.statistics.labels import AMPLIFIED, REPAIRED, LabelRule
+from selfrepair.statistics.reaction import RATE
 
 COVERS = "where direct effects have heavy tails, 95% intervals of filtered means cover 80 to 92% (coverage.md)"
-RATE = 0.05  # false discovery rate at which heads are called repaired
+MARKS = {REPAIRED: "*", AMPLIFIED: "†"}  # beside a head's name
 
 
 def resolve_filter(run: Run, wanted: str | None) -> str:
@@ -75,8 +78,8 @@ def amount(run: Run, label: str) -> str:
 
 
 def errors(run: Run) -> str:
-    """What ± is, whether the filter could be applied exactly in every replicate, and what intervals cover."""
-    said = "± is a bootstrap standard error over documents, the filter applied anew in each replicate"
+    """What intervals are, whether the filter could be applied exactly in every replicate, and what they cover."""
+    said = "95% intervals from a bootstrap over documents, the filter applied again in each replicate"
     short = run.heads.attrs.get("inexact_replicates", 0)
     if isinstance(short, float | int) and short > 0:
         share = f"{100 * short:.0f}%" if short >= 0.01 else "1%"
@@ -85,13 +88,29 @@ def errors(run: Run) -> str:
 
 
 def discoveries(run: Run, label: str) -> str:
-    """How many heads are repaired under this filter at a false discovery rate of 5%, in words."""
+    """How many heads are labelled repaired, and how many amplified, under this filter, in words."""
     part = run.heads.sel(filter=label)
-    q = part["q_value"].values
-    tested = int(np.isfinite(q).sum())
+    tested = int(np.isfinite(part["q_value"].values).sum())
     untested = int((part["count"].values > 0).sum()) - tested
-    said = f"heads repaired at a false discovery rate of {100 * RATE:g}%: {int((q <= RATE).sum())} of {tested}"
+    counts = {name: int((part["label"].values == name).sum()) for name in MARKS}
+    said = f"heads repaired at a false discovery rate of {100 * RATE:g}%: {counts[REPAIRED]} of {tested}"
+    said += f", amplified: {counts[AMPLIFIED]}" if counts[AMPLIFIED] else ""
     return f"{said} ({untested} more could not be tested)" if untested > 0 else said
+
+
+def repaired_rule(*marked: str) -> str:
+    """When a head is called repaired, with the marks of the labels that are shown."""
+    said = f"{MARKS[REPAIRED]} repaired: {rule_in_words()}"
+    return f"{said}; {MARKS[AMPLIFIED]} amplified: the same on opposite sides" if AMPLIFIED in marked else said
+
+
+def rule_in_words() -> str:
+    """When a head is called repaired."""
+    return (
+        "the interval of self-repair leaves out zero, that of lost DE sizes up to "
+        f"{LabelRule().negligible:g}, both lie on the same side, and the head passes the false-discovery rule over the "
+        f"filter's heads (Benjamini-Hochberg, {100 * RATE:g}%)"
+    )
 
 
 def left_out(run: Run) -> str:
@@ -113,7 +132,7 @@ def floor(run: Run) -> str:
     """Numerical floor and ledger residual, centred logits; and the engine's error, where it is not exact: a floor of
     zero says nothing about that."""
     said = [
-        f"{label} {_number(run.heads.attrs[name])}"
+        f"{label} {small(run.heads.attrs[name])}"
         for name, label in (("numerical_floor", "numerical floor"), ("ledger_residual", "ledger residual"))
         if name in run.heads.attrs
     ]
@@ -175,7 +194,3 @@ def span(counts: np.ndarray) -> str:
     """Counts in words: one where they are all the same, else the smallest and the largest."""
     low, high = int(counts.min()), int(counts.max())
     return f"{high:,}" if low == high else f"{low:,} to {high:,}"
-
-
-def _number(value: object) -> str:
-    return f"{value:.1e}" if isinstance(value, float) else str(value)

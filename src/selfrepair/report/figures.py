@@ -11,8 +11,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from selfrepair.errors import SelfRepairError
-from selfrepair.report.captions import amount, chosen_tokens, fact, left_out, operator, resolve_filter, status
+from selfrepair.report.captions import (
+    amount,
+    chosen_tokens,
+    fact,
+    left_out,
+    operator,
+    resolve_filter,
+    rule_in_words,
+    status,
+)
 from selfrepair.results.runs import Run
+from selfrepair.statistics.labels import REPAIRED
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -47,10 +57,7 @@ def overview(run: Run, filter: str | None = None, path: str | Path | None = None
     bars = _bars(part, "self_repair")
     axes.axhline(0, color=FAINT, linewidth=0.9, zorder=1)
     axes.errorbar(depth.ravel(), repair.ravel(), bars, fmt="none", ecolor=DOT, elinewidth=0.55, alpha=0.45, zorder=2)
-    axes.plot(
-        depth.ravel(), repair.ravel(), "o", color=DOT, markersize=4, markeredgecolor="white",
-        markeredgewidth=0.4, label="a head, with its 95% interval over documents", zorder=3,
-    )  # fmt: skip
+    _dots(axes, depth, repair, part)
     measured = np.isfinite(repair).any(axis=1)
     means = [np.nanmean(row) if any_ else np.nan for row, any_ in zip(repair, measured, strict=True)]
     axes.plot(
@@ -65,8 +72,8 @@ def overview(run: Run, filter: str | None = None, path: str | Path | None = None
     _keep_outliers_from_flattening(axes, repair, bars)
     axes.set_xlabel(f"relative depth (layer / {layers})")
     axes.set_ylabel("self-repair (logit)")
-    axes.legend(loc="upper left", frameon=True, framealpha=0.85, edgecolor="none", fontsize=8.5)
-    _captions(figure, run, label, "Self-repair of every head")
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, frameon=False, fontsize=8.5, borderaxespad=0.1)
+    _captions(figure, run, label, "Self-repair of every head", marked=True)
     return _finished(figure, path)
 
 
@@ -140,11 +147,26 @@ def _canvas(size: tuple[float, float]) -> tuple[Figure, Axes]:
     return figure, axes
 
 
+def _dots(axes: Axes, depth: np.ndarray, repair: np.ndarray, part: Any) -> None:
+    """A dot per head; filled where the head is labelled repaired, by the rule that tables go by."""
+    repaired = part["label"].values == REPAIRED
+    measured = np.isfinite(repair)
+    names = {True: f"a head that is repaired: {int(repaired.sum())} of {int(measured.sum())}", False: "another head"}
+    for filled, name in names.items():
+        mine = measured & (repaired == filled)
+        if mine.any():
+            axes.plot(
+                depth[mine], repair[mine], "o", color=DOT, markersize=4, markerfacecolor=DOT if filled else "white",
+                markeredgecolor="white" if filled else DOT, markeredgewidth=0.4 if filled else 0.9, label=name,
+                zorder=3 + 0.1 * filled,
+            )  # fmt: skip
+
+
 def _bars(part: Any, name: str) -> np.ndarray:
-    """Lengths of the 95% bars below and above, [2, head]; zero where there is no interval."""
+    """Lengths of the 95% bars below and above, [2, head]; zero where there is no interval, or where it has no end."""
     middle = part[name].values
     ends = np.stack([middle - part[f"{name}_low"].values, part[f"{name}_high"].values - middle])
-    return np.asarray(np.nan_to_num(ends.reshape(2, -1), nan=0.0))
+    return np.asarray(np.nan_to_num(ends.reshape(2, -1), nan=0.0, posinf=0.0, neginf=0.0))
 
 
 def _keep_outliers_from_flattening(axes: Axes, values: np.ndarray, bars: np.ndarray) -> None:
@@ -165,8 +187,8 @@ def _limits(axes: Axes, direct: np.ndarray, total: np.ndarray) -> None:
             choose(min(values.min(), 0) - room, max(values.max(), 0) + room)
 
 
-def _captions(figure: Figure, run: Run, label: str, title: str) -> None:
-    """Title and caption, wrapped; the layout keeps out of the lines they take."""
+def _captions(figure: Figure, run: Run, label: str, title: str, marked: bool = False) -> None:
+    """Title and caption, wrapped; the layout keeps out of the lines they take. `marked`: repaired heads are filled."""
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     above = _wrapped(f"{title}: {fact(run, 'model')}", 70)
@@ -174,6 +196,9 @@ def _captions(figure: Figure, run: Run, label: str, title: str) -> None:
     under = [line for part in under for line in _wrapped(part, 105)]
     foot = f"text: {fact(run, 'text')} · thin bars: 95% intervals over documents · {left_out(run)}"
     below = _wrapped(" · ".join(part for part in (foot, status(run)) if part), 120)
+    below += _wrapped(
+        f"bars longer than the frame are cut at its edge · filled: {rule_in_words()}" if marked else "", 120
+    )
     height = 72 * figure.get_figheight()
     top, second, bottom = 17 * len(above) + 8, 13 * len(under) + 4, 11 * len(below) + 8
     say = partial(figure.text, 0.013, va="top", linespacing=1.25, parse_math=False)

@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from rich import box
 from rich.cells import cell_len
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
 from selfrepair.report.captions import (
+    MARKS,
     amount,
     centring,
     chosen_tokens,
@@ -23,24 +23,27 @@ from selfrepair.report.captions import (
     floor,
     left_out,
     operator,
+    repaired_rule,
     resolve_filter,
+    rule_in_words,
     status,
     stopped,
 )
-from selfrepair.report.rows import Row, head_table, plain
+from selfrepair.report.layout import GAP, Line, fitted, plain_table
+from selfrepair.report.numbers import DASH, leaves_out_zero, of_row, signed
+from selfrepair.report.rows import HEADINGS, Row, column_of, head_rows, head_table, unbounded
 from selfrepair.results import checks
 from selfrepair.results.runs import Run
 from selfrepair.terminal import Console
 
 __all__ = ["head_table", "print_heads", "print_summary", "resolve_filter"]
 
-DASH = "–"
-UNDETERMINED = "lost DE may be zero, so that the share may be anything"
+UNSURE = "in round brackets where lost DE may be zero, so that the share may be anything"
 
 
 @dataclass(frozen=True)
 class Column:
-    """One column: its heading, what it shows of a row, and how gladly it is given up on a narrow terminal."""
+    """One column: its heading (in `HEADINGS`), what it shows of a row, how gladly it is given up for lack of room."""
 
     heading: str
     show: Callable[[Row], str]
@@ -54,7 +57,7 @@ def print_heads(
     sort: str = "direct_effect",
     descending: bool = True,
     top: int | None = 20,
-    layers: Sequence[int] | None = None,
+    layers: Sequence[int | str] | str | None = None,
 ) -> None:
     """Print the heads; arguments as `head_table`.
 
@@ -62,15 +65,16 @@ def print_heads(
         SelfRepairError: unknown filter, column or layer.
     """
     label = resolve_filter(run, filter)
-    rows = head_table(run, label, sort, descending, top, layers)
-    columns = fitting(_columns(rows), rows, console.width)
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, pad_edge=False)
+    rows = head_rows(run, label, sort, descending, top, layers)
+    every = columns_of(rows)
+    columns = narrowed(every, rows, console.width)
+    table = plain_table()
     for place, column in enumerate(columns):
         table.add_column(Text(column.heading), justify="left" if place == 0 else "right", no_wrap=True)
     for row in rows:
         table.add_row(*(_styled(column, row) for column in columns))
     order = "largest" if descending else "smallest"
-    console.print(Text(f"Heads by {sort.replace('_', ' ')}, {order} first", style="bold"))
+    console.print(Text(f"Heads by {_heading(sort, rows)}, {order} first", style="bold"))
     console.print(Text(operator(run)))
     console.print(Text(f"filter: {chosen_tokens(label)}"))
     console.print(Text(amount(run, label)))
@@ -78,36 +82,32 @@ def print_heads(
     console.print()
     console.print(table)
     console.print()
-    for line in _notes(run, columns):
+    for line in notes(run, columns, rows):
         console.print(Text(line, "dim"))
+    dropped = [column.heading for column in every if column not in columns]
+    if dropped:
+        console.print(Text(f"No room here for: {', '.join(dropped)}; a wider terminal or --json shows them.", "dim"))
+
+
+def _heading(sort: str, rows: list[Row]) -> str:
+    """The sorted column as the table heads it."""
+    column = column_of(sort, rows)
+    headings = {name: heading for heading, name in HEADINGS.items()} | {"direct_effect": "direct effect"}
+    return headings.get(column, column.replace("_", " "))
 
 
 def print_summary(console: Console, run: Run) -> None:
     """Print the whole model's totals under each filter, split into heads, MLPs and norms."""
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, pad_edge=False)
     post = _any(run.heads["pooled_fraction_post_norms"].values)
-    headings = [
-        "filter",
-        "lost DE",
-        "repaired",
-        "by heads",
-        "by MLPs",
-        *(["post-norms"] if post else []),
-        "by norm",
-    ]
-    for heading in headings:
-        table.add_column(Text(heading), justify="left" if heading == "filter" else "right", no_wrap=True)
+    names = [name for name in SHARES.values() if post or name != "fraction_post_norms"]
+    headings = [heading for heading, name in SHARES.items() if name in names]
     width = min(console.width, 100)
-    shares = ["repaired_fraction", "fraction_heads", "fraction_mlps"]
-    shares += [*(["fraction_post_norms"] if post else []), "fraction_norm"]
-    filters = [_pooled(run, label, shares) for label in run.filters]
-    needed = [max(map(cell_len, column)) + 2 for column in zip(headings, *filters, strict=True)]
-    for cells in filters:  # where there is no room, errors go below their numbers
-        table.add_row(*(cell.replace(" ± ", "\n± ") if sum(needed) > width - 6 else cell for cell in cells))
+    lines = [_pooled(run, label, names) for label in run.filters]
+    table = fitted("filter", ["lost DE", *headings], lines, width - 6)
     caption = Text(
-        f"repaired = ΣSR / Σ(lost direct effect), all heads together, in brackets where {UNDETERMINED}; "
-        "the parts add up to it. "
-        f"{errors(run)}. {operator(run)}; {left_out(run)}.",
+        f"repaired = ΣSR / Σ(lost direct effect), all heads together, {UNSURE}; the parts add up to it. "
+        f"Square brackets: {errors(run)}. A head is repaired where {rule_in_words()}. "
+        f"{operator(run)}; {left_out(run)}.",
         "dim",
     )
     body = Table.grid()
@@ -120,94 +120,106 @@ def print_summary(console: Console, run: Run) -> None:
     console.print(Panel(body, title=Text(title), title_align="left", width=width, padding=(1, 2)))
 
 
-def _pooled(run: Run, label: str, shares: Sequence[str]) -> list[str]:
+SHARES = {
+    "repaired": "repaired_fraction",
+    "by heads": "fraction_heads",
+    "by MLPs": "fraction_mlps",
+    "by post-norms": "fraction_post_norms",
+    "by norm": "fraction_norm",
+}
+
+
+def _pooled(run: Run, label: str, names: Sequence[str]) -> Line:
     """A filter's line: what all heads together lose, and the shares of it that are repaired."""
     part = run.heads.sel(filter=label)
+    numbers = ["lost_direct_effect", *names]
+    return share_line(
+        label,
+        {name + end: part[f"pooled_{name}{end}"].values.item() for name in numbers for end in ("", "_low", "_high")},
+        names,
+    )
 
-    def number(name: str) -> int | float | None:
-        return plain(part[f"pooled_{name}"].values[()])
 
-    sure = determined({name: number(name) for name in ("repaired_fraction_low", "repaired_fraction_high")})
-    cells = [percent(number(share), number(f"{share}_standard_error")) for share in shares]
-    lost = signed(number("lost_direct_effect"))
-    return [label, lost, *(cell if sure or cell == DASH else f"({cell})" for cell in cells)]
+def share_line(name: str, row: Row, shares: Sequence[str]) -> Line:
+    """A line of a card: the lost direct effect and shares of it, in round brackets where there may be nothing lost."""
+    sure = determined(row)
+    cells = [of_row(row, share) for share in shares]
+    bracketed = [(value if sure or value == DASH else f"({value})", interval) for value, interval in cells]
+    return Line(name, [of_row(row, "lost_direct_effect"), *bracketed])
 
 
 def determined(row: Row) -> bool:
     """Whether the repaired fraction's interval has ends: lost direct effect is not zero, as far as that can be told."""
-    return all(row[f"repaired_fraction_{end}"] is not None for end in ("low", "high"))
+    return not unbounded(row, "repaired_fraction")
 
 
-def fitting(columns: list[Column], rows: list[Row], width: int) -> list[Column]:
+def narrowed(columns: list[Column], rows: list[Row], width: int) -> list[Column]:
     """The columns that fit in `width` characters, the most spare given up first."""
     kept = list(columns)
-    while sum(_width(column, rows) + 2 for column in kept) - 2 > width and any(column.spare for column in kept):
+    while sum(_width(column, rows) + GAP for column in kept) - GAP > width and any(column.spare for column in kept):
         kept.remove(max(kept, key=lambda column: column.spare))
     return kept
 
 
-def signed(value: object) -> str:
-    """`+0.123`; a dash where there is no number."""
-    return f"{value:+.3f}" if isinstance(value, float | int) else DASH
+def columns_of(rows: list[Row]) -> list[Column]:
+    """The table's columns, all of them; those that have nothing to show are left out."""
 
-
-def percent(value: object, error: object = None) -> str:
-    """`45%` or `45.2 ± 3.1%`; a dash where there is no number."""
-    if not isinstance(value, float | int):
-        return DASH
-    return f"{100 * value:.0f}%" if not isinstance(error, float | int) else f"{100 * value:.1f} ± {100 * error:.1f}%"
-
-
-def _columns(rows: list[Row]) -> list[Column]:
-    def number(name: str) -> Callable[[Row], str]:
-        return lambda row: signed(row[name])
+    def number(heading: str, spare: int = 0) -> Column:
+        return Column(heading, lambda row: signed(row[HEADINGS[heading]]), spare)
 
     columns = [
-        Column("head", lambda row: str(row["name"])),
-        Column("DE", number("direct_effect")),
-        Column("lost DE", number("lost_direct_effect"), 2),
-        Column("total", number("total_effect")),
-        Column("self-repair ± SE", _repair),
+        Column("head", _name),
+        number("DE", 1),
+        number("lost DE", 6),
+        number("total", 5),
+        Column("self-repair", lambda row: _joined(*of_row(row, "self_repair"))),
         Column("repaired", _repaired, 1),
-        Column("heads", number("repair_heads")),
-        Column("MLPs", number("repair_mlps")),
+        number("heads", 4),
+        number("MLPs", 4),
     ]
     if _any([row["repair_post_norms"] for row in rows]):
-        columns.append(Column("post-norms", number("repair_post_norms"), 3))
-    columns.append(Column("norm", number("repair_norm")))
+        columns.append(number("post-norms", 7))
+    columns.append(number("norm", 4))
     if any(_largest(row) != DASH for row in rows):
-        columns.append(Column("largest repairer", _largest, 4))
-    columns.append(Column("tokens", lambda row: f"{row['count']:,}", 6))
-    columns.append(Column("docs", lambda row: f"{row['documents']:,}", 5))
-    columns.append(Column("label", lambda row: str(row["label"] or DASH), 7))
+        columns.append(Column("largest repairer", _largest, 8))
+    columns.append(Column("tokens", lambda row: f"{row['count']:,}", 10))
+    columns.append(Column("docs", lambda row: f"{row['documents']:,}", 9))
+    columns.append(Column("label", lambda row: str(row["label"] or DASH), 11))
     return columns
 
 
-def _repair(row: Row) -> str:
-    error = row["self_repair_standard_error"]
-    return f"{signed(row['self_repair'])} ± {error:.3f}" if error is not None else signed(row["self_repair"])
+def _name(row: Row) -> str:
+    mark = MARKS.get(str(row["label"]))
+    return f"{row['name']} {mark}" if mark else str(row["name"])
+
+
+def _joined(value: str, interval: str) -> str:
+    return value if value == DASH else f"{value} {interval}"
 
 
 def _repaired(row: Row) -> str:
-    share = row["repaired_fraction"]
-    return percent(share) if determined(row) or share is None else f"({percent(share)})"
+    value, interval = of_row(row, "repaired_fraction")
+    return _joined(value if determined(row) or value == DASH else f"({value})", interval)
 
 
 def _largest(row: Row) -> str:
     """The component that repairs most with its interval, which allows for the choosing; a dash where it may be none."""
     low = row.get("largest_repair_low")
-    if not isinstance(low, float) or low <= 0:
+    if not isinstance(low, float) or not low > 0:
         return DASH
     return f"{row['largest_repairer']} {signed(low)} to {signed(row['largest_repair_high'])}"
 
 
-def _notes(run: Run, columns: list[Column]) -> list[str]:
+def notes(run: Run, columns: list[Column], rows: list[Row]) -> list[str]:
+    """What the numbers of the table are, line by line."""
+    marked = {str(row["label"]) for row in rows}
     lines = [
         "Mean change of the target's centred logit. DE: clean direct effect; "
         "lost DE: DE minus the replacement's; total: ablated minus clean; "
         "self-repair = total + lost DE = heads + MLPs + norms; "
-        f"repaired = ΣSR / Σ lost DE, in brackets where {UNDETERMINED}.",
-        f"{errors(run)}; {left_out(run)}; {floor(run)}.",
+        f"repaired = ΣSR / Σ lost DE, {UNSURE}.",
+        f"Square brackets: {errors(run)}; {left_out(run)}; {floor(run)}.",
+        f"{repaired_rule(*marked)}.",
     ]
     if any(column.heading == "largest repairer" for column in columns):
         lines.append(
@@ -215,7 +227,9 @@ def _notes(run: Run, columns: list[Column]) -> list[str]:
             f"{DASH} where that reaches down to zero."
         )
     if any(column.heading == "label" for column in columns):
-        lines.append("label: what ablating the head does, as far as the 95% intervals decide.")
+        lines.append(
+            "label: what ablating the head does; repaired and amplified by the rule above, others by single intervals."
+        )
     lines += [*([f"{said.capitalize()}."] if (said := centring(run)) else []), *checks.warned(run.outcome)]
     return [*lines, status(run)] if status(run) else lines
 
@@ -224,13 +238,14 @@ def _styled(column: Column, row: Row) -> Text:
     text = Text(column.show(row))
     if column.heading == "head":
         text.stylize("bold")
-    if column.heading.startswith("self-repair") and isinstance(row["self_repair_low"], float):
-        low, high = row["self_repair_low"], row["self_repair_high"]
-        if low > 0:
-            text.stylize("green")
-        elif isinstance(high, float) and high < 0:
-            text.stylize("red")
+    if column.heading == "self-repair" and leaves_out_zero(row["self_repair_low"], row["self_repair_high"]):
+        text.stylize("green" if _same_side(row["self_repair"], row["lost_direct_effect"]) else "red")
     return text
+
+
+def _same_side(repair: object, lost: object) -> bool:
+    """Whether self-repair counters the loss."""
+    return isinstance(repair, float) and isinstance(lost, float) and repair * lost > 0
 
 
 def _width(column: Column, rows: list[Row]) -> int:

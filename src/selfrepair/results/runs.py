@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,20 +18,6 @@ from selfrepair.results.proven import Stored
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
-
-SHOWN = (
-    ("model", "model"),
-    ("text", "text"),
-    ("operator", "operator"),
-    ("donors", "donors"),
-    ("engine", "engine"),
-    ("tokens", "tokens"),
-    ("documents", "documents"),
-    ("numerical_floor", "numerical floor (logit)"),
-    ("ledger_residual", "ledger residual (logit)"),
-    ("relative_error", "engine's error per token (of the effects' RMS)"),
-    ("status", "status"),
-)
 
 
 @dataclass(frozen=True, repr=False)
@@ -121,7 +106,7 @@ class Run:
         sort: str = "direct_effect",
         descending: bool = True,
         top: int | None = 20,
-        layers: Sequence[int] | None = None,
+        layers: Sequence[int | str] | str | None = None,
     ) -> pd.DataFrame:
         """Heads as a pandas frame, sorted and cut as asked; see `report.tables.head_table`.
 
@@ -167,40 +152,11 @@ class Run:
         return direct_effects(self, filter, path)
 
     def __repr__(self) -> str:
-        width = max(len(label) for _, label in SHOWN)
-        lines = [f"{label:<{width}}  {value}" for label, value in self._facts()]
-        return "\n".join(["selfrepair.Run", *(f"  {line}" for line in lines), "", self._heads_frame().to_string()])
+        from selfrepair.report.brief import as_text
+
+        return as_text(self)
 
     def _repr_html_(self) -> str:
-        facts = "".join(
-            f"<tr><th style='text-align:left'>{html.escape(label)}</th>"
-            f"<td style='text-align:left'>{html.escape(value)}</td></tr>"
-            for label, value in self._facts()
-        )
-        heads = self._heads_frame().to_html(escape=True, border=0)
-        return f"<div><strong>selfrepair.Run</strong><table>{facts}</table>{heads}</div>"
+        from selfrepair.report.brief import as_html
 
-    def _facts(self) -> list[tuple[str, str]]:
-        known = [(label, _short(self.heads.attrs[name])) for name, label in SHOWN if name in self.heads.attrs]
-        return [*known, ("filters", ", ".join(self.filters))]
-
-    def _heads_frame(self) -> pd.DataFrame:
-        """The heads that matter most, short enough for a cell of a notebook."""
-        from selfrepair.report.tables import resolve_filter
-
-        label = resolve_filter(self, None)
-        columns = [
-            "direct_effect",
-            "lost_direct_effect",
-            "total_effect",
-            "self_repair",
-            "self_repair_standard_error",
-        ]
-        columns += ["repaired_fraction", "repair_heads", "repair_mlps", "repair_norm"]
-        frame = self.table(label, top=8).set_index("name")[columns].astype(float).round(3)
-        frame = frame.rename_axis(f"{label}; logit")
-        return frame.rename(columns={"self_repair_standard_error": "± SE"})
-
-
-def _short(value: Any) -> str:
-    return f"{value:.2g}" if isinstance(value, float) else str(value)
+        return as_html(self)

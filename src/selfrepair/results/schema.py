@@ -20,6 +20,7 @@ from selfrepair.statistics.keep import TOKEN_SCHEMA
 from selfrepair.statistics.labels import LabelRule
 from selfrepair.statistics.largest import largest
 from selfrepair.statistics.lines import Lines
+from selfrepair.statistics.reaction import RATE
 from selfrepair.statistics.summary import Summary
 from selfrepair.terminal import readable
 
@@ -100,7 +101,7 @@ REPAIRED = Quantity(
     "repaired fraction",
     "1",
     "sum of self_repair / sum of (direct_effect - ablated_direct_effect): a ratio of sums over tokens, not a "
-    "mean of ratios. It means little where lost_direct_effect is not well above its own standard error.",
+    "mean of ratios. It means little where the interval of lost_direct_effect contains zero.",
 )
 COMPONENT: dict[str, tuple[Quantity, tuple[str, ...]]] = {
     BY_ATTENTION: (
@@ -190,7 +191,7 @@ def heads_dataset(
     if lines is not None:
         for name in lines.names:
             quantity, axes = COMPONENT[name]
-            variables |= _estimate(name, CELL + axes, lines.estimate(name), quantity, np.float32)
+            variables |= _estimate(name, CELL + axes, lines.estimate(name), quantity, dtype=np.float32)
             coordinates["by_layer"] = ("by_layer", np.arange(layers))
         if BY_HEAD in lines.names:
             coordinates["by_head"] = ("by_head", np.arange(heads))
@@ -367,15 +368,18 @@ def _counts(summary: Summary, thresholds: np.ndarray) -> dict[str, xr.Variable]:
 
 def _verdicts(summary: Summary) -> dict[str, xr.Variable]:
     q_note = (
-        "Benjamini-Hochberg adjusted p-value, over the heads of this filter, of the one-sided t test that "
-        "repaired_fraction is above 0: heads with q <= 0.05 are repaired, at a 5% false discovery rate."
+        "Benjamini-Hochberg adjusted p-value, over the heads of this filter, of the two-sided t test that self_repair "
+        f"is not zero and the size of lost_direct_effect above {LabelRule().negligible:g}. At q <= {RATE:g} the label "
+        f"is repaired where they have the same sign, amplified where not; false discovery rate {100 * RATE:g}%."
     )
     return {
         "label": xr.Variable(
             CELL, summary.labels.astype(object), {"long_name": "label", "description": LabelRule().describe()}
         ),
         "q_value": xr.Variable(
-            CELL, summary.q_values, {"units": "1", "long_name": "q-value of repair", "description": q_note}
+            CELL,
+            summary.q_values,
+            {"units": "1", "long_name": "q-value of the model's reaction", "description": q_note},
         ),
         "effective_documents": xr.Variable(
             CELL,

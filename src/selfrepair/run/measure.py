@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from selfrepair.ablation.names import Spelled
 from selfrepair.ablation.operators import Operator
 from selfrepair.engine import Engine
 from selfrepair.errors import SelfRepairError
@@ -60,7 +61,7 @@ def measure(
     engine: str | Engine = "auto",
     precision: str | None = None,
     components: Components = "heads",
-    heads: Sequence[tuple[int, int]] | None = None,
+    heads: Spelled | None = None,
     batch: int | None = None,
     memory: float | None = None,
     seed: int = 0,
@@ -89,7 +90,7 @@ def measure(
         precision: of the delta engine's products: `full`, `bfloat16` or `int8`; by default the fastest that a trial
             finds right to within 1% per token.
         components: `heads` keeps a line for every downstream head, `layers` one per attention and MLP layer.
-        heads: (layer, head) pairs to ablate; all by default.
+        heads: which to ablate, as `"L9H6,L10"`, `["L9H6", (10, 3)]` or alike (`ablation.names`); all by default.
         batch: windows at a time; by default what fits in memory.
         memory: gigabytes that a batch may take.
         seed: of donors, of the bootstrap and of the uniform sample of kept tokens.

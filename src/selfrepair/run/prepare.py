@@ -8,8 +8,9 @@ import numpy as np
 from torch import Tensor
 
 from selfrepair.ablation.donors import draw_donors
+from selfrepair.ablation.names import Spelled, existing_heads, named_heads
 from selfrepair.ablation.operators import Operator, operator
-from selfrepair.ablation.units import Head, all_heads, no_heads, which_heads
+from selfrepair.ablation.units import Head, all_heads
 from selfrepair.engine import DeltaEngine, Engine, ReplayEngine, engine_named
 from selfrepair.engine.choice import Choice, choose, delta
 from selfrepair.engine.clean import clean_run
@@ -38,7 +39,7 @@ def prepare(
     filters: Sequence[Filter | str],
     engine: str | Engine,
     components: Components,
-    heads: Sequence[tuple[int, int]] | None,
+    heads: Spelled | None,
     batch: int | None,
     memory: float | None,
     seed: int,
@@ -182,13 +183,6 @@ def _require_logits(model: LanguageModel, windows: Windows, first: int) -> None:
         )
 
 
-def _checked_heads(model: LanguageModel, given: Sequence[tuple[int, int]]) -> list[Head]:
-    known = set(all_heads(model.anatomy))
-    heads = sorted({Head(*pair) for pair in given}, key=lambda head: (-head.layer, head.head))
-    unknown = [head for head in heads if head not in known]
-    if unknown or not heads:
-        raise SelfRepairError(
-            no_heads(unknown) if unknown else "No heads to ablate were given.",
-            which_heads(model.anatomy.heads_by_layer),
-        )
-    return heads
+def _checked_heads(model: LanguageModel, given: Spelled) -> list[Head]:
+    pairs = existing_heads(named_heads(given), [block.heads for block in model.anatomy.blocks])
+    return sorted((Head(*pair) for pair in pairs), key=lambda head: (-head.layer, head.head))

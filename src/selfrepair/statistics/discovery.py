@@ -1,32 +1,10 @@
-"""Which heads are repaired at all: p-values, and the false discovery rate over all heads."""
+"""How many heads may be believed: the false discovery rate over all heads."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from selfrepair.statistics.estimators import ESTIMATORS
 from selfrepair.statistics.features import Array
-from selfrepair.statistics.fieller import positive
-from selfrepair.statistics.intervals import Replicated
-
-
-def p_values(numbers: Replicated, estimator: str = "repaired_fraction") -> Array:
-    """One-sided p-value [...] of "the ratio is above zero", NaN where there is no error.
-
-    It goes by the interval that is printed: the interval of level 1 - 2p reaches down to 0. "This head is repaired"
-    therefore needs a lost direct effect away from zero and self-repair against it, whichever way the head pushed.
-
-    Args:
-        numbers: sums with their replicates.
-        estimator: a ratio in `ESTIMATORS`.
-
-    Raises:
-        ValueError: an estimator that is no ratio.
-    """
-    parts = ESTIMATORS[estimator].parts
-    if parts is None:
-        raise ValueError(f"{estimator} is no ratio with Fieller's interval")
-    return positive(parts(numbers.sums), parts(numbers.replicates), numbers.documents, numbers.effective)
 
 
 def q_values(p: np.ndarray) -> Array:

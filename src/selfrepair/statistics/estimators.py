@@ -134,8 +134,19 @@ def _slopes() -> list[Estimator]:
     kept = "Direct effect left after ablation, sum DE' / sum DE."
     origin = _ratio("lost_times_total_effect", "lost_squared", sign=-1)
     return [
-        Estimator("slope_through_origin", NONE, f"Slope {slope}, -sum(L TE) / sum L^2.", origin),
-        Estimator("slope", NONE, f"Least-squares slope with intercept {slope}, -cov(L, TE) / var(L).", _slope),
+        Estimator(
+            "slope_through_origin",
+            NONE,
+            f"Slope {slope}, -sum(L TE) / sum L^2. Counts all repair; tokens that lose much weigh most.",
+            origin,
+        ),
+        Estimator(
+            "slope",
+            NONE,
+            f"Least-squares slope with intercept {slope}, -cov(L, TE) / var(L). Repair that is the same for all tokens "
+            "goes into the intercept and does not show in it.",
+            _slope,
+        ),
         Estimator("r_squared", NONE, squared, _r_squared, "squared correlation"),
         _of_lost("masking", masking, "lost", "total_effect"),
         _of_lost("retention", kept, "ablated_direct_effect", below="direct_effect"),

@@ -113,26 +113,6 @@ def ratio_interval(
     )
 
 
-def positive(
-    sums: tuple[Array, Array],
-    replicates: tuple[Array, Array],
-    documents: np.ndarray,
-    effective: np.ndarray,
-) -> Array:
-    """One-sided p-value [...] of "the ratio is above zero": the level at which its interval reaches down to 0.
-
-    For that the denominator has to be away from zero, and the numerator on the same side of it. Arguments as those of
-    `ratio_interval`; NaN where there is no error.
-    """
-    above, below = (np.asarray(one, np.float64) for one in sums)
-    variances = ratio_variances(replicates[0], replicates[1], documents)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        surely = np.abs(below) / np.sqrt(variances.below)
-        same_side = np.sign(below) * above / np.sqrt(variances.above)
-        found = student.sf(np.minimum(surely, same_side), freedom(documents, effective))
-    return np.asarray(np.where(np.isnan(variances.above), np.nan, found))
-
-
 def difference_of(first: Estimate, second: Estimate, correlation: np.ndarray | float = 0.0) -> Estimate:
     """Second minus first, with an interval made of both numbers' own, which need not be symmetric.
 

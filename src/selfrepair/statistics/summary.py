@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
 from selfrepair.statistics.card import Card, card
-from selfrepair.statistics.discovery import p_values, q_values
+from selfrepair.statistics.discovery import q_values
 from selfrepair.statistics.estimates import Estimate
 from selfrepair.statistics.estimators import ESTIMATORS
 from selfrepair.statistics.features import INDEX
 from selfrepair.statistics.intervals import Replicated
-from selfrepair.statistics.labels import labels
+from selfrepair.statistics.labels import LabelRule, labels
+from selfrepair.statistics.reaction import reaction_p_values
 
 
 @dataclass
@@ -25,7 +27,6 @@ class Summary:
         count: tokens [filter, layer, head].
         documents: documents these come from [filter, layer, head].
         effective_documents: how many equally full ones they amount to [filter, layer, head].
-        p_values: of "this head is repaired" [filter, layer, head], see `discovery.p_values`.
     """
 
     heads: dict[str, Estimate]
@@ -33,17 +34,19 @@ class Summary:
     count: np.ndarray
     documents: np.ndarray
     effective_documents: np.ndarray
-    p_values: np.ndarray
+
+    @cached_property
+    def q_values(self) -> np.ndarray:
+        """Benjamini-Hochberg q-values of `reaction_p_values` [filter, layer, head], over a filter's heads."""
+        repair, lost = self.heads["self_repair"], self.heads["lost_direct_effect"]
+        p = reaction_p_values(repair, lost, self.effective_documents, LabelRule().negligible)
+        return np.stack([q_values(one) for one in p])
 
     @property
     def labels(self) -> np.ndarray:
         """A word for each head [filter, layer, head], see `statistics.labels`."""
-        return labels(self.heads["lost_direct_effect"], self.heads["total_effect"], self.heads["repaired_fraction"])
-
-    @property
-    def q_values(self) -> np.ndarray:
-        """Benjamini-Hochberg q-values of "this head is repaired" [filter, layer, head], over the heads of a filter."""
-        return np.stack([q_values(one) for one in self.p_values])
+        lost, total = self.heads["lost_direct_effect"], self.heads["total_effect"]
+        return labels(lost, total, self.heads["repaired_fraction"], self.q_values)
 
 
 @dataclass
@@ -54,14 +57,12 @@ class Summariser:
     _layers: list[Replicated] = field(default_factory=list)
     _counts: list[np.ndarray] = field(default_factory=list)
     _effective: list[np.ndarray] = field(default_factory=list)
-    _p_values: list[np.ndarray] = field(default_factory=list)
 
     def add(self, layer: Replicated) -> None:
         """The next layer's heads, over [filter, head]."""
         self._heads.append({name: layer.estimate(name) for name in ESTIMATORS})
         self._layers.append(layer.pooled(1))
         self._effective.append(layer.effective)
-        self._p_values.append(p_values(layer))
         self._counts.append(layer.sums[..., INDEX["count"]].astype(np.int64))
 
     def summary(self) -> Summary:
@@ -79,7 +80,6 @@ class Summariser:
             count=np.stack(self._counts, 1),
             documents=heads["self_repair"].documents,
             effective_documents=np.stack(self._effective, 1),
-            p_values=np.stack(self._p_values, 1),
         )
 
 

@@ -5,6 +5,7 @@ import html
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from types import EllipsisType
 from typing import Any, Literal
 
 import numpy as np
@@ -16,6 +17,7 @@ from selfrepair.text.bounded import characters_for
 from selfrepair.text.document import Document
 from selfrepair.text.documents import read_documents, traces
 from selfrepair.text.duplicates import Duplicates, in_words
+from selfrepair.text.given import GIVEN, Source, given_documents, named_source
 from selfrepair.text.packing import Rows, pack_apart, pack_joined
 from selfrepair.text.tokens import Encoder
 
@@ -135,9 +137,9 @@ class Windows:
 
 def windows(
     tokenizer: Any,
-    source: str = "builtin",
+    source: Source = "builtin",
     *,
-    tokens: int | None,
+    tokens: int | EllipsisType | None = ...,
     length: int = 64,
     packing: Packing = "documents",
     bos: Bos = "auto",
@@ -164,8 +166,9 @@ def windows(
 
     Args:
         tokenizer: a `transformers` tokenizer or one called alike.
-        source: see `read_documents`.
-        tokens: how many tokens, counted in windows: `ceil(tokens / length)` windows are made. None for all.
+        source: see `read_documents`; or texts themselves, `["One text.", "Another."]`, each a document.
+        tokens: how many tokens, counted in windows: `ceil(tokens / length)` windows are made. None for all, which texts
+            themselves have by default; of a source it has to be said, as some have no end.
         length: positions of a window, what `bos` puts in front included.
         packing: `"documents"` or `"packed"`.
         bos: what each window starts with. `"auto"`: what the tokenizer puts in front of a text, which may be several
@@ -178,12 +181,20 @@ def windows(
         SelfRepairError: `tokens`, `length`, `packing` or `bos` make no sense; the source cannot be read; it
             has fewer windows than asked for, or none.
     """
-    documents = read_documents(source, field=field, most=characters_for(tokens))
-    made = windows_of_documents(
-        tokenizer, documents, tokens=tokens, length=length, packing=packing, bos=bos, seed=seed, source=source
-    )
+    name = named_source(source)
+    cut: dict[str, Any] = {"length": length, "packing": packing, "bos": bos, "seed": seed}
+    if name is None:
+        wanted = None if tokens is ... else tokens
+        return windows_of_documents(tokenizer, given_documents(source), tokens=wanted, source=GIVEN, **cut)
+    if tokens is ...:
+        raise SelfRepairError(
+            f"How much text of {name!r} is wanted? `tokens` was not given.",
+            "Give tokens=640, or tokens=None for all of it. Texts go in a list: windows(tokenizer, [text]).",
+        )
+    documents = read_documents(name, field=field, most=characters_for(tokens))
+    made = windows_of_documents(tokenizer, documents, tokens=tokens, source=name, **cut)
     made.provenance["field"] = field
-    made.provenance.update(traces(source))
+    made.provenance.update(traces(name))
     return made
 
 

@@ -23,7 +23,7 @@ from selfrepair.report.page.script import application, library, style
 from selfrepair.results import files
 from selfrepair.results import folder as folders
 from selfrepair.results.runs import Run
-from selfrepair.statistics.labels import LABELS
+from selfrepair.statistics.labels import AMPLIFIED, LABELS
 
 NEEDED = ("jinja2", "plotly")
 TEXT_TOKENS = 1_300_000  # tokens of text that go into the page
@@ -148,6 +148,7 @@ def run_index(source: Source, blocks: Blocks, runs: int = 1) -> dict[str, Any]:
         "donors": str(run.heads.attrs.get("donors", "")),
         "labels": list(LABELS),
         "rule": cells.label_rule(run),
+        "repairedRule": f"{captions.repaired_rule(AMPLIFIED)}.",
         "quantities": cells.quantities(run),
         "postNorms": cells.has_post_norms(run),
         "pooled": cells.pooled(run),

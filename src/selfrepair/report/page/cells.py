@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from selfrepair.report.page.pack import Blocks
+from selfrepair.report.page.pack import Blocks, exact
 from selfrepair.results.runs import Run
 from selfrepair.results.schema import quantity_of
 from selfrepair.statistics.accumulate import BY_ATTENTION, BY_HEAD, BY_MLP
 from selfrepair.statistics.labels import LABELS, LabelRule
 
-PARTS = ("", "_standard_error", "_low", "_high")
+PARTS = ("", "_low", "_high")
 GROUPS: dict[str, tuple[str, ...]] = {
     "effects": ("direct_effect", "ablated_direct_effect", "lost_direct_effect", "total_effect", "self_repair"),
     "ledger": ("repair_heads", "repair_mlps", "repair_post_norms", "repair_norm"),
@@ -29,6 +29,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "tokens": ("share_repaired", "share_over_repaired", "share_worse", "gross_self_repair", "sigma_ratio"),
 }
 NEUTRAL = {"masking": 0.0, "slope": 1.0, "slope_through_origin": 1.0, "sigma_ratio": 1.0}
+# Ratios, by what they are a share of: where that may be zero they say nothing.
+DENOMINATOR = {name: "direct_effect" if name == "retention" else "lost_direct_effect" for name in GROUPS["shares"]}
 LARGEST = 24  # repairers of a head that are shown one by one
 
 
@@ -48,6 +50,7 @@ def quantities(run: Run) -> list[dict[str, Any]]:
             "units": quantity_of(name).units,
             "description": quantity_of(name).description,
             "neutral": NEUTRAL.get(name, 0.0),
+            "denominator": DENOMINATOR.get(name, ""),
         }
         for group, names in GROUPS.items()
         for name in names
@@ -77,11 +80,9 @@ def pooled(run: Run) -> dict[str, Any]:
     names = (*shares, "lost_direct_effect", "self_repair")
     found: dict[str, Any] = {}
     for kind in ("pooled", "layer"):
-        found[kind] = {
-            name + part: _listed(run.heads[f"{kind}_{name}{part}"].values) for name in names for part in PARTS
-        }
-    found["pooled"]["count"] = _listed(run.heads["pooled_count"].values)
-    found["pooled"]["documents"] = _listed(run.heads["pooled_documents"].values)
+        found[kind] = {name + part: exact(run.heads[f"{kind}_{name}{part}"].values) for name in names for part in PARTS}
+    found["pooled"]["count"] = exact(run.heads["pooled_count"].values)
+    found["pooled"]["documents"] = exact(run.heads["pooled_documents"].values)
     return found
 
 
@@ -96,12 +97,12 @@ def repairers(run: Run, blocks: Blocks) -> dict[str, Any] | None:
 
     Returns:
         `component` [filter, layer, head, place]: `layer * heads + head`, `layers * heads + layer` for an MLP, or
-        `layers * heads + layers + layer` for the whole attention of a layer; -1 for none. `effect`, `error`
-        and `half` (of the 95% interval) alike.
+        `layers * heads + layers + layer` for the whole attention of a layer; -1 for none. `effect`, `low`, `high`
+        alike.
     """
     if BY_MLP not in run.heads:
         return None
-    values, errors, _, high = (_components(run, part) for part in PARTS)
+    values, lows, highs = (_components(run, part) for part in ("", "_low", "_high"))
     layers, heads = run.heads.sizes["layer"], run.heads.sizes["head"]
     by_head = BY_HEAD in run.heads
     numbers = np.arange(values.shape[-1])
@@ -110,15 +111,14 @@ def repairers(run: Run, blocks: Blocks) -> dict[str, Any] | None:
     size = np.nan_to_num(np.abs(values), nan=-1)
     kept = np.argsort(-size, axis=-1, kind="stable")[..., :LARGEST]
     effect = np.take_along_axis(values, kept, -1)
-    error = np.take_along_axis(errors, kept, -1)
-    half = np.take_along_axis(high - values, kept, -1)
+    low, high = (np.take_along_axis(ends, kept, -1) for ends in (lows, highs))
     there = np.isfinite(effect) & (effect != 0)
     return blocks.arrays(
         {
             "component": np.where(there, numbers[kept], -1).astype(np.int32),
             "effect": effect.astype(np.float32),
-            "error": error.astype(np.float32),
-            "half": half.astype(np.float32),
+            "low": low.astype(np.float32),
+            "high": high.astype(np.float32),
         }
     )
 
@@ -133,13 +133,6 @@ def _components(run: Run, part: str) -> np.ndarray:
     attention = run.heads[(BY_HEAD if BY_HEAD in run.heads else BY_ATTENTION) + part].values
     cell = attention.shape[:3]
     return np.concatenate([attention.reshape(*cell, -1), run.heads[BY_MLP + part].values], -1)
-
-
-def _listed(values: np.ndarray) -> Any:
-    """Nested lists for JSON, None for what is not finite."""
-    plain = np.where(np.isfinite(values.astype(float)), values, np.nan).astype(object)
-    plain[~np.isfinite(values.astype(float))] = None
-    return plain.tolist()
 
 
 def _title(name: str) -> str:

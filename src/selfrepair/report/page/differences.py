@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from selfrepair.report.page.pack import exact
 from selfrepair.results.runs import Run
 from selfrepair.results.schema import PARTS
 from selfrepair.run.comparison import Incomplete, Sums, sums_of, unrelated_heads
@@ -85,8 +86,6 @@ def _estimate(run: Run, label: str, name: str) -> Estimate:
 
 
 def _listed(estimate: Estimate) -> Any:
-    """[..., (value, low, high)] as nested lists, None for what is not finite."""
+    """[..., (value, low, high)] as nested lists, see `exact`."""
     stacked = np.stack(np.broadcast_arrays(estimate.value, estimate.low, estimate.high), -1).astype(float)
-    plain = np.round(stacked, 6).astype(object)
-    plain[~np.isfinite(stacked)] = None
-    return plain.tolist()
+    return exact(np.round(stacked, 6))

@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 
 from selfrepair.report import captions
+from selfrepair.report.numbers import small
 from selfrepair.results import checks
 from selfrepair.results.runs import Run
+from selfrepair.text.given import GIVEN
 
 FEW_DOCUMENTS = 20  # below this, intervals over documents are rough
 
@@ -75,7 +77,7 @@ def command(run: Run) -> str:
     source = model.get("source")
     named = source["model"] if isinstance(source, dict) else f"<the object that was called {model['name']}>"
     options: dict[str, Any] = {
-        "--text": text.get("source"),
+        "--text": "<the texts that were given in Python>" if text.get("source") == GIVEN else text.get("source"),
         "--tokens": text.get("tokens"),
         "--length": text.get("length"),
         "--packing": text.get("packing"),
@@ -117,4 +119,6 @@ def _grouped(value: object) -> str:
 
 
 def _number(value: object, unit: str) -> str:
-    return f"{float(value):.3g} {unit}" if isinstance(value, float | int | np.number) else "unknown"
+    if not isinstance(value, float | int | np.number):
+        return "unknown"
+    return f"{small(float(value)) if unit.startswith('logit') else f'{float(value):.3g}'} {unit}"

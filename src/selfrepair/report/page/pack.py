@@ -60,6 +60,15 @@ class Blocks:
         return len(self.texts) - 1
 
 
+def exact(values: np.ndarray) -> Any:
+    """Numbers as nested lists for JSON, which has no infinity: `"Infinity"` for it, None where there is no number."""
+    given = np.asarray(values, float)
+    plain = np.asarray(values).astype(object)
+    plain[np.isnan(given)] = None
+    plain[np.isposinf(given)], plain[np.isneginf(given)] = "Infinity", "-Infinity"
+    return plain.tolist()
+
+
 def plain_json(content: object) -> str:
     """JSON that may stand inside a script element: nothing in it ends the element or starts a comment."""
     text = json.dumps(content, ensure_ascii=True, allow_nan=False)

@@ -2,7 +2,7 @@
 
 import { index } from "./data.js";
 import { el, number } from "./dom.js";
-import { percent, sentence, signed } from "./format.js";
+import { between, betweenLogits, leavesOutZero, percent, sentence, signed } from "./format.js";
 import { theme } from "./colours.js";
 import { band } from "./charts.js";
 import { chart } from "./figure.js";
@@ -16,10 +16,7 @@ export function loading(run) {
 }
 
 export function cardView({ run, filter }) {
-  const of = (name) => {
-    const part = (ending) => run.pooled.pooled[name + ending]?.[filter] ?? NaN;
-    return { value: part(""), low: part("_low"), high: part("_high"), error: part("_standard_error") };
-  };
+  const of = (name) => run.whole(name, filter);
   const whole = of("repaired_fraction"), lost = of("lost_direct_effect");
   const one = run.filters[filter];
   const parts = Object.entries(SPLIT).filter(([name]) => name !== "fraction_post_norms" || run.postNorms);
@@ -30,9 +27,9 @@ export function cardView({ run, filter }) {
       { class: "hero" },
       el("p", { class: "over" }, `${run.operator} · ${one.words}`),
       el("p", { class: "headline" }, number(whole.value, percent(whole.value), { "data-name": "pooled_repaired_fraction" }), el("span", {}, " of the direct effect that heads lose is repaired")),
-      el("p", {}, `95% interval ${percent(whole.low)} to ${percent(whole.high)}, over documents. Heads lose ${signed(lost.value)} logit on average (${signed(lost.low)} to ${signed(lost.high)}); what the rest of the model makes up of it is the sum of self-repair over the sum of lost direct effect, all heads together.`),
+      el("p", {}, `95% interval ${between(whole.low, whole.high, run.quantity.repaired_fraction)}, over documents${leavesOutZero(lost) ? "" : ": the heads may lose nothing, so that the share may be anything"}. Heads lose ${signed(lost.value)} logit on average (${betweenLogits(lost.low, lost.high)}); what the rest of the model makes up of it is the sum of self-repair over the sum of lost direct effect, all heads together.`),
       splitBar(parts.map(([name, title]) => ({ title, ...of(name) })), whole.value),
-      el("p", { class: "note" }, `${sentence(one.discoveries)}. ${sentence(one.amount)}. ${run.errors}; ${run.leftOut}.`),
+      el("p", { class: "note" }, `${sentence(one.discoveries)}. ${run.repairedRule} ${sentence(one.amount)}. ${run.errors}; ${run.leftOut}.`),
     ),
     el("div", { class: "two" }, profile(run, filter), factsSection(run)),
     el("section", {}, el("h2", {}, "What this run cannot say"), el("ul", {}, run.limits.map((text) => el("li", {}, text)), run.sampled && el("li", {}, `${run.sampled}.`))),
@@ -45,6 +42,8 @@ function ways(run, filter) {
   if (index.runs.length > 1) links.splice(2, 0, ["comparison", "the runs side by side"]);
   return links.map(([view, words]) => el("a", { class: "button", href: address({ run, filter, view }) }, words));
 }
+
+const SHARE = { units: "1", group: "shares", name: "" };
 
 // Shares that add up to the whole; those below zero to the left.
 function splitBar(parts, whole) {
@@ -59,7 +58,7 @@ function splitBar(parts, whole) {
       parts.map((part) => {
         const width = `${Math.abs(50 * (part.value || 0)) / size}%`;
         const bar = el("span", { class: part.value < 0 ? "bar negative" : "bar positive", style: part.value < 0 ? { right: "50%", width } : { left: "50%", width } });
-        return el("tr", {}, el("th", { scope: "row" }, part.title), el("td", { class: "numeric" }, percent(part.value)), el("td", { class: "track", "aria-hidden": "true" }, bar), el("td", { class: "quiet" }, `${percent(part.low)} to ${percent(part.high)}`));
+        return el("tr", {}, el("th", { scope: "row" }, part.title), el("td", { class: "numeric" }, percent(part.value)), el("td", { class: "track", "aria-hidden": "true" }, bar), el("td", { class: "quiet" }, between(part.low, part.high, SHARE)));
       }),
     ),
   );
@@ -73,24 +72,21 @@ export function cutAt(values) {
 }
 
 function profile(run, filter) {
-  const of = (name) => run.pooled.layer[name][filter].map((value) => value ?? NaN);
-  const depth = Array.from({ length: run.layers }, (_, layer) => layer);
-  const lost = of("lost_direct_effect"), error = of("lost_direct_effect_standard_error");
-  const sure = depth.filter((layer) => Math.abs(lost[layer]) > 2 * error[layer]);
-  const pick = (values) => sure.map((layer) => 100 * values[layer]);
+  const sure = run.losing(filter);
+  const pick = (name, end = "value") => sure.map((layer) => 100 * run.whole(name, filter, layer)[end]);
   return chart({
     title: "Repair over depth",
-    caption: `Share of the lost direct effect that is repaired, per layer of the ablated heads; band: 95% interval over documents; layers that lose nothing for sure are left out; the axis ends where it would hide the rest. ${sentence(run.caption(filter))}.`,
+    caption: `Share of the lost direct effect that is repaired, per layer of the ablated heads; band: 95% interval over documents; left out: layers whose lost direct effect has an interval that contains zero; the axis ends where it would hide the rest. ${sentence(run.caption(filter))}.`,
     python: loading(run) + `layers = run.heads["layer_repaired_fraction"].sel(filter=${JSON.stringify(run.filters[filter].label)})\n`,
     spec: () => {
       const colour = theme();
       const lines = Object.entries(SPLIT).filter(([name]) => name !== "fraction_post_norms" || run.postNorms);
-      const cut = cutAt([...pick(of("repaired_fraction")), ...lines.flatMap(([name]) => pick(of(name)))]);
+      const cut = cutAt([...pick("repaired_fraction"), ...lines.flatMap(([name]) => pick(name))]);
       const strokes = { fraction_heads: ["dot", "#e69f00"], fraction_mlps: ["dash", "#009e73"], fraction_post_norms: ["dashdot", "#56b4e9"], fraction_norm: ["longdash", "#cc79a7"] };
       return {
         data: [
-          ...band(sure, pick(of("repaired_fraction")), pick(of("repaired_fraction_low")), pick(of("repaired_fraction_high")), "all", colour.accent),
-          ...lines.map(([name, title]) => ({ type: "scatter", mode: "lines", x: sure, y: pick(of(name)), name: title, line: { dash: strokes[name][0], color: strokes[name][1], width: 1.8 } })),
+          ...band(sure, pick("repaired_fraction"), pick("repaired_fraction", "low"), pick("repaired_fraction", "high"), "all", colour.accent),
+          ...lines.map(([name, title]) => ({ type: "scatter", mode: "lines", x: sure, y: pick(name), name: title, line: { dash: strokes[name][0], color: strokes[name][1], width: 1.8 } })),
         ],
         layout: { xaxis: { title: { text: "layer of the ablated head" } }, yaxis: { title: { text: "repaired, %" }, range: cut } },
       };

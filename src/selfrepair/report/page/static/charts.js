@@ -2,7 +2,7 @@
 
 import { bytesOf, index } from "./data.js";
 import { theme } from "./colours.js";
-import { signed } from "./format.js";
+import { betweenLogits, signed } from "./format.js";
 
 let reading;
 
@@ -44,7 +44,18 @@ function short(value, digits) {
   return (value < 0 ? "−" : "+") + Math.abs(value).toFixed(digits);
 }
 
-// Bars from what was lost, through who repaired, to what is left. Steps: {name, value, error?, kind}.
+// Lengths of whiskers to both ends of 95% intervals; none where there is no interval, or where it has no end.
+function whiskers(parts, colour) {
+  const reach = (part, end) => (Number.isFinite(part.low) && Number.isFinite(part.high) ? Math.abs(part[end] - part.value) : 0);
+  const [above, below] = ["high", "low"].map((end) => parts.map((part) => reach(part, end)));
+  return above.some(Boolean) ? { type: "data", symmetric: false, array: above, arrayminus: below, color: colour, thickness: 1, width: 3 } : undefined;
+}
+
+function valueWithInterval(part, units) {
+  return `${signed(part.value)} ${units}${part.low === undefined ? "" : ` (95% interval ${betweenLogits(part.low, part.high)})`}`;
+}
+
+// Bars from what was lost, through who repaired, to what is left. Steps: {name, value, low?, high?, kind}.
 export function waterfall(steps, units = "logit") {
   const colour = theme();
   const base = [], size = [], fill = [];
@@ -59,13 +70,13 @@ export function waterfall(steps, units = "logit") {
   const names = steps.map((step) => asText(step.name));
   const digits = Math.max(2, 1 - Math.floor(Math.log10(Math.max(...size.map(Math.abs), 1e-9))));
   const levels = steps.map((step, at) => base[at] + step.value);
-  const errors = steps.map((step) => (Number.isFinite(step.error) ? step.error : 0));
+  const ends = steps.map((step, at) => ({ value: levels[at], low: base[at] + step.low, high: base[at] + step.high }));
   return {
     data: [
       {
         type: "bar", x: names, y: size, base, marker: { color: fill }, showlegend: false,
-        error_y: errors.some(Boolean) ? { type: "data", array: errors, color: colour.ink, thickness: 1, width: 3 } : undefined,
-        customdata: steps.map((step) => `${signed(step.value)}${step.error ? ` ± ${step.error.toFixed(3)}` : ""} ${units}`),
+        error_y: whiskers(ends, colour.ink),
+        customdata: steps.map((step) => valueWithInterval(step, units)),
         hovertemplate: "%{x}: %{customdata}<extra></extra>",
       },
       {
@@ -87,12 +98,12 @@ export function ranking(parts, units = "logit") {
       {
         type: "bar", orientation: "h", y: shown.map((part) => asText(part.name)), x: shown.map((part) => part.effect),
         marker: { color: shown.map((part) => (part.effect < 0 ? colour.negative : colour.positive)) },
-        error_x: shown.some((part) => part.error) ? { type: "data", array: shown.map((part) => part.half || 0), color: colour.ink, thickness: 1, width: 3 } : undefined,
-        customdata: shown.map((part) => (Number.isFinite(part.error) ? ` ± ${part.error.toFixed(3)}` : "")),
-        hovertemplate: `%{y}: %{x:+.3f}%{customdata} ${units}<extra></extra>`,
+        error_x: whiskers(shown.map((part) => ({ ...part, value: part.effect })), colour.ink),
+        customdata: shown.map((part) => valueWithInterval({ ...part, value: part.effect }, units)),
+        hovertemplate: "%{y}: %{customdata}<extra></extra>",
       },
     ],
-    layout: { xaxis: { title: { text: `repair, ${units} (95% interval)` }, zeroline: true }, yaxis: { fixedrange: true }, bargap: 0.3 },
+    layout: { xaxis: { title: { text: `repair, ${units} (whiskers: 95% intervals)` }, zeroline: true }, yaxis: { fixedrange: true }, bargap: 0.3 },
   };
 }
 
@@ -104,7 +115,7 @@ function straight(range, slope, name, dash, colour) {
 }
 
 // Total effect against change in direct effect; `density` where points are many.
-export function repairScatter({ points, density, slope, intercept }) {
+export function repairScatter({ points, density, slope, intercept, origin }) {
   const colour = theme();
   const change = points.map((row) => -row.lost);
   const [low, high] = density ? [density.range[0], density.range[1]] : [Math.min(0, ...change), Math.max(0, ...change)];
@@ -121,10 +132,11 @@ export function repairScatter({ points, density, slope, intercept }) {
   data.push(straight(range, 1, "no repair (TE = ΔDE)", "dash", colour.soft));
   data.push(straight(range, 0, "full repair (TE = 0)", "dot", colour.soft));
   if (Number.isFinite(slope)) {
-    const line = straight(range, slope, `fitted, slope ${slope.toFixed(2)}`, "solid", colour.negative);
+    const line = straight(range, slope, `fitted with intercept, slope ${slope.toFixed(2)}`, "solid", colour.negative);
     line.y = range.map((x) => slope * x + (intercept || 0));
     data.push(line);
   }
+  if (Number.isFinite(origin)) data.push(straight(range, origin, `through the origin, slope ${origin.toFixed(2)}`, "dashdot", colour.negative));
   return { data, layout: { xaxis: { title: { text: "change in direct effect, ΔDE (logit)" }, range }, yaxis: { title: { text: "total effect (logit)" } } } };
 }
 

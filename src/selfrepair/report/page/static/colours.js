@@ -5,7 +5,7 @@ const DIVERGING = {
   dark: { negative: ["#4d3315", "#c77a1c", "#ffc987"], middle: "#23262c", positive: ["#1d3a56", "#3b86c8", "#aed9ff"] },
 };
 // Okabe and Ito's, in the order of the labels.
-const LABELS = ["#63666b", "#cc79a7", "#0072b2", "#009e73", "#e69f00", "#d55e00", "var(--rule)"];
+const LABELS = ["#63666b", "#cc79a7", "#0072b2", "#009e73", "#e69f00", "var(--rule)"];
 
 export function isDark() {
   const chosen = document.documentElement.dataset.theme;
@@ -46,6 +46,13 @@ export function fullScale(values, neutral = 0) {
   const sizes = values.filter(Number.isFinite).map((value) => Math.abs(value - neutral)).sort((a, b) => a - b);
   if (!sizes.length) return 1;
   return sizes[Math.floor(0.98 * (sizes.length - 1))] || sizes[sizes.length - 1] || 1;
+}
+
+// What a map's colours stand for: the middle, and how far from it they are full. Shares are full at 100% or before: those
+// of little can be any size, and are not told apart beyond.
+export function scaleFor(values, quantity, neutral = quantity.neutral ?? 0) {
+  const full = fullScale(values, neutral);
+  return { neutral, full: quantity.denominator ? Math.min(1, full) : full, clipped: Boolean(quantity.denominator) && full > 1 };
 }
 
 export function theme() {

@@ -2,13 +2,13 @@
 
 import { index, runs } from "./data.js";
 import { el, nextFrame } from "./dom.js";
-import { headName, percent, sentence, shown } from "./format.js";
-import { diverging, fullScale } from "./colours.js";
+import { between, exact, headName, plain, sentence, shown } from "./format.js";
+import { diverging, scaleFor } from "./colours.js";
 import { band } from "./charts.js";
 import { chart, drawing } from "./figure.js";
 import { address, go } from "./route.js";
 import { cutAt, loading } from "./card.js";
-import { grid } from "./map.js";
+import { grid, known, scaleInWords, scaleLegend } from "./map.js";
 
 const NUMBERS = { repaired_fraction: "repaired", fraction_heads: "by heads", fraction_mlps: "by MLPs", fraction_norm: "by the norm", self_repair: "self-repair", lost_direct_effect: "lost direct effect" };
 const PALETTE = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"];
@@ -22,7 +22,7 @@ function filterIn(run, label) {
 }
 
 export async function comparisonView(place) {
-  if (runs.length < 2) return [el("h1", {}, "Comparison"), el("p", {}, "This report holds one run. Give several folders to `selfrepair report` to lay them side by side.")];
+  if (runs.length < 2) return [el("h1", {}, "Comparison"), el("p", {}, "This report holds one run. Give several folders to ", el("code", {}, "selfrepair report"), " to lay them side by side.")];
   await Promise.all(runs.map((run) => run.ready()));
   const label = place.run.filters[place.filter].label;
   const having = runs.filter((run) => filterIn(run, label) >= 0);
@@ -47,38 +47,35 @@ export async function comparisonView(place) {
 
 function numbersTable(having, label) {
   const cell = (run, name) => {
-    const at = filterIn(run, label);
-    const part = (ending) => run.pooled.pooled[name + ending]?.[at] ?? NaN;
-    return shownWith(run.quantity[name], part(""), part("_low"), part("_high"));
+    const one = run.whole(name, filterIn(run, label));
+    return shownWith(run.quantity[name], one.value, one.low, one.high);
   };
   const rows = having.map((run) => el("tr", {}, el("th", { scope: "row" }, called(run)), Object.keys(NUMBERS).map((name) => el("td", { class: "numeric" }, cell(run, name)))));
   const changes = index.differences.map((one, at) => {
     const filter = one.filters.indexOf(label);
     if (filter < 0) return undefined;
     const quantity = runs[0].quantity;
-    return el("tr", { class: "change" }, el("th", { scope: "row" }, `${called(runs[at + 1])} − first`, el("div", { class: "quiet" }, one.how)), Object.keys(NUMBERS).map((name) => el("td", { class: "numeric" }, one.pooled[name]?.[filter] ? shownWith(quantity[name], ...one.pooled[name][filter].map((value) => value ?? NaN)) : "–")));
+    return el("tr", { class: "change" }, el("th", { scope: "row" }, `${called(runs[at + 1])} − first`, el("div", { class: "quiet" }, one.how)), Object.keys(NUMBERS).map((name) => el("td", { class: "numeric" }, one.pooled[name]?.[filter] ? shownWith(quantity[name], ...one.pooled[name][filter].map(exact)) : "–")));
   });
   return el("div", { class: "scroll", tabindex: "0" }, el("table", { class: "compare" }, el("caption", {}, `All heads together; ${label}; value and 95% interval over documents`), el("thead", {}, el("tr", {}, el("th", {}, "run"), Object.values(NUMBERS).map((title) => el("th", { scope: "col", class: "numeric" }, title)))), el("tbody", {}, rows, changes)));
 }
 
 function shownWith(quantity, value, low, high) {
   if (!quantity) return "–";
-  return [el("div", {}, shown(value, quantity)), el("div", { class: "quiet" }, Number.isFinite(low) ? `${shown(low, quantity)} to ${shown(high, quantity)}` : "")];
+  return [el("div", {}, shown(value, quantity)), el("div", { class: "quiet" }, between(low, high, quantity))];
 }
 
 function profileFigure(having, label) {
   return chart({
     title: "Repair over relative depth",
-    caption: `Share of the lost direct effect that is repaired, per layer; band: 95% interval over documents; layers that lose nothing for sure are left out. ${label}. ${having.map((run) => `${called(run)}: ${run.operator}`).join("; ")}.`,
+    caption: `Share of the lost direct effect that is repaired, per layer; band: 95% interval over documents; left out: layers whose lost direct effect has an interval that contains zero. ${label}. ${having.map((run) => `${called(run)}: ${run.operator}`).join("; ")}.`,
     python: having.map(loading).join("\n"),
     spec: () => {
       const data = having.flatMap((run, at) => {
         const filter = filterIn(run, label);
-        const of = (name) => run.pooled.layer[name][filter].map((value) => value ?? NaN);
-        const lost = of("lost_direct_effect"), error = of("lost_direct_effect_standard_error");
-        const sure = lost.map((_, layer) => layer).filter((layer) => Math.abs(lost[layer]) > 2 * error[layer]);
-        const pick = (ending) => sure.map((layer) => 100 * of("repaired_fraction" + ending)[layer]);
-        return band(sure.map((layer) => layer / run.layers), pick(""), pick("_low"), pick("_high"), called(run), PALETTE[at % PALETTE.length]);
+        const sure = run.losing(filter);
+        const pick = (end) => sure.map((layer) => 100 * run.whole("repaired_fraction", filter, layer)[end]);
+        return band(sure.map((layer) => layer / run.layers), pick("value"), pick("low"), pick("high"), called(run), PALETTE[at % PALETTE.length]);
       });
       const range = cutAt(data.filter((one) => one.mode === "lines+markers").flatMap((one) => one.y));
       return { data, layout: { xaxis: { title: { text: "relative depth of the ablated head" }, range: [0, 1] }, yaxis: { title: { text: "repaired, %" }, range } } };
@@ -87,30 +84,28 @@ function profileFigure(having, label) {
 }
 
 function maps(having, label, quantity) {
-  const all = having.flatMap((run) => {
-    const filter = filterIn(run, label);
-    return Array.from({ length: run.layers * run.heads }, (_, at) => run.cell(quantity.name, filter, Math.floor(at / run.heads), at % run.heads).value);
-  });
-  const full = fullScale(all, quantity.neutral);
+  const cellOf = (run) => (layer, head) => ({ ...run.cell(quantity.name, filterIn(run, label), layer, head), determined: run.determined(quantity, filterIn(run, label), layer, head) });
+  const scale = scaleFor(having.flatMap((run) => known(run, filterIn(run, label), cellOf(run))), quantity);
   return el(
     "div",
     { class: "two" },
     having.map((run) =>
-      drawing({
+      mapFigureOf({
         title: `${sentence(quantity.title)}: ${called(run)}`,
-        caption: `Colour is full at ±${shown(full, quantity).replace(/^[+−]/, "")}, the same for all runs. ${sentence(run.caption(filterIn(run, label)))}.`,
+        caption: `${sentence(scaleInWords(quantity, scale))}, the same for all runs; a dot: the 95% interval over documents leaves out ${scale.neutral ? shown(scale.neutral, quantity) : "zero"}. ${sentence(run.caption(filterIn(run, label)))}.`,
         python: loading(run) + `value = run.heads["${quantity.name}"].sel(filter=${JSON.stringify(label)})\n`,
-        body: el("div", { class: "map scroll", tabindex: "0" }, mapOf(run, label, quantity, full)),
+        picture: grid({ run, filter: filterIn(run, label) }, quantity, (value) => diverging((value - scale.neutral) / scale.full), cellOf(run)),
+        legend: scaleLegend(quantity, scale),
       }),
     ),
     differenceMaps(label, quantity),
   );
 }
 
-function mapOf(run, label, quantity, full) {
-  const filter = filterIn(run, label);
-  const colour = (value) => diverging((value - quantity.neutral) / full);
-  return grid({ run, filter }, quantity, colour, (layer, head) => run.cell(quantity.name, filter, layer, head));
+function mapFigureOf({ title, caption, python, picture, legend }) {
+  const figure = drawing({ title, caption, python, body: el("div", { class: "map scroll", tabindex: "0" }, picture) });
+  figure.querySelector(".map").before(legend);
+  return figure;
 }
 
 // Second run minus first, head by head, where both have the same heads.
@@ -118,32 +113,42 @@ function differenceMaps(label, quantity) {
   return index.differences.map((one, at) => {
     const cells = one.heads[quantity.name]?.[one.filters.indexOf(label)];
     if (!cells) return undefined;
-    const full = fullScale(cells.flat().map((cell) => cell[0] ?? NaN));
+    const [first, second] = [runs[0], runs[at + 1]];
     const cellOf = (layer, head) => {
-      const [value, low, high] = cells[layer][head].map((part) => part ?? NaN);
-      return { value, low, high };
+      const [value, low, high] = cells[layer][head].map(exact);
+      return { value, low, high, determined: [first, second].every((run) => run.determined(quantity, filterIn(run, label), layer, head)) };
     };
-    const place = { run: runs[0], filter: filterIn(runs[0], label) };
-    const picture = grid(place, quantity, (value) => diverging(value / full), cellOf, `difference of ${quantity.title}`);
-    return drawing({
-      title: `Difference of ${quantity.title}: ${called(runs[at + 1])} − ${called(runs[0])}`,
-      caption: `${sentence(one.how)}; colour is full at ±${shown(full, quantity).replace(/^[+−]/, "")}; a dot: the 95% interval over documents leaves out zero. ${label}.`,
-      python: [runs[0], runs[at + 1]].map((run, which) => loading(run).replaceAll("run =", `run_${which + 1} =`)).join("\n") + `difference = run_2.heads["${quantity.name}"].sel(filter=${JSON.stringify(label)}) - run_1.heads["${quantity.name}"].sel(filter=${JSON.stringify(label)})\n`,
-      body: el("div", { class: "map scroll", tabindex: "0" }, picture),
+    const place = { run: first, filter: filterIn(first, label) };
+    const scale = scaleFor(known(first, place.filter, cellOf), quantity, 0);
+    return mapFigureOf({
+      title: `Difference of ${quantity.title}: ${called(second)} − ${called(first)}`,
+      caption: `${sentence(one.how)}; ${scaleInWords(quantity, scale)}; a dot: the 95% interval over documents leaves out zero. ${label}.`,
+      python: [first, second].map((run, which) => loading(run).replaceAll("run =", `run_${which + 1} =`)).join("\n") + `difference = run_2.heads["${quantity.name}"].sel(filter=${JSON.stringify(label)}) - run_1.heads["${quantity.name}"].sel(filter=${JSON.stringify(label)})\n`,
+      picture: grid(place, quantity, (value) => diverging(value / scale.full), cellOf, `difference of ${quantity.title}`),
+      legend: scaleLegend(quantity, scale),
     });
   });
 }
 
 const DIFFERING = 12;
 
+// A difference of shares with its interval.
+function points(given) {
+  const [value, low, high] = (given ?? []).map(exact);
+  return [plain(100 * value, 1), " ", el("span", { class: "quiet" }, between(low ?? NaN, high ?? NaN, runs[0].quantity.repaired_fraction).replaceAll("%", ""))];
+}
+
 function differenceLists(label) {
   return index.differences.map((one, at) => {
     const filter = one.filters.indexOf(label);
     const cells = filter < 0 ? undefined : one.heads.self_repair?.[filter];
     if (!cells) return el("p", { class: "note" }, `${called(runs[at + 1])}: heads are not compared one by one: ${one.unrelated || "no such filter in one of the runs"}.`);
-    const rows = cells.flatMap((heads, layer) => heads.map(([value, low, high], head) => ({ layer, head, value, low, high, size: Math.abs(value) / ((high - low) / 2 || Infinity) })));
+    const rows = cells.flatMap((heads, layer) => heads.map((given, head) => {
+      const [value, low, high] = given.map(exact);
+      return { layer, head, value, low, high, size: Math.abs(value) / ((high - low) / 2 || Infinity) };
+    }));
     rows.sort((a, b) => (b.size || 0) - (a.size || 0));
-    const quantity = runs[0].quantity.self_repair, fraction = runs[0].quantity.repaired_fraction;
+    const quantity = runs[0].quantity.self_repair;
     return el(
       "section",
       {},
@@ -152,8 +157,8 @@ function differenceLists(label) {
       el(
         "table",
         { class: "plain" },
-        el("thead", {}, el("tr", {}, ["head", "self-repair", "95% interval", "repaired"].map((text) => el("th", { scope: "col" }, text)))),
-        el("tbody", {}, rows.slice(0, DIFFERING).map((row) => el("tr", {}, el("td", {}, el("a", { href: address({ run: runs[0], filter: filterIn(runs[0], label), view: "head", layer: row.layer, head: row.head }) }, headName(row.layer, row.head))), el("td", { class: "numeric" }, shown(row.value ?? NaN, quantity)), el("td", { class: "numeric" }, `${shown(row.low ?? NaN, quantity)} to ${shown(row.high ?? NaN, quantity)}`), el("td", { class: "numeric" }, percent(one.heads.repaired_fraction?.[filter]?.[row.layer]?.[row.head]?.[0] ?? NaN))))),
+        el("thead", {}, el("tr", {}, ["head", "self-repair", "95% interval", "repaired, points"].map((text) => el("th", { scope: "col" }, text)))),
+        el("tbody", {}, rows.slice(0, DIFFERING).map((row) => el("tr", {}, el("td", {}, el("a", { href: address({ run: runs[0], filter: filterIn(runs[0], label), view: "head", layer: row.layer, head: row.head }) }, headName(row.layer, row.head))), el("td", { class: "numeric" }, shown(row.value, quantity)), el("td", { class: "numeric" }, between(row.low, row.high, quantity)), el("td", { class: "numeric" }, points(one.heads.repaired_fraction?.[filter]?.[row.layer]?.[row.head]))))),
       ),
     );
   });

@@ -1,6 +1,6 @@
 // The run's data: blocks of base64 in the page, inflated when a view asks for them.
 
-import { headName, visible } from "./format.js";
+import { exact, headName, leavesOutZero, visible } from "./format.js";
 
 export const index = JSON.parse(document.getElementById("index").textContent);
 
@@ -80,11 +80,28 @@ class Run {
     return (filter * this.layers + layer) * this.heads + head;
   }
 
-  // A number of one head: value, standard error, low and high end of its interval.
+  // A number of one head: its value and the ends of its interval.
   cell(name, filter, layer, head) {
     const at = this.place(filter, layer, head);
     const part = (ending) => this.values[name + ending]?.[at] ?? NaN;
-    return { value: part(""), error: part("_standard_error"), low: part("_low"), high: part("_high") };
+    return { value: part(""), low: part("_low"), high: part("_high") };
+  }
+
+  // A number of all heads together, or of the heads of one layer.
+  whole(name, filter, layer) {
+    const given = layer === undefined ? this.pooled.pooled : this.pooled.layer;
+    const part = (ending) => exact(layer === undefined ? given[name + ending]?.[filter] : given[name + ending]?.[filter]?.[layer]);
+    return { value: part(""), low: part("_low"), high: part("_high") };
+  }
+
+  // Layers whose heads surely lose something, so that shares of it mean something.
+  losing(filter) {
+    return Array.from({ length: this.layers }, (_, layer) => layer).filter((layer) => leavesOutZero(this.whole("lost_direct_effect", filter, layer)));
+  }
+
+  // Whether a number means something for a head: a ratio does where its denominator is surely not zero.
+  determined(quantity, filter, layer, head) {
+    return !quantity.denominator || leavesOutZero(this.cell(quantity.denominator, filter, layer, head));
   }
 
   label(filter, layer, head) {
@@ -141,7 +158,7 @@ class Run {
     const start = this.place(filter, layer, head) * most;
     const parts = [];
     for (let at = start; at < start + most && given.component[at] >= 0; at++) {
-      parts.push({ ...this.component(given.component[at]), effect: given.effect[at], error: given.error[at], half: given.half[at] });
+      parts.push({ ...this.component(given.component[at]), effect: given.effect[at], low: given.low[at], high: given.high[at] });
     }
     return parts;
   }

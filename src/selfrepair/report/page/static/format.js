@@ -6,19 +6,34 @@ export function isNumber(value) {
   return typeof value === "number" && Number.isFinite(value);
 }
 
+// A number as the page holds it: JSON has no infinity, which is written out there.
+export function exact(value) {
+  return value === null || value === undefined ? NaN : Number(value);
+}
+
+const ROUNDING = 1e-9; // what is smaller is rounding of rounding, and shown as zero
+
+function sized(value, digits) {
+  const text = Math.abs(value) < 0.5 * 10 ** -digits && Math.abs(value) >= ROUNDING ? Math.abs(value).toExponential(1) : Math.abs(value).toFixed(digits);
+  return { text, negative: value < 0 && Math.abs(value) >= ROUNDING };
+}
+
 export function signed(value, digits = 3) {
+  if (value === Infinity || value === -Infinity) return value < 0 ? "−∞" : "∞";
   if (!isNumber(value)) return NONE;
-  const size = Math.abs(value);
-  const text = size !== 0 && size < 0.5 * 10 ** -digits ? size.toExponential(1) : size.toFixed(digits);
-  return (value < 0 ? "−" : "+") + text;
+  const { text, negative } = sized(value, digits);
+  return (negative ? "−" : "+") + text;
 }
 
 export function plain(value, digits = 3) {
+  if (value === Infinity || value === -Infinity) return value < 0 ? "−∞" : "∞";
   if (!isNumber(value)) return NONE;
-  return value < 0 ? "−" + plain(-value, digits) : value !== 0 && value < 0.5 * 10 ** -digits ? value.toExponential(1) : value.toFixed(digits);
+  const { text, negative } = sized(value, digits);
+  return (negative ? "−" : "") + text;
 }
 
 export function percent(value, digits = 1) {
+  if (value === Infinity || value === -Infinity) return plain(value);
   return isNumber(value) ? plain(100 * value, digits) + "%" : NONE;
 }
 
@@ -32,8 +47,21 @@ export function shown(value, quantity) {
   return quantity.group === "shares" || quantity.name.startsWith("share_") ? percent(value) : plain(value);
 }
 
+// An interval in words. It is unbounded where a ratio's denominator may be zero.
 export function between(low, high, quantity) {
-  return isNumber(low) && isNumber(high) ? `${shown(low, quantity)} to ${shown(high, quantity)}` : "no interval";
+  if (Number.isNaN(low) || Number.isNaN(high)) return "no interval";
+  if (low === -Infinity && high === Infinity) return "unbounded";
+  return `${shown(low, quantity)} to ${shown(high, quantity)}`;
+}
+
+export function leavesOutZero({ low, high }) {
+  return low > 0 || high < 0;
+}
+
+const LOGITS = { units: "logit" };
+
+export function betweenLogits(low, high) {
+  return between(low, high, LOGITS);
 }
 
 export function sentence(text) {

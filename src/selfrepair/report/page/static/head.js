@@ -50,23 +50,34 @@ function steps(place) {
   return el("nav", { class: "steps", "aria-label": "Neighbouring heads" }, link(at - 1, "← previous", "prev"), link(at + 1, "next →", "next"));
 }
 
-const SHOWN = ["direct_effect", "ablated_direct_effect", "lost_direct_effect", "total_effect", "self_repair", "repaired_fraction", "repair_heads", "repair_mlps", "repair_post_norms", "repair_norm", "retention", "slope_through_origin", "share_repaired", "share_over_repaired", "share_worse"];
+// Tiles, in rows that belong together.
+const SHOWN = [
+  ["direct_effect", "ablated_direct_effect", "lost_direct_effect", "total_effect", "self_repair"],
+  ["repair_heads", "repair_mlps", "repair_post_norms", "repair_norm", "repaired_fraction"],
+  ["slope", "slope_through_origin", "retention"],
+  ["share_repaired", "share_over_repaired", "share_worse"],
+];
 
 function summary({ run, filter, layer, head }) {
   const card = (name) => {
     const quantity = run.quantity[name];
     if (!quantity) return undefined;
     const one = run.cell(name, filter, layer, head);
-    return el(
-      "div",
-      { class: "number", title: quantity.description },
-      el("dt", {}, quantity.title),
-      el("dd", {}, number(one.value, shown(one.value, quantity), { "data-name": name, class: "value" }), el("span", { class: "quiet" }, between(one.low, one.high, quantity))),
-    );
+    const text = shown(one.value, quantity);
+    return tile(quantity.title, quantity.description, number(one.value, run.determined(quantity, filter, layer, head) ? text : `(${text})`, { "data-name": name, class: "value" }), between(one.low, one.high, quantity));
   };
   const q = run.values.q_value[run.place(filter, layer, head)];
-  return el("dl", { class: "numbers" }, SHOWN.map(card), el("div", { class: "number", title: "Benjamini–Hochberg adjusted p-value that the repaired fraction is above 0" }, el("dt", {}, "q-value of repair"), el("dd", {}, number(q, plain(q), { "data-name": "q_value", class: "value" }), el("span", { class: "quiet" }, "over the filter's heads"))));
+  const tested = tile("q-value", "Benjamini–Hochberg adjusted p-value that the rest of the model reacts to the ablation: see the rule behind the labels", number(q, plain(q), { "data-name": "q_value", class: "value" }), "over the filter's heads");
+  const rows = [SHOWN[0], SHOWN[1], [...SHOWN[2], ...SHOWN[3]]].map((names) => names.map(card).filter(Boolean));
+  rows[2].push(tested);
+  return [rows.map((tiles) => el("dl", { class: "numbers", style: { "--tiles": tiles.length } }, tiles)), el("p", { class: "note" }, `Below each number: its 95% interval over documents. In brackets: a share of what may be zero. The two slopes are explained under the first picture.`)];
 }
+
+function tile(title, hint, value, under) {
+  return el("div", { class: "number", title: hint }, el("dt", {}, title), el("dd", {}, value, el("span", { class: "quiet" }, under)));
+}
+
+const SLOPES = "The two slopes ask different things. With intercept: by how much more the logit falls at a token that loses more; repair that is the same for all tokens does not show in it. Through the origin: how much of what is lost falls through at all, tokens that lose much counting most. They part where repair does not grow in step with the loss.";
 
 function tokensPython(run, filter, layer, head) {
   return (
@@ -86,20 +97,23 @@ function evenly(rows, most) {
   return rows.length <= most ? rows : Array.from({ length: most }, (_, at) => rows[Math.floor((at * rows.length) / most)]);
 }
 
+function inWords({ value, low, high }) {
+  return `${plain(value, 2)} (${plain(low, 2)} to ${plain(high, 2)})`;
+}
+
 function scatterFigure(place, points, density, words) {
   const { run, filter, layer, head } = place;
   if (!points.length) return undefined;
   const [slope, origin] = ["slope", "slope_through_origin"].map((one) => run.cell(one, filter, layer, head));
   const lost = run.cell("lost_direct_effect", filter, layer, head).value, total = run.cell("total_effect", filter, layer, head).value;
-  const fitted = Number.isFinite(slope.value) ? slope : origin;
-  const intercept = Number.isFinite(slope.value) ? total + slope.value * lost : 0;
+  const intercept = total + slope.value * lost;
   const drawn = density ? evenly(points, AMID_DENSITY) : points;
   const sample = run.filters[filter].label === "all" ? "the run's uniform sample of tokens" : "kept tokens of the filter";
   return chart({
     title: `${headName(layer, head)}: total effect against change in direct effect`,
-    caption: `One point per token: ${drawn.length} of ${sample}${density ? "; shading: all of them" : ""}. Fitted over all tokens of the filter: slope ${plain(fitted.value, 2)} (${plain(fitted.low, 2)} to ${plain(fitted.high, 2)}), 1 is no repair, 0 full. ${sentence(run.caption(filter))}. ${run.sampled ? run.sampled + "." : ""}`,
+    caption: `One point per token: ${drawn.length} of ${sample}${density ? "; shading: all of them" : ""}. Fitted over all tokens of the filter (95% intervals over documents): with intercept, slope ${inWords(slope)}; through the origin, slope ${inWords(origin)}; 1 is no repair, 0 full. ${SLOPES} ${sentence(run.caption(filter))}. ${run.sampled ? run.sampled + "." : ""}`,
     python: tokensPython(run, filter, layer, head),
-    spec: () => repairScatter({ points: drawn, density, slope: fitted.value, intercept }),
+    spec: () => repairScatter({ points: drawn, density, slope: slope.value, intercept, origin: origin.value }),
     opens: (point) => {
       const row = point.data.mode === "markers" && drawn[point.pointIndex];
       if (row) go({ ...place, view: "token", window: words.numbers[row.window], position: row.position });
@@ -111,7 +125,7 @@ function waterfallFigure(place, parts) {
   const { run, filter, layer, head } = place;
   return chart({
     title: `${headName(layer, head)}: from what was lost to what happened`,
-    caption: `Means over the filter's tokens, ± standard error over documents: the direct effect that the ablation takes away, what each repairer gives back (or takes), and the total effect left. ${sentence(run.caption(filter))}.`,
+    caption: `Means over the filter's tokens; whiskers: 95% intervals over documents, of each bar's own height (“other” bars have none): the direct effect that the ablation takes away, what each repairer gives back (or takes), and the total effect left. ${sentence(run.caption(filter))}.`,
     python: pythonFor(run, filter, run.quantity.total_effect, layer, head) + `lines = {name: float(run.heads[name].sel(filter=${JSON.stringify(run.filters[filter].label)}, layer=${layer}, head=${head})) for name in ("lost_direct_effect", "repair_heads", "repair_mlps", "repair_post_norms", "repair_norm")}\n`,
     spec: () => waterfall(headSteps(run, filter, layer, head, parts)),
   });
@@ -123,7 +137,7 @@ function repairersFigure(place, parts) {
   const label = JSON.stringify(run.filters[filter].label);
   return chart({
     title: `Who repairs ${headName(layer, head)}`,
-    caption: `Downstream components by the change in their direct effect on the target, the ${Math.min(parts.length, 16)} largest; 95% interval over documents, linearised, the threshold's own error included. ${sentence(run.caption(filter))}.`,
+    caption: `Downstream components by the change in their direct effect on the target, the ${Math.min(parts.length, 16)} largest in size; whiskers: 95% intervals over documents of each alone, the threshold's own error included, which do not allow for its having been chosen. ${sentence(run.caption(filter))}.`,
     python: loading(run) + `cell = run.heads.sel(filter=${label}, layer=${layer}, head=${head})\nmlps = cell["repair_by_mlp"]\nheads = cell.get("repair_by_head", cell["repair_by_attention"])\n`,
     spec: () => ranking(parts.slice(0, 16)),
     height: 380,
@@ -157,13 +171,30 @@ function curveFigure(place, curve) {
 const EACH = 5;
 const AROUND = 40;
 
+// Most repaired, least repaired and most broken tokens; no token is in two lists, however few there are.
+export function extremes(points) {
+  const countered = (row) => row.self_repair * Math.sign(row.lost);
+  const share = (row) => countered(row) / Math.abs(row.lost);
+  const most = Math.min(EACH, Math.max(1, Math.floor(points.length / 3)));
+  const taken = new Set();
+  const first = (rows) => {
+    const chosen = rows.filter((row) => !taken.has(row)).slice(0, most);
+    for (const row of chosen) taken.add(row);
+    return chosen;
+  };
+  const damaged = points.filter((row) => row.lost !== 0);
+  const repaired = first(damaged.filter((row) => countered(row) > 0).sort((a, b) => countered(b) - countered(a)));
+  const broken = first(damaged.filter((row) => countered(row) < 0).sort((a, b) => countered(a) - countered(b)));
+  const least = first([...damaged].sort((a, b) => Math.abs(share(a)) - Math.abs(share(b))));
+  return { repaired, least, broken };
+}
+
 function keptSection(place, points, words, close) {
-  const damaged = points.filter((row) => Math.abs(row.lost) > 0);
-  const share = (row) => Math.abs(row.self_repair) / Math.abs(row.lost);
+  const { repaired, least, broken } = extremes(points);
   const lists = [
-    ["Most repaired", "the largest self-repair", [...points].sort((a, b) => b.self_repair - a.self_repair)],
-    ["Least repaired", "the smallest self-repair for what was lost", damaged.sort((a, b) => share(a) - share(b))],
-    ["Most broken", "the most negative self-repair: the rest of the model made it worse", [...points].sort((a, b) => a.self_repair - b.self_repair).filter((row) => row.self_repair < 0)],
+    ["Most repaired", "the largest self-repair against what was lost", repaired],
+    ["Least repaired", "of the others, the smallest self-repair for what was lost", least],
+    ["Most broken", "the largest self-repair on the side of the loss: the rest of the model made it worse", broken],
   ];
   const full = fullScale(points.map((row) => row.self_repair));
   return el(
@@ -171,7 +202,7 @@ function keptSection(place, points, words, close) {
     {},
     el("h2", {}, "In their text"),
     el("p", { class: "note" }, `Kept tokens of the filter; the coloured token is the target, the text before it is what the model saw. Numbers are the token's own, in logits, without an interval: they are single tokens. ${sentence(place.run.caption(place.filter))}.`),
-    lists.map(([title, hint, rows]) => rows.length > 0 && el("div", {}, el("h3", {}, title, el("span", { class: "quiet" }, ` · ${hint}`)), el("ol", { class: "kept" }, rows.slice(0, EACH).map((row) => keptRow(place, row, words, close, full))))),
+    lists.map(([title, hint, rows]) => rows.length > 0 && el("div", {}, el("h3", {}, title, el("span", { class: "quiet" }, ` · ${hint}`)), el("ol", { class: "kept" }, rows.map((row) => keptRow(place, row, words, close, full))))),
   );
 }
 

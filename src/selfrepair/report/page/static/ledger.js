@@ -24,19 +24,19 @@ export function headSteps(run, filter, layer, head, parts) {
   const lost = of("lost_direct_effect"), total = of("total_effect");
   const alone = parts.slice(0, single());
   const rest = (line, kinds) => of(line).value - alone.filter((part) => kinds.includes(part.kind)).reduce((sum, part) => sum + part.effect, 0);
-  const line = (name) => ({ name: LINE_NAMES[name], value: of(name).value, error: of(name).error });
+  const line = (name) => ({ name: LINE_NAMES[name], ...of(name) });
   const others = [{ name: "other heads", value: rest("repair_heads", ["head", "attention"]) }, { name: "other MLPs", value: rest("repair_mlps", ["mlp"]) }];
   const middle = alone.length
     ? [
-        ...alone.map((part) => ({ name: part.name, value: part.effect, error: part.error })),
+        ...alone.map((part) => ({ name: part.name, value: part.effect, low: part.low, high: part.high })),
         ...others.filter((step) => Math.abs(step.value) > 1e-4 * Math.abs(lost.value)),
         ...run.lines.filter((name) => name.endsWith("norms") || name.endsWith("norm")).map(line),
       ]
     : run.lines.map(line);
   return [
-    { name: "lost direct effect", value: -lost.value, error: lost.error, kind: "whole" },
+    { name: "lost direct effect", value: -lost.value, low: -lost.high, high: -lost.low, kind: "whole" },
     ...middle,
-    { name: "total effect", value: total.value, error: total.error, kind: "whole" },
+    { name: "total effect", ...total, kind: "whole" },
   ];
 }
 

@@ -1,14 +1,14 @@
 // The map: layer by head, any quantity, any filter; and the table beside it.
 
 import { el, number, roving, svg, tipped } from "./dom.js";
-import { between, headName, percent, sentence, shown, signed } from "./format.js";
-import { diverging, fullScale, labelColour } from "./colours.js";
+import { between, betweenLogits, headName, leavesOutZero, percent, plain, sentence, shown, signed } from "./format.js";
+import { diverging, labelColour, scaleFor } from "./colours.js";
 import { copyButton, drawing } from "./figure.js";
 import { sortable } from "./table.js";
 import { address, go } from "./route.js";
 import { loading } from "./card.js";
 
-const LABEL = { name: "label", title: "label", group: "label", description: "What ablating the head does, as far as the 95% intervals decide.", units: "" };
+const LABEL = { name: "label", title: "label", group: "label", description: "What ablating the head does. Repaired and amplified go by intervals and allow for the number of heads tested; the others go by intervals alone.", units: "" };
 const GROUPS = { effects: "Effects", ledger: "Lines of the ledger", shares: "Shares of what is lost", slopes: "Slopes", tokens: "Over tokens" };
 
 export function mapView(place) {
@@ -41,27 +41,44 @@ const SIDE = 26;
 
 function mapFigure(place, quantity) {
   const { run, filter } = place;
-  const neutral = quantity.neutral ?? 0;
-  const values = [];
-  for (let layer = 0; layer < run.layers; layer++) for (let head = 0; head < run.heads; head++) values.push(run.measured(filter, layer, head) ? run.cell(quantity.name, filter, layer, head).value : NaN);
-  const full = fullScale(values, neutral);
-  const picture = grid(place, quantity, (value) => diverging((value - neutral) / full), (layer, head) => run.cell(quantity.name, filter, layer, head));
-  const legend = quantity.name === "label" ? labelLegend(run) : scaleLegend(quantity, neutral, full);
-  const note = quantity.name === "label" ? "" : "A dot: the 95% interval leaves out " + (neutral ? shown(neutral, quantity) : "zero") + ".";
-  const size = shown(full, quantity).replace(/^[+−]/, "");
-  const says = quantity.name === "label" ? "The word that the rule below gives each head, as far as its 95% intervals over documents decide." : `${sentence(quantity.title)}; colour is full at ±${size}${neutral ? ` from ${neutral}` : ""}; intervals are 95%, over documents.`;
+  const ofLabels = quantity.name === "label";
+  const cellOf = (layer, head) => ({ ...run.cell(quantity.name, filter, layer, head), determined: run.determined(quantity, filter, layer, head) });
+  const scale = ofLabels ? undefined : scaleFor(known(run, filter, cellOf), quantity);
+  const picture = grid(place, quantity, (value) => diverging((value - scale.neutral) / scale.full), cellOf);
+  const note = ofLabels ? "" : `A dot: the 95% interval leaves out ${scale.neutral ? shown(scale.neutral, quantity) : "zero"}.`;
+  const says = ofLabels ? "The word that the rule below gives each head" : `${sentence(quantity.title)}; ${scaleInWords(quantity, scale)}; intervals are 95%, over documents`;
   const figure = drawing({
     title: `${sentence(quantity.title)}, head by head`,
-    caption: `${says} ${sentence(run.caption(filter))}. Empty: not ablated, or no tokens.`,
+    caption: `${says}. ${sentence(run.caption(filter))}. Empty: not ablated, or no tokens.`,
     python: pythonFor(run, filter, quantity),
     body: el("div", { class: "map scroll" }, picture),
     note,
   });
-  figure.querySelector(".map").before(legend);
+  figure.querySelector(".map").before(ofLabels ? labelLegend(run) : scaleLegend(quantity, scale));
   return figure;
 }
 
-// Cells of all heads; `cellOf(layer, head)` gives {value, low, high}.
+// Values of the heads that were measured and mean something, which colours go by.
+export function known(run, filter, cellOf) {
+  const values = [];
+  for (let layer = 0; layer < run.layers; layer++) {
+    for (let head = 0; head < run.heads; head++) {
+      const one = cellOf(layer, head);
+      if (run.measured(filter, layer, head) && one.determined) values.push(one.value);
+    }
+  }
+  return values;
+}
+
+export function scaleInWords(quantity, { neutral, full, clipped }) {
+  const size = shown(full, quantity).replace(/^[+−]/, "");
+  const said = `colour is full at ±${size}${neutral ? ` from ${neutral}` : ""}${clipped ? ", beyond which sizes are not told apart" : ""}`;
+  return quantity.denominator ? `${said}; grey: ${UNDETERMINED}` : said;
+}
+
+const UNDETERMINED = "undetermined, since the 95% interval of what it is a share of contains zero";
+
+// Cells of all heads; `cellOf(layer, head)` gives {value, low, high, determined}.
 export function grid(place, quantity, colourOf, cellOf, what = quantity.title) {
   const { run, filter } = place;
   const [left, top] = [44, 8];
@@ -91,34 +108,50 @@ function cellLink(place, quantity, colourOf, cellOf, what, layer, head) {
   const measured = run.measured(filter, layer, head);
   const one = quantity.name === "label" ? {} : cellOf(layer, head);
   const label = run.label(filter, layer, head);
-  const fill = !measured ? "transparent" : quantity.name === "label" ? labelColour(run.labels.indexOf(label)) : colourOf(one.value);
+  const grey = measured && one.determined === false;
+  const fill = !measured || grey ? "" : quantity.name === "label" ? labelColour(run.labels.indexOf(label)) : colourOf(one.value);
   const neutral = what === quantity.title ? (quantity.neutral ?? 0) : 0;
-  const sure = measured && (one.low > neutral || one.high < neutral);
+  const sure = measured && !grey && (one.low > neutral || one.high < neutral);
   const words = quantity.name === "label" ? label : `${shown(one.value, quantity)} (${between(one.low, one.high, quantity)})`;
   const link = svg(
     "a",
-    { href: address({ ...place, view: "head", layer, head, quantity: undefined }), class: "cell", "data-head": name, "aria-label": `${name}: ${what} ${words}` },
-    svg("rect", { x: 1, y: 1, width: SIDE - 2, height: SIDE - 2, rx: 3, style: { fill }, class: measured ? "" : "empty" }),
+    { href: address({ ...place, view: "head", layer, head, quantity: undefined }), class: "cell", "data-head": name, "aria-label": `${name}: ${what} ${words}${grey ? ", undetermined" : ""}` },
+    svg("rect", { x: 1, y: 1, width: SIDE - 2, height: SIDE - 2, rx: 3, style: fill ? { fill } : {}, class: !measured ? "empty" : grey ? "undetermined" : "" }),
     sure && svg("circle", { cx: SIDE / 2, cy: SIDE / 2, r: 1.8, class: "sure" }),
   );
   return tipped(link, () => [
     `${name} · ${label}`,
     quantity.name !== "label" && [what, shown(one.value, quantity)],
     quantity.name !== "label" && ["95% interval", between(one.low, one.high, quantity)],
+    grey && UNDETERMINED,
     ["tokens, documents", `${run.values.count[run.place(filter, layer, head)]}, ${run.values.documents[run.place(filter, layer, head)]}`],
     run.filters[filter].words,
     run.operator,
   ].filter(Boolean));
 }
 
-function scaleLegend(quantity, neutral, full) {
+export function scaleLegend(quantity, { neutral, full }) {
   const stops = Array.from({ length: 21 }, (_, at) => diverging(at / 10 - 1));
   const ends = [neutral - full, neutral, neutral + full].map((value) => shown(value, quantity));
-  return el("div", { class: "legend", "aria-hidden": "true" }, el("span", {}, `≤ ${ends[0]}`), el("span", { class: "ramp", style: { background: `linear-gradient(90deg, ${stops.join(",")})` } }), el("span", {}, `≥ ${ends[2]}`), el("span", { class: "quiet" }, `middle: ${ends[1]}`));
+  return el(
+    "div",
+    { class: "legend" },
+    el("span", {}, `≤ ${ends[0]}`),
+    el("span", { class: "ramp", style: { background: `linear-gradient(90deg, ${stops.join(",")})` } }),
+    el("span", {}, `≥ ${ends[2]}`),
+    el("span", { class: "quiet" }, `middle: ${ends[1]}`),
+    quantity.denominator && el("span", { class: "swatch" }, el("i", { class: "undetermined" }), "undetermined"),
+  );
 }
 
 function labelLegend(run) {
   return el("div", { class: "legend" }, run.labels.map((label, at) => el("span", { class: "swatch" }, el("i", { style: { background: labelColour(at) } }), label)));
+}
+
+const BESIDE = { repaired: " *", amplified: " †" };
+
+function interval(text) {
+  return el("div", { class: "quiet" }, text);
 }
 
 function headTable(place, quantity) {
@@ -127,19 +160,20 @@ function headTable(place, quantity) {
   for (let layer = 0; layer < run.layers; layer++) for (let head = 0; head < run.heads; head++) if (run.measured(filter, layer, head)) rows.push({ layer, head });
   const value = (name) => (row) => run.cell(name, filter, row.layer, row.head).value;
   const column = (name, title, hint) => ({ name, title, hint, numeric: true, value: value(name), cell: (row) => number(value(name)(row), shown(value(name)(row), run.quantity[name]), { "data-name": name }) });
-  const repair = column("self_repair", "self-repair ± SE", run.quantity.self_repair.description);
+  const repair = column("self_repair", "self-repair", run.quantity.self_repair.description);
   repair.cell = (row) => {
     const one = run.cell("self_repair", filter, row.layer, row.head);
-    return [number(one.value, signed(one.value), { "data-name": "self_repair" }), el("span", { class: "quiet" }, ` ± ${Number.isFinite(one.error) ? one.error.toFixed(3) : "–"}`)];
+    return [number(one.value, signed(one.value), { "data-name": "self_repair" }), interval(betweenLogits(one.low, one.high))];
   };
-  const fraction = column("repaired_fraction", "repaired", "Σ self-repair / Σ lost direct effect; in brackets where the lost direct effect is within 2 standard errors of zero");
+  const fraction = column("repaired_fraction", "repaired", "Σ self-repair / Σ lost direct effect; in brackets where the 95% interval of the lost direct effect contains zero");
   fraction.cell = (row) => {
-    const lost = run.cell("lost_direct_effect", filter, row.layer, row.head);
-    const text = percent(value("repaired_fraction")(row), 0);
-    return Math.abs(lost.value) > 2 * lost.error ? text : `(${text})`;
+    const one = run.cell("repaired_fraction", filter, row.layer, row.head);
+    const text = percent(one.value, 0);
+    const sure = leavesOutZero(run.cell("lost_direct_effect", filter, row.layer, row.head));
+    return [sure || !Number.isFinite(one.value) ? text : `(${text})`, interval(between(one.low, one.high, { group: "shares", name: "", units: "1" }).replaceAll(/\.\d%/g, "%"))];
   };
   const columns = [
-    { title: "head", value: (row) => row.layer * run.heads + row.head, cell: (row) => el("a", { href: address({ ...place, view: "head", ...row, quantity: undefined }) }, headName(row.layer, row.head)) },
+    { title: "head", value: (row) => row.layer * run.heads + row.head, cell: (row) => el("a", { href: address({ ...place, view: "head", ...row, quantity: undefined }) }, `${headName(row.layer, row.head)}${BESIDE[run.label(filter, row.layer, row.head)] ?? ""}`) },
     column("direct_effect", "DE", run.quantity.direct_effect.description),
     column("lost_direct_effect", "lost DE", run.quantity.lost_direct_effect.description),
     column("total_effect", "total", run.quantity.total_effect.description),
@@ -150,6 +184,7 @@ function headTable(place, quantity) {
     run.postNorms && column("repair_post_norms", "post-norms", run.quantity.repair_post_norms.description),
     column("repair_norm", "norm", run.quantity.repair_norm.description),
     { title: "label", value: (row) => run.label(filter, row.layer, row.head), cell: (row) => run.label(filter, row.layer, row.head) },
+    { title: "q", hint: "Benjamini–Hochberg adjusted p-value, over the filter's heads: repaired and amplified heads have 0.05 or less", numeric: true, value: (row) => run.values.q_value[run.place(filter, row.layer, row.head)], cell: (row) => plain(run.values.q_value[run.place(filter, row.layer, row.head)]) },
     { title: "documents", hint: "documents that the head's tokens under this filter come from", numeric: true, value: (row) => run.values.documents[run.place(filter, row.layer, row.head)], cell: (row) => String(run.values.documents[run.place(filter, row.layer, row.head)]) },
   ].filter(Boolean);
   const extra = columns.some((one) => one.name === quantity.name) || quantity.name === "label" ? [] : [column(quantity.name, quantity.title, quantity.description)];
@@ -159,6 +194,6 @@ function headTable(place, quantity) {
     "section",
     {},
     el("div", { class: "figure-head" }, el("h2", {}, "The same as a table"), el("div", { class: "tools" }, copyButton(python))),
-    sortable({ columns: shownColumns, rows, sort: { column: Math.max(1, shownColumns.findIndex((one) => one.name === quantity.name)), descending: true }, caption: `Heads; mean changes of the target's centred logit. ${sentence(run.caption(filter))}. ± is a standard error over documents.` }),
+    sortable({ columns: shownColumns, rows, sort: { column: Math.max(1, shownColumns.findIndex((one) => one.name === quantity.name)), descending: true }, caption: `Heads; mean changes of the target's centred logit. ${sentence(run.caption(filter))}. Below numbers: 95% intervals over documents. ${run.repairedRule}` }),
   );
 }

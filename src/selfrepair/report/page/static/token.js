@@ -59,7 +59,7 @@ function context(words, window, position) {
 function numbers(run, row) {
   const values = [["direct effect", "direct_effect"], ["lost direct effect", "lost"], ["total effect", "total_effect"], ["self-repair", "self_repair"], ...run.lines.map((line) => [`repair by ${LINE_NAMES[line]}`, line])];
   const one = ([title, name]) => el("div", { class: "number" }, el("dt", {}, title), el("dd", {}, number(row[name], signed(row[name]), { "data-name": name, class: "value" })));
-  return el("dl", { class: "numbers" }, values.map(one), el("div", { class: "number" }, el("dt", {}, "scale, clean / ablated"), el("dd", {}, number(row.sigma_ratio, row.sigma_ratio.toFixed(4), { "data-name": "sigma_ratio", class: "value" }))));
+  return el("dl", { class: "numbers", style: { "--tiles": values.length + 1 } }, values.map(one), el("div", { class: "number" }, el("dt", {}, "scale, clean / ablated"), el("dd", {}, number(row.sigma_ratio, row.sigma_ratio.toFixed(4), { "data-name": "sigma_ratio", class: "value" }))));
 }
 
 function tokenPython({ run, layer, head, window, position }, table) {

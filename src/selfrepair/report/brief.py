@@ -1,0 +1,87 @@
+"""A run in a notebook or at a prompt: what it is, and the heads that matter most, with their intervals."""
+
+from __future__ import annotations
+
+import html
+import io
+
+from rich.console import Console
+from rich.text import Text
+
+from selfrepair.report.captions import chosen_tokens, operator, resolve_filter
+from selfrepair.report.layout import plain_table
+from selfrepair.report.numbers import small
+from selfrepair.report.rows import head_rows
+from selfrepair.report.tables import columns_of, narrowed, notes
+from selfrepair.results.runs import Run
+
+WIDTH, HEADS = 100, 8
+SHOWN = (
+    ("model", "model"),
+    ("text", "text"),
+    ("operator", "operator"),
+    ("donors", "donors"),
+    ("engine", "engine"),
+    ("tokens", "tokens"),
+    ("documents", "documents"),
+    ("numerical_floor", "numerical floor (logit)"),
+    ("ledger_residual", "ledger residual (logit)"),
+    ("status", "status"),
+)
+
+
+def as_text(run: Run) -> str:
+    """Facts and heads, at most `WIDTH` characters wide."""
+    console = Console(width=WIDTH, file=io.StringIO(), record=True, color_system=None)
+    facts, (title, headings, rows, under) = _facts(run), _heads(run)
+    wide = max(len(label) for label, _ in facts)
+    table = plain_table()
+    for place, heading in enumerate(headings):
+        table.add_column(Text(heading), justify="left" if place == 0 else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    console.print(Text("selfrepair.Run"))
+    for label, value in facts:
+        console.print(Text(f"  {label:<{wide}}  {value}"))
+    console.print()
+    console.print(Text(title))
+    console.print(table)
+    for line in under:
+        console.print(Text(line))
+    return "\n".join(line.rstrip() for line in console.export_text().splitlines())
+
+
+def as_html(run: Run) -> str:
+    """The same as HTML; text from data is escaped."""
+    left = "style='text-align:left'"
+    facts = "".join(
+        f"<tr><th {left}>{html.escape(label)}</th><td {left}>{html.escape(value)}</td></tr>"
+        for label, value in _facts(run)
+    )
+    title, headings, rows, under = _heads(run)
+    head = "".join(f"<th>{html.escape(heading)}</th>" for heading in headings)
+    body = "".join(
+        "<tr>" + "".join(f"<td style='white-space:nowrap'>{html.escape(cell)}</td>" for cell in row) + "</tr>"
+        for row in rows
+    )
+    said = "".join(f"<p style='max-width:60em'>{html.escape(line)}</p>" for line in under)
+    return (
+        f"<div><strong>selfrepair.Run</strong><table>{facts}</table><p>{html.escape(title)}</p>"
+        f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{said}</div>"
+    )
+
+
+def _heads(run: Run) -> tuple[str, list[str], list[list[str]], list[str]]:
+    """Title, headings, rows and notes of the heads with the largest direct effects."""
+    label = resolve_filter(run, None)
+    rows = head_rows(run, label, top=HEADS)
+    columns = narrowed(columns_of(rows), rows, WIDTH)
+    title = f"Heads by direct effect, largest first; {operator(run)}; {chosen_tokens(label)}; logit"
+    cells = [[column.show(row) for column in columns] for row in rows]
+    return title, [column.heading for column in columns], cells, notes(run, columns, rows)
+
+
+def _facts(run: Run) -> list[tuple[str, str]]:
+    attributes = run.heads.attrs
+    said = [(label, small(attributes[name])) for name, label in SHOWN if name in attributes]
+    return [*said, ("filters", ", ".join(run.filters))]

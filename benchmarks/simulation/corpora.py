@@ -107,7 +107,7 @@ def pool_from(design: Design, chunks: Sequence[TokenEffects], effects: np.ndarra
         chunks: its effects.
         effects: direct effects of all heads, [layer, head, token], which the survey would find.
     """
-    kept = keep_thresholds(design.filters, effects)
+    kept = keep_thresholds(design.filters, effects, design.documents[design.scored])
     nothing = np.full(design.shape, np.nan, np.float32)
     surveyed = {
         "thresholds": all_thresholds(design.filters, effects),

@@ -185,7 +185,7 @@ def layer_sums(made, layer, everything, rows, short):
 
 def component_lines(made, components):
     """Lines of downstream components."""
-    near = near_limits(made.filters, keep_thresholds(made.filters, made.survey))
+    near = near_limits(made.filters, keep_thresholds(made.filters, made.survey, made.documents[made.scored]))
     near = np.broadcast_to(near, made.thresholds.shape)
     sums = DocumentSums(made.filters, made.thresholds, made.scored, made.documents, made.shape, components, near)
     for chunk in made.chunks:

@@ -128,7 +128,7 @@ def made_sweep():
 
 def made_sums(windows=slice(None), components="heads"):
     made = made_sweep()
-    near = near_limits(made.filters, keep_thresholds(made.filters, made.survey))
+    near = near_limits(made.filters, keep_thresholds(made.filters, made.survey, made.documents[made.scored]))
     sums = DocumentSums(made.filters, made.thresholds, made.scored, made.documents, made.shape, components, near)
     for layer, heads, all_windows in everything(made):
         sums.add(made.chunk(layer, heads, all_windows[windows]))

@@ -58,13 +58,10 @@ def test_tokens_that_cannot_be_decoded_are_shown_by_number():
         (look, "vocabulary_table", "No texts of tokens"),
         (look, "closeups", "No close-ups of single tokens"),
         (look, "_named", "No texts of tokens"),
-        (look.folder, "read_extras", "No closer look at single tokens"),
         (results, "passages_table", "No whole passages"),
     ],
 )
 def test_a_part_that_fails_costs_that_part(text, tmp_path, monkeypatch, where, name, said, place):
-    if place is None and name == "read_extras":
-        return  # there is nothing to read
     monkeypatch.setattr(where, name, fails)
     out = None if place is None else tmp_path / place
     with pytest.warns(LeftOut, match=rf"{said} \(Panic: no ␛\[31mway\)\. The run itself is complete"):

@@ -69,7 +69,8 @@ def test_every_step_is_covered():
             load(failing(RuntimeError("here"), after)[0])
         steps.add(refused.value.identity)
     wanted = {"the blocks", "the blocks' arguments", "the parts of layer 1", "the final norm", "the read-out"}
-    assert steps == {f"finding {step}" for step in (*wanted, "proofs of its identities")}
+    wanted_steps = {f"finding {step}" for step in (*wanted, "proofs of its identities")}
+    assert steps == {*wanted_steps, "blocks replay"}
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(3)])
@@ -96,16 +97,15 @@ def test_what_counts_as_a_fault():
     ("error", "said"),
     [(PanicException("index out of bounds"), "index out of bounds"), (MemoryError(), "Memory ended while")],
 )
-def test_panics_and_memory_while_files_are_read(monkeypatch, tmp_path, error, said):
+def test_panics_and_memory_while_files_are_read(monkeypatch, llama, error, said):
     from transformers import AutoTokenizer
 
     def fails(*_args, **_kwargs):
         raise error
 
-    (tmp_path / "model.safetensors").write_bytes(b"")
     monkeypatch.setattr(AutoTokenizer, "from_pretrained", fails)
     with pytest.raises(SelfRepairError) as refused:
-        loading.load(tmp_path)
+        loading.load(llama)
     assert said in str(refused.value) and refused.value.__cause__ is error
 
 

@@ -182,7 +182,7 @@ def _read(model: str, dtype: str, revision: str | None, attention: str | None) -
         return *read_gguf(path, dtype), path.stem
     if path.is_dir():
         require_loadable(path)
-        return *_from_pretrained(str(path), dtype, **extra), path.resolve().name
+        return *_from_pretrained(str(path), dtype, **extra), Path(os.path.abspath(path)).name  # noqa: PTH100 - a link keeps its name
     if path.exists() or model.startswith((".", "/", "~")) or model.count("/") > 1:
         raise SelfRepairError(
             f"'{model}' is neither a folder, a .gguf file nor a hub id.",

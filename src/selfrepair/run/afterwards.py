@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from selfrepair.run import partial, sweep
-from selfrepair.run.store import Store
+from selfrepair.run.store import UNITS
 from selfrepair.terminal import plain
 
 
@@ -49,7 +49,7 @@ def temporary_folder() -> Iterator[Path]:
     try:
         yield folder
     except BaseException as problem:
-        if any(Store(folder, "").finished(stage) for stage in (sweep.STAGE, partial.STAGE)):
+        if any(any((folder / UNITS).glob(f"{stage}-*")) for stage in (sweep.STAGE, partial.STAGE)):
             problem.add_note(
                 f"What had been measured is in {folder}: `selfrepair.resume({str(folder)!r}, model)` goes on with it."
             )

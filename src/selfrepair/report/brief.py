@@ -26,6 +26,7 @@ SHOWN = (
     ("documents", "documents"),
     ("numerical_floor", "numerical floor (logit)"),
     ("ledger_residual", "ledger residual (logit)"),
+    ("relative_error", "engine's error per token (of the effects' RMS)"),
     ("status", "status"),
 )
 

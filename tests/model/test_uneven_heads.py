@@ -10,7 +10,7 @@ from transformers.models.llama.modeling_llama import LlamaAttention
 
 from model.plain_effects import largest_error, llama
 from selfrepair import RefusedModel, SelfRepairError, compare, load, measure
-from selfrepair.cli.heads import existing_heads, named_heads
+from selfrepair.ablation.names import existing_heads, named_heads
 from selfrepair.engine import DeltaEngine, ReferenceEngine, ReplayEngine
 from selfrepair.model.head_count import miscounts
 from selfrepair.model.proofs import prove_at_load

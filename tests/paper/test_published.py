@@ -189,7 +189,7 @@ def test_slopes_of_self_repression(tmp_path):
     assert compare(tmp_path, "gpt2-medium", slopes) is None
     none = compare(tmp_path / "r", "gpt2-medium", {("L0H0", 3.0): Number("slope", 1.0)})
     assert "published for L21H1, L1H1" in none.caption and "none was measured here" in none.caption
-    assert "`iterative` was not made" in compare(tmp_path / "r", "gpt2-medium", {}).caption
+    assert "iterative was not made" in compare(tmp_path / "r", "gpt2-medium", {}).caption
 
 
 def test_odd_tables_of_slopes_are_said(tmp_path):

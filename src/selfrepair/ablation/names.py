@@ -52,10 +52,12 @@ def existing_heads(named: Named, heads: Sequence[int]) -> list[tuple[int, int]]:
     absent = [_spell(*one) for one in named if one[1] > last or one[0] > one[1]]
     absent += [_spell(*one) for one in named if one[1] <= last and not _there(one, heads)]
     if absent or not named:
-        most = f"{min(heads) - 1}" if len(set(heads)) == 1 else "those of each layer"
+        there = f"heads 0 to {heads[0] - 1}"
+        if len(set(heads)) > 1:
+            there = f"different numbers of heads; in order they have {', '.join(map(str, heads))}"
         raise SelfRepairError(
             f"There are no heads {', '.join(absent)}." if absent else "No heads were given.",
-            f"The model has layers 0 to {last} with heads 0 to {most}.",
+            f"The model has layers 0 to {last} with {there}.",
         )
     pairs = [
         (layer, one)

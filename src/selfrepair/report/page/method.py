@@ -44,8 +44,8 @@ SYMBOLS = (
 )
 SPECIAL = {
     "curve_self_repair": "Mean self-repair over quantiles of direct effect; errors linearised over documents.",
-    "q_value": "Adjusted p-value, over the filter's heads, of the test that self-repair is not zero and that more than a "
-    "negligible direct effect is lost: see the labels below.",
+    "q_value": "Adjusted p-value, over the filter's heads, of the test that self-repair is not zero and that more than "
+    "a negligible direct effect is lost: see the labels below.",
 }
 
 

@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from selfrepair.model.proofs import Proof
+
+
+_COLOURS = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # all but tab and newline
+
+
+def plain(text: str) -> str:
+    """Text that a terminal shows as it is: what other libraries' messages, names and files say may steer it.
+
+    Colours are left out, other control characters written as Python writes them: `\\x07`.
+    """
+    return _CONTROLS.sub(lambda found: f"\\x{ord(found[0]):02x}", _COLOURS.sub("", text))
 
 
 class SelfRepairError(Exception):
@@ -18,6 +31,7 @@ class SelfRepairError(Exception):
     """
 
     def __init__(self, problem: str, fix: str = "") -> None:
+        problem, fix = plain(problem), plain(fix)
         super().__init__(problem, fix)  # what it takes to make it again in another process
         self.problem = problem
         self.fix = fix

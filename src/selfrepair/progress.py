@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+from selfrepair.terminal import Console
 
 Advance = Callable[[float], None]
 _LINE_EVERY, _CELL_EVERY = 15.0, 0.5  # seconds between plain lines; between renewals in a notebook
@@ -96,7 +97,7 @@ def clock(seconds: float) -> str:
 def say(line: str, shown: bool = True) -> None:
     """A line of text where progress is shown."""
     if shown:
-        Console(stderr=not _in_notebook()).print(line, highlight=False, markup=False)
+        Console(stderr=not _in_notebook()).print(line, soft_wrap=True)
 
 
 @contextmanager
@@ -123,7 +124,7 @@ def progress(description: str, tokens: float, shown: bool = True) -> Iterator[Me
 
 def _bar(console: Console) -> Progress:
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=20),
         TaskProgressColumn(),
         TimeElapsedColumn(),

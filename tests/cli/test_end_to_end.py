@@ -59,6 +59,7 @@ def test_the_folder_holds_what_it_should(ended, place):
         "direct_effects.png",
         "heads.nc",
         "log.txt",
+        "manifest.json",
         "outcome.json",
         "overview.png",
         "passages.parquet",

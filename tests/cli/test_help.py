@@ -11,7 +11,7 @@ SAID = {
     "run": (
         "default",  # the model, and that options have defaults
         "640",
-        "128",
+        "default: 64",
         "resample",
         "all by default",
         "position 0 has no context",

@@ -103,7 +103,7 @@ def test_low_precision_costs_a_share_of_the_effect(precision, least, allowed):
 
 
 @pytest.mark.parametrize(("name", "precision"), [("gpt2", "int8"), ("gemma2", "full")])
-def test_compiled_equals_eager(name, precision, monkeypatch):
+def test_compiled_equals_eager(name, precision, monkeypatch, compiler):
     made = []
     init = CompiledProgram.__init__
 
@@ -169,7 +169,9 @@ def chosen(model, work=1e12, monkeypatch=None):
         return choice.choose(model, TOKENS, all_heads(model.anatomy), work)
 
 
-def test_much_work_is_compiled_and_little_is_replayed():
+def test_much_work_is_compiled_and_little_is_replayed(monkeypatch):
+    monkeypatch.setattr(choice, "_has_compiler", lambda _model: True)
+    monkeypatch.setattr(choice._Trial, "seconds_of_replay", lambda _self: 1e-3)
     model = language_model("gpt2", dtype="float32")
     assert chosen(model).engine.settings["compiled"] is True
     assert chosen(model, work=10).engine.name == "replay"
@@ -184,8 +186,8 @@ def test_a_wrong_rule_is_found_out(monkeypatch):
     assert found.engine.name == "replay" and "off by" in found.reason
 
 
-def test_low_precision_that_is_not_right_is_refused(monkeypatch):
-    monkeypatch.setattr(choice, "_seconds_of_product", lambda model, name: {"full": 9.0, "int8": 1.0}.get(name, 2.0))
+def test_low_precision_that_is_not_right_is_refused(monkeypatch, products):
+    products.take(full=9.0, int8=1.0, bfloat16=2.0)
     model = language_model("gpt2", dtype="float32")
     monkeypatch.setattr(choice, "TOLERANCE_OF_MEANS", 1.0)
     monkeypatch.setattr(choice, "TOLERANCE", 1e-9)

@@ -27,7 +27,7 @@ def test_exhibits_and_page_are_written_as_they_are_made(study, tmp_path, monkeyp
     def stopped(_runs):
         """While the third exhibit of the first experiment is being made."""
         html = (tmp_path / "index.html").read_text()
-        assert 'id="figure-02-direct-against-total"' in html and "Self-repair is noisy" in html.split("Not made yet")[1]
+        assert 'id="figure-02-direct-against-total"' in html and "From token to token" in html.split("Not made yet")[1]
         raise KeyboardInterrupt
 
     monkeypatch.setattr(make.overview, "idealised", stopped)

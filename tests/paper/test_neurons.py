@@ -31,7 +31,7 @@ def test_neurons_add_up_to_what_the_mlp_writes(name):
     with model.running():
         clean = clean_run(model, TOKENS)
         seen = Replayer(model).run(clean, 1, None, {1: part.module})
-        chosen = torch.ones_like(clean.logit, dtype=torch.bool)
+        chosen = torch.ones_like(clean.sigma, dtype=torch.bool)
         output = clean_output(part, seen.neurons[1])
         each = part.worth(clean, output, chosen) * seen.neurons[1][:, :-1][chosen]
         bias = getattr(part.module, "bias", None)

@@ -41,11 +41,29 @@ def made_up(direct, total, lost, repaired, over_the_top):
             "in_sample": True,
         }
     )
+    rows["kept_as"] = "sample"
+    limit = 100.0  # tokens of the filter: apart from the others, with just these means
+    filtered = pd.DataFrame(
+        {
+            "layer": 1,
+            "head": np.repeat(np.arange(heads), DOCUMENTS),
+            "document": np.tile(np.arange(DOCUMENTS), heads).astype(str),
+            "direct_effect": limit,
+            "ablated_direct_effect": limit - np.repeat(np.asarray(lost, float), DOCUMENTS),
+            "self_repair": np.repeat(np.asarray(repaired, float) * lost, DOCUMENTS),
+            "total_effect": 0.0,
+            "in_sample": False,
+            "kept_as": "top",
+        }
+    )
+    rows = pd.concat([rows.assign(document=rows["document"].astype(str)), filtered], ignore_index=True)
+    rows["document"] = pd.Categorical(rows["document"])
     early = rows[rows["head"] == 0].assign(layer=0)
     numbers = {"lost_direct_effect": lost, "repaired_fraction": repaired, "direct_effect": over_the_top}
     grid = {
         name: (("filter", "layer", "head"), np.array([[[9.0] * heads, values]])) for name, values in numbers.items()
     }
+    grid["threshold"] = (("filter", "layer", "head"), np.full((1, 2, heads), limit))
     grid["count"] = (("filter", "layer", "head"), np.full((1, 2, heads), 12))
     frame = pd.concat([early, rows], ignore_index=True)
     dataset = xr.Dataset(grid, {"filter": [LABEL]}, {"model": "m", "operator": "resample", "tokens": TOKENS})
@@ -85,6 +103,8 @@ def test_a_model_without_such_heads_is_said_to_have_none():
     frame = run.tokens_frame()
     effects = dict(iter(frame[frame["layer"] == 1].groupby("head")))
     assert quiet.head == (1, 3) and quiet.why == "least direct effect: no head is without"
+    effects = {head: one[one["in_sample"]] for head, one in effects.items()}
+    effects = {head: one[one["document"].cat.codes % 2 == 0] for head, one in effects.items()}  # half of the documents
     size = effects[3]["direct_effect"].abs().mean()
     assert f"L1H3 has the least, mean |DE| {size:.2g} logit" in quiet.note
     assert follower.head == (1, 4) and follower.why == "direct effect, weakest correlation: no head is without"

@@ -55,6 +55,27 @@ def test_heads_that_agree_in_everything_leave_the_bound_of_their_documents():
     assert found.value == 1 and found.low == pytest.approx(5 / (5 + 1.959964**2)) and found.high == 1
 
 
+def shown(rows):
+    return sums_of(rows).share_shown("s", lambda sums: [sums["repair"]])
+
+
+def test_what_is_shown_of_heads_lies_between_those_shown_to_and_those_shown_not_to():
+    clear = shown(rows_of((0.5, 0.6, 0.7, -0.5, -0.6, 0.0), 0.1))
+    assert clear.value in (3 / 6, 4 / 6) and (clear.low, clear.high) == (3 / 6, 4 / 6) and clear.documents == 12
+    noise = shown(rows_of([0.0] * 40, 0.6, seed=3))
+    assert 0.2 < noise.value < 0.8 and noise.low <= 0.05 and noise.high >= 0.95
+    single = shown(rows_of((0.5, 0.6), 0.1, documents=1))
+    assert (single.low, single.high) == (0, 1)  # one document shows nothing
+
+
+def test_all_of_several_conditions_must_be_shown_and_one_fails_them_all():
+    rows = rows_of((0.5, 1.5, -0.5), 0.05)
+    found = sums_of(rows).share_shown("s", lambda sums: [sums["repair"], sums["lost"] - sums["repair"]])
+    assert (found.low, found.value, found.high) == (1 / 3, 1 / 3, 1 / 3)
+    among = sums_of(rows).share_shown("s", lambda sums: [sums["repair"]], among=np.array([True, False, True]))
+    assert (among.low, among.value, among.high) == (1 / 2, 1 / 2, 1 / 2)
+
+
 def test_noise_makes_no_spread_of_heads():
     """Heads that all repair half, noisily, lie apart as they are measured; the number knows it."""
     seen, found = [], []

@@ -98,8 +98,9 @@ def test_numbers_of_claims_are_those_their_words_mean(paper):
     assert by_key["C01"].endswith("x = DE") and by_key["X01"].endswith("x = DE - DE'")
     assert by_key["C08"].endswith("above 1, resample") and by_key["C10"].endswith("above 1, zero")
     assert by_key["C20"].endswith("top neuron repairs more than 10.0% of DE")
-    assert by_key["C27a"].endswith("slope, own output x 3")
-    assert by_key["C27c"].endswith("slope less the lower control's, own output x 3")
+    assert by_key["C27a"].endswith("slope, own output x 3, second half of documents")
+    assert by_key["C27c"].endswith("slope less the lower control's, own output x 3, second half of documents")
+    assert by_key["C19"].endswith("neuron most frequent in the other half of documents, share of tokens")
     assert by_key["C24"].endswith("of the first 9.1% of ranks")
     assert by_key["C25"].endswith("of ranks from 18.2% to 81.8%")
 

@@ -22,7 +22,7 @@ def test_overlaps_are_those_of_pairs_and_intervals_those_of_resampling():
     rng = np.random.default_rng(0)
     document = np.repeat(np.arange(4), 4)
     top = np.stack([rng.choice(12, 3, replace=False) + 4 * (d % 2) for d in document])
-    frequent, within, between, difference = overlap_numbers("x", top, document, 20)
+    frequent, apart, within, between, difference = overlap_numbers("x", top, document, 20)
     wanted = overlaps(top, document)
     assert (within.value, between.value) == pytest.approx(wanted)
     assert difference.value == pytest.approx(wanted[0] - wanted[1])
@@ -40,6 +40,21 @@ def test_overlaps_are_those_of_pairs_and_intervals_those_of_resampling():
     spread = np.nanstd(replicates, ddof=1)
     half = (difference.high - difference.low) / 2
     assert half / (3.182446 * np.sqrt(4 / 3)) == pytest.approx(spread, rel=0.3)  # of 60 replicates, not 400
+
+    halves = [top[document % 2 == half].ravel() for half in (0, 1)]
+    counts = [np.bincount(half, minlength=20) for half in halves]
+    crossed = sum(there[here == here.max()].mean() for here, there in (counts, counts[::-1])) / len(top)
+    assert apart.value == pytest.approx(crossed) and "other half" in apart.name
+
+
+def test_the_most_frequent_of_thousands_of_neurons_is_not_frequent_by_chance():
+    """Ten of 3000 neurons at random are in 1 of 300 tops; the plain maximum over 30 tokens says 1 in 15 or more."""
+    rng = np.random.default_rng(5)
+    top = np.stack([rng.choice(3000, 10, replace=False) for _ in range(30)])
+    plain, apart, *_ = overlap_numbers("x", top, np.repeat(np.arange(6), 5), 3000)
+    assert plain.value >= 2 / 30 and apart.value < 1 / 60
+    steady = np.concatenate([np.full((30, 1), 7), top[:, 1:]], axis=1)
+    assert overlap_numbers("x", steady, np.repeat(np.arange(6), 5), 3000)[1].value == 1
 
 
 def test_shares_of_change_by_rank():

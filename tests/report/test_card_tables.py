@@ -32,7 +32,9 @@ def test_rows_are_the_model_and_its_measured_layers(run):
         cell = heads if row["layer"] is None else heads.sel(layer=row["layer"])
         start = "pooled_" if row["layer"] is None else "layer_"
         for name in ("repaired_fraction", "fraction_mlps_low", "share_worse", "slope_through_origin_standard_error"):
-            assert row[name] == float(cell[start + name])
+            expected = float(cell[start + name])
+            assert row[name] == (expected if np.isfinite(expected) else None)
+        assert row["repaired_fraction_unbounded"] == np.isinf(float(cell[start + "repaired_fraction_low"]))
     json.dumps(rows, allow_nan=False)
     assert run.card("all").set_index("part")["repaired_fraction"]["layer 2"] == rows[3]["repaired_fraction"]
 
@@ -54,7 +56,9 @@ def test_the_card_is_printed_whole(run, width, size):
     assert "…" not in said and "±" not in said and max(map(len, said.splitlines())) <= width
     for row in card_table(run):
         for name in shares:
-            number, interval = share(*(row[name + part] for part in ("", "_low", "_high")))
+            infinite = {"": np.nan, "_low": -np.inf, "_high": np.inf}
+            parts = {part: row[name + part] for part in infinite}
+            number, interval = share(*(infinite[part] if one is None else one for part, one in parts.items()))
             assert number in said and interval in said
     for part in ("model", "layer 4", "repaired", "by norm", "resample ablation", "top 2% of tokens", "SmolLM2"):
         assert part in said
@@ -64,8 +68,9 @@ def test_the_card_is_printed_whole(run, width, size):
 @pytest.mark.parametrize("width", [60, 100, 140])
 def test_unbounded_intervals_are_said_and_their_shares_are_in_brackets(run, width):
     ends = {"layer_repaired_fraction_low": -np.inf, "layer_repaired_fraction_high": np.inf}
-    ends |= {"layer_lost_direct_effect_low": -0.01}
     heads = run.heads.copy(deep=True)
+    for name in ("fraction_heads", "fraction_mlps", "fraction_norm"):
+        heads[f"layer_{name}_low"][:], heads[f"layer_{name}_high"][:] = 0.1, 0.2
     for name, value in ends.items():
         heads[name][:] = value
     unsure = replace(run, heads=heads)

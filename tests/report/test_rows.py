@@ -1,5 +1,6 @@
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from made_runs import made_run
 from selfrepair.errors import SelfRepairError
 from selfrepair.report.captions import resolve_filter
 from selfrepair.report.rows import head_table
+from selfrepair.results.schema import LARGEST, PARTS, _largest
 
 
 @pytest.fixture(scope="module")
@@ -86,13 +88,21 @@ def test_the_largest_repairer_is_the_largest(run):
     where = np.unravel_index(head.argmax(), head.shape)
     expected = f"MLP {mlp.argmax()}" if mlp.max() > head.max() else f"L{where[0]}H{where[1]}"
     assert row["largest_repairer"] == expected
+    assert row["largest_repair_low"] < row["largest_repair"] < row["largest_repair_high"]
+    assert row["largest_repair_among"] == (mlp != 0).sum() + (head != 0).sum()
 
 
 def test_breakage_has_no_largest_repairer():
     run = made_run()
+    variables = {f"{name}{part}": run.heads[f"{name}{part}"].variable for name in ("repair_by_head", "repair_by_mlp")
+                 for part in PARTS}  # fmt: skip
     for name in ("repair_by_head", "repair_by_mlp"):
-        run.heads[name] = -abs(run.heads[name])
-    assert all(row["largest_repairer"] is None for row in head_table(run, top=None))
+        variables[name] = -abs(variables[name])
+    lines = SimpleNamespace(names=["repair_by_head", "repair_by_mlp"], documents=np.full((3, 3, 4), 6),
+                            freedom=np.full((3, 3, 4), 5.0))  # fmt: skip
+    broken = replace(run, heads=run.heads.assign(_largest(variables, lines)))
+    for row in head_table(broken, top=None):
+        assert [row[name] for name in LARGEST[:4]] == [None] * 4
 
 
 def test_components_by_layer_name_attention():

@@ -39,7 +39,7 @@ def test_the_table_says_what_the_numbers_rest_on(run, width):
         "documents",
         "SmolLM2-135M-Instruct", "text: builtin", "engine: replay", "numerical floor 3.2e-06",
         "ledger residual 1.1e-06", "position 0 left out",
-        "95% intervals from a bootstrap over documents, the filter applied anew in each replicate",
+        "95% intervals from a bootstrap over documents, the filter applied again in each replicate",
         "(Benjamini-Hochberg, 5%)",
     ):  # fmt: skip
         assert part in said, part
@@ -51,8 +51,21 @@ def test_numbers_are_signed_and_have_their_intervals(run):
     assert f"{top.direct_effect:+.3f}" in row
     bounds = [f"[{top.self_repair_low:+.{digits}f}, {top.self_repair_high:+.{digits}f}]" for digits in (2, 3, 4)]
     assert any(f"{top.self_repair:+.3f} {one}" in row for one in bounds)
-    assert " ".join(share(*(float(top[f"repaired_fraction{end}"]) for end in ("", "_low", "_high")))) in row
-    assert f"{top.largest_repairer} {top.largest_repair:+.3f}" in row
+    number, interval = share(top.repaired_fraction, *ends_of(top))
+    assert f"({number}) {interval}" in row and interval == "unbounded"
+    assert f"{top.largest_repairer} {top.largest_repair_low:+.3f} to {top.largest_repair_high:+.3f}" in row
+
+
+def test_the_largest_repairer_is_named_where_its_interval_is_above_zero(run):
+    heads = run.heads.copy(deep=True)
+    heads["largest_repair_low"][:] = -abs(heads["largest_repair_low"])
+    assert "MLP 4 " in printed(run, 140) and "MLP 4 " not in printed(replace(run, heads=heads), 140)
+
+
+def ends_of(row):
+    """Ends of the repaired fraction's interval; None stands for infinite ones."""
+    low, high = row.repaired_fraction_low, row.repaired_fraction_high
+    return -np.inf if low is None else low, np.inf if high is None else high
 
 
 def changed(run, **numbers):
@@ -67,10 +80,10 @@ def table_of(said):
     return [line for line in said.splitlines() if re.match(r"L\d+H\d+ ", line)]
 
 
-def test_fractions_stand_in_brackets_where_the_interval_of_what_is_lost_contains_zero(run):
-    unsure = changed(run, lost_direct_effect_low=-0.001)
-    sure = changed(run, lost_direct_effect_low=0.001, lost_direct_effect_standard_error=100.0)
-    assert all("%) [" in line for line in table_of(printed(unsure, 140)))
+def test_fractions_stand_in_brackets_where_what_is_lost_may_be_zero(run):
+    unsure = changed(run, repaired_fraction_low=-np.inf, repaired_fraction_high=np.inf)
+    sure = changed(run, repaired_fraction_low=-9.0, repaired_fraction_high=9.0, lost_direct_effect_standard_error=100.0)
+    assert all("%) unbounded" in line for line in table_of(printed(unsure, 140)))
     assert not any("%)" in line for line in table_of(printed(sure, 140)))
 
 
@@ -82,7 +95,9 @@ def test_unbounded_and_missing_intervals_are_said(run):
     nothing = changed(run, self_repair_low=np.nan, self_repair_high=np.nan)
     assert all("[–]" in line for line in table_of(printed(nothing, 140)))
     row = changed(run, **ends).table(top=1).iloc[0]
-    assert row.repaired_fraction_unbounded and not run.table(top=1).iloc[0].repaired_fraction_unbounded
+    assert row.repaired_fraction_unbounded
+    bounded = changed(run, repaired_fraction_low=0.1, repaired_fraction_high=0.9).table(top=1).iloc[0]
+    assert not bounded.repaired_fraction_unbounded
 
 
 def test_marked_heads_are_those_that_are_labelled_and_counted():
@@ -141,9 +156,9 @@ def test_the_summary_is_never_cut(run, width, size):
 
 
 def test_the_summary_puts_shares_of_what_may_be_nothing_in_brackets(run):
-    low = run.heads["pooled_lost_direct_effect_low"].copy(deep=True)
-    low[0] = -1.0
-    said = printed(replace(run, heads=run.heads.assign(pooled_lost_direct_effect_low=low)), 140, print_summary)
+    low = run.heads["pooled_repaired_fraction_low"].copy(deep=True)
+    low[:] = [-np.inf, 0.1, 0.1]
+    said = printed(replace(run, heads=run.heads.assign(pooled_repaired_fraction_low=low)), 140, print_summary)
     lines = {line.split()[1]: line for line in said.splitlines() if "%" in line and ":" not in line}
     assert lines["all"].count("%)") == 4 and "(" not in lines["top"]
 

@@ -9,7 +9,7 @@ from selfrepair.results.runs import Run
 from selfrepair.results.schema import heads_dataset
 from selfrepair.statistics.accumulate import DocumentSums, TokenEffects
 from selfrepair.statistics.bootstrap import bootstrap_all, bootstrap_filtered, document_weights, effective_documents
-from selfrepair.statistics.curves import Moments, bin_edges
+from selfrepair.statistics.curves import CurveMoments, bin_edges
 from selfrepair.statistics.features import FEATURES, INDEX, features
 from selfrepair.statistics.filters import DEFAULT_FILTERS, Filter, all_thresholds
 from selfrepair.statistics.intervals import Replicated
@@ -18,10 +18,11 @@ from selfrepair.statistics.keep import (
     KeptTokens,
     in_sample,
     keep_thresholds,
+    near_limits,
     token_table,
     uniform_sample,
 )
-from selfrepair.statistics.lines import Lines
+from selfrepair.statistics.lines import Lines, TextLines
 from selfrepair.statistics.summary import Summariser
 
 REPLICATES, BINS = 100, 5
@@ -142,7 +143,7 @@ def document_sums(made):
 
 def kept_rows(made):
     """Kept tokens of each layer that has any, by column."""
-    limits = keep_thresholds(made.filters, made.survey)
+    limits = keep_thresholds(made.filters, made.survey, made.documents[made.scored])
     numbers = np.arange(len(made.scored))
     sampled = in_sample(uniform_sample(made.scored, 9), numbers, made.scored.shape[1])
     kept = KeptTokens(limits, made.tokens, made.documents, made.scored, sampled, numbers)
@@ -161,7 +162,7 @@ def layer_sums(made, layer, everything, rows, short):
     found = np.zeros((REPLICATES + 1, *cells, len(FEATURES)))
     documents, effective = np.zeros(cells, np.int64), np.zeros(cells)
     counts = everything[..., INDEX["count"]]
-    limits = keep_thresholds(made.filters, made.survey)
+    limits = keep_thresholds(made.filters, made.survey, made.documents[made.scored])
     for place, one in enumerate(made.filters):
         if one.kind == "all":
             found[:, place] = bootstrap_all(everything, made.weights)
@@ -184,11 +185,13 @@ def layer_sums(made, layer, everything, rows, short):
 
 def component_lines(made, components):
     """Lines of downstream components."""
-    sums = DocumentSums(made.filters, made.thresholds, made.scored, made.documents, made.shape, components)
+    near = near_limits(made.filters, keep_thresholds(made.filters, made.survey, made.documents[made.scored]))
+    near = np.broadcast_to(near, made.thresholds.shape)
+    sums = DocumentSums(made.filters, made.thresholds, made.scored, made.documents, made.shape, components, near)
     for chunk in made.chunks:
         sums.add(chunk)
     moments = {name.removeprefix("lines/"): values for name, values in sums.moments().items()}
-    return Lines(moments, list(sums.component_sums))
+    return Lines([TextLines(moments, made.thresholds)], list(sums.component_sums))
 
 
 def curve(made, edges):
@@ -201,7 +204,7 @@ def curve(made, edges):
             cells = (made.documents[made.scored], bins)
             np.add.at(sums[0, :, :, chunk.layer, head], cells, chunk.quantities["self_repair"][place][made.scored])
             np.add.at(sums[1, :, :, chunk.layer, head], cells, 1)
-    return Moments.of(*sums).mean()
+    return CurveMoments.of(*sums).mean()
 
 
 def windows_table(made):

@@ -4,10 +4,12 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import xarray as xr
@@ -15,9 +17,11 @@ from made_runs import made_run
 
 from selfrepair.errors import SelfRepairError
 from selfrepair.results import folder as folders
+from selfrepair.results import manifest
 from selfrepair.results.folder import load, prepare_folder, write
+from selfrepair.results.proven import BLOCK, Stored
 
-FILES = ["heads.nc", "outcome.json", "plan.json", "tokens.parquet", "windows.parquet"]
+FILES = ["heads.nc", "manifest.json", "outcome.json", "plan.json", "tokens.parquet", "windows.parquet"]
 
 
 @pytest.fixture(scope="module")
@@ -111,11 +115,11 @@ for limit in (10, 9000, 30000):
 
 
 def test_plan_and_windows_are_read_before_there_are_results(run, saved):
-    for name in ("heads.nc", "outcome.json", "tokens.parquet"):
+    for name in ("heads.nc", "outcome.json", "tokens.parquet", "manifest.json"):
         (saved / name).unlink()
     assert folders.read_plan(saved) == {"model": "SmolLM2-135M-Instruct", "seed": 0}
-    assert folders.read_windows(saved / "windows.parquet").equals(run.windows)
-    with pytest.raises(SelfRepairError, match=r"outcome\.json"):
+    assert folders.read_windows(Stored(saved / "windows.parquet")).equals(run.windows)
+    with pytest.raises(SelfRepairError, match="no results yet"):
         load(saved)
 
 
@@ -124,6 +128,23 @@ def test_a_folder_that_cannot_be_written_to(run, tmp_path):
     tmp_path.chmod(0o500)
     with pytest.raises(SelfRepairError, match="Cannot"):
         run.save(tmp_path / "results")
+
+
+def test_any_bit_of_a_table_that_is_not_looked_at_is_found(run, tmp_path):
+    """Of tables only the schema is read when a run is loaded; the rest, in other blocks, is proven all the same."""
+    rows = pa.concat_tables([run.tokens] * (200_000 // run.tokens.num_rows))
+    noise = pa.array(np.random.default_rng(0).normal(size=rows.num_rows).astype(np.float32))
+    column = rows.schema.get_field_index("self_repair")
+    large = replace(run, kept=rows.set_column(column, rows.schema.field(column), noise))
+    path = large.save(tmp_path / "results") / "tokens.parquet"
+    content = bytearray(path.read_bytes())
+    assert len(content) > 2 * BLOCK
+    for place in (10, len(content) // 2):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+        with pytest.raises(SelfRepairError, match=r"tokens\.parquet"):
+            load(tmp_path / "results")
+    path.write_bytes(content)
+    assert load(tmp_path / "results").tokens.equals(large.tokens)
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -140,16 +161,27 @@ def test_a_damaged_file_is_named(saved, name, harm):
     assert name in caught.value.problem and caught.value.fix
 
 
+def proven_anew(folder: Path) -> None:
+    """A manifest of what the files hold now."""
+    manifest.staging(folder)
+    stored = {name: Stored.as_it_is(folder / name) for name in FILES if name != "manifest.json"}
+    manifest.swap(folder, {name: one.digests for name, one in stored.items()})
+
+
 def test_files_of_the_wrong_kind_are_named(run, saved, tmp_path):
+    """Although the manifest says that they are what was written."""
     (saved / "plan.json").write_text("[1, 2]")
+    proven_anew(saved)
     with pytest.raises(SelfRepairError, match=r"plan\.json"):
         load(saved)
-    folders.write_json(run.plan, saved / "plan.json")
+    folders.write_plan(run.plan, saved / "plan.json")
     (saved / "outcome.json").write_text("3")
+    proven_anew(saved)
     with pytest.raises(SelfRepairError, match=r"outcome\.json"):
         load(saved)
     folders.write_json(run.outcome, saved / "outcome.json")
     run.heads.drop_vars("count").to_netcdf(saved / "heads.nc", engine="h5netcdf")
+    proven_anew(saved)
     with pytest.raises(SelfRepairError, match=r"heads\.nc.*'count'"):
         load(saved)
     with pytest.raises(SelfRepairError, match="no results folder"):

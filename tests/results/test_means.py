@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from made_runs import made_effects, run_of
+from scipy.stats import t as student
 
 from selfrepair.statistics.accumulate import QUANTITIES
 from selfrepair.statistics.bootstrap import effective_documents
@@ -11,6 +12,7 @@ from selfrepair.statistics.intervals import interval
 
 FILTERS = (Filter("all"), Filter("top", 0.1), Filter("bottom", 0.2))
 LAYERS, HEADS = 2, 3
+RATIOS = ("repaired_fraction", "fraction_norm")
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +47,7 @@ def numbers(values):
     return found | {
         "lost_direct_effect": lost / len(values["direct_effect"]),
         "repaired_fraction": values["self_repair"].sum() / lost,
-        "fraction_mlps": values["repair_mlps"].sum() / lost,
+        "fraction_norm": values["repair_norm"].sum() / lost,
     }
 
 
@@ -70,11 +72,46 @@ def test_errors_are_the_bootstraps_with_the_filter_applied_anew(made, heads, one
     effective = effective_documents(np.bincount(documents))
     cell = heads.sel(filter=one.label, layer=layer, head=head)
     for name, value in numbers(values).items():
+        if name in RATIOS:
+            continue
         replicates = np.array([each[name] for each in drawn])
         expected = interval(value, replicates, len(set(documents)), effective)
         np.testing.assert_allclose(cell[f"{name}_standard_error"], expected.standard_error, rtol=1e-6, err_msg=name)
         np.testing.assert_allclose(cell[f"{name}_low"], expected.low, rtol=1e-6, atol=1e-9, err_msg=name)
         np.testing.assert_allclose(cell[f"{name}_high"], expected.high, rtol=1e-6, atol=1e-9, err_msg=name)
+
+
+@pytest.mark.parametrize("one", FILTERS, ids=lambda one: one.kind)
+@pytest.mark.parametrize("layer", range(LAYERS))
+@pytest.mark.parametrize("head", range(HEADS))
+def test_a_ratio_is_in_its_interval_unless_its_difference_is_surely_not_zero(made, heads, layer, head, one):
+    """Fieller's interval by trying ratios: r is in it if the interval of `sum SR - r sum L` holds 0."""
+    values, documents = tokens(made, layer, head, one)
+    drawn = np.array([[totals(tokens(made, layer, head, one, weights)[0])] for weights in made.weights[1:]])[:, 0]
+    number, several = len(set(documents)), effective_documents(np.bincount(documents))
+    limit = student.ppf(0.975, np.sqrt(number * max(several, 2)) - 1) * np.sqrt(number / (number - 1))
+    cell = heads.sel(filter=one.label, layer=layer, head=head)
+
+    def holds(name, ratio):
+        place = 1 + RATIOS.index(name)
+        found, replicates = (both[..., place] - ratio * both[..., 0] for both in (totals(values), drawn))
+        return abs(found) <= limit * replicates.std(ddof=1)
+
+    for name in RATIOS:
+        low, high = float(cell[f"{name}_low"]), float(cell[f"{name}_high"])
+        assert low <= float(cell[name]) <= high
+        if np.isinf(low):
+            assert np.isinf(high) and (holds(name, 1e9) or holds(name, -1e9)), "no end was found at infinity"
+            continue
+        for end, outward in ((low, -1), (high, 1)):
+            step = 0.02 * (high - low)  # some replicates lack a token or two that were not kept
+            assert holds(name, end - outward * step) and not holds(name, end + outward * step), (name, end)
+
+
+def totals(values):
+    """Sums of lost direct effect and of the numerators of `RATIOS`."""
+    lost = (values["direct_effect"] - values["ablated_direct_effect"]).sum()
+    return np.array([lost, values["self_repair"].sum(), values["repair_norm"].sum()])
 
 
 def pooled(made, one, layers):
@@ -89,7 +126,7 @@ def test_pooled_totals_are_ratios_of_sums_over_heads(made, heads, one):
     cells |= {f"layer {layer}": ([layer], heads.sel(filter=one.label, layer=layer)) for layer in range(LAYERS)}
     for which, (layers, cell) in cells.items():
         expected = numbers(pooled(made, one, layers))
-        for name in ("lost_direct_effect", "self_repair", "repaired_fraction", "fraction_mlps"):
+        for name in ("lost_direct_effect", "self_repair", "repaired_fraction", "fraction_norm"):
             found = cell[f"{which.split()[0]}_{name}"]
             np.testing.assert_allclose(found, expected[name], rtol=1e-9, err_msg=f"{which} {name}")
             assert np.isfinite(cell[f"{which.split()[0]}_{name}_standard_error"])

@@ -1,5 +1,6 @@
 import dataclasses
 
+import numpy as np
 import pytest
 from made_runs import made_run
 
@@ -35,7 +36,8 @@ def test_notebooks_and_prompts_show_intervals_and_no_standard_errors(run, shown)
     row = run.table(top=1).iloc[0]
     assert "±" not in said
     assert f"{row.self_repair:+.3f} [" in said
-    number, interval = share(*(float(row[f"repaired_fraction{end}"]) for end in ("", "_low", "_high")))
+    low, high = row.repaired_fraction_low, row.repaired_fraction_high
+    number, interval = share(row.repaired_fraction, -np.inf if low is None else low, np.inf if high is None else high)
     assert f"{number} {interval}" in said.replace("(", "").replace(")", "")
     assert max(map(len, repr(run).splitlines())) <= 100
 

@@ -71,8 +71,8 @@ def test_attributes_are_plain_and_the_note_is_there(run):
     attrs = run.heads.attrs
     assert attrs["model"] == ATTRIBUTES["model"] and attrs["numerical_floor"] == 3.2e-6
     assert attrs["resumed"] == "false" and attrs["note"] == "none" and json.loads(attrs["seeds"]) == [0, 1]
-    assert "bootstrap over documents" in attrs["intervals"] and "anew in each replicate" in attrs["intervals"]
-    assert "held fixed" in attrs["intervals"]  # lines of components
+    assert "over documents, from a bootstrap" in attrs["intervals"] and "in each replicate" in attrs["intervals"]
+    assert "Fieller" in attrs["intervals"] and "docs/coverage.md" in attrs["intervals"]
     assert schema.plain_attributes({"a": np.float32(1), "b": {"c": 1}}) == {"a": 1.0, "b": '{"c": 1}'}
 
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 from selfrepair import Run
 from selfrepair.statistics.accumulate import QUANTITIES
 
-COMPONENTS = ("repair_by_attention", "repair_by_mlp", "repair_by_head")
+COMPONENTS = ("repair_by_attention", "repair_by_mlp", "repair_by_head", "largest_repair")
 PLACE = ["layer", "head", "window", "position"]
 
 

@@ -12,6 +12,7 @@ from comparing import rows
 from selfrepair import load_run, measure
 from selfrepair.results.extras import MLP
 from selfrepair.run import look
+from selfrepair.run.afterwards import LeftOut
 from selfrepair.run.closeups import COLUMNS, Look, affordable, candidates
 from selfrepair.run.measure import resume
 from selfrepair.run.vocabulary import byte_alphabet, token_bytes
@@ -23,7 +24,7 @@ from zoo.anatomy import ANATOMY
 @pytest.fixture(autouse=True)
 def no_look_left_out():
     with warnings.catch_warnings():
-        warnings.simplefilter("error", look.CloseupsLeftOut)
+        warnings.simplefilter("error", LeftOut)
         yield
 
 
@@ -121,7 +122,7 @@ def test_a_failing_look_costs_no_run(tmp_path, monkeypatch):
         raise RuntimeError("no attention here")
 
     monkeypatch.setattr(look, "closeups", fails)
-    with pytest.warns(look.CloseupsLeftOut, match="no attention here"):
+    with pytest.warns(LeftOut, match="no attention here"):
         run = measure(language_model("gpt2"), corpus(), out=tmp_path / "run", progress=False, replicates=10)
     assert run.outcome["status"] == "complete" and run.extras.closeups is None
     assert load_run(tmp_path / "run").extras.passages is not None

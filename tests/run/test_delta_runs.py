@@ -22,14 +22,14 @@ def run(engine, name="gpt2", dtype="float32", **options):
 @pytest.mark.parametrize("name", ["gpt2", "gemma2", "mixtral"])
 @pytest.mark.parametrize("options", [{}, {"ablation": Resample(2)}], ids=["one donor", "two donors"])
 def test_a_run_is_the_same_on_delta(name, options):
-    delta, replay = run("delta", name, **options), run("replay", name, **options)
+    delta, replay = run("delta", name, precision="full", **options), run("replay", name, **options)
     for quantity in ("total_effect", "self_repair", "repair_heads", "repair_mlps", "repair_norm", "repair_by_head"):
         np.testing.assert_allclose(delta.heads[quantity], replay.heads[quantity], atol=2e-5, err_msg=quantity)
     np.testing.assert_array_equal(delta.heads["count"], replay.heads["count"])
 
 
 def test_the_plan_names_the_engine_and_the_outcome_its_error():
-    exact, rounded = run("delta"), run("delta", precision="int8")
+    exact, rounded = run("delta", precision="full"), run("delta", precision="int8")
     assert exact.plan["engine"] == "delta" and exact.plan["engine_settings"]["precision"] == "full"
     assert exact.plan["engine_settings"]["batch"] == 3 and "delta" in exact.plan["engine_reason"]
     assert 0 < exact.outcome["relative_error"] < 1e-4 < rounded.outcome["relative_error"] < 0.05
@@ -95,7 +95,7 @@ def test_the_floor_is_measured_once_in_so_many_tokens(monkeypatch):
     measured = []
     monkeypatch.setattr(batches, "_CPU_WORK", 1)  # units of one window
     monkeypatch.setattr("selfrepair.run.job.UNIT_TOKENS", 4 * 9)
-    monkeypatch.setattr("selfrepair.run.sweep.numerical_floor", lambda *_: measured.append(1e-9) or 1e-9)
+    monkeypatch.setattr("selfrepair.run.sweep.numerical_floor", lambda *_: measured.append(1e-9) or (1e-9, 1e-3))
     windows = corpus(lengths=(9,) * 10, documents=range(10))
     found = measure(language_model("gpt2"), windows, heads=[(2, 0)], replicates=10, progress=False)
     assert found.outcome["units"] == 10 and len(measured) == 3

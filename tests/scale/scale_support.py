@@ -8,8 +8,10 @@ import os
 import random
 import shutil
 import signal
+import subprocess
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
@@ -18,11 +20,11 @@ import numpy as np
 from selfrepair import SelfRepairError, Windows, load
 from selfrepair.engine import ReplayEngine
 from selfrepair.results.runs import Run
-from selfrepair.run import batches, survey, sweep
+from selfrepair.run import batches, claims, survey, sweep
 from selfrepair.run import measure as measuring
 from selfrepair.run import prepare as preparing
-from selfrepair.run import store as storing
 from selfrepair.run.executors import processes
+from selfrepair.run.holder import Holder, _started
 from selfrepair.run.jobs import load_job
 from selfrepair.statistics.filters import DEFAULT_FILTERS
 
@@ -146,13 +148,13 @@ def kill_at(event: int, deadly: signal.Signals = signal.SIGKILL) -> None:
     for module in (survey, sweep):
         module.clean_run = watched(module.clean_run)
     sweep.token_effects = watched(sweep.token_effects)
-    storing.json.dump = watched(storing.json.dump)
+    claims.json.dump = watched(claims.json.dump)
     os.fsync = watched(os.fsync)
     Path.replace = watched_on_both_sides(Path.replace)
 
 
 def resume_until(place: str, event: int) -> None:
-    storing.STALE = PATIENCE
+    claims.STALE = PATIENCE
     kill_at(event)
     resume(Path(place))
 
@@ -180,7 +182,7 @@ def in_child(target, *given: object):
 def impatient(monkeypatch) -> None:
     """Claims of runners that were killed before they had filled them count for nothing after a second: these tests
     run one after the other."""
-    monkeypatch.setattr(storing, "STALE", PATIENCE)
+    monkeypatch.setattr(claims, "STALE", PATIENCE)
 
 
 def workers_start_quickly(monkeypatch) -> None:
@@ -226,3 +228,11 @@ class Killer(threading.Thread):
         if len(self.killed) < self.workers and process not in {*self.killed, os.getpid()}:
             os.kill(process, signal.SIGKILL)
             self.killed.add(process)
+
+
+def dead_process() -> Holder:
+    """A process of this machine that has ended."""
+    process = subprocess.Popen(["cat"], stdin=subprocess.PIPE)
+    holder = replace(Holder.me(), process=process.pid, started=_started(process.pid))
+    process.communicate()
+    return holder

@@ -21,13 +21,13 @@ from scale_support import (
 
 import selfrepair
 from selfrepair import ReplayEngine, SelfRepairError, load, measure
-from selfrepair.results import folder
 from selfrepair.run import plans
 from selfrepair.run.executors import processes
 from selfrepair.run.executors.ray import run_on_ray
 from selfrepair.run.executors.slurm import run_on_slurm
 from selfrepair.run.executors.worker import unfinished
 from selfrepair.run.jobs import load_job
+from selfrepair.run.measure import write_design
 from selfrepair.run.store import Store
 
 
@@ -76,9 +76,8 @@ def test_workers_that_always_die_are_given_up(started, monkeypatch):
 def test_workers_that_would_fail_again_are_not_tried_again(started, monkeypatch):
     job, store, _ = started
     workers_start_quickly(monkeypatch)
-    plan = folder.read_plan(store.folder)
-    plan["versions"]["torch"] = "0.0.1"
-    folder.write_json(plan, store.folder / folder.PLAN)
+    job.plan["versions"]["torch"] = "0.0.1"
+    write_design(job, store.folder)
     with pytest.raises(SelfRepairError, match=r"version of torch: 0\.0\.1 then"):
         processes.run_in_processes(job, store, 1, shown=False)
     assert (store.folder / "log.txt").read_text().count("worker starts") == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import stat
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,6 +16,7 @@ from scale_support import UNITS, assert_same, prepare, resume, save_model, sweep
 
 from selfrepair import SelfRepairError, load
 from selfrepair.run import measure
+from selfrepair.run.jobs import load_design
 from zoo import families
 
 
@@ -158,7 +160,7 @@ def test_a_disk_too_full_for_a_claim(run, monkeypatch):
     def full(*_given):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("selfrepair.run.store.json.dump", full)
+    monkeypatch.setattr("selfrepair.run.claims.json.dump", full)
     with pytest.raises(SelfRepairError, match="No space left"):
         resume(place)
     monkeypatch.undo()
@@ -181,7 +183,7 @@ def fill_disk(monkeypatch, moment: str, put: int) -> None:
         return call
 
     if moment == "fsync":
-        monkeypatch.setattr(os, "fsync", failing(os.fsync, lambda *_: 1))
+        monkeypatch.setattr(os, "fsync", failing(os.fsync, lambda file: stat.S_ISREG(os.fstat(file).st_mode)))
     elif moment == "replace":
         monkeypatch.setattr(Path, "replace", failing(Path.replace, lambda path, *_: path.name.startswith(".")))
     else:
@@ -189,6 +191,7 @@ def fill_disk(monkeypatch, moment: str, put: int) -> None:
 
 
 def change_plan(place, change) -> None:
-    plan = json.loads((place / "plan.json").read_text())
-    change(plan)
-    (place / "plan.json").write_text(json.dumps(plan))
+    """As if the run had been started with another plan."""
+    design = load_design(place)
+    change(design.plan)
+    measure.write_design(design, place)

@@ -39,7 +39,7 @@ def test_fresh(run):
     before = sorted(place.rglob("*"))
     facts = said(place)
     assert facts["surveyed"] == facts["swept"] == f"0 of {UNITS} units"
-    assert (facts["garbled"], facts["claimed"], facts["complete"]) == ("none", "none", False)
+    assert (facts["damaged"], facts["claimed"], facts["complete"]) == ("none", "none", False)
     assert sorted(place.rglob("*")) == before
 
 
@@ -48,24 +48,24 @@ def test_half_done(run):
     resume(place)
     for path in sweep_units(place)[3:]:
         path.unlink()
-    (place / "units" / "sweep-000003.claim").write_text("{}")
+    (place / "units" / "sweep-000003.0123.claim").write_text("{}")
     facts = said(place)
     assert (facts["surveyed"], facts["swept"]) == (f"{UNITS} of {UNITS} units", f"3 of {UNITS} units")
     assert facts["claimed"] == "sweep-000003"
     assert not facts["complete"]
 
 
-def test_garbled_units_do_not_count_and_stay_where_they_are(run):
+def test_damaged_units_do_not_count_and_stay_where_they_are(run):
     place, _ = run
     resume(place)
     broken = sweep_units(place)[2]
     broken.write_bytes(broken.read_bytes()[:-1])
     facts = said(place)
-    assert facts["garbled"] == broken.name and broken.is_file()
+    assert facts["damaged"] == broken.name and broken.is_file()
     assert facts["swept"] == f"{UNITS - 1} of {UNITS} units"
     assert not facts["complete"]
     resume(place)
-    assert said(place)["garbled"] == "none"
+    assert said(place)["damaged"] == "none"
 
 
 def test_finished(run):

@@ -55,11 +55,13 @@ def sums(frame, thresholds, of):
 def expected_units(frame, run, order, of, target):
     """How many units are enough, by looking at the documents of the first unit, of the first two, and so on."""
     both = sums(frame, run.heads["threshold"].sel(filter=FILTER).values.astype(np.float32), of)
-    rule = StopRule(target, DOCUMENTS)
+    rule, last = StopRule(target, DOCUMENTS), 0
     for units in range(1, len(order) + 1):
         moments = Moments.of(*both[:, np.concatenate(order[:units])])
-        if rule.reached(moments.mean(), moments.effective).all():
-            return units
+        if rule.due(units * PER_UNIT, last):
+            last = units * PER_UNIT
+            if rule.reached(moments, ratio=of == "card").all():
+                return units
     return len(order)
 
 
@@ -92,9 +94,10 @@ def test_whoever_does_the_units_and_whatever_else_is_done(model, tmp_path, monke
     job = load_job(eager, model)
     store = Store(eager, plans.identity(job.plan))
     runner._Stage(job, store, "survey", lambda n, a: runner.survey.survey_unit(job, n, a), quiet()).do_all()
-    surveyed = runner.merged_survey(job, store)
+    merged = runner.merged_survey(job, store)
     for number in reversed(range(len(job.units))):
-        store.write("sweep", number, sweep.sweep_unit(job, number, surveyed, lambda _work: None))
+        swept = sweep.sweep_unit(job, number, merged.starting_with(""), lambda _work: None)
+        store.write("sweep", number, swept, [merged.digest])
     assert_same(resume(eager, model), expected)
     random_kills(killed, times=3, seed=1)
     assert_same(resume(killed, model), expected)

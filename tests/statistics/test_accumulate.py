@@ -110,7 +110,7 @@ def test_planned_size_is_the_real_size():
     made = sweep()
     for components in ("none", "layers", "heads"):
         sums = summed(made, [], components)
-        arrays = [sums.counts, *sums.component_sums.values()]
+        arrays = [sums.counts, sums.scored_counts, *sums.component_sums.values(), *sums.edges.values()]
         planned = check_size(len(sums.document_ids), len(made.filters), made.shape, components)
         assert sum(one.nbytes for one in arrays) == planned
 

@@ -4,7 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import linearised
-from selfrepair.statistics.curves import Moments, bin_edges, bin_index
+from selfrepair.statistics.bootstrap import document_weights
+from selfrepair.statistics.curves import CurveMoments, Moments, bin_edges, bin_index
 
 FIELDS = ("value", "standard_error", "low", "high", "documents")
 
@@ -32,6 +33,40 @@ def test_bins_take_windows_and_positions():
 def test_more_bins_than_tokens_are_refused():
     with pytest.raises(ValueError, match="cannot fill"):
         bin_edges(np.zeros((1, 1, 3)), 4)
+
+
+def test_a_curve_takes_the_edges_error_into_account():
+    """Against resampling documents and cutting bins again in each replicate."""
+    rng, documents = np.random.default_rng(4), 60
+    document = np.repeat(np.arange(documents), rng.integers(20, 120, documents))
+    effect = rng.normal(size=documents)[document] + rng.normal(size=len(document))
+    value = effect + 0.3 * rng.normal(size=len(document))
+
+    def cut(copies):
+        edges = bin_edges(effect[copies][None, None], 12)[0]
+        return bin_index(effect[copies][None], edges)[0]
+
+    bins = cut(np.arange(len(document)))
+    table = np.zeros((2, documents, 12))
+    np.add.at(table[0], (document, bins), value)
+    np.add.at(table[1], (document, bins), 1)
+    curve, fixed = CurveMoments.of(*table).mean(), Moments.of(*table).mean()
+    replicates = []
+    for drawn in document_weights(documents, 300):
+        copies = np.repeat(np.arange(len(document)), drawn[document])
+        replicates.append([value[copies][cut(copies) == one].mean() for one in range(12)])
+    expected = np.std(replicates, axis=0)
+    np.testing.assert_allclose(curve.value, fixed.value)
+    inner = slice(2, 10)
+    np.testing.assert_allclose(curve.standard_error[inner], expected[inner], rtol=0.15)
+    assert (fixed.standard_error[inner] < 0.6 * expected[inner]).all(), "the case says something"
+    halves = CurveMoments.of(table[0, :25], table[1, :25]) + CurveMoments.of(table[0, 25:], table[1, 25:])
+    np.testing.assert_allclose(halves.mean().standard_error, curve.standard_error)
+
+
+def test_a_curve_without_tokens_is_nan_without_warnings(recwarn):
+    empty = CurveMoments.of(np.zeros((3, 4, 2)), np.zeros((3, 4, 2))).mean()
+    assert np.isnan(empty.value).all() and np.isnan(empty.low).all() and not recwarn.list
 
 
 def sums(seed=0, documents=9):

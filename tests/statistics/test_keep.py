@@ -1,8 +1,10 @@
 import numpy as np
 import pyarrow as pa
+import pytest
 from made_sweeps import everything, sweep
 
 from selfrepair.statistics.accumulate import QUANTITIES
+from selfrepair.statistics.bootstrap import bootstrap_filtered, document_weights
 from selfrepair.statistics.filters import Filter
 from selfrepair.statistics.keep import (
     TOKEN_SCHEMA,
@@ -15,7 +17,8 @@ from selfrepair.statistics.keep import (
 
 
 def keeper(made, sample=7, seed=0):
-    limits, numbers = keep_thresholds(made.filters, made.survey), np.arange(len(made.scored))
+    limits = keep_thresholds(made.filters, made.survey, made.documents[made.scored])
+    numbers = np.arange(len(made.scored))
     sampled = in_sample(uniform_sample(made.scored, sample, seed), numbers, made.scored.shape[1])
     return KeptTokens(limits, made.tokens, made.documents, made.scored, sampled, numbers)
 
@@ -45,7 +48,8 @@ def large():
     return sweep(seed=1, windows=10, positions=20, filters=(Filter("top", 0.05), Filter("bottom", 0.1)))
 
 
-def test_each_head_keeps_twice_the_filters_share_and_the_sample():
+def test_each_head_keeps_twice_the_filters_share_and_the_sample(monkeypatch):
+    monkeypatch.setattr("selfrepair.statistics.keep.EXACT", 0)  # as in a large corpus
     made = large()
     frame = kept(made, everything(made)).to_pandas()
     tokens = made.scored.sum()
@@ -56,6 +60,46 @@ def test_each_head_keeps_twice_the_filters_share_and_the_sample():
         assert not rows.duplicated(["window", "position"]).any()
         assert rows.direct_effect[rows.kept_as == "top"].min() > rows.direct_effect[rows.kept_as == "sample"].max()
     assert frame.in_sample[frame.kept_as == "sample"].all()
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_no_resampling_of_a_small_corpus_lacks_tokens(seed):
+    """Documents of different levels and sizes: a resampled corpus takes tokens that the corpus itself would not."""
+    draws = np.random.default_rng(seed)
+    sizes = draws.integers(3, 40, 7)
+    documents = np.repeat(np.arange(7), sizes)
+    effects = (draws.normal(size=7)[documents] * 2 + draws.normal(size=len(documents))).astype(np.float32)
+    fraction, weights = 0.07, np.concatenate([document_weights(7, 300, seed), 7 * np.eye(7, dtype=np.int16)])
+    limits = keep_thresholds([Filter("top", fraction), Filter("bottom", fraction)], effects[None, None], documents)
+    for tail, limit in (("top", limits.top[0, 0]), ("bottom", limits.bottom[0, 0])):
+        kept = effects >= limit if tail == "top" else effects <= limit
+        rows = effects[:, None].astype(np.float64)
+        found, whole = (
+            bootstrap_filtered(effects[some], rows[some], documents[some], sizes, fraction, tail, weights)
+            for some in (kept, np.ones_like(kept))
+        )
+        assert found.exact, f"{tail}: {found.short:.0%} of the replicates lack tokens"
+        np.testing.assert_allclose(found.sums, whole.sums)
+        assert kept.sum() < len(kept), "and not simply everything"
+
+
+def test_a_large_corpus_keeps_no_more_than_it_may(monkeypatch):
+    made = large()
+    documents = made.documents[made.scored]
+    for most in (20, 10**6):
+        monkeypatch.setattr("selfrepair.statistics.keep.EXACT", most)
+        limits = keep_thresholds([Filter("top", 0.05)], made.survey, documents)
+        kept = (made.survey >= limits.top[..., None]).sum(-1)
+        assert (kept >= 16).all() and ((kept <= 20).all() if most == 20 else (kept > 20).any())
+
+
+def test_a_token_that_both_ends_keep_is_kept_as_of_the_nearer_one():
+    made = large()
+    frame = kept(made, everything(made)).to_pandas()
+    for _, rows in frame.groupby(["layer", "head"]):
+        ordered = rows.sort_values("direct_effect")["kept_as"].tolist()
+        tails = [one for one in ordered if one != "sample"]
+        assert tails == sorted(tails), "bottom, then top"
 
 
 def test_rows_hold_the_tokens_own_numbers():

@@ -1,32 +1,49 @@
+from itertools import product
+
 import numpy as np
 import pytest
 from made_sweeps import everything, sweep
 from scipy.stats import t as student
 
-import linearised
 from selfrepair.statistics.accumulate import DocumentSums
+from selfrepair.statistics.bootstrap import effective_documents
 from selfrepair.statistics.curves import Moments
-from selfrepair.statistics.lines import Lines
+from selfrepair.statistics.keep import keep_thresholds, near_limits
+from selfrepair.statistics.lines import Lines, TextLines
 
-FIELDS = ("value", "standard_error", "low", "high", "documents")
 
+def by_lines(sums, counts, scored=None, edges=None, threshold=-np.inf):
+    """Mean over tokens from sums and counts per document, [document, ...], as component lines are estimated.
 
-def by_lines(sums, counts):
-    """Mean over tokens from sums and counts per document, as component lines are estimated."""
+    `scored` [document, ...] are all tokens; `edges` are direct effects and lines of the tokens on both sides of the
+    threshold: (sum of effects inside, tokens near, their effects, their lines), each [...].
+    """
+    scored = counts if scored is None else scored
+    nothing = np.zeros(np.shape(counts)[1:])
+    inside, near, effect, line = (nothing,) * 4 if edges is None else edges
     moments = {
         "count": counts.sum(0),
         "count_squared": (counts**2).sum(0),
         "documents": (counts > 0).sum(0),
+        "scored": scored.sum(0),
+        "scored_squared": (scored**2).sum(0),
+        "count_scored": (counts * scored).sum(0),
         "x/sum": sums.sum(0),
         "x/squared": (sums**2).sum(0),
         "x/product": (sums * counts).sum(0),
+        "x/scored": (sums * scored).sum(0),
+        "inside_effect": inside,
+        "near_count": near,
+        "near_effect": effect,
+        "x/near": line,
     }
-    return Lines({name: np.asarray(moment) for name, moment in moments.items()}, ["x"]).estimate("x")
+    text = TextLines({name: np.asarray(moment) for name, moment in moments.items()}, np.asarray(threshold))
+    return Lines([text], ["x"]).estimate("x")
 
 
 def by_moments(sums, counts):
-    """The same as a curve is estimated, but with the plain number of documents."""
-    return Moments.of(sums, counts).mean(effective=False)
+    """The same as a curve is estimated."""
+    return Moments.of(sums, counts).mean()
 
 
 BOTH = pytest.mark.parametrize("mean", [by_lines, by_moments])
@@ -103,24 +120,55 @@ def test_estimates_scale_with_their_unit(mean, scale):
     np.testing.assert_allclose(scaled.low, scale * plain.low)
 
 
-def made_sums(windows=slice(None), components="heads"):
+def made_sweep():
     made = sweep(seed=3, windows=8)
     made.documents[:] = np.arange(8)[:, None] // 2  # units of work must not cut documents
-    sums = DocumentSums(made.filters, made.thresholds, made.scored, made.documents, made.shape, components)
+    return made
+
+
+def made_sums(windows=slice(None), components="heads"):
+    made = made_sweep()
+    near = near_limits(made.filters, keep_thresholds(made.filters, made.survey, made.documents[made.scored]))
+    sums = DocumentSums(made.filters, made.thresholds, made.scored, made.documents, made.shape, components, near)
     for layer, heads, all_windows in everything(made):
         sums.add(made.chunk(layer, heads, all_windows[windows]))
     return sums
 
 
-def test_lines_agree_with_the_estimate_from_all_documents():
-    sums = made_sums()
-    moments = {name.removeprefix("lines/"): moment for name, moment in sums.moments().items()}
-    for name, lines in sums.component_sums.items():
-        counts = sums.counts.reshape(sums.counts.shape + (1,) * (lines.ndim - 4))
-        direct, found = linearised.mean(lines, counts), Lines(moments, [name]).estimate(name)
-        for one in FIELDS:  # squares of single-precision sums: as exact as those
-            np.testing.assert_allclose(getattr(found, one), getattr(direct, one), rtol=2e-5, atol=2e-6, err_msg=name)
-        assert found.documents.shape == lines.shape[1:]
+def lines_of(made_sums, made, name):
+    moments = {key.removeprefix("lines/"): moment for key, moment in made_sums.moments().items()}
+    return Lines([TextLines(moments, made.thresholds)], [name])
+
+
+def test_lines_agree_with_the_slow_obvious_way_from_all_documents():
+    """Psi of every document, with the threshold's mean from the tokens around it one by one."""
+    made, sums = made_sweep(), made_sums()
+    effect, scored = made.quantities["direct_effect"], made.scored
+    tokens = np.bincount(made.documents[scored], minlength=4)
+    for (place, one), layer, head in product(enumerate(made.filters), range(2), range(3)):
+        own = effect[layer, head][scored]
+        document, line = made.documents[scored], made.by_mlp[layer, head][scored][:, 1].astype(float)
+        limit = made.thresholds[place, layer, head]
+        inside = own <= limit if one.kind == "bottom" else own >= limit
+        kept = np.sort(own if one.kind == "bottom" else -own)[: int(2 * one.fraction * len(own))]
+        near = ~inside & (own <= kept[-1] if one.kind == "bottom" else own >= -kept[-1])
+        mean, at_threshold = line[inside].mean(), line[inside].mean()
+        if one.kind != "all":
+            sides = own[near].mean(), own[inside].mean()
+            at_threshold = np.interp(
+                limit, *zip(*sorted(zip(sides, (line[near].mean(), mean), strict=True)), strict=True)
+            )
+        counts = np.bincount(document, inside, 4)
+        psi = np.bincount(document, line * inside, 4) - at_threshold * counts
+        psi -= (mean - at_threshold) * counts.sum() / tokens.sum() * tokens
+        several = effective_documents(counts)
+        expected = np.sqrt(several / (several - 1) * (psi**2).sum()) / counts.sum()
+        found = lines_of(sums, made, "repair_by_mlp").estimate("repair_by_mlp")
+        cell = place, layer, head, 1
+        np.testing.assert_allclose(found.value[cell], mean, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(found.standard_error[cell], expected, rtol=1e-4)
+        half = expected * student.ppf(0.975, several - 1)
+        np.testing.assert_allclose(found.high[cell] - found.value[cell], half, rtol=1e-4)
 
 
 def test_moments_add_up_over_units():

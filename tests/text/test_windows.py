@@ -22,9 +22,9 @@ def lettered(sizes: list[int]) -> list[Document]:
 
 
 def numbered(sizes: list[int]) -> list[Document]:
-    """Text in which each place differs from its neighbours."""
+    """Text in which each place differs from its neighbours, and no two pieces of it are alike."""
     return [
-        Document(f"d{index}", "".join(chr(48 + (7 * index + place) % 70) for place in range(size)))
+        Document(f"d{index}", "".join(chr(80 + place // 2 % 40 if place % 2 else 48 + index) for place in range(size)))
         for index, size in enumerate(sizes)
     ]
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from itertools import groupby
 from operator import attrgetter
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from selfrepair.model.anatomy import Anatomy
+if TYPE_CHECKING:
+    from selfrepair.model.anatomy import Anatomy
 
 
 class Head(NamedTuple):

@@ -5,23 +5,42 @@ from __future__ import annotations
 import signal
 import sys
 import warnings
+from importlib.metadata import version
+from io import TextIOWrapper
 from types import FrameType
+from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.text import Text
 
 from selfrepair.cli import check, compare, merge, paper, report, resume, run, show, status
 from selfrepair.errors import SelfRepairError
+from selfrepair.terminal import Console
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     help="Who covered for an ablated head? Exact, per-token ledgers of self-repair in language models.",
     epilog="Start with `selfrepair run`: it takes a small model and text of its own, and ends within minutes.",
 )
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"selfrepair {version('selfrepair')}")
+        raise typer.Exit()
+
+
+@app.callback()
+def common(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Options that come before the verb."""
+
+
 app.command("run")(run.run)
 app.command("check")(check.check)
 app.command("show")(show.show)
@@ -37,14 +56,21 @@ def main() -> None:
     """Entry point: mendable problems are said in two lines, with exit code 1; an interruption gives 130."""
     signal.signal(signal.SIGTERM, _interrupt)  # a job scheduler's way of saying Ctrl-C
     warnings.filterwarnings("ignore", category=FutureWarning)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # what a terminal's alphabet lacks stops no command
     try:
         app()
     except SelfRepairError as error:
-        console = Console(stderr=True, soft_wrap=True, highlight=False)
+        console = Console(stderr=True, soft_wrap=True)
         console.print(Text(error.problem, "bold red"))
         if error.fix:
-            console.print(error.fix, markup=False)
+            console.print(error.fix)
         sys.exit(1)
+    except SystemExit as ended:
+        if isinstance(ended.__context__, BrokenPipeError):  # `selfrepair show ... | head` has read enough
+            sys.exit(0)
+        raise
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:

@@ -6,15 +6,16 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
+
+from selfrepair.terminal import Console
 
 if TYPE_CHECKING:
     from selfrepair.errors import RefusedModel
     from selfrepair.model.proofs import Proof
 
-_FAILS = "[bold red]FAILS[/]"
+_HOLDS, _FAILS = Text("holds", "green"), Text("FAILS", "bold red")
 
 
 def check(
@@ -44,8 +45,8 @@ def check(
     except RefusedModel as refused:
         _print_refusal(console, refused)
         raise
-    console.print(f"[bold]{loaded!r}[/]", highlight=False)
-    console.print(_parts(loaded), highlight=False)
+    console.print(repr(loaded), style="bold")
+    console.print(_parts(loaded))
     proofs = prove(loaded)
     _print_proofs(console, proofs)
     require(proofs)
@@ -54,10 +55,11 @@ def check(
 def _print_proofs(console: Console, proofs: Sequence[Proof]) -> None:
     table = _table()
     for proof in proofs:
-        mark = "[green]holds[/]" if proof.holds else _FAILS
+        mark = _HOLDS if proof.holds else _FAILS
         table.add_row(proof.identity, proof.statement, f"{proof.error:.1e}", f"{proof.tolerance:.0e}", mark)
     console.print(table)
-    console.print("Errors are relative to the largest entry of what is compared.", style="dim")
+    said = "Errors are relative to the largest entry of what is compared; of own forwards and blocks, by position."
+    console.print(said, style="dim")
 
 
 def _print_refusal(console: Console, refused: RefusedModel) -> None:
@@ -66,7 +68,7 @@ def _print_refusal(console: Console, refused: RefusedModel) -> None:
         _print_proofs(console, refused.proofs)
     else:
         table = _table()
-        table.add_row(refused.identity, escape(refused.reason), "", "", _FAILS)
+        table.add_row(refused.identity, refused.reason, "", "", _FAILS)
         console.print(table)
     console.print("The identities of ablated runs, which rest on these, were not tried.", style="dim")
 
@@ -77,13 +79,14 @@ def _table() -> Table:
 
 def _parts(loaded: object) -> str:
     from selfrepair.model.language_model import LanguageModel
+    from selfrepair.model.vocabulary import centring
 
     assert isinstance(loaded, LanguageModel)
     anatomy, block = loaded.anatomy, loaded.anatomy.blocks[0]
     names = {module: name for name, module in loaded.network.named_modules()}
     norm = "LayerNorm" if anatomy.final_norm.centred else "RMSNorm"
     lines = [
-        f"blocks: {anatomy.layers}, width {anatomy.width}, {anatomy.heads} heads of {block.head_dim}"
+        f"blocks: {anatomy.layers}, width {anatomy.width}, {anatomy.heads_in_words} heads of {block.head_dim}"
         + (", MLP parallel to attention" if block.parallel else ""),
         f"heads read at the input of {names[block.projection]}",
         f"attention writes {names[block.attention_write]} x {block.attention_multiplier:g}, "
@@ -92,6 +95,7 @@ def _parts(loaded: object) -> str:
         f"vocabulary {anatomy.readout.weight.shape[0]}"
         + (f", logits x {anatomy.readout.multiplier:g}" if anatomy.readout.multiplier != 1 else "")
         + (f", capped at {anatomy.readout.softcap:g}" if anatomy.readout.softcap else ""),
+        centring(loaded.vocabulary),
         f"weights sha256 {loaded.digest[:16]}",
     ]
     return "\n".join(lines)

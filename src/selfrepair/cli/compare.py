@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from selfrepair.errors import SelfRepairError
+from selfrepair.terminal import Console
 
 
 def compare(
@@ -18,10 +18,15 @@ def compare(
         str, typer.Option(help="Which number, e.g. `repaired_fraction`, `self_repair`.")
     ] = "repaired_fraction",
     top: Annotated[int, typer.Option(help="How many heads that differ most.")] = 10,
+    same_heads: Annotated[
+        bool,
+        typer.Option("--same-heads", help="Subtract heads of equal name even where the models seem to be unrelated."),
+    ] = False,
 ) -> None:
     """Lay runs side by side: models, operators, checkpoints; differences come with 95% intervals over documents.
 
-    Runs on the same text with the same seed are paired document by document, which makes differences sharper.
+    Runs on the same text with the same seed are paired document by document, which makes differences sharper. Heads
+    are subtracted one by one where the models are versions of one another (checkpoints, fine-tunes, quantisations).
     """
     from selfrepair.report.compared import print_comparison
     from selfrepair.run.comparison import compare_all
@@ -31,5 +36,13 @@ def compare(
         raise SelfRepairError("There is nothing to compare one run with.", "Give two folders or more.")
     if number not in ESTIMATORS:
         raise SelfRepairError(f"There is no number '{number}'.", f"There are: {', '.join(ESTIMATORS)}.")
-    for found in compare_all(folders, filter, number):
-        print_comparison(Console(), found, top)
+    console = Console()
+    for found in compare_all(folders, filter, number, same_heads):
+        print_comparison(console, found, top)
+        if found.unrelated:
+            console.print(
+                f"Heads are not compared one by one: {found.unrelated}. Where heads of equal name are the same heads "
+                "all the same, --same-heads subtracts them.",
+                highlight=False,
+                markup=False,
+            )

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
+from selfrepair.cli.options import Quiet
 from selfrepair.cli.verdict import INTERRUPTED
+from selfrepair.terminal import Console
 
 
 class RecipeName(StrEnum):
@@ -64,6 +65,7 @@ def paper(
     offload: Annotated[
         bool, typer.Option("--offload", help="Keep weights on disk, for models larger than memory.")
     ] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Make every figure and experiment of the paper: pictures, data, and one page with a table of its claims.
 
@@ -77,6 +79,7 @@ def paper(
     from selfrepair.model.load import load
     from selfrepair.paper import make, overview, page
     from selfrepair.text import read_documents
+    from selfrepair.text.bounded import LEAST
 
     make.check_names(only or (), reference)
     _require_packages()
@@ -87,24 +90,22 @@ def paper(
         read_self_repression(reference)
     beside = overview.read_beside(others or ())
     if run is None:
-        next(iter(read_documents(text, field=field)))
+        next(iter(read_documents(text, field=field, most=LEAST)))
     place = prepare_folder(out or Path("selfrepair-papers") / datetime.now().strftime("%Y-%m-%d-%H%M%S"))
-    console = Console(stderr=True)
+    console = Console(stderr=True, quiet=quiet)
     console.print("Loading the model and proving its identities.")
     loaded = load(model, dtype=dtype, device=device, revision=revision, offload=offload)
-    console.print(f"{loaded!r}: its identities hold.", highlight=False)
+    console.print(f"{loaded!r}: its identities hold.")
     if run is not None:
         from selfrepair.results.folder import load as load_run
 
         study = make.study_of(loaded, load_run(run), recipe.value)
     else:
         settings: dict[str, Any] = {"text": text, "tokens": tokens, "length": length, "field": field, "bos": bos}
-        study = _studied(loaded, settings, recipe.value, only or (), place, seed, batch, memory)
+        study = _studied(loaded, settings, recipe.value, only or (), place, seed, batch, memory, not quiet)
     study.others, study.reference, study.scan_tokens = beside, reference, scan_tokens
     folder = page.Folder(place)
-    made = make.make(
-        study, only or (), lambda name: console.print(f"{page.HEADINGS[name]} ({name})", highlight=False), folder
-    )
+    made = make.make(study, only or (), lambda name: console.print(f"{page.HEADINGS[name]} ({name})"), folder)
     _report(made, folder.show(made))
 
 
@@ -117,6 +118,7 @@ def _studied(
     seed: int,
     batch: int | None,
     memory: float | None,
+    progress: bool,
 ) -> Any:
     """A study of a text, with a new sweep over all heads where an experiment reads it."""
     from selfrepair.paper import make
@@ -127,12 +129,13 @@ def _studied(
     chosen = recipe_named(recipe, windows)
     if not make.needs_sweep(only):
         return make.Study(model, windows, None, chosen, seed=seed)
-    swept = make.sweep(model, windows, chosen, out=place / "run", seed=seed, batch=batch, memory=memory)
-    if swept.outcome["status"] != "complete":
+    swept = make.sweep(
+        model, windows, chosen, out=place / "run", seed=seed, batch=batch, memory=memory, progress=progress
+    )
+    if swept.outcome["status"] == "interrupted":
         Console(stderr=True).print(
             f"Interrupted: nothing of the sweep is lost. Go on with selfrepair resume {place / 'run'}, then "
             f"selfrepair paper --run {place / 'run'}",
-            markup=False,
             soft_wrap=True,
         )
         raise typer.Exit(INTERRUPTED)
@@ -142,6 +145,7 @@ def _studied(
 def _report(made: Any, page: Path) -> None:
     """Says what came out, and where it is."""
     from rich.table import Table
+    from rich.text import Text
 
     from selfrepair.cli.verdict import verdict
     from selfrepair.paper.claims import MISSING
@@ -155,17 +159,17 @@ def _report(made: Any, page: Path) -> None:
     for one in made.verdicts:
         if one.verdict != MISSING:
             colour = colours.get(one.verdict, "white")
-            table.add_row(one.claim.key, one.claim.stated, _measured(one.number), f"[{colour}]{one.verdict}[/]")
-    console.print(table, highlight=False)
+            table.add_row(one.claim.key, one.claim.stated, _measured(one.number), Text(one.verdict, colour))
+    console.print(table)
     for name, why in made.left_out.items():
-        console.print(f"Left out, {name}: {why}", highlight=False, markup=False)
-    console.print(f"\nPage: {page}", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"Left out, {name}: {why}")
+    console.print(f"\nPage: {page}", soft_wrap=True)
     code = 0 if made.run is None else verdict(made.run)
     loud = Console(stderr=True)
     for name, problem in made.failed.items():
-        loud.print(f"Failed, {name}: {reason(problem)}", highlight=False, markup=False, soft_wrap=True)
+        loud.print(f"Failed, {name}: {reason(problem)}", soft_wrap=True)
     if made.failed:
-        loud.print(f"Where in the code: {page.with_name(FAILURES)}", highlight=False, markup=False, soft_wrap=True)
+        loud.print(f"Where in the code: {page.with_name(FAILURES)}", soft_wrap=True)
     raise typer.Exit(code or int(bool(made.failed)))
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from selfrepair.errors import SelfRepairError
+from selfrepair.terminal import Console
 
 if TYPE_CHECKING:
     from selfrepair.results.runs import Run
@@ -33,7 +33,7 @@ def report(
 
     path = write_page(folders, out or (folders[0] / PAGE if len(folders) == 1 else Path(PAGE)))
     size = path.stat().st_size / 1e6
-    Console().print(f"Report: {path} ({size:.1f} MB)", highlight=False, markup=False, soft_wrap=True)
+    Console().print(f"Report: {path} ({size:.1f} MB)", soft_wrap=True)
     if open_:
         show_page(path)
 
@@ -54,11 +54,9 @@ def write_beside(run: Run, folder: Path) -> None:
 
     console = Console(stderr=True)
     if find_spec("jinja2") is None or find_spec("plotly") is None:
-        console.print("No report.html: pip install 'selfrepair[report]' for it.", markup=False, soft_wrap=True)
+        console.print("No report.html: pip install 'selfrepair[report]' for it.", soft_wrap=True)
         return
     from selfrepair.report.page import Source, write_page
 
     path = write_page([Source(run, folder)], folder / PAGE)
-    Console().print(
-        f"Report: {path}   (selfrepair show --open {folder})", highlight=False, markup=False, soft_wrap=True
-    )
+    Console().print(f"Report: {path}   (selfrepair show --open {folder})", soft_wrap=True)

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from selfrepair.cli.options import Quiet
 from selfrepair.cli.run import Executor
 
 
@@ -17,11 +18,12 @@ def resume(
     top: Annotated[int, typer.Option(help="Heads in the printed table.")] = 15,
     plots: Annotated[bool, typer.Option(help="Draw the two pictures.")] = True,
     page: Annotated[bool, typer.Option(help="Write report.html, the run as a page for a browser.")] = True,
+    quiet: Quiet = False,
 ) -> None:
     """Go on with a run where it was, after a kill, a crash or a full disk.
 
-    Finished units are checked against the checksums in their names; garbled ones are done again. A model, text or
-    software version that has changed since is refused, with the difference.
+    Finished units are proven whenever they are read; a damaged one is put aside and done again, and that is said. A
+    plan, model, text, software version or kind of processor that has changed since is refused, with the difference.
     """
     from selfrepair.cli.quiet import quieten
 
@@ -29,4 +31,4 @@ def resume(
     from selfrepair.cli.run import report
     from selfrepair.run.measure import resume as go_on
 
-    report(go_on(folder, workers=workers, executor=executor.value), folder, top, plots, page)
+    report(go_on(folder, workers=workers, executor=executor.value, progress=not quiet), folder, top, plots, page)

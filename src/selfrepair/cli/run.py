@@ -12,10 +12,11 @@ from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
+from selfrepair.cli.options import Quiet
 from selfrepair.cli.report import write_beside
 from selfrepair.cli.verdict import INTERRUPTED
+from selfrepair.terminal import Console
 
 if TYPE_CHECKING:
     from selfrepair.results.runs import Run
@@ -96,8 +97,8 @@ def run(
     text: Annotated[
         str,
         typer.Option(
-            help="`builtin` (Python's own prose and code), a .txt, .jsonl(.gz, .zst) or .parquet file, "
-            "or a Hugging Face dataset id.",
+            help="`builtin` (Python's own prose and code), a .txt, .jsonl(.gz, .zst), .json(.gz, .zst) or .parquet "
+            "file, or a Hugging Face dataset id.",
             rich_help_panel=_TEXT,
         ),
     ] = "builtin",
@@ -109,7 +110,7 @@ def run(
             rich_help_panel=_TEXT,
         ),
     ] = 640,
-    length: Annotated[int, typer.Option(min=2, help="Tokens per window.", rich_help_panel=_TEXT)] = 128,
+    length: Annotated[int, typer.Option(min=2, help="Tokens per window.", rich_help_panel=_TEXT)] = 64,
     packing: Annotated[
         Packing,
         typer.Option(
@@ -119,7 +120,10 @@ def run(
     ] = Packing.documents,
     bos: Annotated[
         Bos,
-        typer.Option(help="BOS before every window; `auto`: as the tokenizer does.", rich_help_panel=_TEXT),
+        typer.Option(
+            help="BOS before every window; `auto`: what the tokenizer puts in front of a text, be it none or several.",
+            rich_help_panel=_TEXT,
+        ),
     ] = Bos.auto,
     field: Annotated[str, typer.Option(help="The column or key that holds the text.", rich_help_panel=_TEXT)] = "text",
     ablation: Annotated[
@@ -207,8 +211,9 @@ def run(
     until_se: Annotated[
         float | None,
         typer.Option(
-            help="Stop as soon as this standard error is reached, e.g. `0.01`; what is printed then holds in spite of "
-            "the looking. By default all text is measured.",
+            help="Stop once the 95% interval is no wider than that of a number with this standard error, e.g. `0.01`; "
+            "it holds in spite of the looking, which makes the standard error at the stop 0.5 to 0.75 of this. By "
+            "default all text is measured.",
             rich_help_panel=_COMPUTE,
         ),
     ] = None,
@@ -232,6 +237,7 @@ def run(
     page: Annotated[
         bool, typer.Option(help="Write report.html, the run as a page for a browser.", rich_help_panel=_OUTPUT)
     ] = True,
+    quiet: Quiet = False,
 ) -> None:
     """Ablate every attention head in turn and account for what happened, token by token.
 
@@ -251,24 +257,26 @@ def run(
 
     from selfrepair.ablation.operators import operator
     from selfrepair.model.load import load
-    from selfrepair.run.measure import LedgerDoesNotClose, measure
+    from selfrepair.run.measure import ChecksFail, NumbersAreInexact, measure
     from selfrepair.run.prepare import stopping
     from selfrepair.statistics.filters import DEFAULT_FILTERS, Filter
     from selfrepair.text import read_documents, windows
+    from selfrepair.text.bounded import LEAST
 
     if threads is not None or workers > 1:
         set_num_threads(threads or max(1, get_num_threads() // workers))
-    console = Console(stderr=True)
+    console = Console(stderr=True, quiet=quiet)
     with _leaving_no_empty_folder(place), warnings.catch_warnings():
-        warnings.simplefilter("ignore", LedgerDoesNotClose)  # said below, louder
+        for said_below in (ChecksFail, NumbersAreInexact):  # and louder
+            warnings.simplefilter("ignore", said_below)
         chosen = list(dict.fromkeys(map(Filter.parse, filters))) if filters else DEFAULT_FILTERS
         operator(ablation.value, donors)
         stopping(until_se, until.value)
-        next(iter(read_documents(text, field=field)))  # complains of what cannot be read
+        next(iter(read_documents(text, field=field, most=LEAST)))  # complains of what cannot be read
         require_heads(named, model, revision)
         console.print("Loading the model and proving its identities.")
         loaded = load(model, dtype=dtype, device=device, revision=revision, offload=offload)
-        console.print(f"{loaded!r}: its identities hold.", highlight=False)
+        console.print(f"{loaded!r}: its identities hold.")
         corpus = windows(
             loaded.tokenizer,
             text,
@@ -280,7 +288,7 @@ def run(
             seed=seed,
         )
         counted = f"{corpus.scored(first).sum():,} predictions count."
-        console.print(f"Text: {corpus!r}; {counted}", highlight=False, markup=False)
+        console.print(f"Text: {corpus!r}; {counted}")
         measured = measure(
             loaded,
             corpus,
@@ -302,6 +310,7 @@ def run(
             out=place,
             workers=workers,
             executor=executor.value,
+            progress=not quiet,
         )
     report(measured, place, top, plots, page)
 
@@ -313,7 +322,7 @@ def _leaving_no_empty_folder(place: Path) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         again = f" Go on with it: selfrepair resume {quote(str(place))}" if any(place.iterdir()) else ""
-        Console(stderr=True).print(f"Interrupted before the sweep: nothing was measured.{again}", markup=False)
+        Console(stderr=True).print(f"Interrupted before the sweep: nothing was measured.{again}")
         raise typer.Exit(INTERRUPTED) from None
     finally:
         with suppress(OSError):  # it holds something
@@ -324,17 +333,21 @@ def report(measured: Run, place: Path, top: int, plots: bool, page: bool = True)
     """Prints tables, draws pictures, writes the page, and ends with the exit code the run deserves."""
     from selfrepair.cli.verdict import verdict
     from selfrepair.report.tables import print_heads, print_summary
+    from selfrepair.run.afterwards import never_costs_the_run
 
     console = Console()
-    print_heads(console, measured, top=top)
-    print_summary(console, measured)
+    with never_costs_the_run("tables", "`selfrepair show` tries again."):
+        print_heads(console, measured, top=top)
+        print_summary(console, measured)
     where = f"\nResults: {place}   (again: selfrepair show {quote(str(place))})"
-    console.print(where, highlight=False, markup=False, soft_wrap=True)
+    console.print(where, soft_wrap=True)
     code = verdict(measured)
     if plots:
-        _draw(measured, place)
+        with never_costs_the_run("pictures"):
+            _draw(measured, place)
     if page:
-        write_beside(measured, place)
+        with never_costs_the_run("report.html", "`selfrepair report` tries again."):
+            write_beside(measured, place)
     raise typer.Exit(code)
 
 
@@ -342,7 +355,7 @@ def _draw(measured: Run, place: Path) -> None:
     from importlib.util import find_spec
 
     if find_spec("matplotlib") is None:
-        Console(stderr=True).print("No pictures: pip install 'selfrepair[plots]' for them.", markup=False)
+        Console(stderr=True).print("No pictures: pip install 'selfrepair[plots]' for them.")
         return
     measured.plot_overview(path=place / "overview.png")
     measured.plot_direct_effects(path=place / "direct_effects.png")

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
+
+from selfrepair.terminal import Console
 
 if TYPE_CHECKING:
     from selfrepair.results.runs import Run
@@ -32,9 +33,9 @@ def show(
 ) -> None:
     """Show the tables of a results folder, sorted and filtered as asked.
 
-    Ends with exit code 3 where the run's ledger does not close.
+    Ends with exit code 3 where a check that the run made of itself fails.
     """
-    from selfrepair.cli.verdict import LEDGER_OPEN, verdict
+    from selfrepair.cli.verdict import CHECKS_FAIL, verdict
     from selfrepair.report.card import card_table
     from selfrepair.report.tables import head_table
     from selfrepair.results.folder import load
@@ -54,7 +55,7 @@ def show(
         typer.echo(json.dumps(found, indent=2, default=str))
     else:
         _print(Console(), run, card, chosen)
-    if code == LEDGER_OPEN:
+    if code == CHECKS_FAIL:
         raise typer.Exit(code)
 
 

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
+
+from selfrepair.terminal import Console
 
 
 def status(
@@ -26,16 +28,17 @@ def status(
         "ablation": f"{ablation['operator']}, donors: {ablation['donors']}",
         "surveyed": f"{found.surveyed} of {found.units} units",
         "swept": f"{found.swept} of {found.units} units" + (", which are enough" if found.enough else ""),
-        "garbled": ", ".join(found.garbled) or "none",
+        "damaged": ", ".join(found.damaged) or "none",
+        "of another plan": ", ".join(found.foreign) or "none",
         "claimed": ", ".join(found.claimed) or "none",
-        "results": "merged" if found.merged else "not merged yet",
+        "results": found.results,
     }
     if as_json:
         typer.echo(json.dumps(facts | {"complete": found.complete}, indent=2))
         return
     table = Table.grid(padding=(0, 2))
     for name, value in facts.items():
-        table.add_row(f"[bold]{name}[/]", value)
-    Console().print(table, highlight=False)
+        table.add_row(Text(name, "bold"), value)
+    Console().print(table)
     if not (found.complete and found.merged):
-        Console().print(f"\nGo on with it: selfrepair resume {folder}", highlight=False, markup=False, soft_wrap=True)
+        Console().print(f"\nGo on with it: selfrepair resume {folder}", soft_wrap=True)

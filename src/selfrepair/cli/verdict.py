@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rich.console import Console
+from rich.text import Text
+
+from selfrepair.results import checks
+from selfrepair.terminal import Console
 
 if TYPE_CHECKING:
     from selfrepair.results.runs import Run
 
-LEDGER_OPEN, INTERRUPTED = 3, 130  # exit codes of `selfrepair run`
+CHECKS_FAIL, INTERRUPTED = 3, 130  # exit codes of `selfrepair run`
 
 
 def verdict(run: Run) -> int:
@@ -19,16 +22,20 @@ def verdict(run: Run) -> int:
     code = 0
     if outcome["status"] == "interrupted":
         loud.print(
-            "[bold yellow]Interrupted:[/] the folder holds what had been measured until then; "
-            "`selfrepair resume` goes on with it."
+            Text("Interrupted:", "bold yellow"),
+            "the folder holds what had been measured until then; `selfrepair resume` goes on with it.",
         )
         code = INTERRUPTED
-    if not outcome["ledger_closes"]:
+    elif outcome["status"] not in ("complete", checks.FAILED):
+        loud.print(f"Partial ({outcome['status']}): these numbers are of what had been measured.", markup=False)
+    for said in checks.warned(outcome):
+        loud.print(Text("Inexact:", "bold yellow"), said)
+    if failed := checks.failed(outcome):
+        title = "THE RUN FAILS ITS CHECKS:" if outcome["ledger_closes"] else "THE LEDGER DOES NOT CLOSE:"
         loud.print(
-            "[bold red]THE LEDGER DOES NOT CLOSE[/]: on some token its lines miss the self-repair by "
-            f"{outcome['ledger_residual']:.1e} logits, more than rounding explains. Do not use these numbers; "
-            "`selfrepair check` tells which identity fails; --engine reference and --dtype float64 help to find "
-            "out why."
+            Text(title, "bold red"),
+            f"{' '.join(failed)} Do not use these numbers; `selfrepair check` tells which identity fails; "
+            "--engine reference and --dtype float64 help to find out why.",
         )
-        code = LEDGER_OPEN
+        code = CHECKS_FAIL
     return code

@@ -25,7 +25,8 @@ class Ledger:
         by_mlp: the same of each layer's MLP.
         by_head: the same of each head of each layer, [head, window, position, layer, head], where asked for.
         post_norms: what the scales of norms behind attention did (Gemma 2, OLMo 2); zero elsewhere.
-        norm: what the final norm's scale did, `(1 - sigma'/sigma) (logit' - beta)`.
+        norm: what the final norm's scale did, `(1 - sigma'/sigma) (logit' - beta)`; the scaled logit `logit' - beta`
+            is never taken as that difference.
         sigma_ratio: `sigma / sigma'`, clean over ablated; no unit.
     """
 
@@ -62,12 +63,11 @@ class Ledger:
         return self.self_repair - self.repair_heads - self.repair_mlps - self.post_norms - self.norm
 
 
-def norm_repair(sigma_ratio: Tensor, logit: Tensor, beta: Tensor) -> Tensor:
+def norm_repair(sigma_ratio: Tensor, scaled_logit: Tensor) -> Tensor:
     """The final norm's line in closed form, `(1 - sigma'/sigma) (logit' - beta)` (science 1; paper, Appendix B).
 
     Args:
         sigma_ratio: `sigma / sigma'`.
-        logit: the ablated run's centred logit `logit'`.
-        beta: the part of the logit that no scale divides.
+        scaled_logit: the part of the ablated run's centred logit that its scale divides, `logit' - beta`.
     """
-    return (1 - 1 / sigma_ratio) * (logit - beta)
+    return (1 - 1 / sigma_ratio) * scaled_logit

@@ -9,6 +9,8 @@ from torch import Tensor
 
 from selfrepair.model.directions import target_directions
 from selfrepair.model.language_model import LanguageModel
+from selfrepair.model.own_forward import own_forward, require_own_logits, require_own_stream, telling_window
+from selfrepair.model.proofs import tolerance
 from selfrepair.model.taps import keeping, on_input, on_output, removing
 
 
@@ -19,6 +21,7 @@ class CleanRun:
     Attributes:
         tokens: [window, position].
         residuals: per layer, the block's input [window, position, width].
+        final: what the final norm reads [window, position, width].
         head_outputs: per layer, every head's output before W_O [window, position, head, head_dim], the value
             constant left out.
         direction: `v = u / sigma` [window, P, width]: what a write is worth in logits, at the clean scale.
@@ -29,11 +32,15 @@ class CleanRun:
         projections: the same through clean norm scales only (equal where no norm lies behind attention).
         mlps: direct effect of each layer's MLP write, [layer, window, P].
         sigma: the final norm's scale [window, P].
-        logit: the target's centred logit [window, P]; beta: its part that no scale divides.
+        scaled_logit: the part of the target's centred logit that the scale divides, `u . residual / sigma`, [window,
+            P]. Effects are differences of it; `beta`, the rest, may be huge, and is never added before.
+        u: the target's direction [window, P, width].
+        beta: the part of the centred logit that no scale divides [window, P].
     """
 
     tokens: Tensor
     residuals: tuple[Tensor, ...]
+    final: Tensor
     head_outputs: tuple[Tensor, ...]
     direction: Tensor
     head_directions: tuple[Tensor, ...]
@@ -42,9 +49,14 @@ class CleanRun:
     projections: Tensor
     mlps: Tensor
     sigma: Tensor
-    logit: Tensor
+    scaled_logit: Tensor
     u: Tensor
     beta: Tensor
+
+    @property
+    def logit(self) -> Tensor:
+        """The target's centred logit [window, P], to look at: where `beta` is huge, effects drown in it."""
+        return self.scaled_logit + self.beta
 
     def direct_effects(self, layer: int, head_outputs: Tensor | None = None) -> Tensor:
         """Direct effects of a layer's heads, [..., window, P, head].
@@ -95,6 +107,7 @@ def clean_run(model: LanguageModel, tokens: Tensor) -> CleanRun:
     return CleanRun(
         tokens=tokens,
         residuals=tuple(layer.residual for layer in seen),
+        final=last,
         head_outputs=tuple(
             block.split_heads(layer.projection_input) for block, layer in zip(anatomy.blocks, seen, strict=True)
         ),
@@ -105,10 +118,30 @@ def clean_run(model: LanguageModel, tokens: Tensor) -> CleanRun:
         projections=projections,
         mlps=mlps,
         sigma=sigma,
-        logit=(targets.u * final).sum(-1) / sigma + targets.beta,
+        scaled_logit=(targets.u * final).sum(-1) / sigma,
         u=targets.u,
         beta=targets.beta,
     )
+
+
+def require_own_forward(model: LanguageModel, clean: CleanRun, real: Tensor) -> None:
+    """Proves on one window of a batch, the one with the most special tokens, that the clean run is the model's own.
+
+    Call under `model.running()`.
+
+    Args:
+        model: the model.
+        clean: of the batch.
+        real: bool [window, position], tokens that are no padding.
+
+    Raises:
+        RefusedModel: the model's own forward has another final stream, or other centred logits.
+    """
+    window = telling_window(model, clean.tokens)
+    one, allowed = slice(window, window + 1), tolerance(model.dtype)
+    own = own_forward(model, clean.tokens[one])
+    require_own_stream(model, clean.tokens, clean.final, {window: own.stream[0]}, real, allowed)
+    require_own_logits(model, clean.final[one], own, real[one], allowed)
 
 
 def head_outputs(model: LanguageModel, tokens: Tensor) -> tuple[Tensor, ...]:

@@ -26,6 +26,14 @@ class Engine(Protocol):
     name: str
 
     @property
+    def exact(self) -> bool:
+        """Whether it runs the model's own code at the model's own precision, so that nothing but rounding parts its
+        effects from the model's. Every run compares a sample of what other engines compute with replay, prints the
+        error beside the numbers, warns above 1% per token and fails far above that. An engine that does not say is
+        not exact."""
+        ...
+
+    @property
     def settings(self) -> Settings:
         """What makes an engine of this name compute the same again, to the bit: kept in plans."""
         ...

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from selfrepair.errors import SelfRepairError
+from selfrepair.model.faults import is_out_of_memory
 
 _WORTHWHILE = 0.97  # a larger batch has to be this much faster per run: it costs memory
 
@@ -51,13 +52,6 @@ def halving_when_memory_ends(folding: Folding, chunk: Sequence[int]) -> Iterator
             ) from error
         folding.size = len(chunk) // 2
         folding.failed = True
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception says that memory ended, on any device."""
-    said = str(error).lower()
-    known = ("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory")
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(words in said for words in known)
 
 
 def fastest_fold(run: Callable[[int], None], most: int) -> int:

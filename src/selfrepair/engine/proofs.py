@@ -13,6 +13,7 @@ from selfrepair.engine.delta import DeltaEngine
 from selfrepair.engine.delta.blocks import NotTraceable
 from selfrepair.engine.reference import ReferenceEngine
 from selfrepair.engine.replay import ReplayEngine
+from selfrepair.model.dissect import known_tokens
 from selfrepair.model.language_model import LanguageModel
 from selfrepair.model.proofs import Proof, prove_at_load, random_tokens, relative_error, tolerance
 
@@ -31,7 +32,7 @@ def prove(model: LanguageModel) -> list[Proof]:
         unchanged = _ledgers(ReplayEngine(fold=2), model, clean, units, clean.head_outputs)
         future = _future_error(model, tokens)
     size = torch.stack([ledger.total_effect for ledger in reference])
-    logits = clean.logit.abs().max()
+    logits = clean.scaled_logit.abs().max()
     return [
         *prove_at_load(model),
         Proof("causality", "later tokens do not matter to earlier logits", future, allowed),
@@ -103,6 +104,7 @@ def _upstream(ledger: Ledger) -> Tensor:
 
 def _future_error(model: LanguageModel, tokens: Tensor) -> float:
     changed = tokens.clone()
-    changed[:, -1] = (changed[:, -1] + 1) % model.anatomy.readout.weight.shape[0]
-    before, after = (model.logits(given)[:, :-1] for given in (tokens, changed))
+    changed[:, -1] = (changed[:, -1] + 1) % known_tokens(model.network)
+    counted = model.anatomy.readout.counted
+    before, after = (model.logits(given, constants=False)[:, :-1, counted] for given in (tokens, changed))
     return relative_error(after, before)

@@ -21,13 +21,19 @@ from selfrepair.progress import Advance, ignore
 
 @dataclass
 class ReferenceEngine:
-    """One whole forward per head, unembedding and all; total effects from the model's own logits.
+    """One whole forward per head, unembedding and all; total effects from the model's own logits, less the constants
+    that final norm and unembedding add to every run alike.
 
     Every write is recorded as a vector, in the clean and in the ablated forward, and valued after that; of
     the clean run that is handed in only the tokens are used.
     """
 
     name: str = "reference"
+
+    @property
+    def exact(self) -> bool:
+        """See `selfrepair.engine.contract.Engine`."""
+        return True
 
     @property
     def settings(self) -> Settings:
@@ -70,8 +76,8 @@ class _Forward:
                 handles.append(on_input(block.projection, _putting(in_place, unit.head, block)))
             handles += self._taps(layer, block, tokens.shape)
         with removing(*handles):
-            logits = model.logits(tokens)
-        self.centred = logits - logits.mean(-1, keepdim=True)
+            logits = model.logits(tokens, constants=False)
+        self.centred = model.anatomy.readout.centred(logits)
 
     def _keep_final(self, value: Tensor) -> None:
         self.final = value.clone()
@@ -159,6 +165,6 @@ def _ledger(
         by_mlp=by_mlp[None],
         by_head=by_head[None] if per_head else None,
         post_norms=post_norms[None],
-        norm=norm_repair(ratio, ablated_logit, clean.beta)[None],
+        norm=norm_repair(ratio, ablated_logit)[None],
         sigma_ratio=ratio[None],
     )

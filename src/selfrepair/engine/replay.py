@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,11 +11,11 @@ from torch import Tensor
 
 from selfrepair.ablation.units import Head, by_layer
 from selfrepair.effects.ledger import Ledger, norm_repair
-from selfrepair.engine.arguments import BlockArguments
 from selfrepair.engine.clean import CleanRun, worth
 from selfrepair.engine.contract import Replacement, Settings
 from selfrepair.engine.fold import Folding, fastest_fold, halving_when_memory_ends
 from selfrepair.model.anatomy import Block
+from selfrepair.model.arguments import block_arguments
 from selfrepair.model.language_model import LanguageModel
 from selfrepair.model.taps import first_tensor, on_input, on_output, removing, with_input
 from selfrepair.progress import Advance, ignore
@@ -31,7 +31,11 @@ class ReplayEngine:
 
     fold: int | None = None
     name: str = "replay"
-    _arguments: BlockArguments = field(default_factory=BlockArguments, repr=False)
+
+    @property
+    def exact(self) -> bool:
+        """See `selfrepair.engine.contract.Engine`."""
+        return True
 
     @property
     def settings(self) -> Settings:
@@ -55,7 +59,7 @@ class ReplayEngine:
             in_place = replacement(layer)
             for chunk in folding.chunks(heads):
                 with halving_when_memory_ends(folding, chunk):
-                    replay = _Replay(self._arguments, model, clean, layer, chunk, in_place, per_head)
+                    replay = _Replay(model, clean, layer, chunk, in_place, per_head)
                     yield replay.ledger()
                     advance((model.anatomy.layers - layer) * len(chunk) * len(clean.tokens))
         self.fold = folding.size
@@ -67,7 +71,7 @@ class ReplayEngine:
 
         def run(fold: int) -> None:
             heads = tuple(range(fold))
-            _Replay(self._arguments, model, clean, layer, heads, outputs, False).ledger()
+            _Replay(model, clean, layer, heads, outputs, False).ledger()
 
         return fastest_fold(run, most=model.anatomy.blocks[layer].heads)
 
@@ -77,7 +81,6 @@ class _Replay:
 
     def __init__(
         self,
-        arguments: BlockArguments,
         model: LanguageModel,
         clean: CleanRun,
         layer: int,
@@ -93,10 +96,10 @@ class _Replay:
             heads,
             in_place,
         )
-        self.arguments = arguments.of(model, len(heads) * windows, positions)
+        self.arguments = block_arguments(model, clean.tokens.repeat(len(heads), 1))
         lines = (len(heads), windows, positions - 1)
         layers = self.anatomy.layers
-        zeros = clean.logit.new_zeros
+        zeros = clean.scaled_logit.new_zeros
         self.by_attention, self.by_mlp = zeros(*lines, layers), zeros(*lines, layers)
         self.by_head = zeros(*lines, layers, self.anatomy.heads) if per_head else None
         self.post_norms = zeros(lines)
@@ -108,19 +111,19 @@ class _Replay:
         self._own_change = after - before
         final = self._run()[..., :-1, :]
         sigma = self.anatomy.final_norm.scale(final)
-        logit = (clean.u * final).sum(-1) / sigma + clean.beta
+        scaled_logit = (clean.u * final).sum(-1) / sigma
         ratio = clean.sigma / sigma
         return Ledger(
             layer=layer,
             heads=self.heads,
             direct_effect=before,
             ablated_direct_effect=after,
-            total_effect=logit - clean.logit,
+            total_effect=scaled_logit - clean.scaled_logit,
             by_attention=self.by_attention,
             by_mlp=self.by_mlp,
             by_head=self.by_head,
             post_norms=self.post_norms,
-            norm=norm_repair(ratio, logit, clean.beta),
+            norm=norm_repair(ratio, scaled_logit),
             sigma_ratio=ratio,
         )
 

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from selfrepair.engine.arguments import BlockArguments
 from selfrepair.engine.clean import CleanRun, clean_run
 from selfrepair.engine.replay import _Replay
 from selfrepair.model.anatomy import Anatomy, Block
@@ -90,7 +89,6 @@ class WatchedReplay(_Replay):
 
     def __init__(
         self,
-        arguments: BlockArguments,
         model: LanguageModel,
         clean: CleanRun,
         layer: int,
@@ -98,7 +96,7 @@ class WatchedReplay(_Replay):
         in_place: Tensor,
         positions: Sequence[int],
     ) -> None:
-        super().__init__(arguments, model, clean, layer, heads, in_place, True)
+        super().__init__(model, clean, layer, heads, in_place, True)
         self.attention = Attention(positions)
         self.final = clean.direction
 
@@ -118,9 +116,9 @@ def log_probabilities(model: LanguageModel, stream: Tensor) -> Tensor:
     logits = normed @ readout.weight.T
     if readout.bias is not None:
         logits = logits + readout.bias
-    logits = readout.multiplier * logits
-    if readout.softcap is not None:
-        logits = readout.softcap * torch.tanh(logits / readout.softcap)
+    logits = readout.capped(readout.multiplier * logits)
+    if readout.masked is not None:
+        logits = logits.masked_fill(readout.masked, -torch.inf)
     return torch.log_softmax(logits.float(), -1)
 
 

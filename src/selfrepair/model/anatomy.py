@@ -73,26 +73,60 @@ class Readout:
     """The unembedding: `logits = cap * tanh(multiplier * (W n + b) / cap)`, no cap where `softcap` is None.
 
     All effects are in logits before the cap, where they are linear in the final norm's output.
+
+    Attributes:
+        weight: [vocabulary, width].
+        bias: [vocabulary].
+        multiplier: what the model multiplies its logits with.
+        softcap: what it caps them at.
+        masked: rows that the model switches off for good (`model.constants.masked_rows`), bool [vocabulary]. They have
+            no logit, so they are left out of the mean that centres the others; padded rows that have one are not.
     """
 
-    weight: Tensor  # [vocabulary, width]
-    bias: Tensor | None  # [vocabulary]
+    weight: Tensor
+    bias: Tensor | None
     multiplier: float
     softcap: float | None
+    masked: Tensor | None = None
+
+    def capped(self, logits: Tensor) -> Tensor:
+        """Logits as the model gives them, from those before the cap."""
+        return logits if self.softcap is None else self.softcap * torch.tanh(logits / self.softcap)
 
     def uncapped(self, logits: Tensor) -> Tensor:
         """The model's logits as they were before the cap."""
         return logits if self.softcap is None else self.softcap * torch.atanh(logits / self.softcap)
 
     @cached_property
+    def counted(self) -> Tensor:
+        """Numbers of the rows that have a logit: those over which logits are centred."""
+        if self.masked is None:
+            return torch.arange(len(self.weight), device=self.weight.device)
+        return (~self.masked).nonzero().flatten()
+
+    def centred(self, logits: Tensor) -> Tensor:
+        """Logits [..., vocabulary] less their mean over the rows that have one."""
+        return logits - (logits if self.masked is None else logits[..., self.counted]).mean(-1, keepdim=True)
+
+    @cached_property
     def mean_weight(self) -> Tensor:
-        """Mean unembedding row over the whole vocabulary, padded rows included; [width]."""
-        return self.weight.mean(0, dtype=torch.float64).to(self.weight.dtype)
+        """Mean unembedding row over the vocabulary, padded rows included, masked ones left out; [width]."""
+        counted = self.weight if self.masked is None else self.weight[self.counted]
+        return counted.mean(0, dtype=torch.float64).to(self.weight.dtype)
 
     @cached_property
     def mean_bias(self) -> float:
-        """Mean unembedding bias over the vocabulary."""
-        return 0.0 if self.bias is None else float(self.bias.double().mean())
+        """Mean unembedding bias over the same rows."""
+        return 0.0 if self.bias is None else float(self.bias[self.counted].double().mean())
+
+    def constants(self, norm: Norm) -> Tensor:
+        """What every row's logit is made of whatever the stream is, [vocabulary].
+
+        Args:
+            norm: the final norm, whose bias all rows read.
+        """
+        constants = self.weight @ norm.bias
+        return self.multiplier * (constants if self.bias is None else constants + self.bias)
 
 
 @dataclass(frozen=True)
@@ -114,6 +148,17 @@ class Anatomy:
     def heads(self) -> int:
         """Heads per layer; the largest number where layers differ."""
         return max(block.heads for block in self.blocks)
+
+    @property
+    def heads_by_layer(self) -> list[int]:
+        """How many heads each layer has."""
+        return [block.heads for block in self.blocks]
+
+    @property
+    def heads_in_words(self) -> str:
+        """How many heads layers have: '12', or '8 to 12' where they differ."""
+        fewest = min(self.heads_by_layer)
+        return str(self.heads) if fewest == self.heads else f"{fewest} to {self.heads}"
 
     @property
     def width(self) -> int:

@@ -60,7 +60,7 @@ def default_model_folder() -> Path:
 def _intact(folder: Path) -> bool:
     """Whether the cached folder is there and as it was when it was written."""
     try:
-        checksums = json.loads((folder / _CHECKSUMS).read_text())
+        checksums = json.loads((folder / _CHECKSUMS).read_text(encoding="utf-8"))
         return all(_sha256(folder / name) == digest for name, digest in checksums.items())
     except (OSError, ValueError):
         return False
@@ -108,7 +108,7 @@ def _convert(gguf: Path, folder: Path) -> Path:
     network.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     sums = {path.name: _sha256(path) for path in sorted(folder.iterdir())}
-    (folder / _CHECKSUMS).write_text(json.dumps(sums, indent=1))
+    (folder / _CHECKSUMS).write_text(json.dumps(sums, indent=1), encoding="utf-8")
     return folder
 
 

@@ -13,7 +13,8 @@ from selfrepair.model.anatomy import Anatomy
 class Directions:
     """Unembedding directions of the targets, with the final norm's gain folded in and the vocabulary's mean out.
 
-    `centred logit = u . residual / sigma + beta`, exactly, with `sigma` the final norm's scale
+    `centred logit = u . residual / sigma + beta`, exactly, with `sigma` the final norm's scale; the first part is
+    the scaled logit, on which alone ablations have an effect
     (paper-methods 0.2): `u = P(gamma * (w_t - mean w))`, `beta = bias_norm . (w_t - mean w) + b_t - mean b`.
 
     Attributes:

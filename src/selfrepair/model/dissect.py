@@ -10,12 +10,17 @@ from torch import Tensor, nn
 
 from selfrepair.errors import RefusedModel
 from selfrepair.model.anatomy import Anatomy, Block, Readout
+from selfrepair.model.faults import finding
+from selfrepair.model.given import inner_models
 from selfrepair.model.norms import read_norm
 from selfrepair.model.precision import running
+from selfrepair.model.scales import scaled_readout
+from selfrepair.model.settings import setting
 from selfrepair.model.structure import Structure, find_structure, signature
 from selfrepair.model.taps import (
     Arguments,
     keeping,
+    main_argument,
     main_input,
     on_call,
     on_input,
@@ -36,43 +41,55 @@ def dissect(model: Any) -> Anatomy:
     Raises:
         RefusedModel: where a part cannot be found or does not do what the ledger needs.
     """
-    trunk, readout = model.base_model, _readout(model)
-    dtype, device = readout.weight.dtype, readout.weight.device
-    tokens = probe_tokens(model, longest(model, _POSITIONS))
-    lengths = sorted({1, 2, tokens.shape[1]})
+    with finding("the unembedding"):
+        trunk, head, plain = model.base_model, *_unembedding(model)
+    dtype, device = plain.weight.dtype, plain.weight.device
+    most = longest(model, _POSITIONS)
+    with finding("token ids that it knows"):
+        tokens = {n: probe_tokens(model, n) for n in sorted({1, 2, most}, reverse=True)}
     with running(dtype):
-        modules = find_blocks(trunk, tokens)
-        captured = {n: capture(trunk, modules, probe_tokens(model, n)) for n in lengths}
-    width = main_input(captured[lengths[-1]][0]).shape[-1]
+        with finding("the blocks"):
+            modules = find_blocks(trunk, tokens[most])
+        with finding("the blocks' arguments"):
+            captured = {n: capture(trunk, modules, given) for n, given in tokens.items()}
+            width = _stream_width(captured, tokens)
     structures: dict[object, Structure] = {}
     blocks = []
     for layer, module in enumerate(modules):
-        arguments = {n: captured[n][layer] for n in lengths}
-        key = signature(module)
-        if key not in structures:
-            structures[key] = find_structure(module, arguments, width)
-        with running(dtype):
-            blocks.append(_read_block(module, structures[key], arguments[lengths[-1]], width, dtype, device))
-    with running(dtype):
-        final_module = _module_after(trunk, modules[-1], tokens)
+        with finding(f"the parts of layer {layer}"):
+            arguments = {n: captured[n][layer] for n in tokens}
+            key = signature(module)
+            if key not in structures:
+                structures[key] = find_structure(module, arguments, width)
+            with running(dtype):
+                blocks.append(_read_block(module, structures[key], arguments[most], width, dtype, device))
+    with running(dtype), finding("the final norm"):
+        final_module = _module_after(trunk, modules[-1], tokens[most])
         final_norm = read_norm(final_module, width, dtype, device)
     if final_norm is None:
         raise RefusedModel("final norm", f"{type(final_module).__name__} is neither LayerNorm nor RMSNorm.")
+    with running(dtype), finding("the read-out"):
+        readout = scaled_readout(model, final_module, head, plain, tokens[most])
     return Anatomy(trunk, tuple(blocks), final_norm, final_module, readout)
 
 
 def longest(model: Any, wanted: int) -> int:
     """As many positions as wanted, or as the model can read."""
-    most = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    return min(wanted, most) if isinstance(most, int) else wanted
+    most = setting(model, "max_position_embeddings")
+    return min(wanted, most) if isinstance(most, int) and most > 0 else wanted  # XLNet writes -1 for no limit
 
 
 def probe_tokens(model: Any, length: int, windows: int = 1, seed: int = 0) -> Tensor:
-    """Random token ids [windows, length] that the model knows."""
-    rows = model.get_input_embeddings().weight.shape[0]
+    """Random token ids [windows, length] that the model can read and predict."""
     generator = torch.Generator().manual_seed(seed)
-    tokens = torch.randint(0, rows, (windows, length), generator=generator)
+    tokens = torch.randint(0, known_tokens(model), (windows, length), generator=generator)
     return tokens.to(model.get_input_embeddings().weight.device)
+
+
+def known_tokens(model: Any) -> int:
+    """How many token ids, from 0 on, have both a row in the embedding and one in the unembedding."""
+    tables = (model.get_input_embeddings(), model.get_output_embeddings())
+    return min(int(table.weight.shape[0]) for table in tables)
 
 
 def find_blocks(trunk: nn.Module, tokens: Tensor) -> list[nn.Module]:
@@ -104,13 +121,14 @@ def _module_after(trunk: nn.Module, last_block: nn.Module, tokens: Tensor) -> nn
     left: dict[str, Tensor] = {}
     after: list[tuple[nn.Module, Tensor]] = []
 
-    def read(module: nn.Module, value: Tensor) -> None:
-        if left:
+    def read(module: nn.Module, arguments: Arguments) -> None:
+        value = main_argument(arguments)
+        if left and isinstance(value, Tensor):  # Pegasus's position embeddings are called with a shape
             after.append((module, value))
 
     inside = set(last_block.modules())
     handles = [
-        on_input(module, partial(read, module))
+        on_call(module, partial(read, module))
         for module in trunk.modules()
         if module not in inside and not list(module.children())
     ]
@@ -121,34 +139,41 @@ def _module_after(trunk: nn.Module, last_block: nn.Module, tokens: Tensor) -> nn
     return after[0][0]
 
 
-def _readout(model: Any) -> Readout:
+def _unembedding(model: Any) -> tuple[nn.Module, Readout]:
+    """The unembedding, and what it computes by itself."""
     head = model.get_output_embeddings()
     weight = getattr(head, "weight", None)
     if weight is None:
-        raise RefusedModel("read-out", f"{type(model).__name__} has no unembedding.")
+        inner = next(inner_models(model), None)
+        raise RefusedModel(
+            "read-out",
+            f"{type(model).__name__} has no unembedding.",
+            "Give a model with a language-modelling head" + ("." if inner is None else f": {inner}."),
+        )
     bias = getattr(head, "bias", None)
-    softcap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
-    plain = Readout(weight.detach(), None if bias is None else bias.detach(), 1.0, softcap)
-    return Readout(plain.weight, plain.bias, _multiplier(model, head, plain), softcap)
+    softcap = setting(model, "final_logit_softcapping")
+    return head, Readout(weight.detach(), None if bias is None else bias.detach(), 1.0, softcap)
 
 
-def _multiplier(model: Any, head: nn.Module, plain: Readout) -> float:
-    """What the model multiplies its logits with (Granite, Cohere), by comparing them with the head's output."""
-    seen: dict[str, Tensor] = {}
-    with running(plain.weight.dtype), removing(on_output(head, keeping(seen, "raw"))):
-        logits = plain.uncapped(model(probe_tokens(model, longest(model, _POSITIONS)), use_cache=False).logits).double()
-    raw = seen["raw"].double()
-    ratio = float((raw * logits).sum() / raw.square().sum())
-    return 1.0 if abs(ratio - 1) < 1e-6 else _rounded(ratio)
+def _stream_width(captured: dict[int, list[Arguments]], tokens: dict[int, Tensor]) -> int:
+    """Width of the residual stream: one vector for every token, in every block.
 
-
-def _rounded(ratio: float) -> float:
-    """Configurations write multipliers, or their reciprocals, with few digits; float32 logits do not."""
-    for digits in range(7):
-        for candidate in (round(ratio, digits), 1 / (round(1 / ratio, digits) or ratio)):
-            if abs(candidate / ratio - 1) < 1e-6:
-                return candidate
-    return ratio
+    Raises:
+        RefusedModel: several streams (hyper-connections, AltUp), or positions that are no token's.
+    """
+    width = main_input(captured[min(tokens)][0]).shape[-1]
+    for length, given in tokens.items():
+        for layer, arguments in enumerate(captured[length]):
+            shape = tuple(main_input(arguments).shape)
+            if shape != (*given.shape, width):
+                raise RefusedModel(
+                    "one residual stream",
+                    f"on {length} tokens layer {layer} reads hidden states of shape {shape}, not "
+                    f"{(*given.shape, width)} for [window, position, width].",
+                    "Several residual streams (hyper-connections, AltUp, n-gram streams) and positions without a "
+                    "token of the text (prompts of the model's own) are not supported.",
+                )
+    return width
 
 
 def _read_block(

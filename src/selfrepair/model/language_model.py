@@ -11,7 +11,9 @@ import torch
 from torch import Tensor
 
 from selfrepair.model.anatomy import Anatomy
+from selfrepair.model.constants import logits_without_constants
 from selfrepair.model.precision import running
+from selfrepair.model.vocabulary import vocabulary
 
 Source = dict[str, str | bool | None]
 """Arguments of `load`."""
@@ -50,6 +52,12 @@ class LanguageModel:
         device: torch.device = self.network.get_input_embeddings().weight.device
         return device
 
+    @property
+    def vocabulary(self) -> dict[str, int | None]:
+        """Rows of the unembedding by what they are, see `model.vocabulary.vocabulary`."""
+        readout = self.anatomy.readout
+        return vocabulary(len(readout.weight), len(readout.counted), self.tokenizer)
+
     @contextmanager
     def running(self) -> Iterator[None]:
         """Inference at the model's own precision throughout."""
@@ -60,12 +68,21 @@ class LanguageModel:
         """A forward from embeddings to final norm, for what taps see of it. `tokens`: [window, position]."""
         self.anatomy.trunk(tokens, use_cache=False)
 
-    def logits(self, tokens: Tensor) -> Tensor:
-        """The model's own logits before any cap, [window, position, vocabulary]."""
-        logits: Tensor = self.network(tokens, use_cache=False).logits
+    def logits(self, tokens: Tensor, constants: bool = True) -> Tensor:
+        """The model's own logits before any cap, [window, position, vocabulary].
+
+        Args:
+            tokens: [window, position].
+            constants: whether with what final norm and unembedding add whatever they read; no effect depends on it,
+                and a large one swamps all effects (see `model.constants`).
+        """
+        if constants:
+            logits: Tensor = self.network(tokens, use_cache=False).logits
+        else:
+            logits = logits_without_constants(self.network, self.anatomy.final_norm_module, tokens)
         return self.anatomy.readout.uncapped(logits)
 
     def __repr__(self) -> str:
         anatomy = self.anatomy
         dtype = str(self.dtype).removeprefix("torch.")
-        return f"LanguageModel({self.name}: {anatomy.layers} layers x {anatomy.heads} heads, {dtype})"
+        return f"LanguageModel({self.name}: {anatomy.layers} layers x {anatomy.heads_in_words} heads, {dtype})"

@@ -4,20 +4,33 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import json
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from selfrepair.errors import SelfRepairError
+from selfrepair.errors import RefusedModel, SelfRepairError
 from selfrepair.model.default import NAME, cache_folder, default_model_folder
 from selfrepair.model.dissect import dissect
+from selfrepair.model.faults import finding, in_words, is_fault, is_out_of_memory
+from selfrepair.model.folder import hub_folder, require_loadable
+from selfrepair.model.gguf_header import require_gguf
+from selfrepair.model.given import adapters, as_network
 from selfrepair.model.language_model import LanguageModel, Source
 from selfrepair.model.offload import Offload, onto_disk
+from selfrepair.model.plain_copy import plain
 from selfrepair.model.proofs import prove_at_load
+from selfrepair.model.weights import require_measurable
 
+_INCIDENTAL = re.compile("_|name_or_path|transformers_version|architectures|use_cache|return_dict|output_|.*dtype")
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
+_LARGE = "Keep the weights on disk: selfrepair.load(name, offload=True), or --offload on the command line."
 
 
 def load(
@@ -55,37 +68,68 @@ def load(
         )
     source: Source | None = None
     disk: Offload | None = None
-    if isinstance(model, nn.Module):
-        network, name = model, _name_of(model)
+    if not isinstance(model, str | os.PathLike):
         if offload:
             raise SelfRepairError("Only models that are loaded by name can be offloaded.", "Give the model's folder.")
+        network = as_network(model)
+        name = _name_of(network)
     else:
         network, tokenizer, name = _read(str(model), "auto" if offload else dtype, revision, attention)
         if offload:
             network, disk = _onto_disk(network, dtype, device)
         else:
             network = _on_device(network, device)
+        with finding("the eager code of its modules"):
+            network = plain(network)
         named = str(Path(model).resolve()) if Path(str(model)).exists() else str(model)
         source = {
             **{"model": named, "dtype": dtype, "device": device},
             **{"revision": revision, "attention": attention, "offload": offload},
         }
     network.eval()
-    _require_precision(network)
-    _keep_experts_exact(network)
-    _require_finite(network)
-    anatomy, digest = dissect(network), weights_digest(network)
+    with _advising(network):
+        return _prepared(network, name, tokenizer, source, disk)
+
+
+def _prepared(network: Any, name: str, tokenizer: Any, source: Source | None, disk: Offload | None) -> LanguageModel:
+    """Checks weights, finds parts, proves the identities; whatever fails there is a refusal that names the step."""
+    with finding("weights that can be measured"):
+        require_measurable(network)
+        _keep_experts_exact(network)
+    anatomy = dissect(network)
+    with finding("the weights' digest"):
+        digest = weights_digest(network)
     if disk is not None:
         disk.follow([block.module for block in anatomy.blocks])
         disk.release()  # all weights have just been looked at
     loaded = LanguageModel(name, network, tokenizer, anatomy, digest, source, disk is not None)
-    prove_at_load(loaded)
+    with finding("proofs of its identities"):
+        prove_at_load(loaded)
     return loaded
+
+
+@contextmanager
+def _advising(network: nn.Module) -> Iterator[None]:
+    """Adds to a refusal what the user can do about this model, where that can be seen."""
+    try:
+        yield
+    except RefusedModel as refused:
+        unmerged = adapters(network)
+        if not unmerged:
+            raise
+        raise RefusedModel(
+            refused.identity,
+            refused.reason,
+            f"The model has adapters that are not merged ('{unmerged[0]}'): "
+            "merge them into its weights first, model = model.merge_and_unload().",
+            refused.proofs,
+        ) from refused
 
 
 def read_gguf(path: Path, dtype: str) -> tuple[Any, Any]:
     """A GGUF file's model, dequantised, and its tokenizer."""
     _require_package("gguf", "gguf")
+    require_gguf(path)
     network, tokenizer = _from_pretrained(str(path.parent), dtype, gguf_file=path.name)
     return _without_quantizer(network), tokenizer
 
@@ -105,12 +149,21 @@ def _without_quantizer(network: Any) -> Any:
 
 
 def weights_digest(network: nn.Module) -> str:
-    """Identity of a model's weights: sha256 over every tensor's name, type, shape and bytes."""
+    """Identity of a model: sha256 over every tensor's name, type, shape and bytes, and over its configuration, which
+    says what is computed with them."""
     digest = hashlib.sha256()
     for name, value in sorted(network.state_dict().items()):
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
         digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    digest.update(_configuration(network).encode())
     return digest.hexdigest()
+
+
+def _configuration(network: nn.Module) -> str:
+    """What a model's configuration says, but for where it came from and how its answers are handed out."""
+    described: dict[str, Any] = getattr(getattr(network, "config", None), "to_dict", dict)()
+    kept = {name: value for name, value in described.items() if not _INCIDENTAL.match(str(name))}
+    return json.dumps(kept, sort_keys=True, default=str)
 
 
 def _read(model: str, dtype: str, revision: str | None, attention: str | None) -> tuple[Any, Any, str]:
@@ -128,17 +181,16 @@ def _read(model: str, dtype: str, revision: str | None, attention: str | None) -
             raise SelfRepairError(f"There is no file {path}.", "Give the path of a .gguf file.")
         return *read_gguf(path, dtype), path.stem
     if path.is_dir():
-        if not list(path.glob("*.safetensors")):
-            raise SelfRepairError(
-                f"The folder {path} holds no .safetensors weights.",
-                "Save the model with save_pretrained, or name its .gguf file itself.",
-            )
-        return *_from_pretrained(str(path), dtype, **extra), path.resolve().name
+        require_loadable(path)
+        return *_from_pretrained(str(path), dtype, **extra), Path(os.path.abspath(path)).name  # noqa: PTH100 - a link keeps its name
     if path.exists() or model.startswith((".", "/", "~")) or model.count("/") > 1:
         raise SelfRepairError(
             f"'{model}' is neither a folder, a .gguf file nor a hub id.",
             "Give 'default', a folder with safetensors, a .gguf file, or an id such as EleutherAI/pythia-160m.",
         )
+    cached = hub_folder(model, revision)
+    if cached is not None:
+        require_loadable(cached)
     if revision is not None:
         extra["revision"] = revision
     return *_from_pretrained(model, dtype, **extra), model
@@ -160,7 +212,11 @@ def _from_pretrained(place: str, dtype: str, **extra: Any) -> tuple[Any, Any]:
             **weights,
             **extra,
         )
-    except Exception as error:  # transformers, safetensors, tokenizers and gguf each have their own kinds
+    except BaseException as error:  # transformers, safetensors, tokenizers and gguf each have their own kinds
+        if not is_fault(error):
+            raise
+        if is_out_of_memory(error):
+            raise SelfRepairError(f"Memory ended while '{shown}' was loaded ({in_words(error)}).", _LARGE) from error
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise SelfRepairError(
             f"'{shown}' could not be loaded as a causal language model: {reason[0]}", _usual_fix(place, extra)
@@ -218,34 +274,17 @@ def _on_device(network: Any, device: str) -> Any:
 
 
 def _name_of(network: nn.Module) -> str:
-    config = getattr(network, "config", None)
-    return getattr(config, "name_or_path", "") or type(network).__name__
+    try:
+        named = getattr(getattr(network, "config", None), "name_or_path", "")
+    except Exception:  # a configuration that refuses to tell
+        named = ""
+    return named or type(network).__name__
 
 
 def _keep_experts_exact(network: Any) -> None:
     """Routes experts one by one: the grouped kernels know no float64."""
     if hasattr(getattr(network, "config", None), "_experts_implementation"):
         network.set_experts_implementation("eager")
-
-
-def _require_precision(network: nn.Module) -> None:
-    """Refuses weights of a model in memory that are too coarse: they are used as they are."""
-    coarse = {value.dtype for value in network.parameters() if value.is_floating_point()} - set(_DTYPES.values())
-    if coarse:
-        said = ", ".join(sorted(str(dtype).removeprefix("torch.") for dtype in coarse))
-        raise SelfRepairError(
-            f"The model's weights are {said}; effects are measured in float32 or float64.",
-            "Load it with dtype=torch.float32, convert it with model.float(), or give its name or folder instead.",
-        )
-
-
-def _require_finite(network: nn.Module) -> None:
-    for name, value in network.named_parameters():
-        if not torch.isfinite(value).all():
-            raise SelfRepairError(
-                f"The weight '{name}' holds values that are not finite.",
-                "The file is damaged or training diverged; take the weights again.",
-            )
 
 
 def _require_package(module: str, extra: str) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 import torch
 from torch import Tensor, nn
+
+from selfrepair.model.constants import without_bias
 
 _EPSILONS = (1e-5, 1e-6, 1e-8, 1e-12, 0.0)  # for norms that write theirs into the code (OLMo)
 
@@ -56,13 +58,18 @@ def read_norm(module: nn.Module, width: int, dtype: torch.dtype, device: torch.d
     if any(value.shape != (width,) for value in module.parameters()):
         return None
     probes = _probes(width, dtype, device)
-    wanted = module(probes)
+    wanted, bare = module(probes), without_bias(module, probes)  # a large bias would hide a wrong gain
     tolerance = 1e-9 if dtype == torch.float64 else 1e-4
     for norm in _candidates(module, width, dtype, device):
-        error = (norm(probes) - wanted).abs().amax(-1) / wanted.abs().amax(-1).clamp_min(1e-30)
-        if error.max() < tolerance:
+        plain = replace(norm, bias=torch.zeros_like(norm.bias))
+        if max(_error(plain(probes), bare), _error(norm(probes), wanted)) < tolerance:
             return norm
     return None
+
+
+def _error(found: Tensor, wanted: Tensor) -> float:
+    """The largest error of any row, relative to the row's largest entry."""
+    return float(((found - wanted).abs().amax(-1) / wanted.abs().amax(-1).clamp_min(1e-30)).max())
 
 
 def _probes(width: int, dtype: torch.dtype, device: torch.device) -> Tensor:

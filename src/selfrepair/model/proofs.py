@@ -12,12 +12,26 @@ import torch
 from torch import Tensor
 
 from selfrepair.errors import RefusedModel
+from selfrepair.model import own_forward
+from selfrepair.model.arguments import block_arguments
 from selfrepair.model.directions import target_directions
-from selfrepair.model.dissect import capture, longest, probe_tokens
+from selfrepair.model.dissect import longest, probe_tokens
+from selfrepair.model.head_count import miscounts
 from selfrepair.model.language_model import LanguageModel
-from selfrepair.model.taps import keeping, main_input, on_input, on_output, removing, with_input
+from selfrepair.model.own_forward import (
+    logit_errors,
+    own_stream,
+    refused_stream,
+    special_ids,
+    stream_errors,
+    trunk_stream,
+)
+from selfrepair.model.settings import setting
+from selfrepair.model.taps import first_tensor, keeping, main_input, on_input, on_output, removing, with_input
 
-_WINDOWS, _POSITIONS = 2, 12
+_WINDOWS, _SPECIAL, _POSITIONS = 2, 2, 12
+_REPLAY = "blocks replay"
+_ROUNDINGS = 8  # of the stream, that adding attention's and the MLP's writes may leave: two, with room
 
 
 @dataclass(frozen=True)
@@ -53,15 +67,23 @@ def prove_at_load(model: LanguageModel) -> list[Proof]:
     Raises:
         RefusedModel: naming the first identity that fails.
     """
+    tokens = random_tokens(model)
     with model.running():
-        proofs = _prove(model, random_tokens(model))
+        proofs = [_own_forward_proof(model, tokens), *_prove(model, tokens)]
     require(proofs)
     return proofs
 
 
 def random_tokens(model: LanguageModel, seed: int = 0) -> Tensor:
-    """Random windows for proofs, no longer than the model can read."""
-    return probe_tokens(model.network, longest(model.network, _POSITIONS), _WINDOWS, seed)
+    """Random windows for proofs, no longer than the model can read; in the last ones every other token is a special
+    one (padding, begin, end), of which models may do something else."""
+    positions, special = longest(model.network, _POSITIONS), torch.tensor(special_ids(model))
+    slots = range(1, positions, 2)  # not at the start: a padding token may be embedded as zero, and nothing reads it
+    rows = min(_SPECIAL, math.ceil(len(special) / max(1, len(slots))))
+    tokens = probe_tokens(model.network, positions, _WINDOWS + rows, seed)
+    for place in range(rows * len(slots)):
+        tokens[_WINDOWS + place // len(slots), slots[place % len(slots)]] = special[place % len(special)]
+    return tokens
 
 
 def require(proofs: list[Proof]) -> None:
@@ -98,6 +120,11 @@ class _Forward:
         """The model's own logits before any cap."""
         return self.ends["logits"]
 
+    @property
+    def scaled_logits(self) -> Tensor:
+        """The same from a forward without the constants of final norm and unembedding."""
+        return self.ends["scaled logits"]
+
 
 def _prove(model: LanguageModel, tokens: Tensor) -> list[Proof]:
     allowed = tolerance(model.dtype)
@@ -119,7 +146,7 @@ def _prove(model: LanguageModel, tokens: Tensor) -> list[Proof]:
             _heads_error(model, run),
             allowed,
         ),
-        Proof("head count", "as many heads as the configuration says", _head_count_error(model), 0.0),
+        Proof("head count", "as many heads as each layer, or the configuration, says", _head_count_error(model), 0.0),
         Proof(
             "value constant",
             "at a zero stream every head puts out its value constant",
@@ -133,15 +160,64 @@ def _prove(model: LanguageModel, tokens: Tensor) -> list[Proof]:
             _readout_error(model, tokens, run),
             allowed,
         ),
+        Proof(
+            own_forward.LOGITS,
+            "the final stream gives the model's own centred logits, all of them",
+            float(logit_errors(model, run.final, run.scaled_logits).max()),
+            allowed,
+        ),
+        Proof(
+            _REPLAY,
+            "a block given its input and arguments again gives its output again, whatever ran between",
+            _replay_error(model, tokens, run),
+            allowed,
+        ),
     ]
+
+
+def _own_forward_proof(model: LanguageModel, tokens: Tensor) -> Proof:
+    """Before all others: they take the model's own forward and its trunk's for one and the same."""
+    allowed = tolerance(model.dtype)
+    error = float(stream_errors(trunk_stream(model, tokens), own_stream(model, tokens)).max())
+    if not error <= allowed:
+        raise refused_stream(model, tokens, error, allowed)
+    statement = "the trunk, by which everything is measured, has the final stream of the model's own forward"
+    return Proof(own_forward.STREAM, statement, error, allowed)
+
+
+def _replay_error(model: LanguageModel, tokens: Tensor, run: _Forward) -> float:
+    """Of blocks called by themselves, after another text has gone through the model: they must not remember anything,
+    nor be given anything that other blocks have made or changed, so that each gets arguments of its own."""
+    errors, layer = [], 0
+    try:
+        given = [block_arguments(model, tokens)[one] for one in range(model.anatomy.layers)]
+        model.run_trunk(tokens.flip(1))
+        for layer, block in enumerate(model.anatomy.blocks):
+            args, kwargs = with_input(given[layer], run.residuals[layer].clone())
+            found = first_tensor(block.module(*args, **kwargs)).reshape(run.outputs[layer].shape)
+            errors.append(float(stream_errors(found, run.outputs[layer]).max()))
+    except Exception as problem:  # blocks run their own code
+        raise RefusedModel(
+            _REPLAY,
+            f"block {layer}, called by itself with its input and arguments, raised {type(problem).__name__}: {problem}",
+            "Blocks that need more than that (what other blocks left somewhere) cannot be replayed.",
+        ) from problem
+    return max(errors)
 
 
 def _residual_error(model: LanguageModel, run: _Forward) -> float:
     errors = []
     for layer, block in enumerate(model.anatomy.blocks):
         written = block.attention_multiplier * run.attention[layer] + block.mlp_multiplier * run.mlps[layer]
-        errors.append(relative_error(run.residuals[layer] + written, run.outputs[layer]))
+        found, wanted = run.residuals[layer] + written, run.outputs[layer]
+        errors.append(relative_error(found, wanted, _size_of_write(written, wanted)))
     return max(errors)
+
+
+def _size_of_write(written: Tensor, stream: Tensor) -> Tensor:
+    """What an error in a write is measured by: the write, and no more of the stream than rounding it explains."""
+    rounding = _ROUNDINGS * torch.finfo(stream.dtype).eps / tolerance(stream.dtype)
+    return written.abs().max() + rounding * stream.abs().max()
 
 
 def _heads_error(model: LanguageModel, run: _Forward) -> float:
@@ -154,16 +230,14 @@ def _heads_error(model: LanguageModel, run: _Forward) -> float:
 
 
 def _head_count_error(model: LanguageModel) -> float:
-    """How many heads too many or too few; found by what they do, so the configuration is a second witness."""
-    said = getattr(model.network.config.get_text_config(), "num_attention_heads", None)
-    return 0.0 if not isinstance(said, int) else float(max(abs(b.heads - said) for b in model.anatomy.blocks))
+    """How many heads too many or too few; found by what they do, so what the model says is a second witness."""
+    return float(max(miscounts(model.anatomy.blocks, setting(model.network, "num_attention_heads"))))
 
 
 def _value_constant_error(model: LanguageModel, tokens: Tensor) -> float:
     errors = []
     blocks = model.anatomy.blocks
-    captured = capture(model.anatomy.trunk, [block.module for block in blocks], tokens)
-    for block, given in zip(blocks, captured, strict=True):
+    for block, given in zip(blocks, block_arguments(model, tokens), strict=True):
         seen: dict[str, Tensor] = {}
         args, kwargs = with_input(given, torch.zeros_like(main_input(given)))
         with removing(on_input(block.projection, keeping(seen, "input"))):
@@ -182,17 +256,41 @@ def _norm_error(model: LanguageModel, run: _Forward) -> float:
 
 
 def _readout_error(model: LanguageModel, tokens: Tensor, run: _Forward) -> float:
-    """Compared at every position for several tokens of the vocabulary, not only for likely ones."""
-    errors = []
-    vocabulary = run.logits.shape[-1]
-    centred = run.logits - run.logits.mean(-1, keepdim=True)
-    for shift in (0, vocabulary // 3, vocabulary // 2):
-        targets = (tokens + shift) % vocabulary
+    """Compared at every position for several tokens of the vocabulary, not only for likely ones.
+
+    The constants that final norm and unembedding add are held to the model by themselves: they may be huge, and all
+    effects lie in the rest, whose own size is what its error is measured by.
+    """
+    errors = [_constants_error(model, run)]
+    readout = model.anatomy.readout
+    rows, own = readout.counted, readout.centred(run.scaled_logits)
+    sigma = model.anatomy.final_norm.scale(run.final)
+    constants = readout.centred(readout.constants(model.anatomy.final_norm).double())
+    for shift in (0, len(rows) // 3, len(rows) // 2):
+        targets = rows[(tokens + shift) % len(rows)]
         directions = target_directions(model.anatomy, targets)
-        sigma = model.anatomy.final_norm.scale(run.final)
-        found = (directions.u * run.final).sum(-1) / sigma + directions.beta
-        errors.append(relative_error(found, centred.gather(-1, targets.unsqueeze(-1)).squeeze(-1), centred))
+        found = (directions.u * run.final).sum(-1) / sigma
+        errors.append(relative_error(found, own.gather(-1, targets.unsqueeze(-1)).squeeze(-1), own[..., rows]))
+        errors.append(relative_error(directions.beta.double(), constants[targets], _size_of_constants(model)[rows]))
     return max(errors)
+
+
+def _constants_error(model: LanguageModel, run: _Forward) -> float:
+    """The model's own logits against those without constants and the constants: equal but for rounding of each row's
+    own constant."""
+    readout = model.anatomy.readout
+    rows, constants = readout.counted, readout.constants(model.anatomy.final_norm)
+    own, found = readout.capped(run.logits), readout.capped(run.scaled_logits + constants)
+    rounding = _ROUNDINGS * torch.finfo(own.dtype).eps / tolerance(own.dtype)
+    size = run.scaled_logits[..., rows].abs().max() + rounding * _size_of_constants(model)[rows]
+    return relative_error((found - own)[..., rows] / size, torch.zeros_like(own[..., rows]), torch.ones_like(size))
+
+
+def _size_of_constants(model: LanguageModel) -> Tensor:
+    """How large the terms are that every row's constant is a sum of, [vocabulary]: what rounding goes by."""
+    readout, bias = model.anatomy.readout, model.anatomy.final_norm.bias
+    size = (readout.weight.abs() @ bias.abs()).double()  # a bias may be the largest number that its own precision has
+    return abs(readout.multiplier) * (size if readout.bias is None else size + readout.bias.double().abs())
 
 
 def _watched_forward(model: LanguageModel, tokens: Tensor) -> _Forward:
@@ -209,4 +307,5 @@ def _watched_forward(model: LanguageModel, tokens: Tensor) -> _Forward:
         ]
     with removing(*handles):
         run.ends["logits"] = model.logits(tokens)
+    run.ends["scaled logits"] = model.logits(tokens, constants=False)
     return run

@@ -21,11 +21,14 @@ import torch
 from torch import Tensor, nn
 
 from selfrepair.errors import RefusedModel
+from selfrepair.model.plain_copy import require_own_functions
 from selfrepair.model.precision import running
+from selfrepair.model.scales import rounded
 from selfrepair.model.taps import Arguments
 from selfrepair.model.trace import Trace, perturbed, trace
 
 _FIT = 1e-7  # relative; random float64 weights leave rounding far below it and nothing else near it
+_ROUNDING = 1e-11  # relative, of multipliers that least squares find in float64
 _PAIRS = 8  # pairs of positions by which heads are told apart; clipped values (OLMo) blind a single pair
 
 
@@ -106,6 +109,7 @@ def find_structure(block: nn.Module, arguments: dict[int, Arguments], width: int
 
 def _random_twin(block: nn.Module) -> nn.Module:
     twin = copy.deepcopy(block).cpu().double().eval()
+    require_own_functions(twin)
     for module in twin.modules():
         for name in [n for n, v in vars(module).items() if "eps" in n and isinstance(v, float)]:
             setattr(module, name, 1e-6)  # a huge one (models without LayerNorm) makes all heads attend alike
@@ -229,7 +233,7 @@ def _writes(clean: Trace, attention: str, projection: str) -> _Writes:
             pair = torch.stack([_flat(clean, attention_write), _flat(clean, mlp_write)], 1)
             fit = torch.linalg.lstsq(pair, added).solution
             if (pair @ fit - added).norm() < _FIT * added.norm():
-                multipliers = [round(float(value), 9) for value in fit]
+                multipliers = [rounded(float(value), _ROUNDING) for value in fit]
                 return _Writes(attention_write, multipliers[0], mlp_write, multipliers[1])
     raise RefusedModel(
         "residual sum",

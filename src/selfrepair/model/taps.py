@@ -18,10 +18,15 @@ def first_tensor(value: Any) -> Tensor:
     return tensor
 
 
-def main_input(arguments: Arguments) -> Tensor:
-    """The hidden states among a module's arguments: the first positional one, else by its usual name."""
+def main_argument(arguments: Arguments) -> Any:
+    """A module's first positional argument, else the one called `hidden_states`, else the first of all."""
     args, kwargs = arguments
-    value = args[0] if args else kwargs.get("hidden_states", next(iter(kwargs.values()), None))
+    return args[0] if args else kwargs.get("hidden_states", next(iter(kwargs.values()), None))
+
+
+def main_input(arguments: Arguments) -> Tensor:
+    """The hidden states among a module's arguments."""
+    value = main_argument(arguments)
     if not isinstance(value, Tensor):
         raise TypeError(f"expected hidden states as a tensor, got {type(value).__name__}")
     return value

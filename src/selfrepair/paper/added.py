@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from selfrepair.engine.arguments import BlockArguments
 from selfrepair.engine.clean import CleanRun
 from selfrepair.errors import SelfRepairError
+from selfrepair.model.arguments import block_arguments
 from selfrepair.model.language_model import LanguageModel
-from selfrepair.model.taps import first_tensor, on_input, removing, with_input
+from selfrepair.model.taps import Arguments, first_tensor, on_input, removing, with_input
 from selfrepair.paper.twin import Twin, twin_attention
 
 
@@ -43,7 +43,6 @@ class Adder:
 
     model: LanguageModel
     single: bool = False
-    _arguments: BlockArguments = field(default_factory=BlockArguments, repr=False)
 
     def add(self, clean: CleanRun, layer: int, vectors: Tensor, to_the_end: bool = False) -> Added:
         """Adds vectors.
@@ -58,30 +57,33 @@ class Adder:
             return self._singly(clean, layer, vectors, to_the_end)
         copies, windows, positions, _ = vectors.shape
         hidden = (clean.residuals[layer] + vectors).flatten(0, 1)
-        for count in (windows, copies * windows):  # masks are made for the model's own attention function
-            self._arguments.of(self.model, count, positions)
+        # both before the twin comes in: masks are made for the model's own attention function
+        clean_arguments = block_arguments(self.model, clean.tokens)
+        arguments = block_arguments(self.model, clean.tokens.repeat(copies, 1))
         block = self.model.anatomy.blocks[layer]
         with twin_attention(self.model) as twin:
             last = self.model.anatomy.layers if to_the_end else layer + 1
-            self._record(clean, layer, last, twin)
+            self._record(clean, clean_arguments, layer, last, twin)
             twin.recording = False
-            outputs, final = self._blocks(hidden, layer, last, not to_the_end)
+            outputs, final = self._blocks(hidden, arguments, layer, last, not to_the_end)
         shape = (copies, windows, positions)
         heads = block.split_heads(outputs).reshape(*shape, block.heads, block.head_dim)
         sigma = self.model.anatomy.final_norm.scale(final).reshape(shape) if to_the_end else None
         return Added(heads, sigma)
 
-    def _record(self, clean: CleanRun, layer: int, last: int, twin: Twin) -> None:
+    def _record(self, clean: CleanRun, arguments: list[Arguments], layer: int, last: int, twin: Twin) -> None:
         """Clean keys and values of the blocks that will run."""
         for one in range(layer, last):
-            self._blocks(clean.residuals[one], one, one + 1, True)
+            self._blocks(clean.residuals[one], arguments, one, one + 1, True)
         if not twin.called:
             raise SelfRepairError(
                 f"{type(self.model.network).__name__} does not use Hugging Face's registry of attention functions.",
                 "Heads of this family are run position by position: Adder(model, single=True).",
             )
 
-    def _blocks(self, hidden: Tensor, layer: int, last: int, stop: bool) -> tuple[Tensor, Tensor]:
+    def _blocks(
+        self, hidden: Tensor, arguments: list[Arguments], layer: int, last: int, stop: bool
+    ) -> tuple[Tensor, Tensor]:
         """The first block's projection input, and the stream after the last, which is not reached with `stop`."""
         blocks = self.model.anatomy.blocks
         kept: list[Tensor] = []
@@ -92,11 +94,10 @@ class Adder:
             if stop:
                 raise _Enough
 
-        given = self._arguments.of(self.model, *hidden.shape[:2])
         with removing(on_input(blocks[layer].projection, keep)):
             try:
-                for block, arguments in zip(blocks[layer:last], given[layer:last], strict=True):
-                    args, kwargs = with_input(arguments, hidden)
+                for block, given in zip(blocks[layer:last], arguments[layer:last], strict=True):
+                    args, kwargs = with_input(given, hidden)
                     hidden = first_tensor(block.module(*args, **kwargs)).reshape(hidden.shape)
             except _Enough:
                 return kept[0], hidden
@@ -112,7 +113,8 @@ class Adder:
         for position in range(positions):
             hidden = clean.residuals[layer].repeat(copies, 1, 1, 1)
             hidden[:, :, position] += vectors[:, :, position]
-            inputs, final = self._blocks(hidden.flatten(0, 1), layer, last, not to_the_end)
+            arguments = block_arguments(self.model, clean.tokens.repeat(copies, 1))
+            inputs, final = self._blocks(hidden.flatten(0, 1), arguments, layer, last, not to_the_end)
             outputs[:, :, position] = block.split_heads(inputs[:, position]).reshape(copies, windows, block.heads, -1)
             if sigma is not None:
                 sigma[:, :, position] = self.model.anatomy.final_norm.scale(final[:, position]).reshape(copies, windows)

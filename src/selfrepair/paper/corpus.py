@@ -12,12 +12,12 @@ from torch import Tensor
 
 from selfrepair.ablation.donors import draw_donors
 from selfrepair.ablation.units import Head
-from selfrepair.engine.clean import CleanRun, clean_run, head_outputs
+from selfrepair.engine.clean import CleanRun, clean_run, head_outputs, require_own_forward
 from selfrepair.errors import SelfRepairError
 from selfrepair.model.language_model import LanguageModel
 from selfrepair.model.taps import on_input, removing
 from selfrepair.paper.recipe import DEFAULT, Recipe, batch_mean, next_batch_source
-from selfrepair.run.batches import plan_memory, tokens_of
+from selfrepair.run.batches import plan_memory, real_tokens, tokens_of
 from selfrepair.text import Windows
 
 OPERATORS = ("resample", "mean", "zero")
@@ -59,6 +59,7 @@ class Corpus:
     seed: int = 0
     roll: int = 0
     _means: dict[int, Tensor] = field(default_factory=dict, repr=False)
+    _proven: set[int] = field(default_factory=set, repr=False)
 
     @cached_property
     def donors(self) -> np.ndarray:
@@ -99,10 +100,17 @@ class Corpus:
         return [every[start : start + self.size] for start in range(0, len(every), self.size)]
 
     def batches(self) -> Iterator[Batch]:
-        """Clean runs of the whole corpus. Use under `model.running()`."""
+        """Clean runs of the whole corpus, held to the model's own forward once each. Use under `model.running()`.
+
+        Raises:
+            RefusedModel: the model's own forward is another.
+        """
         scored = self.windows.scored(self.recipe.first)
-        for chosen in self.numbers():
+        for number, chosen in enumerate(self.numbers()):
             clean = clean_run(self.model, tokens_of(self.windows, chosen, self.model))
+            if number not in self._proven:
+                require_own_forward(self.model, clean, real_tokens(self.windows, chosen, self.model))
+                self._proven.add(number)
             yield Batch(chosen, clean, scored[chosen], self.windows.documents[chosen, :-1])
 
     def replacement(self, operator: str, batch: Batch, layer: int) -> Tensor:
@@ -159,7 +167,7 @@ class Corpus:
         found: list[np.ndarray] = []
         with self.model.running():
             for batch in self.batches():
-                mask = torch.from_numpy(batch.scored).to(batch.clean.logit.device)
+                mask = torch.from_numpy(batch.scored).to(batch.clean.sigma.device)
                 kept = [batch.clean.direct_effects(head.layer)[..., head.head][mask] for head in heads]
                 found.append(torch.stack(kept).cpu().numpy().astype(np.float32))
         return np.concatenate(found, axis=-1)

@@ -13,8 +13,9 @@ from selfrepair.ablation.units import Head
 from selfrepair.paper.added import Adder, adder_for
 from selfrepair.paper.corpus import Batch, Corpus
 from selfrepair.paper.exhibit import Exhibit
+from selfrepair.paper.halves import ON_SECOND, SECOND
 from selfrepair.paper.iterative import KINDS, OWN, SECTION, Scan, about, chosen_values, head_writes, said_scale, vector
-from selfrepair.paper.numbers import Array, Number, Sums, Tally, divide, joined, products, slope_of
+from selfrepair.paper.numbers import Array, Number, Sums, Tally, divide, joined, products, slope_of, whiskers
 from selfrepair.paper.picture import FAINT, PALETTE, Marks, Panel, Picture, Rule, scatter, symmetric
 from selfrepair.run.batches import tokens_of
 
@@ -140,8 +141,8 @@ def repression(doses: Doses, why: dict[Head, str] | None = None) -> Exhibit:
         limits = symmetric([part[["x", "y"]].to_numpy()])
         for scale in doses.scales:
             one = part[part["scale"] == scale]
-            slope = doses.tallies[head, OWN, scale].slope("x", "y", f"{head}: slope, {OWN} x {scale:g}")
-            numbers.append(slope)
+            slope, apart = _slopes(doses, head, scale)
+            numbers += [slope, apart]
             ends = np.array(limits)
             tally = doses.tallies[head, OWN, scale]
             middle = (tally.total("y") - slope.value * tally.total("x")) / max(tally.tokens, 1)
@@ -162,7 +163,8 @@ def repression(doses: Doses, why: dict[Head, str] | None = None) -> Exhibit:
         "A head's own output is added to its input at one position and the head's direct effect there measured again, "
         f"{said_scale(doses.own_scale)}. Below the dashed line (right of zero) it has become smaller. Heads are chosen "
         "from the half whose direct effect varies most. One represses itself if its slope is below 1 and below that of "
-        "a random direction, both beyond their intervals; it reinforces itself if both are above. "
+        "a random direction, both beyond their intervals; it reinforces itself if both are above. They are chosen on "
+        "one half of the documents; claims are judged on the other. "
         f"{doses.about}."
     )
     table = doses.points
@@ -170,12 +172,18 @@ def repression(doses: Doses, why: dict[Head, str] | None = None) -> Exhibit:
         "figure-09-self-repression",
         "Figures 9, 19",
         SECTION,
-        "Heads that respond to their own output",
+        "Heads with their own output added to their input",
         caption,
         table,
         tuple(numbers),
         Picture(tuple(panels), columns=len(doses.scales)),
     )
+
+
+def _slopes(doses: Doses, head: Head, scale: float) -> tuple[Number, Number]:
+    """The slope over all documents, and over those that had no part in the choice of the head."""
+    tally, name = doses.tallies[head, OWN, scale], f"{head}: slope, {OWN} x {scale:g}"
+    return tally.slope("x", "y", name), tally.in_half(SECOND).slope("x", "y", name + ON_SECOND)
 
 
 def controls(doses: Doses) -> Exhibit:
@@ -239,7 +247,7 @@ def controls(doses: Doses) -> Exhibit:
         "figure-19-controls",
         "Figure 19, controls",
         SECTION,
-        "Is it the head's own output that matters?",
+        "The head's own output beside controls",
         caption,
         pd.DataFrame(rows),
         tuple(numbers),
@@ -264,13 +272,17 @@ def _in_proportion(doses: Doses, head: Head) -> list[Number]:
         return np.asarray(slope(sums, OWN, middle) - np.minimum.reduce(controls))
 
     name = f"{head}: fall of the slope below 1 per unit of scale, x {most:g} over x {least:g}"
+    lower = f"{head}: slope less the lower control's, {OWN} x {middle:g}"
+    apart = together.in_half(SECOND)
     return [
         together.number(name, fall),
-        together.number(f"{head}: slope less the lower control's, {OWN} x {middle:g}", beyond),
+        together.number(lower, beyond),
+        apart.number(name + ON_SECOND, fall),
+        apart.number(lower + ON_SECOND, beyond),
     ]
 
 
 def _line(scales: Sequence[float], found: Sequence[Number], label: str, colour: str) -> Marks:
     values = np.array([one.value for one in found])
-    error = np.nan_to_num(np.stack([values - [one.low for one in found], [one.high for one in found] - values]))
+    error = whiskers(found)
     return Marks(np.array(scales), values, "line", label, colour, y_error=error)

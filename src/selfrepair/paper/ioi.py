@@ -11,14 +11,15 @@ import torch
 from torch import Tensor
 
 from selfrepair.ablation.units import Head, all_heads
-from selfrepair.engine.clean import CleanRun, clean_run, head_outputs
+from selfrepair.engine.clean import CleanRun, clean_run, head_outputs, require_own_forward
 from selfrepair.model.language_model import LanguageModel
 from selfrepair.paper.exhibit import Exhibit
-from selfrepair.paper.numbers import Number, tally_of
+from selfrepair.paper.numbers import Number, tally_of, whiskers
 from selfrepair.paper.picture import FAINT, PALETTE, Marks, Panel, Picture, Rule
 from selfrepair.paper.prompts import ORDERS, Prompts
 from selfrepair.paper.replayed import Replayed, Replayer
 from selfrepair.paper.waking import waking_numbers
+from selfrepair.run.batches import require_known
 
 SECTION = "ioi"
 MOST_MOVERS = 5
@@ -96,6 +97,8 @@ def study_ioi(model: LanguageModel, prompts: Prompts, most: int = MOST_MOVERS) -
         prompts: from `prompts.make_prompts`.
         most: how many movers at most.
     """
+    for given in (prompts.tokens, prompts.corrupted):
+        require_known(given, model)
     heads = tuple(sorted(all_heads(model.anatomy)))
     replayer = Replayer(model)
     groups = [np.arange(start, min(start + BATCH, len(prompts))) for start in range(0, len(prompts), BATCH)]
@@ -142,6 +145,7 @@ def _measure_clean(model: LanguageModel, prompts: Prompts, group: np.ndarray) ->
     clean = clean_run(model, tokens)
     donors = head_outputs(model, torch.from_numpy(prompts.corrupted[group]).to(model.device))
     end = torch.from_numpy(prompts.end[group]).to(model.device)
+    require_own_forward(model, clean, torch.arange(tokens.shape[1], device=end.device) <= end[:, None])
     readout, norm = model.anatomy.readout, model.anatomy.final_norm
     pair = [torch.from_numpy(names[group]).to(model.device) for names in (prompts.indirect, prompts.subject)]
     rows = readout.weight[pair[0]] - readout.weight[pair[1]]
@@ -178,10 +182,15 @@ def _effects(reading: _Reading, heads: Sequence[Head]) -> np.ndarray:
 
 def _difference(model: LanguageModel, reading: _Reading, final: Tensor | None) -> np.ndarray:
     """Logit difference [prompt] from the final stream; the clean one by default."""
+    return np.asarray(_scaled_difference(model, reading, final) + reading.beta.double().cpu().numpy())
+
+
+def _scaled_difference(model: LanguageModel, reading: _Reading, final: Tensor | None) -> np.ndarray:
+    """The same without the part that no scale divides: effects are taken from this one."""
     if final is None:
         final = Replayer(model).run(reading.clean, model.anatomy.layers - 1).final
     last = _at(final, reading.end)
-    value = (reading.u * last).sum(-1) / model.anatomy.final_norm.scale(last) + reading.beta
+    value = (reading.u * last).sum(-1) / model.anatomy.final_norm.scale(last)
     return np.asarray(value.double().cpu().numpy())
 
 
@@ -225,15 +234,14 @@ def _ablated(
     direction = reading.u / reading.sigma.unsqueeze(-1)
     mlps = sum((_at(after.mlp[layer] - before.mlp[layer], reading.end) * direction).sum(-1) for layer in after.mlp)
     assert isinstance(mlps, Tensor)
-    difference, was = (_difference(model, reading, run.final) for run in (after, before))
+    scaled, was = (_scaled_difference(model, reading, run.final) for run in (after, before))
     scale = model.anatomy.final_norm.scale(_at(after.final, reading.end))
-    beta = reading.beta.double().cpu().numpy()
-    norm = (1 - (scale / reading.sigma).double().cpu().numpy()) * (difference - beta)
+    norm = (1 - (scale / reading.sigma).double().cpu().numpy()) * scaled
     return {
-        "difference": difference,
+        "difference": scaled + reading.beta.double().cpu().numpy(),
         "change": others,
         "lost": lost,
-        "total": difference - was,
+        "total": scaled - was,
         "heads": others.sum(1),
         "mlps": mlps.double().cpu().numpy(),
         "norm": norm,
@@ -412,7 +420,7 @@ def logit_differences(study: IoiStudy) -> Exhibit:
         for name, one in zip(names, values, strict=True)
     ]
     heights = np.array([one.value for one in numbers])
-    error = np.nan_to_num(np.stack([heights - [one.low for one in numbers], [one.high for one in numbers] - heights]))
+    error = whiskers(numbers)
     bars = Marks(np.arange(len(names), dtype=float), heights, "bars", y_error=error)
     first = Panel(
         "logit difference, right name less the other",
@@ -478,6 +486,6 @@ def logit_differences(study: IoiStudy) -> Exhibit:
 
 def _line_of(found: Sequence[Number], said: str, colour: str, place: int) -> Marks:
     values = np.array([one.value for one in found])
-    error = np.nan_to_num(np.stack([values - [one.low for one in found], [one.high for one in found] - values]))
+    error = whiskers(found)
     x = np.arange(len(found)) + (place - 1.5) * 0.15
     return Marks(x, values, "points", said, colour, y_error=error, size=5)

@@ -56,6 +56,10 @@ class Scan:
         """Least-squares slope of the new direct effect on the clean one: below 1 the head represses itself."""
         return self.tallies[head, kind].slope("x", "y", f"{head}: slope, {kind} x {self.scale:g}")
 
+    def in_half(self, half: int) -> Scan:
+        """The scan of one half of the documents, see `selfrepair.paper.halves`."""
+        return replace(self, tallies={key: tally.in_half(half) for key, tally in self.tallies.items()})
+
     def excess(self, head: Head) -> Number:
         """Slope of the own output less that of a random direction of equal norm, on the same tokens."""
         own, control = self.tallies[head, OWN], self.tallies[head, RANDOM]
@@ -329,7 +333,7 @@ def all_heads(found: Scan) -> Exhibit:
         "section-5-3-self-gain",
         "Section 5.3",
         SECTION,
-        "Self-repressing and self-reinforcing heads",
+        "Self-gain of every head",
         caption,
         table,
         numbers,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -10,11 +11,12 @@ import pandas as pd
 from selfrepair.ablation.units import Head
 from selfrepair.paper.corpus import OPERATORS
 from selfrepair.paper.exhibit import Exhibit
+from selfrepair.paper.halves import ON_HALF
 from selfrepair.paper.normstudy import LENGTH_EDGES, MOST_CHOSEN, MOST_POINTS, MOVERS, SPLITS, NormStudy
 from selfrepair.paper.normstudy import choose_earlier as choose_earlier
 from selfrepair.paper.normstudy import choose_last_layer as choose_last_layer
 from selfrepair.paper.normstudy import study_norm as study_norm
-from selfrepair.paper.numbers import COUNT, Number, Sums, divide, joined, quantiles_apart
+from selfrepair.paper.numbers import COUNT, Number, Sums, divide, joined, quantiles_apart, whiskers
 from selfrepair.paper.picture import FAINT, PALETTE, Marks, Panel, Picture, Rule, histogram, scatter, symmetric
 from selfrepair.paper.words import FIXED
 
@@ -62,7 +64,7 @@ def ratios(study: NormStudy, heads: Sequence[Head] | None = None, name: str = "f
         name,
         figure,
         SECTION,
-        "The norm's scale falls when a head is ablated",
+        "The final norm's scale, clean over ablated",
         caption,
         table[["head", "operator", "window", "position", "document", "direct_effect", "total", "norm", "ratio"]],
         tuple(numbers),
@@ -81,7 +83,10 @@ def _zero_beside_others(study: NormStudy, head: Head) -> list[Number]:
         return divide(sums["zero/off one"], np.maximum.reduce([sums[f"{one}/off one"] for one in others]))
 
     name = f"{head}: mean |scale ratio - 1|, zero over the larger of {' and '.join(others)}"
-    return [together.number(name, over, scale="size")]
+    halves = [
+        together.in_half(half).number(f"{name}{on_half}", over, scale="size") for half, on_half in enumerate(ON_HALF)
+    ]
+    return [together.number(name, over, scale="size"), *halves]
 
 
 def _zero_less_others(study: NormStudy, head: Head) -> list[Number]:
@@ -115,7 +120,7 @@ def one_head(study: NormStudy, head: Head) -> Exhibit:
         by_norm = tally.ratio(
             "norm", "self_repair", name=f"{head}: norm's share of self-repair, all tokens, {operator}"
         )
-        numbers += [wrong, repaired, by_norm]
+        numbers += [wrong, repaired, replace(by_norm, exact=study.parallel)]
         title = f"{operator}: logit rises on {wrong.value:.0%} of helped tokens"
         panels.append(
             Panel(title, "direct effect, DE (logit)", "change of the logit, TE (logit)", marks, rules, limits, limits)
@@ -281,7 +286,7 @@ def accounts(study: NormStudy, operator: str = "resample") -> Exhibit:
 def _beside(found: Sequence[Number], place: int, of: int, label: str, names: Sequence[str], colour: str) -> Marks:
     """One of several series of points with intervals, side by side at each category."""
     values = np.array([one.value for one in found])
-    error = np.nan_to_num(np.stack([values - [one.low for one in found], [one.high for one in found] - values]))
+    error = whiskers(found)
     x = np.arange(len(found)) + 0.22 * (place - (of - 1) / 2)
     return Marks(x, values, "points", label, colour, y_error=error, names=names, size=5)
 
@@ -367,7 +372,7 @@ def significance(study: NormStudy, ratio: float = 1.02, difference: float = 10.0
         "appendix-g-significance",
         "Appendix G",
         SECTION,
-        "Small scale ratios matter",
+        "What a change of the norm's scale is worth in logits",
         caption,
         pd.DataFrame(rows),
         (*numbers, *_sizes(study)),

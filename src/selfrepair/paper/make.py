@@ -29,6 +29,7 @@ from selfrepair.paper import (
 from selfrepair.paper.claims import Verdict, judge
 from selfrepair.paper.corpus import Corpus
 from selfrepair.paper.exhibit import Exhibit
+from selfrepair.paper.halves import FIRST
 from selfrepair.paper.numbers import Number
 from selfrepair.paper.prompts import make_prompts
 from selfrepair.paper.recipe import NextBatch, Recipe, recipe_named
@@ -318,7 +319,7 @@ def _iterative(study: Study) -> Iterator[Exhibit]:
     half = study.model.anatomy.layers // 2
     layers = list(range(half, study.model.anatomy.layers)) if study.recipe.original else None
     found = iterative.scan(part, layers=layers)
-    why = dict(doses.choose_heads(found))
+    why = dict(doses.choose_heads(found.in_half(FIRST)))
     if why:
         dosed = doses.study_doses(iterative.for_scan(study.corpus(), min(DOSE_TOKENS, study.scan_tokens)), list(why))
         study.slopes = {

@@ -16,7 +16,7 @@ from selfrepair.paper.corpus import Batch, Corpus
 from selfrepair.paper.exhibit import Exhibit
 from selfrepair.paper.mlp_parts import Neurons, clean_output, find_neurons, last_with_downstream
 from selfrepair.paper.neuron_sums import CARRIED, SORTED_TOKENS, NeuronSums
-from selfrepair.paper.numbers import Number, Tally
+from selfrepair.paper.numbers import Number, Tally, whiskers
 from selfrepair.paper.picture import FAINT, PALETTE, Marks, Panel, Picture, Rule, histogram, symmetric
 from selfrepair.paper.replayed import Replayed, Replayer
 from selfrepair.paper.steadiness import CHANGE
@@ -227,7 +227,7 @@ def _add(
         output = clean_output(part, clean_input) if part.norm is not None else clean_input
         for name, limit in limits[head, layer].items():
             mask = (values[name] >= limit) & batch.scored
-            chosen = torch.from_numpy(mask).to(batch.clean.logit.device)
+            chosen = torch.from_numpy(mask).to(batch.clean.sigma.device)
             window, position = np.nonzero(mask)
             where = {"window": batch.windows[window], "position": position, "document": batch.documents[mask]}
             key = head, layer, name
@@ -349,7 +349,7 @@ def rank_curves(study: NeuronStudy, layer: int | None = None) -> Exhibit:
         "figure-08-rank-curves",
         "Figure 8",
         SECTION,
-        "A sparse set of neurons repairs",
+        "How often the neurons that repair most do so",
         caption,
         pd.DataFrame(rows),
         tuple(numbers),
@@ -445,7 +445,7 @@ def by_layer(study: NeuronStudy) -> Exhibit:
     for place, (said, of) in enumerate(quantities.items()):
         found = [of(study.sums[head, layer, EFFECT].tally) for layer in layers]
         values = np.array([one.value for one in found])
-        error = np.nan_to_num(np.stack([values - [one.low for one in found], [one.high for one in found] - values]))
+        error = whiskers(found)
         marks = Marks(np.arange(len(layers), dtype=float), values, "bars", "", PALETTE[place], y_error=error)
         panels.append(
             Panel(said, "layer of the MLP", "", (marks,), (Rule(0, colour=FAINT),), categories=tuple(map(str, layers)))

@@ -11,6 +11,7 @@ import pandas as pd
 from selfrepair.ablation.units import Head
 from selfrepair.errors import SelfRepairError
 from selfrepair.paper.exhibit import Exhibit
+from selfrepair.paper.halves import FIRST, SECOND, rows_in_half
 from selfrepair.paper.numbers import Number, products, tally_of
 from selfrepair.paper.over_heads import HeadSums
 from selfrepair.paper.overview import depth_panel
@@ -39,7 +40,10 @@ def per_token(run: Run, heads: Sequence[tuple[int, int]] | None = None) -> Exhib
     rows = rows_of(run, "all")
     if not len(rows):
         raise SelfRepairError("The run kept no uniform sample of tokens.", "Measure with sample=64 or more.")
-    chosen = choose(run) if heads is None else [Choice(Head(*head), "chosen by the user") for head in heads]
+    if heads is None:
+        chosen, rows = choose(run), rows_in_half(rows, SECOND)
+    else:
+        chosen = [Choice(Head(*head), "chosen by the user") for head in heads]
     parts = {one.head: _of(rows, one.head) for one in chosen}
     limits = symmetric([part[[X, Y]].to_numpy() for part in parts.values()])
     panels, numbers = [], []
@@ -55,6 +59,7 @@ def per_token(run: Run, heads: Sequence[tuple[int, int]] | None = None) -> Exhib
     caption = (
         "Each point is a token. On the dashed line nothing is repaired, on the x axis everything. "
         + "".join(f"{one.note} " for one in chosen if one.note)
+        + ("" if heads is not None else "Heads are chosen on one half of the documents; shown is the other. ")
         + sampled(run)
         + f" Shares and correlations with {FIXED}."
     )
@@ -89,7 +94,7 @@ def shares(run: Run, filter: str | None = None) -> Exhibit:
     table = table.sort_values(["layer", "head"]).reset_index(drop=True)
     for name in (*names, "r_squared", "slope_through_origin"):
         for end in ("", "_low", "_high"):
-            table[name + end] = part[name + end].values.ravel()
+            table[name + end] = part[name + end].values[table["layer"], table["head"]]
     rows = rows_of(run, label)
     numbers = [_share(rows, name, said) for name, said in names.items()]
     fractions = part["repaired_fraction"].values[layers // 2 :]
@@ -132,9 +137,10 @@ def choose(run: Run) -> list[Choice]:
     """Four heads as in the paper, by the data, of the later half of the layers.
 
     Two whose top tokens are repaired by more than a fifth on average, those that lose most. One with hardly any direct
-    effect: the smallest mean |DE| over the tokens plotted, at most a tenth of the largest head's. One with direct
-    effect but no correlation: of the half with the larger mean |DE|, the smallest |r| of DE and TE over the tokens
-    plotted, its interval across zero. Where no head is such, the nearest is taken, and title and caption say so.
+    effect: the smallest mean |DE|, unfiltered, at most a tenth of the largest head's. One with direct effect but no
+    correlation: of the half with the larger mean |DE|, the smallest |r| of DE and TE, unfiltered, its interval across
+    zero. Where no head is such, the nearest is taken, and title and caption say so. All of that on one half of the
+    documents: the figure shows the other.
     """
     label = resolve_filter(run, None)
     left = _late(run, label)
@@ -177,20 +183,25 @@ def _late(run: Run, label: str) -> pd.DataFrame:
     """What heads of the later half of the layers are chosen by (of all layers where those have no tokens).
 
     Returns:
-        A row per head: `name`, `lost` and `repaired` over the filter, `size` (mean |DE|), `r`, `low` and `high` over
-        the tokens plotted.
+        A row per head: `name`, `lost` and `repaired` over the filter, `size` (mean |DE|), `r`, `low` and `high`
+        unfiltered; of the first half of the documents.
     """
-    part = run.heads.sel(filter=label)
-    lost, repaired = part["lost_direct_effect"].values, part["repaired_fraction"].values
+    top = {place: _lost(rows) for place, rows in rows_in_half(rows_of(run, label), FIRST).groupby(["layer", "head"])}
     found = []
-    for place, rows in rows_of(run, "all").groupby(["layer", "head"]):
-        head = Head(*map(int, place))
-        if len(rows) >= _LEAST_TOKENS and np.isfinite(lost[head]):
+    for place, rows in rows_in_half(rows_of(run, "all"), FIRST).groupby(["layer", "head"]):
+        if len(rows) >= _LEAST_TOKENS and place in top:
+            head = Head(*map(int, place))
             r, size = _numbers(head, rows)[0], float(rows[X].abs().mean())
-            found.append((head, lost[head], repaired[head], size, r.value, r.low, r.high))
+            found.append((head, *top[place], size, r.value, r.low, r.high))
     table = pd.DataFrame(found, columns=["name", "lost", "repaired", "size", "r", "low", "high"])
-    late = table["name"].map(lambda head: head.layer) >= lost.shape[0] // 2
+    late = table["name"].map(lambda head: head.layer) >= run.heads.sizes["layer"] // 2
     return table[late] if late.any() else table
+
+
+def _lost(rows: pd.DataFrame) -> tuple[float, float]:
+    """Mean lost direct effect of some tokens (logit), and the share of all that is lost there which is repaired."""
+    lost = float((rows[X] - rows["ablated_direct_effect"]).sum())
+    return lost / len(rows), float(rows["self_repair"].sum()) / lost if lost else float("nan")
 
 
 def _of(rows: pd.DataFrame, head: Head) -> pd.DataFrame:

@@ -8,7 +8,7 @@ import pandas as pd
 from selfrepair.paper.exhibit import Exhibit
 from selfrepair.paper.numbers import COUNT, Number, Tally, divide, tally_of
 from selfrepair.paper.over_heads import HeadSums
-from selfrepair.paper.overview import depth_panel
+from selfrepair.paper.overview import SHOWN, depth_panel
 from selfrepair.paper.picture import FAINT, PALETTE, Marks, Panel, Picture, Rule
 from selfrepair.paper.words import FIXED, about, last_quarter, rows_of, sampled
 from selfrepair.report.captions import resolve_filter
@@ -43,15 +43,15 @@ def repair_by_norm(run: Run, filter: str | None = None) -> Exhibit:
     numbers = []
     for where, part in (("all layers", rows), ("last quarter of layers", late)):
         tally = _tally(part)
+        by_head = HeadSums.of(part, {"norm": part["repair_norm"].to_numpy(np.float64)})
         numbers += [
             tally.mean("repair_norm", "logit", f"norm's self-repair, {where}"),
             tally.ratio("repair_norm", "lost", name=f"norm / lost direct effect, {where}"),
             tally.ratio("repair_norm", "direct_effect", name=f"norm / direct effect, {where}"),
             tally.ratio("repair_norm", "self_repair", name=f"norm / self-repair, {where}"),
             *(tally.ratio(name, "lost", name=f"{said} / lost, {where}") for name, said in _PARTS.items()),
-            HeadSums.of(part, {"norm": part["repair_norm"].to_numpy(np.float64)}).share_above(
-                f"share of heads with norm's self-repair > 0, {where}", "norm"
-            ),
+            by_head.share_above(f"share of heads with norm's self-repair > 0, {where}", "norm"),
+            by_head.share_shown(f"{SHOWN}, norm's self-repair > 0, {where}", lambda sums: [sums["norm"]]),
         ]
     caption = (
         "Left: the final norm's line of the ledger for every head, (1 − σ′/σ)(l′ − β). Right: its "
@@ -64,7 +64,7 @@ def repair_by_norm(run: Run, filter: str | None = None) -> Exhibit:
         "figure-06-repair-by-norm",
         "Figure 6",
         SECTION,
-        "How much the final norm repairs",
+        "The final norm's part of self-repair",
         caption,
         table.merge(split, on=["layer", "head"], how="left"),
         tuple(numbers),
@@ -109,7 +109,7 @@ def fractions(run: Run, filter: str | None = None) -> Exhibit:
         "figure-11-fraction-by-norm",
         "Figures 10, 11",
         SECTION,
-        "What fraction does the norm repair?",
+        "The norm's repair as a fraction of the direct effect",
         caption,
         table,
         numbers,

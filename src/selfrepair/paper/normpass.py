@@ -12,6 +12,7 @@ from torch import Tensor
 from selfrepair.ablation.units import Head
 from selfrepair.engine.clean import worth
 from selfrepair.model.anatomy import Anatomy
+from selfrepair.model.constants import without_bias
 from selfrepair.paper.corpus import OPERATORS, Batch, Corpus
 from selfrepair.paper.replayed import Replayed, Replayer, at_predictions, stacked
 
@@ -88,7 +89,7 @@ def terms_of(
     r, r_after = at_predictions(before.final), at_predictions(after.final)
     sigma, sigma_after = final_norm.scale(r), final_norm.scale(r_after)
     u, beta = clean.u, clean.beta
-    logit, logit_after = (target_logits(anatomy, clean.tokens, one.final) for one in (before, after))
+    scaled, scaled_after = (scaled_logits(anatomy, clean.tokens, one.final) for one in (before, after))
     effect = clean.direct_effects(layer)[..., head.head]
     change = clean.direct_effects(layer, in_place)[..., head.head] - effect
     own = after.attention[layer] - before.attention[layer]
@@ -98,7 +99,7 @@ def terms_of(
     response = worth(stacked([own, *downstream, *mlps], own), clean.direction) - change
     frozen = r + at_predictions(own)
     both = final_norm.centre(r + r_after)
-    pull = -(logit_after - beta) / (anatomy.width * sigma * (sigma + sigma_after))
+    pull = -scaled_after / (anatomy.width * sigma * (sigma + sigma_after))
 
     def moved(write: Tensor) -> Tensor:
         return pull * (final_norm.centre(at_predictions(write)) * both).sum(-1)
@@ -106,26 +107,27 @@ def terms_of(
     return NormTerms(
         direct_effect=effect,
         change=change,
-        total=logit_after - logit,
-        norm=(1 - sigma_after / sigma) * (logit_after - beta),
-        measured=logit_after - logit - change - response,
-        on_existing=k * (logit - beta),
+        total=scaled_after - scaled,
+        norm=(1 - sigma_after / sigma) * scaled_after,
+        measured=scaled_after - scaled - change - response,
+        on_existing=k * scaled,
         on_damage=k * change,
         on_response=k * response,
         by_own=moved(own),
         by_attention=moved(stacked(downstream, own)),
         by_mlps=moved(stacked(mlps, own)),
-        frozen_rest=(u * frozen).sum(-1) / final_norm.scale(frozen) + beta - logit,
+        frozen_rest=(u * frozen).sum(-1) / final_norm.scale(frozen) - scaled,
         frozen_norm=(u * (r_after - r)).sum(-1) / sigma,
         ratio=sigma / sigma_after,
         length=final_norm.centre(after.final).norm(dim=-1) / final_norm.centre(before.final).norm(dim=-1),
-        logit=logit,
+        logit=scaled + beta,
         beta=beta,
     )
 
 
-def target_logits(anatomy: Anatomy, tokens: Tensor, final: Tensor) -> Tensor:
-    """Centred logits of the next tokens by the model's own final norm and unembedding, caps undone, [window, P].
+def scaled_logits(anatomy: Anatomy, tokens: Tensor, final: Tensor) -> Tensor:
+    """Centred logits of the next tokens by the model's own final norm and unembedding, less `beta` and caps undone,
+    [window, P].
 
     Args:
         anatomy: the model's parts.
@@ -133,11 +135,8 @@ def target_logits(anatomy: Anatomy, tokens: Tensor, final: Tensor) -> Tensor:
         final: the stream after the last block [window, position, width].
     """
     readout, targets = anatomy.readout, tokens[:, 1:]
-    normed = at_predictions(anatomy.final_norm_module(final))
-    logits = (normed * (readout.weight[targets] - readout.mean_weight)).sum(-1)
-    if readout.bias is not None:
-        logits = logits + readout.bias[targets] - readout.mean_bias
-    return readout.multiplier * logits
+    normed = at_predictions(without_bias(anatomy.final_norm_module, final))
+    return readout.multiplier * (normed * (readout.weight[targets] - readout.mean_weight)).sum(-1)
 
 
 def walk(

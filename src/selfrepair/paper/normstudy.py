@@ -46,6 +46,7 @@ class NormStudy:
         movers: largest error of the sum of who moved the norm against the norm's line, logits.
         lengths: by (head, operator), histogram of the final stream's length, ablated over clean, over all positions.
         streams: by (head, operator), sums of the same over documents: `length`, and whether it is `shorter`.
+        parallel: whether the last block's MLP reads beside attention: then nothing but the norm can repair its heads.
     """
 
     about: str
@@ -62,6 +63,7 @@ class NormStudy:
     movers: float = 0.0
     lengths: dict[tuple[Head, str], np.ndarray] = field(default_factory=dict)
     streams: dict[tuple[Head, str], Tally] = field(default_factory=dict)
+    parallel: bool = False
 
     @property
     def unfiltered(self) -> str:
@@ -119,6 +121,7 @@ def study_norm(
     found = NormStudy(
         corpus.model.name, corpus.described(scored), fraction, wanted, tuple(operators), corpus.recipe.percentile
     )
+    found.parallel = corpus.model.anatomy.blocks[-1].parallel
     rows: list[pd.DataFrame] = []
     kept = {(head, operator): TokenSample(MOST_CHOSEN, corpus.seed) for head in wanted for operator in operators}
     for head, operator, batch, terms in walk(corpus, wanted, operators):

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
+from selfrepair.paper.halves import half_of
 from selfrepair.statistics.bootstrap import bootstrap_all, document_weights, effective_documents
 from selfrepair.statistics.estimates import Estimate
 from selfrepair.statistics.estimators import Scale
+from selfrepair.statistics.fieller import ratio_interval
 from selfrepair.statistics.intervals import interval
 
 Array = npt.NDArray[np.float64]
@@ -26,7 +28,8 @@ class Number:
     Attributes:
         name: what it is called in tables and claims.
         value: the number; NaN where there is nothing to measure it on.
-        low: lower end of its 95% interval over documents; NaN with fewer than two.
+        low: lower end of its 95% interval over documents; NaN with fewer than two, -inf for a ratio whose denominator
+            may be zero.
         high: upper end.
         documents: documents it comes from.
         units: `logit`, or `1` for ratios and shares.
@@ -50,6 +53,7 @@ class Number:
     def __str__(self) -> str:
         unit = "" if self.units == "1" else f" {self.units}"
         between = "" if np.isnan(self.low) else f" ({self.low:.3g} to {self.high:.3g})"
+        between = " (could be anything: the denominator may be zero)" if np.isinf(self.low) else between
         return f"{self.value:.3g}{between}{unit}{', exact' if self.exact else ''}"
 
 
@@ -127,6 +131,11 @@ class Tally:
         """Documents that have tokens."""
         return int(np.count_nonzero(self._sums[COUNT])) if self._sums else 0
 
+    def in_half(self, half: int) -> Tally:
+        """The tally of one half of the documents, see `selfrepair.paper.halves`."""
+        chosen = half_of(self.documents, half)
+        return Tally(self.documents, self.seed, {name: np.where(chosen, one, 0.0) for name, one in self._sums.items()})
+
     def total(self, name: str) -> float:
         """A column's sum."""
         return float(self._sums[name].sum()) if name in self._sums else 0.0
@@ -162,8 +171,17 @@ class Tally:
         return self.number(name or column, lambda sums: divide(sums[column], sums[below]), "1", "share", below)
 
     def ratio(self, above: str, below: str, units: str = "1", name: str = "") -> Number:
-        """Ratio of two columns' sums."""
-        return self.number(name or above, lambda sums: divide(sums[above], sums[below]), units)
+        """Ratio of two columns' sums; its interval is Fieller's, infinite where the denominator may be zero."""
+        if below == COUNT:
+            return self.number(name or above, lambda sums: divide(sums[above], sums[below]), units)
+        if not self.tokens:
+            return Number(name or above, float("nan"), units=units)
+        weights = document_weights(self.documents, REPLICATES, self.seed)
+        both = self._sums[above], self._sums[below]
+        total = both[0].sum(), both[1].sum()
+        replicates = bootstrap_all(both[0], weights), bootstrap_all(both[1], weights)
+        estimate = ratio_interval(total, replicates, self.filled, float(effective_documents(self._sums[COUNT])))
+        return Number.of(name or above, estimate, units)
 
     def slope(self, x: str, y: str, name: str) -> Number:
         """Least-squares slope with intercept of `y` on `x`; needs columns `x x` and `x y`, see `products`."""
@@ -198,6 +216,18 @@ def slope_of(sums: Sums, x: str, y: str, label: str = "") -> Array:
     start = f"{label}/" if label else ""
     count, xs, ys = sums[start + COUNT], sums[start + x], sums[start + y]
     return divide(count * sums[f"{start}{x} {y}"] - xs * ys, count * sums[f"{start}{x} {x}"] - xs**2)
+
+
+def whiskers(found: Sequence[Number]) -> Array:
+    """Whiskers of 95% intervals, [2, number], below and above the values; none where there is no interval.
+
+    An infinite one, of a ratio whose denominator may be zero, is three times as long as all that is finite is high.
+    """
+    values, low, high = (np.array([getattr(one, end) for one in found], float) for end in ("value", "low", "high"))
+    ends = np.concatenate([values, low, high])
+    finite = ends[np.isfinite(ends)]
+    far = 3 * float(np.ptp(finite)) if finite.size and np.ptp(finite) > 0 else 1.0
+    return np.asarray(np.nan_to_num(np.stack([values - low, high - values]), posinf=far))
 
 
 def products(x: str, y: str, columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from scipy.stats import t as student
 
 from selfrepair.paper.numbers import (
     COUNT,
@@ -19,8 +20,13 @@ from selfrepair.paper.numbers import (
     divide,
     from_replicates,
 )
-from selfrepair.statistics.bootstrap import bootstrap_all, document_weights
+from selfrepair.statistics.bootstrap import bootstrap_all, document_weights, effective_documents
+from selfrepair.statistics.discovery import q_values
+from selfrepair.statistics.estimates import Estimate
 from selfrepair.statistics.estimators import Scale
+from selfrepair.statistics.intervals import interval, worth
+
+RATE = 0.05  # false discoveries among heads that something is shown of
 
 
 @dataclass(frozen=True)
@@ -73,6 +79,46 @@ class HeadSums:
         """Share of heads whose mean of a column is above zero."""
         return self.number(name, lambda sums: share_of(sums[column] > 0, sums[COUNT] > 0), value=value)
 
+    def share_shown(
+        self,
+        name: str,
+        margins: Callable[[Sums], Sequence[Array]],
+        among: np.ndarray | None = None,
+        value: float | None = None,
+    ) -> Number:
+        """Share of heads for which something holds, between the share shown to and the share not shown not to.
+
+        A share of heads with a mean above zero is near one half where there is nothing but noise. So its ends are not
+        those of a sampling interval: the lower one is the share of heads for which every margin is shown to be above
+        zero, the upper one leaves out those for which some margin is shown to be below zero; each at a false discovery
+        rate of 5% over heads.
+
+        Args:
+            name: what to call it.
+            margins: from sums [..., head] to one or several [..., head], each above zero where a condition holds.
+            among: [head], which heads count; those that have tokens by default.
+            value: the share where it is known from more tokens than the sums are of.
+        """
+        counts = self.sums[COUNT]
+        counted = (counts.sum(0) > 0) & (True if among is None else among)
+        if not counted.any():
+            return Number(name, float("nan"))
+        weights = document_weights(len(counts), REPLICATES)
+        found = margins({column: one.sum(0) for column, one in self.sums.items()})
+        drawn = margins({column: bootstrap_all(one, weights) for column, one in self.sums.items()})
+        filled, effective = np.count_nonzero(counts, axis=0), effective_documents(counts)
+        each = [interval(one, many, filled, effective) for one, many in zip(found, drawn, strict=True)]
+        above = np.max([_p_above_zero(one, effective) for one in each], axis=0)
+        below = np.min([1 - _p_above_zero(one, effective) for one in each], axis=0) * len(each)
+        shown, shown_not = (q_values(np.where(counted, np.minimum(p, 1), np.nan)) <= RATE for p in (above, below))
+        holds = np.all([one > 0 for one in found], axis=0) & counted
+        total = counted.sum()
+        plain = holds.sum() / total if value is None else value
+        documents = int(np.count_nonzero(counts.sum(1)))
+        return Number(
+            name, float(plain), float(shown.sum() / total), float((total - shown_not.sum()) / total), documents
+        )
+
     def spread(self, name: str, above: str, below: str) -> Number:
         """How far the 10th and the 90th percentile over heads of a ratio of sums lie apart, less what noise explains.
 
@@ -95,6 +141,14 @@ class HeadSums:
         square = from_replicates(name, 2 * value - float(np.nanmean(replicates)), replicates, counts)
         found, low, high = (float(np.sqrt(np.maximum(end, 0.0))) for end in (square.value, square.low, square.high))
         return Number(name, found, low, high, square.documents)
+
+
+def _p_above_zero(estimate: Estimate, effective: np.ndarray) -> Array:
+    """One-sided Student's t test of a mean against zero; NaN where there is no error."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(
+            student.sf(estimate.value / estimate.standard_error, worth(estimate.documents, effective) - 1)
+        )
 
 
 def share_of(chosen: npt.NDArray[np.bool_], among: npt.NDArray[np.bool_]) -> Array:

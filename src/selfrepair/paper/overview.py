@@ -11,15 +11,19 @@ import pandas as pd
 
 from selfrepair.errors import SelfRepairError
 from selfrepair.paper.exhibit import Exhibit
-from selfrepair.paper.numbers import Array, Number, Tally, tally_of
+from selfrepair.paper.numbers import REPLICATES, Array, Number, Tally, tally_of
 from selfrepair.paper.over_heads import HeadSums, share_of
 from selfrepair.paper.picture import FAINT, PALETTE, Marks, Panel, Picture, Rule
 from selfrepair.paper.recipe import NextBatch
 from selfrepair.paper.words import about, last_quarter, rows_of
 from selfrepair.report.captions import fact, left_out, operator, resolve_filter
 from selfrepair.results.runs import Run
+from selfrepair.statistics.bootstrap import bootstrap_all, document_weights, effective_documents
+from selfrepair.statistics.intervals import interval
 
 SECTION = "overview"
+SHOWN = "share of heads, from those shown to those not shown otherwise"
+NEAR = 0.1  # of the direct effect: an ablated direct effect up to that is near zero
 _COLUMNS = ("direct_effect", "ablated_direct_effect", "total_effect", "self_repair")
 
 
@@ -302,14 +306,10 @@ def repair_numbers(run: Run, label: str) -> tuple[Number, ...]:
             tally.ratio("ablated_direct_effect", "direct_effect", name=f"sum DE' / sum DE, {where}"),
         ]
     by_head = HeadSums.of(rows, {"self_repair": rows["self_repair"].to_numpy(np.float64)})
-    part = run.heads.sel(filter=label)
-    above = (part["self_repair_low"] > 0).values
-    several = (part["documents"] > 1).values
     for where, start in (("all layers", 0), ("last quarter of layers", late)):
-        tested = int(several[start:].sum())
-        found.append(by_head.from_layer(start).share_above(f"share of heads with SR > 0, {where}", "self_repair"))
-        name = f"share of heads with SR > 0 beyond their interval, {where}"
-        found.append(Number(name, float(above[start:].sum() / tested) if tested else float("nan")))
+        heads = by_head.from_layer(start)
+        found.append(heads.share_above(f"share of heads with SR > 0, {where}", "self_repair"))
+        found.append(heads.share_shown(f"{SHOWN}, SR > 0, {where}", lambda sums: [sums["self_repair"]]))
     return tuple(found)
 
 
@@ -323,11 +323,20 @@ def _between_numbers(run: Run, label: str) -> tuple[Number, ...]:
     found = []
     for how, x in (("DE", "direct_effect"), ("DE - DE'", "lost")):
         known = table["lost_direct_effect" if x == "lost" else x].to_numpy()
+        share = float(_between(known, table["total_effect"].to_numpy()))
+        found.append(
+            by_head.share_shown(
+                f"{SHOWN}, between y = -x and the axis, x = {how}",
+                lambda sums, x=x: [-sums["total_effect"], sums["total_effect"] + sums[x]],  # type: ignore[misc]
+                among=by_head.sums[x].sum(0) > 0,
+                value=share,
+            )
+        )
         found.append(
             by_head.number(
                 f"share of helping heads between y = -x and the axis, x = {how}",
                 lambda sums, x=x: _between(sums[x], sums["total_effect"]),  # type: ignore[misc]
-                value=float(_between(known, table["total_effect"].to_numpy())),
+                value=share,
             )
         )
     tally = _tally(rows[rows["layer"] == run.heads.sizes["layer"] - 1])
@@ -342,6 +351,7 @@ def _between_numbers(run: Run, label: str) -> tuple[Number, ...]:
         apparent,
         true,
         tally.ratio("ablated_direct_effect", "direct_effect", name="sum DE' / sum DE of the last layer"),
+        _near_zero(by_head),
         *_ablated_by_layer(rows),
     )
 
@@ -349,6 +359,24 @@ def _between_numbers(run: Run, label: str) -> tuple[Number, ...]:
 def _between(x: Array, total: Array) -> Array:
     """Share of the heads with `x` above zero whose total effect lies between -x and zero; x and total [..., head]."""
     return share_of((total > -x) & (total < 0), x > 0)
+
+
+def _near_zero(by_head: HeadSums) -> Number:
+    """Share of the heads with a direct effect whose ablated one is within a tenth of it.
+
+    Which heads have one is settled by the sample as it is: only they count in every resampling.
+    """
+    effect = by_head.sums["direct_effect"]
+    weights = document_weights(len(effect), REPLICATES)
+    filled, effective = np.count_nonzero(by_head.sums["count"], axis=0), effective_documents(by_head.sums["count"])
+    some = interval(effect.sum(0), bootstrap_all(effect, weights), filled, effective).low > 0
+    return by_head.number(
+        "share of heads with a direct effect whose DE' is within a tenth of it",
+        lambda sums: share_of(
+            np.abs(sums["ablated_direct_effect"]) <= NEAR * np.abs(sums["direct_effect"]),
+            np.broadcast_to(some, sums["direct_effect"].shape),
+        ),
+    )
 
 
 def _ablated_by_layer(rows: pd.DataFrame) -> list[Number]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import traceback
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,24 +13,31 @@ import pandas as pd
 
 from selfrepair.errors import SelfRepairError
 from selfrepair.paper import drawing, interactive
-from selfrepair.paper.claims import FAILS, HOLDS, MISSING, OPEN, UNJUDGED, verdict_table
+from selfrepair.paper.claims import ARITHMETIC, FAILS, HOLDS, MISSING, OPEN, UNJUDGED, verdict_table
 from selfrepair.paper.exhibit import Exhibit
 from selfrepair.paper.make import Paper
 from selfrepair.paper.numbers import Number
 from selfrepair.paper.words import numbers_table
-from selfrepair.report.captions import discoveries, fact, resolve_filter
+from selfrepair.report.captions import discoveries, engine_error, fact, resolve_filter
 from selfrepair.report.numbers import brief, small
 from selfrepair.results.files import put
 
 FIGURES, FAILURES = "figures", "failures.txt"
 TEMPLATE = Path(__file__).with_name("page.html.jinja")
-_CLASSES = {HOLDS: "holds", FAILS: "fails", OPEN: "open", MISSING: "missing", UNJUDGED: "missing"}
+_CLASSES = {
+    HOLDS: "holds",
+    FAILS: "fails",
+    OPEN: "open",
+    ARITHMETIC: "missing",
+    MISSING: "missing",
+    UNJUDGED: "missing",
+}
 _MOST_CSV_ROWS = 50_000  # larger tables are written as parquet
 HEADINGS = {
-    "overview": "Self-repair exists, but imperfectly",
-    "noise": "Self-repair is noisy",
-    "layernorm": "The final norm repairs",
-    "neurons": "Sparse neurons anti-erase",
+    "overview": "Is there self-repair?",
+    "noise": "From token to token",
+    "layernorm": "The final norm",
+    "neurons": "Neurons of MLPs",
     "iterative": "Iterative inference",
     "ioi": "Name movers and backups",
     "published": "Against published numbers",
@@ -212,6 +220,7 @@ def _shown_facts(paper: Paper) -> list[tuple[str, str]]:
         ("Heads", f"{discoveries(run, tokens)} ({tokens})"),
         ("Numerical floor", f"{small(run.heads.attrs.get('numerical_floor', float('nan')))} logits"),
         ("Largest ledger residual", f"{small(run.heads.attrs.get('ledger_residual', float('nan')))} logits"),
+        *([("Engine's error per token", said)] if (said := engine_error(run)) else []),
         ("Time", f"{spent / 60:.1f} minutes of computing"),
     ]
 
@@ -225,4 +234,6 @@ def _measured(number: Number | None) -> str:
         return "no tokens"
     if number.low != number.low:
         return f"{brief(number.value)}{unit}, {'exact' if number.exact else 'no interval'}"
+    if math.isinf(number.low) and math.isinf(number.high):
+        return f"({brief(number.value)}){unit}, may be anything: its denominator may be zero"
     return f"{brief(number.value)} ({brief(number.low)} to {brief(number.high)}){unit}"

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from selfrepair.engine.arguments import BlockArguments
 from selfrepair.engine.clean import CleanRun
+from selfrepair.model.arguments import block_arguments
 from selfrepair.model.language_model import LanguageModel
 from selfrepair.model.taps import first_tensor, keeping, on_input, on_output, removing, with_input
 
@@ -39,7 +39,6 @@ class Replayer:
     """Runs blocks with Hugging Face's own code and the arguments that the model's own trunk makes."""
 
     model: LanguageModel
-    _arguments: BlockArguments = field(default_factory=BlockArguments, repr=False)
 
     def run(
         self,
@@ -80,10 +79,9 @@ class Replayer:
             if neurons and one in neurons:
                 handles.append(on_input(neurons[one], keeping(inner, one, shape)))
         hidden = clean.residuals[layer] if stream is None else stream
+        arguments = block_arguments(self.model, clean.tokens)
         with removing(*handles):
-            for block, given in zip(
-                blocks[layer:], self._arguments.of(self.model, windows, positions)[layer:], strict=True
-            ):
+            for block, given in zip(blocks[layer:], arguments[layer:], strict=True):
                 args, kwargs = with_input(given, hidden)
                 hidden = first_tensor(block.module(*args, **kwargs)).reshape(hidden.shape)
         return Replayed(

@@ -5,6 +5,9 @@ from __future__ import annotations
 import numpy as np
 from scipy.sparse import csr_matrix
 
+from selfrepair.paper.halves import FIRST as FIRST_HALF
+from selfrepair.paper.halves import SECOND as SECOND_HALF
+from selfrepair.paper.halves import half_of
 from selfrepair.paper.numbers import REPLICATES, Array, Number, from_replicates
 from selfrepair.statistics.bootstrap import document_weights
 
@@ -68,6 +71,7 @@ def overlap_numbers(name: str, top: np.ndarray, document: np.ndarray, neurons: i
     values = _steadiness(members, tokens, np.ones(len(tokens)), top.shape[1])
     names = {
         "most frequent neuron in a token's top ten, share of tokens": "share",
+        "neuron most frequent in the other half of documents, share of tokens": "share",
         "top tens' overlap within a document": "plain",
         "top tens' overlap between documents": "plain",
         "top tens' overlap within less between documents": "plain",
@@ -79,8 +83,12 @@ def overlap_numbers(name: str, top: np.ndarray, document: np.ndarray, neurons: i
 
 
 def _steadiness(members: csr_matrix, tokens: np.ndarray, weights: np.ndarray, size: int) -> Array:
-    """`max_n count_n / tokens`; mean overlap, as a share of the top neurons, of two tokens of one document, of two
-    documents, and the first less the second.
+    """`max_n count_n / tokens`; the same of the neuron that is most frequent in the other half of the documents; mean
+    overlap, as a share of the top neurons, of two tokens of one document, of two documents, and the first less the
+    second.
+
+    The maximum over thousands of neurons is too large where tokens are few: any neuron may be in one of ten tops.
+    Chosen on one half of the documents and counted on the other, it is not.
 
     Copies of a document in a replicate are no two documents: pairs between them are left out.
 
@@ -96,4 +104,16 @@ def _steadiness(members: csr_matrix, tokens: np.ndarray, weights: np.ndarray, si
     pairs_between = float((weights @ tokens) ** 2 - weights**2.0 @ tokens**2.0)
     within = float(weights @ (own - size * tokens)) / (size * pairs_within) if pairs_within else np.nan
     between = float(counts @ counts - weights**2.0 @ own) / (size * pairs_between) if pairs_between else np.nan
-    return np.array([counts.max() / (weights @ tokens), within, between, within - between])
+    apart = _chosen_apart(members, tokens, weights)
+    return np.array([counts.max() / (weights @ tokens), apart, within, between, within - between])
+
+
+def _chosen_apart(members: csr_matrix, tokens: np.ndarray, weights: np.ndarray) -> float:
+    """Share of tokens whose top neurons hold the one that is most frequent in the half of documents they are not in;
+    its mean where several are equally frequent. NaN where a half has no tokens."""
+    halves = [half_of(len(tokens), half) * weights for half in (FIRST_HALF, SECOND_HALF)]
+    counts = [members.T @ one for one in halves]
+    if not all(one @ tokens for one in halves):
+        return float("nan")
+    held = sum(float(here[there == there.max()].mean()) for here, there in (counts, counts[::-1]))
+    return held / float(weights @ tokens)

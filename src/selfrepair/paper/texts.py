@@ -18,6 +18,6 @@ def windows_for(
         SelfRepairError: as `windows` and `recipe.original_windows`.
     """
     if recipe == "original":
-        documents = read_documents(text, field=field)
+        documents = read_documents(text, field=field)  # whole, as the authors did
         return original_windows(tokenizer, documents, length=length, tokens=tokens, source=text)
     return windows(tokenizer, text, tokens=tokens, length=length, bos=bos, field=field, seed=seed)

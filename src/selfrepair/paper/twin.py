@@ -93,9 +93,10 @@ def _masked(scores: Tensor, mask: Tensor | None, positions: Tensor) -> Tensor:
 
 def _diagonal(mask: Tensor | None) -> Tensor | None:
     """What a mask adds to a position's attention to itself."""
-    if mask is None or mask.dtype == torch.bool:
+    if mask is None:
         return None
-    return mask.diagonal(dim1=-2, dim2=-1)
+    own = mask.diagonal(dim1=-2, dim2=-1)
+    return torch.where(own, 0.0, float("-inf")) if own.dtype == torch.bool else own
 
 
 @contextmanager

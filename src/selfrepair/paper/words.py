@@ -56,10 +56,9 @@ def rows_of(run: Run, label: str) -> pd.DataFrame:
     if label == "all":
         return rows[rows["in_sample"]].reset_index(drop=True)
     limits = run.heads["threshold"].sel(filter=label).values[rows["layer"], rows["head"]]
-    kind = label.split()[0]
     effect = rows["direct_effect"].to_numpy(np.float64)
-    passes = effect >= limits if kind == "top" else effect <= limits
-    return rows[passes & (rows["kept_as"] == kind).to_numpy()].reset_index(drop=True)
+    passes = effect >= limits if label.startswith("top") else effect <= limits
+    return rows[passes].reset_index(drop=True)
 
 
 def numbers_table(numbers: tuple[Number, ...]) -> pd.DataFrame:

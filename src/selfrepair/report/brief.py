@@ -5,7 +5,6 @@ from __future__ import annotations
 import html
 import io
 
-from rich.console import Console
 from rich.text import Text
 
 from selfrepair.report.captions import chosen_tokens, operator, resolve_filter
@@ -14,6 +13,7 @@ from selfrepair.report.numbers import small
 from selfrepair.report.rows import head_rows
 from selfrepair.report.tables import columns_of, narrowed, notes
 from selfrepair.results.runs import Run
+from selfrepair.terminal import Console
 
 WIDTH, HEADS = 100, 8
 SHOWN = (
@@ -26,6 +26,7 @@ SHOWN = (
     ("documents", "documents"),
     ("numerical_floor", "numerical floor (logit)"),
     ("ledger_residual", "ledger residual (logit)"),
+    ("relative_error", "engine's error per token (of the effects' RMS)"),
     ("status", "status"),
 )
 

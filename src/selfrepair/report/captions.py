@@ -5,12 +5,16 @@ from __future__ import annotations
 import numpy as np
 
 from selfrepair.errors import SelfRepairError
+from selfrepair.model.vocabulary import centring as in_words
+from selfrepair.model.vocabulary import is_plain
 from selfrepair.report.numbers import small
+from selfrepair.results import checks
 from selfrepair.results.runs import Run
 from selfrepair.statistics.filters import Filter
 from selfrepair.statistics.labels import AMPLIFIED, REPAIRED, LabelRule
 from selfrepair.statistics.reaction import RATE
 
+COVERS = "where direct effects have heavy tails, 95% intervals of filtered means cover 80 to 92% (coverage.md)"
 MARKS = {REPAIRED: "*", AMPLIFIED: "†"}  # beside a head's name
 
 
@@ -69,18 +73,18 @@ def amount(run: Run, label: str) -> str:
     said = f"{span(counts[measured])} tokens per head from {span(documents[measured])} documents"
     texts = int(run.heads.attrs.get("texts", 1))
     said += f" of {texts} texts, chosen within each" if texts > 1 else ""
-    without = int((~measured).sum())
-    return f"{said}; {without} of {measured.size} heads have none" if without else said
+    without = run.heads_there_are - int(measured.sum())
+    return f"{said}; {without} of {run.heads_there_are} heads have none" if without else said
 
 
 def errors(run: Run) -> str:
-    """What intervals are, and whether the filter could be applied exactly in every replicate."""
-    said = "95% intervals from a bootstrap over documents, the filter applied anew in each replicate"
+    """What intervals are, whether the filter could be applied exactly in every replicate, and what they cover."""
+    said = "95% intervals from a bootstrap over documents, the filter applied again in each replicate"
     short = run.heads.attrs.get("inexact_replicates", 0)
-    if not isinstance(short, float | int) or short <= 0:
-        return said
-    share = f"{100 * short:.0f}%" if short >= 0.01 else "1%"
-    return f"{said} (for some heads with too few kept tokens to do so exactly in up to {share} of them)"
+    if isinstance(short, float | int) and short > 0:
+        share = f"{100 * short:.0f}%" if short >= 0.01 else "1%"
+        said += f" (for some heads with too few kept tokens to do so exactly in up to {share} of them)"
+    return f"{said}; {COVERS}"
 
 
 def discoveries(run: Run, label: str) -> str:
@@ -117,24 +121,42 @@ def left_out(run: Run) -> str:
     return "position 0 left out" if first == 1 else f"positions 0 to {first - 1} left out"
 
 
+def centring(run: Run) -> str:
+    """Over which rows of the vocabulary logits are centred, where some are padding or masked; else nothing."""
+    model = run.plan.get("model")
+    vocabulary = model.get("vocabulary") if isinstance(model, dict) else None
+    return in_words(vocabulary) if vocabulary and not is_plain(vocabulary) else ""
+
+
 def floor(run: Run) -> str:
-    """Numerical floor and ledger residual, centred logits."""
+    """Numerical floor and ledger residual, centred logits; and the engine's error, where it is not exact: a floor of
+    zero says nothing about that."""
     said = [
         f"{label} {small(run.heads.attrs[name])}"
         for name, label in (("numerical_floor", "numerical floor"), ("ledger_residual", "ledger residual"))
         if name in run.heads.attrs
     ]
+    engine = engine_error(run)
+    said = [f"{' · '.join(said)} (logit)" if said else "numerical floor not measured"]
+    return " · ".join([*said, *([f"engine's error per token {engine}"] if engine else [])])
+
+
+def engine_error(run: Run) -> str:
+    """How far the effects of an engine that is not exact are off, in words; nothing for one that is."""
     error = run.outcome.get("relative_error")
-    engine = "" if error is None else f" · engine's error per token {error:.1g} of the effects' RMS, sampled"
-    return f"{' · '.join(said)} (logit){engine}" if said else "numerical floor not measured"
+    if isinstance(error, float):
+        return f"{100 * error:.2g}% of the effects' RMS (a sample against replay)"
+    return "not measured" if run.plan.get("engine_exact") is False else ""
 
 
 def status(run: Run) -> str:
-    """A warning where the run did not finish, else nothing."""
+    """A warning where the run did not finish, or its checks fail; else nothing."""
     said = fact(run, "status")
-    return (
-        "" if said in ("unknown", "complete", "finished", "done") else f"Run {said}: heads may have few tokens or none."
-    )
+    if failed := checks.failed(run.outcome):
+        return f"Run {said}. {' '.join(failed)} Do not use these numbers."
+    if said in ("unknown", "complete", "finished", "done"):
+        return ""
+    return f"Run {said}: heads may have few tokens or none."
 
 
 def donors_needed(run: Run) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich.console import Console
 from rich.text import Text
 
 from selfrepair.report.captions import amount, chosen_tokens, errors, fact, left_out, operator, resolve_filter
@@ -14,6 +13,7 @@ from selfrepair.report.rows import PARTS, Row, strict, unbounded
 from selfrepair.report.tables import SHARES, UNSURE, share_line
 from selfrepair.results.runs import Run
 from selfrepair.statistics.card import CARD, FRACTIONS
+from selfrepair.terminal import Console
 
 
 def card_table(run: Run, filter: str | None = None) -> list[Row]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-from rich.console import Console
 from rich.text import Text
 
 from selfrepair.report.layout import Line, fitted
 from selfrepair.report.numbers import estimate, units
 from selfrepair.run.comparison import Comparison
 from selfrepair.statistics.estimates import Estimate
+from selfrepair.terminal import Console
 
 
 def print_comparison(console: Console, found: Comparison, top: int) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import xarray as xr
 
 from selfrepair.ablation.names import named_layers
 from selfrepair.errors import SelfRepairError
 from selfrepair.report.captions import resolve_filter
 from selfrepair.results.runs import Run
-from selfrepair.statistics.accumulate import BY_ATTENTION, BY_HEAD, BY_MLP, QUANTITIES
+from selfrepair.results.schema import LARGEST
+from selfrepair.statistics.accumulate import QUANTITIES
 
 Row = dict[str, str | int | float | None]
 ESTIMATED = (*QUANTITIES, "lost_direct_effect", "repaired_fraction")
@@ -56,10 +56,12 @@ def head_table(
 
     Returns:
         Per head: `name` (L9H6), `layer`, `head`, `filter`, every mean with `_standard_error`, `_low`, `_high`
-        (centred logits; `repaired_fraction` and `sigma_ratio` no unit), `repaired_fraction_unbounded` (whether its
-        interval reaches to infinity, where None stands for the end), `count`, `documents`, `q_value`, `label`
-        (see `statistics.labels`), and where components were recorded `largest_repairer` and `largest_repair`.
-        None stands for not available.
+        (centred logits; `repaired_fraction` and `sigma_ratio` no unit), `repaired_fraction_unbounded` (whether lost
+        direct effect may be zero, so that the fraction may be anything and its interval has no ends), `count`,
+        `documents`, `q_value`, `label` (see `statistics.labels`), and where components were recorded
+        `largest_repairer` (its name), `largest_repair` (its mean, centred logits) and `largest_repair_low` and `_high`,
+        which allow for its being the largest of `largest_repair_among` components. None stands for not available, or
+        for an interval that has no end.
 
     Raises:
         SelfRepairError: unknown filter, column or layer.
@@ -82,10 +84,12 @@ def head_rows(
     known = [int(layer) for layer in run.heads["layer"].values]
     wanted = known if layers is None else named_layers(layers, known)
     names = [name + part for name in ESTIMATED for part in PARTS] + ["count", "documents", "q_value"]
+    names += [name for name in LARGEST[1:] if name in chosen]
     columns = {name: chosen[name].values for name in names}
     measured = run.heads["count"].values.any(run.heads["count"].dims.index("filter"))
     some = bool(measured.any())  # without any, a table of dashes says what there would be
-    largest, labels = largest_repairers(chosen), chosen["label"].values
+    labels = chosen["label"].values
+    largest = chosen[LARGEST[0]].values if LARGEST[0] in chosen else None
     rows: list[Row] = []
     for layer in wanted:
         for head in (int(number) for number in run.heads["head"].values):
@@ -96,7 +100,9 @@ def head_rows(
             row |= {name: values[place].item() for name, values in columns.items()}
             row["repaired_fraction_unbounded"] = unbounded(row, "repaired_fraction")
             row["label"] = str(labels[place]) if row["count"] else None
-            rows.append(row | largest.get(place, {}))
+            if largest is not None:
+                row[LARGEST[0]] = str(largest[place]) or None
+            rows.append(row)
     return ordered(rows, sort, descending)[:top]
 
 
@@ -142,31 +148,3 @@ def unbounded(row: Row, name: str) -> bool:
 def strict(value: str | int | float | None) -> str | int | float | None:
     """None for what is not finite, which JSON cannot hold."""
     return None if isinstance(value, float) and not np.isfinite(value) else value
-
-
-def largest_repairers(chosen: xr.Dataset) -> dict[tuple[int, int], Row]:
-    """The component with the largest positive repair of each head; empty without recorded components."""
-    lines, names = [], []
-    if BY_HEAD in chosen:
-        values = chosen[BY_HEAD].values
-        lines.append(values.reshape(*values.shape[:2], -1))
-        names += [f"L{layer}H{head}" for layer in range(values.shape[2]) for head in range(values.shape[3])]
-    elif BY_ATTENTION in chosen:
-        lines.append(chosen[BY_ATTENTION].values)
-        names += [f"attention {layer}" for layer in range(lines[-1].shape[-1])]
-    if BY_MLP in chosen:
-        lines.append(chosen[BY_MLP].values)
-        names += [f"MLP {layer}" for layer in range(lines[-1].shape[-1])]
-    if not lines:
-        return {}
-    repair = np.nan_to_num(np.concatenate(lines, axis=-1), nan=-np.inf)
-    best = repair.argmax(axis=-1)
-    found: dict[tuple[int, int], Row] = {}
-    for place in np.ndindex(best.shape):
-        value = float(repair[place][best[place]])
-        helped = value > 0
-        found[place[0], place[1]] = {
-            "largest_repairer": names[best[place]] if helped else None,
-            "largest_repair": value if helped else None,
-        }
-    return found

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from rich.cells import cell_len
-from rich.console import Console
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
@@ -15,6 +14,7 @@ from rich.text import Text
 from selfrepair.report.captions import (
     MARKS,
     amount,
+    centring,
     chosen_tokens,
     discoveries,
     donors_needed,
@@ -31,12 +31,14 @@ from selfrepair.report.captions import (
 )
 from selfrepair.report.layout import GAP, Line, fitted, plain_table
 from selfrepair.report.numbers import DASH, leaves_out_zero, of_row, signed
-from selfrepair.report.rows import HEADINGS, Row, column_of, head_rows, head_table
+from selfrepair.report.rows import HEADINGS, Row, column_of, head_rows, head_table, unbounded
+from selfrepair.results import checks
 from selfrepair.results.runs import Run
+from selfrepair.terminal import Console
 
 __all__ = ["head_table", "print_heads", "print_summary", "resolve_filter"]
 
-UNSURE = "in round brackets where the interval of lost DE contains zero"
+UNSURE = "in round brackets where lost DE may be zero, so that the share may be anything"
 
 
 @dataclass(frozen=True)
@@ -140,10 +142,15 @@ def _pooled(run: Run, label: str, names: Sequence[str]) -> Line:
 
 def share_line(name: str, row: Row, shares: Sequence[str]) -> Line:
     """A line of a card: the lost direct effect and shares of it, in round brackets where there may be nothing lost."""
-    sure = leaves_out_zero(row["lost_direct_effect_low"], row["lost_direct_effect_high"])
+    sure = determined(row)
     cells = [of_row(row, share) for share in shares]
     bracketed = [(value if sure or value == DASH else f"({value})", interval) for value, interval in cells]
     return Line(name, [of_row(row, "lost_direct_effect"), *bracketed])
+
+
+def determined(row: Row) -> bool:
+    """Whether the repaired fraction's interval has ends: lost direct effect is not zero, as far as that can be told."""
+    return not unbounded(row, "repaired_fraction")
 
 
 def narrowed(columns: list[Column], rows: list[Row], width: int) -> list[Column]:
@@ -173,7 +180,7 @@ def columns_of(rows: list[Row]) -> list[Column]:
     if _any([row["repair_post_norms"] for row in rows]):
         columns.append(number("post-norms", 7))
     columns.append(number("norm", 4))
-    if any(row.get("largest_repairer") for row in rows):
+    if any(_largest(row) != DASH for row in rows):
         columns.append(Column("largest repairer", _largest, 8))
     columns.append(Column("tokens", lambda row: f"{row['count']:,}", 10))
     columns.append(Column("docs", lambda row: f"{row['documents']:,}", 9))
@@ -192,13 +199,15 @@ def _joined(value: str, interval: str) -> str:
 
 def _repaired(row: Row) -> str:
     value, interval = of_row(row, "repaired_fraction")
-    sure = leaves_out_zero(row["lost_direct_effect_low"], row["lost_direct_effect_high"])
-    return _joined(value if sure or value == DASH else f"({value})", interval)
+    return _joined(value if determined(row) or value == DASH else f"({value})", interval)
 
 
 def _largest(row: Row) -> str:
-    name = row.get("largest_repairer")
-    return f"{name} {signed(row['largest_repair'])}" if name else DASH
+    """The component that repairs most with its interval, which allows for the choosing; a dash where it may be none."""
+    low = row.get("largest_repair_low")
+    if not isinstance(low, float) or not low > 0:
+        return DASH
+    return f"{row['largest_repairer']} {signed(low)} to {signed(row['largest_repair_high'])}"
 
 
 def notes(run: Run, columns: list[Column], rows: list[Row]) -> list[str]:
@@ -212,10 +221,16 @@ def notes(run: Run, columns: list[Column], rows: list[Row]) -> list[str]:
         f"Square brackets: {errors(run)}; {left_out(run)}; {floor(run)}.",
         f"{repaired_rule(*marked)}.",
     ]
+    if any(column.heading == "largest repairer" for column in columns):
+        lines.append(
+            "largest repairer: its 95% interval, which allows for its being the largest of all that come later; "
+            f"{DASH} where that reaches down to zero."
+        )
     if any(column.heading == "label" for column in columns):
         lines.append(
             "label: what ablating the head does; repaired and amplified by the rule above, others by single intervals."
         )
+    lines += [*([f"{said.capitalize()}."] if (said := centring(run)) else []), *checks.warned(run.outcome)]
     return [*lines, status(run)] if status(run) else lines
 
 

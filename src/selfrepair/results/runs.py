@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import xarray as xr
 
 from selfrepair.results.extras import Extras
+from selfrepair.results.proven import Stored
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,16 +28,16 @@ class Run:
         plan: everything needed to repeat the run; JSON-able.
         outcome: what the run found out about itself: status, seconds, loss, floor, residual; JSON-able.
         heads: means per (filter, layer, head), see `results.schema`; attributes hold units and formulas.
-        kept: the table of kept tokens, or the file that holds it.
-        corpus: the table of windows, or the file that holds it.
+        kept: the table of kept tokens, or the file that holds it, with what proves it.
+        corpus: the table of windows, or the file that holds it, likewise.
         extras: texts of tokens, whole passages and close-ups of single tokens, where the run kept them.
     """
 
     plan: dict[str, Any]
     outcome: dict[str, Any]
     heads: xr.Dataset
-    kept: pa.Table | Path
-    corpus: pa.Table | Path
+    kept: pa.Table | Stored
+    corpus: pa.Table | Stored
     extras: Extras = field(default_factory=Extras)
 
     @cached_property
@@ -44,36 +45,47 @@ class Run:
         """Kept (head, token) rows; read from the run's folder when first asked for.
 
         Raises:
-            SelfRepairError: the file is gone or garbled.
+            SelfRepairError: the file is gone or damaged.
         """
         from selfrepair.results.folder import read_tokens
 
-        return read_tokens(self.kept) if isinstance(self.kept, Path) else self.kept
+        return read_tokens(self.kept) if isinstance(self.kept, Stored) else self.kept
 
     @cached_property
     def windows(self) -> pa.Table:
         """One row per window: `window, document, length, tokens, donors`; read when first asked for.
 
         Raises:
-            SelfRepairError: the file is gone or garbled.
+            SelfRepairError: the file is gone or damaged.
         """
         from selfrepair.results.folder import read_windows
 
-        return read_windows(self.corpus) if isinstance(self.corpus, Path) else self.corpus
+        return read_windows(self.corpus) if isinstance(self.corpus, Stored) else self.corpus
 
     @property
     def filters(self) -> list[str]:
         """Labels of the filters, in order."""
         return [str(label) for label in self.heads["filter"].values]
 
+    @property
+    def heads_there_are(self) -> int:
+        """How many heads the model has, all layers together; the grid of results has room for as many in each."""
+        model = self.plan.get("model")
+        by_layer = model.get("heads_by_layer") if isinstance(model, dict) else None
+        return sum(by_layer) if by_layer else self.heads.sizes["layer"] * self.heads.sizes["head"]
+
     def tokens_frame(self) -> pd.DataFrame:
         """The kept tokens as a pandas frame."""
         return cast("pd.DataFrame", self.tokens.to_pandas())
 
     def token_batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        """Columns of the kept tokens, some rows at a time: a run may have kept more than is well held in memory."""
-        if isinstance(self.kept, Path):
-            with pq.ParquetFile(self.kept) as file:
+        """Columns of the kept tokens, some rows at a time: a run may have kept more than is well held in memory.
+
+        Raises:
+            SelfRepairError: the file is gone or damaged.
+        """
+        if isinstance(self.kept, Stored):
+            with self.kept.open() as content, pq.ParquetFile(content) as file:
                 yield from file.iter_batches(columns=list(columns))
         else:
             yield from self.kept.select(list(columns)).to_batches()

@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from selfrepair.results.bounds import bounded_batches, require_room
 from selfrepair.text import Windows
 
 _NAMES, _PROVENANCE, _POSITIONS = b"document_names", b"provenance", b"positions"
 _PART = 1024  # windows in memory at once as a table
 
 
-def windows_parts(windows: Windows, donors: np.ndarray) -> Iterator[pa.Table]:
+def windows_parts(
+    windows: Windows, donors: np.ndarray, more: Mapping[bytes, bytes] | None = None
+) -> Iterator[pa.Table]:
     """Windows and their donors as a table, part by part; one part at least.
 
     Args:
         windows: the corpus.
         donors: [window, donor] donor windows.
+        more: what else the schema's metadata are to say.
 
     Yields:
         One row per window: `window`, `document` (names, usually one), `length`, `tokens`, `token_documents` (places
@@ -31,6 +35,7 @@ def windows_parts(windows: Windows, donors: np.ndarray) -> Iterator[pa.Table]:
         _NAMES: json.dumps(windows.names),
         _PROVENANCE: json.dumps(windows.provenance),
         _POSITIONS: str(windows.length),
+        **(more or {}),
     }
     for start in range(0, max(1, len(windows)), _PART):
         rows = range(start, min(start + _PART, len(windows)))
@@ -89,10 +94,12 @@ def joined(texts: Sequence[Windows], donors: Sequence[np.ndarray]) -> tuple[Wind
     return whole, np.concatenate([one + start for one, start in zip(donors, starts[:-1], strict=True)])
 
 
-def read_corpus(path: Path) -> tuple[Windows, np.ndarray]:
+def read_corpus(content: BinaryIO) -> tuple[Windows, np.ndarray]:
     """Windows and donors [window, donor] back from a file of `windows_parts`; the fingerprint stays the same."""
-    with pq.ParquetFile(path) as file:
-        return _corpus(file.iter_batches(_PART), file.metadata.num_rows, file.schema_arrow.metadata)
+    with pq.ParquetFile(content) as file:
+        windows, notes = file.metadata.num_rows, file.schema_arrow.metadata
+    require_room(content, 8 * windows * int(notes[_POSITIONS]), "windows")
+    return _corpus(bounded_batches(content, _PART), windows, notes)
 
 
 def windows_of(table: pa.Table) -> tuple[Windows, np.ndarray]:

@@ -125,4 +125,32 @@ def _memory(model: LanguageModel) -> float:
 
 def tokens_of(windows: Windows, indices: np.ndarray, model: LanguageModel) -> Tensor:
     """Token ids [window, position] of the given windows, on the model's device."""
+    require_known(windows.tokens[indices], model)
     return torch.from_numpy(windows.tokens[indices].astype(np.int64)).to(model.device)
+
+
+def real_tokens(windows: Windows, indices: np.ndarray, model: LanguageModel) -> Tensor:
+    """Which tokens of the given windows are no padding, bool [window, position], on the model's device."""
+    real = np.arange(windows.length) < windows.lengths[indices, None]
+    return torch.from_numpy(real).to(model.device)
+
+
+def require_known(tokens: np.ndarray, model: LanguageModel) -> None:
+    """Refuses token ids [window, position] that the model cannot read, or, from the second position on, not predict.
+
+    Raises:
+        SelfRepairError: names the id, and where the model's tables end.
+    """
+    read = model.network.get_input_embeddings().weight.shape[0]
+    predicted = model.anatomy.readout.weight.shape[0]
+    if tokens.max(initial=0) >= read:
+        raise SelfRepairError(
+            f"The text holds the token id {tokens.max()}; the model's vocabulary ends at {read - 1}.",
+            "The tokenizer belongs to another model: take the one that came with this one.",
+        )
+    if tokens[:, 1:].max(initial=0) >= predicted:
+        raise SelfRepairError(
+            f"The text holds the token id {tokens[:, 1:].max()}, which the model reads but never predicts: its "
+            f"embedding ends at {read - 1}, its unembedding at {predicted - 1}.",
+            "Take a text without such tokens (mostly placeholders for images), or check that the unembedding is whole.",
+        )

@@ -10,11 +10,11 @@ from scipy.sparse import csr_matrix
 from selfrepair.run.job import Job
 from selfrepair.run.joins import SHARED
 from selfrepair.run.passages import Passages
-from selfrepair.run.store import Arrays
+from selfrepair.run.sealed import Arrays
 from selfrepair.statistics.accumulate import DocumentSums, TokenEffects, line_moments
-from selfrepair.statistics.curves import Moments
+from selfrepair.statistics.curves import CurveMoments
 from selfrepair.statistics.features import FEATURES, features
-from selfrepair.statistics.keep import KeepThresholds, KeptTokens, in_sample
+from selfrepair.statistics.keep import KeepThresholds, KeptTokens, in_sample, near_limits
 
 ALL_HEADS, EACH_HEAD = "running/all", "running/heads"  # what a run has come to so far
 
@@ -37,8 +37,11 @@ class UnitBook:
         self._rows = np.full(scored.shape, -1, np.int64)
         self._rows[scored] = inverse
         self.sums = np.zeros((len(self.documents), *job.shape, len(FEATURES)))
+        keep = [None if np.isnan(surveyed[name]).all() else surveyed[name] for name in ("keep_top", "keep_bottom")]
+        limits = KeepThresholds(*keep)
+        near = np.broadcast_to(near_limits(job.filters, limits), surveyed["thresholds"].shape)
         self.lines = (
-            DocumentSums(job.filters, surveyed["thresholds"], scored, documents, job.shape, job.components)
+            DocumentSums(job.filters, surveyed["thresholds"], scored, documents, job.shape, job.components, near)
             if scored.any()
             else None
         )
@@ -50,9 +53,8 @@ class UnitBook:
         self.all_heads = np.zeros((len(self.documents), len(job.filters), 2))  # self-repair; lost direct effect
         self.watched = None if job.until is None or job.until.of != "heads" else job.until.filter
         self.each_head = np.zeros((len(self.documents), *job.shape, 2))  # self-repair; tokens
-        keep = [None if np.isnan(surveyed[name]).all() else surveyed[name] for name in ("keep_top", "keep_bottom")]
         self.kept = KeptTokens(
-            KeepThresholds(*keep),
+            limits,
             tokens=job.windows.tokens[self.windows],
             documents=documents,
             scored=scored,
@@ -119,9 +121,10 @@ class UnitBook:
             that a run which may stop early looks at, head by head;
             `rows/L/<column>` kept tokens of layer L; `lines/<name>/<moment>` moments of the component lines
             [filter, layer, head, by_layer(, by_head)] and `curve/<moment>` moments of self-repair by bin of direct
-            effect [bin, layer, head] over the documents that lie in this unit alone; of the others, whose sums are
-            to be joined first, `shared/documents` [document], `shared/lines/<name>` and `shared/curve/<name>`
-            [document, ...]; `passages/L/<column>` all tokens of a few windows.
+            effect [bin, layer, head] over the documents that lie in this unit alone (but over all documents the sums
+            of `DocumentSums.edges`); of the others, whose sums are to be joined first, `shared/documents` [document],
+            `shared/lines/<name>` and `shared/curve/<name>` [document, ...]; `passages/L/<column>` all tokens of a few
+            windows.
         """
         whole, shared = np.flatnonzero(~self.shared), np.flatnonzero(self.shared)
         arrays: Arrays = {"documents": self.documents, "features": self.sums}
@@ -129,11 +132,12 @@ class UnitBook:
         arrays[ALL_HEADS] = self.all_heads
         if self.watched is not None:
             arrays[EACH_HEAD] = self.each_head
-        curve = Moments.of(*self.curve[:, whole])
-        arrays |= {f"curve/{one.name}": getattr(curve, one.name) for one in fields(Moments)}
+        curve = CurveMoments.of(*self.curve[:, whole])
+        arrays |= {f"curve/{one.name}": getattr(curve, one.name) for one in fields(CurveMoments)}
         arrays |= {f"{SHARED}curve/{name}": self.curve[place, shared] for place, name in enumerate(("y", "x"))}
         arrays |= self.kept.arrays() | self.passages.arrays()
         if self.lines is not None:
-            arrays |= {f"lines/{name}": v for name, v in line_moments(self.lines.arrays(whole)).items()}
+            moments = line_moments(self.lines.arrays(whole)) | self.lines.edges
+            arrays |= {f"lines/{name}": v for name, v in moments.items()}
             arrays |= {f"{SHARED}lines/{name}": v for name, v in self.lines.arrays(shared).items()}
         return arrays

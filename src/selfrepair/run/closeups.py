@@ -14,14 +14,13 @@ import torch
 from torch import Tensor
 
 from selfrepair.effects.ledger import Ledger
-from selfrepair.engine.arguments import BlockArguments
 from selfrepair.engine.watched import Attention, WatchedReplay, eager_attention, log_probabilities, watched_clean
 from selfrepair.progress import progress
 from selfrepair.results.extras import MLP, SCHEMAS
 from selfrepair.run.batches import tokens_of
 from selfrepair.run.job import Job
+from selfrepair.run.sealed import Arrays
 from selfrepair.run.sources import BatchSource
-from selfrepair.run.store import Arrays
 from selfrepair.run.sweep import work
 
 COLUMNS = ("layer", "head", "window", "position", "direct_effect", "self_repair")
@@ -69,9 +68,8 @@ def closeups(job: Job, surveyed: Arrays, tokens: Iterable[pa.RecordBatch], shown
         eager_attention(job.model),
         progress("Close-ups of single tokens", len(windows) * job.windows.length, shown) as advance,
     ):
-        arguments = BlockArguments()  # its own: the others' masks are made for another kind of attention
         for window, chosen in sorted(windows.items()):
-            rows += _Window(job, surveyed, arguments, window, chosen).rows()
+            rows += _Window(job, surveyed, window, chosen).rows()
             advance(job.windows.length)
     rows.sort(key=lambda row: (row["layer"], row["head"], row["window"], row["position"]))
     return pa.Table.from_pylist(rows, schema=SCHEMAS["closeups"])
@@ -139,10 +137,8 @@ def affordable(heads: Sequence[list[Look]], layers: int, donors: int, budget: fl
 class _Window:
     """All looks at one window."""
 
-    def __init__(
-        self, job: Job, surveyed: Arrays, arguments: BlockArguments, window: int, looks: Sequence[Look]
-    ) -> None:
-        self.job, self.arguments, self.looks, self.number = job, arguments, looks, window
+    def __init__(self, job: Job, surveyed: Arrays, window: int, looks: Sequence[Look]) -> None:
+        self.job, self.looks, self.number = job, looks, window
         self.positions = sorted({position for look in looks for position in look.positions})
         self.attention = Attention(self.positions)
         tokens = tokens_of(job.windows, np.array([window]), job.model)
@@ -159,7 +155,7 @@ class _Window:
         outputs = self.clean.head_outputs[layer]
         in_place = self.job.operator.replacement(layer, outputs, self.source, 0)
         heads = tuple(look.head for look in looks)
-        replay = WatchedReplay(self.arguments, self.job.model, self.clean, layer, heads, in_place, self.positions)
+        replay = WatchedReplay(self.job.model, self.clean, layer, heads, in_place, self.positions)
         ledger = replay.ledger()
         for place, look in enumerate(looks):
             for position in look.positions:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from selfrepair.errors import SelfRepairError
-from selfrepair.results import folder
+from selfrepair.results import folder, manifest
+from selfrepair.results.files import put
+from selfrepair.results.proven import Damaged
 from selfrepair.results.runs import Run
 from selfrepair.results.windows import joined
 from selfrepair.run import plans, survey, sweep, thresholds
@@ -18,18 +20,20 @@ from selfrepair.run.jobs import TEXTS, load_design, text_folders
 from selfrepair.run.plans import Plan
 from selfrepair.run.pool import Pool, part_of, pool_of
 from selfrepair.run.results import merged
+from selfrepair.run.sealed import proven_content
 from selfrepair.run.store import Store
+from selfrepair.run.unit import Unit
 
 _STAGES = (survey.STAGE, thresholds.STAGE, sweep.STAGE)
 _OWN = (
     *("created", "machine", "sample", "until"),
     *("heads_per_batch", "windows_per_batch", "windows_per_unit", "memory_predicted"),
-    *("engine", "engine_settings", "engine_reason"),
+    *("engine", "engine_settings", "engine_reason", "engine_exact"),
 )
 _OWN_OF = {
-    "model": ("name", "source", "class"),  # the weights say which model it is
+    "model": ("name", "source", "class", "vocabulary", "weights_sample"),  # the weights say which model it is
     "ablation": ("donors_fingerprint",),
-    "versions": ("torch", "transformers", "numpy"),
+    "versions": ("torch", "transformers", "numpy", "scipy"),
 }
 _COMMON_OF_TEXT = ("positions", "first_position")
 
@@ -50,27 +54,36 @@ def combine(sources: Sequence[str | Path], out: str | Path) -> Run:
 
     Raises:
         SelfRepairError: runs that do not belong together, naming what differs; texts that share a document; nothing
-            surveyed; a folder that exists.
+            surveyed; a folder that is given twice; a folder that exists.
     """
+    _require_different(sources)
     groups = _by_plan([one for source in sources for one in text_folders(Path(source))])
+    for source in sources:
+        manifest.check(Path(source))
     _require_alike([(places[0], load_design(places[0]).plan) for places in groups])
     _require_surveyed(groups)
     place = folder.prepare_folder(out)
-    if len(groups) == 1:
-        made = [_gathered(groups[0], place)]
-    else:
-        made = [_gathered(group, _made(place / TEXTS / f"{number:02d}")) for number, group in enumerate(groups)]
-    designs = [load_design(one) for one in made]
-    pool = pool_of(*(part_of(design, _store(one, design)) for one, design in zip(made, designs, strict=True)))
-    plan = designs[0].plan if len(made) == 1 else _write_joined(pool, place)
-    missing = sum(len(one.units) for one in designs) - pool.units
-    run = merged(pool, plan, place, "complete" if not missing or _enough(pool) else f"{missing} units missing", 0.0)
-    folder.write_results(run, place)
-    return run
+    with _nothing_left_behind(place):
+        if len(groups) == 1:
+            made = [_gathered(groups[0], place)]
+        else:
+            made = [_gathered(group, _made(place / TEXTS / f"{number:02d}")) for number, group in enumerate(groups)]
+        designs = [load_design(one) for one in made]
+        pool = pool_of(*(part_of(design, _store(one, design)) for one, design in zip(made, designs, strict=True)))
+        plan = designs[0].plan if len(made) == 1 else _write_joined(pool, place)
+        run = merged(pool, plan, place, f"{pool.missing} units missing" if pool.missing else "complete", 0.0)
+        return folder.write_results(run, place)
 
 
-def _enough(pool: Pool) -> bool:
-    return all(one.part.looks.done for one in pool.mergers)
+@contextmanager
+def _nothing_left_behind(place: Path) -> Iterator[None]:
+    """Leaves a fresh folder as empty as it was where what fills it fails."""
+    try:
+        yield
+    except BaseException:
+        for one in place.iterdir():
+            shutil.rmtree(one) if one.is_dir() else one.unlink()
+        raise
 
 
 def _store(place: Path, design: Design) -> Store:
@@ -87,16 +100,50 @@ def _by_plan(places: Iterable[Path]) -> list[list[Path]]:
 
 
 def _gathered(sources: Sequence[Path], place: Path) -> Path:
-    """The plan, the text and all sound units of folders of one plan, in a new folder."""
-    for name in (folder.PLAN, folder.WINDOWS):
-        shutil.copyfile(sources[0] / name, place / name)
-    store = _store(place, load_design(place))
+    """The plan, the text and all units of folders of one plan, in a new folder; the folders themselves are only read.
+
+    Raises:
+        Damaged: a unit is damaged in every folder that has it.
+        SelfRepairError: folders whose thresholds differ, or all of whose units are of another plan.
+    """
+    design = load_design(sources[0])
+    store = _store(place, design)
+    folder.write_plan(design.plan, place / folder.PLAN)
+    folder.write_corpus(design.windows, design.donors, place, design.plan)
     store.units.mkdir()
-    for source in sources:
-        for stage in _STAGES:
-            for file in Store(source, store.plan_id).sound(stage).values():
-                shutil.copyfile(file, store.units / file.name)
+    stores = [Store(source, store.plan_id) for source in sources]
+    for said in filter(None, (one.strangers() for one in stores)):
+        store.tell(said)
+    for stage in _STAGES:
+        found = [one.finished(stage) for one in stores]
+        for number in sorted({number for units in found for number in units}):
+            _copy([units[number] for units in found if number in units], store)
+    if len(list(store.units.glob(f"{thresholds.STAGE}-*"))) > 1:
+        raise SelfRepairError(
+            "These parts of one run have thresholds that differ: their machines do not round alike.",
+            "Merge the parts of machines of one kind, and let `selfrepair resume` do the rest there.",
+        )
     return place
+
+
+def _copy(copies: Sequence[Unit], store: Store) -> None:
+    """Copies a unit from the first folder in which it is sound.
+
+    Raises:
+        Damaged: it is nowhere sound.
+    """
+    problems = []
+    for unit in copies:
+        assert unit.path is not None
+        try:
+            put(store.units / unit.path.name, proven_content(unit.path))
+        except Damaged as problem:
+            problems.append(problem)
+            continue
+        for one in problems:
+            store.tell(f"{one.problem} The copy in {unit.path.parent} is taken instead.")
+        return
+    raise problems[0]
 
 
 def _made(place: Path) -> Path:
@@ -104,10 +151,23 @@ def _made(place: Path) -> Path:
     return place
 
 
+def _require_different(sources: Sequence[str | Path]) -> None:
+    """Refuses a folder that is given twice, under whatever path: nothing would be merged, and it would look as if."""
+    seen: dict[Path, str | Path] = {}
+    for source in sources:
+        where = Path(source).resolve()
+        if where in seen:
+            raise SelfRepairError(
+                f"The folder {source} is given twice" + (f", also as {seen[where]}." if seen[where] != source else "."),
+                "Give each folder once: copies of one run, or runs on different texts.",
+            )
+        seen[where] = source
+
+
 def _require_surveyed(groups: Sequence[Sequence[Path]]) -> None:
     for places in groups:
         plan_id = plans.identity(load_design(places[0]).plan)
-        if not any(Store(place, plan_id).sound(thresholds.STAGE) for place in places):
+        if not any(Store(place, plan_id).finished(thresholds.STAGE) for place in places):
             raise SelfRepairError(
                 f"{places[0]} has not finished its survey, so there is nothing to merge.",
                 f"`selfrepair resume {places[0]}` goes on with it.",
@@ -157,11 +217,12 @@ def _write_joined(pool: Pool, place: Path) -> Plan:
     texts = [one.plan["text"] for one in designs]
     text = texts[0] | {
         "source": windows.provenance["source"],
-        "fingerprint": hashlib.sha256("".join(one["fingerprint"] for one in texts).encode()).hexdigest(),
+        "fingerprint": windows.fingerprint,
         **{name: sum(one[name] for one in texts) for name in ("windows", "documents", "scored_tokens")},
     }
     plan = {**designs[0].plan, "text": text, "texts": [one.plan for one in designs], "until": None}
     plan["created"] = max(one.plan["created"] for one in designs)
-    folder.write_json(plan, place / folder.PLAN)
-    folder.write_corpus(windows, donors, place)
+    plan["ablation"] = {**plan["ablation"], "donors_fingerprint": plans.fingerprint(donors)}
+    folder.write_plan(plan, place / folder.PLAN)
+    folder.write_corpus(windows, donors, place, plan)
     return plan

@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 
 import numpy as np
 
 from selfrepair.errors import SelfRepairError
+from selfrepair.model.kinship import unrelated
+from selfrepair.results import manifest
 from selfrepair.run import plans
 from selfrepair.run.jobs import load_design, text_folders
+from selfrepair.run.plans import Plan
 from selfrepair.run.pool import Pool, part_of, pool_of
 from selfrepair.run.store import Store
+from selfrepair.run.thresholds import STAGE as THRESHOLDS
 from selfrepair.statistics.compare import difference, same_documents
 from selfrepair.statistics.estimates import Estimate
 from selfrepair.statistics.intervals import Replicated
@@ -29,7 +34,8 @@ class Comparison:
         paired: whether document by document: the runs are on the same text.
         each: the number of both runs, all heads together.
         change: its difference.
-        heads: difference of every head [layer, head]; None where the models have different heads.
+        heads: difference of every head [layer, head]; None where heads of one model are not heads of the other.
+        unrelated: why they are not; empty where they are.
     """
 
     names: tuple[str, str]
@@ -39,23 +45,39 @@ class Comparison:
     each: tuple[Estimate, Estimate]
     change: Estimate
     heads: Estimate | None
+    unrelated: str
 
 
 def compare(
-    first: str | Path, second: str | Path, filter: str = "top 2%", estimator: str = "repaired_fraction"
+    first: str | Path,
+    second: str | Path,
+    filter: str = "top 2%",
+    estimator: str = "repaired_fraction",
+    same_heads: bool = False,
 ) -> Comparison:
     """Second run minus first, from their units.
 
     Paired by document where both are on the same text with the same seed: what a document does to both cancels.
+    Heads are subtracted one by one only where the models are versions of one another: the same weights, revisions of
+    one model, or weights that correlate, as those of checkpoints, fine-tunes and quantisations do.
+
+    Args:
+        first: a run's folder.
+        second: another's.
+        filter: which tokens.
+        estimator: which number.
+        same_heads: subtract heads of equal name all the same, as far as the models have equally many.
 
     Raises:
-        SelfRepairError: no such run, or a filter that not both have.
+        SelfRepairError: no such run, one that is not complete or is damaged, or a filter that not both have.
     """
     pools = [_pool(Path(path)) for path in (first, second)]
+    for path in (first, second):
+        manifest.check(Path(path))
     sums = [_heads(pool, filter) for pool in pools]
     paired = _paired(pools[0], pools[1])
     whole = [one.pooled() for one in sums]
-    same_shape = sums[0].documents.shape == sums[1].documents.shape
+    why = unrelated_heads(pools[0].design.plan, pools[1].design.plan, same_heads)
     return Comparison(
         names=(_name(pools[0]), _name(pools[1])),
         filter=filter,
@@ -63,13 +85,53 @@ def compare(
         paired=paired,
         each=(whole[0].estimate(estimator), whole[1].estimate(estimator)),
         change=difference(whole[0], whole[1], estimator, paired=paired),
-        heads=difference(sums[0], sums[1], estimator, paired=paired) if same_shape else None,
+        heads=difference(sums[0], sums[1], estimator, paired=paired) if not why else None,
+        unrelated=why,
     )
 
 
+def unrelated_heads(first: Plan, second: Plan, same_heads: bool = False) -> str:
+    """Why heads of two runs cannot be subtracted one by one; empty where they can.
+
+    Args:
+        first: plan of a run.
+        second: plan of another.
+        same_heads: whether the user says that heads of equal name are the same heads.
+    """
+    models = first["model"], second["model"]
+    if same_heads and all(models[0][axis] == models[1][axis] for axis in ("layers", "heads")):
+        return ""
+    return unrelated(*models)
+
+
+class Incomplete(SelfRepairError):
+    """A run whose units are not all there: its numbers are about other documents than its plan says."""
+
+
 def _pool(path: Path) -> Pool:
+    """All units of a run; proven as they are read.
+
+    Raises:
+        Incomplete: units are missing.
+        SelfRepairError: something is damaged.
+    """
     designs = [(place, load_design(place)) for place in text_folders(path)]
-    return pool_of(*(part_of(design, Store(place, plans.identity(design.plan))) for place, design in designs))
+    stores = [Store(place, plans.identity(design.plan)) for place, design in designs]
+    for store in stores:
+        if not store.finished(THRESHOLDS):
+            raise Incomplete(f"{store.folder} has not finished its survey.", _go_on(path))
+    pool = pool_of(*(part_of(design, store) for (_, design), store in zip(designs, stores, strict=True)))
+    if pool.missing:
+        raise Incomplete(
+            f"{path} is not complete: it has {pool.units} of {pool.units + pool.missing} units, so it cannot be "
+            "compared as the run that its plan describes.",
+            _go_on(path),
+        )
+    return pool
+
+
+def _go_on(path: Path) -> str:
+    return f"`selfrepair resume {quote(str(path))}` does what is missing."
 
 
 def _name(pool: Pool) -> str:
@@ -98,9 +160,9 @@ def _heads(pool: Pool, label: str) -> Replicated:
     )
 
 
-def compare_all(paths: Sequence[str | Path], filter: str, estimator: str) -> list[Comparison]:
+def compare_all(paths: Sequence[str | Path], filter: str, estimator: str, same_heads: bool = False) -> list[Comparison]:
     """Every run against the first."""
-    return [compare(paths[0], path, filter, estimator) for path in paths[1:]]
+    return [compare(paths[0], path, filter, estimator, same_heads) for path in paths[1:]]
 
 
 class Sums:
@@ -133,6 +195,7 @@ def sums_of(path: str | Path) -> Sums:
     """A run's sums, from its units.
 
     Raises:
-        SelfRepairError: no such run, or a garbled one.
+        Incomplete: units are missing.
+        SelfRepairError: no such run, or a damaged one.
     """
     return Sums(_pool(Path(path)))

@@ -1,4 +1,4 @@
-"""A fast engine's own error, on a sample of its own (head, token) pairs."""
+"""The error of an engine that is not exact, on a sample of its own (head, token) pairs."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from torch import Tensor
 
 from selfrepair.ablation.units import Head
 from selfrepair.effects.ledger import Ledger
-from selfrepair.engine import DeltaEngine, ReplayEngine
+from selfrepair.engine import ReplayEngine
 from selfrepair.engine.clean import CleanRun, clean_run
+from selfrepair.run.accuracy import Sampled, rounding
 from selfrepair.run.job import Job
 
 _HEADS = 4
@@ -32,8 +33,8 @@ class ErrorSample:
 
     @classmethod
     def of(cls, job: Job, clean: CleanRun, seed: int) -> ErrorSample | None:
-        """A random sample; None for engines that are exact by construction."""
-        if not isinstance(job.engine, DeltaEngine):
+        """A random sample; None for an engine that is exact. One that does not say so is not."""
+        if getattr(job.engine, "exact", False):
             return None
         chosen = np.random.default_rng(seed).choice(len(job.heads), min(_HEADS, len(job.heads)), replace=False)
         return cls(job, clean, [job.heads[place] for place in sorted(chosen)])
@@ -44,8 +45,8 @@ class ErrorSample:
             if Head(ledger.layer, head) in self._heads:
                 self._seen[Head(ledger.layer, head)] = ledger.total_effect[place, 0].clone()
 
-    def compared(self, replacement: Callable[[int], Tensor]) -> tuple[float, float]:
-        """Mean squares of the engine's error and of the effects, in squared logits, position 0 left out.
+    def compared(self, replacement: Callable[[int], Tensor]) -> Sampled:
+        """The engine's effects against replay's, position 0 left out; infinitely wrong where it gave none.
 
         Args:
             replacement: what was put in the heads' places, for the whole batch.
@@ -55,5 +56,7 @@ class ErrorSample:
         ledgers = ReplayEngine(fold=1).sweep(model, clean, self._heads, lambda layer: replacement(layer)[:1], False)
         truth = {(o.layer, h): o.total_effect[i, 0] for o in ledgers for i, h in enumerate(o.heads)}
         effects = torch.stack([truth[head] for head in self._heads])[:, 1:].double()
-        error = torch.stack([self._seen[head] for head in self._heads])[:, 1:].double() - effects
-        return float(error.square().mean()), float(effects.square().mean())
+        nothing = torch.full_like(clean.scaled_logit[0], torch.inf)
+        found = torch.stack([self._seen.get(head, nothing) for head in self._heads])[:, 1:].double()
+        left = rounding(clean)[0, 1:].double()
+        return Sampled(*(float(one.square().mean()) for one in (found - effects, effects, left)))

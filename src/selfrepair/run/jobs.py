@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from selfrepair.ablation.operators import operator
@@ -12,8 +13,11 @@ from selfrepair.errors import SelfRepairError
 from selfrepair.model.language_model import LanguageModel
 from selfrepair.model.load import load
 from selfrepair.results import folder
+from selfrepair.results.proven import Stored
+from selfrepair.run.bounds import require_fitting, require_sane
 from selfrepair.run.job import Design, Job
-from selfrepair.run.plans import Plan, require_same
+from selfrepair.run.plans import Plan, require_features, require_same, require_text
+from selfrepair.text import Windows
 
 TEXTS = "texts"  # folder of the runs that a merged one was made from
 _BUILT_IN = ("resample", "mean", "position-mean", "zero", "unchanged")
@@ -35,7 +39,7 @@ def load_job(path: Path, model: LanguageModel | None = None) -> Job:
     require_built_in(plan)
     torch.set_num_threads(plan["machine"]["threads"])  # the number of threads shows in the last bits
     loaded = _model(plan) if model is None else model
-    require_same(plan, loaded, windows, donors)
+    require_same(plan, loaded)
     engine = engine_named(plan["engine"], **plan["engine_settings"])
     chosen = operator(plan["ablation"]["operator"], max(1, plan["ablation"]["donors"]))
     return Job(plan, windows, donors, loaded, chosen, engine)
@@ -59,7 +63,8 @@ def load_design(path: Path) -> Design:
     """A run's plan and text, without its model: enough to merge and compare.
 
     Raises:
-        SelfRepairError: no such run; one that was merged from several texts.
+        SelfRepairError: no such run; one that was merged from several texts; a plan or text that is not what the run
+            was started with; units that hold other features than this version reads.
     """
     plan = folder.read_plan(path)
     if "texts" in plan:
@@ -67,8 +72,28 @@ def load_design(path: Path) -> Design:
             f"{path} was merged from runs on {len(plan['texts'])} texts, so it is not itself a run with units.",
             f"The runs are in {path / TEXTS}: take one of those.",
         )
-    windows, donors = folder.read_design(path)
+    require_features(plan)
+    require_sane(plan)
+    windows, donors = _proven(plan, path / folder.WINDOWS)[1]
+    require_fitting(plan, windows, donors)
     return Design(plan, windows, donors)
+
+
+def proven_corpus(plan: Plan, path: Path) -> Stored:
+    """A `windows.parquet` with digests of a content that is the plan's text.
+
+    Raises:
+        SelfRepairError: it is another text, or damaged.
+    """
+    return _proven(plan, path)[0]
+
+
+def _proven(plan: Plan, path: Path) -> tuple[Stored, tuple[Windows, np.ndarray]]:
+    """The file is hashed, and then read through these digests: what they prove is what was looked at."""
+    stored = Stored.as_it_is(path) if path.is_file() else Stored(path)
+    windows, donors = folder.read_design(stored)
+    require_text(plan, windows, donors)
+    return stored, (windows, donors)
 
 
 def text_folders(path: Path) -> list[Path]:

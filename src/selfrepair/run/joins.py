@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from selfrepair.run.store import Arrays
+from selfrepair.run.sealed import Arrays
 from selfrepair.run.unit import Unit
 
 SHARED = "shared/"  # arrays [document, ...] of a unit's documents that other units have a part of too

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -13,49 +11,40 @@ import pyarrow as pa
 from selfrepair.results import folder
 from selfrepair.results.extras import Extras
 from selfrepair.results.runs import Run
+from selfrepair.run.afterwards import never_costs_the_run
 from selfrepair.run.closeups import COLUMNS, closeups
 from selfrepair.run.job import Job
-from selfrepair.run.store import Arrays
+from selfrepair.run.sealed import Arrays
+from selfrepair.run.store import RESULTS, Store
 from selfrepair.run.vocabulary import vocabulary_table
 
 
-class CloseupsLeftOut(UserWarning):
-    """The run is whole; the closer look at single tokens could not be taken."""
-
-
-def look_closer(job: Job, surveyed: Arrays, run: Run, place: Path | None, shown: bool) -> Run:
+def look_closer(job: Job, surveyed: Arrays, run: Run, store: Store | None, shown: bool) -> Run:
     """Adds to a finished run what the token view needs, and writes it beside the numbers.
 
-    What is there already stays. A failure costs the close-ups and is said, never the run: its numbers are on disk.
+    What the run has already stays. A failure costs the close-ups and is said, never the run: its numbers are on disk.
 
     Args:
         job: the run.
         surveyed: the merged survey.
         run: its results.
-        place: its folder; None to write nothing.
+        store: its folder; None to write nothing.
         shown: whether to show progress.
     """
-    there = Extras() if place is None else folder.read_extras(place)
-    closer = there.closeups
+    closer = run.extras.closeups
     if closer is None:
-        try:
+        with never_costs_the_run("close-ups of single tokens"):
             closer = closeups(job, surveyed, run.token_batches(COLUMNS), shown)
-        except KeyboardInterrupt:
-            _say("the look was interrupted")
-        except Exception as problem:  # whatever a model does here, hours of numbers are not to be lost over it
-            _say(f"{type(problem).__name__}: {problem}")
-    vocabulary = there.vocabulary
+    vocabulary = run.extras.vocabulary
     if vocabulary is None:
-        vocabulary = vocabulary_table(job.model.tokenizer, _named(job, closer))
+        with never_costs_the_run("texts of tokens"):
+            vocabulary = vocabulary_table(job.model.tokenizer, _named(job, closer))
     extras = Extras(vocabulary, run.extras.passages, closer)
-    if place is not None:
-        folder.write_extras(extras, place)
-    return replace(run, extras=extras)
-
-
-def _say(why: str) -> None:
-    said = f"No close-ups of single tokens ({why}). The run itself is complete; `selfrepair resume` tries again."
-    warnings.warn(said, CloseupsLeftOut, stacklevel=3)
+    looked = replace(run, extras=extras)
+    if store is not None and (closer is not run.extras.closeups or vocabulary is not run.extras.vocabulary):
+        with never_costs_the_run("files of close-ups and texts of tokens"), store.alone(RESULTS):
+            folder.add_extras(looked, store.folder)
+    return looked
 
 
 def _named(job: Job, closer: pa.Table | None) -> Iterable[int]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 import warnings
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from selfrepair.ablation.names import Spelled
@@ -15,19 +14,24 @@ from selfrepair.engine import Engine
 from selfrepair.errors import SelfRepairError
 from selfrepair.model.language_model import LanguageModel
 from selfrepair.progress import say
-from selfrepair.results import folder
+from selfrepair.results import checks, folder, manifest
+from selfrepair.results.extras import Extras
+from selfrepair.results.proven import Damaged
 from selfrepair.results.runs import Run
 from selfrepair.run import partial, plans
+from selfrepair.run.afterwards import never_costs_the_run, temporary_folder
+from selfrepair.run.bias import biases
 from selfrepair.run.executors import execute
-from selfrepair.run.job import Job
+from selfrepair.run.job import Design, Job
 from selfrepair.run.jobs import load_job
 from selfrepair.run.log import log
 from selfrepair.run.look import look_closer
 from selfrepair.run.pool import part_of, pool_of
 from selfrepair.run.prepare import prepare
 from selfrepair.run.results import merged
-from selfrepair.run.runner import merged_survey, run_units
-from selfrepair.run.store import Store
+from selfrepair.run.runner import merged_survey, persistently, run_units
+from selfrepair.run.sealed import FIX, Arrays
+from selfrepair.run.store import RESULTS, Store
 from selfrepair.run.sweep import STAGE as SWEEP
 from selfrepair.run.sweep import CutShort
 from selfrepair.statistics.accumulate import Components
@@ -35,8 +39,16 @@ from selfrepair.statistics.filters import DEFAULT_FILTERS, Filter
 from selfrepair.text import Windows
 
 
-class LedgerDoesNotClose(UserWarning):
-    """Numbers that must not be used: on some token the lines do not add up to the self-repair."""
+class ChecksFail(UserWarning):
+    """Numbers that must not be used: a check that the run made of itself fails."""
+
+
+class LedgerDoesNotClose(ChecksFail):
+    """The same: on some token the lines do not add up to the self-repair."""
+
+
+class NumbersAreInexact(UserWarning):
+    """Numbers to be used with care: errors of single tokens are above the limit of 1% of the effects."""
 
 
 def measure(
@@ -89,7 +101,8 @@ def measure(
             unit (`selfrepair.statistics.stopping`); by default all text is read. Documents then come in random order.
         until: what that is the error of: `card`, the repaired fraction of all heads together, or `heads`, the mean
             self-repair in logits of every head; under the first top filter (or the first filter).
-        out: results folder; without it units are kept in a temporary one for as long as this lasts.
+        out: results folder; without it units are kept in a temporary one for as long as this lasts, longer where an
+            error would throw away what had been measured.
         workers: more than one needs a model that can be loaded by name.
         executor: where workers run: `processes` of this machine; `ray` or `slurm`, which need `out`.
         progress: whether to show progress.
@@ -124,9 +137,9 @@ def measure(
         write_design(job, place)
         return carry_out(job, place, workers, executor, progress)
     _require_place(workers, executor)
-    with tempfile.TemporaryDirectory(prefix="selfrepair-") as temporary:
-        write_design(job, Path(temporary))
-        run = carry_out(job, Path(temporary), workers, executor, progress, keep=False)
+    with temporary_folder() as temporary:
+        write_design(job, temporary)
+        run = carry_out(job, temporary, workers, executor, progress, keep=False)
         return replace(run, kept=run.tokens, corpus=run.windows)
 
 
@@ -139,10 +152,10 @@ def _require_place(workers: int, executor: str) -> None:
         )
 
 
-def write_design(job: Job, place: Path) -> None:
+def write_design(job: Design, place: Path) -> None:
     """Writes plan and text of a run that is about to start: from then on any worker can take part."""
-    folder.write_json(job.plan, place / folder.PLAN)
-    folder.write_corpus(job.windows, job.donors, place)
+    folder.write_plan(job.plan, place / folder.PLAN)
+    folder.write_corpus(job.windows, job.donors, place, job.plan)
 
 
 def resume(
@@ -180,40 +193,124 @@ def carry_out(job: Job, place: Path, workers: int, executor: str, progress: bool
     """
     started = time.time()
     store = Store(place, plans.identity(job.plan))
+    if strangers := store.strangers():
+        store.tell(strangers)
     log(place, f"starts with {workers} workers ({executor}), selfrepair {job.plan['versions']['selfrepair']}")
     log(place, plans.how(job.plan))
     say(plans.how(job.plan), progress)
-    status, short = "complete", None
+    swept: _Swept | None = None
+
+    def attempt() -> Run:
+        nonlocal swept
+        if swept is None or swept.status == "complete":
+            swept = _sweep(job, store, workers, executor, progress)
+        with store.alone(RESULTS):
+            return _merge(job, store, swept, started, keep)
+
+    run = persistently(store, attempt)
+    assert swept is not None
+    if swept.status == "complete":
+        partial.forget(store)
+    if swept.problem is not None and swept.status == "failed":
+        raise swept.problem
+    if swept.status == "complete" and swept.here:
+        with never_costs_the_run("closer look at single tokens"):
+            surveyed = merged_survey(job, store).starting_with("")
+            run = look_closer(job, surveyed, run, store if keep else None, progress)
+    _warn(run)
+    return run
+
+
+@dataclass(frozen=True)
+class _Swept:
+    """How the sweep ended.
+
+    Attributes:
+        status: `complete`, `interrupted` or `failed`.
+        short: what the unit under way had come to, where there was one.
+        problem: what ended it.
+        here: whether on this machine; elsewhere this may be one without a device.
+    """
+
+    status: str
+    short: CutShort | None = None
     problem: BaseException | None = None
+    here: bool = True
+
+
+def _sweep(job: Job, store: Store, workers: int, executor: str, progress: bool) -> _Swept:
+    """Does what is missing.
+
+    Raises:
+        KeyboardInterrupt: before there was anything to show.
+    """
     try:
         if workers > 1 or executor != "processes":
             execute(job, store, executor, workers, progress)
         else:
             run_units(job, store, progress)
     except CutShort as cut:
-        short, problem = cut, cut.__cause__
-        status = "interrupted" if isinstance(problem, KeyboardInterrupt) else "failed"
+        return _Swept("interrupted" if isinstance(cut.__cause__, KeyboardInterrupt) else "failed", cut, cut.__cause__)
     except KeyboardInterrupt:
         if not store.finished(SWEEP):
             raise
-        status = "interrupted"
-    surveyed = merged_survey(job, store)
-    unfinished = [] if status == "complete" else partial.unfinished(store, short)
-    run = merged(pool_of(part_of(job, store, unfinished)), job.plan, place, status, time.time() - started)
-    log(place, f"{status}: {run.outcome['units']} units merged")
+        return _Swept("interrupted")
+    return _Swept("complete", here=executor == "processes")
+
+
+def _merge(job: Job, store: Store, swept: _Swept, started: float, keep: bool) -> Run:
+    """Adds units up; writes what comes of it if `keep`.
+
+    Raises:
+        Damaged: a unit is gone, or not what was written.
+    """
+    surveyed, place = merged_survey(job, store), store.folder
+    unfinished = [] if swept.status == "complete" else partial.unfinished(store, surveyed, swept.short)
+    pool = pool_of(part_of(job, store, unfinished))
+    if swept.status == "complete" and pool.missing:
+        problem = f"{pool.missing} of {len(job.units)} units have gone from {store.units} since they were done."
+        raise Damaged(store.units / SWEEP, problem, FIX)
+    run = merged(pool, job.plan, place, swept.status, time.time() - started)
+    log(place, f"{run.outcome['status']}: {run.outcome['units']} units merged")
+    if swept.status == "complete" and swept.here and pool.judgement.engine_inexact:
+        run = _with_biases(job, surveyed.starting_with(""), run)
     if keep:
-        folder.write_results(run, place)
-    if status == "complete":
-        partial.forget(store)
-    if problem is not None and status == "failed":
-        raise problem
-    if status == "complete" and executor == "processes":  # elsewhere this may be a machine without a device
-        run = look_closer(job, surveyed, run, place if keep else None, progress)
-    if not run.outcome["ledger_closes"]:
-        warnings.warn(
-            "The ledger does not close: on some token its lines miss the self-repair by "
-            f"{run.outcome['ledger_residual']:.1e} logits, more than rounding explains. Do not use these numbers.",
-            LedgerDoesNotClose,
-            stacklevel=2,
-        )
+        run = replace(run, extras=replace(_closer_look(store, run), passages=run.extras.passages))
+        run = folder.write_results(run, place)
     return run
+
+
+def _closer_look(store: Store, run: Run) -> Extras:
+    """The close-ups of the results that are there, if they were taken of the same units; says where they are not."""
+    if not (store.folder / manifest.MANIFEST).is_file():
+        return Extras()
+    try:
+        before = folder.load(store.folder)
+    except SelfRepairError as problem:
+        store.tell(f"The results in {store.folder} are made again from the units: {problem.problem}")
+        return Extras()
+    if before.outcome.get("made_of") == run.outcome["made_of"]:
+        return before.extras
+    if before.extras.closeups is not None:
+        store.tell(f"The close-ups in {store.folder} are not of these {run.outcome['units']} units: they are removed.")
+    return Extras()
+
+
+def _with_biases(job: Job, surveyed: Arrays, run: Run) -> Run:
+    """Adds by how much the engine moves the means that tables show; a failure there costs no more than this."""
+    try:
+        found = [asdict(one) for one in biases(job, surveyed, run)]
+    except (Exception, KeyboardInterrupt) as problem:
+        say = f"The bias of the means could not be measured ({type(problem).__name__}: {problem})."
+        return replace(run, outcome=run.outcome | {"warnings": [*run.outcome["warnings"], say]})
+    return replace(run, outcome=run.outcome | {"engine_bias": found})
+
+
+def _warn(run: Run) -> None:
+    """Warns of what the run's checks say about its numbers."""
+    failed, inexact = checks.failed(run.outcome), checks.warned(run.outcome)
+    if failed:
+        kind = ChecksFail if run.outcome["ledger_closes"] else LedgerDoesNotClose
+        warnings.warn(f"{' '.join(failed)} Do not use these numbers.", kind, stacklevel=3)
+    if inexact:
+        warnings.warn(" ".join(inexact), NumbersAreInexact, stacklevel=3)

@@ -13,21 +13,21 @@ import numpy as np
 from selfrepair.run.job import Design
 from selfrepair.run.joins import joined_documents
 from selfrepair.run.looks import Looks
-from selfrepair.run.store import Arrays
+from selfrepair.run.sealed import Arrays
 from selfrepair.run.unit import Unit, kept_rows
-from selfrepair.statistics.accumulate import BY_ATTENTION, BY_HEAD, BY_MLP, QUANTITIES, line_moments
+from selfrepair.statistics.accumulate import QUANTITIES, line_moments
 from selfrepair.statistics.bootstrap import (
     FilteredReplicates,
     bootstrap_all,
     bootstrap_filtered,
     effective_documents,
 )
-from selfrepair.statistics.curves import Moments
+from selfrepair.statistics.curves import CurveMoments
 from selfrepair.statistics.features import DONOR_VARIANCES, FEATURES, INDEX, features
 from selfrepair.statistics.filters import Filter, Kind
 from selfrepair.statistics.intervals import Replicated
-from selfrepair.statistics.keep import MARGIN
-from selfrepair.statistics.lines import Lines
+from selfrepair.statistics.keep import EXACT, MARGIN
+from selfrepair.statistics.lines import TextLines
 
 TAILS: tuple[Kind, ...] = ("top", "bottom")
 _ROWS = 2**16  # kept tokens that are in memory at once, if several heads together have fewer
@@ -157,9 +157,11 @@ class Merger:
     @cached_property
     def _rows_per_head(self) -> int:
         """Kept tokens of a head, about."""
-        shares = {kind: max((f.fraction for f in self.design.filters if f.kind == kind), default=0) for kind in TAILS}
         plan = self.design.plan
-        return int(MARGIN * sum(shares.values()) * plan["text"]["scored_tokens"]) + int(plan["sample"])
+        tokens = int(plan["text"]["scored_tokens"])
+        shares = [max((f.fraction for f in self.design.filters if f.kind == kind), default=0) for kind in TAILS]
+        tails = sum(max(int(MARGIN * share * tokens), min(EXACT, tokens)) for share in shares if share)
+        return tails + int(plan["sample"])
 
     def _filtered(self, layer: int, rows: Arrays, counts: np.ndarray) -> Iterator[tuple[int, int, FilteredReplicates]]:
         """(filter, head, replicates) for each filter that chooses tokens; `counts` is [document, head]."""
@@ -205,19 +207,18 @@ class Merger:
         return sums
 
     @cached_property
-    def curves(self) -> Moments:
+    def curves(self) -> CurveMoments:
         """Self-repair over tokens by bin of direct effect, [bin, layer, head]; see `statistics.curves`."""
-        parts = [Moments(**unit.starting_with("curve/")) for unit in self.units]
+        parts = [CurveMoments(**unit.starting_with("curve/")) for unit in self.units]
         joined = joined_documents(self.units, self.design.last_units, "curve/")
-        return reduce(Moments.__add__, [*parts, *(Moments.of(one["y"], one["x"]) for one in joined)])
+        return reduce(CurveMoments.__add__, [*parts, *(CurveMoments.of(one["y"], one["x"]) for one in joined)])
 
     @cached_property
-    def lines(self) -> Lines | None:
+    def lines(self) -> TextLines | None:
         """Moments of component lines over documents; None where none were kept."""
         joined = joined_documents(self.units, self.design.last_units, "lines/")
         totals: Arrays = {}
         for part in chain((unit.starting_with("lines/") for unit in self.units), map(line_moments, joined)):
             for name, value in part.items():
                 totals[name] = totals[name] + value if name in totals else value
-        names = [name for name in (BY_ATTENTION, BY_MLP, BY_HEAD) if f"{name}/sum" in totals]
-        return Lines(totals, names) if names else None
+        return TextLines(totals, self.surveyed.get("thresholds")) if any("/" in name for name in totals) else None

@@ -16,19 +16,20 @@ from selfrepair.statistics.features import INDEX
 STAGE = "partial"
 
 
-def unfinished(store: Store, short: CutShort | None = None) -> list[Unit]:
+def unfinished(store: Store, surveyed: Unit, short: CutShort | None = None) -> list[Unit]:
     """Interrupted units that are not finished; the fuller one where a unit was interrupted more than once.
 
     Args:
         store: the run's units.
+        surveyed: its merged survey; what was interrupted under other thresholds does not count.
         short: the one that has just been interrupted, if any; kept on disk where there is room.
     """
-    kept = {number: Unit(number, path) for number, path in store.sound(STAGE).items()}
+    kept = {number: unit for number, unit in store.sound(STAGE).items() if unit.made_of == (surveyed.digest,)}
     if short is not None:
-        now = Unit(short.number, arrays=short.arrays)
+        now = Unit(short.number, arrays=short.arrays, made_of=[surveyed.digest])
         if short.number not in kept or _tokens(kept[short.number]) <= _tokens(now):
             with suppress(SelfRepairError):  # the disk may be what ended it: the older file stays then
-                _replace(store, short)
+                _replace(store, short, surveyed.digest)
             kept[short.number] = now
     finished = store.finished(SWEEP)
     return [unit for number, unit in sorted(kept.items()) if number not in finished]
@@ -39,11 +40,11 @@ def forget(store: Store) -> None:
     _remove(_files(store))
 
 
-def _replace(store: Store, short: CutShort) -> None:
+def _replace(store: Store, short: CutShort, thresholds: str) -> None:
     """Writes what a unit came to, and only then removes what it had come to before."""
     number = f"{short.number:06d}"
     before = _files(store, number)
-    store.write(STAGE, short.number, short.arrays)
+    store.write(STAGE, short.number, short.arrays, [thresholds])
     if _files(store, number) != before:  # else it is the same to the bit, under the same name
         _remove(before)
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from selfrepair.results.extras import SCHEMAS
 from selfrepair.run.job import Design
-from selfrepair.run.store import Arrays
+from selfrepair.run.sealed import Arrays
 from selfrepair.statistics.accumulate import QUANTITIES, TokenEffects
 
 PASSAGES = 4  # windows, however large the corpus

@@ -14,16 +14,19 @@ from functools import cached_property, reduce
 import numpy as np
 
 from selfrepair.errors import SelfRepairError
+from selfrepair.results.proven import short_digest
 from selfrepair.run.accuracy import Accuracy
 from selfrepair.run.job import Design
+from selfrepair.run.judgement import Judgement, judge
 from selfrepair.run.looks import Looks
 from selfrepair.run.merge import Merger, Part
-from selfrepair.run.store import Arrays, Store
-from selfrepair.run.sweep import STAGE as SWEEP
-from selfrepair.run.thresholds import STAGE as THRESHOLDS
+from selfrepair.run.sealed import Arrays
+from selfrepair.run.store import Store
+from selfrepair.run.thresholds import merged_unit, require_survey
 from selfrepair.run.unit import Unit
+from selfrepair.statistics.accumulate import BY_ATTENTION, BY_HEAD, BY_MLP
 from selfrepair.statistics.bootstrap import document_weights
-from selfrepair.statistics.curves import Moments
+from selfrepair.statistics.curves import CurveMoments
 from selfrepair.statistics.donors import VarianceSplit, donors_needed, variance_split
 from selfrepair.statistics.features import INDEX
 from selfrepair.statistics.intervals import Replicated
@@ -50,8 +53,19 @@ class Pool:
 
     @property
     def units(self) -> int:
-        """How many units count."""
-        return sum(len(one.units) for one in self.mergers)
+        """How many finished units count."""
+        return sum(len(one.part.looks.used) for one in self.mergers)
+
+    @property
+    def missing(self) -> int:
+        """How many units are missing: none of a run that is complete."""
+        return sum(len(one.part.looks.missing) for one in self.mergers)
+
+    @property
+    def made_of(self) -> str:
+        """What tells results that rest on other units apart: a digest of the digests of all units."""
+        units = [unit.digest for one in self.mergers for unit in (one.surveyed, *one.units)]
+        return short_digest(" ".join(units).encode())
 
     def layer(self, layer: int, booked: Callable[[int, Arrays], None] | None = None) -> Replicated:
         """Sums of features of a layer's heads, over [filter, head], with their replicates.
@@ -76,20 +90,17 @@ class Pool:
         return Accuracy.of(unit.get("accuracy") for one in self.mergers for unit in one.units)
 
     @cached_property
-    def curves(self) -> Moments:
+    def curves(self) -> CurveMoments:
         """Self-repair over tokens by bin of direct effect, [bin, layer, head]; bins are each text's own."""
-        return reduce(Moments.__add__, [one.curves for one in self.mergers])
+        return reduce(CurveMoments.__add__, [one.curves for one in self.mergers])
 
     @cached_property
     def lines(self) -> Lines | None:
-        """Moments of component lines over documents; None where none were kept."""
+        """Component lines; None where none were kept."""
         found = [one.lines for one in self.mergers if one.lines is not None]
         if not found:
             return None
-        totals = {
-            name: sum(one.moments[name] for one in found[1:]) + found[0].moments[name] for name in found[0].moments
-        }
-        return Lines(totals, found[0].names)
+        return Lines(found, [name for name in (BY_ATTENTION, BY_MLP, BY_HEAD) if f"{name}/sum" in found[0].moments])
 
     @cached_property
     def donor_split(self) -> VarianceSplit | None:
@@ -119,9 +130,17 @@ class Pool:
         return float(np.average([float(one.surveyed.get("loss")[0]) for one in self.mergers], weights=tokens))
 
     @property
-    def readout_error(self) -> float:
-        """The largest difference between the model's own centred logits and ours."""
-        return max(float(one.surveyed.get("readout_error")[0]) for one in self.mergers)
+    def readout_error(self) -> tuple[float, float]:
+        """The largest difference between the model's own centred logits and ours, and over what rounding may leave."""
+        error, excess = np.max([one.surveyed.get("readout_error") for one in self.mergers], axis=0)
+        return float(error), float(excess)
+
+    @property
+    def judgement(self) -> Judgement:
+        """What all this says about the numbers."""
+        plans = [one.design.plan for one in self.mergers]
+        full = all(plan["engine_settings"].get("precision") == "full" for plan in plans)
+        return judge(self.accuracy, self.readout_error, full)
 
 
 def together(first: Replicated, second: Replicated) -> Replicated:
@@ -140,11 +159,18 @@ def together(first: Replicated, second: Replicated) -> Replicated:
 
 
 def part_of(design: Design, store: Store, unfinished: Sequence[Unit] = ()) -> Part:
-    """A text's finished units that count, and those that were interrupted; its survey has to be merged."""
-    finished, looks = store.finished(SWEEP), Looks(design, store).catch_up()
-    units = looks.used([*(Unit(number, finished[number]) for number in sorted(finished)), *unfinished])
-    surveyed = Unit(0, store.finished(THRESHOLDS)[0])
-    return Part(design, surveyed, sorted(units, key=lambda unit: unit.number), looks)
+    """A text's finished units that count, and those that were interrupted; its survey has to be merged.
+
+    Raises:
+        Damaged: a unit that is not what was written, or was made with other thresholds; no thresholds.
+    """
+    looks, surveyed = Looks(design, store).catch_up(), merged_unit(store)
+    require_survey(design, store, surveyed)
+    begun = [unit for unit in unfinished if unit.number < looks.needed]
+    units = sorted([*looks.used, *begun], key=lambda unit: unit.number)
+    for unit in units:
+        unit.require_made_of([surveyed.digest], "thresholds")
+    return Part(design, surveyed, units, looks)
 
 
 def pool_of(*parts: Part) -> Pool:

@@ -17,8 +17,10 @@ from selfrepair.engine.clean import clean_run
 from selfrepair.engine.delta.matmul import PRECISIONS
 from selfrepair.errors import SelfRepairError
 from selfrepair.model.language_model import LanguageModel
+from selfrepair.model.settings import setting
 from selfrepair.run import plans
-from selfrepair.run.batches import plan_memory, tokens_of, windows_per_unit
+from selfrepair.run.batches import plan_memory, require_known, tokens_of, windows_per_unit
+from selfrepair.run.bounds import MOST_REPLICATES, MOST_SEED, require_sane
 from selfrepair.run.job import Job
 from selfrepair.statistics.accumulate import Components
 from selfrepair.statistics.filters import Filter
@@ -59,12 +61,16 @@ def prepare(
     wanted = [Filter.parse(given) if isinstance(given, str) else given for given in filters]
     units = all_heads(model.anatomy) if heads is None else _checked_heads(model, heads)
     wanted = list(dict.fromkeys(wanted))
-    if first < 0 or sample < 0 or replicates < 2:
+    if first < 0 or sample < 0 or not 2 <= replicates <= MOST_REPLICATES:
         raise SelfRepairError(
-            f"first = {first} and sample = {sample} must not be negative, replicates = {replicates} at least 2."
+            f"first = {first} and sample = {sample} must not be negative, "
+            f"replicates = {replicates} at least 2 and at most {MOST_REPLICATES:,}."
         )
+    if not 0 <= seed <= MOST_SEED:
+        raise SelfRepairError(f"seed = {seed}; a number from 0 to {MOST_SEED:,} was expected.", "0 is usual.")
+    first = windows.first_scored(first)
     stop = stopping(until_se, until)
-    _require_readable(model, windows)
+    _require_readable(model, windows, first)
     if not windows.scored(first).any():
         raise SelfRepairError("There are no scored tokens.", "Give more text, or longer windows.")
     if batch is not None and batch < 1:
@@ -95,10 +101,12 @@ def prepare(
         engine=used.name,
         engine_settings=used.settings,
         engine_reason=choice.reason,
+        engine_exact=bool(getattr(used, "exact", False)),
         memory_predicted=room.predicted,
         windows_per_batch=size,
         windows_per_unit=size * max(1, unit // size),
     )
+    require_sane(plan, "Ask for less.")
     return Job(plan, windows, drawn, model, chosen, used)
 
 
@@ -147,20 +155,31 @@ def stopping(until_se: float | None, until: str) -> dict[str, object] | None:
     return {"standard_error": StopRule(until_se, planned=1).target, "of": until}
 
 
-def _require_readable(model: LanguageModel, windows: Windows) -> None:
-    """Refuses windows that the model has no positions or no embeddings for."""
-    config = model.network.config.get_text_config()
-    positions = getattr(config, "max_position_embeddings", None)
-    if isinstance(positions, int) and windows.length > positions:
+def _require_readable(model: LanguageModel, windows: Windows, first: int) -> None:
+    """Refuses windows that the model has no positions for, or ids that it cannot read or predict."""
+    positions = setting(model.network, "max_position_embeddings")
+    if isinstance(positions, int) and 0 < positions < windows.length:
         raise SelfRepairError(
             f"Windows have {windows.length} positions; the model reads at most {positions}.",
             f"Take shorter windows: --length {positions} or less.",
         )
-    rows = model.network.get_input_embeddings().weight.shape[0]
-    if windows.tokens.max() >= rows:
+    require_known(windows.tokens, model)
+    _require_logits(model, windows, first)
+
+
+def _require_logits(model: LanguageModel, windows: Windows, first: int) -> None:
+    """Refuses texts whose next tokens the model never predicts."""
+    masked = model.anatomy.readout.masked
+    if masked is None:
+        return
+    targets = np.unique(windows.tokens[:, 1:][windows.scored(first)])
+    absent = targets[masked.cpu().numpy()[targets]]
+    if len(absent):
         raise SelfRepairError(
-            f"The text holds the token id {windows.tokens.max()}; the model's vocabulary ends at {rows - 1}.",
-            "The tokenizer belongs to another model: take the one that came with this one.",
+            f"The text holds the token id {absent[0]}, one of the {int(masked.sum())} masked rows of the unembedding: "
+            "the model gives it no logit, so no effect on it can be measured.",
+            "Leave such tokens out of the text (special tokens written out, say), or take the tokenizer that came with "
+            "the model.",
         )
 
 

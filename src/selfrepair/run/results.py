@@ -6,41 +6,48 @@ from pathlib import Path
 
 import numpy as np
 
-from selfrepair.results import folder
+from selfrepair.results import checks, folder, manifest
 from selfrepair.results.extras import Extras
 from selfrepair.results.files import putting_table
+from selfrepair.results.proven import Stored
 from selfrepair.results.runs import Run
 from selfrepair.results.schema import described_schema, heads_dataset
 from selfrepair.results.windows import joined_names
+from selfrepair.run import jobs
+from selfrepair.run.afterwards import never_costs_the_run
 from selfrepair.run.merge import Part
 from selfrepair.run.passages import passages_table
 from selfrepair.run.plans import Plan
 from selfrepair.run.pool import Pool
-from selfrepair.run.store import Arrays
+from selfrepair.run.sealed import Arrays
 from selfrepair.statistics.keep import token_table
 from selfrepair.statistics.summary import Summariser
 
+_OF_ITS_MAKING = ("seconds", "made_of")  # `heads.nc` is the same, however and wherever the run was done
+
 
 def merged(pool: Pool, plan: Plan, place: Path, status: str, seconds: float) -> Run:
-    """Merges all units; the kept tokens go to `tokens.parquet` some heads at a time.
+    """Merges all units; the kept tokens go to a file some heads at a time, aside, until `write_results` takes it.
 
     Args:
         pool: the units.
         plan: the run's.
         place: the results folder, which holds the corpus.
-        status: `complete`, or why it is not.
+        status: `complete`, or why it is not; a complete run whose checks fail gets `checks.FAILED`.
         seconds: how long the run took.
 
     Raises:
         SelfRepairError: the disk is full.
+        Damaged: a unit is gone, or not what was written.
     """
     summariser, names = Summariser(), joined_names([one.design.windows for one in pool.mergers])
     starts = np.cumsum([0, *(len(one.design.windows) for one in pool.mergers)])
-    with putting_table(place / folder.TOKENS, described_schema()) as add:
+    kept = manifest.staging(place) / folder.TOKENS
+    with putting_table(kept, described_schema()) as file:
 
         def booked(text: int, rows: Arrays) -> None:
             shifted = rows | {"window": rows["window"] + starts[text]}
-            add(token_table(shifted, names[text]))
+            file.add(token_table(shifted, names[text]))
 
         for layer in range(pool.design.shape[0]):
             summariser.add(pool.layer(layer, booked))
@@ -57,22 +64,29 @@ def merged(pool: Pool, plan: Plan, place: Path, status: str, seconds: float) -> 
         attributes=_attributes(plan, outcome),
     )
     units = [(starts[text], unit) for text, one in enumerate(pool.mergers) for unit in one.units]
-    passages = passages_table([(int(start), unit.starting_with("passages/")) for start, unit in units])
-    return Run(plan, outcome, heads, place / folder.TOKENS, place / folder.WINDOWS, Extras(passages=passages))
+    passages = None
+    with never_costs_the_run("whole passages"):
+        passages = passages_table([(int(start), unit.starting_with("passages/")) for start, unit in units])
+    corpus = jobs.proven_corpus(plan, place / folder.WINDOWS)
+    return Run(plan, outcome, heads, Stored(kept, file.digests), corpus, Extras(passages=passages))
 
 
 def _outcome(pool: Pool, status: str, seconds: float) -> dict[str, object]:
-    accuracy = pool.accuracy
+    accuracy, judgement = pool.accuracy, pool.judgement
     return {
-        "status": status,
+        "status": checks.FAILED if judgement.failed and status == "complete" else status,
         "seconds": round(seconds, 1),
         "units": pool.units,
+        "units_missing": pool.missing,
+        "made_of": pool.made_of,
         "loss_nats_per_token": pool.loss,
-        "readout_error": pool.readout_error,
+        "readout_error": pool.readout_error[0],
         "numerical_floor": accuracy.floor,
         "ledger_residual": accuracy.residual,
         "ledger_closes": accuracy.closes,
         "relative_error": accuracy.relative_error,
+        "failed_checks": list(judgement.failed),
+        "warnings": list(judgement.warnings),
         "inexact_replicates": pool.short,
         "until": stopped(pool.mergers[0].part) if len(pool.mergers) == 1 else None,
     }
@@ -122,5 +136,5 @@ def _attributes(plan: Plan, outcome: dict[str, object]) -> dict[str, object]:
         "engine": plan["engine"],
         "created": plan["created"],
         "software": " ".join(f"{name} {number}" for name, number in plan["versions"].items()),
-        **{name: value for name, value in outcome.items() if name != "seconds"},  # the same, however it was run
+        **{name: value for name, value in outcome.items() if name not in _OF_ITS_MAKING},
     }

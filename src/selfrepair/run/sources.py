@@ -12,7 +12,7 @@ from selfrepair.engine.clean import head_outputs
 from selfrepair.errors import SelfRepairError
 from selfrepair.run.batches import tokens_of
 from selfrepair.run.job import Job
-from selfrepair.run.store import Arrays
+from selfrepair.run.sealed import Arrays
 
 
 @dataclass

@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from selfrepair.results import folder
-from selfrepair.run import plans, survey, sweep, thresholds
+from selfrepair.errors import SelfRepairError
+from selfrepair.results import manifest
+from selfrepair.run import claims, plans, survey, sweep, thresholds
 from selfrepair.run.jobs import load_design
 from selfrepair.run.looks import Looks
 from selfrepair.run.store import Store
+
+MERGED = "merged"
 
 
 @dataclass(frozen=True)
@@ -19,31 +22,40 @@ class Status:
     Attributes:
         plan: its plan.
         units: how many units it has.
-        surveyed: how many have had their clean pass, garbled ones left out.
-        swept: how many are done, garbled ones left out.
+        surveyed: how many have had their clean pass, damaged ones left out.
+        swept: how many are done, damaged ones left out.
+        missing: how many the run still needs; a run that may stop early needs no more once it has enough.
         enough: whether a run that may stop early has done as many as it needs.
-        garbled: unit files that are not what their names say; they are done again.
+        damaged: unit files that are not what was written; they are done again.
+        foreign: unit files of another plan, which do not count.
         claimed: units that some worker is at, or was when it died.
-        merged: whether there are results.
+        results: `merged`, `not merged yet`, or what is wrong with them.
     """
 
     plan: plans.Plan
     units: int
     surveyed: int
     swept: int
+    missing: int
     enough: bool
-    garbled: list[str]
+    damaged: list[str]
+    foreign: list[str]
     claimed: list[str]
-    merged: bool
+    results: str
 
     @property
     def complete(self) -> bool:
         """Whether every unit that is needed is done."""
-        return self.enough or self.swept == self.units
+        return self.missing == 0
+
+    @property
+    def merged(self) -> bool:
+        """Whether there are results, and they are what was written."""
+        return self.results == MERGED
 
 
 def status(path: str | Path) -> Status:
-    """Looks at a results folder; reads every unit file once, and changes nothing.
+    """Looks at a results folder; reads every unit file and every results file, and changes nothing.
 
     Raises:
         SelfRepairError: there is no run there.
@@ -51,15 +63,30 @@ def status(path: str | Path) -> Status:
     place = Path(path)
     design = load_design(place)
     store = Store(place, plans.identity(design.plan))
-    files = {stage: store.finished(stage).values() for stage in (survey.STAGE, thresholds.STAGE, sweep.STAGE)}
-    sound = {stage: [file for file in found if store.is_sound(file)] for stage, found in files.items()}
+    surveyed, bad_surveys = store.check(survey.STAGE)
+    _, bad_thresholds = store.check(thresholds.STAGE)
+    swept, bad_sweeps = store.check(sweep.STAGE)
+    looks = Looks(design, store)
+    looks.catch_up(swept)
     return Status(
         plan=design.plan,
         units=len(design.units),
-        surveyed=len(sound[survey.STAGE]),
-        swept=len(sound[sweep.STAGE]),
-        enough=len(sound[sweep.STAGE]) == len(files[sweep.STAGE]) and Looks(design, store).catch_up().stop is not None,
-        garbled=[file.name for stage, found in files.items() for file in found if file not in sound[stage]],
-        claimed=sorted(file.stem for file in store.units.glob("*.claim")),
-        merged=(place / folder.HEADS).is_file(),
+        surveyed=len(surveyed),
+        swept=len(looks.finished),
+        missing=len(looks.missing),
+        enough=looks.stop is not None,
+        damaged=[one.path.name for one in (*bad_surveys, *bad_thresholds, *bad_sweeps)],
+        foreign=[one.name for one in store.foreign()],
+        claimed=claims.claimed(store.units),
+        results=_results(place),
     )
+
+
+def _results(place: Path) -> str:
+    if not (place / manifest.MANIFEST).is_file():
+        return "not merged yet"
+    try:
+        manifest.check(place)
+    except SelfRepairError as problem:
+        return problem.problem
+    return MERGED

@@ -1,40 +1,33 @@
-"""Finished units of work as files that prove themselves, and claims by which runners keep out of each other's way."""
+"""Finished units of work as files that prove themselves."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-import re
-import socket
-import threading
 import time
-import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
-
 from selfrepair.errors import SelfRepairError
-from selfrepair.results.files import put
+from selfrepair.progress import say
+from selfrepair.results.files import make_folder, putting
+from selfrepair.results.proven import Damaged
+from selfrepair.run import claims
+from selfrepair.run.log import log
+from selfrepair.run.sealed import FIX, NAME, Arrays, Label, plan_mark, read_header, sealed, unsealed
+from selfrepair.run.unit import Unit
 
-Arrays = dict[str, np.ndarray]
-UNITS = "units"
-_NAME = re.compile(r"(?P<stage>[a-z]+)-(?P<number>\d{6})-(?P<digest>[0-9a-f]{32})\.safetensors")
-_BEAT = 5.0  # seconds between signs of life
-STALE = 30.0  # seconds without one after which a claim counts for nothing
+UNITS, RESULTS = "units", "results"  # the folder; what one process at a time writes
+_WAIT = 0.5  # seconds between looks whether another is done
 
 
 @dataclass(frozen=True)
 class Store:
     """The `units/` folder of a run.
 
-    A unit's file carries the sha256 of its content in its name and which unit of which plan it is in its header, is
-    written under a temporary name and renamed; so what is there is whole, unaltered and of this run, or is not counted.
+    A unit's file proves every byte of itself by its name (`sealed`), says which unit of which plan it is, is written
+    under a temporary name and renamed; so what is there is whole, unaltered and of this run, or does not count. That
+    is looked at when a stage starts, and again whenever bytes of a unit are used.
 
     Attributes:
         folder: the results folder.
@@ -49,72 +42,125 @@ class Store:
         """Where unit files are."""
         return self.folder / UNITS
 
-    def write(self, stage: str, number: int, arrays: Arrays) -> None:
+    def write(self, stage: str, number: int, arrays: Arrays, made_of: Sequence[str] = ()) -> None:
         """Puts a finished unit in its place.
+
+        Args:
+            stage: stage of the run.
+            number: of the unit.
+            arrays: what it came to.
+            made_of: digests of the units that this one rests on.
 
         Raises:
             SelfRepairError: the disk is full or cannot be written to.
         """
-        plain = {name: np.ascontiguousarray(value) for name, value in arrays.items()}
-        # One entry: safetensors writes several in random order, and the same unit has to be the same file.
-        content = save(plain, {"unit": self._label(stage, number)})
-        digest = hashlib.sha256(content).hexdigest()[:32]
+        name, *parts = sealed(arrays, Label(self.plan_id, stage, number, tuple(made_of)))
         _make(self.units)
-        put(self.units / f"{stage}-{number:06d}-{digest}.safetensors", content)
+        with putting(self.units / name) as file:
+            for part in parts:
+                file.write(part)
 
-    def finished(self, stage: str) -> dict[int, Path]:
-        """Files of the finished units of a stage by number; their contents are not looked at."""
-        found: dict[int, Path] = {}
-        for path in sorted(self.units.glob(f"{stage}-*.safetensors")):
-            match = _NAME.fullmatch(path.name)
-            if match is not None and match["stage"] == stage:
-                found[int(match["number"])] = path
-        return found
+    def finished(self, stage: str) -> dict[int, Unit]:
+        """Finished units of a stage by number, in its order; their contents are proven when they are read."""
+        return {unit.number: unit for unit in self._files(stage)}
 
-    def sound(self, stage: str) -> dict[int, Path]:
-        """Finished units whose content is what their name says; others are put aside, to be done again."""
-        for path in self.units.glob(f"{stage}-*.safetensors"):
-            if self.is_sound(path):
-                continue
+    def check(self, stage: str) -> tuple[dict[int, Unit], list[Damaged]]:
+        """Reads every unit of a stage once and changes nothing: those that are sound, and what is wrong with others."""
+        sound, damaged = {}, []
+        for unit in self._files(stage):
+            assert unit.path is not None
             try:
-                path.replace(path.with_suffix(".garbled"))
-            except FileNotFoundError:
-                pass  # another runner was quicker
-            except OSError as error:
-                raise SelfRepairError(f"Cannot put {path} aside, which is garbled: {error}.", "Remove it.") from error
+                self._prove(unit.path)
+                sound[unit.number] = unit
+            except Damaged as problem:
+                damaged.append(problem)
+        return sound, damaged
+
+    def _files(self, stage: str) -> list[Unit]:
+        """Unit files of a stage of this plan by their names, ordered."""
+        paths = sorted(self.units.glob(f"{stage}-*-{plan_mark(self.plan_id)}-*.safetensors"))
+        matches = [(path, NAME.fullmatch(path.name)) for path in paths]
+        return [Unit(int(match["number"]), path) for path, match in matches if match and match["stage"] == stage]
+
+    def sound(self, stage: str) -> dict[int, Unit]:
+        """Finished units of a stage, each of which has just been read whole; damaged ones are put aside."""
+        _, damaged = self.check(stage)
+        for problem in damaged:
+            self.put_aside(problem)
         return self.finished(stage)
 
-    def read(self, path: Path, prefix: str = "") -> Arrays:
-        """A unit's arrays; only those whose names start with `prefix`, which is cut off.
+    def put_aside(self, damage: Damaged) -> None:
+        """Renames a unit that cannot be used, so that it is done again; says so on the terminal and in the log.
 
         Raises:
-            SelfRepairError: the file cannot be read.
+            SelfRepairError: it cannot be renamed.
         """
+        path = damage.path
+        if not path.exists():
+            self.tell(damage.problem)
+            return
         try:
-            with safe_open(path, "numpy") as file:
-                names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118
-                return {name.removeprefix(prefix): file.get_tensor(name) for name in names}
-        except (OSError, SafetensorError) as error:
-            raise SelfRepairError(
-                f"Cannot read the unit {path.name}: {error}.", "Resume the run: what is garbled is done again."
-            ) from error
+            path.replace(path.with_suffix(".aside"))
+        except FileNotFoundError:
+            return  # another runner was quicker, and has said so
+        except OSError as error:
+            raise SelfRepairError(f"Cannot put {path} aside, which is damaged: {error}.", "Remove it.") from error
+        self.tell(f"{damage.problem} It does not count, and is now called {path.with_suffix('.aside').name}.")
+
+    def tell(self, message: str) -> None:
+        """Says something about finished work on the terminal and in the log."""
+        log(self.folder, message)
+        say(message)
+
+    def foreign(self) -> list[Path]:
+        """Unit files of other plans."""
+        mine, paths = plan_mark(self.plan_id), self.units.glob("*.safetensors")
+        return sorted(one for one in paths if (match := NAME.fullmatch(one.name)) and match["plan"] != mine)
+
+    def strangers(self) -> str:
+        """What is to be said about units of other plans, which do not count; nothing where there are none.
+
+        Raises:
+            SelfRepairError: every unit here is of another plan.
+        """
+        foreign, plan = self.foreign(), self.folder / "plan.json"
+        if not foreign:
+            return ""
+        if any(self.units.glob(f"*-{plan_mark(self.plan_id)}-*.safetensors")):
+            return (
+                f"{len(foreign)} units in {self.units} are of another plan than {plan}: they do not count, and stay as "
+                f"they are ({foreign[0].name} is one)."
+            )
+        raise SelfRepairError(
+            f"All {len(foreign)} finished units in {self.units} are of another plan than {plan}. They were made with a "
+            f"plan of identity {_plan_of(foreign[0])}; this one has {self.plan_id}.",
+            "Bring back the plan.json and windows.parquet that they were made with, or start a new run elsewhere.",
+        )
 
     def is_sound(self, path: Path) -> bool:
         """Whether a unit's file is whole, unaltered, of this run, and the unit that its name says."""
-        match = _NAME.fullmatch(path.name)
-        if match is None:
-            return False
         try:
-            with path.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()[:32]
-            with safe_open(path, "numpy") as file:
-                label = (file.metadata() or {}).get("unit")
-        except (OSError, SafetensorError):
+            self._prove(path)
+        except Damaged:
             return False
-        return digest == match["digest"] and label == self._label(match["stage"], int(match["number"]))
+        return True
 
-    def _label(self, stage: str, number: int) -> str:
-        return f"{self.plan_id} {stage} {number}"
+    def _prove(self, path: Path) -> None:
+        label = read_header(path).label  # from the disk, not from memory
+        if label.plan != self.plan_id:
+            raise Damaged(path, f"{path} is a unit of plan {label.plan}, not of {self.plan_id}.", FIX)
+        with unsealed(path) as file:
+            file.check()
+
+    @contextmanager
+    def alone(self, what: str) -> Iterator[None]:
+        """For what only one process at a time may do; waits until no other does it."""
+        while True:
+            with self.claim(what, 0) as ours:
+                if ours:
+                    yield
+                    return
+            time.sleep(_WAIT)
 
     @contextmanager
     def claim(self, stage: str, number: int) -> Iterator[bool]:
@@ -122,71 +168,21 @@ class Store:
 
         Two runners that do the same unit all the same do no harm: they write the same file.
         """
-        path = self.units / f"{stage}-{number:06d}.claim"
-        if not _taken(path):
-            yield False
-            return
-        stop = threading.Event()
-        beating = threading.Thread(target=_beat, args=(path, stop), daemon=True)
-        beating.start()
-        try:
-            yield True
-        finally:
-            stop.set()
-            beating.join()
-            with suppress(OSError):
-                path.unlink()
+        _make(self.units)
+        with claims.claim(self.units, f"{stage}-{number:06d}") as ours:
+            yield ours
 
 
 def _make(folder: Path) -> None:
     try:
-        folder.mkdir(exist_ok=True)
+        make_folder(folder)
     except OSError as error:
         raise SelfRepairError(f"Cannot make the folder {folder}: {error}.", "Free some space.") from error
 
 
-def _taken(path: Path) -> bool:
-    """Takes a claim if it is free, or its holder has died."""
-    with suppress(OSError):
-        if _alive(_holder(path), path):
-            return False
-        path.rename(path.with_name(f"{path.name}.{uuid.uuid4().hex}"))  # one of several takers succeeds
-        for old in path.parent.glob(f"{path.name}.*"):
-            old.unlink(missing_ok=True)
-    mine = {"host": socket.gethostname(), "process": os.getpid(), "since": time.time()}
-    _make(path.parent)
+def _plan_of(path: Path) -> str:
+    """Identity of the plan that a unit's file is of; `unknown` where it is damaged."""
     try:
-        with path.open("x") as file:
-            json.dump(mine, file)
-    except FileExistsError:
-        return False
-    except OSError as error:
-        with suppress(OSError):
-            path.unlink()  # on a full disk it was made, but not filled
-        raise SelfRepairError(f"Cannot write to {path.parent}: {error}.", "Free some space.") from error
-    return True
-
-
-def _holder(path: Path) -> dict[str, object]:
-    try:
-        return dict(json.loads(path.read_text()))
-    except (ValueError, TypeError):
-        return {}  # its runner died between making and filling it, or is about to fill it: its age decides
-
-
-def _alive(holder: dict[str, object], path: Path) -> bool:
-    process = holder.get("process")
-    if holder.get("host") == socket.gethostname() and isinstance(process, int):
-        try:
-            os.kill(process, 0)
-        except ProcessLookupError:
-            return False
-        except (PermissionError, OverflowError):
-            pass
-    return time.time() - path.stat().st_mtime < STALE
-
-
-def _beat(path: Path, stop: threading.Event) -> None:
-    while not stop.wait(_BEAT):
-        with suppress(OSError):
-            os.utime(path)
+        return read_header(path).label.plan
+    except Damaged:
+        return "unknown"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import fields, replace
 from functools import partial
@@ -14,17 +15,17 @@ from torch import Tensor
 from selfrepair.ablation.operators import Operator, Source, Unchanged
 from selfrepair.ablation.units import Head, by_layer
 from selfrepair.effects.ledger import Ledger
-from selfrepair.engine.clean import CleanRun, clean_run
+from selfrepair.engine.clean import CleanRun, clean_run, require_own_forward
 from selfrepair.errors import SelfRepairError
 from selfrepair.progress import Advance, ignore
-from selfrepair.run.accuracy import Accuracy
-from selfrepair.run.batches import tokens_of
+from selfrepair.run.accuracy import Accuracy, largest, rounding
+from selfrepair.run.batches import real_tokens, tokens_of
 from selfrepair.run.book import UnitBook
 from selfrepair.run.effects import token_effects
 from selfrepair.run.error_sample import ErrorSample
 from selfrepair.run.job import Job
+from selfrepair.run.sealed import Arrays
 from selfrepair.run.sources import BatchSource
-from selfrepair.run.store import Arrays
 
 STAGE = "sweep"
 _FLOOR_HEADS = 5  # layers, spread over the model, two heads of which are ablated with their own output
@@ -63,7 +64,7 @@ def sweep_unit(job: Job, number: int, surveyed: Arrays, advance: Advance) -> Arr
         with job.model.running():
             for place, windows in enumerate(job.batches(number)):
                 probed = place == 0 and job.is_probed(number)
-                _sweep_batch(job, windows, surveyed, book, accuracy, probed, advance)
+                _sweep_batch(job, windows, surveyed, book, accuracy, place == 0, probed, advance)
     except BaseException as problem:
         raise CutShort(number, book.arrays() | accuracy.arrays()) from problem
     return book.arrays() | accuracy.arrays()
@@ -76,12 +77,21 @@ def work(job: Job) -> int:
 
 
 def _sweep_batch(
-    job: Job, windows: np.ndarray, surveyed: Arrays, book: UnitBook, accuracy: Accuracy, probed: bool, advance: Advance
+    job: Job,
+    windows: np.ndarray,
+    surveyed: Arrays,
+    book: UnitBook,
+    accuracy: Accuracy,
+    first: bool,
+    probed: bool,
+    advance: Advance,
 ) -> None:
     clean = clean_run(job.model, tokens_of(job.windows, windows, job.model))
-    scored = torch.from_numpy(job.scored[windows]).to(clean.logit.device)
+    scored = torch.from_numpy(job.scored[windows]).to(clean.sigma.device)
+    if first:
+        require_own_forward(job.model, clean, real_tokens(job.windows, windows, job.model))
     if probed:
-        accuracy.floor = numerical_floor(job, clean, scored)
+        accuracy.floor, accuracy.floor_excess = numerical_floor(job, clean, scored)
     source = BatchSource(job, surveyed, windows)
     sample = ErrorSample.of(job, clean, int(windows[0])) if probed else None
     for ledgers in _draws(job, clean, source, advance):
@@ -91,16 +101,20 @@ def _sweep_batch(
             sample.see(ledgers[0])
         book.add(token_effects(ledgers, clean, windows, job.components))
     if sample is not None:
-        accuracy.error, accuracy.size = sample.compared(partial(_replacement, job.operator, clean, source, 0))
+        accuracy.sampled(sample.compared(partial(replacement, job.operator, clean, source, 0)))
 
 
-def numerical_floor(job: Job, clean: CleanRun, scored: Tensor) -> float:
-    """Largest total effect of heads ablated with their own clean output; what is below it means nothing."""
+def numerical_floor(job: Job, clean: CleanRun, scored: Tensor) -> tuple[float, float]:
+    """Largest total effect of heads ablated with their own clean output, below which nothing means anything; and the
+    largest of these effects over what rounding may leave. Infinite where the engine leaves heads out."""
     anatomy = job.model.anatomy
     layers = sorted({round(i * (anatomy.layers - 1) / (_FLOOR_HEADS - 1)) for i in range(_FLOOR_HEADS)})
     heads = [Head(layer, head) for layer in layers for head in (0, anatomy.blocks[layer].heads - 1)]
-    effects = [ledger.total_effect for ledger in _one_draw(job, clean, heads, Unchanged(), _Nothing(), 0)]
-    return max((float(effect[:, scored].abs().max()) for effect in effects if scored.any()), default=0.0)
+    ledgers = list(_one_draw(job, clean, heads, Unchanged(), _Nothing(), 0))
+    if {Head(ledger.layer, head) for ledger in ledgers for head in ledger.heads} != set(heads):
+        return math.inf, math.inf
+    effects = torch.cat([ledger.total_effect for ledger in ledgers])[:, scored]
+    return largest(effects), largest(effects / rounding(clean)[scored])
 
 
 def _draws(job: Job, clean: CleanRun, source: Source, advance: Advance) -> Iterator[list[Ledger]]:
@@ -125,13 +139,16 @@ def _one_draw(
     draw: int,
     advance: Advance = ignore,
 ) -> Iterator[Ledger]:
-    def replacement(layer: int) -> Tensor:
-        return _replacement(operator, clean, source, draw, layer)
-
-    yield from job.engine.sweep(job.model, clean, heads, replacement, job.components == "heads", advance)
+    in_place = partial(replacement, operator, clean, source, draw)
+    yield from job.engine.sweep(job.model, clean, heads, in_place, job.components == "heads", advance)
 
 
-def _replacement(operator: Operator, clean: CleanRun, source: Source, draw: int, layer: int) -> Tensor:
+def replacement(operator: Operator, clean: CleanRun, source: Source, draw: int, layer: int) -> Tensor:
+    """What an operator puts in the place of a layer's heads, [window, position, head, head_dim].
+
+    Raises:
+        SelfRepairError: it is of another shape, or not finite.
+    """
     outputs = clean.head_outputs[layer]
     found = operator.replacement(layer, outputs, source, draw)
     if found.shape != outputs.shape or not torch.isfinite(found).all():

@@ -10,16 +10,28 @@ import numpy as np
 import pyarrow as pa
 
 from selfrepair.results.extras import SCHEMAS
+from selfrepair.run.afterwards import left_out
 
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 
 def vocabulary_table(tokenizer: Any, tokens: Iterable[int]) -> pa.Table | None:
-    """`token, bytes` of the given tokens; None without a tokenizer."""
+    """`token, bytes` of the given tokens; None without a tokenizer. Tokens that it cannot decode are left out."""
     if tokenizer is None:
         return None
-    ids = np.unique(np.fromiter(tokens, np.int64))
-    return pa.table([ids.astype(np.int32), [token_bytes(tokenizer, int(one)) for one in ids]], SCHEMAS["vocabulary"])
+    texts: dict[int, bytes] = {}
+    problems: list[BaseException] = []
+    for token in np.unique(np.fromiter(tokens, np.int64)).tolist():
+        try:
+            texts[token] = token_bytes(tokenizer, token)
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as problem:  # padded rows of a vocabulary; panics of native tokenizers
+            problems.append(problem)
+    if problems:
+        why = f"{type(problems[0]).__name__}: {problems[0]}"
+        left_out(f"texts of {len(problems)} tokens", why, "They are shown by their numbers.")
+    return pa.table([list(texts), list(texts.values())], SCHEMAS["vocabulary"]) if texts else None
 
 
 def token_bytes(tokenizer: Any, token: int) -> bytes:

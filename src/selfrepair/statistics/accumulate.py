@@ -74,9 +74,15 @@ class DocumentSums:
         documents: [window, position], which document each prediction belongs to; looked at where scored.
         shape: layers and heads of the model.
         components: also sum the lines of each downstream `layers` (attention and MLP) or of all `heads` too.
+        near: [filter, layer, head], direct effects from a filter's threshold to which tokens count as near it, though
+            left out (see `keep.near_limits`); NaN for none. They tell what lines are like at the threshold, which
+            would be another one on other documents.
 
     Attributes:
         counts: int64 [document, filter, layer, head].
+        scored_counts: int64 [document, layer, head], all scored tokens.
+        edges: sums that need no documents, float64 [filter, layer, head, ...]: `inside_effect`, direct effects of the
+            filter's tokens; `near_count`, `near_effect` and by line `<name>/near`, of the tokens near it.
         component_sums: name to float32 [document, filter, layer, head, by_layer(, by_head)]; each chunk is
             summed in float64 and rounded once.
         document_ids: [document], the numbers in `documents` that the document axis stands for.
@@ -93,6 +99,7 @@ class DocumentSums:
         documents: np.ndarray,
         shape: tuple[int, int],
         components: Components = "none",
+        near: np.ndarray | None = None,
     ) -> None:
         if not scored.any():
             raise SelfRepairError("There are no scored tokens.", "Give more text, or longer windows.")
@@ -109,6 +116,10 @@ class DocumentSums:
         self.counts = np.zeros(cells, np.int64)
         lines = component_axes(shape, components)
         self.component_sums = {name: np.zeros(cells + axes, np.float32) for name, axes in lines.items()}
+        self.scored_counts = np.zeros((cells[0], *shape), np.int64)
+        self.near = np.full(thresholds.shape, np.nan) if near is None else near
+        self.edges = {name: np.zeros(cells[1:]) for name in ("inside_effect", "near_count", "near_effect")}
+        self.edges |= {f"{name}/near": np.zeros(cells[1:] + axes) for name, axes in lines.items()}
         self._seen = np.zeros((*shape, scored.shape[0]), bool)
 
     def add(self, effects: TokenEffects) -> None:
@@ -118,6 +129,8 @@ class DocumentSums:
             ValueError: a (head, window) that has been added before, or component lines that are missing.
         """
         self._mark(effects)
+        self._add_scored(effects)
+        self._add_edges(effects)
         documents, rows, selection = self._selection(effects)
         heads, filters = len(effects.heads), len(self.filters)
         target = np.ix_(documents, np.arange(filters), np.array([effects.layer]), effects.heads)
@@ -131,16 +144,41 @@ class DocumentSums:
                 view[target] += (selection @ values).reshape(block + view.shape[4:])
 
     def moments(self) -> dict[str, np.ndarray]:
-        """Moments of all documents, see `line_moments`, named `lines/...`."""
-        return {f"lines/{name}": value for name, value in line_moments(self.arrays()).items()}
+        """Moments of all documents, see `line_moments`, and `edges`, named `lines/...`."""
+        return {f"lines/{name}": value for name, value in (line_moments(self.arrays()) | self.edges).items()}
 
     def arrays(self, documents: np.ndarray | slice = _ALL) -> dict[str, np.ndarray]:
-        """Counts and sums of some documents, `count` and the names of the lines to [document, filter, ...].
+        """Counts and sums of some documents: `count` and the names of the lines to [document, filter, ...], and
+        `scored` [document, layer, head].
 
         Args:
             documents: places on the document axis.
         """
-        return {"count": self.counts[documents]} | {name: v[documents] for name, v in self.component_sums.items()}
+        counts = {"count": self.counts[documents], "scored": self.scored_counts[documents]}
+        return counts | {name: v[documents] for name, v in self.component_sums.items()}
+
+    def _add_scored(self, effects: TokenEffects) -> None:
+        places = self._places[effects.windows]
+        documents, tokens = np.unique(places[places >= 0], return_counts=True)
+        self.scored_counts[np.ix_(documents, np.array([effects.layer]), effects.heads)] += tokens[:, None, None]
+
+    def _add_edges(self, effects: TokenEffects) -> None:
+        """Sums over the tokens near each filter's threshold, beyond it."""
+        scored, here = self.scored[effects.windows], (slice(None), effects.layer, effects.heads)
+        effect = effects.quantities["direct_effect"].astype(np.float32)
+        for place, (one, limit, near) in enumerate(
+            zip(self.filters, self.thresholds[here], self.near[here], strict=True)
+        ):
+            inside = one.mask(effect, limit, scored)
+            outside = scored & (effect >= near[:, None, None] if one.kind == "top" else effect <= near[:, None, None])
+            head, *token = np.nonzero(outside & ~inside)
+            heads, where = effects.heads[head], (head, *token)
+            np.add.at(self.edges["near_count"][place, effects.layer], heads, 1)
+            np.add.at(self.edges["near_effect"][place, effects.layer], heads, effect[where])
+            inside_effect = np.where(inside, effect, 0).sum((1, 2), dtype=np.float64)
+            self.edges["inside_effect"][place, effects.layer, effects.heads] += inside_effect
+            for name in self.component_sums:
+                np.add.at(self.edges[f"{name}/near"][place, effects.layer], heads, _lines(effects, name)[where])
 
     def _mark(self, effects: TokenEffects) -> None:
         if len(np.unique(effects.heads)) < len(effects.heads) or len(np.unique(effects.windows)) < len(effects.windows):
@@ -172,25 +210,30 @@ class DocumentSums:
 
 def line_moments(documents: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """What means over tokens and their document-level errors need, summed over documents; adds up over sets of them.
+    `lines` says what each is for.
 
     **Each document must be whole**: moments of the parts of a document do not add up to those of the document.
 
     Args:
-        documents: `count` [document, filter, layer, head], and by name the sums of each component line
-            [document, filter, layer, head, by_layer(, by_head)], see `DocumentSums.arrays`.
+        documents: `count` [document, filter, layer, head], `scored` [document, layer, head], and by name the sums of
+            each component line [document, filter, layer, head, by_layer(, by_head)], see `DocumentSums.arrays`.
 
     Returns:
-        `count`, `count_squared`, `documents` [filter, layer, head], and for every component line `<name>/sum`,
-        `<name>/squared` and `<name>/product` (with the count) [filter, layer, head, by_layer(, by_head)].
+        `count`, `count_squared`, `documents`, `scored`, `scored_squared`, `count_scored` [filter, layer, head], and for
+        every component line `<name>/sum`, `<name>/squared`, `<name>/product` (with the count) and `<name>/scored`
+        (with the scored tokens) [filter, layer, head, by_layer(, by_head)].
     """
     counts = documents["count"].astype(np.float64)
+    scored = np.broadcast_to(documents["scored"].astype(np.float64)[:, None], counts.shape)
     found = {"count": counts.sum(0), "count_squared": (counts**2).sum(0), "documents": (counts > 0).sum(0)}
-    for name in documents.keys() - {"count"}:
+    found |= {"scored": scored.sum(0), "scored_squared": (scored**2).sum(0), "count_scored": (counts * scored).sum(0)}
+    for name in documents.keys() - {"count", "scored"}:
         sums = documents[name]
         axes = (..., *(np.newaxis,) * (sums.ndim - counts.ndim))
         found[f"{name}/sum"] = sums.sum(0, dtype=np.float64)
         found[f"{name}/squared"] = np.square(sums, dtype=np.float64).sum(0)
         found[f"{name}/product"] = (sums * counts[axes]).sum(0)
+        found[f"{name}/scored"] = (sums * scored[axes]).sum(0)
     return found
 
 
@@ -211,10 +254,11 @@ def check_size(documents: int, filters: int, shape: tuple[int, int], components:
     Raises:
         SelfRepairError: more than 2 GB, with the way out.
     """
-    cells = documents * filters * int(np.prod(shape))
-    plain = cells * 8
+    cells, heads = documents * filters * int(np.prod(shape)), int(np.prod(shape))
+    plain = 8 * (cells + documents * heads + 3 * filters * heads)
     total = {
-        kind: plain + 4 * cells * sum(int(np.prod(axes)) for axes in component_axes(shape, kind).values())
+        kind: plain
+        + (4 * cells + 8 * filters * heads) * sum(int(np.prod(axes)) for axes in component_axes(shape, kind).values())
         for kind in ("none", "layers", "heads")
     }
     if total[components] <= LIMIT_BYTES:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from scipy.stats import t as student
 
 from selfrepair.statistics.estimates import LEVEL, Estimate
 from selfrepair.statistics.estimators import ESTIMATORS, Estimator
+from selfrepair.statistics.features import Array
+from selfrepair.statistics.fieller import difference_of, linearised
 from selfrepair.statistics.intervals import Replicated, interval, worth
 
 
@@ -17,7 +19,9 @@ def difference(first: Replicated, second: Replicated, estimator: Estimator | str
 
     Paired, replicate b of both runs must have the same document weights (same documents in the same order, same
     seed): what a document does to both runs cancels, as between two operators, checkpoints or models on one text.
-    Unpaired, variances add, and the interval has Welch's degrees of freedom.
+    Unpaired, variances add, and the interval has Welch's degrees of freedom. The difference of two ratios has the
+    interval that their own, which are Fieller's, make together (`fieller.difference_of`): where one of them is
+    infinite, so is it.
 
     Args:
         first: [...].
@@ -33,10 +37,13 @@ def difference(first: Replicated, second: Replicated, estimator: Estimator | str
     """
     one = ESTIMATORS[estimator] if isinstance(estimator, str) else estimator
     documents = np.minimum(first.documents, second.documents)
+    if paired and len(first.replicates) != len(second.replicates):
+        raise ValueError(f"{len(first.replicates)} and {len(second.replicates)} replicates cannot be paired")
+    if one.parts is not None:
+        correlation = _correlation(first, second, one.parts) if paired else 0.0
+        return difference_of(first.estimate(one), second.estimate(one), correlation)
     if not paired:
         return _unpaired(first, second, one, documents)
-    if len(first.replicates) != len(second.replicates):
-        raise ValueError(f"{len(first.replicates)} and {len(second.replicates)} replicates cannot be paired")
     value = one(second.sums) - one(first.sums)
     replicates = one(second.replicates) - one(first.replicates)
     return interval(value, replicates, documents, np.minimum(first.effective, second.effective))
@@ -45,6 +52,16 @@ def difference(first: Replicated, second: Replicated, estimator: Estimator | str
 def same_documents(first: Sequence[str], second: Sequence[str]) -> bool:
     """Whether two runs can be paired: the same document names (or hashes of their text) in the same order."""
     return list(first) == list(second)
+
+
+def _correlation(first: Replicated, second: Replicated, parts: Callable[[Array], tuple[Array, Array]]) -> Array:
+    """Of the errors of a ratio in two runs on the same documents, [...]; 0 where one has none."""
+    one, other = (linearised(parts(run.sums), parts(run.replicates)) for run in (first, second))
+    one, other = one - one.mean(0), other - other.mean(0)
+    sizes = np.sqrt((one**2).sum(0) * (other**2).sum(0))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        found = (one * other).sum(0) / sizes
+    return np.asarray(np.nan_to_num(np.clip(found, -1, 1)))
 
 
 def _unpaired(first: Replicated, second: Replicated, estimator: Estimator, documents: np.ndarray) -> Estimate:

@@ -1,7 +1,7 @@
 """Self-repair as a curve over quantiles of direct effect, with document-level errors from additive moments.
 
-Sums per document, bin and head would take too much room, and their replicates more; the linearised error of a ratio
-of sums needs only five moments, which add up over documents.
+Sums per document, bin and head would take too much room, and their replicates more; linearised errors need only a few
+moments, which add up over documents.
 """
 
 from __future__ import annotations
@@ -14,7 +14,10 @@ from scipy.stats import t as student
 
 from selfrepair.statistics.estimates import LEVEL, Estimate
 from selfrepair.statistics.features import Array
+from selfrepair.statistics.fieller import Variances, fieller, freedom
 from selfrepair.statistics.intervals import worth
+
+_TAIL = (1 - LEVEL) / 2  # beyond either end of an interval
 
 
 def bin_edges(direct_effects: np.ndarray, bins: int) -> npt.NDArray[np.floating]:
@@ -45,6 +48,71 @@ def bin_index(direct_effects: np.ndarray, edges: np.ndarray) -> npt.NDArray[np.i
     """The bin of each token, [head, ...], from direct effects [head, ...] and edges [head, bins - 1]."""
     places = [np.searchsorted(edge, effect, side="right") for effect, edge in zip(direct_effects, edges, strict=True)]
     return np.asarray(places, np.int64).reshape(direct_effects.shape)
+
+
+@dataclass(frozen=True)
+class CurveMoments:
+    """Moments over documents of what a curve needs; additive over sets of **whole** documents.
+
+    Of each document and bin: Y its sum of values, A and B its tokens below the bin's lower and upper edge, T all its
+    tokens. On other documents the edges would be others, so that the share of all tokens below them stays what it is:
+    to first order a document contributes
+
+        psi = Y + mu_a (A - a T) - mu_b (B - b T) - m (b - a) T
+
+    to the error of the bin's mean m (times its tokens), with a and b the shares of tokens below the edges and mu_a,
+    mu_b the means at the edges, for which the means of the two bins that meet there are averaged. With edges held
+    fixed, intervals cover 90 to 92%.
+
+    Attributes:
+        documents: int [bin, ...], documents that have tokens in the bin.
+        tokens_squared: [bin, ...], sum of squares of a document's tokens in the bin.
+        sums: of (Y, A, B, T), [4, bin, ...].
+        products: of pairs of them, [4, 4, bin, ...].
+    """
+
+    documents: npt.NDArray[np.int64]
+    tokens_squared: Array
+    sums: Array
+    products: Array
+
+    @classmethod
+    def of(cls, values: np.ndarray, tokens: np.ndarray) -> CurveMoments:
+        """Moments of whole documents.
+
+        Args:
+            values: sums of values, [document, bin, ...].
+            tokens: [document, bin, ...].
+        """
+        tokens = np.asarray(tokens, np.float64)
+        upper = np.cumsum(tokens, axis=1)
+        total = np.broadcast_to(upper[:, -1:], upper.shape)
+        parts = np.stack([np.asarray(values, np.float64), upper - tokens, upper, total])
+        products = np.einsum("id...,jd...->ij...", parts, parts)
+        return cls((tokens > 0).sum(0, dtype=np.int64), (tokens**2).sum(0), parts.sum(1), products)
+
+    def __add__(self, other: CurveMoments) -> CurveMoments:
+        """Moments of both sets of documents; the sets must not share one."""
+        return CurveMoments(*(getattr(self, one.name) + getattr(other, one.name) for one in fields(self)))
+
+    def mean(self) -> Estimate:
+        """Mean of each bin, [bin, ...], with Student's interval by the bin's effective documents."""
+        values, lower, upper, total = self.sums
+        tokens = upper - lower
+        with np.errstate(divide="ignore", invalid="ignore"):
+            mean = values / np.where(tokens == 0, np.nan, tokens)
+            a, b = np.nan_to_num(lower / total), np.nan_to_num(upper / total)
+        edges = np.nan_to_num((mean[1:] + mean[:-1]) / 2)
+        none = np.zeros_like(mean[:1])
+        at_lower, at_upper = np.concatenate([none, edges]), np.concatenate([edges, none])
+        weights = np.stack([np.ones_like(mean), at_lower, -at_upper, at_upper * b - at_lower * a - mean * (b - a)])
+        spread = np.maximum(np.einsum("i...,ij...,j...->...", weights, self.products, weights), 0)
+        effective = tokens**2 / np.where(self.tokens_squared == 0, 1, self.tokens_squared)
+        several = np.where(self.documents > 1, worth(self.documents, effective), np.nan)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            error = np.sqrt(several / (several - 1) * spread) / np.where(tokens == 0, np.nan, tokens)
+        half = error * student.isf(_TAIL, several - 1)
+        return Estimate(mean, error, mean - half, mean + half, self.documents)
 
 
 @dataclass(frozen=True)
@@ -90,8 +158,8 @@ class Moments:
         """Effective documents, `(sum X)^2 / sum X^2`, [...]; see `bootstrap.effective_documents`."""
         return np.asarray(self.x**2 / np.where(self.xx == 0, 1, self.xx))
 
-    def mean(self, effective: bool = True) -> Estimate:
-        """`R = sum Y / sum X` with its linearised error.
+    def mean(self, effective: bool = True, tail: np.ndarray | float | None = None) -> Estimate:
+        """`R = sum Y / sum X` with its linearised error, for an X that is far from zero, such as tokens.
 
         `se^2 = E / (E - 1) * (sum Y^2 - 2 R sum Y X + R^2 sum X^2) / (sum X)^2`; t interval with E - 1 degrees of
         freedom; NaN where X sums to 0, errors NaN with fewer than two documents.
@@ -99,11 +167,29 @@ class Moments:
         Args:
             effective: E is the effective number of documents, as for bootstrap intervals; else the plain number,
                 which gives the linearised ratio estimator.
+            tail: probability beyond either end of the interval, one or [...]; that of a 95% interval, if left out.
         """
         below = np.where(self.x == 0, np.nan, self.x)
         value = self.y / below
         spread = np.maximum(self.yy - 2 * value * self.yx + value**2 * self.xx, 0)
         several = np.where(self.documents > 1, worth(self.documents, self.effective if effective else None), np.nan)
         error = np.sqrt(several / (several - 1) * spread) / np.abs(below)
-        half = error * student.ppf((1 + LEVEL) / 2, several - 1)
+        half = error * student.isf(_TAIL if tail is None else tail, several - 1)
         return Estimate(value, error, value - half, value + half, np.asarray(self.documents))
+
+    def ratio(self, tail: np.ndarray | float | None = None) -> Estimate:
+        """`R = sum Y / sum X` with Fieller's interval, for an X that may be near zero; see `fieller`.
+
+        Args:
+            tail: as for `mean`.
+        """
+        documents = np.asarray(self.documents)
+        several = np.where(documents > 1, documents, np.nan)
+        pairs = (self.yy, self.y, self.y), (self.yx, self.y, self.x), (self.xx, self.x, self.x)
+        variances = Variances(
+            *((square - one * other / several) * several / (several - 1) for square, one, other in pairs)
+        )
+        quantile = student.isf(_TAIL if tail is None else tail, freedom(documents, self.effective))
+        below = np.where(self.x == 0, np.nan, self.x)
+        error = np.sqrt(variances.of_difference(self.y / below)) / np.abs(below)
+        return Estimate(self.y / below, error, *fieller(self.y, below, variances, quantile), documents)

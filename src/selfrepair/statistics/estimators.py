@@ -31,6 +31,8 @@ class Estimator:
         description: what it is, with its formula.
         function: sums of features [..., feature] to values [...].
         scale: on which its interval is symmetric, see `intervals.interval`.
+        parts: of a ratio whose denominator may be near zero: sums of features [..., feature] to numerator and
+            denominator, each [...]; its interval is Fieller's, see `statistics.fieller`.
     """
 
     name: str
@@ -38,6 +40,7 @@ class Estimator:
     description: str
     function: Callable[[Array], Array]
     scale: Scale = "plain"
+    parts: Callable[[Array], tuple[Array, Array]] | None = None
 
     def __call__(self, sums: np.ndarray) -> Array:
         """Values [...] from sums of features [..., feature]; 0/0 is NaN, without a warning."""
@@ -52,6 +55,16 @@ def _ratio(above: str, below: str, sign: int = 1) -> Callable[[Array], Array]:
         return sign * _divide(sums[..., top], sums[..., bottom])
 
     return function
+
+
+def _of_lost(name: str, description: str, *above: str, below: str = "lost") -> Estimator:
+    """The sum of some features over that of another which may be near zero."""
+
+    def parts(sums: Array) -> tuple[Array, Array]:
+        sums = np.asarray(sums, np.float64)
+        return sums[..., [INDEX[one] for one in above]].sum(-1), sums[..., INDEX[below]]
+
+    return Estimator(name, NONE, description, lambda sums: _divide(*parts(sums)), parts=parts)
 
 
 def _divide(above: Array, below: Array) -> Array:
@@ -85,10 +98,6 @@ def _r_squared(sums: Array) -> Array:
     return _divide(both**2, np.where((of_lost > 0) & (of_total > 0), product, np.nan))
 
 
-def _masking(sums: Array) -> Array:
-    return 1 + _divide(sums[..., INDEX["total_effect"]], sums[..., INDEX["lost"]])
-
-
 def _means() -> list[Estimator]:
     means = [
         Estimator(name, NONE if name == "sigma_ratio" else LOGITS, f"Mean of {name}.", _ratio(name, "count"))
@@ -111,10 +120,10 @@ def _means() -> list[Estimator]:
 
 def _fractions() -> list[Estimator]:
     whole = "Share of the lost direct effect that is made good, sum SR / sum L."
-    fractions = [Estimator("repaired_fraction", NONE, whole, _ratio("self_repair", "lost"))]
+    fractions = [_of_lost("repaired_fraction", whole, "self_repair")]
     for line in LINES:
         text = f"Part of the repaired fraction by this line, sum {line} / sum L; the lines add up to the whole."
-        fractions.append(Estimator(line.replace("repair", "fraction"), NONE, text, _ratio(line, "lost")))
+        fractions.append(_of_lost(line.replace("repair", "fraction"), text, line))
     return fractions
 
 
@@ -122,6 +131,7 @@ def _slopes() -> list[Estimator]:
     slope = "of total effect on change in direct effect (1: no repair; 0: full repair)"
     masking = "1 - sum TE / sum(-L): what a total effect hides. Equals repaired_fraction, by the ledger's identity."
     squared = "Squared correlation of total effect and change in direct effect."
+    kept = "Direct effect left after ablation, sum DE' / sum DE."
     origin = _ratio("lost_times_total_effect", "lost_squared", sign=-1)
     return [
         Estimator(
@@ -138,13 +148,8 @@ def _slopes() -> list[Estimator]:
             _slope,
         ),
         Estimator("r_squared", NONE, squared, _r_squared, "squared correlation"),
-        Estimator("masking", NONE, masking, _masking),
-        Estimator(
-            "retention",
-            NONE,
-            "Direct effect left after ablation, sum DE' / sum DE.",
-            _ratio("ablated_direct_effect", "direct_effect"),
-        ),
+        _of_lost("masking", masking, "lost", "total_effect"),
+        _of_lost("retention", kept, "ablated_direct_effect", below="direct_effect"),
     ]
 
 

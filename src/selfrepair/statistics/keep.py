@@ -1,7 +1,15 @@
-"""Which tokens are kept as rows: those the filters choose, with a margin, and a uniform sample."""
+"""Which tokens are kept as rows: those the filters choose, on any resampling of the documents, and a uniform sample.
+
+A filter that takes the share f of the tokens takes, on a resampled corpus, tokens that it did not take on the corpus
+itself. None of them lies beyond the weakest document: let q be the smallest, over documents d of n_d tokens, of the
+ceil(f n_d)-th largest effect of d. At least f n_d tokens of every document reach q, so at least `sum_d w_d f n_d`
+copies do whatever the weights w_d, and the filter's threshold is q or more. With all tokens from q on, the bootstrap is
+exact.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,7 +21,8 @@ from selfrepair.statistics.accumulate import QUANTITIES, TokenEffects
 from selfrepair.statistics.filters import Filter, kth_values
 
 KEPT_AS = ("top", "bottom", "sample")
-MARGIN = 2
+MARGIN = 2  # times the filter's share that is always kept
+EXACT = 1024  # tokens of a head beyond its filter's weakest document that are kept at most: all tokens of small corpora
 _BLOCK = 1024  # windows whose hashes are looked at together
 LABEL = pa.dictionary(pa.int32(), pa.string())
 TOKEN_SCHEMA = pa.schema(
@@ -40,21 +49,60 @@ class KeepThresholds:
     bottom: npt.NDArray[np.floating] | None
 
 
-def keep_thresholds(filters: Sequence[Filter], direct_effects: np.ndarray) -> KeepThresholds:
-    """Thresholds for twice the share of the widest top and bottom filters.
+def keep_thresholds(filters: Sequence[Filter], direct_effects: np.ndarray, documents: np.ndarray) -> KeepThresholds:
+    """Thresholds that keep twice the share of the widest top and bottom filters, and more where that is needed for an
+    exact bootstrap and is no more than `EXACT` tokens of a head.
 
     Args:
         filters: the run's filters; kinds that are not among them keep nothing.
         direct_effects: clean direct effects of all scored tokens, [layer, head, token], centred logits.
+        documents: of these tokens, [token].
     """
-    tokens = direct_effects.shape[-1]
     limits: dict[str, npt.NDArray[np.floating] | None] = {"top": None, "bottom": None}
     for kind in limits:
         fractions = [one.fraction for one in filters if one.kind == kind]
         if fractions:
-            kept = min(max(1, int(MARGIN * max(fractions) * tokens)), tokens)
-            limits[kind] = kth_values(direct_effects, kept, largest=kind == "top")
+            sign = 1 if kind == "top" else -1
+            limits[kind] = sign * _limit(sign * direct_effects, documents, max(fractions))
     return KeepThresholds(**limits)
+
+
+def _limit(effects: np.ndarray, documents: np.ndarray, fraction: float) -> npt.NDArray[np.floating]:
+    """The effect from which tokens are kept for a filter of the largest effects, [layer, head]."""
+    tokens = effects.shape[-1]
+    kept = min(max(1, int(MARGIN * fraction * tokens)), tokens)
+    limit = kth_values(effects, kept, largest=True)
+    if kept >= EXACT:
+        return limit
+    most = kth_values(effects, min(EXACT, tokens), largest=True)
+    needed = np.maximum(_weakest_document(effects, documents, fraction), most)
+    return np.asarray(np.minimum(limit, needed))
+
+
+def _weakest_document(effects: np.ndarray, documents: np.ndarray, fraction: float) -> npt.NDArray[np.floating]:
+    """The smallest, over documents, of the effect that a share of the document's own tokens reach, [layer, head]."""
+    weakest = np.full(effects.shape[:2], np.inf, effects.dtype)
+    for document in np.unique(documents):
+        own = effects[..., documents == document]
+        place = own.shape[-1] - math.ceil(fraction * own.shape[-1])
+        weakest = np.minimum(weakest, np.partition(own, place, axis=-1)[..., place])
+    return weakest
+
+
+def near_limits(filters: Sequence[Filter], kept: KeepThresholds) -> npt.NDArray[np.floating]:
+    """Where the tokens end that lie beyond each filter's threshold and were kept, [filter, layer, head]; NaN for none.
+
+    Args:
+        filters: the run's filters.
+        kept: from `keep_thresholds`.
+    """
+    shape = next((one.shape for one in (kept.top, kept.bottom) if one is not None), ())
+    found = np.full((len(filters), *shape), np.nan)
+    for place, one in enumerate(filters):
+        limit = {"top": kept.top, "bottom": kept.bottom, "all": None}[one.kind]
+        if limit is not None:
+            found[place] = limit
+    return found
 
 
 def uniform_sample(scored: np.ndarray, size: int, seed: int = 0) -> npt.NDArray[np.int64]:
@@ -120,12 +168,15 @@ class KeptTokens:
         scored = np.broadcast_to(self.scored[effects.windows], effect.shape)
         sampled = np.broadcast_to(self.sampled[effects.windows], effect.shape)
         kept_as = np.where(sampled, KEPT_AS.index("sample"), -1).astype(np.int8)
-        if self.thresholds.bottom is not None:
-            limits = self.thresholds.bottom[effects.layer, effects.heads][:, None, None]
-            kept_as[scored & (effect <= limits)] = KEPT_AS.index("bottom")
-        if self.thresholds.top is not None:
-            limits = self.thresholds.top[effects.layer, effects.heads][:, None, None]
-            kept_as[scored & (effect >= limits)] = KEPT_AS.index("top")
+        top, bottom = (
+            None if limits is None else limits[effects.layer, effects.heads][:, None, None]
+            for limits in (self.thresholds.top, self.thresholds.bottom)
+        )
+        if bottom is not None:
+            kept_as[scored & (effect <= bottom)] = KEPT_AS.index("bottom")
+        if top is not None:  # small corpora keep so much that both limits include some tokens: to the nearer end
+            nearer = top if bottom is None else np.where(bottom > top, (top + bottom) / 2, top)
+            kept_as[scored & (effect >= nearer)] = KEPT_AS.index("top")
         place = np.nonzero(kept_as >= 0)
         head, window, position = place
         local = effects.windows[window]

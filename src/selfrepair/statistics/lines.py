@@ -1,4 +1,20 @@
-"""Lines of downstream components from moments over documents: their per-document sums would be too large to keep."""
+"""Lines of downstream components from moments over documents: their per-document sums would be too large to keep.
+
+A line's mean is `m = S / N`, S its sum over the filter's tokens and N their number. What one document contributes to
+the error of m is, to first order,
+
+    psi_d = S_d - mu n_d - (m - mu) (N / T) T_d
+
+with S_d its sum, n_d its tokens in the filter, T_d all its scored tokens, and mu the line's mean *at* the threshold. On
+other documents the threshold would be another one: a document that brings more than its share of tokens pushes out
+those at the threshold, wherever they are, which are worth mu. (With the threshold held fixed, `psi_d = S_d - m n_d`,
+and the plain number of documents, intervals covered 85 to 92% with 5 to 60 documents.) mu lies on the straight line,
+over direct effect, between the mean of the filter's tokens and that of the tokens just beyond it. Several texts have
+thresholds of their own.
+
+The error is `sqrt(E / (E - 1) * sum psi_d^2) / N` and the interval Student's with E - 1 degrees of freedom, E the
+effective number of documents, as for means from the bootstrap (`intervals`).
+"""
 
 from __future__ import annotations
 
@@ -6,34 +22,96 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.stats import t as student
 
-from selfrepair.statistics.estimates import Estimate, with_interval
+from selfrepair.statistics.estimates import LEVEL, Estimate
+from selfrepair.statistics.features import Array
+from selfrepair.statistics.intervals import worth
+
+
+@dataclass(frozen=True)
+class TextLines:
+    """Component lines of one text, from `accumulate.line_moments` and `DocumentSums.edges`, added up over documents.
+
+    Attributes:
+        moments: by name, [filter, layer, head, ...].
+        thresholds: direct effects at which the filters begin, [filter, layer, head].
+    """
+
+    moments: Mapping[str, np.ndarray]
+    thresholds: np.ndarray
+
+    def at_threshold(self, name: str) -> Array:
+        """Mean of a line at the threshold, [filter, layer, head, by_layer(, by_head)]; NaN where no token is near."""
+        one = self.moments
+        with np.errstate(divide="ignore", invalid="ignore"):
+            inside, near = one["inside_effect"] / one["count"], one["near_effect"] / one["near_count"]
+            share = np.clip((self.thresholds - near) / (inside - near), 0, 1)
+            above = one[f"{name}/sum"] / _beside(one["count"], one[f"{name}/sum"])
+            beyond = one[f"{name}/near"] / _beside(one["near_count"], above)
+        return np.asarray(beyond + _beside(share, above) * (above - beyond))
+
+    def spread(self, name: str, mean: np.ndarray) -> Array:
+        """`sum psi_d^2`, [filter, layer, head, by_layer(, by_head)], for a line with this mean over all texts."""
+        one, threshold = self.moments, self.at_threshold(name)
+        threshold = np.where(np.isnan(threshold), mean, threshold)
+
+        def plain(moment: str) -> Array:
+            return _beside(one[moment], mean)
+
+        with np.errstate(divide="ignore", invalid="ignore"):
+            share = (mean - threshold) * np.nan_to_num(plain("count") / plain("scored"))
+        squares = one[f"{name}/squared"] - 2 * threshold * one[f"{name}/product"] - 2 * share * one[f"{name}/scored"]
+        counts = threshold**2 * plain("count_squared") + share**2 * plain("scored_squared")
+        return np.asarray(np.maximum(squares + counts + 2 * threshold * share * plain("count_scored"), 0))
 
 
 @dataclass(frozen=True)
 class Lines:
-    """Moments of component lines over whole documents, from `accumulate.line_moments`, added up over sets of them.
+    """Component lines of all texts.
 
     Attributes:
-        moments: by name; `count`, `count_squared`, `documents`, and `<line>/sum`, `<line>/squared`,
-            `<line>/product`.
+        texts: one for each.
         names: lines there are.
     """
 
-    moments: Mapping[str, np.ndarray]
+    texts: Sequence[TextLines]
     names: Sequence[str]
 
-    def estimate(self, name: str) -> Estimate:
-        """Mean over tokens [filter, layer, head, by_layer(, by_head)] with its linearised document-level error.
+    def total(self, moment: str) -> Array:
+        """A moment over all texts."""
+        return np.asarray(sum(one.moments[moment] for one in self.texts))
 
-        `m = sum_d S_d / sum_d n_d`, error `sqrt(D / (D - 1) sum_d (S_d - m n_d)^2) / sum_d n_d`.
-        """
-        total, squared, product = (self.moments[f"{name}/{moment}"] for moment in ("sum", "squared", "product"))
-        axes = (..., *(np.newaxis,) * (total.ndim - self.moments["count"].ndim))
-        count = self.moments["count"][axes]
-        count_squared, documents = self.moments["count_squared"][axes], self.moments["documents"][axes]
+    @property
+    def documents(self) -> np.ndarray:
+        """Documents that have tokens in each filter, [filter, layer, head]."""
+        return self.total("documents")
+
+    @property
+    def freedom(self) -> Array:
+        """Degrees of freedom of errors, [filter, layer, head]; NaN where there are none."""
+        return np.where(self.documents > 1, worth(self.documents, self.effective) - 1, np.nan)
+
+    @property
+    def effective(self) -> Array:
+        """Effective documents, [filter, layer, head]; see `bootstrap.effective_documents`."""
+        squares = self.total("count_squared")
+        return np.asarray(self.total("count") ** 2 / np.where(squares == 0, 1, squares))
+
+    def estimate(self, name: str) -> Estimate:
+        """Mean over tokens, [filter, layer, head, by_layer(, by_head)], with its error and interval over documents."""
+        total = self.total(f"{name}/sum")
+        count = _beside(self.total("count"), total)
+        freedom = _beside(self.freedom, total)
         with np.errstate(divide="ignore", invalid="ignore"):
             mean = total / np.where(count == 0, np.nan, count)
-            spread = np.maximum(squared - 2 * mean * product + mean**2 * count_squared, 0)
-            error = np.sqrt(documents / np.where(documents < 2, np.nan, documents - 1) * spread) / count
-        return with_interval(mean, error, np.broadcast_to(documents, mean.shape))
+            spread = np.asarray(sum(one.spread(name, mean) for one in self.texts))
+            error = np.sqrt((freedom + 1) / freedom * spread) / count
+        half = error * student.ppf((1 + LEVEL) / 2, freedom)
+        documents = np.broadcast_to(_beside(self.documents, total), mean.shape).astype(np.int64)
+        return Estimate(mean, error, mean - half, mean + half, documents)
+
+
+def _beside(cells: np.ndarray, lines: np.ndarray) -> Array:
+    """Values of cells [filter, layer, head] with as many axes as lines have."""
+    return np.asarray(cells[(..., *(np.newaxis,) * (lines.ndim - cells.ndim))])

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from selfrepair.errors import SelfRepairError
+from selfrepair.terminal import readable
+from selfrepair.text.bounded import cut_short
 
 
 @dataclass(frozen=True)
@@ -14,15 +16,23 @@ class Document:
     Attributes:
         name: the document's identity, e.g. `"corpus.jsonl:12"` or `"builtin:topics/import"`.
         text: the text as read, nothing stripped or normalised.
+        whole: False where only its beginning was read.
     """
 
     name: str
     text: str
+    whole: bool = True
+
+    @classmethod
+    def cut(cls, name: str, text: str, most: int | None) -> "Document":
+        """A document of which so many characters are wanted; None for all."""
+        short = cut_short(text, most)
+        return cls(name, short, len(short) == len(text))
 
 
 def file_name(path: Path) -> str:
     """The name of a file as valid Unicode (names on disk need not be)."""
-    return path.name.encode("utf-8", "replace").decode("utf-8")
+    return readable(path.name)
 
 
 def valid_text(value: object, place: str, field: str) -> str:

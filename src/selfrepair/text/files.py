@@ -1,30 +1,37 @@
 """Documents from local files: plain text, JSON lines (plain or compressed), parquet."""
 
+import gzip
 import json
+import zlib
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from selfrepair.errors import SelfRepairError
+from selfrepair.text.bounded import LONGEST, beginning, column_texts, require_lines
 from selfrepair.text.document import Document, file_name, valid_text
 
-SUFFIXES = (".txt", ".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet")
-LONGEST_LINE = 64 * 2**20  # bytes, decompressed: a longer line is taken for a decompression bomb
+_COMPRESSED = ("", ".gz", ".zst")
+_JSON = tuple(f"{kind}{packed}" for kind in (".jsonl", ".json") for packed in _COMPRESSED)
+SUFFIXES = (".txt", *_JSON, ".parquet")
+LONGEST_LINE = LONGEST  # bytes, decompressed
 
-_CODECS = {".jsonl": None, ".jsonl.gz": "gzip", ".jsonl.zst": "zstd"}
+_ZSTD_WINDOW = 128  # MiB, the largest that is read: a reader must hold it in memory
 _CHUNK = 2**20
-_ROWS = 64  # few, since one row may be a whole book
 
 
-def file_documents(path: Path, field: str, fix: str) -> Iterator[Document]:
+def file_documents(path: Path, field: str, fix: str, most: int | None = None) -> Iterator[Document]:
     """The documents of one file, by its suffix.
 
     Args:
         path: an existing file.
         field: the field or column that holds the text.
         fix: what to tell the user of a file of an unknown kind.
+        most: characters of a document that are wanted; None for all.
 
     Raises:
         SelfRepairError: at once when the suffix is unknown; later when the file is damaged or a row has no
@@ -32,16 +39,15 @@ def file_documents(path: Path, field: str, fix: str) -> Iterator[Document]:
     """
     lowered = path.name.lower()
     if lowered.endswith(".txt"):
-        return _text_documents(path)
+        return _text_documents(path, most)
     if lowered.endswith(".parquet"):
-        return _parquet_documents(path, field)
-    for suffix, codec in _CODECS.items():
-        if lowered.endswith(suffix):
-            return _json_documents(path, field, codec)
+        return _parquet_documents(path, field, most)
+    if lowered.endswith(_JSON):
+        return _json_documents(path, field, most)
     raise SelfRepairError(f"{path} is a file of an unknown kind.", fix)
 
 
-def folder_documents(folder: Path) -> Iterator[Document]:
+def folder_documents(folder: Path, most: int | None = None) -> Iterator[Document]:
     """One document for each `.txt` file right inside `folder`, sorted by name.
 
     Raises:
@@ -53,14 +59,14 @@ def folder_documents(folder: Path) -> Iterator[Document]:
             f"The folder {folder} holds no .txt file.",
             f"Put .txt files in it, one document each, or name one file ({', '.join(SUFFIXES)}).",
         )
-    return (document for path in paths for document in _text_documents(path))
+    return (document for path in paths for document in _text_documents(path, most))
 
 
-def _text_documents(path: Path) -> Iterator[Document]:
+def _text_documents(path: Path, most: int | None) -> Iterator[Document]:
     """The file as one document; none when it holds only white space."""
     try:
         # bytes, not text mode: line ends stay as they are, as in the other formats
-        text = path.read_bytes().decode("utf-8-sig")
+        text = beginning(path, most)
     except UnicodeDecodeError as error:
         raise SelfRepairError(
             f"{path} is not UTF-8: {error.reason} at byte {error.start}.", "Save it as UTF-8."
@@ -68,38 +74,62 @@ def _text_documents(path: Path) -> Iterator[Document]:
     except OSError as error:
         raise _unreadable(path, error) from error
     if text.strip():
-        yield Document(file_name(path), text)
+        yield Document.cut(file_name(path), text, most)
 
 
-def _json_documents(path: Path, field: str, codec: str | None) -> Iterator[Document]:
+def _json_documents(path: Path, field: str, most: int | None) -> Iterator[Document]:
     """One document a line; blank lines are passed over but counted."""
-    for number, line in enumerate(_lines(path, codec), start=1):
-        if line.strip():
+    blank = 0
+    for number, line in enumerate(_lines(path), start=1):
+        blank = 0 if line.strip() else blank + 1
+        require_lines(blank, path)
+        if not blank:
             place = f"line {number} of {path}"
-            yield Document(f"{file_name(path)}:{number}", _text_of(line, place, field))
+            yield Document.cut(f"{file_name(path)}:{number}", _text_of(line, place, field), most)
 
 
 def _text_of(line: bytes, place: str, field: str) -> str:
     """The text in one line of JSON."""
     fix = "Each line must be one JSON object; write the file again, or cut the bad line out."
+    start = line.removeprefix(b"\xef\xbb\xbf").strip()
+    if start.startswith(b"[") or start == b"{":
+        how = "-c '.[]'" if start.startswith(b"[") else "-c ."
+        fix = f"Each line must be one JSON object: jq {how} FILE > lines.jsonl writes the file like that."
     try:
-        row = json.loads(line.decode("utf-8-sig"))
+        row = json.loads(line.decode("utf-8-sig"), object_pairs_hook=_Pairs)
     except (ValueError, RecursionError) as error:  # bad UTF-8 and bad JSON are both ValueErrors
         raise SelfRepairError(f"{_begin(place)} is not valid JSON: {error}.", fix) from None
-    if not isinstance(row, dict):
+    if not isinstance(row, _Pairs):
         raise SelfRepairError(f"{_begin(place)} is JSON, but no object.", fix)
-    if field not in row:
-        raise _no_field(place, field, list(row))
-    return valid_text(row[field], place, field)
+    values = [value for name, value in row if name == field]
+    if not values:
+        raise _no_field(place, field, [name for name, _ in row])
+    if len(values) > 1:
+        raise _several(place, field, len(values))
+    return valid_text(dict(values[0]) if isinstance(values[0], _Pairs) else values[0], place, field)
 
 
-def _lines(path: Path, codec: str | None) -> Iterator[bytes]:
+class _Pairs(list[tuple[str, Any]]):
+    """A JSON object as pairs of name and value: names need not be different."""
+
+
+def _opened(file: BinaryIO, path: Path) -> AbstractContextManager[Any]:
+    """The file, decompressed by its suffix. Python's gzip also takes several members, and zeros behind the last."""
+    lowered = path.name.lower()
+    if lowered.endswith(".gz"):
+        return gzip.open(file)
+    packed = "zstd" if lowered.endswith(".zst") else None
+    stream: AbstractContextManager[Any] = pa.input_stream(file, compression=packed)
+    return stream
+
+
+def _lines(path: Path) -> Iterator[bytes]:
     """Lines of a file, decompressed on the way, without their newline."""
     number = 1
     pieces: list[bytes] = []
     size = 0
     try:
-        with pa.input_stream(str(path), compression=codec) as stream:
+        with path.open("rb") as file, _opened(file, path) as stream:  # opened here: pyarrow takes no odd names
             while chunk := stream.read(_CHUNK):
                 pieces.append(chunk)
                 size += len(chunk)
@@ -111,7 +141,7 @@ def _lines(path: Path, codec: str | None) -> Iterator[bytes]:
                         yield line
                         number += 1
                 _check_line(size, number, path)
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, EOFError, zlib.error, pa.ArrowException) as error:
         raise _unreadable(path, error) from error
     if size:
         yield b"".join(pieces)
@@ -125,24 +155,23 @@ def _check_line(size: int, number: int, path: Path) -> None:
         )
 
 
-def _parquet_documents(path: Path, field: str) -> Iterator[Document]:
+def _parquet_documents(path: Path, field: str, most: int | None) -> Iterator[Document]:
     """One document a row, reading no column but `field`."""
-    number = 0
     try:
-        with pq.ParquetFile(path) as file:
+        with path.open("rb") as opened, pq.ParquetFile(opened) as file:
             _check_column(file.schema_arrow, path, field)
-            for batch in file.iter_batches(batch_size=_ROWS, columns=[field]):
-                for value in batch.column(0).to_pylist():
-                    number += 1
-                    text = valid_text(value, f"row {number} of {path}", field)
-                    yield Document(f"{file_name(path)}:{number}", text)
-    except (OSError, UnicodeDecodeError, pa.ArrowException) as error:
+        for number, value in enumerate(column_texts(path, field, most), start=1):
+            text = valid_text(value, f"row {number} of {path}", field)
+            yield Document.cut(f"{file_name(path)}:{number}", text, most)
+    except (OSError, ValueError, pa.ArrowException) as error:
         raise _unreadable(path, error) from error
 
 
 def _check_column(schema: pa.Schema, path: Path, field: str) -> None:
     if field not in schema.names:
         raise _no_field(str(path), field, schema.names)
+    if schema.names.count(field) > 1:
+        raise _several(str(path), field, schema.names.count(field))
     kind = schema.field(field).type
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
@@ -161,8 +190,20 @@ def _no_field(place: str, field: str, there: list[str]) -> SelfRepairError:
     )
 
 
+def _several(place: str, field: str, number: int) -> SelfRepairError:
+    return SelfRepairError(
+        f"There are {number} fields {field!r} in {place}, so it cannot be told which holds the text.",
+        "Give them different names, and name the one that holds the text with --field.",
+    )
+
+
 def _unreadable(path: Path, error: Exception) -> SelfRepairError:
     reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    if "too much memory" in reason:  # so zstd says that a frame's window is beyond its limit
+        return SelfRepairError(
+            f"{path} cannot be read: it was compressed with a window of more than {_ZSTD_WINDOW} MiB (zstd --long).",
+            f"Compress it again: zstd -d --long=31 -c {path.name} | zstd -o smaller-window.jsonl.zst",
+        )
     return SelfRepairError(f"{path} cannot be read: {reason}", "The file may be damaged or cut short: fetch it again.")
 
 

@@ -25,7 +25,7 @@ def parse_dataset(source: str) -> Dataset | None:
     return None if match is None else Dataset(match["name"], match["config"], match["split"] or "train")
 
 
-def hub_documents(dataset: Dataset, field: str) -> Iterator[Document]:
+def hub_documents(dataset: Dataset, field: str, most: int | None = None) -> Iterator[Document]:
     """Stream the texts of a dataset; nothing is downloaded ahead, no code of the dataset is run.
 
     Raises:
@@ -39,10 +39,10 @@ def hub_documents(dataset: Dataset, field: str) -> Iterator[Document]:
             f"Streaming {dataset.name} needs the package `datasets`, which is not installed.",
             "pip install 'selfrepair[datasets]' (or, if this was meant as a file, check its path).",
         ) from None
-    return _stream(datasets, dataset, field)
+    return _stream(datasets, dataset, field, most)
 
 
-def _stream(datasets: Any, dataset: Dataset, field: str) -> Iterator[Document]:
+def _stream(datasets: Any, dataset: Dataset, field: str, most: int | None) -> Iterator[Document]:
     try:
         rows = iter(
             datasets.load_dataset(
@@ -67,7 +67,7 @@ def _stream(datasets: Any, dataset: Dataset, field: str) -> Iterator[Document]:
                 f"There is no field {field!r} in {place}; the fields there: {shown}.",
                 "Name the field that holds the text with --field.",
             )
-        yield Document(f"{dataset.name}:{number}", valid_text(row[field], place, field))
+        yield Document.cut(f"{dataset.name}:{number}", valid_text(row[field], place, field), most)
 
 
 def revision(dataset: Dataset) -> str | None:

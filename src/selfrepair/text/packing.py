@@ -29,14 +29,14 @@ class Rows:
     most: int
 
 
-def pack_apart(documents: Iterable[tuple[str, Ids]], size: int, least: int, wanted: int | None, seed: int) -> Rows:
+def pack_apart(documents: Iterable[tuple[int, str, Ids]], size: int, least: int, wanted: int | None, seed: int) -> Rows:
     """Cut each document on its own, and take rows round robin: one of each document, then a second.
 
     Reading stops at the document that makes one row each suffice. Which row of a document comes first is
-    drawn by `seed`; a shorter last row of a document comes last.
+    drawn by `seed`; a shorter last row of a document comes last. Rows of its copies come after that.
 
     Args:
-        documents: pairs of a name and ids [token].
+        documents: a number that copies of a document have in common, its name, and its ids [token].
         size: tokens of a full row.
         least: the fewest tokens of a document's last row; shorter ones are dropped.
         wanted: how many rows; None for all.
@@ -47,14 +47,18 @@ def pack_apart(documents: Iterable[tuple[str, Ids]], size: int, least: int, want
     """
     names: list[str] = []
     rows: list[list[Ids]] = []
+    places: dict[int, int] = {}
     read = most = 0
-    for name, ids in documents:
+    for number, name, ids in documents:
         most = max(most, len(ids))
         cut = _cut(ids, size, least, seed, read)
         read += 1
-        if cut:
+        if cut and number not in places:
+            places[number] = len(rows)
             names.append(name)
             rows.append(cut[:wanted])
+        elif cut:
+            rows[places[number]] += cut[:wanted]
         if wanted is not None and len(rows) >= wanted:
             break
     taken = [
@@ -67,11 +71,11 @@ def pack_apart(documents: Iterable[tuple[str, Ids]], size: int, least: int, want
     return Rows([ids for _, ids in taken], owners, tuple(names), read, most)
 
 
-def pack_joined(documents: Iterable[tuple[str, Ids]], size: int, wanted: int | None) -> Rows:
+def pack_joined(documents: Iterable[tuple[int, str, Ids]], size: int, wanted: int | None) -> Rows:
     """Join all documents without separators and cut rows of `size` tokens; the last partial row is dropped.
 
     Args:
-        documents: pairs of a name and ids [token].
+        documents: see `pack_apart`.
         size: tokens of a row.
         wanted: how many rows; None for all. Reading stops when they are full.
 
@@ -80,12 +84,17 @@ def pack_joined(documents: Iterable[tuple[str, Ids]], size: int, wanted: int | N
     """
     names: list[str] = []
     streams: list[Ids] = []
+    places: dict[int, int] = {}
+    owning: list[int] = []
     read = most = 0
-    for name, ids in documents:
+    for number, name, ids in documents:
         read += 1
         most += len(ids)
         if len(ids):
-            names.append(name)
+            if number not in places:
+                places[number] = len(names)
+                names.append(name)
+            owning.append(places[number])
             streams.append(ids)
         if wanted is not None and most >= wanted * size:
             break
@@ -93,8 +102,8 @@ def pack_joined(documents: Iterable[tuple[str, Ids]], size: int, wanted: int | N
     if count == 0:
         return Rows([], [], (), read, most)
     ids = np.concatenate(streams)[: count * size]
-    owners = np.repeat(np.arange(len(names)), [len(stream) for stream in streams])[: count * size]
-    used = int(owners[-1]) + 1
+    owners = np.repeat(owning, [len(stream) for stream in streams])[: count * size]
+    used = int(owners.max()) + 1
     return Rows(list(ids.reshape(count, size)), list(owners.reshape(count, size)), tuple(names[:used]), read, most)
 
 

@@ -1,6 +1,11 @@
 """Texts to token ids: tokenizers are duck-typed, text stays data."""
 
-from collections.abc import Iterator
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import takewhile
+from queue import Empty, SimpleQueue
+from threading import Thread
 from typing import Any, Literal
 
 import numpy as np
@@ -8,61 +13,163 @@ from numpy.typing import NDArray
 
 from selfrepair.errors import SelfRepairError
 
+Ids = NDArray[np.int64]
+
 PIECE = 2**20  # characters handed to the tokenizer at a time; its own bookkeeping is ~100 bytes a token
+PATIENCE = 120.0  # seconds for a piece, which takes about one
+_PROBES = ("text", "9")  # short texts with different tokens
+_SPECIAL = 8  # special tokens that are looked at
 
 
-def encode(tokenizer: Any, text: str) -> NDArray[np.int64]:
-    """Token ids of a text, with nothing added.
+class Encoder:
+    """A tokenizer as windows need it: ids of a text, with nothing added.
 
     Strings such as `<|endoftext|>` inside the text are data: they are encoded like any other text where the
     tokenizer can (`split_special_tokens`). Texts beyond `PIECE` characters are encoded piece by piece, cut
     before white space, where byte-level tokenizers cut anyway.
 
+    Attributes:
+        special_tokens: `"text"` where special tokens inside a text are taken for text, else
+            `"as the tokenizer does"`.
+
     Args:
         tokenizer: a `transformers` tokenizer, or anything called alike: `tokenizer(text, ...)["input_ids"]`.
-        text: the text of one document.
-
-    Returns:
-        ids [token].
-    """
-    options = {"split_special_tokens": True} if splits_special_tokens(tokenizer) else {}
-    ids: list[int] = []
-    for piece in _pieces(text):
-        # verbose=False: the warning about texts longer than the model's context does not apply to windows
-        ids += tokenizer(piece, add_special_tokens=False, verbose=False, **options)["input_ids"]
-    return np.asarray(ids, dtype=np.int64)
-
-
-def splits_special_tokens(tokenizer: Any) -> bool:
-    """Whether the tokenizer can be told to take special tokens in a text for plain text."""
-    return hasattr(tokenizer, "split_special_tokens")
-
-
-def bos_token(tokenizer: Any, bos: Literal["auto", "always", "never"]) -> int | None:
-    """The id to put before every window, or None.
-
-    Args:
-        tokenizer: see `encode`.
-        bos: `"auto"`: what the tokenizer itself does when it adds special tokens; `"always"`; `"never"`.
 
     Raises:
-        SelfRepairError: `"always"` with a tokenizer that has no such token.
+        SelfRepairError: it cannot be called like that.
     """
-    token = getattr(tokenizer, "bos_token_id", None)
-    if bos == "never":
-        return None
-    if bos == "always":
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+        self._options = self._accepted_options()
+        self.special_tokens = self._special_tokens_in_text()
+
+    def __call__(self, text: str, name: str = "a text") -> Ids:
+        """Token ids [token] of a text.
+
+        Args:
+            text: the text of one document.
+            name: what to call it in messages.
+
+        Raises:
+            SelfRepairError: the tokenizer fails on it, or takes longer than `PATIENCE` over a piece.
+        """
+        pieces = [self._ids(piece, name, add_special_tokens=False, **self._options) for piece in _pieces(text)]
+        return np.concatenate(pieces)
+
+    def prefix(self, bos: Literal["auto", "always", "never"]) -> tuple[int, ...]:
+        """The ids to put in front of every window.
+
+        Args:
+            bos: `"auto"`: what the tokenizer itself puts in front of a text when it adds special tokens, be it
+                one token, several (GLM) or none; `"always"`: the same, or its `bos_token` where it adds
+                nothing; `"never"`.
+
+        Raises:
+            SelfRepairError: `"always"` with a tokenizer that has no such token.
+        """
+        added = () if bos == "never" else self._added_in_front()
+        if added or bos != "always":
+            return added
+        token = getattr(self._tokenizer, "bos_token_id", None)
         if token is None:
             raise SelfRepairError(
                 "A beginning-of-sequence token was asked for, but the tokenizer has none.",
                 'Use --bos never, or set `tokenizer.bos_token` (for GPT-2 and Pythia: "<|endoftext|>").',
             )
-        return int(token)
-    if token is None:
-        return None
-    added = tokenizer("text", add_special_tokens=True)["input_ids"][:1]
-    plain = tokenizer("text", add_special_tokens=False)["input_ids"][:1]
-    return int(token) if list(added) == [token] != list(plain) else None
+        return (int(token),)
+
+    def _added_in_front(self) -> tuple[int, ...]:
+        """What stands before a text's own ids when special tokens are added."""
+        plain, whole = (
+            [self._ids(probe, add_special_tokens=added).tolist() for probe in _PROBES] for added in (False, True)
+        )
+        for start in range(len(whole[0]) - len(plain[0]) + 1):
+            if whole[0][start:][: len(plain[0])] == plain[0]:
+                return tuple(whole[0][:start])
+        # the text's own ids differ behind special tokens: what all texts begin with, then
+        common = _common_start(whole)
+        return tuple(common[: len(common) - len(_common_start(plain))])
+
+    def _accepted_options(self) -> dict[str, object]:
+        """The most of our options that the tokenizer does not refuse."""
+        # verbose=False: the warning about texts longer than the model's context does not apply to windows
+        tried: list[dict[str, object]] = [{"verbose": False}, {}]
+        if hasattr(self._tokenizer, "split_special_tokens"):
+            tried.insert(0, {"verbose": False, "split_special_tokens": True})
+        for options in tried[:-1]:
+            try:
+                self._ids(_PROBES[0], add_special_tokens=False, **options)
+            except SelfRepairError:
+                continue
+            return options
+        self._ids(_PROBES[0], add_special_tokens=False)
+        return tried[-1]
+
+    def _special_tokens_in_text(self) -> str:
+        """Looked at, not believed: some tokenizers ignore the option, others never look for special tokens."""
+        known = list(getattr(self._tokenizer, "all_special_tokens", []))[:_SPECIAL]
+        ids = list(getattr(self._tokenizer, "all_special_ids", []))[:_SPECIAL]
+        if not known or len(known) != len(ids):
+            return "as the tokenizer does"
+        found = (self(f"a {token} b") for token in known)
+        kept = all(one not in seen for one, seen in zip(ids, found, strict=True))
+        return "text" if kept else "as the tokenizer does"
+
+    def _ids(self, text: str, name: str = "a text", /, **options: object) -> Ids:
+        def call() -> Ids:
+            return np.asarray(self._tokenizer(text, **options)["input_ids"], dtype=np.int64)
+
+        native = getattr(self._tokenizer, "is_fast", False)
+        what = f"{len(text):,} characters of {name}"
+        try:
+            return _in_time(call, what) if native else call()
+        except (KeyboardInterrupt, SystemExit, SelfRepairError):
+            raise
+        except BaseException as problem:  # panics of native tokenizers are no `Exception`
+            said = (str(problem).splitlines() or [""])[0][:200]
+            raise SelfRepairError(
+                f"The tokenizer ({type(self._tokenizer).__name__}) fails on {name}: {type(problem).__name__}: {said}",
+                "Leave the text out, or give a tokenizer that is called as those of `transformers` are.",
+            ) from problem
+
+
+def encode(tokenizer: Any, text: str) -> Ids:
+    """Token ids [token] of one text, with nothing added; see `Encoder`."""
+    return Encoder(tokenizer)(text)
+
+
+def _in_time(call: Callable[[], Ids], what: str) -> Ids:
+    """What a call returns, if it does before `PATIENCE` is over.
+
+    Native code cannot be interrupted, and a tokenizer's pattern may take for ever on some texts. So it works in
+    a thread of its own (native tokenizers release the interpreter): waiting for it ends with Ctrl-C or in time.
+    """
+    done: SimpleQueue[Ids | BaseException] = SimpleQueue()
+
+    def work() -> None:
+        try:
+            done.put(call())
+        except BaseException as problem:
+            done.put(problem)
+
+    Thread(target=work, daemon=True).start()
+    try:
+        result = done.get(timeout=PATIENCE)
+    except Empty:
+        raise SelfRepairError(
+            f"The tokenizer was not done with {what} after {PATIENCE:g} seconds.",
+            "Its pattern may take exponential time on long runs of one character: leave such documents out, or "
+            "take another tokenizer.json.",
+        ) from None
+    if isinstance(result, BaseException):
+        raise result
+    return result
+
+
+def _common_start(rows: Sequence[list[int]]) -> list[int]:
+    """What all rows begin with."""
+    return [column[0] for column in takewhile(lambda ids: len(set(ids)) == 1, zip(*rows, strict=False))]
 
 
 def _pieces(text: str) -> Iterator[str]:

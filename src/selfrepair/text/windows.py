@@ -3,7 +3,7 @@
 import hashlib
 import html
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from types import EllipsisType
 from typing import Any, Literal
@@ -12,11 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfrepair.errors import SelfRepairError
+from selfrepair.terminal import readable
+from selfrepair.text.bounded import characters_for
 from selfrepair.text.document import Document
 from selfrepair.text.documents import read_documents, traces
+from selfrepair.text.duplicates import Duplicates, in_words
 from selfrepair.text.given import GIVEN, Source, given_documents, named_source
 from selfrepair.text.packing import Rows, pack_apart, pack_joined
-from selfrepair.text.tokens import bos_token, encode, splits_special_tokens
+from selfrepair.text.tokens import Encoder
 
 Packing = Literal["documents", "packed"]
 Bos = Literal["auto", "always", "never"]
@@ -31,9 +34,9 @@ class Windows:
 
     Attributes:
         tokens: token ids [window, position]; padded on the right where a window is shorter.
-        lengths: real tokens of each window [window], a beginning-of-sequence token included.
-        documents: index into `names` of the document of each token [window, position]; -1 on padding. A
-            beginning-of-sequence token counts to the document of the token after it.
+        lengths: real tokens of each window [window], those that the tokenizer puts in front included.
+        documents: index into `names` of the document of each token [window, position]; -1 on padding. Tokens
+            that the tokenizer puts in front count to the document of the token after them.
         names: document names.
         provenance: where the windows come from and how they were cut; JSON-able.
     """
@@ -60,11 +63,13 @@ class Windows:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 (hex) of shape, tokens, lengths, documents and names; the provenance is not part of it."""
+        """SHA-256 (hex) of shape, tokens, lengths, documents and names; not of padding, nor of the provenance."""
         digest = hashlib.sha256(json.dumps([self.tokens.shape, self.names]).encode())
-        for array in (self.tokens, self.lengths, self.documents):
-            for start in range(0, len(array), _BLOCK):
-                digest.update(np.ascontiguousarray(array[start : start + _BLOCK], dtype="<i8").tobytes())
+        for start in range(0, len(self), _BLOCK):
+            some = slice(start, start + _BLOCK)
+            real = np.arange(self.length) < self.lengths[some, None]
+            for array in (np.where(real, self.tokens[some], 0), self.lengths[some], self.documents[some] * real):
+                digest.update(np.ascontiguousarray(array, dtype="<i8").tobytes())
         return digest.hexdigest()
 
     def select(self, indices: Sequence[int] | NDArray[np.integer[Any]] | NDArray[np.bool_]) -> "Windows":
@@ -82,17 +87,23 @@ class Windows:
         provenance = {**self.provenance, "selected": len(self.tokens[chosen]), "selected_from": len(self)}
         return Windows(self.tokens[chosen], self.lengths[chosen], self.documents[chosen], self.names, provenance)
 
+    def first_scored(self, first: int = 1) -> int:
+        """The first position that counts: `first`, but none of several tokens that the tokenizer puts in front."""
+        front = self.provenance.get("prefix")
+        return max(first, len(front)) if isinstance(front, list) and len(front) > 1 else first
+
     def scored(self, first: int = 1) -> NDArray[np.bool_]:
         """Which predictions count.
 
         Args:
-            first: the first prediction position that counts (0 would predict from the first token alone).
+            first: the first prediction position that counts (0 would predict from the first token alone); see
+                `first_scored`.
 
         Returns:
-            [window, position - 1]: true where the position is at least `first` and the next token is real.
+            [window, position - 1]: true where the position counts and the next token is real.
         """
         position = np.arange(self.length - 1)
-        return (position >= first) & (position + 1 < self.lengths[:, None])
+        return (position >= self.first_scored(first)) & (position + 1 < self.lengths[:, None])
 
     def document_sets(self) -> list[frozenset[int]]:
         """The documents in each window, as indices into `names`."""
@@ -117,9 +128,10 @@ class Windows:
     def _summary(self) -> str:
         present = len(np.unique(self.documents[self.documents >= 0]))
         source = self.provenance.get("source", "unknown source")
+        twice = in_words(self.provenance)
         return (
             f"{len(self):,} windows of {self.length} tokens, {int(self.lengths.sum()):,} of them real, "
-            f"{present:,} documents of {source}"
+            f"{present:,} documents of {source}{f'; {twice}' if twice else ''}"
         )
 
 
@@ -128,7 +140,7 @@ def windows(
     source: Source = "builtin",
     *,
     tokens: int | EllipsisType | None = ...,
-    length: int = 128,
+    length: int = 64,
     packing: Packing = "documents",
     bos: Bos = "auto",
     field: str = "text",
@@ -146,17 +158,22 @@ def windows(
     source's order (`seed` plays no part). Unlike the paper's code, which joins strings, each document is
     tokenized on its own and ids are joined: every token has exactly one document.
 
-    Reading is lazy: it stops at the document that makes the windows enough.
+    A document whose text is there already, white space aside, or all of whose windows another document has, counts as
+    one document with it: copies are not independent. They are counted in the provenance (`duplicates`).
+
+    Reading is lazy: it stops at the document that makes the windows enough, and reads of a document that is much longer
+    than what is asked for the beginning only (`text.bounded`; how many were cut short is in the provenance).
 
     Args:
         tokenizer: a `transformers` tokenizer or one called alike.
         source: see `read_documents`; or texts themselves, `["One text.", "Another."]`, each a document.
         tokens: how many tokens, counted in windows: `ceil(tokens / length)` windows are made. None for all, which texts
             themselves have by default; of a source it has to be said, as some have no end.
-        length: positions of a window, a beginning-of-sequence token included.
+        length: positions of a window, what `bos` puts in front included.
         packing: `"documents"` or `"packed"`.
-        bos: whether each window starts with the beginning-of-sequence token. `"auto"` does as the tokenizer
-            does.
+        bos: what each window starts with. `"auto"`: what the tokenizer puts in front of a text, which may be several
+            tokens (in the provenance as `prefix`) or none; `"always"`: its beginning-of-sequence token where it puts
+            nothing; `"never"`.
         field: the field that holds the text, in formats that have fields.
         seed: seed of the draw of windows.
 
@@ -174,7 +191,7 @@ def windows(
             f"How much text of {name!r} is wanted? `tokens` was not given.",
             "Give tokens=640, or tokens=None for all of it. Texts go in a list: windows(tokenizer, [text]).",
         )
-    documents = read_documents(name, field=field)
+    documents = read_documents(name, field=field, most=characters_for(tokens))
     made = windows_of_documents(tokenizer, documents, tokens=tokens, source=name, **cut)
     made.provenance["field"] = field
     made.provenance.update(traces(name))
@@ -186,7 +203,7 @@ def windows_of_documents(
     documents: Iterable[Document],
     *,
     tokens: int | None,
-    length: int = 128,
+    length: int = 64,
     packing: Packing = "documents",
     bos: Bos = "auto",
     seed: int = 0,
@@ -202,51 +219,76 @@ def windows_of_documents(
         SelfRepairError: as `windows`.
     """
     _check(tokens, length, packing, bos)
-    start = bos_token(tokenizer, bos)
-    size = length - (start is not None)
+    encoder, duplicates, cut = Encoder(tokenizer), Duplicates(), list[str]()
+    prefix = encoder.prefix(bos)
+    _check_prefix(prefix, length)
+    size = length - len(prefix)
     wanted = None if tokens is None else -(-tokens // length)
-    encoded = ((document.name, encode(tokenizer, document.text)) for document in documents)
+    encoded = (
+        (number, document.name, encoder(document.text, document.name))
+        for number, document in duplicates.identified(_counted(documents, cut))
+    )
     if packing == "packed":
         rows = pack_joined(encoded, size, wanted)
     else:
-        least = max(-(-length // 2), 2) - (start is not None)  # two tokens at least: one prediction
+        least = max(-(-length // 2) - len(prefix), 1 if len(prefix) == 1 else 2)  # for one prediction at least
         rows = pack_apart(encoded, size, least, wanted, seed)
     _check_enough(rows, source, tokens, wanted, length, packing)
+    rows = duplicates.joined(rows)
     provenance: dict[str, object] = {
-        "source": source,
+        "source": readable(source),
         "packing": packing,
         "bos": bos,
-        "bos_token": start,
+        "bos_token": prefix[0] if prefix else None,
+        "prefix": list(prefix),
         "length": length,
         "tokens": tokens,
         "seed": seed,
         "documents_read": rows.read,
-        "special_tokens_in_text": "text" if splits_special_tokens(tokenizer) else "as the tokenizer does",
+        "documents_cut": len(cut),
+        "special_tokens_in_text": encoder.special_tokens,
         "tokenizer": type(tokenizer).__name__,
+        **duplicates.described(),
     }
-    return _assemble(rows, length, start, provenance)
+    return _assemble(rows, length, prefix, provenance)
 
 
-def _assemble(rows: Rows, length: int, start: int | None, provenance: dict[str, object]) -> Windows:
-    """Put the beginning-of-sequence token and the padding on."""
+def _counted(documents: Iterable[Document], cut: list[str]) -> Iterator[Document]:
+    """The documents, while the names of those of which only the beginning was read are noted."""
+    for document in documents:
+        if not document.whole:
+            cut.append(document.name)
+        yield document
+
+
+def _assemble(rows: Rows, length: int, prefix: tuple[int, ...], provenance: dict[str, object]) -> Windows:
+    """Put the tokens that go in front and the padding on."""
     tokens = np.full((len(rows.ids), length), _PADDING, dtype=np.int32)
     documents = np.full_like(tokens, -1)
     lengths = np.zeros(len(rows.ids), dtype=np.int32)
-    first = 0 if start is None else 1
+    first = len(prefix)
     for window, (ids, owners) in enumerate(zip(rows.ids, rows.owners, strict=True)):
         end = lengths[window] = first + len(ids)
+        tokens[window, :first], documents[window, :first] = prefix, owners[0]
         tokens[window, first:end] = ids
         documents[window, first:end] = owners
-        if start is not None:
-            tokens[window, 0], documents[window, 0] = start, owners[0]
     return Windows(tokens, lengths, documents, rows.names, provenance)
+
+
+def _check_prefix(prefix: tuple[int, ...], length: int) -> None:
+    needed = len(prefix) + (1 if len(prefix) < 2 else 2)
+    if length < needed:
+        raise SelfRepairError(
+            f"The tokenizer puts {len(prefix)} tokens in front of a text; windows of {length} have no room for more.",
+            f"Give a --length of {needed} or more, 64 is usual; or --bos never.",
+        )
 
 
 def _check(tokens: int | None, length: int, packing: str, bos: str) -> None:
     if length < 2:
         raise SelfRepairError(
             f"A window needs 2 tokens at least, one to predict and one before it; --length is {length}.",
-            "Give a --length of 2 or more; 128 is usual.",
+            "Give a --length of 2 or more; 64 is usual.",
         )
     if tokens is not None and tokens < 1:
         raise SelfRepairError(f"At least 1 token was expected; --tokens is {tokens}.", "Give --tokens 1 or more.")

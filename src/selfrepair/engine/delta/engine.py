@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
 
+import torch
 from torch import Tensor
 
 from selfrepair.ablation.units import Head, by_layer
 from selfrepair.effects.ledger import Ledger
-from selfrepair.engine.arguments import BlockArguments
 from selfrepair.engine.clean import CleanRun
 from selfrepair.engine.contract import Replacement, Settings
 from selfrepair.engine.delta.blocks import ATTENTION, HEADS, INPUT, MLP, OUTPUT, PROJECTION, BlockRecorder
@@ -27,8 +27,12 @@ from selfrepair.engine.delta.readings import (
 from selfrepair.engine.delta.tape import Tape
 from selfrepair.engine.delta.wavefront import Runs
 from selfrepair.engine.fold import Folding, halving_when_memory_ends
+from selfrepair.errors import RefusedModel
 from selfrepair.model.anatomy import Block
+from selfrepair.model.arguments import block_arguments
 from selfrepair.model.language_model import LanguageModel
+from selfrepair.model.own_forward import stream_errors
+from selfrepair.model.proofs import tolerance
 from selfrepair.progress import Advance, ignore
 
 
@@ -50,10 +54,14 @@ class DeltaEngine:
     batch: int | None = None
     runs: int | None = None
     name: str = "delta"
-    _arguments: BlockArguments = field(default_factory=BlockArguments, repr=False)
     _recorder: BlockRecorder = field(default_factory=BlockRecorder, repr=False)
     _programs: dict[tuple[str, int], CompiledProgram] = field(default_factory=dict, repr=False)
     _weights: Weights | None = field(default=None, repr=False)
+
+    @property
+    def exact(self) -> bool:
+        """See `selfrepair.engine.contract.Engine`: its rules are not the model's own code, whatever the products."""
+        return False
 
     @property
     def settings(self) -> Settings:
@@ -105,10 +113,11 @@ class DeltaEngine:
         """Moves up as many runs as memory holds, from the lowest layer of theirs."""
         anatomy, heads_of = model.anatomy, dict(by_layer(units))
         runs = Runs(anatomy, clean, len(units), per_head)
-        arguments = self._arguments.of(model, *clean.tokens.shape)
-        tape = None
+        arguments = block_arguments(model, clean.tokens)
+        tape, strayed = None, clean.sigma.new_zeros(())
         for layer in range(min(heads_of), anatomy.layers):
             tape = self._recorder.record(anatomy.blocks[layer], arguments[layer], clean.residuals[layer])
+            strayed = torch.maximum(strayed, _strayed(clean, layer, tape))
             values = TapeValues(tape, self.weights, _directions(clean, layer))
             self._advance(runs, layer, values, advance)
             if layer in heads_of:
@@ -116,6 +125,7 @@ class DeltaEngine:
             if model.offloaded:
                 self.weights.forget()
         assert tape is not None
+        _require_clean(model, float(strayed))
         yield from runs.ledgers(tape.values[tape.marks[OUTPUT]])
 
     def _advance(self, runs: Runs, layer: int, values: TapeValues, advance: Advance) -> None:
@@ -174,6 +184,23 @@ class DeltaEngine:
             example = differences.new_zeros(fold, *differences.shape[1:])
             self._programs[key, fold] = CompiledProgram(program, values, example)
         return self._programs[key, fold]
+
+
+def _strayed(clean: CleanRun, layer: int, tape: Tape) -> Tensor:
+    """How far the output of a recorded block is from the stream that the block above read in the clean run."""
+    following = (*clean.residuals[1:], clean.final)[layer]
+    return stream_errors(tape.values[tape.marks[OUTPUT]].reshape(following.shape), following).max()
+
+
+def _require_clean(model: LanguageModel, strayed: float) -> None:
+    allowed = tolerance(model.dtype)
+    if not strayed <= allowed:
+        raise RefusedModel(
+            "blocks replay",
+            f"a block given its input and arguments again puts out a stream that differs by {strayed:.1e} of its size, "
+            f"{allowed:.0e} is allowed.",
+            "Blocks that need more than that (what other blocks or texts left somewhere) cannot be replayed.",
+        )
 
 
 def _directions(clean: CleanRun, layer: int) -> dict[str, Tensor]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -374,20 +375,45 @@ def secant_rows(call: Call) -> Tensor:
 
 
 def opaque(call: Call) -> tuple[Tensor, ...]:
-    """A whole module by the secant rule, runs folded into the batch: routers and whatever else is discrete."""
-    operation = call.operation
+    """A whole module by the secant rule, runs folded into the batch: routers and whatever else is discrete.
 
-    def folded(argument: Any) -> Any:
-        return call.clean(argument) if call.difference(argument) is None else call.folded(argument)
+    Run by run where it is also given a tensor that does not move (token ids, a mask): which axis of that counts
+    windows, and would have to be repeated, cannot be told for sure.
+    """
 
-    def unfolded(full: Tensor, which: int) -> Tensor:
+    def difference(full: Tensor, which: int) -> Tensor:
         clean = call.output(which)
         return _where_moving(moving, full.reshape(call.runs, *clean.shape) - clean)
 
     moving = _runs_that_move(call)
-    args, kwargs = tree_map(folded, (operation.args, operation.kwargs), is_leaf=_is_ref)
-    found = _tensors(operation.func(*args, **kwargs))
-    return tuple(unfolded(full, i) if full.is_floating_point() else full for i, full in enumerate(found))
+    found = _one_by_one(call) if _stands_beside(call) else _called(call, call.folded)
+    return tuple(difference(full, i) if full.is_floating_point() else full for i, full in enumerate(found))
+
+
+def _stands_beside(call: Call) -> bool:
+    """Whether an argument that does not move is more than a number."""
+    return any(call.values.clean(i).ndim for i in call.operation.inputs if i not in call.differences)
+
+
+def _one_by_one(call: Call) -> tuple[Tensor, ...]:
+    """A module's results for every run, one run after the other, [run, ...] each."""
+    runs = [_called(call, partial(_of_run, call, run)) for run in range(call.runs)]
+    return tuple(torch.stack(results) for results in zip(*runs, strict=True))
+
+
+def _of_run(call: Call, run: int, argument: Any) -> Tensor:
+    return call.full(argument)[run]
+
+
+def _called(call: Call, moved: Callable[[Any], Tensor]) -> tuple[Tensor, ...]:
+    """What the operation's function puts out, given `moved` of the arguments that move and all others as they are."""
+
+    def value(argument: Any) -> Any:
+        return call.clean(argument) if call.difference(argument) is None else moved(argument)
+
+    operation = call.operation
+    args, kwargs = tree_map(value, (operation.args, operation.kwargs), is_leaf=_is_ref)
+    return _tensors(operation.func(*args, **kwargs))
 
 
 # functions that are linear in what moves, and act on every run alone

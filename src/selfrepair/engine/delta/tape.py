@@ -112,6 +112,8 @@ class Recorder(TorchFunctionMode):
             self._record(func, args, kwargs, result)
             self._overwrite(target, result)
             return target
+        if active and getattr(func, "__name__", "") in _UNSEEN:
+            raise DiscreteStep(func.__name__, tuple(self._stack))
         result = func(*args, **kwargs)
         if active:
             self._record(func, args, kwargs, result)
@@ -202,6 +204,9 @@ def _in_place(func: Callable[..., Any]) -> bool:
     name = getattr(func, "__name__", "")
     return name in _IN_PLACE or (name.endswith("_") and not name.endswith("__"))
 
+
+_UNSEEN = frozenset(["__setitem__", "item", "tolist", "numpy", "__bool__", "__float__", "__int__", "__index__"])
+"""What takes a value off the tape: into a part of another tensor, or into a number of Python's."""
 
 _IN_PLACE: dict[str, Callable[..., Any]] = {
     "__iadd__": torch.add,

@@ -24,7 +24,7 @@ class Runs:
 
     def __init__(self, anatomy: Anatomy, clean: CleanRun, runs: int, per_head: bool) -> None:
         windows, positions = clean.tokens.shape
-        zeros = clean.logit.new_zeros
+        zeros = clean.scaled_logit.new_zeros
         self.anatomy, self.clean = anatomy, clean
         self.difference = clean.residuals[0].new_empty(runs, windows, positions, anatomy.width)
         self.by_attention = zeros(runs, windows, positions - 1, anatomy.layers)
@@ -89,7 +89,7 @@ class Runs:
             sigma = (clean.sigma.square() + square).sqrt()
             shrinkage = -square / (clean.sigma + sigma)  # sigma - sigma'
             carried = (clean.u * self.difference[rows, :, :-1]).sum(-1) / sigma
-            effect = carried + (clean.logit - clean.beta) * shrinkage / sigma
+            effect = carried + clean.scaled_logit * shrinkage / sigma
             yield Ledger(
                 layer=layer,
                 heads=heads,
@@ -100,6 +100,6 @@ class Runs:
                 by_mlp=self.by_mlp[rows],
                 by_head=None if self.by_head is None else self.by_head[rows],
                 post_norms=self.post_norms[rows],
-                norm=shrinkage / clean.sigma * (clean.logit + effect - clean.beta),
+                norm=shrinkage / clean.sigma * (clean.scaled_logit + effect),
                 sigma_ratio=clean.sigma / sigma,
             )

@@ -13,6 +13,7 @@ from selfrepair.paper.claims.about_neurons import NEURONS
 from selfrepair.paper.claims.about_norm import NORM
 from selfrepair.paper.claims.about_repair import REPAIR
 from selfrepair.paper.claims.claim import (
+    ARITHMETIC,
     FAILS,
     HOLDS,
     MISSING,
@@ -33,4 +34,16 @@ def judge(exhibits: Sequence[Exhibit], claims: Sequence[Claim] = CLAIMS) -> list
     return [Verdict(claim, measured(claim, exhibits)) for claim in claims]
 
 
-__all__ = ["CLAIMS", "FAILS", "HOLDS", "MISSING", "OPEN", "UNJUDGED", "Claim", "Verdict", "judge", "verdict_table"]
+__all__ = [
+    "ARITHMETIC",
+    "CLAIMS",
+    "FAILS",
+    "HOLDS",
+    "MISSING",
+    "OPEN",
+    "UNJUDGED",
+    "Claim",
+    "Verdict",
+    "judge",
+    "verdict_table",
+]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from selfrepair.paper.claims.claim import INF, Claim, unjudged
+from selfrepair.paper.halves import ON_SECOND
 
 _SLOPES, _CONTROLS, _ALL = ("figure-09",), ("figure-19",), ("section-5-3-self-gain",)
 _MOVERS, _DIFFERENCES = ("section-5-3-movers",), ("section-5-3-logit",)
@@ -13,16 +14,17 @@ ITERATION: tuple[Claim, ...] = (
         "Section 5.3, Figure 9",
         "A head represses itself: its new direct effect is below its clean one (GPT2-medium L21H1).",
         _SLOPES,
-        "own output x 3",
+        f"own output x 3{ON_SECOND}",
         (-INF, 1),
-        "slope below 1 at scale 3; the head most below a random direction stands for it",
+        "slope below 1 at scale 3; the head that, on the other half of the documents, is most below a random direction "
+        "stands for it",
     ),
     Claim(
         "C27b",
         "Appendix F, Figure 19",
         "It does so in proportion to the scale of what is added.",
         _CONTROLS,
-        "fall of the slope below 1 per unit of scale",
+        f"fall of the slope below 1 per unit of scale, x 5 over x 1{ON_SECOND}",
         (2 / 3, 1.5),
         "the slope falls as much per unit of scale at 5 as at 1, within a factor of 1.5, same head",
     ),
@@ -31,7 +33,7 @@ ITERATION: tuple[Claim, ...] = (
         "Section 5.3, Figure 9",
         "It is its own output that it responds to.",
         _CONTROLS,
-        "slope less the lower control's",
+        f"slope less the lower control's, own output x 3{ON_SECOND}",
         (-INF, 0),
         "slope at scale 3 below those of another head's output and of a random direction, same head",
     ),

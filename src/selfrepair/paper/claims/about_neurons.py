@@ -31,9 +31,9 @@ NEURONS: tuple[Claim, ...] = (
         "Section 4.2.2",
         "No neuron is in the top ten of more than 16% of tokens (Pythia-160M L10H11).",
         _TOP,
-        "most frequent neuron in a token's top ten",
+        "neuron most frequent in the other half of documents",
         (0, 0.16),
-        "at most 16%, same head",
+        "at most 16%, of the neuron that is most frequent on the other half of the documents; same head",
     ),
     Claim(
         "X08",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from selfrepair.paper.claims.claim import INF, Claim, largest, nearest_one
+from selfrepair.paper.claims.claim import INF, MANY, Claim, chosen_apart, largest, nearest_one
+from selfrepair.paper.overview import SHOWN
 
 _RATIO, _ONE_HEAD, _BY_NORM, _FRACTION = ("figure-04",), ("figure-05",), ("figure-06",), ("figure-11",)
 _RATIOS, _LENGTHS, _SIGNIFICANCE = ("figure-04", "figure-17"), ("figure-16",), ("appendix-g",)
@@ -60,9 +61,9 @@ NORM: tuple[Claim, ...] = (
         "Figure 6",
         "The norm's self-repair is positive in many late heads (7 models).",
         _BY_NORM,
-        "share of heads with norm's self-repair > 0, last quarter",
-        (0.5, 1),
-        "more than half of the last quarter's heads",
+        f"{SHOWN}, norm's self-repair > 0, last quarter",
+        MANY,
+        "a quarter or more of the last quarter's heads, each shown to (false discovery rate 5%)",
     ),
     Claim(
         "C12b",
@@ -103,20 +104,20 @@ NORM: tuple[Claim, ...] = (
     Claim(
         "C14",
         "Section 5.2",
-        "The norm explains up to about 30% of the self-repair.",
+        "The norm explains up to about 30% of the self-repair on average.",
         _BY_NORM,
-        "norm / self-repair, last quarter",
-        (0, 0.4),
-        "at most 40%",
+        "norm / self-repair, all layers",
+        (-INF, 0.4),
+        "at most 40%, ratio of sums over the heads of all layers",
     ),
     Claim(
         "C15",
         "Appendix A",
-        "In 30% of cases the norm repairs more than the direct effect.",
+        "Clipping means that potentially in 30% of cases the norm repairs more than the direct effect.",
         _FRACTION,
         "at least DE",
-        (0.2, 0.4),
-        "20 to 40%",
+        (0.01, 0.4),
+        "some cases, 1% or more, and not far above 30%: at most 40%",
     ),
     Claim(
         "C16",
@@ -152,8 +153,9 @@ NORM: tuple[Claim, ...] = (
         _RATIOS,
         _EXTREME,
         (1, INF),
-        "mean |ratio − 1| above both; of the last layer's heads the one where it is most so stands for it",
-        largest,
+        "mean |ratio − 1| above both; of the last layer's heads the one where, on the other half of the documents, it "
+        "is most so stands for it",
+        chosen_apart(largest),
     ),
     Claim(
         "C30",
@@ -162,9 +164,9 @@ NORM: tuple[Claim, ...] = (
         _RATIOS,
         _EXTREME,
         (2 / 3, 1.5),
-        "mean |ratio − 1| of zero within a factor of 1.5 of the larger other; the head where it is nearest stands for "
-        "it",
-        nearest_one,
+        "mean |ratio − 1| of zero within a factor of 1.5 of the larger other; the head where, on the other half of the "
+        "documents, it is nearest stands for it",
+        chosen_apart(nearest_one),
     ),
     Claim(
         "C31a",

@@ -9,11 +9,14 @@ from dataclasses import dataclass
 import pandas as pd
 
 from selfrepair.paper.exhibit import Exhibit
+from selfrepair.paper.halves import ON_FIRST, ON_SECOND
 from selfrepair.paper.numbers import Number
 
 INF = math.inf
 HOLDS, FAILS, OPEN = "holds here", "does not hold here", "undecided here"
+ARITHMETIC = "true of any model"
 MISSING, UNJUDGED = "not measured", "cannot be judged here"
+MANY = (0.25, 1.0)  # share of heads: the paper says "many" and gives no number
 Range = tuple[float, float]
 Pick = Callable[[Sequence[Number], Range], Number | None]
 
@@ -31,18 +34,21 @@ def largest(found: Sequence[Number], within: Range) -> Number:
     return max(found, key=lambda number: -INF if math.isnan(number.value) else number.value)
 
 
+def chosen_apart(choose: Pick) -> Pick:
+    """The number, on the second half of the documents, of the head that is chosen by it on the first."""
+
+    def pick(found: Sequence[Number], within: Range) -> Number | None:
+        known = [one for one in found if one.name.endswith(ON_FIRST) and not math.isnan(one.value)]
+        chosen = choose(known, within) if known else None
+        name = "" if chosen is None else chosen.name.removesuffix(ON_FIRST) + ON_SECOND
+        return next((one for one in found if one.name == name), None)
+
+    return pick
+
+
 def nearest_one(found: Sequence[Number], within: Range) -> Number:
     """The ratio nearest to 1: for claims that some head shows no difference."""
     return min(found, key=lambda number: abs(math.log(number.value)) if number.value > 0 else INF)
-
-
-def most_against(found: Sequence[Number], within: Range) -> Number:
-    """The one that speaks most against the claim, for claims about every one of them; of those about what the first
-    is about, named before a colon where there are several runs."""
-    order = (FAILS, OPEN, HOLDS, MISSING)
-    subject = found[0].name.rpartition(": ")[0]
-    same = [number for number in found if number.name.rpartition(": ")[0] == subject]
-    return min(same, key=lambda number: (order.index(decide(number, within)), -abs(number.value)))
 
 
 @dataclass(frozen=True)
@@ -90,10 +96,13 @@ class Verdict:
 
 def decide(number: Number | None, within: Range) -> str:
     """`HOLDS` where the whole interval lies in the range, `FAILS` where all of it lies outside, `OPEN` where it lies
-    across an edge or there is none; a number that is exact goes by its value. `MISSING` without a number."""
+    across an edge or there is none. An identity or arithmetic goes by its value: it is no finding about a model, and
+    is `ARITHMETIC` where it is right. `MISSING` without a number."""
     if number is None or math.isnan(number.value):
         return MISSING
-    low, high = (number.value, number.value) if number.exact else (number.low, number.high)
+    if number.exact:
+        return ARITHMETIC if within[0] <= number.value <= within[1] else FAILS
+    low, high = number.low, number.high
     if within[0] <= low and high <= within[1]:
         return HOLDS
     return FAILS if high < within[0] or low > within[1] else OPEN

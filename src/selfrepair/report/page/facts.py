@@ -9,6 +9,7 @@ import numpy as np
 
 from selfrepair.report import captions
 from selfrepair.report.numbers import small
+from selfrepair.results import checks
 from selfrepair.results.runs import Run
 from selfrepair.text.given import GIVEN
 
@@ -25,11 +26,13 @@ def facts(run: Run) -> list[list[str]]:
         ["tokens", _grouped(run.heads.attrs.get("tokens"))],
         ["documents", _grouped(run.heads.attrs.get("documents"))],
         ["positions", captions.left_out(run)],
+        ["vocabulary", captions.centring(run)],
         ["engine", captions.fact(run, "engine")],
         ["precision", captions.fact(run, "dtype")],
         ["loss", _number(run.heads.attrs.get("loss_nats_per_token"), "nats per token")],
         ["numerical floor", _number(run.heads.attrs.get("numerical_floor"), "logit")],
         ["measured error", _number(run.heads.attrs.get("ledger_residual"), "logit, largest residual of any ledger")],
+        ["engine's error per token", captions.engine_error(run)],
         ["read-out error", _number(run.heads.attrs.get("readout_error"), "logit, against the model's own logits")],
         ["made with", captions.fact(run, "software")],
         ["made", captions.fact(run, "created")],
@@ -39,9 +42,7 @@ def facts(run: Run) -> list[list[str]]:
 
 def limits(run: Run) -> list[str]:
     """What this run cannot say."""
-    said = [captions.status(run)]
-    if str(run.heads.attrs.get("ledger_closes", "true")) == "false":
-        said.append("The ledger does not close: do not use these numbers.")
+    said = [captions.status(run), *checks.warned(run.outcome)]
     documents = _whole(run.heads.attrs.get("documents"))
     if documents is not None and documents < FEW_DOCUMENTS:
         said.append(
@@ -56,7 +57,7 @@ def limits(run: Run) -> list[str]:
             "replicates; their intervals are a little too narrow."
         )
     measured = int((run.heads["count"].isel(filter=0).values > 0).sum())
-    if measured < run.heads["count"].isel(filter=0).size:
+    if measured < run.heads_there_are:
         said.append(f"{measured} heads were ablated; nothing is known about the others.")
     said += [
         "A filter by direct effect chooses tokens for which a head looks important; tokens chosen by another rule, and "
@@ -98,7 +99,7 @@ def command(run: Run) -> str:
     for label in plan.get("filters", []):
         words += ["--filter", quote(label)]
     heads = plan.get("heads") or []
-    if len(heads) < _cells(model):
+    if len(heads) < run.heads_there_are:
         words += ["--heads", quote(",".join(f"L{layer}H{head}" for layer, head in heads))]
     return " ".join(words)
 
@@ -106,10 +107,6 @@ def command(run: Run) -> str:
 def name(run: Run) -> str:
     """What a run is called beside others: model and operator."""
     return f"{captions.fact(run, 'model')}, {captions.fact(run, 'operator')}"
-
-
-def _cells(model: dict[str, Any]) -> int:
-    return int(model.get("layers", 0)) * int(model.get("heads", 0))
 
 
 def _whole(value: object) -> int | None:

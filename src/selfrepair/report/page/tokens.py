@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from selfrepair.report.page.pack import Blocks, Fixed
+from selfrepair.results.proven import Stored
 from selfrepair.results.runs import Run
 
 COLUMNS = (
@@ -131,7 +131,10 @@ def token_blocks(run: Run, kept: Kept, blocks: Blocks, windows: np.ndarray) -> d
 
 def _rows_of(run: Run) -> int:
     kept = run.kept
-    return int(pq.read_metadata(kept).num_rows if isinstance(kept, Path) else kept.num_rows)
+    if not isinstance(kept, Stored):
+        return int(kept.num_rows)
+    with kept.open() as file:
+        return int(pq.read_metadata(file).num_rows)
 
 
 def _columns(batches: list[pa.RecordBatch]) -> dict[str, np.ndarray]:

@@ -6,8 +6,10 @@ import multiprocessing
 import sys
 import time
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 
 from selfrepair.errors import SelfRepairError
+from selfrepair.run.executors.driver import end_with_driver
 from selfrepair.run.executors.watch import Watch
 from selfrepair.run.executors.worker import unfinished, work_on
 from selfrepair.run.job import Job
@@ -59,6 +61,7 @@ def run_in_processes(job: Job, store: Store, workers: int, shown: bool = True) -
 
 
 def _work(folder: str) -> None:
+    end_with_driver(Path(folder))
     try:
         work_on(folder)
     except SelfRepairError:  # said in the log

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 from selfrepair.errors import SelfRepairError
+from selfrepair.run.executors.driver import end_with_driver
 from selfrepair.run.executors.watch import Watch
 from selfrepair.run.executors.worker import unfinished, work_on
+from selfrepair.run.holder import Holder
 from selfrepair.run.job import Job
 from selfrepair.run.looks import Looks
 from selfrepair.run.store import Store
@@ -36,7 +39,8 @@ def run_on_slurm(
     submitit = _submitit()
     executor = submitit.AutoExecutor(folder=store.folder / "slurm", cluster=cluster)
     executor.update_parameters(**{"timeout_min": 24 * 60, "cpus_per_task": 1, **parameters})
-    jobs = [executor.submit(work_on, str(store.folder)) for _ in range(workers)]
+    driver = Holder.me() if executor.cluster == "local" else None  # jobs of a cluster are meant to outlive it
+    jobs = [executor.submit(_work, str(store.folder), driver) for _ in range(workers)]
     try:
         with Watch(job, store, shown) as watch:
             while not all(one.done() for one in jobs):  # one that failed leaves its units to the others
@@ -48,6 +52,12 @@ def run_on_slurm(
         raise
     if not Looks(job, store).catch_up().done:
         raise unfinished("Jobs", job, store)
+
+
+def _work(folder: str, driver: Holder | None) -> None:
+    if driver is not None:
+        end_with_driver(Path(folder), driver)
+    work_on(folder)
 
 
 def _submitit() -> Any:

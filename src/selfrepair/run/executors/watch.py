@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from types import TracebackType
 
 from selfrepair.progress import Meter
+from selfrepair.results.proven import Damaged
 from selfrepair.run.job import Design
 from selfrepair.run.looks import Looks
 from selfrepair.run.runner import SURVEY_TITLE, SWEEP_TITLE, stage_progress, unit_tokens
@@ -43,7 +44,8 @@ class Watch:
         new = self._done(stage) - self._seen[stage]
         if stage == self._stage and self._meter is not None:
             if stage == SWEEP:
-                self._meter.say(self._looks.catch_up().describe())
+                with suppress(Damaged):  # whoever needs the unit says so
+                    self._meter.say(self._looks.catch_up().describe())
             self._meter(new)
         elif self._stage != SWEEP:
             self._stack.close()

@@ -8,10 +8,10 @@ from selfrepair.errors import SelfRepairError
 from selfrepair.run import plans
 from selfrepair.run.job import Job
 from selfrepair.run.jobs import load_job
-from selfrepair.run.log import LOG, log
+from selfrepair.run.log import LOG, last_lines, log
+from selfrepair.run.looks import Looks
 from selfrepair.run.runner import run_units
 from selfrepair.run.store import Store
-from selfrepair.run.sweep import STAGE as SWEEP
 from selfrepair.run.sweep import CutShort
 
 _STOPS = "worker stops: "
@@ -42,11 +42,10 @@ def unfinished(workers: str, job: Job, store: Store) -> SelfRepairError:
         job: the run.
         store: its finished units.
     """
-    log = store.folder / LOG
-    lines = log.read_text().splitlines() if log.is_file() else []
-    stops = [line.partition(_STOPS)[2] for line in lines if _STOPS in line]
+    looks = Looks(job, store).catch_up()
+    stops = [line.partition(_STOPS)[2] for line in last_lines(store.folder) if _STOPS in line]
     said = f" The last problem was {stops[-1]}" if stops else ""
     return SelfRepairError(
-        f"{workers} kept failing; {len(store.finished(SWEEP))} of {len(job.units)} units are done.{said}",
-        f"{log} says more; `selfrepair resume` goes on from what is done.",
+        f"{workers} kept failing; {len(looks.used)} of {looks.needed} units are done.{said}",
+        f"{store.folder / LOG} says more; `selfrepair resume` goes on from what is done.",
     )

@@ -142,7 +142,7 @@ function differenceLists(label) {
   return index.differences.map((one, at) => {
     const filter = one.filters.indexOf(label);
     const cells = filter < 0 ? undefined : one.heads.self_repair?.[filter];
-    if (!cells) return el("p", { class: "note" }, `${called(runs[at + 1])}: head by head there is nothing to compare (other heads, or no such filter).`);
+    if (!cells) return el("p", { class: "note" }, `${called(runs[at + 1])}: heads are not compared one by one: ${one.unrelated || "no such filter in one of the runs"}.`);
     const rows = cells.flatMap((heads, layer) => heads.map((given, head) => {
       const [value, low, high] = given.map(exact);
       return { layer, head, value, low, high, size: Math.abs(value) / ((high - low) / 2 || Infinity) };

@@ -137,7 +137,7 @@ function repairersFigure(place, parts) {
   const label = JSON.stringify(run.filters[filter].label);
   return chart({
     title: `Who repairs ${headName(layer, head)}`,
-    caption: `Downstream components by the change in their direct effect on the target, the ${Math.min(parts.length, 16)} largest in size; whiskers: 95% intervals over documents of each alone, which do not allow for its having been chosen. ${sentence(run.caption(filter))}.`,
+    caption: `Downstream components by the change in their direct effect on the target, the ${Math.min(parts.length, 16)} largest in size; whiskers: 95% intervals over documents of each alone, the threshold's own error included, which do not allow for its having been chosen. ${sentence(run.caption(filter))}.`,
     python: loading(run) + `cell = run.heads.sel(filter=${label}, layer=${layer}, head=${head})\nmlps = cell["repair_by_mlp"]\nheads = cell.get("repair_by_head", cell["repair_by_attention"])\n`,
     spec: () => ranking(parts.slice(0, 16)),
     height: 380,
@@ -157,7 +157,7 @@ function curveFigure(place, curve) {
   const names = all.map((bin) => `${Math.round((100 * bin) / bins)}–${Math.round((100 * (bin + 1)) / bins)}%, from ${bin ? signed(at("curve_lower_edge", bin), 2) : "−∞"}`);
   return chart({
     title: `${headName(layer, head)}: self-repair over quantiles of direct effect`,
-    caption: `Mean self-repair of the tokens in each of ${bins} equally full bins of the head's clean direct effect, lowest first; band: 95% interval over documents, bins held fixed. All tokens; ${run.operator}; ${run.leftOut}.`,
+    caption: `Mean self-repair of the tokens in each of ${bins} equally full bins of the head's clean direct effect, lowest first; band: 95% interval over documents, the error of the bins' edges included. All tokens; ${run.operator}; ${run.leftOut}.`,
     python: loading(run) + `curve = run.heads["curve_self_repair"].sel(layer=${layer}, head=${head})\nedges = run.heads["curve_lower_edge"].sel(layer=${layer}, head=${head})\n`,
     spec: () => {
       const data = band(all.map((bin) => (100 * (bin + 0.5)) / bins), pick(""), pick("_low"), pick("_high"), "self-repair", theme().accent);

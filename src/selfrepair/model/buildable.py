@@ -1,0 +1,116 @@
+"""Whether a configuration describes a model of about the size of its weights: building a larger one takes for ever."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.modules.module import register_module_module_registration_hook
+
+from selfrepair.errors import SelfRepairError
+
+_PARTS, _PARTS_PER_WEIGHT = 500, 10  # modules that a model may have; real ones have about one per weight
+_ROOM, _TIMES = 2**22, 2  # numbers that it may have beyond those in its files: weights that are tied there
+_PER_BYTE = 8  # numbers that a byte of quantised weights stands for, at most
+_TABLES = 2**28  # numbers in tables that are not among the weights: positions, masks
+_FIX = "config.json is damaged, or of another model than the weights; take the files again."
+
+
+@dataclass(frozen=True)
+class Stock:
+    """What files of weights hold.
+
+    Attributes:
+        shapes: of every weight.
+        size: bytes of the files.
+    """
+
+    shapes: dict[str, tuple[int, ...]]
+    size: int
+
+    @property
+    def numbers(self) -> int:
+        """Numbers in all weights together."""
+        return sum(map(math.prod, self.shapes.values()))
+
+    def __add__(self, other: Stock) -> Stock:
+        return Stock(self.shapes | other.shapes, self.size + other.size)
+
+
+class _TooMany(Exception):
+    """A model has more parts than it can have."""
+
+
+def require_buildable(config: Any, stock: Stock, place: str) -> None:
+    """Builds a model without memory for its weights, and refuses one that its files cannot fill.
+
+    Args:
+        config: its configuration.
+        stock: what its files hold.
+        place: what to call it.
+
+    Raises:
+        SelfRepairError: more parts or larger weights than the files hold.
+        Exception: whatever the library raises where it cannot build the model at all.
+    """
+    from transformers import AutoModelForCausalLM
+
+    most = _PARTS + _PARTS_PER_WEIGHT * len(stock.shapes)
+    try:
+        with _at_most(most), torch.random.fork_rng(devices=[]), torch.device("meta"):
+            network = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+    except _TooMany:
+        raise SelfRepairError(
+            f"The configuration of '{place}' describes a model of more than {most} parts; "
+            f"its files hold {len(stock.shapes)} weights.",
+            _FIX,
+        ) from None
+    _require_filled(network, stock, getattr(config, "quantization_config", None) is not None, place)
+
+
+def _require_filled(network: nn.Module, stock: Stock, quantised: bool, place: str) -> None:
+    weights = dict(network.named_parameters())
+    wanted = sum(value.numel() for value in weights.values())
+    there = _PER_BYTE * stock.size if quantised else _TIMES * stock.numbers
+    if wanted > there + _ROOM:
+        name = max(weights, key=lambda one: _beyond(weights[one].shape, stock.shapes.get(one)))
+        raise SelfRepairError(
+            f"The weight '{name}' of '{place}' has shape {stock.shapes[name]}; "
+            f"config.json wants {tuple(weights[name].shape)}."
+            if name in stock.shapes
+            else f"The configuration of '{place}' describes a model of {wanted:,} numbers; "
+            f"its files hold {stock.numbers:,}.",
+            _FIX,
+        )
+    tables = sum(value.numel() for value in network.buffers())
+    if tables > _TABLES + stock.numbers:
+        raise SelfRepairError(
+            f"The configuration of '{place}' asks for tables of {tables:,} numbers beside the weights.", _FIX
+        )
+
+
+def _beyond(wanted: tuple[int, ...], found: tuple[int, ...] | None) -> int:
+    return math.prod(wanted) - (math.prod(found) if found is not None else 0)
+
+
+@contextmanager
+def _at_most(parts: int) -> Iterator[None]:
+    """Ends the building of a model with more modules than that."""
+    left = parts
+
+    def count(_module: nn.Module, _name: str, _part: nn.Module | None) -> None:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise _TooMany
+
+    handle = register_module_module_registration_hook(count)
+    try:
+        yield
+    finally:
+        handle.remove()

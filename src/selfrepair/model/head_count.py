@@ -1,0 +1,46 @@
+"""How many heads a layer says it has, as a second witness of how many were found by what they do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from selfrepair.model.anatomy import Block
+
+_NAMES = ("num_heads", "num_attention_heads", "n_heads", "n_head")
+
+
+def miscounts(blocks: Sequence[Block], configured: Any) -> list[int]:
+    """By layer, how many heads too many or too few were found; 0 where nothing says how many there are.
+
+    A layer's own attention is heard first: where heads were pruned, the configuration may say what no longer holds.
+
+    Args:
+        blocks: the layers.
+        configured: what the configuration says, one number or one for each layer.
+    """
+    each = configured if isinstance(configured, list | tuple) else [configured] * len(blocks)
+    found = []
+    for block, one in zip(blocks, each, strict=True):
+        said = set(_said_by(block)) or {number for number in [one] if isinstance(number, int)}
+        found.append(min((abs(block.heads - number) for number in said), default=0))
+    return found
+
+
+def _said_by(block: Block) -> Iterator[int]:
+    """What the modules around the output projection say, by name or by the width of a head."""
+    for module in block.module.modules():
+        if module is block.module or module is block.projection or block.projection not in set(module.modules()):
+            continue
+        for owner in (module, getattr(module, "config", None)):
+            yield from (value for name in _NAMES if isinstance(value := _attribute(owner, name), int))
+        width, head_dim = block.heads * block.head_dim, _attribute(module, "head_dim")
+        if isinstance(head_dim, int) and head_dim > 0 and width % head_dim == 0:
+            yield width // head_dim
+
+
+def _attribute(owner: Any, name: str) -> Any:
+    try:
+        return getattr(owner, name, None)
+    except Exception:  # a configuration that refuses to tell what differs between layers
+        return None

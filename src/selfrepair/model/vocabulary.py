@@ -1,0 +1,47 @@
+"""Which rows an unembedding has beside those of the tokenizer's tokens. No torch in here: pages and tables use it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+Vocabulary = Mapping[str, int | None]
+
+
+def vocabulary(rows: int, counted: int, tokenizer: Any) -> dict[str, int | None]:
+    """How a plan describes it.
+
+    Args:
+        rows: of the unembedding.
+        counted: rows that are not masked.
+        tokenizer: whose tokens they are; may be None.
+
+    Returns:
+        `rows`; `known` to the tokenizer (None without one); `padded`, beyond those; `masked` by the model; and
+        `centred_over`, the rows whose mean centres logits: masked ones left out, padded ones not.
+    """
+    known = _known(tokenizer)
+    padded = None if known is None else max(0, rows - known)
+    return {"rows": rows, "known": known, "padded": padded, "masked": rows - counted, "centred_over": counted}
+
+
+def centring(found: Vocabulary) -> str:
+    """Over which rows logits are centred, in words."""
+    said = f"logits are centred over {found['centred_over']:,} rows of the unembedding"
+    if found["padded"]:
+        said += f", padded rows that the tokenizer does not know included ({found['padded']:,} of {found['rows']:,})"
+    return said + (f"; {found['masked']:,} masked rows have no logit and are left out" if found["masked"] else "")
+
+
+def is_plain(found: Vocabulary) -> bool:
+    """Whether every row is a token's."""
+    return not found["padded"] and not found["masked"]
+
+
+def _known(tokenizer: Any) -> int | None:
+    """How many tokens a tokenizer knows, added ones included; None where it does not say."""
+    try:
+        return len(tokenizer)
+    except (TypeError, NotImplementedError):  # none, or one of another library's
+        size = getattr(tokenizer, "vocab_size", None)
+        return size if isinstance(size, int) else None

@@ -1,0 +1,130 @@
+"""Reading files of unknown origin: only regular ones, and never more than was asked for."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Callable
+from io import BufferedReader
+from pathlib import Path
+from typing import Any
+
+from selfrepair.errors import SelfRepairError
+
+JSON_BYTES = 64 * 2**20  # plans, outcomes and configurations take kilobytes
+_DEPTH = 100  # levels of brackets within each other; ours have fewer than ten
+_KINDS: tuple[tuple[Callable[[int], bool], str], ...] = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a named pipe (FIFO)"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+
+
+def kind_of(mode: int) -> str | None:
+    """What a path is in words, by its mode; None for a regular file."""
+    if stat.S_ISREG(mode):
+        return None
+    return next((words for test, words in _KINDS if test(mode)), "no regular file")
+
+
+def require_regular(path: Path) -> int:
+    """Refuses what is not a regular file; opening a pipe or a device may block for ever, or never end.
+
+    Returns:
+        The file's size in bytes.
+
+    Raises:
+        SelfRepairError: a folder, pipe, socket or device.
+        OSError: there is nothing, or it may not be looked at.
+    """
+    found = path.stat()
+    kind = kind_of(found.st_mode)
+    if kind is not None:
+        raise SelfRepairError(f"{path} is {kind}; a regular file was expected.", "Give a file, or remove it.")
+    return found.st_size
+
+
+def open_regular(path: Path) -> BufferedReader:
+    """Opens a regular file for reading; what is something else by the time it is opened is refused, never waited for.
+
+    Raises:
+        SelfRepairError: as `require_regular`.
+        OSError: it cannot be opened.
+    """
+    require_regular(path)
+    number = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
+    file = os.fdopen(number, "rb")
+    kind = kind_of(os.fstat(number).st_mode)
+    if kind is not None:
+        file.close()
+        raise SelfRepairError(f"{path} is {kind}; a regular file was expected.", "Give a file, or remove it.")
+    return file
+
+
+def read_bytes(path: Path, most: int) -> bytes:
+    """A file's content.
+
+    Args:
+        path: the file.
+        most: bytes that it may have.
+
+    Raises:
+        SelfRepairError: a larger file, or no regular one.
+        OSError: it cannot be read.
+    """
+    with open_regular(path) as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise SelfRepairError(
+            f"{path} is larger than {most / 2**20:g} MiB, more than a file of its kind can be.",
+            "It is damaged or something else than its name says; take it again.",
+        )
+    return content
+
+
+def read_json(path: Path, most: int = JSON_BYTES, **options: Any) -> Any:
+    """What a JSON file says.
+
+    Args:
+        path: the file.
+        most: bytes that it may have.
+        options: of `json.loads`.
+
+    Raises:
+        SelfRepairError: a larger file, or no regular one.
+        OSError: it cannot be read.
+        ValueError: it is not UTF-8, not JSON, or nested beyond reason.
+    """
+    text = read_bytes(path, most).decode("utf-8")
+    require_shallow(text)
+    return json.loads(text, **options)
+
+
+def require_shallow(text: str) -> None:
+    """Refuses JSON that is nested beyond reason, which exhausts the stack of who reads it.
+
+    Raises:
+        ValueError: it is.
+    """
+    if text.count("[") + text.count("{") <= _DEPTH:
+        return
+    depth, inside, escaped = 0, False, False
+    for character in text:
+        if inside:
+            if escaped:
+                escaped = False
+            elif character == "\\":
+                escaped = True
+            elif character == '"':
+                inside = False
+        elif character == '"':
+            inside = True
+        elif character in "[{":
+            depth += 1
+            if depth > _DEPTH:
+                raise ValueError(f"it is nested more than {_DEPTH} levels deep")
+        elif character in "]}":
+            depth -= 1

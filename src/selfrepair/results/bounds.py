@@ -1,0 +1,110 @@
+"""Results files are read only as far as files of their size can go: sizes that they name are not believed."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import xarray as xr
+
+from selfrepair.errors import SelfRepairError
+from selfrepair.pages import Column, require_pages, row_groups
+from selfrepair.reading import JSON_BYTES, require_shallow
+
+_ROOM = 2**28  # bytes in memory that any file may take
+_EXPANSION = 256  # times its size that a larger file may take
+_BATCH = 2**26  # bytes of text that are in memory at once, however often a row group refers to the same
+_ROWS = 2**16
+_LONGEST = 2**16  # bytes of a name or token
+
+
+def bounded_batches(file: BinaryIO, rows: int = _ROWS) -> Iterator[pa.RecordBatch]:
+    """The rows of a Parquet file, some at a time.
+
+    Args:
+        file: the file.
+        rows: at a time, at most; fewer where its texts are long.
+
+    Raises:
+        ValueError: it would take more memory than files of its size do.
+    """
+    most, total, groups = _most(file), 0, row_groups(file)
+    with pq.ParquetFile(file, pre_buffer=False) as table:
+        if table.num_row_groups != len(groups):
+            raise ValueError("its description of row groups is damaged")
+        for group in range(len(groups)):
+            largest = _largest_page(file, groups[group])
+            step = max(1, min(rows, _BATCH // max(largest, 1)))
+            for batch in table.iter_batches(step, row_groups=[group]):
+                total += sum(_bytes(column) for column in batch.columns)
+                if total > most:
+                    raise _too_much(f"more than {most:,} bytes of values")
+                yield batch
+
+
+def bounded_table(file: BinaryIO) -> pa.Table:
+    """A whole table, see `bounded_batches`."""
+    with pq.ParquetFile(file) as table:
+        schema = table.schema_arrow
+    return pa.Table.from_batches(bounded_batches(file), schema)
+
+
+def require_room(file: BinaryIO, size: int, what: str) -> None:
+    """Refuses arrays of that many bytes, where a file of this size cannot fill them.
+
+    Raises:
+        ValueError: saying so.
+    """
+    if size > _most(file):
+        raise _too_much(f"{what} of {size:,} bytes")
+
+
+def bounded_dataset(file: BinaryIO, dataset: xr.Dataset) -> xr.Dataset:
+    """A dataset that was opened, read into memory.
+
+    Raises:
+        ValueError: its axes are longer than a file of this size can fill.
+    """
+    require_room(file, sum(value.size * value.dtype.itemsize for value in dataset.variables.values()), "arrays")
+    return dataset.load()
+
+
+def bounded_json(file: BinaryIO, **options: Any) -> Any:
+    """What a JSON file says.
+
+    Raises:
+        ValueError: it is larger than a plan or an outcome can be, not UTF-8, not JSON, or nested beyond reason.
+    """
+    content = file.read(JSON_BYTES + 1)
+    if len(content) > JSON_BYTES:
+        raise _too_much(f"more than {JSON_BYTES:,} bytes of JSON")
+    text = content.decode("utf-8")
+    require_shallow(text)
+    return json.loads(text, **options)
+
+
+def _largest_page(file: BinaryIO, columns: Sequence[Column]) -> int:
+    try:
+        return require_pages(file, "the table", columns, longest=_LONGEST)
+    except SelfRepairError as problem:
+        raise ValueError(problem.problem) from None
+
+
+def _bytes(column: pa.Array) -> int:
+    """Bytes of a column; of one that refers to a dictionary, of the references."""
+    return int(column.indices.nbytes if isinstance(column, pa.DictionaryArray) else column.nbytes)
+
+
+def _most(file: BinaryIO) -> int:
+    place = file.tell()
+    size = file.seek(0, os.SEEK_END)
+    file.seek(place)
+    return max(_ROOM, _EXPANSION * size)
+
+
+def _too_much(what: str) -> ValueError:
+    return ValueError(f"it names {what}, which a file of its size cannot hold")

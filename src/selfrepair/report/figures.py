@@ -151,10 +151,10 @@ def _dots(axes: Axes, depth: np.ndarray, repair: np.ndarray, part: Any) -> None:
     """A dot per head; filled where the head is labelled repaired, by the rule that tables go by."""
     repaired = part["label"].values == REPAIRED
     measured = np.isfinite(repair)
-    names = {True: f"a head that is repaired: {int(repaired.sum())} of {int(measured.sum())}", False: "another head"}
+    names = {True: f"repaired heads: {int(repaired.sum())} of {int(measured.sum())}", False: "other heads"}
     for filled, name in names.items():
         mine = measured & (repaired == filled)
-        if mine.any():
+        if filled or mine.any():
             axes.plot(
                 depth[mine], repair[mine], "o", color=DOT, markersize=4, markerfacecolor=DOT if filled else "white",
                 markeredgecolor="white" if filled else DOT, markeredgewidth=0.4 if filled else 0.9, label=name,

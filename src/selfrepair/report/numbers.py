@@ -55,13 +55,15 @@ def brief(value: float) -> str:
 
 def effect(value: object, low: object, high: object) -> tuple[str, str]:
     """A mean in logits and its interval, to two digits of the half-width: `+4.842` and `[+2.12, +7.31]`."""
-    digits = max(2, _digits(low, high) + 1)
+    digits = _telling(low, high, max(2, _digits(low, high) + 1))
     return signed(value, max(3, digits - 1)), _interval(signed(low, digits), signed(high, digits), low, high)
 
 
 def share(value: object, low: object, high: object) -> tuple[str, str]:
     """A share and its interval: `50%` and `[38, 63]`, decimals where the half-width is below 5 points."""
-    digits = max(0, _digits(2 * low, 2 * high) - 1) if isinstance(low, float) and isinstance(high, float) else 0
+    if not isinstance(low, float | int) or not isinstance(high, float | int):
+        return percent(value), _interval("", "", low, high)
+    digits = _telling(100 * low, 100 * high, max(0, _digits(2 * low, 2 * high) - 1))
     return percent(value, digits), _interval(_share(low, digits), _share(high, digits), low, high)
 
 
@@ -113,6 +115,13 @@ def _digits(low: object, high: object) -> int:
         return 0
     half = (high - low) / 2
     return 0 if half <= 0 else min(5, -math.floor(math.log10(half)))
+
+
+def _telling(low: object, high: object, digits: int) -> int:
+    """Decimals at which no end that is above or below zero looks like zero, three more at most."""
+    ends = [end for end in (low, high) if isinstance(end, float | int) and math.isfinite(end) and end != 0]
+    enough = (more for more in range(digits, digits + 3) if all(round(end, more) != 0 for end in ends))
+    return next(enough, digits)
 
 
 def _interval(below: str, above: str, low: object, high: object) -> str:

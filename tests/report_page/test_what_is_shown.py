@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from selfrepair.report.page import write_page
+from selfrepair.report.tables import print_heads
 
 TOP = "top 20%"
 HEAD = "L1H2"
@@ -15,19 +18,27 @@ HEAD = "L1H2"
 
 @pytest.fixture(scope="module")
 def unsure_path(run, tmp_path_factory):
-    """A page of a run in which half of the heads, and all of them together, may lose nothing."""
+    return write_page([unsure_of(run)], tmp_path_factory.mktemp("unsure") / "report.html")
+
+
+def unsure_of(run):
+    """A run in which shares of half of the heads, of the last layer and of all heads together may be anything.
+
+    The mean's interval of what is lost says the opposite of each: the share's own decides."""
     heads = run.heads.copy(deep=True)
-    heads["lost_direct_effect_low"][:, :, :2] = -1.0
-    heads["lost_direct_effect_high"][:, :, :2] = 1.0
-    heads["lost_direct_effect_low"][:, :, 2:] = 0.01
-    heads["lost_direct_effect_high"][:, :, 2:] = 1.0
+    for ends, some, sure in (((-np.inf, np.inf), slice(2), True), ((0.1, 0.9), slice(2, None), False)):
+        heads["repaired_fraction_low"][:, :, some], heads["repaired_fraction_high"][:, :, some] = ends
+        heads["lost_direct_effect_low"][:, :, some] = 0.01 if sure else -1.0
+        heads["lost_direct_effect_high"][:, :, some] = 1.0
     heads["repaired_fraction"][:] = 5.94
-    heads["repaired_fraction_low"][:, :, :2] = -np.inf
-    heads["repaired_fraction_high"][:, :, :2] = np.inf
-    heads["pooled_repaired_fraction_low"][:] = -np.inf
-    heads["pooled_repaired_fraction_high"][:] = np.inf
+    for kind, some, ends in (("layer", slice(2), (0.1, 0.9)), ("layer", slice(2, None), (-np.inf, np.inf))):
+        heads[f"{kind}_repaired_fraction_low"][:, some], heads[f"{kind}_repaired_fraction_high"][:, some] = ends
+    heads["layer_lost_direct_effect_low"][:, :2], heads["layer_lost_direct_effect_low"][:, 2:] = -1.0, 0.01
+    heads["layer_lost_direct_effect_high"][:] = 1.0
+    heads["pooled_repaired_fraction_low"][:], heads["pooled_repaired_fraction_high"][:] = -np.inf, np.inf
+    heads["pooled_lost_direct_effect_low"][:] = 0.01
     heads["repair_norm"][:] = 5e-18
-    return write_page([replace(run, heads=heads)], tmp_path_factory.mktemp("unsure") / "report.html")
+    return replace(run, heads=heads)
 
 
 def shown(tab):
@@ -77,6 +88,24 @@ def test_shares_of_what_may_be_nothing_are_grey_and_colours_end_at_100_percent(o
     assert tab.locator("td", has_text="(594%)").count() == 6 and "unbounded" in shown(tab)
     tab = open_page(path=unsure_path).at("map?quantity=self_repair")
     assert tab.locator("rect.undetermined").count() == 0 and "undetermined" not in tab.locator(".legend").inner_text()
+
+
+def test_the_page_and_the_terminal_put_the_same_shares_in_brackets(open_page, run, unsure_path):
+    console = Console(width=200, file=io.StringIO(), record=True)
+    print_heads(console, unsure_of(run), TOP, top=None)
+    printed = {line.split()[0]: "(594%)" in line for line in console.export_text().splitlines() if line[:1] == "L"}
+    table = open_page(path=unsure_path).at("map?quantity=repaired_fraction").locator("tbody tr")
+    on_page = {row.split()[0]: "(594%)" in row for row in table.all_inner_texts()}
+    assert printed == on_page == {f"L{layer}H{head}": head < 2 for layer in range(3) for head in range(4)}
+
+
+def test_layers_whose_share_may_be_anything_are_left_out_of_the_profile(open_page, unsure_path):
+    tab = open_page(path=unsure_path).at("card")
+    assert "may lose nothing" in shown(tab)
+    lines = tab.evaluate(
+        "[...document.querySelectorAll('.plot')][0].data.filter((one) => one.mode).map((one) => [...one.x])"
+    )
+    assert lines and all(2 not in line for line in lines) and [0, 1] in lines
 
 
 def test_unbounded_intervals_are_said(open_page, unsure_path):

@@ -12,7 +12,7 @@ from selfrepair.paper.picture import Picture
 
 @dataclass(frozen=True)
 class Exhibit:
-    """One figure or table of the paper, measured anew.
+    """One figure or table of the paper, measured on this model.
 
     Attributes:
         name: for files, e.g. `figure-01-overview`.

@@ -34,6 +34,11 @@ def signed(value: object, digits: int = 3) -> str:
     return f"{rounded:+.{digits}f}" if abs(rounded) < _WIDEST else f"{value:+.1e}"
 
 
+def has_ends(low: object, high: object) -> bool:
+    """Whether both ends of an interval are known and finite; a share's are not where its denominator may be zero."""
+    return all(isinstance(end, float | int) and math.isfinite(end) for end in (low, high))
+
+
 def percent(value: object, digits: int = 0) -> str:
     """`45%`; a dash where there is no number."""
     if not isinstance(value, float | int) or math.isnan(value):

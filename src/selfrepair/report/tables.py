@@ -30,8 +30,8 @@ from selfrepair.report.captions import (
     stopped,
 )
 from selfrepair.report.layout import GAP, Line, fitted, plain_table
-from selfrepair.report.numbers import DASH, leaves_out_zero, of_row, signed
-from selfrepair.report.rows import HEADINGS, Row, column_of, head_rows, head_table, unbounded
+from selfrepair.report.numbers import DASH, has_ends, leaves_out_zero, of_row, signed
+from selfrepair.report.rows import HEADINGS, Row, column_of, head_rows, head_table
 from selfrepair.results import checks
 from selfrepair.results.runs import Run
 from selfrepair.terminal import Console
@@ -150,7 +150,7 @@ def share_line(name: str, row: Row, shares: Sequence[str]) -> Line:
 
 def determined(row: Row) -> bool:
     """Whether the repaired fraction's interval has ends: lost direct effect is not zero, as far as that can be told."""
-    return not unbounded(row, "repaired_fraction")
+    return has_ends(row["repaired_fraction_low"], row["repaired_fraction_high"])
 
 
 def narrowed(columns: list[Column], rows: list[Row], width: int) -> list[Column]:

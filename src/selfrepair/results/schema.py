@@ -101,7 +101,7 @@ REPAIRED = Quantity(
     "repaired fraction",
     "1",
     "sum of self_repair / sum of (direct_effect - ablated_direct_effect): a ratio of sums over tokens, not a "
-    "mean of ratios. It means little where the interval of lost_direct_effect contains zero.",
+    "mean of ratios. Its interval is infinite where lost_direct_effect may be zero: it may be anything then.",
 )
 COMPONENT: dict[str, tuple[Quantity, tuple[str, ...]]] = {
     BY_ATTENTION: (

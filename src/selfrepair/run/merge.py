@@ -122,7 +122,7 @@ class Merger:
 
     def layer(self, layer: int, booked: Callable[[Arrays], None] | None = None) -> Replicated:
         """Sums of features of a layer's heads, over [filter, head], with their replicates, in each of which the
-        filter is applied anew.
+        filter is applied again.
 
         Args:
             layer: the layer.

@@ -1,4 +1,4 @@
-"""A bootstrap that resamples documents and applies the filter anew in each replicate.
+"""A bootstrap that resamples documents and applies the filter again in each replicate.
 
 Tokens of one document are not independent, so whole documents are drawn with replacement; and the threshold of a
 filter such as the top 2% is itself estimated from the corpus, so it is found again in every replicate. Both are
@@ -103,7 +103,7 @@ def bootstrap_filtered(
     tail: Tail,
     weights: np.ndarray,
 ) -> FilteredReplicates:
-    """Replicates of one head's sums over a tail of its tokens, the filter applied anew in each.
+    """Replicates of one head's sums over a tail of its tokens, the filter applied again in each.
 
     Replicate b has `N_b = sum_d w_d n_d` scored tokens; its filter passes those whose effect is at least the k-th
     largest (`top`) or at most the k-th smallest (`bottom`), `k = max(1, int(fraction N_b))`, ties included: what

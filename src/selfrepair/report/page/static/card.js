@@ -2,7 +2,7 @@
 
 import { index } from "./data.js";
 import { el, number } from "./dom.js";
-import { between, betweenLogits, leavesOutZero, percent, sentence, signed } from "./format.js";
+import { between, betweenLogits, hasEnds, percent, sentence, signed } from "./format.js";
 import { theme } from "./colours.js";
 import { band } from "./charts.js";
 import { chart } from "./figure.js";
@@ -27,7 +27,7 @@ export function cardView({ run, filter }) {
       { class: "hero" },
       el("p", { class: "over" }, `${run.operator} · ${one.words}`),
       el("p", { class: "headline" }, number(whole.value, percent(whole.value), { "data-name": "pooled_repaired_fraction" }), el("span", {}, " of the direct effect that heads lose is repaired")),
-      el("p", {}, `95% interval ${between(whole.low, whole.high, run.quantity.repaired_fraction)}, over documents${leavesOutZero(lost) ? "" : ": the heads may lose nothing, so that the share may be anything"}. Heads lose ${signed(lost.value)} logit on average (${betweenLogits(lost.low, lost.high)}); what the rest of the model makes up of it is the sum of self-repair over the sum of lost direct effect, all heads together.`),
+      el("p", {}, `95% interval ${between(whole.low, whole.high, run.quantity.repaired_fraction)}, over documents${hasEnds(whole) ? "" : ": the heads may lose nothing, so that the share may be anything"}. Heads lose ${signed(lost.value)} logit on average (${betweenLogits(lost.low, lost.high)}); what the rest of the model makes up of it is the sum of self-repair over the sum of lost direct effect, all heads together.`),
       splitBar(parts.map(([name, title]) => ({ title, ...of(name) })), whole.value),
       el("p", { class: "note" }, `${sentence(one.discoveries)}. ${run.repairedRule} ${sentence(one.amount)}. ${run.errors}; ${run.leftOut}.`),
     ),
@@ -76,7 +76,7 @@ function profile(run, filter) {
   const pick = (name, end = "value") => sure.map((layer) => 100 * run.whole(name, filter, layer)[end]);
   return chart({
     title: "Repair over depth",
-    caption: `Share of the lost direct effect that is repaired, per layer of the ablated heads; band: 95% interval over documents; left out: layers whose lost direct effect has an interval that contains zero; the axis ends where it would hide the rest. ${sentence(run.caption(filter))}.`,
+    caption: `Share of the lost direct effect that is repaired, per layer of the ablated heads; band: 95% interval over documents; left out: layers whose lost direct effect may be zero, so that the share may be anything; the axis ends where it would hide the rest. ${sentence(run.caption(filter))}.`,
     python: loading(run) + `layers = run.heads["layer_repaired_fraction"].sel(filter=${JSON.stringify(run.filters[filter].label)})\n`,
     spec: () => {
       const colour = theme();

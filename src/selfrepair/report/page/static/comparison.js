@@ -68,7 +68,7 @@ function shownWith(quantity, value, low, high) {
 function profileFigure(having, label) {
   return chart({
     title: "Repair over relative depth",
-    caption: `Share of the lost direct effect that is repaired, per layer; band: 95% interval over documents; left out: layers whose lost direct effect has an interval that contains zero. ${label}. ${having.map((run) => `${called(run)}: ${run.operator}`).join("; ")}.`,
+    caption: `Share of the lost direct effect that is repaired, per layer; band: 95% interval over documents; left out: layers whose lost direct effect may be zero, so that the share may be anything. ${label}. ${having.map((run) => `${called(run)}: ${run.operator}`).join("; ")}.`,
     python: having.map(loading).join("\n"),
     spec: () => {
       const data = having.flatMap((run, at) => {

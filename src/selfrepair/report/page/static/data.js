@@ -1,6 +1,6 @@
 // The run's data: blocks of base64 in the page, inflated when a view asks for them.
 
-import { exact, headName, leavesOutZero, visible } from "./format.js";
+import { exact, hasEnds, headName, visible } from "./format.js";
 
 export const index = JSON.parse(document.getElementById("index").textContent);
 
@@ -94,14 +94,14 @@ class Run {
     return { value: part(""), low: part("_low"), high: part("_high") };
   }
 
-  // Layers whose heads surely lose something, so that shares of it mean something.
+  // Layers whose heads lose something, as far as that can be told, so that shares of it mean something.
   losing(filter) {
-    return Array.from({ length: this.layers }, (_, layer) => layer).filter((layer) => leavesOutZero(this.whole("lost_direct_effect", filter, layer)));
+    return Array.from({ length: this.layers }, (_, layer) => layer).filter((layer) => hasEnds(this.whole("repaired_fraction", filter, layer)));
   }
 
-  // Whether a number means something for a head: a ratio does where its denominator is surely not zero.
+  // Whether a number means something for a head: a ratio does where its interval has ends, as in the terminal's tables.
   determined(quantity, filter, layer, head) {
-    return !quantity.denominator || leavesOutZero(this.cell(quantity.denominator, filter, layer, head));
+    return !quantity.denominator || hasEnds(this.cell(quantity.name, filter, layer, head));
   }
 
   label(filter, layer, head) {

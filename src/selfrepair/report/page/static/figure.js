@@ -6,7 +6,7 @@ import { theme } from "./colours.js";
 
 const redraws = new Map();
 
-// A chart by plotly. `spec()` gives its data and layout, anew for every theme.
+// A chart by plotly. `spec()` gives its data and layout, once for every theme.
 export function chart({ title, caption, python, spec, height = 340, note, opens }) {
   const body = el("div", { class: "plot", style: { height: `${height}px` } });
   const figure = framed({ title, caption, python, body, note, save: (kind) => saveChart(spec(), title, caption, kind) });

@@ -54,8 +54,9 @@ export function between(low, high, quantity) {
   return `${shown(low, quantity)} to ${shown(high, quantity)}`;
 }
 
-export function leavesOutZero({ low, high }) {
-  return low > 0 || high < 0;
+// Whether an interval has ends. Of a share it has none where what it is a share of may be zero: it may be anything then.
+export function hasEnds({ low, high }) {
+  return Number.isFinite(low) && Number.isFinite(high);
 }
 
 const LOGITS = { units: "logit" };

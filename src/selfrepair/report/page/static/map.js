@@ -1,7 +1,7 @@
 // The map: layer by head, any quantity, any filter; and the table beside it.
 
 import { el, number, roving, svg, tipped } from "./dom.js";
-import { between, betweenLogits, headName, leavesOutZero, percent, plain, sentence, shown, signed } from "./format.js";
+import { between, betweenLogits, hasEnds, headName, percent, plain, sentence, shown, signed } from "./format.js";
 import { diverging, labelColour, scaleFor } from "./colours.js";
 import { copyButton, drawing } from "./figure.js";
 import { sortable } from "./table.js";
@@ -76,7 +76,7 @@ export function scaleInWords(quantity, { neutral, full, clipped }) {
   return quantity.denominator ? `${said}; grey: ${UNDETERMINED}` : said;
 }
 
-const UNDETERMINED = "undetermined, since the 95% interval of what it is a share of contains zero";
+const UNDETERMINED = "undetermined, since what it is a share of may be zero: its 95% interval has no ends";
 
 // Cells of all heads; `cellOf(layer, head)` gives {value, low, high, determined}.
 export function grid(place, quantity, colourOf, cellOf, what = quantity.title) {
@@ -165,12 +165,11 @@ function headTable(place, quantity) {
     const one = run.cell("self_repair", filter, row.layer, row.head);
     return [number(one.value, signed(one.value), { "data-name": "self_repair" }), interval(betweenLogits(one.low, one.high))];
   };
-  const fraction = column("repaired_fraction", "repaired", "Σ self-repair / Σ lost direct effect; in brackets where the 95% interval of the lost direct effect contains zero");
+  const fraction = column("repaired_fraction", "repaired", "Σ self-repair / Σ lost direct effect; in brackets where lost direct effect may be zero, so that the share may be anything");
   fraction.cell = (row) => {
     const one = run.cell("repaired_fraction", filter, row.layer, row.head);
     const text = percent(one.value, 0);
-    const sure = leavesOutZero(run.cell("lost_direct_effect", filter, row.layer, row.head));
-    return [sure || !Number.isFinite(one.value) ? text : `(${text})`, interval(between(one.low, one.high, { group: "shares", name: "", units: "1" }).replaceAll(/\.\d%/g, "%"))];
+    return [hasEnds(one) || !Number.isFinite(one.value) ? text : `(${text})`, interval(between(one.low, one.high, { group: "shares", name: "", units: "1" }).replaceAll(/\.\d%/g, "%"))];
   };
   const columns = [
     { title: "head", value: (row) => row.layer * run.heads + row.head, cell: (row) => el("a", { href: address({ ...place, view: "head", ...row, quantity: undefined }) }, `${headName(row.layer, row.head)}${BESIDE[run.label(filter, row.layer, row.head)] ?? ""}`) },

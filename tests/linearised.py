@@ -5,8 +5,9 @@ Both are ratios of sums over documents, `R = sum_d Y_d / sum_d X_d`, with the er
 """
 
 import numpy as np
+from scipy.stats import t as student
 
-from selfrepair.statistics.estimates import with_interval
+from selfrepair.statistics.estimates import LEVEL, Estimate
 
 
 def ratio(numerators, denominators, present):
@@ -19,6 +20,13 @@ def ratio(numerators, denominators, present):
         several = np.where(documents > 1, documents, np.nan)
         error = np.sqrt(several / (several - 1) * spread) / np.abs(below)
     return with_interval(value, error, np.broadcast_to(documents, value.shape))
+
+
+def with_interval(value, error, documents):
+    """An estimate with Student's 95% interval, `documents - 1` degrees of freedom; NaN below two documents."""
+    freedom = np.where(documents > 1, documents - 1.0, np.nan)
+    half = error * student.ppf((1 + LEVEL) / 2, freedom)
+    return Estimate(value, np.where(documents > 1, error, np.nan), value - half, value + half, documents)
 
 
 def mean(sums, counts):

@@ -55,7 +55,7 @@ def open_regular(path: Path) -> BufferedReader:
         OSError: it cannot be opened.
     """
     require_regular(path)
-    number = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
+    number = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     file = os.fdopen(number, "rb")
     kind = kind_of(os.fstat(number).st_mode)
     if kind is not None:
@@ -98,7 +98,20 @@ def read_json(path: Path, most: int = JSON_BYTES, **options: Any) -> Any:
         OSError: it cannot be read.
         ValueError: it is not UTF-8, not JSON, or nested beyond reason.
     """
-    text = read_bytes(path, most).decode("utf-8")
+    return parse_json(read_bytes(path, most), **options)
+
+
+def parse_json(content: bytes, **options: Any) -> Any:
+    """What JSON in memory says.
+
+    Args:
+        content: its bytes.
+        options: of `json.loads`.
+
+    Raises:
+        ValueError: it is not UTF-8, not JSON, or nested beyond reason.
+    """
+    text = content.decode("utf-8")
     require_shallow(text)
     return json.loads(text, **options)
 

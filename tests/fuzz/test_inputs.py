@@ -43,28 +43,40 @@ TEXTS = {
 }
 
 
+def read_mutations(path: Path, read, change, times: int):
+    """What is read of a file as it is, and of those of its mutations that are read at all."""
+    content = path.read_bytes()
+    kind, expected = outcome(read)
+    assert kind == "read"
+
+    def others():
+        for seed in range(times):
+            path.write_bytes(change(content, random.Random(f"{path.name} {seed}")))
+            try:
+                kind, read_now = outcome(read)
+            except BaseException as problem:
+                raise AssertionError(f"{path.name}, seed {seed}: {type(problem).__name__}: {problem}") from problem
+            if kind == "read":
+                yield read_now
+
+    with in_bounds():
+        return expected, list(others())
+
+
 @pytest.mark.parametrize("name", TEXTS)
 def test_texts(tmp_path, name):
     path, tokenizer = tmp_path / name, tiny_models.tokenizer()
     TEXTS[name](path)
-    content = path.read_bytes()
 
     def read() -> object:
         made = windows(tokenizer, str(path), tokens=80, length=16)
         assert made.tokens.min() >= 0 and made.tokens.max() < 97 and made.lengths.min() > 1
         return made.fingerprint, made.tokens.tobytes(), made.provenance["sha256"]
 
-    kind, expected = outcome(read)
-    assert kind == "read"
-    with in_bounds():
-        for seed in range(TIMES):
-            path.write_bytes(mutated(content, random.Random(f"{name} {seed}")))
-            try:
-                kind, found = outcome(read)
-            except BaseException as problem:
-                raise AssertionError(f"{name}, seed {seed}: {type(problem).__name__}: {problem}") from problem
-            if kind == "read" and found[1] != expected[1]:
-                assert found[0] != expected[0] and found[2] != expected[2], "other tokens under the same identity"
+    expected, others = read_mutations(path, read, mutated, TIMES)
+    for read_now in others:
+        if read_now[1] != expected[1]:
+            assert read_now[0] != expected[0] and read_now[2] != expected[2], "other tokens under the same identity"
 
 
 @pytest.fixture
@@ -94,7 +106,6 @@ def mutated_header(content: bytes, draws: random.Random) -> bytes:
 
 def fuzz_model(folder: Path, name: str, change) -> None:
     path = folder / name
-    content = path.read_bytes()
 
     def read() -> object:
         loaded = load(str(folder), device="cpu")
@@ -103,18 +114,10 @@ def fuzz_model(folder: Path, name: str, change) -> None:
             return loaded.digest, loaded.logits(TOKENS).numpy().tobytes(), text.fingerprint, text.tokens.tobytes()
 
     (folder.parent / "text.txt").write_text("\n".join(DOCUMENTS))
-    kind, expected = outcome(read)
-    assert kind == "read"
-    with in_bounds():
-        for seed in range(LOADS):
-            path.write_bytes(change(content, random.Random(f"{name} {seed}")))
-            try:
-                kind, found = outcome(read)
-            except BaseException as problem:
-                raise AssertionError(f"{name}, seed {seed}: {type(problem).__name__}: {problem}") from problem
-            if kind == "read":
-                assert found[1] == expected[1] or found[0] != expected[0], f"{seed}: other numbers, same identity"
-                assert found[3] == expected[3] or found[2] != expected[2], f"{seed}: other tokens, same identity"
+    expected, others = read_mutations(path, read, change, LOADS)
+    for read_now in others:
+        assert read_now[1] == expected[1] or read_now[0] != expected[0], "other numbers, same identity"
+        assert read_now[3] == expected[3] or read_now[2] != expected[2], "other tokens, same identity"
 
 
 @pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "tokenizer_config.json", "generation_config.json"])

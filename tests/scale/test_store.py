@@ -11,6 +11,7 @@ import pytest
 from scale_support import UNITS, assert_same, dead_process, prepare, resume, sweep_units
 
 from selfrepair import SelfRepairError
+from selfrepair.results.proven import Damaged
 from selfrepair.run import plans, runner
 from selfrepair.run.claims import STALE
 from selfrepair.run.jobs import load_job
@@ -66,7 +67,8 @@ def test_damaged_units_are_put_aside(store, stage, damage):
         store.write(stage, number, {"a": np.arange(50.0) + number})
     broken = store.finished(stage)[1].path
     broken.write_bytes(DAMAGES[damage](broken.read_bytes()))
-    assert not store.is_sound(broken)
+    with pytest.raises(Damaged):
+        store.prove(broken)
     assert set(store.sound(stage)) == {0, 2} == set(store.finished(stage))
     assert broken.with_suffix(".aside").is_file()
 

@@ -3,8 +3,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import false_discovery_control, ttest_1samp
 
+from linearised import with_interval
 from selfrepair.statistics.discovery import q_values
-from selfrepair.statistics.estimates import Estimate, with_interval
+from selfrepair.statistics.estimates import Estimate
 from selfrepair.statistics.reaction import reaction_p_values
 
 probabilities = st.one_of(st.floats(0, 1), st.just(float("nan")), st.sampled_from([0.01, 0.05]))

@@ -3,9 +3,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from linearised import with_interval
 from selfrepair.errors import SelfRepairError
 from selfrepair.statistics.discovery import q_values
-from selfrepair.statistics.estimates import Estimate, with_interval
+from selfrepair.statistics.estimates import Estimate
 from selfrepair.statistics.labels import LABELS, LabelRule, labels
 from selfrepair.statistics.reaction import reaction_p_values
 

@@ -22,7 +22,7 @@ def resume(
 ) -> None:
     """Go on with a run where it was, after a kill, a crash or a full disk.
 
-    Finished units are proven whenever they are read; a damaged one is put aside and done again, and that is said. A
+    Finished units are proven whenever they are read; a damaged one is reported, put aside and done again. A
     plan, model, text, software version or kind of processor that has changed since is refused, with the difference.
     """
     from selfrepair.cli.quiet import quieten

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 
-from selfrepair.errors import RefusedModel, SelfRepairError
+from selfrepair.errors import RefusedModel, SelfRepairError, plain
 
 _PANIC = "PanicException"  # every Rust extension (tokenizers, safetensors) has a class of this name of its own
-_CONTROL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|[\x00-\x1f\x7f-\x9f]+")  # colours, then any other
 _LONGEST = 300  # characters of another library's message
 
 
@@ -51,7 +49,7 @@ def in_words(error: BaseException) -> str:
     """An exception's kind and the first line of what it says, without control characters."""
     lines = [line for line in str(error).splitlines() if line.strip()]
     kind = type(error).__name__
-    return f"{kind}: {_CONTROL.sub(' ', lines[0]).strip()[:_LONGEST]}" if lines else kind
+    return f"{kind}: {plain(lines[0]).strip()[:_LONGEST]}" if lines else kind
 
 
 def _refusal(step: str, error: BaseException) -> RefusedModel:

@@ -43,7 +43,7 @@ UNSURE = "in round brackets where lost DE may be zero, so that the share may be 
 
 @dataclass(frozen=True)
 class Column:
-    """One column: its heading (in `HEADINGS`), what it shows of a row, how gladly it is given up for lack of room."""
+    """One column: its heading (in `HEADINGS`), what it shows of a row, its drop priority on a narrow terminal."""
 
     heading: str
     show: Callable[[Row], str]

@@ -1,7 +1,7 @@
 """`manifest.json`: what proves the files of a results folder, written after all of them.
 
-Results are made in a folder of their own, and swapped in: the old manifest goes first, the new one comes last. So
-whoever is killed in between leaves a folder without a manifest, which is not read, and never files of two runs.
+Results are made in a folder of their own, and swapped in: the old manifest goes first, the new one comes last. A
+process killed in between leaves a folder without a manifest, which is not read, and never files of two runs.
 Pages and pictures are made from the results and may be made again at any time; they are not in the manifest.
 """
 
@@ -17,6 +17,7 @@ from shlex import quote
 from typing import Any
 
 from selfrepair.errors import SelfRepairError
+from selfrepair.reading import parse_json
 from selfrepair.results.files import cannot, first_line, put, sync_folder
 from selfrepair.results.proven import SHORT, Damaged, Digests, Stored, opened
 
@@ -93,7 +94,7 @@ def read(folder: Path) -> dict[str, Stored]:
         )
     try:
         with opened(path) as file:
-            content = json.loads(file.read(_MOST))
+            content = parse_json(file.read(_MOST))
         if content.pop("checksum") != _checksum(content):
             raise Damaged(path, f"{path} is damaged: its checksum is not that of its content.", fix(folder))
         files = {name: _digests(one) for name, one in content["files"].items()}

@@ -70,7 +70,7 @@ def _copy(windows: Path) -> dict[str, Any] | None:
     try:
         with open_regular(windows) as file:
             found = json.loads((pq.read_schema(file).metadata or {})[COPY])
-    except Exception:  # whatever is wrong with that file is said by whoever reads it
+    except Exception:  # what is wrong with that file is reported where it is read
         return None
     return found if isinstance(found, dict) else None
 

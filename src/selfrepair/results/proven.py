@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import stat
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from selfrepair.errors import SelfRepairError
+from selfrepair.reading import open_regular
 
 Bytes = bytes | bytearray | memoryview
 SHORT = 32  # hex digits of a sha256 that names and blocks carry: 128 bits
@@ -254,12 +254,10 @@ def opened(path: Path) -> BinaryIO:
         Damaged: it is gone, is no file, or cannot be read.
     """
     try:
-        number = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-        if stat.S_ISREG(os.fstat(number).st_mode):
-            return os.fdopen(number, "rb")
-        os.close(number)
+        return open_regular(path)
+    except SelfRepairError as problem:
+        raise Damaged(path, problem.problem, problem.fix) from None
     except FileNotFoundError:
         raise Damaged(path, f"{path} is gone.") from None
     except OSError as problem:
         raise Damaged(path, f"{path} cannot be read: {problem.strerror or problem}.") from problem
-    raise Damaged(path, f"{path} is not a file.")

@@ -1,5 +1,5 @@
 """What a run's units have come to so far, and whether that is enough: the finished units from the first on, in their
-order, decide, so that whoever looks at the same folder sees the same. Here, and nowhere else, units are counted."""
+order, decide, so that everyone who looks at the same folder sees the same. Units are counted here and nowhere else."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""From a text's finished units to sums: always in the order of the units, so the result is the same to the bit whoever
-did them and in whatever order."""
+"""From a text's finished units to sums: always in the order of the units, so the result is bit-for-bit
+identical no matter which worker did them and in what order."""
 
 from __future__ import annotations
 

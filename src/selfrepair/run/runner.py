@@ -24,7 +24,7 @@ Made = TypeVar("Made")
 
 
 def run_units(job: Job, store: Store, shown: bool = True) -> None:
-    """Does all units of a run that are missing; returns when every unit that is needed is there, whoever did it.
+    """Does the missing units of a run; returns when every unit that is needed is there, whichever worker did it.
 
     Args:
         job: the run.

@@ -1,7 +1,7 @@
 """The file of a finished unit: safetensors that prove themselves, whole or in part.
 
 The header carries a digest for every block of the data, and which unit of which plan it is and what it was made of; the
-file's name carries the digest of the header. So whoever reads a tensor, or some rows of one, knows from the name alone
+file's name carries the digest of the header. So a reader of a tensor, or of some rows of one, knows from the name alone
 that these bytes are what was written.
 """
 

@@ -70,7 +70,7 @@ class Store:
         for unit in self._files(stage):
             assert unit.path is not None
             try:
-                self._prove(unit.path)
+                self.prove(unit.path)
                 sound[unit.number] = unit
             except Damaged as problem:
                 damaged.append(problem)
@@ -137,15 +137,12 @@ class Store:
             "Bring back the plan.json and windows.parquet that they were made with, or start a new run elsewhere.",
         )
 
-    def is_sound(self, path: Path) -> bool:
-        """Whether a unit's file is whole, unaltered, of this run, and the unit that its name says."""
-        try:
-            self._prove(path)
-        except Damaged:
-            return False
-        return True
+    def prove(self, path: Path) -> None:
+        """Reads a unit's file once.
 
-    def _prove(self, path: Path) -> None:
+        Raises:
+            Damaged: it is gone, cut short, altered, of another run, or not the unit that its name says.
+        """
         label = read_header(path).label  # from the disk, not from memory
         if label.plan != self.plan_id:
             raise Damaged(path, f"{path} is a unit of plan {label.plan}, not of {self.plan_id}.", FIX)

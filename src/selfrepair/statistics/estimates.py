@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import t as student
 
 Array = npt.NDArray[np.float64]
 LEVEL = 0.95
@@ -28,10 +27,3 @@ class Estimate:
     low: Array
     high: Array
     documents: npt.NDArray[np.int64]
-
-
-def with_interval(value: np.ndarray, error: np.ndarray, documents: np.ndarray) -> Estimate:
-    """An estimate with Student's 95% interval, `documents - 1` degrees of freedom; NaN below two documents."""
-    freedom = np.where(documents > 1, documents - 1.0, np.nan)
-    half = error * student.ppf((1 + LEVEL) / 2, freedom)
-    return Estimate(value, np.where(documents > 1, error, np.nan), value - half, value + half, documents)

@@ -16,7 +16,7 @@ from selfrepair.run.job import Job
 from selfrepair.run.looks import Looks
 from selfrepair.run.store import Store
 
-_RESTARTS = 3  # per worker; a unit that kills whoever touches it must not be tried for ever
+_RESTARTS = 3  # per worker; a unit that kills its worker must not be tried for ever
 _LOOK = 0.5  # seconds
 _HOPELESS = 3  # exit code of a worker that would fail the same way again
 

@@ -44,7 +44,7 @@ class Watch:
         new = self._done(stage) - self._seen[stage]
         if stage == self._stage and self._meter is not None:
             if stage == SWEEP:
-                with suppress(Damaged):  # whoever needs the unit says so
+                with suppress(Damaged):  # reported where the unit is needed
                     self._meter.say(self._looks.catch_up().describe())
             self._meter(new)
         elif self._stage != SWEEP:

@@ -7,6 +7,7 @@ import torch
 from selfrepair.errors import SelfRepairError
 from selfrepair.model.vocabulary import vocabulary
 from selfrepair.run.batches import require_known
+from selfrepair.run.vocabulary import vocabulary_table
 from selfrepair.text import Document, read_documents, windows, windows_of_documents
 from support import fresh_model, language_model
 
@@ -106,3 +107,17 @@ def test_names_steer_no_terminal_from_python(tmp_path, name):
     model = fresh_model("llama")
     object.__setattr__(model, "name", name)
     assert "\x1b" not in repr(model) and "\u202e" not in repr(model)
+
+
+@pytest.mark.parametrize("error", [TypeError, ValueError])
+def test_decoders_without_options_still_tell_their_tokens(error):
+    class Decoder:
+        def decode(self, ids, **options):
+            if options:
+                raise error("no options")
+            return f"word{ids[0]}"
+
+        def convert_ids_to_tokens(self, token):
+            return f"word{token}"
+
+    assert vocabulary_table(Decoder(), [3, 5]).to_pydict() == {"token": [3, 5], "bytes": [b"word3", b"word5"]}

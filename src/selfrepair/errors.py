@@ -11,7 +11,9 @@ if TYPE_CHECKING:
 
 
 _COLOURS = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
-_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # all but tab and newline
+_CONTROLS = re.compile(  # all but tab and newline; what turns text around; bytes of names that are not UTF-8
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
 
 
 def plain(text: str) -> str:
@@ -19,7 +21,13 @@ def plain(text: str) -> str:
 
     Colours are left out, other control characters written as Python writes them: `\\x07`.
     """
-    return _CONTROLS.sub(lambda found: f"\\x{ord(found[0]):02x}", _COLOURS.sub("", text))
+    return _CONTROLS.sub(lambda found: _written(ord(found[0])), _COLOURS.sub("", text))
+
+
+def _written(code: int) -> str:
+    """A character as Python writes it; a byte that Python smuggled into a name (`os.fsdecode`) as that byte."""
+    byte = code - 0xDC00 if 0xDC80 <= code <= 0xDCFF else code
+    return f"\\x{byte:02x}" if byte < 0x100 else f"\\u{byte:04x}"
 
 
 class SelfRepairError(Exception):

@@ -15,11 +15,27 @@ class PanicException(BaseException):
     """As pyo3's: raised where a native library panics, and no `Exception`."""
 
 
+class OtherNative(BaseException):
+    """Nor are those of other native libraries, which may be called anything."""
+
+
+class Wordless(Exception):
+    def __str__(self):
+        raise RuntimeError("not even this")
+
+
 FAULTS = {
     "an exception": (ValueError("shapes do not fit\nsecond line"), "it ended with ValueError: shapes do not fit."),
     "without words": (AssertionError(), "it ended with AssertionError."),
     "in colours": (KeyError("\x1b[31mred\x1b[0m\x07"), "KeyError: "),
     "a panic": (PanicException("called `unwrap()` on a `None` value"), "PanicException: called `unwrap()`"),
+    "another native exception": (OtherNative("abort"), "OtherNative: abort"),
+    "several at once": (
+        BaseExceptionGroup("both", [PanicException("one"), KeyError("two")]),
+        "both (2 sub-exceptions)",
+    ),
+    "one that fails to say": (Wordless(), "it ended with Wordless."),
+    "names that are not UTF-8": (OSError("\udce9.txt \u202e"), "OSError: \\xe9.txt \\u202e"),
     "memory": (MemoryError(), "memory ended"),
     "memory of a device": (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate"), "memory ended"),
     "a long message": (RuntimeError("x" * 10_000), "RuntimeError: xxx"),
@@ -73,7 +89,9 @@ def test_every_step_is_covered():
     assert steps == {*wanted_steps, "blocks replay"}
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(3)])
+@pytest.mark.parametrize(
+    "error", [KeyboardInterrupt(), SystemExit(3), BaseExceptionGroup("both", [KeyError(), KeyboardInterrupt()])]
+)
 def test_what_a_user_does_passes(error):
     with pytest.raises(type(error)):
         load(failing(error)[0])

@@ -40,7 +40,11 @@ def block_arguments(model: LanguageModel, tokens: Tensor) -> list[Arguments]:
     with _handing_on(model.anatomy.blocks, captured), suppress(_AllSeen):
         model.run_trunk(tokens)
     if len(captured) != model.anatomy.layers:
-        raise RefusedModel("blocks", f"on some text {len(captured)} of {model.anatomy.layers} blocks are called.")
+        raise RefusedModel(
+            "blocks",
+            f"on some text {len(captured)} of {model.anatomy.layers} blocks are called.",
+            "Models that skip blocks (LayerSkip, mixture of depths) are not supported: load the plain model.",
+        )
     return captured
 
 

@@ -29,6 +29,10 @@ from selfrepair.model.taps import (
     with_input,
 )
 
+_NORMS = (
+    "Only decoders with a LayerNorm or RMSNorm there are supported: remove hooks and whatever else changes what it "
+    "computes, or load the plain model."
+)
 _POSITIONS = 6  # of the longest forward from which a block's arguments are captured
 
 
@@ -67,7 +71,9 @@ def dissect(model: Any) -> Anatomy:
         final_module = _module_after(trunk, modules[-1], tokens[most])
         final_norm = read_norm(final_module, width, dtype, device)
     if final_norm is None:
-        raise RefusedModel("final norm", f"{type(final_module).__name__} is neither LayerNorm nor RMSNorm.")
+        raise RefusedModel(
+            "final norm", f"{type(final_module).__name__} computes neither LayerNorm nor RMSNorm.", _NORMS
+        )
     with running(dtype), finding("the read-out"):
         readout = scaled_readout(model, final_module, head, plain, tokens[most])
     return Anatomy(trunk, tuple(blocks), final_norm, final_module, readout)
@@ -103,7 +109,12 @@ def find_blocks(trunk: nn.Module, tokens: Tensor) -> list[nn.Module]:
     inner = {module for entries in complete for entry in entries for module in entry.modules() if module is not entry}
     outermost = [entries for entries in complete if entries[0] not in inner]
     if not outermost:
-        raise RefusedModel("blocks", "no list of decoder blocks is called one after the other.")
+        raise RefusedModel(
+            "blocks",
+            "no list of decoder blocks is called one after the other.",
+            "Every block of an `nn.ModuleList` has to be called once, in order; blocks that are shared, skipped or "
+            "called otherwise are not supported.",
+        )
     return max(outermost, key=len)
 
 
@@ -135,7 +146,7 @@ def _module_after(trunk: nn.Module, last_block: nn.Module, tokens: Tensor) -> nn
     with removing(*handles, on_output(last_block, keeping(left, "output"))):
         trunk(tokens, use_cache=False)
     if not after or not torch.equal(after[0][1], left["output"]):
-        raise RefusedModel("final norm", "the last block's output is not what a final norm reads.")
+        raise RefusedModel("final norm", "the last block's output is not what a final norm reads.", _NORMS)
     return after[0][0]
 
 
@@ -145,9 +156,10 @@ def _unembedding(model: Any) -> tuple[nn.Module, Readout]:
     weight = getattr(head, "weight", None)
     if weight is None:
         inner = next(inner_models(model), None)
+        lacks = "no unembedding" if head is None else f"an unembedding without a weight ({type(head).__name__})"
         raise RefusedModel(
             "read-out",
-            f"{type(model).__name__} has no unembedding.",
+            f"{type(model).__name__} has {lacks}.",
             "Give a model with a language-modelling head" + ("." if inner is None else f": {inner}."),
         )
     bias = getattr(head, "bias", None)
@@ -192,7 +204,9 @@ def _read_block(
     if structure.normed_after:
         norm = read_norm(module.get_submodule(structure.attention_write), width, dtype, device)
         if norm is None:
-            raise RefusedModel("post-norm", f"'{structure.attention_write}' is neither LayerNorm nor RMSNorm.")
+            raise RefusedModel(
+                "post-norm", f"'{structure.attention_write}' computes neither LayerNorm nor RMSNorm.", _NORMS
+            )
     at_zero, left = _at_zero(module, projection, arguments, torch.zeros_like(main_input(arguments)))
     return Block(
         module=module,
@@ -222,5 +236,9 @@ def _value_constant(constants: Tensor) -> Tensor:
     """Heads' outputs [head, head_dim] at a zero stream: a norm then gives its bias, and all values are equal."""
     spread = (constants - constants[0]).abs().max()
     if spread > 1e-4 * constants.abs().max().clamp_min(1e-6):
-        raise RefusedModel("value constant", f"with equal values everywhere, heads' outputs differ by {spread:.1e}.")
+        raise RefusedModel(
+            "value constant",
+            f"with equal values everywhere, heads' outputs differ by {spread:.1e}.",
+            "Heads have to be weighted means of values: attention that adds something by position is not supported.",
+        )
     return constants[0]

@@ -9,7 +9,7 @@ import torch
 
 from selfrepair.errors import RefusedModel, SelfRepairError, plain
 
-_PANIC = "PanicException"  # every Rust extension (tokenizers, safetensors) has a class of this name of its own
+_ENDS = (KeyboardInterrupt, SystemExit, GeneratorExit)  # what a user does
 _LONGEST = 300  # characters of another library's message
 
 
@@ -34,22 +34,31 @@ def finding(step: str) -> Iterator[None]:
 
 
 def is_fault(error: BaseException) -> bool:
-    """Whether an exception is a library's failure: those of Python's usual kind, and panics of native libraries."""
-    return isinstance(error, Exception) or type(error).__name__ == _PANIC
+    """Whether an exception is a library's failure, be it of Python's usual kind or not (panics of native libraries)."""
+    if isinstance(error, BaseExceptionGroup):
+        return error.subgroup(_ENDS) is None
+    return not isinstance(error, _ENDS)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an exception says that memory ended, on any device."""
-    said = str(error).lower()
+    said = _message(error).lower()
     known = ("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory")
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(words in said for words in known)
 
 
 def in_words(error: BaseException) -> str:
     """An exception's kind and the first line of what it says, without control characters."""
-    lines = [line for line in str(error).splitlines() if line.strip()]
+    lines = [line for line in _message(error).splitlines() if line.strip()]
     kind = type(error).__name__
     return f"{kind}: {plain(lines[0]).strip()[:_LONGEST]}" if lines else kind
+
+
+def _message(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # one that cannot even say what it is about
+        return ""
 
 
 def _refusal(step: str, error: BaseException) -> RefusedModel:

@@ -25,19 +25,21 @@ def as_network(given: Any) -> Any:
         SelfRepairError: it is no such model; says what to give instead.
         RefusedModel: it is compiled, and its eager code cannot be reached.
     """
-    if not isinstance(given, nn.Module):
-        _refuse_other(given)
-    if isinstance(given, torch.jit.ScriptModule):
-        raise SelfRepairError("The model is a TorchScript module, whose parts cannot be watched.", _BY_NAME)
+    with finding("what kind of object it is"):
+        if not isinstance(given, nn.Module):
+            _refuse_other(given)
+        _refuse_scripted(given)
     with finding("the eager code of its modules"):
         network = plain(given)
-    if not _is_language_model(network):
-        _refuse_wrapper(network)
-    if _says(network, "is_encoder_decoder"):
-        raise SelfRepairError(
-            f"{type(network).__name__} is an encoder-decoder: its logits depend on a second text.",
-            "Only decoders are measured. Where transformers has its decoder alone (BartForCausalLM for BART), give it.",
-        )
+    with finding("what kind of model it is"):
+        if not _is_language_model(network):
+            _refuse_wrapper(network)
+        if _says(network, "is_encoder_decoder"):
+            raise SelfRepairError(
+                f"{type(network).__name__} is an encoder-decoder: its logits depend on a second text.",
+                "Only decoders are measured. Where transformers has its decoder alone (BartForCausalLM for BART), give "
+                "it.",
+            )
     return network
 
 
@@ -50,9 +52,36 @@ def inner_models(network: nn.Module) -> Iterator[str]:
                     yield f"model.{path}"
 
 
-def adapters(network: nn.Module) -> list[str]:
-    """Paths of modules that compute with an adapter beside their own weight (LoRA before it is merged)."""
-    return [path for path, module in network.named_modules() if "base_layer" in dict(module.named_children())]
+def advice(network: nn.Module, fix: str) -> str:
+    """What the user of a model that is refused can do, where the cause can be seen in the object itself.
+
+    Args:
+        network: the model.
+        fix: the refusal's own.
+    """
+    from transformers import PreTrainedModel
+
+    unmerged = [path for path, module in network.named_modules() if "base_layer" in dict(module.named_children())]
+    if unmerged:  # LoRA and its kin compute beside the weight of a base layer until they are merged
+        whose = "" if hasattr(network, "merge_and_unload") else "model = PeftModel.from_pretrained(base, adapter); "
+        return (
+            f"The model has adapters that are not merged ('{unmerged[0]}'): merge them into its weights first, "
+            f"{whose}model = model.merge_and_unload()."
+        )
+    seen = [fix] if fix else []
+    if not isinstance(network, PreTrainedModel) and not hasattr(network, "peft_config"):
+        inner = next(inner_models(network), None)
+        seen += [] if inner is None else [f"{type(network).__name__} wraps a Hugging Face model: give {inner}."]
+    hooked = [path or "model" for path, module in network.named_modules() if _is_hooked(module)]
+    if hooked:
+        seen.append(f"Hooks are registered ({len(hooked)}, one on '{hooked[0]}'): load the model without them.")
+    return " ".join(seen) or "Load the plain model, by its name or folder."
+
+
+def _is_hooked(module: nn.Module) -> bool:
+    """Whether someone has registered hooks on it; those by which transformers collects outputs do not count."""
+    hooks = [*module._forward_hooks.values(), *module._forward_pre_hooks.values()]
+    return any(not str(getattr(hook, "__module__", "")).startswith("transformers.") for hook in hooks)
 
 
 def _is_language_model(module: Any) -> bool:
@@ -76,6 +105,16 @@ def _refuse_other(given: Any) -> None:
     else:
         fix = _BY_NAME
     raise SelfRepairError(f"A model was expected, got {kind}.", fix)
+
+
+def _refuse_scripted(given: nn.Module) -> None:
+    for path, module in given.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            what = f"'{path}' of the model" if path else "The model"
+            raise SelfRepairError(
+                f"{what} is a TorchScript module, whose parts cannot be watched.",
+                "Give the model before torch.jit.script or torch.jit.trace, or its name or folder.",
+            )
 
 
 def _refuse_wrapper(network: nn.Module) -> None:

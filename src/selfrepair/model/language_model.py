@@ -14,6 +14,7 @@ from selfrepair.model.anatomy import Anatomy
 from selfrepair.model.constants import logits_without_constants
 from selfrepair.model.precision import running
 from selfrepair.model.vocabulary import vocabulary
+from selfrepair.terminal import plain
 
 Source = dict[str, str | bool | None]
 """Arguments of `load`."""
@@ -85,4 +86,4 @@ class LanguageModel:
     def __repr__(self) -> str:
         anatomy = self.anatomy
         dtype = str(self.dtype).removeprefix("torch.")
-        return f"LanguageModel({self.name}: {anatomy.layers} layers x {anatomy.heads_in_words} heads, {dtype})"
+        return f"LanguageModel({plain(self.name)}: {anatomy.layers} layers x {anatomy.heads_in_words} heads, {dtype})"

@@ -21,7 +21,7 @@ from selfrepair.model.dissect import dissect
 from selfrepair.model.faults import finding, in_words, is_fault, is_out_of_memory
 from selfrepair.model.folder import hub_folder, require_loadable
 from selfrepair.model.gguf_header import require_gguf
-from selfrepair.model.given import adapters, as_network
+from selfrepair.model.given import advice, as_network
 from selfrepair.model.language_model import LanguageModel, Source
 from selfrepair.model.offload import Offload, onto_disk
 from selfrepair.model.plain_copy import plain
@@ -86,8 +86,9 @@ def load(
             **{"model": named, "dtype": dtype, "device": device},
             **{"revision": revision, "attention": attention, "offload": offload},
         }
-    network.eval()
-    with _advising(network):
+    with finding("its eval mode"):
+        network.eval()
+    with _advising(network), torch.no_grad():
         return _prepared(network, name, tokenizer, source, disk)
 
 
@@ -114,16 +115,9 @@ def _advising(network: nn.Module) -> Iterator[None]:
     try:
         yield
     except RefusedModel as refused:
-        unmerged = adapters(network)
-        if not unmerged:
-            raise
-        raise RefusedModel(
-            refused.identity,
-            refused.reason,
-            f"The model has adapters that are not merged ('{unmerged[0]}'): "
-            "merge them into its weights first, model = model.merge_and_unload().",
-            refused.proofs,
-        ) from refused
+        with finding("what to give instead"):
+            fix = advice(network, refused.fix)
+        raise RefusedModel(refused.identity, refused.reason, fix, refused.proofs) from (refused.__cause__ or refused)
 
 
 def read_gguf(path: Path, dtype: str) -> tuple[Any, Any]:
@@ -283,8 +277,9 @@ def _name_of(network: nn.Module) -> str:
 
 def _keep_experts_exact(network: Any) -> None:
     """Routes experts one by one: the grouped kernels know no float64."""
-    if hasattr(getattr(network, "config", None), "_experts_implementation"):
-        network.set_experts_implementation("eager")
+    setter = getattr(network, "set_experts_implementation", None)
+    if callable(setter) and hasattr(getattr(network, "config", None), "_experts_implementation"):
+        setter("eager")
 
 
 def _require_package(module: str, extra: str) -> None:

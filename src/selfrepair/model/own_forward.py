@@ -243,7 +243,11 @@ def _handed(call: Arguments, tokens: Tensor) -> list[str]:
 
 def _found(seen: dict[str, Tensor]) -> Tensor:
     if "stream" not in seen:
-        raise RefusedModel(STREAM, "the model's own forward does not go through the final norm that was found.")
+        raise RefusedModel(
+            STREAM,
+            "the model's own forward does not go through the final norm that was found.",
+            "It computes its logits from something else than its trunk: load the plain model.",
+        )
     return seen["stream"]
 
 

@@ -81,7 +81,7 @@ def _is_compiled(module: nn.Module) -> bool:
     return (
         _wrapped(module) is not None
         or own.get("_compiled_call_impl") is not None
-        or any(_before_compiling(value) is not None for value in own.values())
+        or any(_before_compiling(value) is not None for value in (*own.values(), type(module).forward))
     )
 
 
@@ -102,13 +102,21 @@ def _before_compiling(value: Any) -> Any:
     return getattr(value, "_torchdynamo_orig_callable", None) if made_there else None
 
 
+def _eager(value: Any) -> Any:
+    """The function that was compiled, however many times, to make `value`; None for other values."""
+    eager = None
+    while (inner := _before_compiling(value)) is not None:
+        value = eager = inner
+    return eager
+
+
 def _run_eagerly(module: nn.Module, memo: dict[int, Any]) -> None:
     """Puts the functions that were compiled in their places, bound to the copies of their modules."""
     own = vars(module)
+    if "forward" not in own and (eager := _eager(type(module).forward)) is not None:  # compiled for all of its class
+        own["forward"] = MethodType(eager, module)
     for name, value in list(own.items()):
-        eager = None
-        while (inner := _before_compiling(value)) is not None:
-            value = eager = inner
+        eager = _eager(value)
         if eager is None:
             continue
         if isinstance(eager, MethodType):

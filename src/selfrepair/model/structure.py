@@ -148,8 +148,10 @@ def _changed_inputs(clean: Trace, moved: Trace, name: str) -> bool:
 
 
 def _attention(clean: Trace, moved: Trace) -> str:
-    """The outermost module whose output changes at a position whose inputs did not."""
-    for name in sorted(clean.calls, key=lambda name: name.count(".")):
+    """The outermost module whose output changes at a position whose inputs did not; what is all of a wrapped block
+    (DataParallel, checkpointing) puts out what the block does, and is passed over."""
+    parts = [name for name in clean.calls if not torch.equal(_flat(clean, name), clean.left.flatten())]
+    for name in sorted(parts, key=lambda name: name.count(".")):
         output_changed = _differ(clean, clean.calls[name].output, moved.calls[name].output)
         if output_changed and not _changed_inputs(clean, moved, name):
             return name
@@ -170,7 +172,12 @@ def _projection(twin: nn.Module, clean: Trace, attention: str, width: int) -> st
         and getattr(twin.get_submodule(name), "weight", torch.empty(0)).ndim == 2
     ]
     if not linear:
-        raise RefusedModel("attention", f"attention ('{attention}') has no output projection.")
+        raise RefusedModel(
+            "attention",
+            f"attention ('{attention}') has no output projection.",
+            "A linear map from all heads to the residual stream was expected at its end: give a model whose attention "
+            "ends so, without adapters inside it.",
+        )
     return linear[-1]
 
 
@@ -186,7 +193,12 @@ def _transposed(twin: nn.Module, clean: Trace, projection: str) -> bool:
             error = (call.inputs[0] @ weight - linear_part).norm() / linear_part.norm()
             if error < _FIT:
                 return transposed
-    raise RefusedModel("output projection", f"'{projection}' is not input @ weight + bias.")
+    raise RefusedModel(
+        "output projection",
+        f"'{projection}' is not input @ weight + bias.",
+        "Something else acts on attention's output: merge adapters into the weights (merge_and_unload), remove hooks, "
+        "or load the plain model.",
+    )
 
 
 def _head_layout(twin: nn.Module, arguments: dict[int, Arguments], projection: str, width: int) -> tuple[int, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 Vocabulary = Mapping[str, int | None]
@@ -40,8 +41,9 @@ def is_plain(found: Vocabulary) -> bool:
 
 def _known(tokenizer: Any) -> int | None:
     """How many tokens a tokenizer knows, added ones included; None where it does not say."""
-    try:
+    with suppress(Exception):  # none, or one of another library's: it may have no length, or not say
         return len(tokenizer)
-    except (TypeError, NotImplementedError):  # none, or one of another library's
-        size = getattr(tokenizer, "vocab_size", None)
+    with suppress(Exception):
+        size = tokenizer.vocab_size
         return size if isinstance(size, int) else None
+    return None

@@ -30,10 +30,11 @@ def require_measurable(network: nn.Module) -> None:
 def _require_here(network: nn.Module) -> None:
     """Refuses weights that are not in this process's memory, or not on one device."""
     weights = dict(network.named_parameters())
-    away = [name for name, value in weights.items() if value.is_meta]
+    tensors = weights | dict(network.named_buffers())
+    away = [name for name, value in tensors.items() if value.is_meta]
     if away:
         raise SelfRepairError(
-            f"The weight '{away[0]}' is not in memory ({len(away)} of {len(weights)} are not): accelerate has "
+            f"The weight '{away[0]}' is not in memory ({len(away)} of {len(tensors)} are not): accelerate has "
             "offloaded it (device_map, cpu_offload, disk_offload), or the model was made without weights.",
             _OFFLOAD,
         )
@@ -72,10 +73,15 @@ def _is_packed(module: nn.Module) -> bool:
 
 
 def _require_precision(network: nn.Module) -> None:
-    """Refuses weights of a model in memory that are too coarse: they are used as they are."""
-    coarse = {value.dtype for value in network.parameters() if value.is_floating_point()} - _FINE
+    """Refuses weights of a model in memory that are too coarse, or of two precisions: they are used as they are."""
+    kinds = {value.dtype for value in network.parameters() if value.is_floating_point()}
+    coarse = kinds - _FINE
+    said = ", ".join(sorted(str(dtype).removeprefix("torch.") for dtype in coarse or kinds))
+    if not coarse and len(kinds) > 1:
+        raise SelfRepairError(
+            f"The model's weights are of several precisions: {said}.", "Convert it: model.float(), or model.double()."
+        )
     if coarse:
-        said = ", ".join(sorted(str(dtype).removeprefix("torch.") for dtype in coarse))
         raise SelfRepairError(
             f"The model's weights are {said}; effects are measured in float32 or float64.",
             "Load it with dtype=torch.float32, convert it with model.float(), or give its name or folder instead.",

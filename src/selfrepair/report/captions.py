@@ -13,6 +13,7 @@ from selfrepair.results.runs import Run
 from selfrepair.statistics.filters import Filter
 from selfrepair.statistics.labels import AMPLIFIED, REPAIRED, LabelRule
 from selfrepair.statistics.reaction import RATE
+from selfrepair.terminal import plain
 
 COVERS = "where direct effects have heavy tails, 95% intervals of filtered means cover 80 to 92% (coverage.md)"
 MARKS = {REPAIRED: "*", AMPLIFIED: "†"}  # beside a head's name
@@ -47,8 +48,8 @@ def resolve_filter(run: Run, wanted: str | None) -> str:
 
 
 def fact(run: Run, name: str) -> str:
-    """One of the run's attributes as text; `unknown` where it says nothing."""
-    return str(run.heads.attrs.get(name, "unknown"))
+    """One of the run's attributes as text that steers no terminal or page; `unknown` where it says nothing."""
+    return plain(str(run.heads.attrs.get(name, "unknown")))
 
 
 def operator(run: Run) -> str:

@@ -141,6 +141,11 @@ def require_known(tokens: np.ndarray, model: LanguageModel) -> None:
     Raises:
         SelfRepairError: names the id, and where the model's tables end.
     """
+    if tokens.min(initial=0) < 0:
+        raise SelfRepairError(
+            f"The text holds the token id {tokens.min()}; ids begin at 0.",
+            "Marks for what is left out, such as -100, are no tokens: give the text without them.",
+        )
     read = model.network.get_input_embeddings().weight.shape[0]
     predicted = model.anatomy.readout.weight.shape[0]
     if tokens.max(initial=0) >= read:

@@ -16,6 +16,7 @@ from selfrepair.engine.choice import Choice, choose, delta
 from selfrepair.engine.clean import clean_run
 from selfrepair.engine.delta.matmul import PRECISIONS
 from selfrepair.errors import SelfRepairError
+from selfrepair.model.faults import finding
 from selfrepair.model.language_model import LanguageModel
 from selfrepair.model.settings import setting
 from selfrepair.run import plans
@@ -81,7 +82,8 @@ def prepare(
     own = getattr(chosen, "draw_donors", None)  # an operator may have its own way of choosing them
     drawn = draw_donors(windows, chosen.donors, seed) if own is None else own(windows)
     first_batch = tokens_of(windows, np.arange(min(size, len(windows))), model)
-    choice = chosen_engine(engine, precision, model, first_batch, units, len(windows) * chosen.draws)
+    with finding("an engine, on the first windows"):
+        choice = chosen_engine(engine, precision, model, first_batch, units, len(windows) * chosen.draws)
     used = choice.engine
     if isinstance(used, DeltaEngine) and used.runs is None:
         used.runs = room.runs

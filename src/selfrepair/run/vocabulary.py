@@ -40,7 +40,7 @@ def token_bytes(tokenizer: Any, token: int) -> bytes:
     The tokenizer's own decoding, where that is whole characters; else the piece in byte-level alphabets (GPT-2) and
     in byte fallbacks (`<0xE2>`).
     """
-    text: str = tokenizer.decode([token], clean_up_tokenization_spaces=False)
+    text = _decoded(tokenizer, token)
     piece = tokenizer.convert_ids_to_tokens(token)
     if not isinstance(piece, str):
         return text.encode(errors="replace")
@@ -52,6 +52,14 @@ def token_bytes(tokenizer: Any, token: int) -> bytes:
     if piece.startswith("▁") and not text.startswith(" "):
         text = " " + text  # sentencepiece drops the space in front of a lone token
     return text.encode(errors="replace")
+
+
+def _decoded(tokenizer: Any, token: int) -> str:
+    try:
+        text: str = tokenizer.decode([token], clean_up_tokenization_spaces=False)
+    except (TypeError, ValueError):  # one that does not know the option, or refuses it
+        text = tokenizer.decode([token])
+    return text
 
 
 @cache

@@ -96,8 +96,15 @@ def _text_of(line: bytes, place: str, field: str) -> str:
         how = "-c '.[]'" if start.startswith(b"[") else "-c ."
         fix = f"Each line must be one JSON object: jq {how} FILE > lines.jsonl writes the file like that."
     try:
-        row = json.loads(line.decode("utf-8-sig"), object_pairs_hook=_Pairs)
-    except (ValueError, RecursionError) as error:  # bad UTF-8 and bad JSON are both ValueErrors
+        text = line.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise SelfRepairError(
+            f"{_begin(place)} is not UTF-8: {error.reason} at byte {error.start}.",
+            "Save the file as UTF-8; if it is compressed, its name has to end in .gz or .zst.",
+        ) from None
+    try:
+        row = json.loads(text, object_pairs_hook=_Pairs)
+    except (ValueError, RecursionError) as error:
         raise SelfRepairError(f"{_begin(place)} is not valid JSON: {error}.", fix) from None
     if not isinstance(row, _Pairs):
         raise SelfRepairError(f"{_begin(place)} is JSON, but no object.", fix)

@@ -19,6 +19,7 @@ PIECE = 2**20  # characters handed to the tokenizer at a time; its own bookkeepi
 PATIENCE = 120.0  # seconds for a piece, which takes about one
 _PROBES = ("text", "9")  # short texts with different tokens
 _SPECIAL = 8  # special tokens that are looked at
+_LARGEST = 2**31 - 1  # id of a token: windows keep them in 32 bits
 
 
 class Encoder:
@@ -71,10 +72,11 @@ class Encoder:
         added = () if bos == "never" else self._added_in_front()
         if added or bos != "always":
             return added
-        token = getattr(self._tokenizer, "bos_token_id", None)
-        if token is None:
+        token = _attribute(self._tokenizer, "bos_token_id")
+        if not isinstance(token, int | np.integer) or not 0 <= token <= _LARGEST:
+            has = "none" if token is None else f"{token!r:.40} for its number"
             raise SelfRepairError(
-                "A beginning-of-sequence token was asked for, but the tokenizer has none.",
+                f"A beginning-of-sequence token was asked for, but the tokenizer has {has}.",
                 'Use --bos never, or set `tokenizer.bos_token` (for GPT-2 and Pythia: "<|endoftext|>").',
             )
         return (int(token),)
@@ -95,7 +97,7 @@ class Encoder:
         """The most of our options that the tokenizer does not refuse."""
         # verbose=False: the warning about texts longer than the model's context does not apply to windows
         tried: list[dict[str, object]] = [{"verbose": False}, {}]
-        if hasattr(self._tokenizer, "split_special_tokens"):
+        if _attribute(self._tokenizer, "split_special_tokens") is not None:
             tried.insert(0, {"verbose": False, "split_special_tokens": True})
         for options in tried[:-1]:
             try:
@@ -108,8 +110,8 @@ class Encoder:
 
     def _special_tokens_in_text(self) -> str:
         """Looked at, not believed: some tokenizers ignore the option, others never look for special tokens."""
-        known = list(getattr(self._tokenizer, "all_special_tokens", []))[:_SPECIAL]
-        ids = list(getattr(self._tokenizer, "all_special_ids", []))[:_SPECIAL]
+        known = list(_attribute(self._tokenizer, "all_special_tokens") or [])[:_SPECIAL]
+        ids = list(_attribute(self._tokenizer, "all_special_ids") or [])[:_SPECIAL]
         if not known or len(known) != len(ids):
             return "as the tokenizer does"
         found = (self(f"a {token} b") for token in known)
@@ -118,20 +120,48 @@ class Encoder:
 
     def _ids(self, text: str, name: str = "a text", /, **options: object) -> Ids:
         def call() -> Ids:
-            return np.asarray(self._tokenizer(text, **options)["input_ids"], dtype=np.int64)
+            return _checked(np.asarray(self._tokenizer(text, **options)["input_ids"]))
 
-        native = getattr(self._tokenizer, "is_fast", False)
+        native = _attribute(self._tokenizer, "is_fast")
         what = f"{len(text):,} characters of {name}"
         try:
             return _in_time(call, what) if native else call()
         except (KeyboardInterrupt, SystemExit, SelfRepairError):
             raise
         except BaseException as problem:  # panics of native tokenizers are no `Exception`
-            said = (str(problem).splitlines() or [""])[0][:200]
             raise SelfRepairError(
-                f"The tokenizer ({type(self._tokenizer).__name__}) fails on {name}: {type(problem).__name__}: {said}",
+                f"The tokenizer ({type(self._tokenizer).__name__}) fails on {name}: {_in_words(problem)}",
                 "Leave the text out, or give a tokenizer that is called as those of `transformers` are.",
             ) from problem
+
+
+def _checked(ids: NDArray[Any]) -> Ids:
+    """Token ids of one text, which are whole numbers in a row; nothing is rounded or wrapped around to make them so.
+
+    Raises:
+        ValueError: they are something else.
+    """
+    if ids.ndim != 1 or (ids.size and ids.dtype.kind not in "iu"):
+        raise ValueError(f"one row of token ids was expected, not {ids.dtype} of shape {ids.shape}")
+    if ids.size and not 0 <= ids.min() <= ids.max() <= _LARGEST:
+        raise ValueError(f"token ids from {ids.min()} to {ids.max()}")
+    return ids.astype(np.int64)
+
+
+def _attribute(tokenizer: Any, name: str) -> Any:
+    """What a tokenizer says of itself; None where it does not say, or fails to."""
+    try:
+        return getattr(tokenizer, name, None)
+    except Exception:
+        return None
+
+
+def _in_words(problem: BaseException) -> str:
+    try:
+        lines = str(problem).splitlines()
+    except Exception:  # one that cannot even say what it is about
+        lines = []
+    return ": ".join([type(problem).__name__, *(line[:200] for line in lines[:1])])
 
 
 def encode(tokenizer: Any, text: str) -> Ids:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfrepair.errors import SelfRepairError
-from selfrepair.terminal import readable
+from selfrepair.terminal import plain, readable
 from selfrepair.text.bounded import characters_for
 from selfrepair.text.document import Document
 from selfrepair.text.documents import read_documents, traces
@@ -123,11 +123,11 @@ class Windows:
 
     def _shown_names(self, window: int) -> str:
         inside = self.documents[window, : self.lengths[window]]
-        return html.escape(", ".join(self.names[document] for document in dict.fromkeys(inside.tolist())))
+        return html.escape(plain(", ".join(self.names[document] for document in dict.fromkeys(inside.tolist()))))
 
     def _summary(self) -> str:
         present = len(np.unique(self.documents[self.documents >= 0]))
-        source = self.provenance.get("source", "unknown source")
+        source = plain(str(self.provenance.get("source", "unknown source")))
         twice = in_words(self.provenance)
         return (
             f"{len(self):,} windows of {self.length} tokens, {int(self.lengths.sum()):,} of them real, "

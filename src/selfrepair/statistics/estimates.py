@@ -35,3 +35,9 @@ def with_interval(value: np.ndarray, error: np.ndarray, documents: np.ndarray) -
     freedom = np.where(documents > 1, documents - 1.0, np.nan)
     half = error * student.ppf((1 + LEVEL) / 2, freedom)
     return Estimate(value, np.where(documents > 1, error, np.nan), value - half, value + half, documents)
+
+
+def worth(documents: np.ndarray | int, effective: np.ndarray | float | None) -> Array:
+    """Documents that intervals go by: the effective ones where known, at least two."""
+    number = np.asarray(documents if effective is None else effective, np.float64)
+    return np.broadcast_to(np.maximum(number, 2.0), np.broadcast_shapes(np.shape(documents), number.shape))

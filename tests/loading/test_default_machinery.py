@@ -139,3 +139,10 @@ def test_the_usual_place_is_the_systems(monkeypatch):
 def test_the_real_wheel_and_model_are_pinned():
     assert [len(default._WHEEL_SHA256), len(default._MEMBER_SHA256)] == [64, 64]
     assert default._REQUIREMENT.partition("==")[2]
+
+
+def test_a_folder_of_the_same_name_is_not_taken_for_it(pip, tmp_path, monkeypatch):
+    """`selfrepair run --out default`: the run is resumed with the default model, not with its own results folder."""
+    monkeypatch.chdir(tmp_path)
+    Path("default").mkdir()
+    assert load("default").source["model"] == "default"

@@ -34,7 +34,7 @@ def test_overview_shows_every_head_at_its_depth_and_fills_those_that_are_repaire
     axes = overview(run).axes[0]
     series = [line for line in axes.lines if line.get_marker() == "o"]
     filled = [line for line in series if line.get_markerfacecolor() != "white"]
-    assert [line.get_label() for line in filled] == [f"repaired heads: {count} of 30"]
+    assert [line.get_label() for line in filled] == [f"repaired heads: {count} of 30 tested"]
     assert len(dots(filled[0])) == count
     every = np.concatenate([dots(line) for line in series])
     every = every[np.argsort(every[:, 0], kind="stable")]

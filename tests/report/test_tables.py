@@ -52,7 +52,9 @@ def test_numbers_are_signed_and_have_their_intervals(run):
     bounds = [f"[{top.self_repair_low:+.{digits}f}, {top.self_repair_high:+.{digits}f}]" for digits in (2, 3, 4)]
     assert any(f"{top.self_repair:+.3f} {one}" in row for one in bounds)
     number, interval = share(top.repaired_fraction, *ends_of(top))
-    assert f"({number}) {interval}" in row and interval == "unbounded"
+    assert f"  {number} {interval}" in row and interval != "unbounded"
+    endless = printed(changed(run, repaired_fraction_low=-np.inf, repaired_fraction_high=np.inf), 140, top=1)
+    assert f"({number}) unbounded" in endless
     assert f"{top.largest_repairer} {top.largest_repair_low:+.3f} to {top.largest_repair_high:+.3f}" in row
 
 

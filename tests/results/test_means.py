@@ -85,16 +85,16 @@ def test_errors_are_the_bootstraps_with_the_filter_applied_anew(made, heads, one
 @pytest.mark.parametrize("layer", range(LAYERS))
 @pytest.mark.parametrize("head", range(HEADS))
 def test_a_ratio_is_in_its_interval_unless_its_difference_is_surely_not_zero(made, heads, layer, head, one):
-    """Fieller's interval by trying ratios: r is in it if the interval of `sum SR - r sum L` holds 0."""
+    """Fieller's interval by trying ratios: r is in it if the interval of `mean SR - r mean L` holds 0."""
     values, documents = tokens(made, layer, head, one)
-    drawn = np.array([[totals(tokens(made, layer, head, one, weights)[0])] for weights in made.weights[1:]])[:, 0]
-    number, several = len(set(documents)), effective_documents(np.bincount(documents))
-    limit = student.ppf(0.975, np.sqrt(number * max(several, 2)) - 1) * np.sqrt(number / (number - 1))
+    drawn = np.array([per_token(tokens(made, layer, head, one, weights)[0]) for weights in made.weights[1:]])
+    several = max(float(effective_documents(np.bincount(documents))), 2)
+    limit = student.ppf(0.975, several - 1) * np.sqrt(several / (several - 1))
     cell = heads.sel(filter=one.label, layer=layer, head=head)
 
     def holds(name, ratio):
         place = 1 + RATIOS.index(name)
-        found, replicates = (both[..., place] - ratio * both[..., 0] for both in (totals(values), drawn))
+        found, replicates = (both[..., place] - ratio * both[..., 0] for both in (per_token(values), drawn))
         return abs(found) <= limit * replicates.std(ddof=1)
 
     for name in RATIOS:
@@ -106,6 +106,11 @@ def test_a_ratio_is_in_its_interval_unless_its_difference_is_surely_not_zero(mad
         for end, outward in ((low, -1), (high, 1)):
             step = 0.02 * (high - low)  # some replicates lack a token or two that were not kept
             assert holds(name, end - outward * step) and not holds(name, end + outward * step), (name, end)
+
+
+def per_token(values):
+    """Means of the same over tokens."""
+    return totals(values) / len(values["direct_effect"])
 
 
 def totals(values):

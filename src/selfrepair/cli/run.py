@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from enum import StrEnum
@@ -288,7 +288,7 @@ def run(
             seed=seed,
         )
         counted = f"{corpus.scored(first).sum():,} predictions count."
-        console.print(f"Text: {corpus!r}; {counted}")
+        console.print(f"Text: {corpus!r}; {counted}{_as_python_has_it(corpus.provenance)}")
         measured = measure(
             loaded,
             corpus,
@@ -313,6 +313,12 @@ def run(
             progress=not quiet,
         )
     report(measured, place, top, plots, page)
+
+
+def _as_python_has_it(provenance: Mapping[str, object]) -> str:
+    """That the built-in text depends on the Python version; nothing for other texts."""
+    python = provenance.get("python")
+    return f" The text is what Python {python} brings with it: other versions have other texts." if python else ""
 
 
 @contextmanager

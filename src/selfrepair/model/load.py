@@ -81,9 +81,8 @@ def load(
             network = _on_device(network, device)
         with finding("the eager code of its modules"):
             network = plain(network)
-        named = str(Path(model).resolve()) if Path(str(model)).exists() else str(model)
         source = {
-            **{"model": named, "dtype": dtype, "device": device},
+            **{"model": _from_anywhere(str(model)), "dtype": dtype, "device": device},
             **{"revision": revision, "attention": attention, "offload": offload},
         }
     with finding("its eval mode"):
@@ -118,6 +117,12 @@ def _advising(network: nn.Module) -> Iterator[None]:
         with finding("what to give instead"):
             fix = advice(network, refused.fix)
         raise RefusedModel(refused.identity, refused.reason, fix, refused.proofs) from (refused.__cause__ or refused)
+
+
+def _from_anywhere(model: str) -> str:
+    """A model's name as other processes, in other folders, find the same one: `default` is no folder of that name."""
+    path = Path(model).expanduser()
+    return str(path.resolve()) if model != "default" and path.exists() else model
 
 
 def read_gguf(path: Path, dtype: str) -> tuple[Any, Any]:

@@ -12,7 +12,7 @@ from selfrepair.paper.halves import half_of
 from selfrepair.statistics.bootstrap import bootstrap_all, document_weights, effective_documents
 from selfrepair.statistics.estimates import Estimate
 from selfrepair.statistics.estimators import Scale
-from selfrepair.statistics.fieller import ratio_interval
+from selfrepair.statistics.fieller import per_token, ratio_interval
 from selfrepair.statistics.intervals import interval
 
 Array = npt.NDArray[np.float64]
@@ -177,10 +177,11 @@ class Tally:
         if not self.tokens:
             return Number(name or above, float("nan"), units=units)
         weights = document_weights(self.documents, REPLICATES, self.seed)
-        both = self._sums[above], self._sums[below]
-        total = both[0].sum(), both[1].sum()
-        replicates = bootstrap_all(both[0], weights), bootstrap_all(both[1], weights)
-        estimate = ratio_interval(total, replicates, self.filled, float(effective_documents(self._sums[COUNT])))
+        sums = [self._sums[column] for column in (above, below, COUNT)]
+        over, under, tokens = (one.sum() for one in sums)
+        drawn_over, drawn_under, drawn = (bootstrap_all(one, weights) for one in sums)
+        means, replicates = per_token((over, under), tokens), per_token((drawn_over, drawn_under), drawn)
+        estimate = ratio_interval(means, replicates, self.filled, float(effective_documents(sums[-1])))
         return Number.of(name or above, estimate, units)
 
     def slope(self, x: str, y: str, name: str) -> Number:

@@ -22,9 +22,9 @@ from selfrepair.paper.numbers import (
 )
 from selfrepair.statistics.bootstrap import bootstrap_all, document_weights, effective_documents
 from selfrepair.statistics.discovery import q_values
-from selfrepair.statistics.estimates import Estimate
+from selfrepair.statistics.estimates import Estimate, worth
 from selfrepair.statistics.estimators import Scale
-from selfrepair.statistics.intervals import interval, worth
+from selfrepair.statistics.intervals import interval
 
 RATE = 0.05  # false discoveries among heads that something is shown of
 

@@ -23,9 +23,9 @@ def print_comparison(console: Console, found: Comparison, top: int) -> None:
     name = found.estimator
     how = "paired by document" if found.paired else "not paired: the texts differ"
     _print(console, f"{name} ({units(name)}), {found.filter}; all heads together; {how}", _whole(found))
-    if found.heads is not None:
+    if found.heads is not None and (lines := _heads(found.heads, name, top)):
         title = f"Heads that differ most ({units(name)}), by difference over the half-width of its interval"
-        _print(console, title, _heads(found.heads, name, top))
+        _print(console, title, lines)
     said = "Differences are the second run minus the first. In square brackets: 95% intervals over documents."
     console.print(Text(said, "dim"))
 
@@ -50,11 +50,11 @@ def _parts(one: Estimate) -> tuple[float, float, float]:
 
 def _heads(heads: Estimate, name: str, top: int) -> list[Line]:
     with np.errstate(divide="ignore", invalid="ignore"):
-        size = np.nan_to_num(2 * np.abs(heads.value) / (heads.high - heads.low), nan=-1, posinf=-1)
+        size = np.nan_to_num(2 * np.abs(heads.value) / (heads.high - heads.low), nan=0, posinf=0)
     lines = []
     for place in np.argsort(-size, axis=None, kind="stable")[:top]:
         layer, head = (int(one) for one in np.unravel_index(place, size.shape))
-        if size[layer, head] < 0:
+        if size[layer, head] == 0:  # no difference, or one whose interval has no ends or is not known
             break
         value, low, high = (float(part[layer, head]) for part in (heads.value, heads.low, heads.high))
         lines.append(Line(f"L{layer}H{head}", [estimate(name, value, low, high, change=True)]))

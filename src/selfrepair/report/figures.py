@@ -151,7 +151,8 @@ def _dots(axes: Axes, depth: np.ndarray, repair: np.ndarray, part: Any) -> None:
     """A dot per head; filled where the head is labelled repaired, by the rule that tables go by."""
     repaired = part["label"].values == REPAIRED
     measured = np.isfinite(repair)
-    names = {True: f"repaired heads: {int(repaired.sum())} of {int(measured.sum())}", False: "other heads"}
+    tested = int(np.isfinite(part["q_value"].values).sum())
+    names = {True: f"repaired heads: {int(repaired.sum())} of {tested} tested", False: "other heads"}
     for filled, name in names.items():
         mine = measured & (repaired == filled)
         if filled or mine.any():

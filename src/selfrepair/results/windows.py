@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from selfrepair.results.bounds import bounded_batches, require_room
 from selfrepair.text import Windows
+from selfrepair.text.documents import source_in_words
 
 _NAMES, _PROVENANCE, _POSITIONS = b"document_names", b"provenance", b"positions"
 _PART = 1024  # windows in memory at once as a table
@@ -89,7 +90,7 @@ def joined(texts: Sequence[Windows], donors: Sequence[np.ndarray]) -> tuple[Wind
         np.concatenate([text.lengths for text in texts]),
         np.concatenate(documents),
         tuple(name for some in names for name in some),
-        {"source": " + ".join(str(text.provenance.get("source")) for text in texts)},
+        {"source": " + ".join(source_in_words(text.provenance) for text in texts)},
     )
     return whole, np.concatenate([one + start for one, start in zip(donors, starts[:-1], strict=True)])
 

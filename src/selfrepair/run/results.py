@@ -22,6 +22,7 @@ from selfrepair.run.pool import Pool
 from selfrepair.run.sealed import Arrays
 from selfrepair.statistics.keep import token_table
 from selfrepair.statistics.summary import Summariser
+from selfrepair.text.documents import source_in_words
 
 _OF_ITS_MAKING = ("seconds", "made_of")  # `heads.nc` is the same, however and wherever the run was done
 
@@ -123,7 +124,7 @@ def _attributes(plan: Plan, outcome: dict[str, object]) -> dict[str, object]:
         "model": plan["model"]["name"],
         "weights": plan["model"]["weights"],
         "dtype": plan["model"]["dtype"],
-        "text": text["source"],
+        "text": source_in_words(text),
         "text_fingerprint": text["fingerprint"],
         "tokens": text["scored_tokens"],
         "documents": text["documents"],

@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from scipy.stats import t as student
 
-from selfrepair.statistics.estimates import LEVEL, Estimate
+from selfrepair.statistics.estimates import LEVEL, Estimate, worth
 from selfrepair.statistics.estimators import ESTIMATORS, Estimator
 from selfrepair.statistics.features import Array
 from selfrepair.statistics.fieller import difference_of, linearised
-from selfrepair.statistics.intervals import Replicated, interval, worth
+from selfrepair.statistics.intervals import Replicated, interval
 
 
 def difference(first: Replicated, second: Replicated, estimator: Estimator | str, *, paired: bool) -> Estimate:

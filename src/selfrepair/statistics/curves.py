@@ -12,10 +12,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import t as student
 
-from selfrepair.statistics.estimates import LEVEL, Estimate
+from selfrepair.statistics.estimates import LEVEL, Estimate, worth
 from selfrepair.statistics.features import Array
 from selfrepair.statistics.fieller import Variances, fieller, freedom
-from selfrepair.statistics.intervals import worth
 
 _TAIL = (1 - LEVEL) / 2  # beyond either end of an interval
 

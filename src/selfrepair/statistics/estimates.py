@@ -27,3 +27,9 @@ class Estimate:
     low: Array
     high: Array
     documents: npt.NDArray[np.int64]
+
+
+def worth(documents: np.ndarray | int, effective: np.ndarray | float | None) -> Array:
+    """Documents that intervals go by: the effective ones where known, at least two."""
+    number = np.asarray(documents if effective is None else effective, np.float64)
+    return np.broadcast_to(np.maximum(number, 2.0), np.broadcast_shapes(np.shape(documents), number.shape))

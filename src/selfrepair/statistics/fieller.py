@@ -1,17 +1,21 @@
 """Intervals of ratios of sums, `R = N / D`, whose denominator may be near zero.
 
 A ratio r is in the interval unless the data rule it out: the interval holds all r for which the interval of `N - r D`
-holds 0 (Fieller, J. R. Stat. Soc. B 16 (1954) 175). `N - r D` is a plain sum over documents, with the variance
-`v_NN - 2 r v_ND + r^2 v_DD` from the bootstrap replicates of N and D, so nothing is ever divided by a denominator that
-might be 0. The interval is not symmetric about R; and where the interval of D itself holds 0, any size of ratio is
-possible: the set is then the whole line, or all of it but a gap, and **the interval is -inf to inf**. That is what an
-infinite end means everywhere in the package: the denominator cannot be told from zero.
+holds 0 (Fieller, J. R. Stat. Soc. B 16 (1954) 175). `N - r D` has the variance `v_NN - 2 r v_ND + r^2 v_DD` from the
+bootstrap replicates of N and D, so nothing is ever divided by a denominator that might be 0. The interval is not
+symmetric about R; and where the interval of D itself holds 0, any size of ratio is possible: the set is then the whole
+line, or all of it but a gap, and **the interval is -inf to inf**. That is what an infinite end means everywhere in the
+package: the denominator cannot be told from zero.
 
-Student's quantile is taken at `sqrt(documents * effective) - 1` degrees of freedom, and the variance is multiplied by
-`documents / (documents - 1)`. With the effective number of documents in both, as for means (`intervals`), simulated
-coverage is 96 to 100% with 10 documents; with the plain number in both, 93 to 96%; `docs/coverage.md` has the table.
-Nothing smaller is needed, although few documents may carry most of the sums: their own size bounds `|N - r D|` against
-its standard error then (Efron, J. Am. Stat. Assoc. 64 (1969) 1278).
+N and D are means per token where tokens are known (`per_token`), with variances and Student's quantile as those means'
+own intervals have them (`intervals`). So a share says nothing else than the two means that it is made of: **it has ends
+just where the interval of D leaves out zero, and then leaves out zero just where that of N does**. Sums over documents
+of unequal size vary with the number of tokens drawn, and would call a denominator unsure whose mean is sure. With few
+documents coverage is above 97%; `docs/coverage.md` has the table.
+
+Moments of documents (`curves.Moments`), which know no tokens, have `sqrt(documents * effective) - 1` degrees of freedom
+(`freedom`). Nothing smaller is needed there, although few documents may carry most of the sums: their own size bounds
+`|N - r D|` against its standard error (Efron, J. Am. Stat. Assoc. 64 (1969) 1278).
 """
 
 from __future__ import annotations
@@ -21,7 +25,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.stats import t as student
 
-from selfrepair.statistics.estimates import LEVEL, Estimate
+from selfrepair.statistics.estimates import LEVEL, Estimate, worth
 from selfrepair.statistics.features import Array
 
 
@@ -63,19 +67,29 @@ def fieller(above: np.ndarray, below: np.ndarray, variances: Variances, quantile
 
 
 def freedom(documents: np.ndarray, effective: np.ndarray) -> Array:
-    """Degrees of freedom of a ratio's interval; NaN below two documents."""
+    """Degrees of freedom of the interval of a ratio of documents' sums; NaN below two documents."""
     several = np.where(documents > 1, documents, np.nan).astype(np.float64)
     return np.asarray(np.sqrt(several * np.maximum(effective, 2.0)) - 1)
 
 
-def ratio_variances(above: np.ndarray, below: np.ndarray, documents: np.ndarray) -> Variances:
-    """Variances of two sums from their bootstrap replicates [replicate, ...].
+def per_token(sums: tuple[Array, Array], tokens: np.ndarray) -> tuple[Array, Array]:
+    """Two sums as means over tokens, each [...]; NaN where there are none."""
+    number = np.where(tokens == 0, np.nan, tokens)
+    return sums[0] / number, sums[1] / number
+
+
+def ratio_variances(above: np.ndarray, below: np.ndarray, several: np.ndarray) -> Variances:
+    """Variances of two sums, or means, from their bootstrap replicates [replicate, ...].
 
     Replicates in which nothing was drawn (0/0) are left out, and where they are more than half all is NaN.
+
+    Args:
+        above: N in each replicate.
+        below: D in each replicate.
+        several: [...], documents that variances go by; NaN where there are too few.
     """
     drawn = ~((above == 0) & (below == 0)) & np.isfinite(above) & np.isfinite(below)
     number = np.where(drawn.mean(0) >= 0.5, drawn.sum(0), np.nan)
-    several = np.where(documents > 1, documents, np.nan)
     with np.errstate(invalid="ignore", divide="ignore"):
         n, d = (np.where(drawn, one, 0.0) for one in (above, below))
         n, d = (np.where(drawn, one - one.sum(0) / number, 0.0) for one in (n, d))
@@ -93,17 +107,17 @@ def ratio_interval(
     """A ratio of sums with its linearised standard error and Fieller's interval.
 
     Args:
-        sums: numerator and denominator on the corpus itself, each [...].
+        sums: numerator and denominator on the corpus itself, each [...]; `per_token` where tokens are known.
         replicates: the same in each bootstrap replicate, each [replicate, ...].
         documents: [...] or one number, the documents that have tokens here.
-        effective: [...] or one number, the documents they amount to; without it, `documents`.
+        effective: [...] or one number, the documents they amount to, as for means; without it, `documents`.
         level: coverage of the interval.
     """
     above, below = (np.asarray(one, np.float64) for one in sums)
     count = np.broadcast_to(np.asarray(documents, np.int64), above.shape)
-    variances = ratio_variances(np.asarray(replicates[0]), np.asarray(replicates[1]), count)
-    dof = freedom(count, np.asarray(count if effective is None else effective, np.float64))
-    quantile = student.ppf((1 + level) / 2, dof)
+    several = np.where(count > 1, worth(count, effective), np.nan)
+    variances = ratio_variances(np.asarray(replicates[0]), np.asarray(replicates[1]), several)
+    quantile = student.ppf((1 + level) / 2, several - 1)
     with np.errstate(invalid="ignore", divide="ignore"):
         value = above / np.where(below == 0, np.nan, below)
         error = np.sqrt(variances.of_difference(value)) / np.abs(below)

@@ -23,10 +23,10 @@ import numpy.typing as npt
 from scipy.stats import norm as normal
 from scipy.stats import t as student
 
-from selfrepair.statistics.estimates import LEVEL, Estimate
+from selfrepair.statistics.estimates import LEVEL, Estimate, worth
 from selfrepair.statistics.estimators import ESTIMATORS, Estimator, Scale
 from selfrepair.statistics.features import FEATURES, INDEX, Array
-from selfrepair.statistics.fieller import ratio_interval
+from selfrepair.statistics.fieller import per_token, ratio_interval
 
 _NO_SPREAD = 1e-9  # a standard error below this is rounding: every document says the same
 _ALMOST_ONE = 1 - 1e-12  # a correlation of 1, where Fisher's z is infinite
@@ -133,12 +133,6 @@ _SCALES: dict[str, tuple[Callable[[Array], Array], Callable[[Array], Array]]] = 
 }
 
 
-def worth(documents: np.ndarray | int, effective: np.ndarray | float | None) -> Array:
-    """Documents that intervals go by: the effective ones where known, at least two."""
-    number = np.asarray(documents if effective is None else effective, np.float64)
-    return np.broadcast_to(np.maximum(number, 2.0), np.broadcast_shapes(np.shape(documents), number.shape))
-
-
 @dataclass(frozen=True)
 class Replicated:
     """Sums of features with their bootstrap replicates: a head's, a layer's or a model's, under one filter.
@@ -165,8 +159,10 @@ class Replicated:
         """The estimator's value, error and interval, each [...]; a ratio's interval is Fieller's."""
         one = ESTIMATORS[estimator] if isinstance(estimator, str) else estimator
         if one.parts is not None:
-            parts = one.parts(self.sums), one.parts(self.replicates)
-            return ratio_interval(*parts, self.documents, self.effective)
+            means, replicates = (
+                per_token(one.parts(sums), sums[..., INDEX["count"]]) for sums in (self.sums, self.replicates)
+            )
+            return ratio_interval(means, replicates, self.documents, self.effective)
         return interval(one(self.sums), one(self.replicates), self.documents, self.effective, scale=one.scale)
 
     def pooled(self, *axes: int) -> Replicated:

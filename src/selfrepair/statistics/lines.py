@@ -24,9 +24,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import t as student
 
-from selfrepair.statistics.estimates import LEVEL, Estimate
+from selfrepair.statistics.estimates import LEVEL, Estimate, worth
 from selfrepair.statistics.features import Array
-from selfrepair.statistics.intervals import worth
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,8 @@ from __future__ import annotations
 import numpy as np
 from scipy.stats import t as student
 
-from selfrepair.statistics.estimates import Estimate
+from selfrepair.statistics.estimates import Estimate, worth
 from selfrepair.statistics.features import Array
-from selfrepair.statistics.intervals import worth
 
 RATE = 0.05  # false discovery rate at which heads are called repaired or amplified
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from selfrepair.errors import SelfRepairError
@@ -76,6 +76,12 @@ def traces(source: str) -> dict[str, object]:
     with open_regular(path) as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest() if size <= _HASHED else None
     return {"path": readable(str(path.resolve())), "bytes": size, "sha256": digest}
+
+
+def source_in_words(provenance: Mapping[str, object]) -> str:
+    """A text's source; of the built-in one also the Python version, since other versions have other texts."""
+    source = str(provenance.get("source", "unknown source"))
+    return f"{source} (Python {provenance['python']})" if "python" in provenance else source
 
 
 def _on_disk(source: str) -> Path | None:

@@ -15,7 +15,7 @@ from selfrepair.errors import SelfRepairError
 from selfrepair.terminal import plain, readable
 from selfrepair.text.bounded import characters_for
 from selfrepair.text.document import Document
-from selfrepair.text.documents import read_documents, traces
+from selfrepair.text.documents import read_documents, source_in_words, traces
 from selfrepair.text.duplicates import Duplicates, in_words
 from selfrepair.text.given import GIVEN, Source, given_documents, named_source
 from selfrepair.text.packing import Rows, pack_apart, pack_joined
@@ -127,7 +127,7 @@ class Windows:
 
     def _summary(self) -> str:
         present = len(np.unique(self.documents[self.documents >= 0]))
-        source = plain(str(self.provenance.get("source", "unknown source")))
+        source = plain(source_in_words(self.provenance))
         twice = in_words(self.provenance)
         return (
             f"{len(self):,} windows of {self.length} tokens, {int(self.lengths.sum()):,} of them real, "

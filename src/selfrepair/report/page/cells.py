@@ -48,7 +48,7 @@ def quantities(run: Run) -> list[dict[str, Any]]:
             "group": group,
             "title": _title(name),
             "units": quantity_of(name).units,
-            "description": quantity_of(name).description,
+            "description": quantity_of(name).description.replace("_", " "),
             "neutral": NEUTRAL.get(name, 0.0),
             "denominator": DENOMINATOR.get(name, ""),
         }

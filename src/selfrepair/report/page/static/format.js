@@ -34,7 +34,21 @@ export function plain(value, digits = 3) {
 
 export function percent(value, digits = 1) {
   if (value === Infinity || value === -Infinity) return plain(value);
-  return isNumber(value) ? plain(100 * value, digits) + "%" : NONE;
+  if (!isNumber(value)) return NONE;
+  const rounded = Number((100 * value).toFixed(digits));
+  return (rounded < 0 ? "−" : "") + Math.abs(rounded).toFixed(digits) + "%";
+}
+
+// Decimals at which no end of an interval that lies above or below zero looks like zero, two more at most.
+function telling(ends, digits) {
+  const plainly = (more) => ends.every((end) => !Number.isFinite(end) || Math.abs(end) < ROUNDING || Number((100 * end).toFixed(more)) !== 0);
+  return [digits, digits + 1].find(plainly) ?? digits + 2;
+}
+
+// A share's interval, in per cent.
+export function betweenPercent(low, high, digits = 1) {
+  const enough = telling([low, high], digits);
+  return betweenEnds(low, high, (end) => percent(end, enough));
 }
 
 export function grouped(value) {
@@ -44,14 +58,22 @@ export function grouped(value) {
 // Shares read best as percentages, logits with their sign.
 export function shown(value, quantity) {
   if (quantity.units === "logit") return signed(value);
-  return quantity.group === "shares" || quantity.name.startsWith("share_") ? percent(value) : plain(value);
+  return isShare(quantity) ? percent(value) : plain(value);
+}
+
+function isShare(quantity) {
+  return quantity.group === "shares" || quantity.name.startsWith("share_");
 }
 
 // An interval in words. It is unbounded where a ratio's denominator may be zero.
 export function between(low, high, quantity) {
+  return quantity.units !== "logit" && isShare(quantity) ? betweenPercent(low, high) : betweenEnds(low, high, (end) => shown(end, quantity));
+}
+
+function betweenEnds(low, high, said) {
   if (Number.isNaN(low) || Number.isNaN(high)) return "no interval";
   if (low === -Infinity && high === Infinity) return "unbounded";
-  return `${shown(low, quantity)} to ${shown(high, quantity)}`;
+  return `${said(low)} to ${said(high)}`;
 }
 
 // Whether an interval has ends. Of a share it has none where what it is a share of may be zero: it may be anything then.

@@ -1,7 +1,7 @@
 // The map: layer by head, any quantity, any filter; and the table beside it.
 
 import { el, number, roving, svg, tipped } from "./dom.js";
-import { between, betweenLogits, hasEnds, headName, percent, plain, sentence, shown, signed } from "./format.js";
+import { between, betweenLogits, betweenPercent, hasEnds, headName, percent, plain, sentence, shown, signed } from "./format.js";
 import { diverging, labelColour, scaleFor } from "./colours.js";
 import { copyButton, drawing } from "./figure.js";
 import { sortable } from "./table.js";
@@ -169,7 +169,7 @@ function headTable(place, quantity) {
   fraction.cell = (row) => {
     const one = run.cell("repaired_fraction", filter, row.layer, row.head);
     const text = percent(one.value, 0);
-    return [hasEnds(one) || !Number.isFinite(one.value) ? text : `(${text})`, interval(between(one.low, one.high, { group: "shares", name: "", units: "1" }).replaceAll(/\.\d%/g, "%"))];
+    return [hasEnds(one) || !Number.isFinite(one.value) ? text : `(${text})`, interval(betweenPercent(one.low, one.high, 0))];
   };
   const columns = [
     { title: "head", value: (row) => row.layer * run.heads + row.head, cell: (row) => el("a", { href: address({ ...place, view: "head", ...row, quantity: undefined }) }, `${headName(row.layer, row.head)}${BESIDE[run.label(filter, row.layer, row.head)] ?? ""}`) },

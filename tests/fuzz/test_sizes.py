@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import re
 import shutil
@@ -21,6 +22,7 @@ import xarray as xr
 
 from fuzz.conftest import in_bounds
 from selfrepair import SelfRepairError, load, measure
+from selfrepair.reading import parsed_json
 from selfrepair.results import bounds, folder, netcdf
 from selfrepair.results.proven import Stored
 from selfrepair.run import log
@@ -290,3 +292,20 @@ def test_kept_tokens_are_read_within_bounds(finished, tmp_path, monkeypatch):
     monkeypatch.setattr(bounds, "_ROOM", 2**24)
     with pytest.raises(SelfRepairError, match=r"Cannot read .*tokens\.parquet.* which a file of its size cannot hold"):
         list(replace(run, kept=Stored.as_it_is(place)).token_batches(["tokens"]))
+
+
+@pytest.mark.parametrize("name", ["plan.json", "outcome.json", "manifest.json"])
+def test_json_of_more_values_than_sense_is_refused(finished, tmp_path, name):
+    """An empty list takes three bytes in a file, and sixty in memory."""
+    place = shutil.copytree(finished, tmp_path / "run")
+    (place / name).write_text('{"a": [' + "[]," * (5 * MB) + "[]]}")
+    with pytest.raises(SelfRepairError, match=r"brackets, commas and colons|outcome.json is damaged"):
+        folder.load(place)
+
+
+def test_a_text_full_of_brackets_is_no_deep_json():
+    text = "[{" * 500
+    assert parsed_json(json.dumps({"a": text, 'b"]': "\\"})) == {"a": text, 'b"]': "\\"}
+    for broken in ('{"a": "' + '\\"' * MB, '{"a": "' + "[" * 200 + "\\"):  # in no more time than others
+        with pytest.raises(ValueError, match="Unterminated string"):
+            parsed_json(broken)

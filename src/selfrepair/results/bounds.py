@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO
@@ -13,7 +12,7 @@ import xarray as xr
 
 from selfrepair.errors import SelfRepairError
 from selfrepair.pages import Column, pages, require_pages, row_groups
-from selfrepair.reading import JSON_BYTES, require_shallow
+from selfrepair.reading import JSON_BYTES, parsed_json
 
 _ROOM = 2**28  # bytes in memory that any file may take
 _EXPANSION = 256  # times its size that a larger file may take
@@ -90,9 +89,7 @@ def bounded_json(file: BinaryIO, **options: Any) -> Any:
     content = file.read(JSON_BYTES + 1)
     if len(content) > JSON_BYTES:
         raise _too_much(f"more than {JSON_BYTES:,} bytes of JSON")
-    text = content.decode("utf-8")
-    require_shallow(text)
-    return json.loads(text, **options)
+    return parsed_json(content, **options)
 
 
 def _largest_page(file: BinaryIO, columns: Sequence[Column]) -> int:

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from selfrepair.errors import SelfRepairError
-from selfrepair.reading import open_regular
+from selfrepair.reading import open_regular, parsed_json
 from selfrepair.results.changes import differences
 from selfrepair.results.files import put
 from selfrepair.results.proven import Digests
@@ -69,7 +69,7 @@ def _copy(windows: Path) -> dict[str, Any] | None:
     """The plan in the metadata of a `windows.parquet`; None where there is none to be read."""
     try:
         with open_regular(windows) as file:
-            found = json.loads((pq.read_schema(file).metadata or {})[COPY])
+            found = parsed_json((pq.read_schema(file).metadata or {})[COPY])
     except Exception:  # whatever is wrong with that file is said by whoever reads it
         return None
     return found if isinstance(found, dict) else None

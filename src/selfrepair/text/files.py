@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from selfrepair.errors import SelfRepairError
+from selfrepair.reading import parsed_json
 from selfrepair.text.bounded import LONGEST, beginning, column_texts, require_lines
 from selfrepair.text.document import Document, file_name, valid_text
 
@@ -19,6 +20,7 @@ _COMPRESSED = ("", ".gz", ".zst")
 _JSON = tuple(f"{kind}{packed}" for kind in (".jsonl", ".json") for packed in _COMPRESSED)
 SUFFIXES = (".txt", *_JSON, ".parquet")
 LONGEST_LINE = LONGEST  # bytes, decompressed
+_VALUES = 2**19  # of a line, beside its text
 
 _ZSTD_WINDOW = 128  # MiB, the largest that is read: a reader must hold it in memory
 _CHUNK = 2**20
@@ -96,9 +98,11 @@ def _text_of(line: bytes, place: str, field: str) -> str:
         how = "-c '.[]'" if start.startswith(b"[") else "-c ."
         fix = f"Each line must be one JSON object: jq {how} FILE > lines.jsonl writes the file like that."
     try:
-        row = json.loads(line.decode("utf-8-sig"), object_pairs_hook=_Pairs)
-    except (ValueError, RecursionError) as error:  # bad UTF-8 and bad JSON are both ValueErrors
+        row = parsed_json(line.decode("utf-8-sig"), _VALUES, object_pairs_hook=_Pairs)
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise SelfRepairError(f"{_begin(place)} is not valid JSON: {error}.", fix) from None
+    except ValueError as error:  # too much or too deep
+        raise SelfRepairError(f"{_begin(place)} cannot be read: {error}.", fix) from None
     if not isinstance(row, _Pairs):
         raise SelfRepairError(f"{_begin(place)} is JSON, but no object.", fix)
     values = [value for name, value in row if name == field]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 from collections.abc import Callable
 from io import BufferedReader
@@ -13,7 +14,11 @@ from typing import Any
 from selfrepair.errors import SelfRepairError
 
 JSON_BYTES = 64 * 2**20  # plans, outcomes and configurations take kilobytes
+JSON_VALUES = 2**22  # the tokenizers with the largest vocabularies have two million
 _DEPTH = 100  # levels of brackets within each other; ours have fewer than ten
+_MARKS = "[{,:"  # one at least for each value
+_STRINGS = re.compile(r'"[^"\\]*(?:\\.?[^"\\]*)*"?', re.DOTALL)  # to the end where they have none: always in one go
+_BRACKETS = re.compile(r"[\[\]{}]")
 _KINDS: tuple[tuple[Callable[[int], bool], str], ...] = (
     (stat.S_ISDIR, "a folder"),
     (stat.S_ISFIFO, "a named pipe (FIFO)"),
@@ -98,46 +103,41 @@ def read_json(path: Path, most: int = JSON_BYTES, **options: Any) -> Any:
         OSError: it cannot be read.
         ValueError: it is not UTF-8, not JSON, or nested beyond reason.
     """
-    return parse_json(read_bytes(path, most), **options)
+    return parsed_json(read_bytes(path, most), **options)
 
 
-def parse_json(content: bytes, **options: Any) -> Any:
-    """What JSON in memory says.
+def parsed_json(text: str | bytes, most: int = JSON_VALUES, **options: Any) -> Any:
+    """What JSON says.
 
     Args:
-        content: its bytes.
+        text: the JSON; bytes are UTF-8.
+        most: values that it may have.
         options: of `json.loads`.
 
     Raises:
-        ValueError: it is not UTF-8, not JSON, or nested beyond reason.
+        ValueError: it is not UTF-8, not JSON, nested beyond reason, or has more values.
     """
-    text = content.decode("utf-8")
-    require_shallow(text)
+    text = text.decode("utf-8") if isinstance(text, bytes) else text
+    _require_sensible(text, most)
     return json.loads(text, **options)
 
 
-def require_shallow(text: str) -> None:
-    """Refuses JSON that is nested beyond reason, which exhausts the stack of who reads it.
+def _require_sensible(text: str, most: int) -> None:
+    """Refuses JSON that is nested beyond reason, which exhausts the stack of who reads it, or that has so many values
+    that they take far more memory than the text: an empty list takes three bytes there, and sixty here.
 
     Raises:
         ValueError: it is.
     """
-    if text.count("[") + text.count("{") <= _DEPTH:
+    marks = sum(map(text.count, _MARKS))
+    if marks <= most and sum(map(text.count, "[{")) <= _DEPTH:
         return
-    depth, inside, escaped = 0, False, False
-    for character in text:
-        if inside:
-            if escaped:
-                escaped = False
-            elif character == "\\":
-                escaped = True
-            elif character == '"':
-                inside = False
-        elif character == '"':
-            inside = True
-        elif character in "[{":
-            depth += 1
-            if depth > _DEPTH:
-                raise ValueError(f"it is nested more than {_DEPTH} levels deep")
-        elif character in "]}":
-            depth -= 1
+    bare = _STRINGS.sub("", text)
+    marks = sum(map(bare.count, _MARKS))
+    if marks > most:
+        raise ValueError(f"it has {marks:,} brackets, commas and colons; at most {most:,} are read")
+    depth = 0
+    for bracket in _BRACKETS.finditer(bare):
+        depth += 1 if bracket[0] in "[{" else -1
+        if depth > _DEPTH:
+            raise ValueError(f"it is nested more than {_DEPTH} levels deep")

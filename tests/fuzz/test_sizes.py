@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import io
+import json
 import os
+import re
 import shutil
+import struct
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import h5netcdf
+import h5py
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,7 +22,8 @@ import xarray as xr
 
 from fuzz.conftest import in_bounds
 from selfrepair import SelfRepairError, load, measure
-from selfrepair.results import bounds, folder
+from selfrepair.reading import parsed_json
+from selfrepair.results import bounds, folder, netcdf
 from selfrepair.results.proven import Stored
 from selfrepair.run import log
 from selfrepair.run.bounds import require_sane
@@ -195,3 +201,111 @@ def test_json_that_is_nested_without_end_is_refused(place):
     (place / "plan.json").write_text('{"a": ' + "[" * 10**6)
     with pytest.raises(SelfRepairError, match="nested more than"):
         load_design(place)
+
+
+def referring_to_one(raw: bytes, size: int, values: int) -> bytes:
+    """HDF5 in which all `values` texts refer to the first of them, of `size` bytes."""
+    at = next(
+        place
+        for place in range(len(raw))
+        if raw[place : place + 4] == struct.pack("<I", size) and raw[place + 16 : place + 20] == struct.pack("<I", 1)
+    )
+    return raw[:at] + raw[at : at + 16] * values + raw[at + 16 * values :]
+
+
+def texts_that_are_one(path: Path, kind: str) -> io.BytesIO:
+    """A `heads.nc` that says far more than it holds: in a variable, in an attribute, in many attributes."""
+    size, values = 500_000, 1024
+    texts = ["x" * size, *["y"] * (values - 1)]
+    with h5py.File(path, "w") as file:
+        if kind == "variable":
+            file["label"] = np.array(texts, object).reshape(32, 32)
+        elif kind == "attribute":
+            file.attrs["warnings"] = np.array(texts, object)
+        else:
+            for number, text in enumerate(texts):
+                file.attrs.create(f"note {number:04}", text, dtype=h5py.string_dtype())
+    raw = bytearray(path.read_bytes())
+    if kind != "attributes":
+        return io.BytesIO(referring_to_one(bytes(raw), size, values))
+    first = raw.index(struct.pack("<I", size))
+    behind_name = first - raw.rindex(b"note 0000", 0, first)
+    for number in range(1, values):
+        for name in re.finditer(f"note {number:04}".encode(), raw):
+            at = name.start() + behind_name
+            if raw[at : at + 4] == struct.pack("<I", 1):
+                raw[at : at + 16] = raw[first : first + 16]
+    return io.BytesIO(raw)
+
+
+@pytest.mark.parametrize("kind", ["variable", "attribute", "attributes"])
+def test_texts_of_hdf5_that_are_one_text_are_refused(tmp_path, kind):
+    content = texts_that_are_one(tmp_path / "heads.nc", kind)
+    assert content.getbuffer().nbytes < 2 * MB
+    with pytest.raises(ValueError, match=r"longer than the file|is a list of"):
+        netcdf.read_heads(content)
+
+
+@pytest.mark.parametrize("kind", ["external link", "soft link", "external storage", "virtual"])
+def test_hdf5_that_lies_elsewhere_is_refused(tmp_path, kind):
+    path, other = tmp_path / "heads.nc", tmp_path / "elsewhere"
+    os.mkfifo(other)  # who opens it waits for ever
+    with h5py.File(path, "w") as file:
+        if kind == "external link":
+            file["label"] = h5py.ExternalLink(str(other), "/x")
+        elif kind == "soft link":
+            file["label"] = h5py.SoftLink("/x")
+        elif kind == "external storage":
+            file.create_dataset("label", (8,), "u1", external=[(str(other), 0, 8)])
+        else:
+            layout = h5py.VirtualLayout((8,), "u1")
+            layout[:] = h5py.VirtualSource(str(other), "x", (8,))
+            file.create_virtual_dataset("label", layout)
+    with pytest.raises(ValueError, match=r"lies elsewhere|is no variable of this file"):
+        netcdf.read_heads(io.BytesIO(path.read_bytes()))
+
+
+def one_row_of_zeros(values: int) -> io.BytesIO:
+    content, zeros = io.BytesIO(), pa.array(np.zeros(values, np.int32))
+    table = pa.table({"tokens": pa.ListArray.from_arrays(pa.array([0, values], pa.int32()), zeros)})
+    with pq.ParquetWriter(content, table.schema, compression="zstd", write_batch_size=2**27) as writer:
+        writer.write_table(table)
+    content.seek(0)
+    return content
+
+
+def test_a_row_of_equal_values_without_end_is_refused_before_it_is_read(monkeypatch):
+    monkeypatch.setattr(bounds, "_ROOM", 2**24)
+    content = one_row_of_zeros(2**22)
+    assert content.getbuffer().nbytes < 2000
+    monkeypatch.setattr(pq.ParquetFile, "iter_batches", None)  # nothing is read
+    with pytest.raises(ValueError, match="a column of 33,"):
+        bounds.bounded_table(content)
+
+
+def test_kept_tokens_are_read_within_bounds(finished, tmp_path, monkeypatch):
+    run = folder.load(finished)
+    whole = pa.Table.from_batches(run.token_batches(["layer", "position"]))
+    assert whole.equals(run.tokens.select(["layer", "position"]).cast(whole.schema))
+    place = tmp_path / "tokens.parquet"
+    place.write_bytes(one_row_of_zeros(2**22).getbuffer())
+    monkeypatch.setattr(bounds, "_ROOM", 2**24)
+    with pytest.raises(SelfRepairError, match=r"Cannot read .*tokens\.parquet.* which a file of its size cannot hold"):
+        list(replace(run, kept=Stored.as_it_is(place)).token_batches(["tokens"]))
+
+
+@pytest.mark.parametrize("name", ["plan.json", "outcome.json", "manifest.json"])
+def test_json_of_more_values_than_sense_is_refused(finished, tmp_path, name):
+    """An empty list takes three bytes in a file, and sixty in memory."""
+    place = shutil.copytree(finished, tmp_path / "run")
+    (place / name).write_text('{"a": [' + "[]," * (5 * MB) + "[]]}")
+    with pytest.raises(SelfRepairError, match=r"brackets, commas and colons|outcome.json is damaged"):
+        folder.load(place)
+
+
+def test_a_text_full_of_brackets_is_no_deep_json():
+    text = "[{" * 500
+    assert parsed_json(json.dumps({"a": text, 'b"]': "\\"})) == {"a": text, 'b"]': "\\"}
+    for broken in ('{"a": "' + '\\"' * MB, '{"a": "' + "[" * 200 + "\\"):  # in no more time than others
+        with pytest.raises(ValueError, match="Unterminated string"):
+            parsed_json(broken)

@@ -233,3 +233,22 @@ def test_a_paper_compares_both_tables(tmp_path):
     study.reference = written(table(run, model="another"), tmp_path / "s")
     failed = make.make(study, ["published"]).failed
     assert f"has no table of {model.name}" in str(failed["published"])
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (lambda: b"," * 2**20 + b"\n", "a line of more than 200 values"),
+        (lambda: b'"\n",' + b"," * 1000 + b"\n", "a line of more than 200 values"),
+        (lambda: b"a,b\n" + b"," * 1000, "a line of more than 200 values"),
+        (lambda: b'"' + b"x" * 2**20, "field larger than"),
+        (lambda: b"a,b\n" * 2**23, "larger than 16 MiB"),
+    ],
+)
+@pytest.mark.parametrize("name", ["heads.csv", "self_repress/summary.csv"])
+def test_tables_larger_than_sense_are_refused(tmp_path, name, content, said):
+    """A million columns in one megabyte take four gigabytes."""
+    (tmp_path / "self_repress").mkdir()
+    (tmp_path / name).write_bytes(content())
+    with pytest.raises(SelfRepairError, match=said):
+        (reference.read_heads if name == "heads.csv" else reference.read_self_repression)(tmp_path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import warnings
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,8 +17,11 @@ from selfrepair.engine import DeltaEngine, ReferenceEngine
 from selfrepair.report import captions
 from selfrepair.report.page.facts import facts, limits
 from selfrepair.report.tables import print_heads
+from selfrepair.results.proven import Damaged
 from selfrepair.run import judgement
+from selfrepair.run import measure as measuring
 from selfrepair.run.accuracy import Accuracy
+from selfrepair.run.bias import biases
 from selfrepair.run.judgement import LIMIT, judge
 from support import corpus, language_model
 from zoo import families
@@ -310,3 +314,46 @@ def test_every_check_fails_by_itself(measured, readout, word):
     found = judge(accuracy(**measured), (1.0, readout), False)
     assert len(found.failed) == 1 and word in found.failed[0]
     assert judge(accuracy(), (1.0, 2.9), False).failed == ()
+
+
+@pytest.mark.parametrize("full", [True, False])
+@pytest.mark.parametrize("size", [0.0, 1e-20, float("nan")])
+def test_an_error_where_there_are_no_effects_fails_the_run(full, size):
+    """The error is no share of such effects, but it is still an error."""
+    wrong = judge(Accuracy(error=1.0, size=size, rounding=1e-12), (0.0, 0.0), full)
+    assert wrong.engine_inexact and "where replay has next to none" in wrong.failed[0]
+    unmeasured = judge(Accuracy(error=float("inf"), size=size, rounding=1e-12), (0.0, 0.0), full)
+    assert unmeasured.failed
+    assert not judge(Accuracy(error=1e-14, size=0.0, rounding=1e-12), (0.0, 0.0), full).failed
+
+
+def test_an_engine_that_is_wrong_about_heads_without_effects_fails():
+    """Heads put in their own place have no effect; this engine has one, and only in the sweep."""
+
+    class Late(Changed):
+        calls = 0
+
+        def sweep(self, model, clean, units, *rest):
+            self.calls += 1  # the floor comes first
+            changed = super().sweep if self.calls > 1 else ReplayEngine(fold=2).sweep
+            yield from changed(model, clean, units, *rest)
+
+    found, categories, said = run(Late(lambda effect: effect + 0.5), ablation="unchanged")
+    assert found.outcome["numerical_floor"] < 1e-4
+    assert ChecksFail in categories and "what rounding explains where replay has next to none" in said
+
+
+def test_damage_that_the_bias_comes_upon_is_not_only_a_remark(monkeypatch):
+    """The numbers rest on the same files: they are merged again."""
+    damaged, tries = Damaged(Path("tokens.parquet"), "tokens.parquet is damaged."), []
+
+    def once(*given):
+        tries.append(given)
+        if len(tries) == 1:
+            raise damaged
+        return biases(*given)
+
+    monkeypatch.setattr(measuring, "biases", once)
+    found, categories, _ = run(Changed(noise(0.05), unchanged_too=False))
+    assert len(tries) == 2 and categories == {NumbersAreInexact}
+    assert found.outcome["engine_bias"] and not any("could not be measured" in one for one in found.outcome["warnings"])

@@ -343,6 +343,20 @@ def test_a_changed_text_is_refused(done, model, tmp_path):
 # ------------------------------------------------------------------------------------------------ results
 
 
+def test_a_bit_of_the_copy_of_the_plan_is_not_blamed_on_the_plan(done, finished, tmp_path):
+    path = done / "windows.parquet"
+    content = path.read_bytes()
+    for entry in (b"replicates", b"fingerprint", b"checksum"):
+        at = content.index(b'"' + entry)
+        path.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
+        for refusal in (
+            refused(load_run, done),
+            refused(compare, done, finished),
+            refused(combine, [done], tmp_path / "out"),
+        ):
+            assert "windows.parquet" in refusal and "not the plan" not in refusal
+
+
 @pytest.mark.parametrize("name", RESULTS)
 def test_a_bit_of_any_results_file(done, finished, model, tmp_path, name):
     flip(done / name)

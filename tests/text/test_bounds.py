@@ -84,6 +84,16 @@ def long_line(path: Path) -> None:
         file.write('"}\n')
 
 
+def many_values(path: Path) -> None:
+    """A line of 15 MiB beside whose text there are five million empty objects."""
+    path.write_text('{"text": "' + WORDS * 100 + '", "more": [' + "{}," * (5 * MB) + "{}]}")
+
+
+def many_commas(path: Path) -> None:
+    """A text of almost 16 MiB: what it says is not taken for values."""
+    path.write_text(json.dumps({"text": "1, [2, {3: 4}], " * (MB - 100)}))
+
+
 def long_text(path: Path) -> None:
     with path.open("w") as file:
         for _ in range(100):
@@ -110,6 +120,8 @@ CASES = {
     "prefixes.parquet": (prefixes, "8"),
     "page.parquet": (large_page, "has a page of 150 MiB"),
     "line.jsonl": (long_line, "Line 1 of"),
+    "values.jsonl": (many_values, "brackets, commas and colons"),
+    "commas.jsonl": (many_commas, "8"),
     "line.jsonl.gz": (endless_line, "Line 1 of"),
     "lines.jsonl.gz": (endless_lines, "blank lines in a row"),
 }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from selfrepair.errors import SelfRepairError
+from selfrepair.reading import read_bytes
 
 HEADS, REPRESS = "heads.csv", "self_repress/summary.csv"
 # Theirs, ours, what it is called, and how two runs of the authors' own script on one model correlate over heads (and
@@ -24,6 +27,8 @@ COMPARED: tuple[tuple[str, str, str, float | None, float | None], ...] = (
     ("ablated_direct_effects", "ablated_direct_effect", "ablated direct effect", None, None),
 )
 _OWN = "WITH_SAME_AS_RECEIVING_HEAD"
+_MOST = 2**24  # bytes of a table; the published ones have 0.2 MB
+_COLUMNS = 200  # a table of few lines and many columns takes 4 kB a column in memory
 _ALIASES = {"gpt2": "gpt2-small"}
 
 
@@ -77,8 +82,11 @@ def same_model(published: str, measured: str) -> bool:
 def _read(path: Path, needed: set[str]) -> pd.DataFrame:
     """A table with all its columns as text."""
     try:
-        table = pd.read_csv(path, dtype=str)
-    except (ValueError, UnicodeDecodeError, OSError) as problem:
+        content = read_bytes(path, _MOST).decode("utf-8")
+        if any(len(row) > _COLUMNS for row in csv.reader(io.StringIO(content))):
+            raise ValueError(f"it has a line of more than {_COLUMNS} values")
+        table = pd.read_csv(io.StringIO(content), dtype=str)
+    except (ValueError, OSError, csv.Error) as problem:
         raise SelfRepairError(f"Cannot read {path}: {problem}.", "It has to be comma-separated text.") from problem
     missing = sorted(needed - set(table.columns))
     if missing:

@@ -11,22 +11,26 @@ import pyarrow.parquet as pq
 import xarray as xr
 
 from selfrepair.errors import SelfRepairError
-from selfrepair.pages import Column, require_pages, row_groups
-from selfrepair.reading import JSON_BYTES, parse_json
+from selfrepair.pages import Column, pages, require_pages, row_groups
+from selfrepair.reading import JSON_BYTES, parsed_json
 
 _ROOM = 2**28  # bytes in memory that any file may take
 _EXPANSION = 256  # times its size that a larger file may take
 _BATCH = 2**26  # bytes of text that are in memory at once, however often a row group refers to the same
 _ROWS = 2**16
+_BYTES = 8  # of a value
 _LONGEST = 2**16  # bytes of a name or token
 
 
-def bounded_batches(file: BinaryIO, rows: int = _ROWS) -> Iterator[pa.RecordBatch]:
+def bounded_batches(
+    file: BinaryIO, rows: int = _ROWS, columns: Sequence[str] | None = None
+) -> Iterator[pa.RecordBatch]:
     """The rows of a Parquet file, some at a time.
 
     Args:
         file: the file.
         rows: at a time, at most; fewer where its texts are long.
+        columns: which; all by default.
 
     Raises:
         ValueError: it would take more memory than files of its size do.
@@ -36,10 +40,14 @@ def bounded_batches(file: BinaryIO, rows: int = _ROWS) -> Iterator[pa.RecordBatc
         if table.num_row_groups != len(groups):
             raise ValueError("its description of row groups is damaged")
         for group in range(len(groups)):
+            for column in groups[group]:  # a few bytes may stand for any number of equal ones, in one row
+                require_room(file, _BYTES * sum(page.values for page in pages(file, column)), "a column")
             largest = _largest_page(file, groups[group])
             step = max(1, min(rows, _BATCH // max(largest, 1)))
-            for batch in table.iter_batches(step, row_groups=[group]):
-                total += sum(_bytes(column) for column in batch.columns)
+            for batch in table.iter_batches(
+                step, row_groups=[group], columns=None if columns is None else list(columns)
+            ):
+                total += sum(_size(column) for column in batch.columns)
                 if total > most:
                     raise _too_much(f"more than {most:,} bytes of values")
                 yield batch
@@ -81,7 +89,7 @@ def bounded_json(file: BinaryIO, **options: Any) -> Any:
     content = file.read(JSON_BYTES + 1)
     if len(content) > JSON_BYTES:
         raise _too_much(f"more than {JSON_BYTES:,} bytes of JSON")
-    return parse_json(content, **options)
+    return parsed_json(content, **options)
 
 
 def _largest_page(file: BinaryIO, columns: Sequence[Column]) -> int:
@@ -91,7 +99,7 @@ def _largest_page(file: BinaryIO, columns: Sequence[Column]) -> int:
         raise ValueError(problem.problem) from None
 
 
-def _bytes(column: pa.Array) -> int:
+def _size(column: pa.Array) -> int:
     """Bytes of a column; of one that refers to a dictionary, of the references."""
     return int(column.indices.nbytes if isinstance(column, pa.DictionaryArray) else column.nbytes)
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -12,11 +12,10 @@ from typing import Any, BinaryIO, TypeVar
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import xarray as xr
 
 from selfrepair.errors import SelfRepairError
-from selfrepair.results import extras, manifest, planfile, schema
-from selfrepair.results.bounds import bounded_dataset, bounded_json, bounded_table
+from selfrepair.results import extras, manifest, netcdf, planfile, schema
+from selfrepair.results.bounds import bounded_batches, bounded_json, bounded_table
 from selfrepair.results.files import cannot, first_line, make_folder, put, putting_table
 from selfrepair.results.planfile import write_json as write_json
 from selfrepair.results.planfile import write_plan as write_plan
@@ -98,7 +97,7 @@ def write_results(run: Run, folder: Path) -> Run:
     files = {
         PLAN: write_plan(run.plan, made / PLAN),
         OUTCOME: write_json(run.outcome, made / OUTCOME),
-        HEADS: put(made / HEADS, _netcdf(run.heads)),
+        HEADS: put(made / HEADS, netcdf.written(run.heads)),
         TOKENS: _proven(run.kept),
         WINDOWS: _proven(run.corpus),
         **_write_extras(run, folder),
@@ -195,7 +194,7 @@ def load(path: str | Path) -> Run:
         outcome=_read(stored[OUTCOME], _read_json, lambda _: None),
         kept=stored[TOKENS],
         corpus=stored[WINDOWS],
-        heads=_read(stored[HEADS], _read_heads, schema.check_heads),
+        heads=_read(stored[HEADS], netcdf.read_heads, schema.check_heads),
         extras=read_extras(stored),
     )
     _read(stored[TOKENS], pq.read_schema, schema.check_tokens)
@@ -230,6 +229,16 @@ def read_tokens(stored: Stored) -> pa.Table:
     return _read(stored, bounded_table, lambda table: schema.check_tokens(table.schema)).unify_dictionaries()
 
 
+def token_batches(stored: Stored, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    """Columns of a `tokens.parquet`, some rows at a time.
+
+    Raises:
+        SelfRepairError: there is none, or it is damaged.
+    """
+    with _reading(stored), stored.open() as file:
+        yield from bounded_batches(file, columns=columns)
+
+
 def read_design(stored: Stored) -> tuple[Windows, np.ndarray]:
     """Windows and donors [window, donor] of a results folder, finished or not.
 
@@ -244,6 +253,18 @@ def read_design(stored: Stored) -> tuple[Windows, np.ndarray]:
 
 
 def _read(stored: Stored, reader: Callable[[BinaryIO], Part], check: Callable[[Part], None]) -> Part:
+    with _reading(stored), stored.open() as file:
+        part = reader(file)
+    try:
+        check(part)
+    except SelfRepairError as problem:
+        raise SelfRepairError(f"{stored.path}: {problem.problem}", problem.fix) from None
+    return part
+
+
+@contextmanager
+def _reading(stored: Stored) -> Iterator[None]:
+    """Turns whatever goes wrong in reading a file into an error that names it."""
     path = stored.path
     if not path.is_file():
         raise SelfRepairError(
@@ -251,8 +272,7 @@ def _read(stored: Stored, reader: Callable[[BinaryIO], Part], check: Callable[[P
             stored.fix or "The run did not get that far, or this is not a results folder.",
         )
     try:
-        with stored.open() as file:
-            part = reader(file)
+        yield
     except SelfRepairError:
         raise
     except Exception as problem:  # h5py, pyarrow and json each have their own kinds
@@ -262,11 +282,6 @@ def _read(stored: Stored, reader: Callable[[BinaryIO], Part], check: Callable[[P
             f"Cannot read {path}: it is cut short or not what its name says ({first_line(problem)}).",
             "Copy the folder again, or run the measurement again.",
         ) from problem
-    try:
-        check(part)
-    except SelfRepairError as problem:
-        raise SelfRepairError(f"{path}: {problem.problem}", problem.fix) from None
-    return part
 
 
 def _read_json(file: BinaryIO) -> dict[str, Any]:
@@ -282,17 +297,3 @@ def _read_plan(folder: Path, file: BinaryIO) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise TypeError(f"a JSON object was expected, not {type(content).__name__}")
     return planfile.opened_plan(content, folder / PLAN, folder / WINDOWS)
-
-
-def _read_heads(file: BinaryIO) -> xr.Dataset:
-    content = io.BytesIO(file.read())
-    with xr.open_dataset(content, engine="h5netcdf") as heads:
-        return bounded_dataset(content, heads)
-
-
-def _netcdf(heads: xr.Dataset) -> memoryview:
-    """The bytes of `heads.nc`; made in memory because HDF5 crashes the interpreter on a full disk."""
-    large = {name: {"zlib": True} for name in heads.data_vars if heads[name].ndim > len(schema.CELL)}
-    content = io.BytesIO()
-    heads.to_netcdf(content, engine="h5netcdf", encoding=large)
-    return content.getbuffer()

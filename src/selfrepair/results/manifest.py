@@ -17,7 +17,7 @@ from shlex import quote
 from typing import Any
 
 from selfrepair.errors import SelfRepairError
-from selfrepair.reading import parse_json
+from selfrepair.reading import parsed_json
 from selfrepair.results.files import cannot, first_line, put, sync_folder
 from selfrepair.results.proven import SHORT, Damaged, Digests, Stored, opened
 
@@ -94,7 +94,7 @@ def read(folder: Path) -> dict[str, Stored]:
         )
     try:
         with opened(path) as file:
-            content = parse_json(file.read(_MOST))
+            content = parsed_json(file.read(_MOST))
         if content.pop("checksum") != _checksum(content):
             raise Damaged(path, f"{path} is damaged: its checksum is not that of its content.", fix(folder))
         files = {name: _digests(one) for name, one in content["files"].items()}

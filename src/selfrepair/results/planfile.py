@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from selfrepair.errors import SelfRepairError
-from selfrepair.reading import open_regular
+from selfrepair.reading import open_regular, parsed_json
 from selfrepair.results.changes import differences
 from selfrepair.results.files import put
 from selfrepair.results.proven import Digests
@@ -31,13 +31,12 @@ def write_json(content: Mapping[str, object], path: Path) -> Digests:
 
 def write_plan(plan: Mapping[str, object], path: Path) -> Digests:
     """Writes a plan with its checksum."""
-    content = plain(plan)
-    return write_json({**content, CHECKSUM: _checksum(content)}, path)
+    return write_json(_sealed(plan), path)
 
 
 def copy_of(plan: Mapping[str, object]) -> bytes:
     """A plan as the metadata of `windows.parquet` hold it."""
-    return json.dumps(plain(plan), ensure_ascii=False).encode()
+    return json.dumps(_sealed(plan), ensure_ascii=False).encode()
 
 
 def opened_plan(content: dict[str, Any], path: Path, windows: Path) -> dict[str, Any]:
@@ -66,13 +65,21 @@ def opened_plan(content: dict[str, Any], path: Path, windows: Path) -> dict[str,
 
 
 def _copy(windows: Path) -> dict[str, Any] | None:
-    """The plan in the metadata of a `windows.parquet`; None where there is none to be read."""
+    """The plan in the metadata of a `windows.parquet`; None where there is none to be read, or a damaged one."""
     try:
         with open_regular(windows) as file:
-            found = json.loads((pq.read_schema(file).metadata or {})[COPY])
+            found = parsed_json((pq.read_schema(file).metadata or {})[COPY])
     except Exception:  # what is wrong with that file is reported where it is read
         return None
-    return found if isinstance(found, dict) else None
+    if not isinstance(found, dict) or found.pop(CHECKSUM, None) != _checksum(found):
+        return None
+    return found
+
+
+def _sealed(plan: Mapping[str, object]) -> dict[str, Any]:
+    """A plan with its checksum."""
+    content = plain(plan)
+    return {**content, CHECKSUM: _checksum(content)}
 
 
 def _checksum(content: Mapping[str, Any]) -> str:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import xarray as xr
 
 from selfrepair.results.extras import Extras
@@ -85,8 +84,9 @@ class Run:
             SelfRepairError: the file is gone or damaged.
         """
         if isinstance(self.kept, Stored):
-            with self.kept.open() as content, pq.ParquetFile(content) as file:
-                yield from file.iter_batches(columns=list(columns))
+            from selfrepair.results.folder import token_batches
+
+            yield from token_batches(self.kept, columns)
         else:
             yield from self.kept.select(list(columns)).to_batches()
 

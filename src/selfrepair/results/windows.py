@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from selfrepair.reading import parsed_json
 from selfrepair.results.bounds import bounded_batches, require_room
 from selfrepair.text import Windows
 from selfrepair.text.documents import source_in_words
@@ -119,5 +120,5 @@ def _corpus(parts: Iterable[pa.RecordBatch], windows: int, notes: Mapping[bytes,
         tokens[start:end][real] = part["tokens"].flatten().to_numpy()
         documents[start:end][real] = part["token_documents"].flatten().to_numpy()
         donors.append(np.array(part["donors"].to_pylist(), np.int64).reshape(part.num_rows, -1))
-    names = tuple(json.loads(notes[_NAMES]))
-    return Windows(tokens, lengths, documents, names, json.loads(notes[_PROVENANCE])), np.concatenate(donors)
+    names = tuple(parsed_json(notes[_NAMES]))
+    return Windows(tokens, lengths, documents, names, parsed_json(notes[_PROVENANCE])), np.concatenate(donors)

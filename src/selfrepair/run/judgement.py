@@ -60,12 +60,24 @@ def judge(accuracy: Accuracy, readout: tuple[float, float], full: bool) -> Judge
 def _engine(accuracy: Accuracy, full: bool) -> tuple[list[str], list[str]]:
     """What the sample against replay says: that the engine is wrong, or that it is inexact."""
     error, excess = accuracy.relative_error, accuracy.error_excess
-    if error is None or excess is None or accuracy.effect_excess <= _MEASURABLE:
+    if error is None or excess is None:
         return [], []
+    if not accuracy.effect_excess > _MEASURABLE:
+        return _engine_without_effects(excess)
     said = f"The engine's effects are off by {error:.1%} of their RMS per token (a sample against replay)"
-    if error > _WRONG or (full and excess > _FAR):
+    if not error <= _WRONG or (full and not excess <= _FAR):
         return [f"{said}, {_times(excess)} what rounding explains."], []
     return [], [f"{said}; the limit is {LIMIT:.0%}."] if error > LIMIT else []
+
+
+def _engine_without_effects(excess: float) -> tuple[list[str], list[str]]:
+    """Where replay has next to no effects, or none that are numbers, an error is no share of them."""
+    if excess <= _FAR:
+        return [], []
+    return [
+        f"The engine's effects are off by {_times(excess)} what rounding explains where replay has next to none "
+        "(a sample)."
+    ], []
 
 
 def _rounding(accuracy: Accuracy) -> list[str]:

@@ -300,6 +300,8 @@ def _with_biases(job: Job, surveyed: Arrays, run: Run) -> Run:
     """Adds by how much the engine moves the means that tables show; a failure there costs no more than this."""
     try:
         found = [asdict(one) for one in biases(job, surveyed, run)]
+    except Damaged:  # the numbers rest on that too
+        raise
     except (Exception, KeyboardInterrupt) as problem:
         say = f"The bias of the means could not be measured ({type(problem).__name__}: {problem})."
         return replace(run, outcome=run.outcome | {"warnings": [*run.outcome["warnings"], say]})

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save
 
+from selfrepair.reading import parsed_json
 from selfrepair.results.proven import SHORT, Damaged, Digests, ProvenFile, opened, short_digest
 
 Arrays = dict[str, np.ndarray]
@@ -198,7 +199,7 @@ def _proven_header(path: Path, content: bytes) -> _Header:
         raise Damaged(path, f"{path} is damaged: its header is not what its name says.", FIX)
     try:
         found = _parsed(head)
-    except (ValueError, KeyError, TypeError) as problem:
+    except (ValueError, KeyError, TypeError, RecursionError) as problem:
         raise Damaged(path, f"{path} has no header of a unit ({problem}).", FIX) from None
     label = found.label
     if (label.stage, label.number, plan_mark(label.plan)) != (match["stage"], int(match["number"]), match["plan"]):
@@ -209,8 +210,8 @@ def _proven_header(path: Path, content: bytes) -> _Header:
 
 @lru_cache(maxsize=_HEADERS)
 def _parsed(head: bytes) -> _Header:
-    header = json.loads(head[8:])
-    about = json.loads(header.pop("__metadata__")["unit"])
+    header = parsed_json(head[8:])
+    about = parsed_json(header.pop("__metadata__")["unit"])
     blocks = about["blocks"]
     digests = Digests(
         about["bytes"], about["block"], tuple(blocks[at : at + SHORT] for at in range(0, len(blocks), SHORT))

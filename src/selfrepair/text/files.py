@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from selfrepair.errors import SelfRepairError
+from selfrepair.reading import parsed_json
 from selfrepair.text.bounded import LONGEST, beginning, column_texts, require_lines
 from selfrepair.text.document import Document, file_name, valid_text
 
@@ -19,6 +20,7 @@ _COMPRESSED = ("", ".gz", ".zst")
 _JSON = tuple(f"{kind}{packed}" for kind in (".jsonl", ".json") for packed in _COMPRESSED)
 SUFFIXES = (".txt", *_JSON, ".parquet")
 LONGEST_LINE = LONGEST  # bytes, decompressed
+_VALUES = 2**19  # of a line, beside its text
 
 _ZSTD_WINDOW = 128  # MiB, the largest that is read: a reader must hold it in memory
 _CHUNK = 2**20
@@ -103,9 +105,11 @@ def _text_of(line: bytes, place: str, field: str) -> str:
             "Save the file as UTF-8; if it is compressed, its name has to end in .gz or .zst.",
         ) from None
     try:
-        row = json.loads(text, object_pairs_hook=_Pairs)
-    except (ValueError, RecursionError) as error:
+        row = parsed_json(text, _VALUES, object_pairs_hook=_Pairs)
+    except (json.JSONDecodeError, RecursionError) as error:
         raise SelfRepairError(f"{_begin(place)} is not valid JSON: {error}.", fix) from None
+    except ValueError as error:  # too much or too deep
+        raise SelfRepairError(f"{_begin(place)} cannot be read: {error}.", fix) from None
     if not isinstance(row, _Pairs):
         raise SelfRepairError(f"{_begin(place)} is JSON, but no object.", fix)
     values = [value for name, value in row if name == field]

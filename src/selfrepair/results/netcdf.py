@@ -1,0 +1,114 @@
+"""`heads.nc` is HDF5, which can say much in few bytes: looked through before any library makes room for what it says.
+
+Text of any length is kept apart from the places that refer to it, and a million places may refer to one text; links
+and stored values may lie in other files. Files of this package have neither.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+
+import h5py
+import numpy as np
+import xarray as xr
+
+from selfrepair.results.bounds import bounded_dataset
+from selfrepair.results.schema import CELL
+
+_AT_ONCE = 2**26  # bytes of text that may be in memory before they are counted
+_MOST_DIMENSIONS = 32
+_REFERENCE = 16  # bytes of the place that refers to a text
+
+
+def read_heads(file: BinaryIO) -> xr.Dataset:
+    """The dataset in a `heads.nc`, in memory.
+
+    Raises:
+        ValueError, OSError: it is not what `written` makes.
+    """
+    content = io.BytesIO(file.read())
+    require_own_content(content)
+    with xr.open_dataset(content, engine="h5netcdf") as heads:
+        return bounded_dataset(content, heads)
+
+
+def written(heads: xr.Dataset) -> memoryview:
+    """The bytes of `heads.nc`; made in memory because HDF5 crashes the interpreter on a full disk."""
+    large = {name: {"zlib": True} for name in heads.data_vars if heads[name].ndim > len(CELL)}
+    content = io.BytesIO()
+    heads.to_netcdf(content, engine="h5netcdf", encoding=large)
+    return content.getbuffer()
+
+
+def require_own_content(content: io.BytesIO) -> None:
+    """Refuses a file whose texts share their bytes, or that refers to other files.
+
+    Args:
+        content: the file.
+
+    Raises:
+        ValueError: saying what is wrong.
+        OSError: it is not HDF5.
+    """
+    left = content.getbuffer().nbytes
+    with h5py.File(content, "r") as file:
+        for size in _sizes(file, max(1, _AT_ONCE // max(1, left))):
+            left -= size
+            if left < 0:
+                raise ValueError("its texts are longer than the file")
+    content.seek(0)
+
+
+def _sizes(file: h5py.File, step: int) -> Iterator[int]:
+    """Bytes of all that has a length of its own, `step` values at a time."""
+    yield from _attributes(file)
+    for name in file:
+        if not isinstance(file.get(name, getlink=True), h5py.HardLink):
+            raise ValueError(f"{name[:80]!r} lies elsewhere")
+        one = file[name]
+        if not isinstance(one, h5py.Dataset) or one.external or one.is_virtual:
+            raise ValueError(f"{name[:80]!r} is no variable of this file")
+        yield from _attributes(one)
+        if _has_lengths(one.dtype):
+            yield _REFERENCE * one.size
+            yield from _texts(one, step)
+
+
+def _texts(values: h5py.Dataset, step: int, place: tuple[int, ...] = ()) -> Iterator[int]:
+    """Bytes of a variable's texts, from `place` on, about `step` of them at a time."""
+    shape = values.shape[len(place) :]
+    across = max(1, math.prod(shape[1:]))
+    if shape and across > step:
+        for row in range(shape[0]):
+            yield from _texts(values, step, (*place, row))
+    elif shape:
+        rows = step // across
+        for start in range(0, shape[0], rows):
+            yield _bytes(values[(*place, slice(start, start + rows))])
+    else:
+        yield _bytes(values[place])
+
+
+def _attributes(holder: Any) -> Iterator[int]:
+    for name in holder.attrs:
+        about = holder.attrs.get_id(name)
+        if _has_lengths(about.dtype):
+            if math.prod(about.shape) > _MOST_DIMENSIONS:
+                raise ValueError(f"the attribute {name[:80]!r} is a list of {about.shape} texts")
+            yield _bytes(holder.attrs[name])
+
+
+def _has_lengths(kind: np.dtype[Any]) -> bool:
+    """Whether every value has a length of its own; references to variables have not."""
+    return kind.kind == "O" and h5py.check_ref_dtype(kind) is None
+
+
+def _bytes(values: Any) -> int:
+    if isinstance(values, np.ndarray) and values.dtype.kind != "O":
+        return int(values.nbytes)
+    if isinstance(values, np.ndarray):
+        return sum(map(_bytes, values.flat))
+    return len(values) if isinstance(values, bytes | str) else 0

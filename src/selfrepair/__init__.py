@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from selfrepair.report.page import write_page as write_report
     from selfrepair.results.folder import load as load_run
     from selfrepair.results.runs import Run as Run
-    from selfrepair.run.combine import combine as combine
-    from selfrepair.run.comparison import Comparison as Comparison
-    from selfrepair.run.comparison import compare as compare
+    from selfrepair.run.gathering.compare_runs import Comparison as Comparison
+    from selfrepair.run.gathering.compare_runs import compare as compare
+    from selfrepair.run.gathering.merge_folders import combine as combine
     from selfrepair.run.measure import ChecksFail as ChecksFail
     from selfrepair.run.measure import LedgerDoesNotClose as LedgerDoesNotClose
     from selfrepair.run.measure import NumbersAreInexact as NumbersAreInexact
@@ -51,8 +51,8 @@ _MODULES = {
     "selfrepair.model.load": ("load",),
     "selfrepair.report.page": ("view",),
     "selfrepair.results.runs": ("Run",),
-    "selfrepair.run.combine": ("combine",),
-    "selfrepair.run.comparison": ("Comparison", "compare"),
+    "selfrepair.run.gathering.merge_folders": ("combine",),
+    "selfrepair.run.gathering.compare_runs": ("Comparison", "compare"),
     "selfrepair.run.measure": ("ChecksFail", "LedgerDoesNotClose", "NumbersAreInexact", "measure", "resume"),
     "selfrepair.statistics.filters": ("Filter",),
     "selfrepair.text": ("Windows", "windows"),

@@ -22,7 +22,7 @@ from selfrepair.model.proofs import prove_at_load
 from selfrepair.model.taps import on_input, removing
 from selfrepair.paper.normpass import scaled_logits
 from selfrepair.report.captions import centring
-from selfrepair.run.plans import how
+from selfrepair.run.planning.run_plan import how
 from support import LINES, TOKENS, corpus, sweep
 from zoo import families
 

@@ -14,12 +14,13 @@ from fuzz.mutations import mutated, mutated_json
 from selfrepair.results import folder, manifest, planfile
 from selfrepair.results.extras import Extras
 from selfrepair.results.proven import Stored
-from selfrepair.run import plans, status
-from selfrepair.run.executors.worker import unfinished
-from selfrepair.run.job import Job
-from selfrepair.run.jobs import load_design
-from selfrepair.run.sealed import unsealed
-from selfrepair.run.store import Store
+from selfrepair.run.planning import run_plan
+from selfrepair.run.planning.job import Job
+from selfrepair.run.planning.reload import load_design
+from selfrepair.run.scheduling import run_status
+from selfrepair.run.scheduling.executors.worker import unfinished
+from selfrepair.run.storage.store import Store
+from selfrepair.run.storage.unit_file import unsealed
 
 TIMES = 200 * MORE  # mutations of every kind of file
 RESULTS = (
@@ -67,7 +68,7 @@ def fuzz(path: Path, read, change=mutated, times: int = TIMES, same: bool = True
 def design_of(place: Path) -> object:
     """What units and their merge are laid out by."""
     design = load_design(place)
-    return design.plan, design.windows.fingerprint, plans.fingerprint(design.donors), touched(design)
+    return design.plan, design.windows.fingerprint, run_plan.fingerprint(design.donors), touched(design)
 
 
 def touched(design) -> object:
@@ -128,7 +129,7 @@ def test_units(run, stage):
 def test_names_of_units(run):
     (path,) = (run / "units").glob("sweep-*.safetensors")
     design = load_design(run)
-    store = Store(run, plans.identity(design.plan))
+    store = Store(run, run_plan.identity(design.plan))
     for seed in range(TIMES):
         name = mutated(path.name.encode(), random.Random(seed)).decode("utf-8", "surrogateescape")
         if not name or "/" in name or "\0" in name or len(name) > 200 or name in (".", ".."):
@@ -137,7 +138,7 @@ def test_names_of_units(run):
         for one in store.finished("sweep").values():
             kind, found = outcome(partial(unit_of, one.path))
             assert kind == "refused" or found[1].number == 0
-        assert outcome(partial(status.status, run))[0] in ("read", "refused")
+        assert outcome(partial(run_status.status, run))[0] in ("read", "refused")
         renamed.rename(path)
 
 
@@ -152,7 +153,7 @@ def test_claims(run):
         path.touch()
         with store.claim("sweep", 7):
             pass
-        return status.status(run).units
+        return run_status.status(run).units
 
     path.write_bytes(content)
     fuzz(path, taken)
@@ -161,11 +162,11 @@ def test_claims(run):
 def test_log(run):
     design = load_design(run)
     job = Job(design.plan, design.windows, design.donors, None, None, None)
-    store = Store(run, plans.identity(design.plan))
+    store = Store(run, run_plan.identity(design.plan))
 
     def read() -> object:
         assert unfinished("Workers", job, store).problem
-        return status.status(run).swept
+        return run_status.status(run).swept
 
     fuzz(run / "log.txt", read, times=50 * MORE)
 

@@ -19,10 +19,10 @@ from fuzz.conftest import in_bounds
 from selfrepair import SelfRepairError, load, measure
 from selfrepair.results import bounds, folder
 from selfrepair.results.proven import Stored
-from selfrepair.run import log
-from selfrepair.run.bounds import require_sane
-from selfrepair.run.jobs import load_design
-from selfrepair.run.status import status
+from selfrepair.run.planning.plan_limits import require_sane
+from selfrepair.run.planning.reload import load_design
+from selfrepair.run.scheduling.run_status import status
+from selfrepair.run.storage import log
 from selfrepair.statistics.features import FEATURES
 
 MB = 2**20

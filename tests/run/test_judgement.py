@@ -16,9 +16,9 @@ from selfrepair.engine import DeltaEngine, ReferenceEngine
 from selfrepair.report import captions
 from selfrepair.report.page.facts import facts, limits
 from selfrepair.report.tables import print_heads
-from selfrepair.run import judgement
-from selfrepair.run.accuracy import Accuracy
-from selfrepair.run.judgement import LIMIT, judge
+from selfrepair.run.gathering import judgement
+from selfrepair.run.gathering.judgement import LIMIT, judge
+from selfrepair.run.unit.exactness import Accuracy
 from support import corpus, language_model
 from zoo import families
 

@@ -12,14 +12,14 @@ from scale_support import UNITS, assert_same, copy, prepare, resume, sweep_units
 import linearised
 from selfrepair import SelfRepairError, Windows, load
 from selfrepair.results.folder import load as load_run
-from selfrepair.run.combine import combine
-from selfrepair.run.comparison import compare
-from selfrepair.run.jobs import load_design, load_job
-from selfrepair.run.plans import identity
-from selfrepair.run.pool import part_of, pool_of
-from selfrepair.run.status import status
-from selfrepair.run.store import Store
-from selfrepair.run.thresholds import STAGE as THRESHOLDS
+from selfrepair.run.gathering.all_texts import part_of, pool_of
+from selfrepair.run.gathering.compare_runs import compare
+from selfrepair.run.gathering.merge_folders import combine
+from selfrepair.run.planning.reload import load_design, load_job
+from selfrepair.run.planning.run_plan import identity
+from selfrepair.run.scheduling.run_status import status
+from selfrepair.run.storage.store import Store
+from selfrepair.run.unit.thresholds import STAGE as THRESHOLDS
 from selfrepair.statistics.bootstrap import document_weights
 from selfrepair.statistics.features import INDEX
 

@@ -29,7 +29,7 @@ def compare(
     are subtracted one by one where the models are versions of one another (checkpoints, fine-tunes, quantisations).
     """
     from selfrepair.report.compared import print_comparison
-    from selfrepair.run.comparison import compare_all
+    from selfrepair.run.gathering.compare_runs import compare_all
     from selfrepair.statistics.estimators import ESTIMATORS
 
     if len(folders) < 2:

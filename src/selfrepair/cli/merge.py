@@ -25,6 +25,6 @@ def merge(
 
     quieten()
     from selfrepair.cli.run import report
-    from selfrepair.run.combine import combine
+    from selfrepair.run.gathering.merge_folders import combine
 
     report(combine(folders, out), out, top, plots)

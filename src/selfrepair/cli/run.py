@@ -258,7 +258,7 @@ def run(
     from selfrepair.ablation.operators import operator
     from selfrepair.model.load import load
     from selfrepair.run.measure import ChecksFail, NumbersAreInexact, measure
-    from selfrepair.run.prepare import stopping
+    from selfrepair.run.planning.prepare import stopping
     from selfrepair.statistics.filters import DEFAULT_FILTERS, Filter
     from selfrepair.text import read_documents, windows
     from selfrepair.text.bounded import LEAST
@@ -333,7 +333,7 @@ def report(measured: Run, place: Path, top: int, plots: bool, page: bool = True)
     """Prints tables, draws pictures, writes the page, and ends with the exit code the run deserves."""
     from selfrepair.cli.verdict import verdict
     from selfrepair.report.tables import print_heads, print_summary
-    from selfrepair.run.afterwards import never_costs_the_run
+    from selfrepair.run.gathering.best_effort import never_costs_the_run
 
     console = Console()
     with never_costs_the_run("tables", "`selfrepair show` tries again."):

@@ -17,7 +17,7 @@ from selfrepair.errors import SelfRepairError
 from selfrepair.model.language_model import LanguageModel
 from selfrepair.model.taps import on_input, removing
 from selfrepair.paper.recipe import DEFAULT, Recipe, batch_mean, next_batch_source
-from selfrepair.run.batches import plan_memory, real_tokens, tokens_of
+from selfrepair.run.planning.batch_size import plan_memory, real_tokens, tokens_of
 from selfrepair.text import Windows
 
 OPERATORS = ("resample", "mean", "zero")

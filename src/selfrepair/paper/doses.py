@@ -17,7 +17,7 @@ from selfrepair.paper.halves import ON_SECOND, SECOND
 from selfrepair.paper.iterative import KINDS, OWN, SECTION, Scan, about, chosen_values, head_writes, said_scale, vector
 from selfrepair.paper.numbers import Array, Number, Sums, Tally, divide, joined, products, slope_of, whiskers
 from selfrepair.paper.picture import FAINT, PALETTE, Marks, Panel, Picture, Rule, scatter, symmetric
-from selfrepair.run.batches import tokens_of
+from selfrepair.run.planning.batch_size import tokens_of
 
 SCALES = (1.0, 3.0, 5.0)
 MOST_POINTS = 4000

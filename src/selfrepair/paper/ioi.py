@@ -19,7 +19,7 @@ from selfrepair.paper.picture import FAINT, PALETTE, Marks, Panel, Picture, Rule
 from selfrepair.paper.prompts import ORDERS, Prompts
 from selfrepair.paper.replayed import Replayed, Replayer
 from selfrepair.paper.waking import waking_numbers
-from selfrepair.run.batches import require_known
+from selfrepair.run.planning.batch_size import require_known
 
 SECTION = "ioi"
 MOST_MOVERS = 5

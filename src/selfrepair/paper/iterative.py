@@ -19,7 +19,7 @@ from selfrepair.paper.exhibit import Exhibit
 from selfrepair.paper.numbers import Array, Number, Sums, Tally, joined, products, slope_of
 from selfrepair.paper.over_heads import share_of
 from selfrepair.paper.picture import FAINT, Marks, Panel, Picture, Rule
-from selfrepair.run.batches import tokens_of
+from selfrepair.run.planning.batch_size import tokens_of
 from selfrepair.text import Windows
 
 SECTION = "iterative"

@@ -36,7 +36,7 @@ from selfrepair.paper.recipe import NextBatch, Recipe, recipe_named
 from selfrepair.results.runs import Run
 from selfrepair.results.windows import windows_of
 from selfrepair.run.measure import measure
-from selfrepair.run.plans import Plan, make_plan
+from selfrepair.run.planning.run_plan import Plan, make_plan
 from selfrepair.text import Windows
 
 SECTIONS = ("overview", "noise", "layernorm", "neurons", "iterative", "ioi", "published")

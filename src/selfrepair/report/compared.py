@@ -7,7 +7,7 @@ from rich.text import Text
 
 from selfrepair.report.layout import Line, fitted
 from selfrepair.report.numbers import estimate, units
-from selfrepair.run.comparison import Comparison
+from selfrepair.run.gathering.compare_runs import Comparison
 from selfrepair.statistics.estimates import Estimate
 from selfrepair.terminal import Console
 

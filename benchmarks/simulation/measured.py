@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from selfrepair.paper.numbers import products, tally_of
+from selfrepair.paper.numbers.over_documents import products, tally_of
 from selfrepair.run.gathering.all_texts import Pool
 from selfrepair.statistics.card import card
 from selfrepair.statistics.compare import difference

@@ -9,12 +9,14 @@ import pytest
 
 from loading.tiny_models import tokenizer
 from selfrepair import load, windows
-from selfrepair.paper import drawing, interactive, make, noise, overview, page
+from selfrepair.paper import make, page
 from selfrepair.paper.claims import CLAIMS, OPEN, UNJUDGED
 from selfrepair.paper.exhibit import Exhibit
-from selfrepair.paper.numbers import Number
-from selfrepair.paper.picture import Marks, Panel, Picture, Rule
-from selfrepair.paper.recipe import DEFAULT
+from selfrepair.paper.experiments import noise, overview
+from selfrepair.paper.inputs.recipe import DEFAULT
+from selfrepair.paper.numbers.over_documents import Number
+from selfrepair.paper.pictures import with_matplotlib, with_plotly
+from selfrepair.paper.pictures.picture import Marks, Panel, Picture, Rule
 from zoo import families
 
 
@@ -130,8 +132,8 @@ def test_odd_numbers_do_not_stop_a_picture():
         (Panel("t <b>", "x", "y", marks, (Rule(None, 0.5), Rule(-1, label="l"))), Panel("e", "x", "y", ()))
     )
     for kind in ("png", "svg"):
-        assert len(drawing.image(picture, "a $x_1$ title", kind)) > 1000
-    assert "t &lt;b&gt;" in interactive.page(picture, "<i>") or "t \\u0026lt;b" in interactive.page(picture, "<i>")
+        assert len(with_matplotlib.image(picture, "a $x_1$ title", kind)) > 1000
+    assert "t &lt;b&gt;" in with_plotly.page(picture, "<i>") or "t \\u0026lt;b" in with_plotly.page(picture, "<i>")
 
 
 def test_overview_numbers_are_those_of_the_rows(paper):

@@ -77,14 +77,16 @@ def paper(
 
     quieten()
     from selfrepair.model.load import load
-    from selfrepair.paper import make, overview, page
+    from selfrepair.paper import make
+    from selfrepair.paper.experiments import overview
+    from selfrepair.paper.page import paper_folder
     from selfrepair.text import read_documents
     from selfrepair.text.bounded import LEAST
 
     make.check_names(only or (), reference)
     _require_packages()
     if reference is not None:
-        from selfrepair.paper.reference import read_heads, read_self_repression
+        from selfrepair.paper.experiments.published.reference_folder import read_heads, read_self_repression
 
         read_heads(reference)  # better now than after the sweep
         read_self_repression(reference)
@@ -104,8 +106,8 @@ def paper(
         settings: dict[str, Any] = {"text": text, "tokens": tokens, "length": length, "field": field, "bos": bos}
         study = _studied(loaded, settings, recipe.value, only or (), place, seed, batch, memory, not quiet)
     study.others, study.reference, study.scan_tokens = beside, reference, scan_tokens
-    folder = page.Folder(place)
-    made = make.make(study, only or (), lambda name: console.print(f"{page.HEADINGS[name]} ({name})"), folder)
+    folder = paper_folder.Folder(place)
+    made = make.make(study, only or (), lambda name: console.print(f"{paper_folder.HEADINGS[name]} ({name})"), folder)
     _report(made, folder.show(made))
 
 
@@ -122,8 +124,8 @@ def _studied(
 ) -> Any:
     """A study of a text, with a new sweep over all heads where an experiment reads it."""
     from selfrepair.paper import make
-    from selfrepair.paper.recipe import recipe_named
-    from selfrepair.paper.texts import windows_for
+    from selfrepair.paper.inputs.recipe import recipe_named
+    from selfrepair.paper.inputs.recipe_windows import windows_for
 
     windows = windows_for(model.tokenizer, recipe, seed=seed, **settings)
     chosen = recipe_named(recipe, windows)
@@ -149,7 +151,7 @@ def _report(made: Any, page: Path) -> None:
 
     from selfrepair.cli.verdict import verdict
     from selfrepair.paper.claims import MISSING
-    from selfrepair.paper.page import FAILURES, _measured, reason
+    from selfrepair.paper.page.paper_folder import FAILURES, number_text, reason
 
     console = Console()
     colours = {"holds here": "green", "does not hold here": "red", "undecided here": "yellow"}
@@ -159,7 +161,7 @@ def _report(made: Any, page: Path) -> None:
     for one in made.verdicts:
         if one.verdict != MISSING:
             colour = colours.get(one.verdict, "white")
-            table.add_row(one.claim.key, one.claim.stated, _measured(one.number), Text(one.verdict, colour))
+            table.add_row(one.claim.key, one.claim.stated, number_text(one.number), Text(one.verdict, colour))
     console.print(table)
     for name, why in made.left_out.items():
         console.print(f"Left out, {name}: {why}")

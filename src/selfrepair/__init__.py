@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from selfrepair.engine import Engine as Engine
     from selfrepair.engine import ReferenceEngine as ReferenceEngine
     from selfrepair.engine import ReplayEngine as ReplayEngine
-    from selfrepair.engine.proofs import prove as prove
+    from selfrepair.engine.ablation_proofs import prove as prove
     from selfrepair.errors import RefusedModel as RefusedModel
     from selfrepair.errors import SelfRepairError as SelfRepairError
     from selfrepair.model.language_model import LanguageModel as LanguageModel
     from selfrepair.model.load import load as load
     from selfrepair.report.page import view as view
     from selfrepair.report.page import write_page as write_report
-    from selfrepair.results.folder import load as load_run
+    from selfrepair.results.run_folder import load as load_run
     from selfrepair.results.runs import Run as Run
     from selfrepair.run.gathering.compare_runs import Comparison as Comparison
     from selfrepair.run.gathering.compare_runs import compare as compare
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 _MODULES = {
     "selfrepair.ablation.operators": ("Mean", "Operator", "PositionMean", "Resample", "Zero"),
     "selfrepair.engine": ("Engine", "ReferenceEngine", "ReplayEngine"),
-    "selfrepair.engine.proofs": ("prove",),
+    "selfrepair.engine.ablation_proofs": ("prove",),
     "selfrepair.errors": ("RefusedModel", "SelfRepairError"),
     "selfrepair.model.language_model": ("LanguageModel",),
     "selfrepair.model.load": ("load",),
@@ -59,7 +59,7 @@ _MODULES = {
 }
 _HOMES = {name: (module, name) for module, names in _MODULES.items() for name in names}
 _HOMES |= {
-    "load_run": ("selfrepair.results.folder", "load"),
+    "load_run": ("selfrepair.results.run_folder", "load"),
     "write_report": ("selfrepair.report.page", "write_page"),
 }
 

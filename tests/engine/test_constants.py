@@ -16,8 +16,8 @@ from selfrepair import ReferenceEngine, RefusedModel, ReplayEngine, SelfRepairEr
 from selfrepair.ablation.units import Head
 from selfrepair.cli.check import _parts
 from selfrepair.engine import DeltaEngine
+from selfrepair.engine.ablation_proofs import _future_error
 from selfrepair.engine.clean import clean_run
-from selfrepair.engine.proofs import _future_error
 from selfrepair.model.proofs import prove_at_load
 from selfrepair.model.taps import on_input, removing
 from selfrepair.paper.experiments.norm.terms import scaled_logits

@@ -11,7 +11,7 @@ import pytest
 
 from fuzz.conftest import MORE, in_bounds, outcome
 from fuzz.mutations import mutated, mutated_json
-from selfrepair.results import folder, manifest, planfile
+from selfrepair.results import manifest, plan_file, run_folder
 from selfrepair.results.extras import Extras
 from selfrepair.results.proven import Stored
 from selfrepair.run.planning import run_plan
@@ -103,7 +103,7 @@ def test_whole_folders_go_by_the_same_proof(run):
         path = run / name
         content = path.read_bytes()
         path.write_bytes(mutated(content, random.Random(name)))
-        assert outcome(partial(folder.load, run))[0] == "refused", name
+        assert outcome(partial(run_folder.load, run))[0] == "refused", name
         path.write_bytes(content)
 
 
@@ -182,9 +182,9 @@ def test_plans_with_a_checksum_of_their_own(run):
         import json
 
         plan = json.loads(mutated_json(content, draws))
-        plan = {name: value for name, value in plan.items() if name != planfile.CHECKSUM}
-        folder.write_corpus(design.windows, design.donors, run, plan)
-        folder.write_plan(plan, run / "plan.json")
+        plan = {name: value for name, value in plan.items() if name != plan_file.CHECKSUM}
+        run_folder.write_corpus(design.windows, design.donors, run, plan)
+        run_folder.write_plan(plan, run / "plan.json")
         return (run / "plan.json").read_bytes()
 
     def change(content: bytes, draws: random.Random) -> bytes:
@@ -205,10 +205,10 @@ def test_tables_with_digests_of_their_own(run, name):
     def read() -> object:
         stored = Stored.as_it_is(path)
         if name == "tokens":
-            return folder.read_tokens(stored).num_rows
+            return run_folder.read_tokens(stored).num_rows
         if name == "windows":
-            return folder.read_windows(stored).num_rows, folder.read_design(stored)[0].fingerprint
-        found: Extras = folder.read_extras({path.name: stored})
+            return run_folder.read_windows(stored).num_rows, run_folder.read_design(stored)[0].fingerprint
+        found: Extras = run_folder.read_extras({path.name: stored})
         return getattr(found, name).num_rows
 
     fuzz(path, read, same=False)

@@ -17,7 +17,7 @@ import xarray as xr
 
 from fuzz.conftest import in_bounds
 from selfrepair import SelfRepairError, load, measure
-from selfrepair.results import bounds, folder
+from selfrepair.results import run_folder, size_limits
 from selfrepair.results.proven import Stored
 from selfrepair.run.planning.plan_limits import require_sane
 from selfrepair.run.planning.reload import load_design
@@ -41,8 +41,8 @@ def quick():
 def place(finished, tmp_path) -> Path:
     """Plan and text of a run, without results."""
     design = load_design(finished)
-    folder.write_corpus(design.windows, design.donors, tmp_path, design.plan)
-    folder.write_plan(design.plan, tmp_path / "plan.json")
+    run_folder.write_corpus(design.windows, design.donors, tmp_path, design.plan)
+    run_folder.write_plan(design.plan, tmp_path / "plan.json")
     return tmp_path
 
 
@@ -51,8 +51,8 @@ def replan(place: Path, change) -> None:
     design = load_design(place)
     plan = {**design.plan, **{name: dict(part) for name, part in design.plan.items() if isinstance(part, dict)}}
     change(plan)
-    folder.write_corpus(design.windows, design.donors, place, plan)
-    folder.write_plan(plan, place / "plan.json")
+    run_folder.write_corpus(design.windows, design.donors, place, plan)
+    run_folder.write_plan(plan, place / "plan.json")
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def written(**columns) -> io.BytesIO:
 
 
 def test_a_constant_column_without_end_is_refused(monkeypatch):
-    monkeypatch.setattr(bounds, "_ROOM", 2**24)
+    monkeypatch.setattr(size_limits, "_ROOM", 2**24)
     content = io.BytesIO()
     part = pa.table({"a": pa.array(np.zeros(2**20))})
     with pq.ParquetWriter(content, part.schema, compression="zstd") as writer:
@@ -133,18 +133,18 @@ def test_a_constant_column_without_end_is_refused(monkeypatch):
     assert content.tell() < MB
     content.seek(0)
     with pytest.raises(ValueError, match="which a file of its size cannot hold"):
-        bounds.bounded_table(content)
+        size_limits.bounded_table(content)
 
 
 def test_names_that_refer_to_one_long_text_are_refused():
     names = pa.DictionaryArray.from_arrays(pa.array([0] * 5000, pa.int32()), pa.array(["x" * (8 * MB)]))
     with pytest.raises(ValueError, match=r"values of more than 0\.0625 MiB"):
-        bounds.bounded_table(written(names=names))
+        size_limits.bounded_table(written(names=names))
 
 
 def test_tables_of_the_usual_kind_are_read():
     table = {"a": list(range(5000)), "names": [f"corpus.jsonl:{number % 7}" for number in range(5000)]}
-    assert bounds.bounded_table(written(**table)).to_pydict() == table
+    assert size_limits.bounded_table(written(**table)).to_pydict() == table
 
 
 def test_arrays_that_a_file_does_not_fill_are_refused(tmp_path):
@@ -155,7 +155,7 @@ def test_arrays_that_a_file_does_not_fill_are_refused(tmp_path):
     assert path.stat().st_size < MB
     content = io.BytesIO(path.read_bytes())
     with xr.open_dataset(content, engine="h5netcdf") as dataset, pytest.raises(ValueError, match="arrays of"):
-        bounds.bounded_dataset(content, dataset)
+        size_limits.bounded_dataset(content, dataset)
 
 
 def test_windows_longer_than_their_file_are_refused(place):
@@ -164,7 +164,7 @@ def test_windows_longer_than_their_file_are_refused(place):
     notes = {**table.schema.metadata, b"positions": b"1000000000000"}
     pq.write_table(table.replace_schema_metadata(notes), path)
     with pytest.raises(SelfRepairError, match="which a file of its size cannot hold"):
-        folder.read_design(Stored.as_it_is(path))
+        run_folder.read_design(Stored.as_it_is(path))
 
 
 @pytest.mark.parametrize("name", ["plan.json", "windows.parquet"])

@@ -14,7 +14,7 @@ from torch import nn
 from selfrepair import ChecksFail, LanguageModel, NumbersAreInexact, ReplayEngine, load, measure
 from selfrepair.engine import DeltaEngine, ReferenceEngine
 from selfrepair.report import captions
-from selfrepair.report.page.facts import facts, limits
+from selfrepair.report.page.run_facts import facts, limits
 from selfrepair.report.tables import print_heads
 from selfrepair.run.gathering import judgement
 from selfrepair.run.gathering.judgement import LIMIT, judge

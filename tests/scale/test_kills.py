@@ -18,7 +18,7 @@ from scale_support import (
     sweep_units,
 )
 
-from selfrepair.results.folder import load
+from selfrepair.results.run_folder import load
 from selfrepair.run import measure
 from selfrepair.run.unit import survey, sweep
 

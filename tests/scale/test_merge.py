@@ -11,7 +11,7 @@ from scale_support import UNITS, assert_same, copy, prepare, resume, sweep_units
 
 import linearised
 from selfrepair import SelfRepairError, Windows, load
-from selfrepair.results.folder import load as load_run
+from selfrepair.results.run_folder import load as load_run
 from selfrepair.run.gathering.all_texts import part_of, pool_of
 from selfrepair.run.gathering.compare_runs import compare
 from selfrepair.run.gathering.merge_folders import combine
@@ -53,7 +53,7 @@ def merged(two, tmp_path_factory):
 @pytest.fixture
 def unwritten(monkeypatch):
     """Numbers of merged runs are not written: that takes longer than all the rest of so small a run."""
-    monkeypatch.setattr("selfrepair.results.folder.write_results", lambda run, _place: run)
+    monkeypatch.setattr("selfrepair.results.run_folder.write_results", lambda run, _place: run)
 
 
 # ---------------------------------------------------------------------------------------- parts of one run

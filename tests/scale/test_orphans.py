@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from scale_support import UNITS, fork, in_child
 
-from selfrepair.results import files
+from selfrepair.results import atomic_files
 from selfrepair.run.planning import run_plan
 from selfrepair.run.planning.reload import load_job
 from selfrepair.run.scheduling.executors import processes
@@ -105,7 +105,7 @@ def steps(monkeypatch):
 
 
 def test_a_renamed_file_outlasts_a_power_cut(tmp_path, steps):
-    files.put(tmp_path / "plan.json", b"{}")
+    atomic_files.put(tmp_path / "plan.json", b"{}")
     assert steps == ["flush file", "rename", "flush folder"]
 
 
@@ -125,5 +125,5 @@ def test_a_disk_that_flushes_no_folders_is_no_reason_to_stop(tmp_path, monkeypat
         sync(number)
 
     monkeypatch.setattr(os, "fsync", fsync)
-    files.put(tmp_path / "plan.json", b"{}")
+    atomic_files.put(tmp_path / "plan.json", b"{}")
     assert (tmp_path / "plan.json").read_bytes() == b"{}"

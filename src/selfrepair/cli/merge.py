@@ -21,7 +21,7 @@ def merge(
     over all their documents, in which a filter such as the top 2% chooses within each text. What does not belong
     together is refused, with the difference.
     """
-    from selfrepair.cli.quiet import quieten
+    from selfrepair.cli.silence_libraries import quieten
 
     quieten()
     from selfrepair.cli.run import report

@@ -10,8 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
+from selfrepair.cli.exit_code import INTERRUPTED
 from selfrepair.cli.options import Quiet
-from selfrepair.cli.verdict import INTERRUPTED
 from selfrepair.terminal import Console
 
 
@@ -72,8 +72,8 @@ def paper(
     Figures as PNG, SVG and interactive HTML with the data behind each, `index.html` in the paper's order, and for every
     claim what the paper stated, what this run measured with its interval, and whether it holds here.
     """
-    from selfrepair.cli.quiet import quieten
-    from selfrepair.results.folder import prepare_folder
+    from selfrepair.cli.silence_libraries import quieten
+    from selfrepair.results.run_folder import prepare_folder
 
     quieten()
     from selfrepair.model.load import load
@@ -99,7 +99,7 @@ def paper(
     loaded = load(model, dtype=dtype, device=device, revision=revision, offload=offload)
     console.print(f"{loaded!r}: its identities hold.")
     if run is not None:
-        from selfrepair.results.folder import load as load_run
+        from selfrepair.results.run_folder import load as load_run
 
         study = make.study_of(loaded, load_run(run), recipe.value)
     else:
@@ -149,7 +149,7 @@ def _report(made: Any, page: Path) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from selfrepair.cli.verdict import verdict
+    from selfrepair.cli.exit_code import exit_code_of
     from selfrepair.paper.claims import MISSING
     from selfrepair.paper.page.paper_folder import FAILURES, number_text, reason
 
@@ -166,7 +166,7 @@ def _report(made: Any, page: Path) -> None:
     for name, why in made.left_out.items():
         console.print(f"Left out, {name}: {why}")
     console.print(f"\nPage: {page}", soft_wrap=True)
-    code = 0 if made.run is None else verdict(made.run)
+    code = 0 if made.run is None else exit_code_of(made.run)
     loud = Console(stderr=True)
     for name, problem in made.failed.items():
         loud.print(f"Failed, {name}: {reason(problem)}", soft_wrap=True)

@@ -23,7 +23,7 @@ from selfrepair.paper.inputs.recipe import NextBatch, Recipe, recipe_named
 from selfrepair.paper.numbers.document_halves import FIRST
 from selfrepair.paper.numbers.over_documents import Number
 from selfrepair.results.runs import Run
-from selfrepair.results.windows import windows_of
+from selfrepair.results.windows_file import windows_of
 from selfrepair.run.measure import measure
 from selfrepair.run.planning.run_plan import Plan, make_plan
 from selfrepair.text import Windows

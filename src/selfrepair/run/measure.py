@@ -14,7 +14,7 @@ from selfrepair.engine import Engine
 from selfrepair.errors import SelfRepairError
 from selfrepair.model.language_model import LanguageModel
 from selfrepair.progress import say
-from selfrepair.results import checks, folder, manifest
+from selfrepair.results import checks, manifest, run_folder
 from selfrepair.results.extras import Extras
 from selfrepair.results.proven import Damaged
 from selfrepair.results.runs import Run
@@ -114,7 +114,7 @@ def measure(
     Raises:
         SelfRepairError: no donors, no scored tokens, a folder that exists, a disk that is full.
     """
-    place = None if out is None else folder.prepare_folder(out)
+    place = None if out is None else run_folder.prepare_folder(out)
     job = prepare(
         model,
         windows,
@@ -155,8 +155,8 @@ def _require_place(workers: int, executor: str) -> None:
 
 def write_design(job: Design, place: Path) -> None:
     """Writes plan and text of a run that is about to start: from then on any worker can take part."""
-    folder.write_plan(job.plan, place / folder.PLAN)
-    folder.write_corpus(job.windows, job.donors, place, job.plan)
+    run_folder.write_plan(job.plan, place / run_folder.PLAN)
+    run_folder.write_corpus(job.windows, job.donors, place, job.plan)
 
 
 def resume(
@@ -277,7 +277,7 @@ def _merge(job: Job, store: Store, swept: _Swept, started: float, keep: bool) ->
         run = _with_biases(job, surveyed.starting_with(""), run)
     if keep:
         run = replace(run, extras=replace(_closer_look(store, run), passages=run.extras.passages))
-        run = folder.write_results(run, place)
+        run = run_folder.write_results(run, place)
     return run
 
 
@@ -286,7 +286,7 @@ def _closer_look(store: Store, run: Run) -> Extras:
     if not (store.folder / manifest.MANIFEST).is_file():
         return Extras()
     try:
-        before = folder.load(store.folder)
+        before = run_folder.load(store.folder)
     except SelfRepairError as problem:
         store.tell(f"The results in {store.folder} are made again from the units: {problem.problem}")
         return Extras()

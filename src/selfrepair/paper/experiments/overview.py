@@ -36,7 +36,7 @@ def read_beside(folders: Sequence[Path]) -> tuple[Run, ...]:
     Raises:
         SelfRepairError: no such folder, a run that is not complete, or one without the filter `all`.
     """
-    from selfrepair.results.folder import load
+    from selfrepair.results.run_folder import load
 
     found = tuple(load(folder) for folder in folders)
     for folder, run in zip(folders, found, strict=True):

@@ -6,7 +6,7 @@ from typing import Any
 
 from selfrepair.paper.inputs.recipe import original_windows
 from selfrepair.text import Windows, windows
-from selfrepair.text.documents import read_documents
+from selfrepair.text.document_sources import read_documents
 
 
 def windows_for(

@@ -19,8 +19,8 @@ from selfrepair.paper.numbers.over_documents import Number
 from selfrepair.paper.pictures import with_matplotlib, with_plotly
 from selfrepair.paper.pictures.captions import numbers_table
 from selfrepair.report.captions import discoveries, engine_error, fact, resolve_filter
-from selfrepair.report.numbers import brief, small
-from selfrepair.results.files import put
+from selfrepair.report.number_formats import brief, small
+from selfrepair.results.atomic_files import put
 
 FIGURES, FAILURES = "figures", "failures.txt"
 TEMPLATE = Path(__file__).with_name("page.html.j2")

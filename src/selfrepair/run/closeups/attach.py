@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pyarrow as pa
 
-from selfrepair.results import folder
+from selfrepair.results import run_folder
 from selfrepair.results.extras import Extras
 from selfrepair.results.runs import Run
 from selfrepair.run.closeups.make_closeups import COLUMNS, closeups
@@ -43,7 +43,7 @@ def attach_closeups(job: Job, surveyed: Arrays, run: Run, store: Store | None, s
     looked = replace(run, extras=extras)
     if store is not None and (closer is not run.extras.closeups or vocabulary is not run.extras.vocabulary):
         with never_costs_the_run("files of close-ups and texts of tokens"), store.alone(RESULTS):
-            folder.add_extras(looked, store.folder)
+            run_folder.add_extras(looked, store.folder)
     return looked
 
 

@@ -26,11 +26,11 @@ from selfrepair.run.unit.exactness import Accuracy
 from selfrepair.run.unit.thresholds import merged_unit, require_survey
 from selfrepair.statistics.accumulate import BY_ATTENTION, BY_HEAD, BY_MLP
 from selfrepair.statistics.bootstrap import document_weights
+from selfrepair.statistics.component_lines import Lines
 from selfrepair.statistics.curves import CurveMoments
-from selfrepair.statistics.donors import VarianceSplit, donors_needed, variance_split
+from selfrepair.statistics.donor_variance import VarianceSplit, donors_needed, variance_split
 from selfrepair.statistics.features import INDEX
 from selfrepair.statistics.intervals import Replicated
-from selfrepair.statistics.lines import Lines
 from selfrepair.text import Windows
 
 

@@ -18,7 +18,7 @@ from selfrepair.run.planning.reload import load_design, text_folders
 from selfrepair.run.planning.run_plan import Plan
 from selfrepair.run.storage.store import Store
 from selfrepair.run.unit.thresholds import STAGE as THRESHOLDS
-from selfrepair.statistics.compare import difference, same_documents
+from selfrepair.statistics.between_runs import difference, same_documents
 from selfrepair.statistics.estimates import Estimate
 from selfrepair.statistics.intervals import Replicated
 

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from selfrepair.errors import SelfRepairError
-from selfrepair.results import folder, manifest
-from selfrepair.results.files import put
+from selfrepair.results import manifest, run_folder
+from selfrepair.results.atomic_files import put
 from selfrepair.results.proven import Damaged
 from selfrepair.results.runs import Run
-from selfrepair.results.windows import joined
+from selfrepair.results.windows_file import joined
 from selfrepair.run.gathering.all_texts import Pool, part_of, pool_of
 from selfrepair.run.gathering.merged_run import merged
 from selfrepair.run.planning import run_plan
@@ -63,7 +63,7 @@ def combine(sources: Sequence[str | Path], out: str | Path) -> Run:
         manifest.check(Path(source))
     _require_alike([(places[0], load_design(places[0]).plan) for places in groups])
     _require_surveyed(groups)
-    place = folder.prepare_folder(out)
+    place = run_folder.prepare_folder(out)
     with _nothing_left_behind(place):
         if len(groups) == 1:
             made = [_gathered(groups[0], place)]
@@ -73,7 +73,7 @@ def combine(sources: Sequence[str | Path], out: str | Path) -> Run:
         pool = pool_of(*(part_of(design, _store(one, design)) for one, design in zip(made, designs, strict=True)))
         plan = designs[0].plan if len(made) == 1 else _write_joined(pool, place)
         run = merged(pool, plan, place, f"{pool.missing} units missing" if pool.missing else "complete", 0.0)
-        return folder.write_results(run, place)
+        return run_folder.write_results(run, place)
 
 
 @contextmanager
@@ -109,8 +109,8 @@ def _gathered(sources: Sequence[Path], place: Path) -> Path:
     """
     design = load_design(sources[0])
     store = _store(place, design)
-    folder.write_plan(design.plan, place / folder.PLAN)
-    folder.write_corpus(design.windows, design.donors, place, design.plan)
+    run_folder.write_plan(design.plan, place / run_folder.PLAN)
+    run_folder.write_corpus(design.windows, design.donors, place, design.plan)
     store.units.mkdir()
     stores = [Store(source, store.plan_id) for source in sources]
     for said in filter(None, (one.strangers() for one in stores)):
@@ -224,6 +224,6 @@ def _write_joined(pool: Pool, place: Path) -> Plan:
     plan = {**designs[0].plan, "text": text, "texts": [one.plan for one in designs], "until": None}
     plan["created"] = max(one.plan["created"] for one in designs)
     plan["ablation"] = {**plan["ablation"], "donors_fingerprint": run_plan.fingerprint(donors)}
-    folder.write_plan(plan, place / folder.PLAN)
-    folder.write_corpus(windows, donors, place, plan)
+    run_folder.write_plan(plan, place / run_folder.PLAN)
+    run_folder.write_corpus(windows, donors, place, plan)
     return plan

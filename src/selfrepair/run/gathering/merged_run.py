@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
-from selfrepair.results import checks, folder, manifest
+from selfrepair.results import checks, manifest, run_folder
+from selfrepair.results.atomic_files import putting_table
 from selfrepair.results.extras import Extras
-from selfrepair.results.files import putting_table
 from selfrepair.results.proven import Stored
 from selfrepair.results.runs import Run
 from selfrepair.results.schema import described_schema, heads_dataset
-from selfrepair.results.windows import joined_names
+from selfrepair.results.windows_file import joined_names
 from selfrepair.run.gathering.all_texts import Pool
 from selfrepair.run.gathering.best_effort import never_costs_the_run
 from selfrepair.run.gathering.one_text import Part
@@ -42,7 +42,7 @@ def merged(pool: Pool, plan: Plan, place: Path, status: str, seconds: float) -> 
     """
     summariser, names = Summariser(), joined_names([one.design.windows for one in pool.mergers])
     starts = np.cumsum([0, *(len(one.design.windows) for one in pool.mergers)])
-    kept = manifest.staging(place) / folder.TOKENS
+    kept = manifest.staging(place) / run_folder.TOKENS
     with putting_table(kept, described_schema()) as file:
 
         def booked(text: int, rows: Arrays) -> None:
@@ -67,7 +67,7 @@ def merged(pool: Pool, plan: Plan, place: Path, status: str, seconds: float) -> 
     passages = None
     with never_costs_the_run("whole passages"):
         passages = passages_table([(int(start), unit.starting_with("passages/")) for start, unit in units])
-    corpus = reload.proven_corpus(plan, place / folder.WINDOWS)
+    corpus = reload.proven_corpus(plan, place / run_folder.WINDOWS)
     return Run(plan, outcome, heads, Stored(kept, file.digests), corpus, Extras(passages=passages))
 
 

@@ -22,12 +22,12 @@ from selfrepair.statistics.bootstrap import (
     bootstrap_filtered,
     effective_documents,
 )
+from selfrepair.statistics.component_lines import TextLines
 from selfrepair.statistics.curves import CurveMoments
 from selfrepair.statistics.features import DONOR_VARIANCES, FEATURES, INDEX, features
 from selfrepair.statistics.filters import Filter, Kind
 from selfrepair.statistics.intervals import Replicated
 from selfrepair.statistics.keep import EXACT, MARGIN
-from selfrepair.statistics.lines import TextLines
 
 TAILS: tuple[Kind, ...] = ("top", "bottom")
 _ROWS = 2**16  # kept tokens that are in memory at once, if several heads together have fewer

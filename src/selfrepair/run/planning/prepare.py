@@ -16,8 +16,8 @@ from selfrepair.engine.choice import Choice, choose, delta
 from selfrepair.engine.clean import clean_run
 from selfrepair.engine.delta.matmul import PRECISIONS
 from selfrepair.errors import SelfRepairError
+from selfrepair.model.configuration import setting
 from selfrepair.model.language_model import LanguageModel
-from selfrepair.model.settings import setting
 from selfrepair.run.planning import run_plan
 from selfrepair.run.planning.batch_size import plan_memory, require_known, tokens_of, windows_per_unit
 from selfrepair.run.planning.job import Job

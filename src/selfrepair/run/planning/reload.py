@@ -12,7 +12,7 @@ from selfrepair.engine import engine_named
 from selfrepair.errors import SelfRepairError
 from selfrepair.model.language_model import LanguageModel
 from selfrepair.model.load import load
-from selfrepair.results import folder
+from selfrepair.results import run_folder
 from selfrepair.results.proven import Stored
 from selfrepair.run.planning.job import Design, Job
 from selfrepair.run.planning.plan_limits import require_fitting, require_sane
@@ -66,7 +66,7 @@ def load_design(path: Path) -> Design:
         SelfRepairError: no such run; one that was merged from several texts; a plan or text that is not what the run
             was started with; units that hold other features than this version reads.
     """
-    plan = folder.read_plan(path)
+    plan = run_folder.read_plan(path)
     if "texts" in plan:
         raise SelfRepairError(
             f"{path} was merged from runs on {len(plan['texts'])} texts, so it is not itself a run with units.",
@@ -74,7 +74,7 @@ def load_design(path: Path) -> Design:
         )
     require_features(plan)
     require_sane(plan)
-    windows, donors = _proven(plan, path / folder.WINDOWS)[1]
+    windows, donors = _proven(plan, path / run_folder.WINDOWS)[1]
     require_fitting(plan, windows, donors)
     return Design(plan, windows, donors)
 
@@ -91,7 +91,7 @@ def proven_corpus(plan: Plan, path: Path) -> Stored:
 def _proven(plan: Plan, path: Path) -> tuple[Stored, tuple[Windows, np.ndarray]]:
     """The file is hashed, and then read through these digests: what they prove is what was looked at."""
     stored = Stored.as_it_is(path) if path.is_file() else Stored(path)
-    windows, donors = folder.read_design(stored)
+    windows, donors = run_folder.read_design(stored)
     require_text(plan, windows, donors)
     return stored, (windows, donors)
 
@@ -102,7 +102,7 @@ def text_folders(path: Path) -> list[Path]:
     Raises:
         SelfRepairError: there is no run there.
     """
-    plan = folder.read_plan(path)
+    plan = run_folder.read_plan(path)
     return sorted((path / TEXTS).iterdir()) if "texts" in plan else [path]
 
 

@@ -16,8 +16,8 @@ from selfrepair.errors import SelfRepairError
 from selfrepair.model.kinship import weights_sample
 from selfrepair.model.language_model import LanguageModel
 from selfrepair.model.vocabulary import centring, is_plain
-from selfrepair.results.changes import differences
-from selfrepair.results.planfile import plain
+from selfrepair.results.plan_changes import differences
+from selfrepair.results.plan_file import plain
 from selfrepair.run.planning.machine import machine, machine_facts
 from selfrepair.statistics.features import FEATURES
 from selfrepair.statistics.filters import Filter

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from selfrepair.errors import SelfRepairError
 from selfrepair.progress import say
-from selfrepair.results.files import make_folder, putting
+from selfrepair.results.atomic_files import make_folder, putting
 from selfrepair.results.proven import Damaged
 from selfrepair.run.storage import unit_claims
 from selfrepair.run.storage.finished_unit import Unit

@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 
 from selfrepair.errors import SelfRepairError
 from selfrepair.reading import open_regular
-from selfrepair.results.changes import differences
-from selfrepair.results.files import put
+from selfrepair.results.atomic_files import put
+from selfrepair.results.plan_changes import differences
 from selfrepair.results.proven import Digests
 
 COPY = b"plan"  # in the metadata of `windows.parquet`

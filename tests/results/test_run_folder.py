@@ -16,10 +16,9 @@ import xarray as xr
 from made_runs import made_run
 
 from selfrepair.errors import SelfRepairError
-from selfrepair.results import folder as folders
-from selfrepair.results import manifest
-from selfrepair.results.folder import load, prepare_folder, write
+from selfrepair.results import manifest, run_folder
 from selfrepair.results.proven import BLOCK, Stored
+from selfrepair.results.run_folder import load, prepare_folder, write
 
 FILES = ["heads.nc", "manifest.json", "outcome.json", "plan.json", "tokens.parquet", "windows.parquet"]
 
@@ -117,8 +116,8 @@ for limit in (10, 9000, 30000):
 def test_plan_and_windows_are_read_before_there_are_results(run, saved):
     for name in ("heads.nc", "outcome.json", "tokens.parquet", "manifest.json"):
         (saved / name).unlink()
-    assert folders.read_plan(saved) == {"model": "SmolLM2-135M-Instruct", "seed": 0}
-    assert folders.read_windows(Stored(saved / "windows.parquet")).equals(run.windows)
+    assert run_folder.read_plan(saved) == {"model": "SmolLM2-135M-Instruct", "seed": 0}
+    assert run_folder.read_windows(Stored(saved / "windows.parquet")).equals(run.windows)
     with pytest.raises(SelfRepairError, match="no results yet"):
         load(saved)
 
@@ -174,12 +173,12 @@ def test_files_of_the_wrong_kind_are_named(run, saved, tmp_path):
     proven_anew(saved)
     with pytest.raises(SelfRepairError, match=r"plan\.json"):
         load(saved)
-    folders.write_plan(run.plan, saved / "plan.json")
+    run_folder.write_plan(run.plan, saved / "plan.json")
     (saved / "outcome.json").write_text("3")
     proven_anew(saved)
     with pytest.raises(SelfRepairError, match=r"outcome\.json"):
         load(saved)
-    folders.write_json(run.outcome, saved / "outcome.json")
+    run_folder.write_json(run.outcome, saved / "outcome.json")
     run.heads.drop_vars("count").to_netcdf(saved / "heads.nc", engine="h5netcdf")
     proven_anew(saved)
     with pytest.raises(SelfRepairError, match=r"heads\.nc.*'count'"):
@@ -190,7 +189,7 @@ def test_files_of_the_wrong_kind_are_named(run, saved, tmp_path):
 
 def test_the_plan_holds_numbers_of_numpy(tmp_path):
     content = {"a": np.arange(2), "b": np.float32(0.5), "c": Path("x"), "d": "naïve"}
-    folders.write_json(content, tmp_path / "plan.json")
+    run_folder.write_json(content, tmp_path / "plan.json")
     assert json.loads((tmp_path / "plan.json").read_text(encoding="utf-8")) == {
         "a": [0, 1],
         "b": 0.5,

@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 from made_corpora import quantities
 
+from selfrepair.statistics.between_runs import difference, same_documents
 from selfrepair.statistics.bootstrap import bootstrap_all, document_weights
-from selfrepair.statistics.card import CARD, FRACTIONS, card
-from selfrepair.statistics.compare import difference, same_documents
 from selfrepair.statistics.features import features
 from selfrepair.statistics.intervals import Replicated
+from selfrepair.statistics.pooled import CARD, FRACTIONS, card
 
 
 def run(effects, seed=0, replicates=400):

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 CHECKS_FAIL, INTERRUPTED = 3, 130  # exit codes of `selfrepair run`
 
 
-def verdict(run: Run) -> int:
+def exit_code_of(run: Run) -> int:
     """Says on standard error what is wrong with a run; returns the exit code it deserves, 0 for a good one."""
     outcome = run.outcome
     loud = Console(stderr=True)

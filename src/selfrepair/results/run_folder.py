@@ -15,14 +15,14 @@ import pyarrow.parquet as pq
 import xarray as xr
 
 from selfrepair.errors import SelfRepairError
-from selfrepair.results import extras, manifest, planfile, schema
-from selfrepair.results.bounds import bounded_dataset, bounded_json, bounded_table
-from selfrepair.results.files import cannot, first_line, make_folder, put, putting_table
-from selfrepair.results.planfile import write_json as write_json
-from selfrepair.results.planfile import write_plan as write_plan
+from selfrepair.results import extras, manifest, plan_file, schema
+from selfrepair.results.atomic_files import cannot, first_line, make_folder, put, putting_table
+from selfrepair.results.plan_file import write_json as write_json
+from selfrepair.results.plan_file import write_plan as write_plan
 from selfrepair.results.proven import Damaged, Digests, Stored
 from selfrepair.results.runs import Run
-from selfrepair.results.windows import read_corpus, windows_parts
+from selfrepair.results.size_limits import bounded_dataset, bounded_json, bounded_table
+from selfrepair.results.windows_file import read_corpus, windows_parts
 from selfrepair.terminal import readable
 from selfrepair.text import Windows
 
@@ -70,7 +70,7 @@ def write(run: Run, path: str | Path) -> Path:
         raise cannot("make the folder", folder, problem) from problem
     made = manifest.staging(folder)
     try:
-        notes = {**(run.windows.schema.metadata or {}), planfile.COPY: planfile.copy_of(run.plan)}
+        notes = {**(run.windows.schema.metadata or {}), plan_file.COPY: plan_file.copy_of(run.plan)}
         corpus = _write_table(run.windows.replace_schema_metadata(notes), made / WINDOWS)
         kept = _write_table(schema.described_tokens(run.tokens), made / TOKENS)
         write_results(replace(run, corpus=corpus, kept=kept), folder)
@@ -164,7 +164,7 @@ def write_corpus(windows: Windows, donors: np.ndarray, folder: Path, plan: Mappi
         folder: the results folder.
         plan: the run's, of which the file keeps a copy.
     """
-    parts = windows_parts(windows, donors, {planfile.COPY: planfile.copy_of(plan)})
+    parts = windows_parts(windows, donors, {plan_file.COPY: plan_file.copy_of(plan)})
     first = next(parts)
     with putting_table(folder / WINDOWS, first.schema) as file:
         file.add(first)
@@ -273,7 +273,7 @@ def _read_json(file: BinaryIO) -> dict[str, Any]:
     content = bounded_json(file)
     if not isinstance(content, dict):
         raise TypeError(f"a JSON object was expected, not {type(content).__name__}")
-    found: dict[str, Any] = planfile.with_numbers(content)
+    found: dict[str, Any] = plan_file.with_numbers(content)
     return found
 
 
@@ -281,7 +281,7 @@ def _read_plan(folder: Path, file: BinaryIO) -> dict[str, Any]:
     content = bounded_json(file)
     if not isinstance(content, dict):
         raise TypeError(f"a JSON object was expected, not {type(content).__name__}")
-    return planfile.opened_plan(content, folder / PLAN, folder / WINDOWS)
+    return plan_file.opened_plan(content, folder / PLAN, folder / WINDOWS)
 
 
 def _read_heads(file: BinaryIO) -> xr.Dataset:

@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from selfrepair.report.page.kept_tokens import COLUMNS
 from selfrepair.report.page.pack import Blocks, Fixed
-from selfrepair.report.page.tokens import COLUMNS
 from selfrepair.results.runs import Run
 
 Place = tuple[int, int, int, int]

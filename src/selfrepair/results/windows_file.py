@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from selfrepair.results.bounds import bounded_batches, require_room
+from selfrepair.results.size_limits import bounded_batches, require_room
 from selfrepair.text import Windows
 
 _NAMES, _PROVENANCE, _POSITIONS = b"document_names", b"provenance", b"positions"

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from selfrepair.report import captions
-from selfrepair.report.numbers import small
+from selfrepair.report.number_formats import small
 from selfrepair.results import checks
 from selfrepair.results.runs import Run
-from selfrepair.text.given import GIVEN
+from selfrepair.text.given_texts import GIVEN
 
 FEW_DOCUMENTS = 20  # below this, intervals over documents are rough
 

@@ -7,9 +7,9 @@ from scipy.stats import t as student
 
 from selfrepair.statistics.accumulate import DocumentSums
 from selfrepair.statistics.bootstrap import effective_documents
+from selfrepair.statistics.component_lines import Lines, TextLines
 from selfrepair.statistics.curves import Moments
 from selfrepair.statistics.keep import keep_thresholds, near_limits
-from selfrepair.statistics.lines import Lines, TextLines
 
 
 def by_lines(sums, counts, scored=None, edges=None, threshold=-np.inf):

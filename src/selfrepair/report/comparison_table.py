@@ -6,7 +6,7 @@ import numpy as np
 from rich.text import Text
 
 from selfrepair.report.layout import Line, fitted
-from selfrepair.report.numbers import estimate, units
+from selfrepair.report.number_formats import estimate, units
 from selfrepair.run.gathering.compare_runs import Comparison
 from selfrepair.statistics.estimates import Estimate
 from selfrepair.terminal import Console

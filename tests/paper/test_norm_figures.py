@@ -11,6 +11,7 @@ from selfrepair.engine.reference import ReferenceEngine
 from selfrepair.paper.experiments import norm
 from selfrepair.paper.experiments.norm import figures
 from selfrepair.paper.experiments.norm import study as norm_study
+from selfrepair.paper.experiments.norm.all_heads import repair_by_norm
 from selfrepair.paper.inputs.corpus import OPERATORS, Corpus
 from selfrepair.paper.inputs.recorded_replay import Replayer
 from selfrepair.paper.pictures import with_matplotlib, with_plotly
@@ -321,7 +322,7 @@ def test_figure_6_against_the_reference_engine(run):
         k = ledger.sigma_ratio[0].numpy()[top] - 1
         lines = (norm, -change, effect[top], repair, k * change, k * (repair - norm), np.ones(top.sum()))
         sums[head] = [line.sum() for line in lines]
-    exhibit = norm.repair_by_norm(run)
+    exhibit = repair_by_norm(run)
     values = values_of(exhibit)
     for where, first in (("all layers", 0), ("last quarter of layers", 2)):
         norm, lost, effect, repair, damage, response, count = np.sum(

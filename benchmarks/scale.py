@@ -114,7 +114,7 @@ def whole(model: str, text: str, tokens: int, out: Path) -> None:
     """One run from its text to its results, in this process; ends with a line of JSON: megabytes after each stage."""
     from selfrepair import load, measure, windows
     from selfrepair.run import measure as measuring
-    from selfrepair.run import runner
+    from selfrepair.run.scheduling import unit_loop
 
     told = {}
 
@@ -126,7 +126,7 @@ def whole(model: str, text: str, tokens: int, out: Path) -> None:
         return call
 
     measuring.carry_out = marking(measuring.carry_out, "planned")
-    runner.merged_survey = marking(runner.merged_survey, "survey")
+    unit_loop.merged_survey = marking(unit_loop.merged_survey, "survey")
     measuring.merged = marking(measuring.merged, "sweep")
     started = time.monotonic()
     loaded = load(model, device="cpu")
@@ -185,7 +185,7 @@ def prepared(place: Path, model: Path, tokens: int, seed: int) -> Path:
     """A folder with a plan and a random text, and nothing done yet."""
     from selfrepair import load, windows
     from selfrepair.run.measure import write_design
-    from selfrepair.run.prepare import prepare
+    from selfrepair.run.planning.prepare import prepare
     from selfrepair.statistics.filters import DEFAULT_FILTERS
 
     place.mkdir(parents=True)

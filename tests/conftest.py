@@ -29,9 +29,9 @@ def products(monkeypatch):
 @pytest.fixture(autouse=True)
 def ample_memory(monkeypatch):
     """Batches are planned for the 4 GB that machines of 8 GB or more give, not for what this one has."""
-    from selfrepair.run import batches
+    from selfrepair.run.planning import batch_size
 
-    monkeypatch.setattr(batches, "_memory", lambda _model: 4e9)
+    monkeypatch.setattr(batch_size, "_memory", lambda _model: 4e9)
 
 
 @pytest.fixture

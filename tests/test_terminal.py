@@ -19,7 +19,7 @@ from loading.fixtures import llama as llama
 from loading.fixtures import runs as runs
 from loading.fixtures import saved as saved
 from loading.fixtures import selfrepair as selfrepair
-from selfrepair.run.log import LOG, log
+from selfrepair.run.storage.log import LOG, log
 from selfrepair.terminal import Console, plain, readable
 
 EVIL = "\x1b[2J[v2]\x9b31m[/bold] :smile: \u202ea\udce9"

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from selfrepair.run.book import UnitBook
-from selfrepair.run.job import Design
-from selfrepair.run.merge import Part
-from selfrepair.run.pool import Pool, pool_of
-from selfrepair.run.unit import Unit
+from selfrepair.run.gathering.all_texts import Pool, pool_of
+from selfrepair.run.gathering.one_text import Part
+from selfrepair.run.planning.job import Design
+from selfrepair.run.storage.finished_unit import Unit
+from selfrepair.run.unit.sums import UnitSums
 from selfrepair.statistics.accumulate import TokenEffects
 from selfrepair.statistics.curves import bin_edges
 from selfrepair.statistics.filters import all_thresholds
@@ -115,7 +115,7 @@ def pool_from(design: Design, chunks: Sequence[TokenEffects], effects: np.ndarra
         "keep_top": nothing if kept.top is None else kept.top,
         "keep_bottom": nothing if kept.bottom is None else kept.bottom,
     }
-    book = UnitBook(design, 0, surveyed)  # type: ignore[arg-type]
+    book = UnitSums(design, 0, surveyed)  # type: ignore[arg-type]
     for chunk in chunks:
         book.add(chunk)
     unit = Unit(0, arrays=book.arrays())

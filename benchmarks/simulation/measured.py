@@ -8,12 +8,12 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from selfrepair.paper.numbers import products, tally_of
-from selfrepair.run.pool import Pool
-from selfrepair.statistics.card import card
-from selfrepair.statistics.compare import difference
+from selfrepair.paper.numbers.over_documents import products, tally_of
+from selfrepair.run.gathering.all_texts import Pool
+from selfrepair.statistics.between_runs import difference
 from selfrepair.statistics.estimates import Estimate
 from selfrepair.statistics.intervals import Replicated
+from selfrepair.statistics.pooled import card
 from selfrepair.statistics.summary import Summariser
 from simulation.corpora import BINS, GROUPS, chunk_of, design_of, documents_of, pool_from, quantities
 from simulation.truths import truths

@@ -21,18 +21,18 @@ if TYPE_CHECKING:
     from selfrepair.engine import Engine as Engine
     from selfrepair.engine import ReferenceEngine as ReferenceEngine
     from selfrepair.engine import ReplayEngine as ReplayEngine
-    from selfrepair.engine.proofs import prove as prove
+    from selfrepair.engine.ablation_proofs import prove as prove
     from selfrepair.errors import RefusedModel as RefusedModel
     from selfrepair.errors import SelfRepairError as SelfRepairError
     from selfrepair.model.language_model import LanguageModel as LanguageModel
     from selfrepair.model.load import load as load
     from selfrepair.report.page import view as view
     from selfrepair.report.page import write_page as write_report
-    from selfrepair.results.folder import load as load_run
+    from selfrepair.results.run_folder import load as load_run
     from selfrepair.results.runs import Run as Run
-    from selfrepair.run.combine import combine as combine
-    from selfrepair.run.comparison import Comparison as Comparison
-    from selfrepair.run.comparison import compare as compare
+    from selfrepair.run.gathering.compare_runs import Comparison as Comparison
+    from selfrepair.run.gathering.compare_runs import compare as compare
+    from selfrepair.run.gathering.merge_folders import combine as combine
     from selfrepair.run.measure import ChecksFail as ChecksFail
     from selfrepair.run.measure import LedgerDoesNotClose as LedgerDoesNotClose
     from selfrepair.run.measure import NumbersAreInexact as NumbersAreInexact
@@ -45,21 +45,21 @@ if TYPE_CHECKING:
 _MODULES = {
     "selfrepair.ablation.operators": ("Mean", "Operator", "PositionMean", "Resample", "Zero"),
     "selfrepair.engine": ("Engine", "ReferenceEngine", "ReplayEngine"),
-    "selfrepair.engine.proofs": ("prove",),
+    "selfrepair.engine.ablation_proofs": ("prove",),
     "selfrepair.errors": ("RefusedModel", "SelfRepairError"),
     "selfrepair.model.language_model": ("LanguageModel",),
     "selfrepair.model.load": ("load",),
     "selfrepair.report.page": ("view",),
     "selfrepair.results.runs": ("Run",),
-    "selfrepair.run.combine": ("combine",),
-    "selfrepair.run.comparison": ("Comparison", "compare"),
+    "selfrepair.run.gathering.merge_folders": ("combine",),
+    "selfrepair.run.gathering.compare_runs": ("Comparison", "compare"),
     "selfrepair.run.measure": ("ChecksFail", "LedgerDoesNotClose", "NumbersAreInexact", "measure", "resume"),
     "selfrepair.statistics.filters": ("Filter",),
     "selfrepair.text": ("Windows", "windows"),
 }
 _HOMES = {name: (module, name) for module, names in _MODULES.items() for name in names}
 _HOMES |= {
-    "load_run": ("selfrepair.results.folder", "load"),
+    "load_run": ("selfrepair.results.run_folder", "load"),
     "write_report": ("selfrepair.report.page", "write_page"),
 }
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from selfrepair.statistics.lines import Lines, TextLines
+from selfrepair.statistics.component_lines import Lines, TextLines
 from simulation import truths
 from simulation.lines import book_lines
 from simulation.measured import Tally, book

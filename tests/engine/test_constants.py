@@ -16,13 +16,13 @@ from selfrepair import ReferenceEngine, RefusedModel, ReplayEngine, SelfRepairEr
 from selfrepair.ablation.units import Head
 from selfrepair.cli.check import _parts
 from selfrepair.engine import DeltaEngine
+from selfrepair.engine.ablation_proofs import _future_error
 from selfrepair.engine.clean import clean_run
-from selfrepair.engine.proofs import _future_error
 from selfrepair.model.proofs import prove_at_load
 from selfrepair.model.taps import on_input, removing
-from selfrepair.paper.normpass import scaled_logits
+from selfrepair.paper.experiments.norm.terms import scaled_logits
 from selfrepair.report.captions import centring
-from selfrepair.run.plans import how
+from selfrepair.run.planning.run_plan import how
 from support import LINES, TOKENS, corpus, sweep
 from zoo import families
 

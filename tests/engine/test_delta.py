@@ -15,7 +15,7 @@ from selfrepair.engine.delta.blocks import NotTraceable
 from selfrepair.engine.delta.compiled import CompiledProgram
 from selfrepair.engine.delta.matmul import PRECISIONS
 from selfrepair.engine.delta.program import Program
-from selfrepair.engine.error import RelativeError
+from selfrepair.engine.relative_error import RelativeError
 from support import EAGER_ONLY, LINES, TOKENS, gap, language_model, sweep
 from zoo import families
 

@@ -20,8 +20,8 @@ from selfrepair.model.own_forward import (
     telling_window,
 )
 from selfrepair.model.proofs import prove_at_load, random_tokens
-from selfrepair.paper.corpus import Corpus
-from selfrepair.run import survey, sweep
+from selfrepair.paper.inputs.corpus import Corpus
+from selfrepair.run.unit import survey, sweep
 from support import corpus, fresh_model, language_model
 from zoo import families, wrapped
 

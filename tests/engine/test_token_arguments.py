@@ -15,8 +15,8 @@ from selfrepair.engine.delta import engine as delta
 from selfrepair.engine.watched import WatchedReplay, eager_attention
 from selfrepair.model.arguments import block_arguments
 from selfrepair.model.taps import removing
-from selfrepair.paper.added import Adder
-from selfrepair.paper.replayed import Replayer
+from selfrepair.paper.experiments.self_gain.add_vector import Adder
+from selfrepair.paper.inputs.recorded_replay import Replayer
 from support import language_model, split
 from zoo import families, token_made
 

@@ -9,9 +9,10 @@ import pytest
 
 from loading.fixtures import SHORT
 from selfrepair import load, load_run, measure, resume, windows
-from selfrepair.run import look, results
-from selfrepair.run.afterwards import LeftOut, never_costs_the_run
-from selfrepair.run.vocabulary import vocabulary_table
+from selfrepair.run.closeups import attach
+from selfrepair.run.closeups.token_bytes import vocabulary_table
+from selfrepair.run.gathering import merged_run
+from selfrepair.run.gathering.best_effort import LeftOut, never_costs_the_run
 
 
 class Panic(BaseException):
@@ -55,10 +56,10 @@ def test_tokens_that_cannot_be_decoded_are_shown_by_number():
 @pytest.mark.parametrize(
     ("where", "name", "said"),
     [
-        (look, "vocabulary_table", "No texts of tokens"),
-        (look, "closeups", "No close-ups of single tokens"),
-        (look, "_named", "No texts of tokens"),
-        (results, "passages_table", "No whole passages"),
+        (attach, "vocabulary_table", "No texts of tokens"),
+        (attach, "closeups", "No close-ups of single tokens"),
+        (attach, "_named", "No texts of tokens"),
+        (merged_run, "passages_table", "No whole passages"),
     ],
 )
 def test_a_part_that_fails_costs_that_part(text, tmp_path, monkeypatch, where, name, said, place):
@@ -108,7 +109,7 @@ def test_without_a_folder_a_sweep_that_cannot_be_merged_is_kept(text, tmp_path, 
 
 def test_without_a_folder_nothing_is_kept_of_a_run_that_measured_nothing(text, tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr("selfrepair.run.survey.survey_unit", fails)
+    monkeypatch.setattr("selfrepair.run.unit.survey.survey_unit", fails)
     with pytest.raises(Panic):
         looked(text)
     assert not list(tmp_path.iterdir())

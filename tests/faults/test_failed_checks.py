@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from loading.fixtures import SHORT
 from selfrepair.engine import replay
-from selfrepair.run import judgement
+from selfrepair.run.gathering import judgement
 
 
 def test_a_floor_of_two_logits_ends_with_exit_code_3(selfrepair, llama, tmp_path, monkeypatch):

@@ -11,8 +11,8 @@ import pytest
 
 from loading.fixtures import SHORT, environment
 from selfrepair import SelfRepairError, load_run, measure, resume
-from selfrepair.run.effects import token_effects
-from selfrepair.run.store import Store
+from selfrepair.run.storage.store import Store
+from selfrepair.run.unit.token_effects import token_effects
 from support import corpus, language_model
 
 WINDOWS = 60  # far more than are done before the signal comes
@@ -92,7 +92,7 @@ def test_in_the_survey_the_plan_is_kept(selfrepair, llama, tmp_path, monkeypatch
     def interrupting(*_given, **_options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("selfrepair.run.survey.survey_unit", interrupting)
+    monkeypatch.setattr("selfrepair.run.unit.survey.survey_unit", interrupting)
     ended = selfrepair("run", llama, *SHORT, "--out", tmp_path / "run")
     assert ended.code == 130 and "nothing was measured" in ended.said
     assert "selfrepair resume" in ended.said
@@ -103,7 +103,7 @@ def test_a_run_of_no_head_at_all_can_be_shown(selfrepair, llama, tmp_path, monke
     def interrupting(*_given):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("selfrepair.run.sweep.token_effects", interrupting)
+    monkeypatch.setattr("selfrepair.run.unit.sweep.token_effects", interrupting)
     ended = selfrepair("run", llama, *SHORT[:-1], "--out", tmp_path / "run")
     assert ended.code == 130 and "no head has tokens" in ended.out
     again = selfrepair("show", tmp_path / "run")
@@ -119,7 +119,7 @@ def interrupting_after(chunks: int, monkeypatch) -> None:
             raise KeyboardInterrupt
         return token_effects(*given)
 
-    monkeypatch.setattr("selfrepair.run.sweep.token_effects", booked)
+    monkeypatch.setattr("selfrepair.run.unit.sweep.token_effects", booked)
 
 
 def test_a_second_interruption_takes_nothing_away(tmp_path, monkeypatch):

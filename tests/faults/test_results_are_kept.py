@@ -87,7 +87,7 @@ def test_a_full_disk_at_the_end_loses_no_numbers(selfrepair, llama, tmp_path, di
 
 
 def test_an_error_in_the_sweep_loses_no_numbers(selfrepair, llama, tmp_path, monkeypatch):
-    from selfrepair.run import sweep
+    from selfrepair.run.unit import sweep
 
     calls, effects = [], sweep.token_effects
 

@@ -20,7 +20,7 @@ from fuzz.conftest import DOCUMENTS, MORE, in_bounds, outcome
 from fuzz.mutations import mutated, mutated_json
 from loading import tiny_models
 from selfrepair import load, windows
-from selfrepair.model.folder import INDEX
+from selfrepair.model.model_folder import INDEX
 
 TIMES, LOADS = 200 * MORE, 40 * MORE
 LINES = "".join(json.dumps({"text": one}) + "\n" for one in DOCUMENTS).encode()

@@ -11,15 +11,16 @@ import pytest
 
 from fuzz.conftest import MORE, in_bounds, outcome
 from fuzz.mutations import mutated, mutated_json
-from selfrepair.results import folder, manifest, planfile
+from selfrepair.results import manifest, plan_file, run_folder
 from selfrepair.results.extras import Extras
 from selfrepair.results.proven import Stored
-from selfrepair.run import plans, status
-from selfrepair.run.executors.worker import unfinished
-from selfrepair.run.job import Job
-from selfrepair.run.jobs import load_design
-from selfrepair.run.sealed import unsealed
-from selfrepair.run.store import Store
+from selfrepair.run.planning import run_plan
+from selfrepair.run.planning.job import Job
+from selfrepair.run.planning.reload import load_design
+from selfrepair.run.scheduling import run_status
+from selfrepair.run.scheduling.executors.worker import unfinished
+from selfrepair.run.storage.store import Store
+from selfrepair.run.storage.unit_file import unsealed
 
 TIMES = 200 * MORE  # mutations of every kind of file
 RESULTS = (
@@ -67,7 +68,7 @@ def fuzz(path: Path, read, change=mutated, times: int = TIMES, same: bool = True
 def design_of(place: Path) -> object:
     """What units and their merge are laid out by."""
     design = load_design(place)
-    return design.plan, design.windows.fingerprint, plans.fingerprint(design.donors), touched(design)
+    return design.plan, design.windows.fingerprint, run_plan.fingerprint(design.donors), touched(design)
 
 
 def touched(design) -> object:
@@ -102,7 +103,7 @@ def test_whole_folders_go_by_the_same_proof(run):
         path = run / name
         content = path.read_bytes()
         path.write_bytes(mutated(content, random.Random(name)))
-        assert outcome(partial(folder.load, run))[0] == "refused", name
+        assert outcome(partial(run_folder.load, run))[0] == "refused", name
         path.write_bytes(content)
 
 
@@ -128,7 +129,7 @@ def test_units(run, stage):
 def test_names_of_units(run):
     (path,) = (run / "units").glob("sweep-*.safetensors")
     design = load_design(run)
-    store = Store(run, plans.identity(design.plan))
+    store = Store(run, run_plan.identity(design.plan))
     for seed in range(TIMES):
         name = mutated(path.name.encode(), random.Random(seed)).decode("utf-8", "surrogateescape")
         if not name or "/" in name or "\0" in name or len(name) > 200 or name in (".", ".."):
@@ -137,7 +138,7 @@ def test_names_of_units(run):
         for one in store.finished("sweep").values():
             kind, found = outcome(partial(unit_of, one.path))
             assert kind == "refused" or found[1].number == 0
-        assert outcome(partial(status.status, run))[0] in ("read", "refused")
+        assert outcome(partial(run_status.status, run))[0] in ("read", "refused")
         renamed.rename(path)
 
 
@@ -152,7 +153,7 @@ def test_claims(run):
         path.touch()
         with store.claim("sweep", 7):
             pass
-        return status.status(run).units
+        return run_status.status(run).units
 
     path.write_bytes(content)
     fuzz(path, taken)
@@ -161,11 +162,11 @@ def test_claims(run):
 def test_log(run):
     design = load_design(run)
     job = Job(design.plan, design.windows, design.donors, None, None, None)
-    store = Store(run, plans.identity(design.plan))
+    store = Store(run, run_plan.identity(design.plan))
 
     def read() -> object:
         assert unfinished("Workers", job, store).problem
-        return status.status(run).swept
+        return run_status.status(run).swept
 
     fuzz(run / "log.txt", read, times=50 * MORE)
 
@@ -181,9 +182,9 @@ def test_plans_with_a_checksum_of_their_own(run):
         import json
 
         plan = json.loads(mutated_json(content, draws))
-        plan = {name: value for name, value in plan.items() if name != planfile.CHECKSUM}
-        folder.write_corpus(design.windows, design.donors, run, plan)
-        folder.write_plan(plan, run / "plan.json")
+        plan = {name: value for name, value in plan.items() if name != plan_file.CHECKSUM}
+        run_folder.write_corpus(design.windows, design.donors, run, plan)
+        run_folder.write_plan(plan, run / "plan.json")
         return (run / "plan.json").read_bytes()
 
     def change(content: bytes, draws: random.Random) -> bytes:
@@ -204,10 +205,10 @@ def test_tables_with_digests_of_their_own(run, name):
     def read() -> object:
         stored = Stored.as_it_is(path)
         if name == "tokens":
-            return folder.read_tokens(stored).num_rows
+            return run_folder.read_tokens(stored).num_rows
         if name == "windows":
-            return folder.read_windows(stored).num_rows, folder.read_design(stored)[0].fingerprint
-        found: Extras = folder.read_extras({path.name: stored})
+            return run_folder.read_windows(stored).num_rows, run_folder.read_design(stored)[0].fingerprint
+        found: Extras = run_folder.read_extras({path.name: stored})
         return getattr(found, name).num_rows
 
     fuzz(path, read, same=False)

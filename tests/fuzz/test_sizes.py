@@ -23,12 +23,12 @@ import xarray as xr
 from fuzz.conftest import in_bounds
 from selfrepair import SelfRepairError, load, measure
 from selfrepair.reading import parsed_json
-from selfrepair.results import bounds, folder, netcdf
+from selfrepair.results import netcdf, run_folder, size_limits
 from selfrepair.results.proven import Stored
-from selfrepair.run import log
-from selfrepair.run.bounds import require_sane
-from selfrepair.run.jobs import load_design
-from selfrepair.run.status import status
+from selfrepair.run.planning.plan_limits import require_sane
+from selfrepair.run.planning.reload import load_design
+from selfrepair.run.scheduling.run_status import status
+from selfrepair.run.storage import log
 from selfrepair.statistics.features import FEATURES
 
 MB = 2**20
@@ -47,8 +47,8 @@ def quick():
 def place(finished, tmp_path) -> Path:
     """Plan and text of a run, without results."""
     design = load_design(finished)
-    folder.write_corpus(design.windows, design.donors, tmp_path, design.plan)
-    folder.write_plan(design.plan, tmp_path / "plan.json")
+    run_folder.write_corpus(design.windows, design.donors, tmp_path, design.plan)
+    run_folder.write_plan(design.plan, tmp_path / "plan.json")
     return tmp_path
 
 
@@ -57,8 +57,8 @@ def replan(place: Path, change) -> None:
     design = load_design(place)
     plan = {**design.plan, **{name: dict(part) for name, part in design.plan.items() if isinstance(part, dict)}}
     change(plan)
-    folder.write_corpus(design.windows, design.donors, place, plan)
-    folder.write_plan(plan, place / "plan.json")
+    run_folder.write_corpus(design.windows, design.donors, place, plan)
+    run_folder.write_plan(plan, place / "plan.json")
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def written(**columns) -> io.BytesIO:
 
 
 def test_a_constant_column_without_end_is_refused(monkeypatch):
-    monkeypatch.setattr(bounds, "_ROOM", 2**24)
+    monkeypatch.setattr(size_limits, "_ROOM", 2**24)
     content = io.BytesIO()
     part = pa.table({"a": pa.array(np.zeros(2**20))})
     with pq.ParquetWriter(content, part.schema, compression="zstd") as writer:
@@ -139,18 +139,18 @@ def test_a_constant_column_without_end_is_refused(monkeypatch):
     assert content.tell() < MB
     content.seek(0)
     with pytest.raises(ValueError, match="which a file of its size cannot hold"):
-        bounds.bounded_table(content)
+        size_limits.bounded_table(content)
 
 
 def test_names_that_refer_to_one_long_text_are_refused():
     names = pa.DictionaryArray.from_arrays(pa.array([0] * 5000, pa.int32()), pa.array(["x" * (8 * MB)]))
     with pytest.raises(ValueError, match=r"values of more than 0\.0625 MiB"):
-        bounds.bounded_table(written(names=names))
+        size_limits.bounded_table(written(names=names))
 
 
 def test_tables_of_the_usual_kind_are_read():
     table = {"a": list(range(5000)), "names": [f"corpus.jsonl:{number % 7}" for number in range(5000)]}
-    assert bounds.bounded_table(written(**table)).to_pydict() == table
+    assert size_limits.bounded_table(written(**table)).to_pydict() == table
 
 
 def test_arrays_that_a_file_does_not_fill_are_refused(tmp_path):
@@ -161,7 +161,7 @@ def test_arrays_that_a_file_does_not_fill_are_refused(tmp_path):
     assert path.stat().st_size < MB
     content = io.BytesIO(path.read_bytes())
     with xr.open_dataset(content, engine="h5netcdf") as dataset, pytest.raises(ValueError, match="arrays of"):
-        bounds.bounded_dataset(content, dataset)
+        size_limits.bounded_dataset(content, dataset)
 
 
 def test_windows_longer_than_their_file_are_refused(place):
@@ -170,7 +170,7 @@ def test_windows_longer_than_their_file_are_refused(place):
     notes = {**table.schema.metadata, b"positions": b"1000000000000"}
     pq.write_table(table.replace_schema_metadata(notes), path)
     with pytest.raises(SelfRepairError, match="which a file of its size cannot hold"):
-        folder.read_design(Stored.as_it_is(path))
+        run_folder.read_design(Stored.as_it_is(path))
 
 
 @pytest.mark.parametrize("name", ["plan.json", "windows.parquet"])
@@ -275,21 +275,21 @@ def one_row_of_zeros(values: int) -> io.BytesIO:
 
 
 def test_a_row_of_equal_values_without_end_is_refused_before_it_is_read(monkeypatch):
-    monkeypatch.setattr(bounds, "_ROOM", 2**24)
+    monkeypatch.setattr(size_limits, "_ROOM", 2**24)
     content = one_row_of_zeros(2**22)
     assert content.getbuffer().nbytes < 2000
     monkeypatch.setattr(pq.ParquetFile, "iter_batches", None)  # nothing is read
     with pytest.raises(ValueError, match="a column of 33,"):
-        bounds.bounded_table(content)
+        size_limits.bounded_table(content)
 
 
 def test_kept_tokens_are_read_within_bounds(finished, tmp_path, monkeypatch):
-    run = folder.load(finished)
+    run = run_folder.load(finished)
     whole = pa.Table.from_batches(run.token_batches(["layer", "position"]))
     assert whole.equals(run.tokens.select(["layer", "position"]).cast(whole.schema))
     place = tmp_path / "tokens.parquet"
     place.write_bytes(one_row_of_zeros(2**22).getbuffer())
-    monkeypatch.setattr(bounds, "_ROOM", 2**24)
+    monkeypatch.setattr(size_limits, "_ROOM", 2**24)
     with pytest.raises(SelfRepairError, match=r"Cannot read .*tokens\.parquet.* which a file of its size cannot hold"):
         list(replace(run, kept=Stored.as_it_is(place)).token_batches(["tokens"]))
 
@@ -300,7 +300,7 @@ def test_json_of_more_values_than_sense_is_refused(finished, tmp_path, name):
     place = shutil.copytree(finished, tmp_path / "run")
     (place / name).write_text('{"a": [' + "[]," * (5 * MB) + "[]]}")
     with pytest.raises(SelfRepairError, match=r"brackets, commas and colons|outcome.json is damaged"):
-        folder.load(place)
+        run_folder.load(place)
 
 
 def test_a_text_full_of_brackets_is_no_deep_json():

@@ -16,8 +16,8 @@ from safetensors.torch import load_file, save_file
 
 from loading import tiny_models
 from selfrepair import SelfRepairError, load
-from selfrepair.model.folder import INDEX, require_loadable
 from selfrepair.model.gguf_header import require_gguf
+from selfrepair.model.model_folder import INDEX, require_loadable
 from zoo import families
 
 

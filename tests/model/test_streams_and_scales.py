@@ -14,7 +14,7 @@ from selfrepair import RefusedModel, SelfRepairError, load, measure, prove
 from selfrepair.engine import DeltaEngine, ReplayEngine
 from selfrepair.model.dissect import known_tokens, longest, probe_tokens
 from selfrepair.model.scales import rounded
-from selfrepair.run.batches import require_known, tokens_of
+from selfrepair.run.planning.batch_size import require_known, tokens_of
 from support import corpus
 from zoo import families
 

@@ -15,7 +15,7 @@ from selfrepair.engine import DeltaEngine, ReferenceEngine, ReplayEngine
 from selfrepair.model.head_count import miscounts
 from selfrepair.model.proofs import prove_at_load
 from selfrepair.report import captions
-from selfrepair.report.page import facts, write_page
+from selfrepair.report.page import run_facts, write_page
 from support import corpus
 from zoo import families
 
@@ -133,8 +133,8 @@ def test_numbers_of_layers_and_of_the_model_are_over_the_heads_there_are(run):
 
 def test_what_is_said_counts_no_absent_heads(run, tmp_path):
     assert "heads have none" not in captions.amount(run, "all")
-    assert not [said for said in facts.limits(run) if "nothing is known about the others" in said]
-    assert "--heads" not in facts.command(run)
+    assert not [said for said in run_facts.limits(run) if "nothing is known about the others" in said]
+    assert "--heads" not in run_facts.command(run)
     assert captions.discoveries(run, "all").count("of 7") + captions.discoveries(run, "all").count("more") >= 1
     table = run.table("all", top=None)
     assert sorted(table["name"]) == ["L0H0", "L0H1", "L0H2", "L0H3", "L1H0", "L1H1", "L2H0"]

@@ -23,9 +23,9 @@ from selfrepair.paper.claims import (
 )
 from selfrepair.paper.claims.claim import chosen_apart, largest, nearest_one, nth
 from selfrepair.paper.exhibit import Exhibit
-from selfrepair.paper.halves import ON_FIRST, ON_SECOND
-from selfrepair.paper.numbers import Number
-from selfrepair.paper.overview import SHOWN
+from selfrepair.paper.experiments.overview import SHOWN
+from selfrepair.paper.numbers.document_halves import ON_FIRST, ON_SECOND
+from selfrepair.paper.numbers.over_documents import Number
 
 LISTED = Path(__file__).parents[3] / "shared" / "reference" / "claims.csv"  # beside the project, on some machines
 NAN = float("nan")

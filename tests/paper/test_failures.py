@@ -6,8 +6,10 @@ import pandas as pd
 import pytest
 
 from selfrepair.errors import SelfRepairError
-from selfrepair.paper import make, noise, page
-from selfrepair.paper.recipe import DEFAULT
+from selfrepair.paper import make
+from selfrepair.paper.experiments import noise
+from selfrepair.paper.inputs.recipe import DEFAULT
+from selfrepair.paper.page import paper_folder
 from support import corpus, language_model
 
 TINY = ("--tokens", 240, "--length", 24, "--scan-tokens", 48)
@@ -32,7 +34,7 @@ def test_exhibits_and_page_are_written_as_they_are_made(study, tmp_path, monkeyp
 
     monkeypatch.setattr(make.overview, "idealised", stopped)
     with pytest.raises(KeyboardInterrupt):
-        make.make(study, ["overview", "noise"], keeper=page.Folder(tmp_path))
+        make.make(study, ["overview", "noise"], keeper=paper_folder.Folder(tmp_path))
     made = {path.name for path in (tmp_path / "figures").glob("*.svg")}
     assert made == {"figure-01-self-repair-by-depth.svg", "figure-02-direct-against-total.svg"}
     assert json.loads((tmp_path / "paper.json").read_text())["pending"] == ["overview", "noise"]
@@ -40,7 +42,7 @@ def test_exhibits_and_page_are_written_as_they_are_made(study, tmp_path, monkeyp
 
 def test_an_experiment_that_fails_leaves_the_others_and_its_own(study, tmp_path, monkeypatch):
     monkeypatch.setattr(make.overview, "direct_against_total", broken)
-    made = make.make(study, ["overview", "noise"], keeper=page.Folder(tmp_path))
+    made = make.make(study, ["overview", "noise"], keeper=paper_folder.Folder(tmp_path))
     assert [one.name for one in made.exhibits] == [
         "figure-01-self-repair-by-depth",
         "figure-03-per-token",
@@ -55,11 +57,13 @@ def test_an_experiment_that_fails_leaves_the_others_and_its_own(study, tmp_path,
 
 
 def test_a_picture_that_cannot_be_drawn_costs_its_exhibit(study, tmp_path, monkeypatch):
-    draw = page.drawing.image
+    draw = paper_folder.with_matplotlib.image
     monkeypatch.setattr(
-        page.drawing, "image", lambda picture, title, kind: broken() if "3:" in title else draw(picture, title, kind)
+        paper_folder.with_matplotlib,
+        "image",
+        lambda picture, title, kind: broken() if "3:" in title else draw(picture, title, kind),
     )
-    made = make.make(study, ["overview", "noise"], keeper=page.Folder(tmp_path))
+    made = make.make(study, ["overview", "noise"], keeper=paper_folder.Folder(tmp_path))
     assert len(made.exhibits) == 3 and list(made.failed) == ["noise"]
     assert "figure-03-per-token" not in (tmp_path / "index.html").read_text()
 

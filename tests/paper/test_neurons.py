@@ -11,12 +11,13 @@ from selfrepair import load
 from selfrepair.engine.clean import clean_run
 from selfrepair.engine.reference import ReferenceEngine
 from selfrepair.errors import SelfRepairError
-from selfrepair.paper import drawing, interactive, neurons
-from selfrepair.paper.corpus import Corpus
-from selfrepair.paper.mlp_parts import clean_output, find_neurons
-from selfrepair.paper.neuron_sums import NeuronSums
-from selfrepair.paper.recipe import original
-from selfrepair.paper.replayed import Replayer
+from selfrepair.paper.experiments.neurons import study as neurons
+from selfrepair.paper.experiments.neurons.find_neurons import clean_output, find_neurons
+from selfrepair.paper.experiments.neurons.neuron_sums import NeuronSums
+from selfrepair.paper.inputs.corpus import Corpus
+from selfrepair.paper.inputs.recipe import original
+from selfrepair.paper.inputs.recorded_replay import Replayer
+from selfrepair.paper.pictures import with_matplotlib, with_plotly
 from support import TOKENS, corpus, language_model, planted_windows, roomy, sweep
 from zoo import families
 from zoo.planted import POSITION, erasure
@@ -191,11 +192,11 @@ def test_figure_7_has_its_marginal_above():
     assert spread.y.sum() == pytest.approx(1)
     shares, _ = np.histogram(np.clip(points.x, *panel.x_range), spread.x)
     np.testing.assert_allclose(spread.y, shares / len(points.x))
-    top, bottom, *_ = drawing.draw(exhibit.picture).axes
+    top, bottom, *_ = with_matplotlib.draw(exhibit.picture).axes
     for axes in (top, bottom):
         axes.figure.canvas.draw()
     assert 0.2 < top.get_position().height / bottom.get_position().height < 0.4
-    rows = interactive.figure_of(exhibit.picture).layout
+    rows = with_plotly.figure_of(exhibit.picture).layout
     assert np.ptp(rows.yaxis.domain) / np.ptp(rows.yaxis2.domain) == pytest.approx(0.3)
 
 

@@ -9,9 +9,11 @@ import pytest
 import xarray as xr
 
 from selfrepair.errors import SelfRepairError
-from selfrepair.paper import drawing, interactive, make, noise
-from selfrepair.paper.picture import CELLS, DENSITY_LABEL, SPARSE, scatter
-from selfrepair.paper.recipe import DEFAULT
+from selfrepair.paper import make
+from selfrepair.paper.experiments import noise
+from selfrepair.paper.inputs.recipe import DEFAULT
+from selfrepair.paper.pictures import with_matplotlib, with_plotly
+from selfrepair.paper.pictures.picture import CELLS, DENSITY_LABEL, SPARSE, scatter
 from selfrepair.results.runs import Run
 from support import corpus, language_model
 
@@ -153,9 +155,9 @@ def test_many_points_are_counted_in_both_kinds_of_picture():
     panel = picture.panels[0]
     limits = (-3.0, 3.0)
     dense = replace(picture, panels=(replace(panel, marks=scatter(x, y), x_range=limits, y_range=limits),))
-    figure = drawing.draw(dense)
+    figure = with_matplotlib.draw(dense)
     assert DENSITY_LABEL in [axes.get_ylabel() for axes in figure.axes]
-    drawn = interactive.figure_of(dense)
+    drawn = with_plotly.figure_of(dense)
     counts, _, _ = np.histogram2d(x, y, CELLS, [limits, limits])
     cells = next(trace for trace in drawn.data if trace.type == "heatmap")
     shown = np.nan_to_num(np.asarray(cells.customdata, float))

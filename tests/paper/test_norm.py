@@ -5,11 +5,13 @@ import pytest
 import torch
 
 from selfrepair import load, measure
+from selfrepair.ablation.units import Head
 from selfrepair.engine.reference import ReferenceEngine
-from selfrepair.paper import layernorm, normparts
-from selfrepair.paper.corpus import Corpus
-from selfrepair.paper.normpass import walk
-from selfrepair.paper.recipe import original
+from selfrepair.paper.experiments import norm
+from selfrepair.paper.experiments.norm import all_heads
+from selfrepair.paper.experiments.norm.terms import walk
+from selfrepair.paper.inputs.corpus import OPERATORS, Corpus
+from selfrepair.paper.inputs.recipe import original
 from support import corpus, language_model, planted_windows, roomy, sweep
 from zoo import oracle
 from zoo.anatomy import ANATOMY
@@ -22,7 +24,7 @@ HEADS = [(0, 1), (2, 3)]
 def walked(name, recipe=None):
     model, text = language_model(name), corpus(lengths=(9,) * 6)
     body = Corpus(model, text) if recipe is None else Corpus(model, text, recipe)
-    return model, text, body, {(h, o): (b, t) for h, o, b, t in walk(body, [layernorm.Head(*h) for h in HEADS])}
+    return model, text, body, {(h, o): (b, t) for h, o, b, t in walk(body, [Head(*h) for h in HEADS])}
 
 
 def through_the_end(model, stream):
@@ -108,7 +110,7 @@ def test_operators_put_what_they_say():
     tokens = torch.from_numpy(text.tokens)
     for operator in ("zero", "mean"):
         ledger = sweep(ReferenceEngine(), model, "zero", HEADS[:1], tokens)[HEADS[0]]
-        _, terms = found[layernorm.Head(*HEADS[0]), operator]
+        _, terms = found[Head(*HEADS[0]), operator]
         same = (terms.total - ledger.total_effect[0]).abs().max() < 1e-9
         assert same == (operator == "zero")
     with model.running():
@@ -131,7 +133,7 @@ def test_the_original_mean_is_over_the_batch_and_all_positions():
 @pytest.mark.parametrize("recipe", [None, original(3)], ids=["default", "original"])
 def test_a_study_counts_what_the_terms_say(recipe):
     _, text, body, _ = walked("llama", recipe)
-    study = layernorm.study_norm(body, HEADS, fraction=0.3)
+    study = norm.study_norm(body, HEADS, fraction=0.3)
     scored = text.scored(0 if recipe else 1)
     for head in study.heads:
         for operator in study.operators:
@@ -156,7 +158,7 @@ def test_a_study_counts_what_the_terms_say(recipe):
 def test_the_planted_norm_repair_is_read_back():
     case = norm_only()
     body = Corpus(load(roomy(case.model)), planted_windows())
-    (_, _, _, terms), *_ = walk(body, [layernorm.Head(case.layer, case.head)], ["resample"])
+    (_, _, _, terms), *_ = walk(body, [Head(case.layer, case.head)], ["resample"])
     at = (0, POSITION)
     assert float(terms.norm[at]) == pytest.approx(case.norm, abs=1e-9)
     assert float(terms.self_repair[at]) == pytest.approx(case.self_repair, abs=1e-9)
@@ -173,7 +175,7 @@ def run():
 
 
 def test_parts_of_the_norm_from_kept_rows(run):
-    rows = normparts.with_split(run.tokens_frame())
+    rows = all_heads.with_split(run.tokens_frame())
     k = rows["sigma_ratio"] - 1
     change = rows["ablated_direct_effect"] - rows["direct_effect"]
     np.testing.assert_allclose(rows["on_damage"], k * change, atol=1e-7)
@@ -182,7 +184,7 @@ def test_parts_of_the_norm_from_kept_rows(run):
 
 
 def test_fractions_are_the_papers_and_the_honest_ones(run):
-    table = normparts.fractions(run).table.set_index(["layer", "head"])
+    table = norm.fractions(run).table.set_index(["layer", "head"])
     frame = run.tokens_frame()
     limits = run.heads["threshold"].sel(filter="top 30%").values
     for layer, head in ((0, 1), (2, 3)):
@@ -201,25 +203,25 @@ def test_fractions_are_the_papers_and_the_honest_ones(run):
 def test_clipping_makes_repair_out_of_noise():
     """Paper-methods B10: pure noise clipped to [0, 1] averages about 0.3."""
     noise = np.random.default_rng(0).normal(size=100_000)
-    assert normparts.clipped(noise, np.ones_like(noise)).mean() == pytest.approx(0.316, abs=0.005)
-    assert np.isnan(normparts.clipped(np.ones(1), np.zeros(1))).all()
+    assert all_heads.clipped(noise, np.ones_like(noise)).mean() == pytest.approx(0.316, abs=0.005)
+    assert np.isnan(all_heads.clipped(np.ones(1), np.zeros(1))).all()
 
 
 def test_zero_ablation_beside_the_others_is_that_of_all_positions():
     """Mean lengths of the stream and mean distances of the ratio from 1, from the terms themselves."""
     text = corpus(lengths=(9,) * 12, documents=range(12))
-    body, head = Corpus(language_model("gpt2"), text), layernorm.Head(2, 3)
-    study = layernorm.study_norm(body, [head], fraction=0.3)
+    body, head = Corpus(language_model("gpt2"), text), Head(2, 3)
+    study = norm.study_norm(body, [head], fraction=0.3)
     real = np.arange(text.length) < text.lengths[:, None]
     real[:, :1] = False
     lengths, off_one = {}, {}
-    for _, operator, batch, terms in walk(body, [head], layernorm.OPERATORS):
+    for _, operator, batch, terms in walk(body, [head], OPERATORS):
         lengths.setdefault(operator, []).append(terms.length.numpy()[real[batch.windows]])
     chosen = study.chosen
-    for operator in layernorm.OPERATORS:
+    for operator in OPERATORS:
         lengths[operator] = np.concatenate(lengths[operator])
         off_one[operator] = np.abs(chosen.loc[chosen["operator"] == operator, "ratio"] - 1).mean()
-    shown = layernorm.stream_lengths(study, head)
+    shown = norm.stream_lengths(study, head)
     for operator, values in lengths.items():
         assert shown.number(f"L2H3: mean length, ablated / clean, {operator}").value == pytest.approx(values.mean())
         shorter = shown.number(f"L2H3: share of streams shorter, {operator}")
@@ -227,13 +229,13 @@ def test_zero_ablation_beside_the_others_is_that_of_all_positions():
     less = shown.number("L2H3: mean length, ablated / clean, zero less the shorter of resample and mean")
     wanted = lengths["zero"].mean() - min(lengths["mean"].mean(), lengths["resample"].mean())
     assert less.value == pytest.approx(wanted) and less.low < wanted < less.high
-    over = layernorm.ratios(study).number("L2H3: mean |scale ratio - 1|, zero over the larger of resample and mean")
+    over = norm.ratios(study).number("L2H3: mean |scale ratio - 1|, zero over the larger of resample and mean")
     assert over.value == pytest.approx(off_one["zero"] / max(off_one["mean"], off_one["resample"]), rel=1e-5)
     assert 0 < over.low < over.value < over.high
 
 
 def test_the_most_extreme_fraction_is_that_of_figure_10(run):
-    shown = normparts.fractions(run)
+    shown = norm.fractions(run)
     extreme = shown.number("most extreme mean of norm / DE of a head, all tokens, in size")
     assert extreme.value == pytest.approx(shown.table["unclipped"].abs().max(), rel=1e-6)
     assert 0 < extreme.low < extreme.value < extreme.high

@@ -8,10 +8,14 @@ import torch
 
 from selfrepair import measure
 from selfrepair.engine.reference import ReferenceEngine
-from selfrepair.paper import drawing, interactive, layernorm, normparts, normstudy
-from selfrepair.paper.corpus import OPERATORS, Corpus
-from selfrepair.paper.replayed import Replayer
-from selfrepair.results.windows import windows_of
+from selfrepair.paper.experiments import norm
+from selfrepair.paper.experiments.norm import figures
+from selfrepair.paper.experiments.norm import study as norm_study
+from selfrepair.paper.experiments.norm.all_heads import repair_by_norm
+from selfrepair.paper.inputs.corpus import OPERATORS, Corpus
+from selfrepair.paper.inputs.recorded_replay import Replayer
+from selfrepair.paper.pictures import with_matplotlib, with_plotly
+from selfrepair.results.windows_file import windows_of
 from support import corpus, language_model, sweep
 from zoo import oracle
 from zoo.anatomy import ANATOMY, value_constants
@@ -59,7 +63,7 @@ def studied(request):
     name = request.param
     body = Corpus(language_model(name), corpus(lengths=(9,) * 6))
     heads = [(body.model.anatomy.layers - 1, 1), (0, 1)]
-    study = layernorm.study_norm(body, heads, fraction=FRACTION)
+    study = norm.study_norm(body, heads, fraction=FRACTION)
     return (
         name,
         study,
@@ -74,7 +78,7 @@ def values_of(exhibit):
 def test_figure_5_against_whole_forwards(studied):
     _, study, found = studied
     head = study.heads[0]
-    exhibit = layernorm.one_head(study, head)
+    exhibit = norm.one_head(study, head)
     values = values_of(exhibit)
     for operator in OPERATORS:
         one = found[head, operator]
@@ -97,7 +101,7 @@ def test_figure_5_against_whole_forwards(studied):
 def test_figure_16_against_whole_forwards(studied):
     name, study, found = studied
     head = study.heads[0]
-    exhibit = layernorm.stream_lengths(study, head)
+    exhibit = norm.stream_lengths(study, head)
     values, centred = values_of(exhibit), name in ("gpt2", "gpt_neox_parallel")
     for operator in OPERATORS:
         one = found[head, operator]
@@ -108,7 +112,7 @@ def test_figure_16_against_whole_forwards(studied):
         median = values[f"{head}: median length, ablated / clean, {operator}"]
         assert np.quantile(ratio, 0.4) - 5e-4 <= median <= np.quantile(ratio, 0.6) + 5e-4
         table = exhibit.table[exhibit.table["operator"] == operator]
-        wanted, _ = np.histogram(ratio, layernorm.LENGTH_EDGES)
+        wanted, _ = np.histogram(ratio, figures.LENGTH_EDGES)
         assert table["count"].to_numpy().tolist() == wanted.tolist()
     assert "top" not in exhibit.caption and f"{len(ratio)} positions" in exhibit.caption
 
@@ -116,7 +120,7 @@ def test_figure_16_against_whole_forwards(studied):
 def test_accounts_against_whole_forwards(studied):
     """The norm's line, and self-repair of runs with the norm or with everything else frozen."""
     name, study, found = studied
-    exhibit = layernorm.accounts(study)
+    exhibit = norm.accounts(study)
     values = exhibit.table.set_index(["head", "part"])["fraction of lost DE"]
     for head in study.heads:
         one = found[head, "resample"]
@@ -126,19 +130,19 @@ def test_accounts_against_whole_forwards(studied):
             return one.sum(line, one.top) / lost
 
         k = book.sigma_ratio - 1
-        parts = [values[str(head), said] for said in layernorm.SPLITS.values()]
+        parts = [values[str(head), said] for said in figures.SPLITS.values()]
         assert sum(parts) == pytest.approx(share(book.norm))
         assert parts[1] == pytest.approx(-share(k * one.lost))
         assert parts[2] == pytest.approx(share(k * (book.self_repair - book.norm)), abs=1e-9)
-        movers = [values[str(head), said] for said in layernorm.MOVERS.values()]
+        movers = [values[str(head), said] for said in figures.MOVERS.values()]
         assert sum(movers) == pytest.approx(share(book.norm))
-        live, norm_alone, rest_alone = (values[str(head), said] for said in layernorm.FROZEN.values())
+        live, norm_alone, rest_alone = (values[str(head), said] for said in figures.FROZEN.values())
         assert live == pytest.approx(share(book.self_repair))
         assert rest_alone == pytest.approx(share(book.self_repair - book.norm), abs=1e-9)
         if head.layer and name == "gpt_neox_parallel":  # nothing lies downstream but the norm
             assert norm_alone == pytest.approx(live) and rest_alone == pytest.approx(0, abs=1e-9)
     drawn = {marks.label for panel in exhibit.picture.panels for marks in panel.marks}
-    assert set(layernorm.FROZEN.values()) <= drawn
+    assert set(figures.FROZEN.values()) <= drawn
     caption, tokens = exhibit.caption, int(one.top.sum())
     assert f"{tokens} tokens per head" in caption and f"of {one.scored.sum()} tokens from 3 documents" in caption
 
@@ -148,7 +152,7 @@ def test_the_norms_frozen_runs_by_the_models_own_norm():
     frozen, rest live: its scale is the clean one."""
     body = Corpus(language_model("llama"), corpus(lengths=(9,) * 6))
     head = (1, 2)
-    study = layernorm.study_norm(body, [head], ["resample"], fraction=FRACTION)
+    study = norm.study_norm(body, [head], ["resample"], fraction=FRACTION)
     one = whole("llama", body, head, "resample")
     network, tokens = body.model.network, torch.from_numpy(body.windows.tokens)
     weight = network.lm_head.weight - network.lm_head.weight.mean(0)
@@ -162,9 +166,9 @@ def test_the_norms_frozen_runs_by_the_models_own_norm():
         scale = (one.clean.square().mean(-1, keepdim=True) + network.model.norm.variance_epsilon).sqrt()
         norm_frozen = (network.model.norm.weight * one.ablated / scale)[:, :-1]
         effects = [((stream - clean) * rows).sum(-1) for stream in (norm_live, norm_frozen)]
-    values = layernorm.accounts(study).table.set_index("part")["fraction of lost DE"]
+    values = norm.accounts(study).table.set_index("part")["fraction of lost DE"]
     lost = one.sum(one.lost, one.top)
-    for said, effect in zip(list(layernorm.FROZEN.values())[1:], effects, strict=True):
+    for said, effect in zip(list(figures.FROZEN.values())[1:], effects, strict=True):
         assert values[said] == pytest.approx(one.sum(effect.detach() + one.lost, one.top) / lost)
 
 
@@ -218,11 +222,11 @@ def test_the_checks_of_the_norm_term_can_fail_each_by_itself(monkeypatch, name, 
         return broken(clean, kept[-1], found, body.model.anatomy.final_norm)
 
     monkeypatch.setattr(Replayer, "run", breaking)
-    study = layernorm.study_norm(body, [(0, 1)], ["resample"], fraction=FRACTION)
+    study = norm.study_norm(body, [(0, 1)], ["resample"], fraction=FRACTION)
     assert (study.closure > 1e-3) == closure and (study.movers > 1e-3) == movers
     for error, fails in ((study.closure, closure), (study.movers, movers)):
         assert fails or error < 1e-9
-    said = values_of(layernorm.accounts(study))
+    said = values_of(norm.accounts(study))
     assert said["largest error of the closed form of Appendix B"] == study.closure
 
 
@@ -231,7 +235,7 @@ def test_the_checks_of_the_norm_term_can_fail_each_by_itself(monkeypatch, name, 
 
 def test_appendix_g_is_drawn_with_its_numbers(studied):
     _, study, found = studied
-    exhibit = layernorm.significance(study)
+    exhibit = norm.significance(study)
     values = values_of(exhibit)
     assert values["the paper's example: ratio 1.02, 10 logits"] == pytest.approx(0.2)
     for (head, operator), one in found.items():
@@ -247,7 +251,7 @@ def test_appendix_g_is_drawn_with_its_numbers(studied):
 def test_filtered_captions_give_both_counts(studied):
     _, study, found = studied
     one = next(iter(found.values()))
-    for exhibit in (layernorm.ratios(study, study.heads[:1]), layernorm.significance(study)):
+    for exhibit in (norm.ratios(study, study.heads[:1]), norm.significance(study)):
         assert f": {one.top.sum()} tokens" in exhibit.caption
         assert f"documents, of {one.scored.sum()} tokens from 3 documents" in exhibit.caption
 
@@ -255,33 +259,30 @@ def test_filtered_captions_give_both_counts(studied):
 def test_filtered_points_are_a_uniform_sample(monkeypatch):
     """Of the tokens that pass, not those that come first."""
     body = Corpus(language_model("llama"), corpus(lengths=(9,) * 12, documents=range(12)))
-    every = layernorm.study_norm(body, [(1, 0)], ["zero"], fraction=0.8).chosen
-    for module in (normstudy, layernorm):
+    every = norm.study_norm(body, [(1, 0)], ["zero"], fraction=0.8).chosen
+    for module in (norm_study, figures):
         monkeypatch.setattr(module, "MOST_CHOSEN", 20)
     body.__dict__["size"] = 2
-    some = layernorm.study_norm(body, [(1, 0)], ["zero"], fraction=0.8).chosen
+    some = norm.study_norm(body, [(1, 0)], ["zero"], fraction=0.8).chosen
     first = every.head(20)
     assert len(some) == 20 and len(some.merge(every, on=["window", "position"])) == 20
     assert len(some.merge(first, on=["window", "position"])) < 20
-    assert (
-        "a uniform sample of 20"
-        in layernorm.ratios(layernorm.study_norm(body, [(1, 0)], ["zero"], fraction=0.8)).caption
-    )
+    assert "a uniform sample of 20" in norm.ratios(norm.study_norm(body, [(1, 0)], ["zero"], fraction=0.8)).caption
 
 
 def test_outlines_that_lie_over_each_other_are_not_filled(studied):
     _, study, _ = studied
-    several = layernorm.ratios(study, study.heads[:1]).picture
-    alone = layernorm.ratios(replace(study, operators=("zero",)), study.heads[:1]).picture
+    several = norm.ratios(study, study.heads[:1]).picture
+    alone = norm.ratios(replace(study, operators=("zero",)), study.heads[:1]).picture
     for picture, fills in ((several, 0), (alone, 1)):
-        (axes,) = drawing.draw(picture).axes
+        (axes,) = with_matplotlib.draw(picture).axes
         assert sum(bool(patch.get_fill()) for patch in axes.patches) == fills
-        assert sum(trace.fill == "tozeroy" for trace in interactive.figure_of(picture).data) == fills
+        assert sum(trace.fill == "tozeroy" for trace in with_plotly.figure_of(picture).data) == fills
 
 
 def test_legends_lie_above_outlines(studied):
     _, study, _ = studied
-    figure = drawing.draw(layernorm.ratios(study).picture)
+    figure = with_matplotlib.draw(norm.ratios(study).picture)
     figure.canvas.draw()
     for axes in figure.axes:
         legend = axes.get_legend().get_window_extent()
@@ -291,7 +292,7 @@ def test_legends_lie_above_outlines(studied):
 
 def test_legends_lie_above_error_bars(studied):
     _, study, _ = studied
-    figure = drawing.draw(layernorm.accounts(study).picture)
+    figure = with_matplotlib.draw(norm.accounts(study).picture)
     figure.canvas.draw()
     for axes in figure.axes:
         legend = axes.get_legend().get_window_extent()
@@ -321,7 +322,7 @@ def test_figure_6_against_the_reference_engine(run):
         k = ledger.sigma_ratio[0].numpy()[top] - 1
         lines = (norm, -change, effect[top], repair, k * change, k * (repair - norm), np.ones(top.sum()))
         sums[head] = [line.sum() for line in lines]
-    exhibit = normparts.repair_by_norm(run)
+    exhibit = repair_by_norm(run)
     values = values_of(exhibit)
     for where, first in (("all layers", 0), ("last quarter of layers", 2)):
         norm, lost, effect, repair, damage, response, count = np.sum(
@@ -348,7 +349,7 @@ def test_heads_are_chosen_by_what_is_lost_on_their_top_tokens(run):
     lost = run.heads["lost_direct_effect"].sel(filter="top 30%").values
     layers, heads = lost.shape
     last = sorted(range(heads), key=lambda head: -lost[-1, head])
-    assert [tuple(head) for head in layernorm.choose_last_layer(run, 3)] == [(layers - 1, head) for head in last[:3]]
+    assert [tuple(head) for head in norm.choose_last_layer(run, 3)] == [(layers - 1, head) for head in last[:3]]
     middle = [(layer, head) for layer in range(layers // 2, layers - 1) for head in range(heads)]
     wanted = sorted(middle, key=lambda place: -lost[place])[:2]
-    assert [tuple(head) for head in layernorm.choose_earlier(run)] == wanted
+    assert [tuple(head) for head in norm.choose_earlier(run)] == wanted

@@ -3,7 +3,15 @@
 import numpy as np
 import pytest
 
-from selfrepair.paper.numbers import Number, Tally, joined, products, quantiles_apart, slope_of, tally_of
+from selfrepair.paper.numbers.over_documents import (
+    Number,
+    Tally,
+    joined,
+    products,
+    quantiles_apart,
+    slope_of,
+    tally_of,
+)
 from selfrepair.statistics.bootstrap import document_weights, effective_documents
 from selfrepair.statistics.intervals import interval
 

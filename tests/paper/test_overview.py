@@ -9,9 +9,11 @@ from scipy.stats import t as student
 
 from selfrepair import measure
 from selfrepair.errors import SelfRepairError
-from selfrepair.paper import drawing, interactive, make, overview
-from selfrepair.paper.picture import Marks, Panel, Picture
-from selfrepair.paper.recipe import original
+from selfrepair.paper import make
+from selfrepair.paper.experiments import overview
+from selfrepair.paper.inputs.recipe import original
+from selfrepair.paper.pictures import with_matplotlib, with_plotly
+from selfrepair.paper.pictures.picture import Marks, Panel, Picture
 from support import Head, corpus, language_model, oracle_ledger
 
 LAYERS, HEADS, SHARE = 3, 4, 0.2
@@ -149,7 +151,7 @@ def test_runs_that_cannot_stand_beside_are_refused(run, monkeypatch):
         "part": replace(run, outcome=run.outcome | {"status": "interrupted"}),
         "top": replace(run, heads=run.heads.isel(filter=[1])),
     }
-    monkeypatch.setattr("selfrepair.results.folder.load", found.get)
+    monkeypatch.setattr("selfrepair.results.run_folder.load", found.get)
     assert overview.read_beside(["whole"]) == (run,)
     with pytest.raises(SelfRepairError, match="part is interrupted"):
         overview.read_beside(["whole", "part"])
@@ -172,9 +174,9 @@ def test_what_lies_outside_the_frame_is_counted_under_it():
     said = "(1 of 3 points outside the frame; 1 of 2 intervals cut at the frame)"
     assert panel.unseen() == said
     assert replace(panel, x_range=None, y_range=None).unseen() == ""
-    figure = drawing.draw(Picture((panel,)))
+    figure = with_matplotlib.draw(Picture((panel,)))
     assert figure.axes[0].get_xlabel() == f"across\n{said}"
-    assert said in interactive.figure_of(Picture((panel,))).layout.xaxis.title.text
+    assert said in with_plotly.figure_of(Picture((panel,))).layout.xaxis.title.text
 
 
 def test_legends_do_not_cover_error_bars_nor_reach_beyond_their_panel(run):
@@ -182,7 +184,7 @@ def test_legends_do_not_cover_error_bars_nor_reach_beyond_their_panel(run):
     long = tuple(replace(panel.marks[0], label=name * 5) for name in ("amplify ", "rescale ", "damage "))
     three = Picture((replace(panel, marks=long), panel, panel), columns=3)
     for picture in (Picture((panel,)), three, overview.repair_by_depth([run]).picture):
-        figure = drawing.draw(picture)
+        figure = with_matplotlib.draw(picture)
         figure.canvas.draw()
         axes = figure.axes[0]
         legend, frame = axes.get_legend().get_window_extent(), axes.get_window_extent()

@@ -7,7 +7,7 @@ import pytest
 
 from selfrepair.errors import SelfRepairError
 from selfrepair.paper import make
-from selfrepair.paper.recipe import DEFAULT
+from selfrepair.paper.inputs.recipe import DEFAULT
 from support import corpus, language_model
 
 TINY = ("--tokens", 240, "--length", 24, "--scan-tokens", 48)

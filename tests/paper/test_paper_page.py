@@ -9,12 +9,15 @@ import pytest
 
 from loading.tiny_models import tokenizer
 from selfrepair import load, windows
-from selfrepair.paper import drawing, interactive, make, noise, overview, page
+from selfrepair.paper import make
 from selfrepair.paper.claims import CLAIMS, OPEN, UNJUDGED
 from selfrepair.paper.exhibit import Exhibit
-from selfrepair.paper.numbers import Number
-from selfrepair.paper.picture import Marks, Panel, Picture, Rule
-from selfrepair.paper.recipe import DEFAULT
+from selfrepair.paper.experiments import noise, overview
+from selfrepair.paper.inputs.recipe import DEFAULT
+from selfrepair.paper.numbers.over_documents import Number
+from selfrepair.paper.page import paper_folder
+from selfrepair.paper.pictures import with_matplotlib, with_plotly
+from selfrepair.paper.pictures.picture import Marks, Panel, Picture, Rule
 from zoo import families
 
 
@@ -30,7 +33,7 @@ def paper():
 @pytest.fixture(scope="module")
 def folder(paper, tmp_path_factory):
     place = tmp_path_factory.mktemp("paper")
-    page.write(paper, place)
+    paper_folder.write(paper, place)
     return place
 
 
@@ -110,7 +113,7 @@ def test_text_from_data_is_escaped(paper, tmp_path):
     heads = paper.run.heads.assign_attrs(model=evil, text=evil)
     exhibit = replace(paper.exhibits[0], caption=evil, title=evil, numbers=(Number(evil, 1.0),))
     other = make.Paper(replace(paper.run, heads=heads), "default", [exhibit], {"ioi": evil})
-    page.write(other, tmp_path)
+    paper_folder.write(other, tmp_path)
     assert "<script>" not in (tmp_path / "index.html").read_text()
     assert evil not in (tmp_path / "figures" / f"{exhibit.name}.html").read_text()
     assert evil not in exhibit._repr_html_()
@@ -130,8 +133,8 @@ def test_odd_numbers_do_not_stop_a_picture():
         (Panel("t <b>", "x", "y", marks, (Rule(None, 0.5), Rule(-1, label="l"))), Panel("e", "x", "y", ()))
     )
     for kind in ("png", "svg"):
-        assert len(drawing.image(picture, "a $x_1$ title", kind)) > 1000
-    assert "t &lt;b&gt;" in interactive.page(picture, "<i>") or "t \\u0026lt;b" in interactive.page(picture, "<i>")
+        assert len(with_matplotlib.image(picture, "a $x_1$ title", kind)) > 1000
+    assert "t &lt;b&gt;" in with_plotly.page(picture, "<i>") or "t \\u0026lt;b" in with_plotly.page(picture, "<i>")
 
 
 def test_overview_numbers_are_those_of_the_rows(paper):

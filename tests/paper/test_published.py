@@ -6,9 +6,12 @@ import pytest
 
 from selfrepair import measure
 from selfrepair.errors import SelfRepairError
-from selfrepair.paper import drawing, make, published, published_slopes, reference
-from selfrepair.paper.numbers import Number
-from selfrepair.paper.recipe import DEFAULT
+from selfrepair.paper import make
+from selfrepair.paper.experiments import published
+from selfrepair.paper.experiments.published import reference_folder
+from selfrepair.paper.inputs.recipe import DEFAULT
+from selfrepair.paper.numbers.over_documents import Number
+from selfrepair.paper.pictures import with_matplotlib
 from support import corpus, language_model
 
 
@@ -22,7 +25,7 @@ def table(run, label="all", scale=1.0, noise=0.0, model="LlamaForCausalLM"):
     place = np.indices(part["direct_effect"].shape).reshape(2, -1)
     rng = np.random.default_rng(0)
     rows = pd.DataFrame({"set": "made-up", "model": model, "filter": label, "layer": place[0], "head": place[1]})
-    for theirs, ours, *_ in reference.COMPARED:
+    for theirs, ours, *_ in reference_folder.COMPARED:
         values = part[ours].values.ravel()
         rows[theirs] = scale * values + noise * values.std() * rng.normal(size=values.size)
     return rows
@@ -42,7 +45,9 @@ def test_a_copy_agrees_in_everything(run, tmp_path):
     assert exhibit.caption.count("; within tolerance: 12 of 12 heads") == 7 and "outside" not in exhibit.caption
     assert "as close as two runs of the authors' script on one model (correlation 0.86 and 0.087" in exhibit.caption
     assert len(exhibit.table) == 12
-    assert [panel.title.split(":")[0] for panel in exhibit.picture.panels] == [one[2] for one in reference.COMPARED]
+    assert [panel.title.split(":")[0] for panel in exhibit.picture.panels] == [
+        one[2] for one in reference_folder.COMPARED
+    ]
     assert all("12 heads" in panel.title for panel in exhibit.picture.panels)
     tokens = run.heads["count"].sel(filter="all").values
     assert exhibit.table["tokens"].tolist() == tokens.ravel().tolist()
@@ -89,7 +94,7 @@ def test_a_column_without_numbers_costs_its_own_row_only(run, tmp_path):
     assert "no correlation, since one side is the same for all" in exhibit.caption and "nan" not in exhibit.caption
     assert exhibit.number("total effect: heads compared").value == 11
     assert exhibit.number("self-repair: heads compared").value == 0
-    assert len(drawing.image(exhibit.picture, "t", "svg")) > 1000
+    assert len(with_matplotlib.image(exhibit.picture, "t", "svg")) > 1000
 
 
 def test_other_operators_get_no_verdict(tmp_path):
@@ -136,9 +141,9 @@ def test_other_models_and_filters_are_not_compared(run, tmp_path):
 
 def test_names_of_one_model():
     for name in ("gpt2-small", "gpt2", "openai-community/gpt2", "GPT2"):
-        assert reference.same_model("gpt2-small", name)
-    assert reference.same_model("pythia-160m", "EleutherAI/pythia-160m")
-    assert not reference.same_model("gpt2-medium", "gpt2")
+        assert reference_folder.same_model("gpt2-small", name)
+    assert reference_folder.same_model("pythia-160m", "EleutherAI/pythia-160m")
+    assert not reference_folder.same_model("gpt2-medium", "gpt2")
 
 
 def test_what_does_not_fit_is_refused(run, tmp_path):
@@ -176,7 +181,7 @@ def test_slopes_of_self_repression(tmp_path):
     other = row | {"vector_added": "WITH_RANDOM_HEAD", "ols_slope": 1.0}
     pd.DataFrame([row, other, row | {"scaling": 5}, row | {"head": "L1H1"}]).to_csv(folder / "summary.csv", index=False)
     slopes = {("L21H1", 3.0): Number("slope", 0.7, 0.6, 0.8, 9), ("L21H1", 5.0): Number("slope", 0.9, 0.85, 0.95, 9)}
-    compare = published_slopes.compare_self_repression
+    compare = published.compare_self_repression
     found = compare(tmp_path / "r", "openai-community/gpt2-medium", slopes, "9 documents.")
     assert found.table[["published", "measured"]].to_numpy().tolist() == [[0.68, 0.7], [0.68, 0.9]]
     # the slope's own error, from r = slope * sd(x) / sd(y): sqrt((1 / r^2 - 1) / (n - 2)) of it
@@ -198,15 +203,15 @@ def test_odd_tables_of_slopes_are_said(tmp_path):
     row = {"model": "m", "vector_added": "WITH_SAME_AS_RECEIVING_HEAD", "scaling": 3, "head": "L0H0", "ols_slope": 0.5}
     slopes = {("L0H0", 3.0): Number("slope", 0.7, 0.6, 0.8, 9)}
     pd.DataFrame([row]).to_csv(folder / "summary.csv", index=False)
-    found = published_slopes.compare_self_repression(tmp_path, "m", slopes)
+    found = published.compare_self_repression(tmp_path, "m", slopes)
     assert "(no verdict: one of them has no interval)" in found.caption
     pd.DataFrame([row | {"ols_slope": "x"}]).to_csv(folder / "summary.csv", index=False)
-    found = published_slopes.compare_self_repression(tmp_path, "m", slopes)
+    found = published.compare_self_repression(tmp_path, "m", slopes)
     assert "(no verdict: one of them is no number)" in found.caption
-    assert len(drawing.image(found.picture, "t", "svg")) > 1000
+    assert len(with_matplotlib.image(found.picture, "t", "svg")) > 1000
     pd.DataFrame([row]).drop(columns="scaling").to_csv(folder / "summary.csv", index=False)
     with pytest.raises(SelfRepairError, match=r"summary\.csv has no column scaling"):
-        published_slopes.compare_self_repression(tmp_path, "m", slopes)
+        published.compare_self_repression(tmp_path, "m", slopes)
 
 
 def test_a_paper_compares_both_tables(tmp_path):
@@ -251,4 +256,4 @@ def test_tables_larger_than_sense_are_refused(tmp_path, name, content, said):
     (tmp_path / "self_repress").mkdir()
     (tmp_path / name).write_bytes(content())
     with pytest.raises(SelfRepairError, match=said):
-        (reference.read_heads if name == "heads.csv" else reference.read_self_repression)(tmp_path)
+        (reference_folder.read_heads if name == "heads.csv" else reference_folder.read_self_repression)(tmp_path)

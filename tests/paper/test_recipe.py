@@ -7,8 +7,8 @@ from loading.tiny_models import tokenizer
 from selfrepair import Zero, measure
 from selfrepair.errors import SelfRepairError
 from selfrepair.paper import make
-from selfrepair.paper.recipe import NextBatch, original, original_amount, original_windows, recipe_named
-from selfrepair.paper.texts import windows_for
+from selfrepair.paper.inputs.recipe import NextBatch, original, original_amount, original_windows, recipe_named
+from selfrepair.paper.inputs.recipe_windows import windows_for
 from selfrepair.text.document import Document
 from support import corpus, language_model
 

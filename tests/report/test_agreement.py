@@ -9,7 +9,7 @@ from made_runs import made_run
 from rich.console import Console
 
 from selfrepair.report.captions import discoveries
-from selfrepair.report.compared import print_comparison
+from selfrepair.report.comparison_table import print_comparison
 from selfrepair.report.tables import print_summary
 from selfrepair.statistics.estimates import Estimate
 

@@ -9,7 +9,7 @@ from rich.console import Console
 from selfrepair.errors import SelfRepairError
 from selfrepair.report.captions import donors_needed
 from selfrepair.report.card import card_table, print_card
-from selfrepair.report.numbers import share
+from selfrepair.report.number_formats import share
 from selfrepair.report.rows import PARTS
 
 

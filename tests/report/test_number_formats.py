@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from selfrepair.report.numbers import brief, effect, estimate, leaves_out_zero, percent, share, signed, small
+from selfrepair.report.number_formats import brief, effect, estimate, leaves_out_zero, percent, share, signed, small
 
 INF, NAN = math.inf, math.nan
 

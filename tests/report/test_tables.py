@@ -6,7 +6,7 @@ import pytest
 from made_runs import made_run
 from rich.console import Console
 
-from selfrepair.report.numbers import share
+from selfrepair.report.number_formats import share
 from selfrepair.report.tables import print_heads, print_summary
 
 

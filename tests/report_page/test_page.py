@@ -15,10 +15,10 @@ from hostile import NAMES
 
 from selfrepair import SelfRepairError, load_run, view
 from selfrepair.report.page import Source, build, page, write_page
-from selfrepair.report.page.facts import command, limits
-from selfrepair.report.page.looks import closeup_places
+from selfrepair.report.page.closeups import closeup_places
+from selfrepair.report.page.kept_tokens import kept_tokens
 from selfrepair.report.page.pack import MISSING, Blocks, Fixed, plain_json
-from selfrepair.report.page.tokens import kept_tokens
+from selfrepair.report.page.run_facts import command, limits
 from selfrepair.results.extras import Extras
 
 

@@ -9,6 +9,7 @@ from selfrepair.results.runs import Run
 from selfrepair.results.schema import heads_dataset
 from selfrepair.statistics.accumulate import DocumentSums, TokenEffects
 from selfrepair.statistics.bootstrap import bootstrap_all, bootstrap_filtered, document_weights, effective_documents
+from selfrepair.statistics.component_lines import Lines, TextLines
 from selfrepair.statistics.curves import CurveMoments, bin_edges
 from selfrepair.statistics.features import FEATURES, INDEX, features
 from selfrepair.statistics.filters import DEFAULT_FILTERS, Filter, all_thresholds
@@ -22,7 +23,6 @@ from selfrepair.statistics.keep import (
     token_table,
     uniform_sample,
 )
-from selfrepair.statistics.lines import Lines, TextLines
 from selfrepair.statistics.summary import Summariser
 
 REPLICATES, BINS = 100, 5

@@ -5,7 +5,7 @@ import pytest
 from made_runs import made_run
 
 from selfrepair.errors import SelfRepairError
-from selfrepair.report.numbers import share
+from selfrepair.report.number_formats import share
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from selfrepair.errors import SelfRepairError
 from selfrepair.results import schema
 from selfrepair.statistics.accumulate import QUANTITIES
 from selfrepair.statistics.curves import bin_edges
-from selfrepair.statistics.donors import VarianceSplit
+from selfrepair.statistics.donor_variance import VarianceSplit
 from selfrepair.statistics.filters import DEFAULT_FILTERS
 from selfrepair.statistics.labels import LABELS
 from selfrepair.statistics.summary import Summariser

@@ -11,11 +11,11 @@ from comparing import rows
 
 from selfrepair import load_run, measure
 from selfrepair.results.extras import MLP
-from selfrepair.run import look
-from selfrepair.run.afterwards import LeftOut
-from selfrepair.run.closeups import COLUMNS, Look, affordable, candidates
+from selfrepair.run.closeups import attach
+from selfrepair.run.closeups.make_closeups import COLUMNS, Closeup, affordable, candidates
+from selfrepair.run.closeups.token_bytes import byte_alphabet, token_bytes
+from selfrepair.run.gathering.best_effort import LeftOut
 from selfrepair.run.measure import resume
-from selfrepair.run.vocabulary import byte_alphabet, token_bytes
 from support import Head, corpus, language_model, oracle_replacement
 from zoo import families, oracle
 from zoo.anatomy import ANATOMY
@@ -121,7 +121,7 @@ def test_a_failing_look_costs_no_run(tmp_path, monkeypatch):
     def fails(*_arguments):
         raise RuntimeError("no attention here")
 
-    monkeypatch.setattr(look, "closeups", fails)
+    monkeypatch.setattr(attach, "closeups", fails)
     with pytest.warns(LeftOut, match="no attention here"):
         run = measure(language_model("gpt2"), corpus(), out=tmp_path / "run", progress=False, replicates=10)
     assert run.outcome["status"] == "complete" and run.extras.closeups is None
@@ -134,14 +134,14 @@ def test_candidates_are_each_heads_largest_effects():
         found = rows(run, Head(looks[0].layer, looks[0].head))
         size = np.abs(found["direct_effect"]) + np.abs(found["self_repair"])
         largest = np.sort(size)[::-1][:16]
-        assert sum(look.size for look in looks) == pytest.approx(largest.sum(), rel=1e-5)
+        assert sum(closeup.size for closeup in looks) == pytest.approx(largest.sum(), rel=1e-5)
 
 
 def test_the_budget_is_kept_and_open_windows_are_preferred():
-    late = [Look(9, 0, 1, (3,), 5.0), Look(9, 0, 2, (4,), 5.1)]
-    early = [Look(0, 0, 1, (3, 4), 1.0)]
+    late = [Closeup(9, 0, 1, (3,), 5.0), Closeup(9, 0, 2, (4,), 5.1)]
+    early = [Closeup(0, 0, 1, (3, 4), 1.0)]
     chosen = affordable([late, early], layers=10, donors=1, budget=0)
-    spent = sum(10 - look.layer for look in chosen) + 20 * len({look.window for look in chosen})
+    spent = sum(10 - closeup.layer for closeup in chosen) + 20 * len({closeup.window for closeup in chosen})
     assert spent <= 4 * 20
     assert chosen[0].window == 2 and early[0] in chosen
 

@@ -8,8 +8,8 @@ import pytest
 from selfrepair import Resample, SelfRepairError, measure
 from selfrepair.ablation.units import Head, all_heads
 from selfrepair.engine import DeltaEngine
-from selfrepair.run import batches
-from selfrepair.run.batches import plan_memory, run_bytes, window_bytes, windows_per_unit
+from selfrepair.run.planning import batch_size
+from selfrepair.run.planning.batch_size import plan_memory, run_bytes, window_bytes, windows_per_unit
 from support import corpus, language_model
 
 
@@ -65,18 +65,18 @@ def test_units_are_a_few_minutes_or_a_small_share(monkeypatch):
     corpus_of = corpus(lengths=[9] * 1000, documents=range(1000))
     block = sum(value.numel() for value in model.anatomy.blocks[0].module.parameters())
     one = 2 * block * 9  # operations of a window in a block
-    monkeypatch.setattr(batches, "_CPU_WORK", 35 * layers * one)
+    monkeypatch.setattr(batch_size, "_CPU_WORK", 35 * layers * one)
 
     def size(heads: int, draws: int) -> int:
         return windows_per_unit(model, [Head(0, number) for number in range(heads)], draws, corpus_of)
 
     assert (size(1, 1), size(3, 1), size(1, 6)) == (35, 11, 5)
     assert windows_per_unit(model, [Head(layers - 1, 0)], 1, corpus_of) == 35 * layers
-    monkeypatch.setattr(batches, "_CPU_WORK", 1)
+    monkeypatch.setattr(batch_size, "_CPU_WORK", 1)
     assert windows_per_unit(model, all_heads(model.anatomy), 1, corpus_of) == 5  # a 200th of the text
-    monkeypatch.setattr(batches, "UNIT_TOKENS", 20)
+    monkeypatch.setattr(batch_size, "UNIT_TOKENS", 20)
     assert windows_per_unit(model, all_heads(model.anatomy), 1, corpus_of) == 2
-    monkeypatch.setattr(batches, "UNIT_TOKENS", 1)
+    monkeypatch.setattr(batch_size, "UNIT_TOKENS", 1)
     assert windows_per_unit(model, all_heads(model.anatomy), 1, corpus_of) == 1
 
 
@@ -93,9 +93,9 @@ def test_waves_of_few_runs_give_the_same():
 
 def test_the_floor_is_measured_once_in_so_many_tokens(monkeypatch):
     measured = []
-    monkeypatch.setattr(batches, "_CPU_WORK", 1)  # units of one window
-    monkeypatch.setattr("selfrepair.run.job.UNIT_TOKENS", 4 * 9)
-    monkeypatch.setattr("selfrepair.run.sweep.numerical_floor", lambda *_: measured.append(1e-9) or (1e-9, 1e-3))
+    monkeypatch.setattr(batch_size, "_CPU_WORK", 1)  # units of one window
+    monkeypatch.setattr("selfrepair.run.planning.job.UNIT_TOKENS", 4 * 9)
+    monkeypatch.setattr("selfrepair.run.unit.sweep.numerical_floor", lambda *_: measured.append(1e-9) or (1e-9, 1e-3))
     windows = corpus(lengths=(9,) * 10, documents=range(10))
     found = measure(language_model("gpt2"), windows, heads=[(2, 0)], replicates=10, progress=False)
     assert found.outcome["units"] == 10 and len(measured) == 3

@@ -15,14 +15,14 @@ from torch import nn
 from selfrepair import ChecksFail, LanguageModel, NumbersAreInexact, ReplayEngine, load, measure
 from selfrepair.engine import DeltaEngine, ReferenceEngine
 from selfrepair.report import captions
-from selfrepair.report.page.facts import facts, limits
+from selfrepair.report.page.run_facts import facts, limits
 from selfrepair.report.tables import print_heads
 from selfrepair.results.proven import Damaged
-from selfrepair.run import judgement
 from selfrepair.run import measure as measuring
-from selfrepair.run.accuracy import Accuracy
-from selfrepair.run.bias import biases
-from selfrepair.run.judgement import LIMIT, judge
+from selfrepair.run.gathering import judgement
+from selfrepair.run.gathering.engine_bias import biases
+from selfrepair.run.gathering.judgement import LIMIT, judge
+from selfrepair.run.unit.exactness import Accuracy
 from support import corpus, language_model
 from zoo import families
 

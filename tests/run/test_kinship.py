@@ -11,7 +11,7 @@ from loading.fixtures import selfrepair as selfrepair
 from selfrepair import compare, load, measure
 from selfrepair.model.kinship import unrelated, weights_sample
 from selfrepair.report.page.differences import differences
-from selfrepair.results.folder import load as load_run
+from selfrepair.results.run_folder import load as load_run
 from support import corpus
 from zoo import families
 

@@ -7,7 +7,7 @@ import pytest
 
 from selfrepair import measure
 from selfrepair.engine import choice
-from selfrepair.run.plans import how
+from selfrepair.run.planning.run_plan import how
 from support import corpus, language_model
 
 OUTCOMES = ("bfloat16", "int8", "neither")

@@ -20,12 +20,14 @@ import numpy as np
 from selfrepair import SelfRepairError, Windows, load
 from selfrepair.engine import ReplayEngine
 from selfrepair.results.runs import Run
-from selfrepair.run import batches, claims, survey, sweep
 from selfrepair.run import measure as measuring
-from selfrepair.run import prepare as preparing
-from selfrepair.run.executors import processes
-from selfrepair.run.holder import Holder, _started
-from selfrepair.run.jobs import load_job
+from selfrepair.run.planning import batch_size
+from selfrepair.run.planning import prepare as preparing
+from selfrepair.run.planning.reload import load_job
+from selfrepair.run.scheduling.executors import processes
+from selfrepair.run.storage import unit_claims
+from selfrepair.run.storage.claim_holder import Holder, _started
+from selfrepair.run.unit import survey, sweep
 from selfrepair.statistics.filters import DEFAULT_FILTERS
 
 PAPERS_FAMILIES = ("gpt2", "gpt_neox_parallel", "llama", "opt")
@@ -82,7 +84,7 @@ def prepare(place: Path, model, windows: Windows | None = None, per_unit: int = 
     loaded = load(str(model), device="cpu") if isinstance(model, Path) else model
     corpus = text() if windows is None else windows
     place.mkdir(parents=True)
-    with mock.patch.object(batches, "UNIT_TOKENS", per_unit):
+    with mock.patch.object(batch_size, "UNIT_TOKENS", per_unit):
         job = preparing.prepare(loaded, corpus, **{**DEFAULTS, "engine": ReplayEngine(fold=2), **settings})
     measuring.write_design(job, place)
     return place
@@ -148,13 +150,13 @@ def kill_at(event: int, deadly: signal.Signals = signal.SIGKILL) -> None:
     for module in (survey, sweep):
         module.clean_run = watched(module.clean_run)
     sweep.token_effects = watched(sweep.token_effects)
-    claims.json.dump = watched(claims.json.dump)
+    unit_claims.json.dump = watched(unit_claims.json.dump)
     os.fsync = watched(os.fsync)
     Path.replace = watched_on_both_sides(Path.replace)
 
 
 def resume_until(place: str, event: int) -> None:
-    claims.STALE = PATIENCE
+    unit_claims.STALE = PATIENCE
     kill_at(event)
     resume(Path(place))
 
@@ -182,7 +184,7 @@ def in_child(target, *given: object):
 def impatient(monkeypatch) -> None:
     """Claims of runners that were killed before they had filled them count for nothing after a second: these tests
     run one after the other."""
-    monkeypatch.setattr(claims, "STALE", PATIENCE)
+    monkeypatch.setattr(unit_claims, "STALE", PATIENCE)
 
 
 def workers_start_quickly(monkeypatch) -> None:

@@ -11,14 +11,16 @@ from scale_support import PER_DOCUMENT, WINDOWS, assert_same, copy, prepare, res
 
 from selfrepair import load
 from selfrepair.engine.clean import clean_run
-from selfrepair.run import job as jobs
 from selfrepair.run import measure as measuring
-from selfrepair.run import plans, runner, survey, sweep
-from selfrepair.run.batches import tokens_of
-from selfrepair.run.jobs import load_job
-from selfrepair.run.pool import part_of, pool_of
-from selfrepair.run.results import merged
-from selfrepair.run.store import Store
+from selfrepair.run.gathering.all_texts import part_of, pool_of
+from selfrepair.run.gathering.merged_run import merged
+from selfrepair.run.planning import job as jobs
+from selfrepair.run.planning import run_plan
+from selfrepair.run.planning.batch_size import tokens_of
+from selfrepair.run.planning.reload import load_job
+from selfrepair.run.scheduling import unit_loop
+from selfrepair.run.storage.store import Store
+from selfrepair.run.unit import survey, sweep
 from selfrepair.statistics.accumulate import QUANTITIES
 from selfrepair.statistics.curves import CurveMoments
 from zoo import families
@@ -176,12 +178,12 @@ def test_the_curve_of_documents_in_many_units_is_that_of_their_tokens(long_docum
 def test_units_may_be_done_in_any_order(run):
     place, expected = run
     job = load_job(place)
-    store = Store(place, plans.identity(job.plan))
+    store = Store(place, run_plan.identity(job.plan))
     silent = lambda _amount: None  # noqa: E731
     order = np.random.default_rng(0).permutation(len(job.units)).tolist()
     for number in order:
         store.write(survey.STAGE, number, survey.survey_unit(job, number, silent))
-    surveyed = runner.merged_survey(job, store)
+    surveyed = unit_loop.merged_survey(job, store)
     for number in reversed(order):
         swept = sweep.sweep_unit(job, number, surveyed.starting_with(""), silent)
         store.write(sweep.STAGE, number, swept, [surveyed.digest])

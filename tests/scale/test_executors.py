@@ -21,14 +21,14 @@ from scale_support import (
 
 import selfrepair
 from selfrepair import ReplayEngine, SelfRepairError, load, measure
-from selfrepair.run import plans
-from selfrepair.run.executors import processes
-from selfrepair.run.executors.ray import run_on_ray
-from selfrepair.run.executors.slurm import run_on_slurm
-from selfrepair.run.executors.worker import unfinished
-from selfrepair.run.jobs import load_job
 from selfrepair.run.measure import write_design
-from selfrepair.run.store import Store
+from selfrepair.run.planning import run_plan
+from selfrepair.run.planning.reload import load_job
+from selfrepair.run.scheduling.executors import processes
+from selfrepair.run.scheduling.executors.ray import run_on_ray
+from selfrepair.run.scheduling.executors.slurm import run_on_slurm
+from selfrepair.run.scheduling.executors.worker import unfinished
+from selfrepair.run.storage.store import Store
 
 
 @pytest.fixture(autouse=True)
@@ -42,7 +42,7 @@ def started(run):
     """A run as executors get it, and what has to come of it."""
     place, expected = run
     job = load_job(place)
-    return job, Store(place, plans.identity(job.plan)), expected
+    return job, Store(place, run_plan.identity(job.plan)), expected
 
 
 def merged(store: Store):

@@ -17,12 +17,14 @@ from selfrepair import SelfRepairError, load, load_run
 from selfrepair.report.page import write_page
 from selfrepair.results import manifest
 from selfrepair.results.proven import Damaged
-from selfrepair.run import measure, plans, runner
-from selfrepair.run.combine import combine
-from selfrepair.run.comparison import compare
-from selfrepair.run.jobs import load_design, load_job
-from selfrepair.run.status import status
-from selfrepair.run.store import Store
+from selfrepair.run import measure
+from selfrepair.run.gathering.compare_runs import compare
+from selfrepair.run.gathering.merge_folders import combine
+from selfrepair.run.planning import run_plan
+from selfrepair.run.planning.reload import load_design, load_job
+from selfrepair.run.scheduling import unit_loop
+from selfrepair.run.scheduling.run_status import status
+from selfrepair.run.storage.store import Store
 
 RESULTS = ("plan.json", "windows.parquet", "outcome.json", "heads.nc", "tokens.parquet", "passages.parquet",
            "closeups.parquet", "vocabulary.parquet", "manifest.json")  # fmt: skip
@@ -99,7 +101,7 @@ HARMS = {
 
 
 MOMENTS = [
-    *(("survey", runner.thresholds, "thresholds", harm) for harm in ("gone", "a bit of its data")),
+    *(("survey", unit_loop.thresholds, "thresholds", harm) for harm in ("gone", "a bit of its data")),
     *(("sweep", measure, "part_of", harm) for harm in HARMS),  # between the sweep and the merge
     *(("sweep", measure, "merged", harm) for harm in ("gone", "its last bit")),  # after all has been looked at
     *(("thresholds", measure, "merged", harm) for harm in ("gone", "a bit of its header")),
@@ -143,7 +145,7 @@ def test_every_unit_damaged_one_after_the_other(run, model, monkeypatch):
 
 
 def test_thresholds_name_the_units_they_are_made_of_and_sweep_units_the_thresholds(done):
-    store = Store(done, plans.identity(load_design(done).plan))
+    store = Store(done, run_plan.identity(load_design(done).plan))
     surveys, thresholds, sweeps = (store.finished(stage) for stage in ("survey", "thresholds", "sweep"))
     assert thresholds[0].made_of == tuple(surveys[number].digest for number in range(UNITS))
     assert {unit.made_of for unit in sweeps.values()} == {(thresholds[0].digest,)}
@@ -151,12 +153,12 @@ def test_thresholds_name_the_units_they_are_made_of_and_sweep_units_the_threshol
 
 def test_thresholds_of_a_part_of_the_survey_are_refused(done, model):
     job = load_job(done, model)
-    units = list(Store(done, plans.identity(job.plan)).finished("survey").values())
-    assert f"lacks 1 of {UNITS} units" in refused(runner.thresholds.thresholds, job, units[1:])
+    units = list(Store(done, run_plan.identity(job.plan)).finished("survey").values())
+    assert f"lacks 1 of {UNITS} units" in refused(unit_loop.thresholds.thresholds, job, units[1:])
 
 
 def test_sweep_units_of_other_thresholds_are_done_again_with_a_word(done, model, capfd):
-    store = Store(done, plans.identity(load_design(done).plan))
+    store = Store(done, run_plan.identity(load_design(done).plan))
     old = store.finished("sweep")[2]
     arrays = old.starting_with("")
     old.path.unlink()
@@ -170,7 +172,7 @@ def test_sweep_units_of_other_thresholds_are_done_again_with_a_word(done, model,
 
 
 def test_thresholds_of_other_surveys_are_refused_without_a_model(done):
-    store = Store(done, plans.identity(load_design(done).plan))
+    store = Store(done, run_plan.identity(load_design(done).plan))
     merged = store.finished("thresholds")[0]
     arrays, made_of = merged.starting_with(""), list(merged.made_of)
     merged.path.unlink()
@@ -284,8 +286,8 @@ def test_units_beside_those_of_another_plan_are_left_alone_with_a_word(done, mod
 
 
 def test_features_in_another_order_are_refused(done, model, monkeypatch, tmp_path):
-    names = plans.FEATURES
-    monkeypatch.setattr(plans, "FEATURES", (*names[:3], names[4], names[3], *names[5:]))
+    names = run_plan.FEATURES
+    monkeypatch.setattr(run_plan, "FEATURES", (*names[:3], names[4], names[3], *names[5:]))
     for refusal in (refused(compare, done, done), refused(combine, [done], tmp_path / "out")):
         assert f'features[3]: was "{names[3]}", is "{names[4]}"' in refusal
     assert "features" in refused(measure.resume, done, model=model, progress=False)
@@ -301,8 +303,8 @@ def test_features_in_another_order_are_refused(done, model, monkeypatch, tmp_pat
     ],
 )
 def test_another_kind_of_processor_is_refused(done, model, monkeypatch, change, said):
-    real = plans.machine
-    monkeypatch.setattr(plans, "machine", lambda device: real(device) | change)
+    real = run_plan.machine
+    monkeypatch.setattr(run_plan, "machine", lambda device: real(device) | change)
     before = listing(done)
     refusal = refused(measure.resume, done, model=model, progress=False)
     assert said in refusal and "then" in refusal and "now" in refusal
@@ -451,7 +453,7 @@ def test_close_ups_of_the_same_units_are_kept(done, model, monkeypatch):
     def never(*_given):
         raise AssertionError("close-ups are taken again")
 
-    monkeypatch.setattr("selfrepair.run.look.closeups", never)
+    monkeypatch.setattr("selfrepair.run.closeups.attach.closeups", never)
     before = hashlib.sha256((done / "closeups.parquet").read_bytes()).hexdigest()
     assert measure.resume(done, model, progress=False).extras.closeups is not None
     assert load_run(done).extras.closeups.num_rows > 0

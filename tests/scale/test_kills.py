@@ -18,8 +18,9 @@ from scale_support import (
     sweep_units,
 )
 
-from selfrepair.results.folder import load
-from selfrepair.run import measure, survey, sweep
+from selfrepair.results.run_folder import load
+from selfrepair.run import measure
+from selfrepair.run.unit import survey, sweep
 
 
 @pytest.mark.parametrize("family", PAPERS_FAMILIES)
@@ -66,7 +67,7 @@ def test_interrupted_at_any_ledger(run, monkeypatch, call):
 
 def test_interrupted_while_a_unit_is_written(run, monkeypatch):
     place, expected = run
-    interrupt_at(monkeypatch, sweep.UnitBook, "arrays", call=3)
+    interrupt_at(monkeypatch, sweep.UnitSums, "arrays", call=3)
     assert resume(place).outcome["status"] == "interrupted"
     monkeypatch.undo()
     assert_same(resume(place), expected)

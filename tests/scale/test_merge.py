@@ -11,15 +11,15 @@ from scale_support import UNITS, assert_same, copy, prepare, resume, sweep_units
 
 import linearised
 from selfrepair import SelfRepairError, Windows, load
-from selfrepair.results.folder import load as load_run
-from selfrepair.run.combine import combine
-from selfrepair.run.comparison import compare
-from selfrepair.run.jobs import load_design, load_job
-from selfrepair.run.plans import identity
-from selfrepair.run.pool import part_of, pool_of
-from selfrepair.run.status import status
-from selfrepair.run.store import Store
-from selfrepair.run.thresholds import STAGE as THRESHOLDS
+from selfrepair.results.run_folder import load as load_run
+from selfrepair.run.gathering.all_texts import part_of, pool_of
+from selfrepair.run.gathering.compare_runs import compare
+from selfrepair.run.gathering.merge_folders import combine
+from selfrepair.run.planning.reload import load_design, load_job
+from selfrepair.run.planning.run_plan import identity
+from selfrepair.run.scheduling.run_status import status
+from selfrepair.run.storage.store import Store
+from selfrepair.run.unit.thresholds import STAGE as THRESHOLDS
 from selfrepair.statistics.bootstrap import document_weights
 from selfrepair.statistics.features import INDEX
 
@@ -53,7 +53,7 @@ def merged(two, tmp_path_factory):
 @pytest.fixture
 def unwritten(monkeypatch):
     """Numbers of merged runs are not written: that takes longer than all the rest of so small a run."""
-    monkeypatch.setattr("selfrepair.results.folder.write_results", lambda run, _place: run)
+    monkeypatch.setattr("selfrepair.results.run_folder.write_results", lambda run, _place: run)
 
 
 # ---------------------------------------------------------------------------------------- parts of one run

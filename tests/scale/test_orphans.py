@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 from scale_support import UNITS, fork, in_child
 
-from selfrepair.results import files
-from selfrepair.run import plans
-from selfrepair.run.executors import processes
-from selfrepair.run.executors.driver import end_with_driver
-from selfrepair.run.holder import Holder, _started
-from selfrepair.run.jobs import load_job
-from selfrepair.run.store import Store
+from selfrepair.results import atomic_files
+from selfrepair.run.planning import run_plan
+from selfrepair.run.planning.reload import load_job
+from selfrepair.run.scheduling.executors import processes
+from selfrepair.run.scheduling.executors.driver import end_with_driver
+from selfrepair.run.storage.claim_holder import Holder, _started
+from selfrepair.run.storage.store import Store
 
 SOON = 20.0  # seconds; a worker notices at once, or within a second, where the machine has time for it
 
@@ -26,7 +26,7 @@ SOON = 20.0  # seconds; a worker notices at once, or within a second, where the 
 def drive(place: str) -> None:
     processes.multiprocessing.get_context = lambda _method: fork
     job = load_job(Path(place))
-    processes.run_in_processes(job, Store(Path(place), plans.identity(job.plan)), 2, shown=False)
+    processes.run_in_processes(job, Store(Path(place), run_plan.identity(job.plan)), 2, shown=False)
 
 
 def watch_over(folder: str, driver: Holder) -> None:
@@ -105,7 +105,7 @@ def steps(monkeypatch):
 
 
 def test_a_renamed_file_outlasts_a_power_cut(tmp_path, steps):
-    files.put(tmp_path / "plan.json", b"{}")
+    atomic_files.put(tmp_path / "plan.json", b"{}")
     assert steps == ["flush file", "rename", "flush folder"]
 
 
@@ -125,5 +125,5 @@ def test_a_disk_that_flushes_no_folders_is_no_reason_to_stop(tmp_path, monkeypat
         sync(number)
 
     monkeypatch.setattr(os, "fsync", fsync)
-    files.put(tmp_path / "plan.json", b"{}")
+    atomic_files.put(tmp_path / "plan.json", b"{}")
     assert (tmp_path / "plan.json").read_bytes() == b"{}"

@@ -16,7 +16,7 @@ from scale_support import UNITS, assert_same, prepare, resume, save_model, sweep
 
 from selfrepair import SelfRepairError, load
 from selfrepair.run import measure
-from selfrepair.run.jobs import load_design
+from selfrepair.run.planning.reload import load_design
 from zoo import families
 
 
@@ -160,7 +160,7 @@ def test_a_disk_too_full_for_a_claim(run, monkeypatch):
     def full(*_given):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("selfrepair.run.claims.json.dump", full)
+    monkeypatch.setattr("selfrepair.run.storage.unit_claims.json.dump", full)
     with pytest.raises(SelfRepairError, match="No space left"):
         resume(place)
     monkeypatch.undo()

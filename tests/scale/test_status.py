@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from selfrepair import SelfRepairError
 from selfrepair.cli.status import status as command
 from selfrepair.run import measure
-from selfrepair.run.status import status
+from selfrepair.run.scheduling.run_status import status
 
 app = typer.Typer()
 app.command()(command)

@@ -12,10 +12,11 @@ from scale_support import UNITS, assert_same, dead_process, prepare, resume, swe
 
 from selfrepair import SelfRepairError
 from selfrepair.results.proven import Damaged
-from selfrepair.run import plans, runner
-from selfrepair.run.claims import STALE
-from selfrepair.run.jobs import load_job
-from selfrepair.run.store import Store
+from selfrepair.run.planning import run_plan
+from selfrepair.run.planning.reload import load_job
+from selfrepair.run.scheduling import unit_loop
+from selfrepair.run.storage.store import Store
+from selfrepair.run.storage.unit_claims import STALE
 
 
 @pytest.fixture
@@ -28,7 +29,7 @@ def half_done(run, monkeypatch):
     """A run whose survey and first units are done."""
     place, expected = run
     job = load_job(place)
-    only = Store(place, plans.identity(job.plan))
+    only = Store(place, run_plan.identity(job.plan))
     write, left = Store.write, UNITS + 1 + 4
 
     def some(self, *given):
@@ -40,7 +41,7 @@ def half_done(run, monkeypatch):
 
     monkeypatch.setattr(Store, "write", some)
     with pytest.raises(KeyboardInterrupt):
-        runner.run_units(job, only, shown=False)
+        unit_loop.run_units(job, only, shown=False)
     monkeypatch.undo()
     assert len(sweep_units(place)) == 4
     return place, expected

@@ -16,10 +16,10 @@ import pytest
 from scale_support import dead_process, fork
 
 import selfrepair
-from selfrepair.run import claims, store
-from selfrepair.run.claims import STALE
-from selfrepair.run.holder import Holder, _started
-from selfrepair.run.store import Store
+from selfrepair.run.storage import store, unit_claims
+from selfrepair.run.storage.claim_holder import Holder, _started
+from selfrepair.run.storage.store import Store
+from selfrepair.run.storage.unit_claims import STALE
 
 UNIT = "sweep-000000"
 ME = Holder.me()
@@ -100,7 +100,7 @@ class Turns:
                 self.lock.notify_all()
 
     def _traced(self, number: int, frame, event):
-        if frame.f_code.co_filename not in {claims.__file__, store.__file__} or frame.f_code.co_name == "_beat":
+        if frame.f_code.co_filename not in {unit_claims.__file__, store.__file__} or frame.f_code.co_name == "_beat":
             return None
         if event == "line":
             self._wait(number)
@@ -191,7 +191,7 @@ def test_releasing_removes_no_other_runners_claim(units):
 
 
 def test_a_runner_that_was_taken_for_dead_while_it_looked_around_gives_way(units, monkeypatch):
-    looks, real = [], claims._claims
+    looks, real = [], unit_claims._claims
 
     def slow(folder, name):
         looks.append(name)
@@ -201,7 +201,7 @@ def test_a_runner_that_was_taken_for_dead_while_it_looked_around_gives_way(units
             left_behind(units, replace(ME, place=None))
         return real(folder, name)
 
-    monkeypatch.setattr(claims, "_claims", slow)
+    monkeypatch.setattr(unit_claims, "_claims", slow)
     assert not is_free(units)
 
 
@@ -303,7 +303,7 @@ def test_a_process_of_another_namespace_is_not_taken_for_dead(units):
 HOLD = """
 import sys
 from pathlib import Path
-from selfrepair.run.store import Store
+from selfrepair.run.storage.store import Store
 with Store(Path(sys.argv[1]), "plan").claim("sweep", 0) as ours:
     print(ours, flush=True)
     sys.stdin.read()
@@ -335,7 +335,7 @@ def test_what_is_no_file_stops_nobody(units, make):
 
 
 def test_a_runner_shows_signs_of_life(units, monkeypatch):
-    monkeypatch.setattr(claims, "_BEAT", 0.01)
+    monkeypatch.setattr(unit_claims, "_BEAT", 0.01)
     with units.claim("sweep", 0):
         (claim,) = units.units.iterdir()
         os.utime(claim, (0, 0))

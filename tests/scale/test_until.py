@@ -9,11 +9,13 @@ import pytest
 from scale_support import assert_same, copy, impatient, prepare, random_kills, resume, text, workers_start_quickly
 
 from selfrepair import SelfRepairError, load
-from selfrepair.run import plans, runner, sweep
-from selfrepair.run.jobs import load_job
-from selfrepair.run.prepare import stopping
-from selfrepair.run.status import status
-from selfrepair.run.store import Store
+from selfrepair.run.planning import run_plan
+from selfrepair.run.planning.prepare import stopping
+from selfrepair.run.planning.reload import load_job
+from selfrepair.run.scheduling import unit_loop
+from selfrepair.run.scheduling.run_status import status
+from selfrepair.run.storage.store import Store
+from selfrepair.run.unit import sweep
 from selfrepair.statistics.curves import Moments
 from selfrepair.statistics.stopping import MINIMUM, StopRule
 
@@ -92,9 +94,9 @@ def test_whoever_does_the_units_and_whatever_else_is_done(model, tmp_path, monke
     eager, killed = copy(place, tmp_path / "eager"), copy(place, tmp_path / "killed")
     expected = resume(place, model)
     job = load_job(eager, model)
-    store = Store(eager, plans.identity(job.plan))
-    runner._Stage(job, store, "survey", lambda n, a: runner.survey.survey_unit(job, n, a), quiet()).do_all()
-    merged = runner.merged_survey(job, store)
+    store = Store(eager, run_plan.identity(job.plan))
+    unit_loop._Stage(job, store, "survey", lambda n, a: unit_loop.survey.survey_unit(job, n, a), quiet()).do_all()
+    merged = unit_loop.merged_survey(job, store)
     for number in reversed(range(len(job.units))):
         swept = sweep.sweep_unit(job, number, merged.starting_with(""), lambda _work: None)
         store.write("sweep", number, swept, [merged.digest])
@@ -104,7 +106,7 @@ def test_whoever_does_the_units_and_whatever_else_is_done(model, tmp_path, monke
 
 
 def quiet():
-    return runner.Meter(0, lambda _meter: None)
+    return unit_loop.Meter(0, lambda _meter: None)
 
 
 def test_workers_stop_together(tmp_path, model, monkeypatch):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from selfrepair.statistics.donors import VarianceSplit, donors_needed, variance_split
+from selfrepair.statistics.donor_variance import VarianceSplit, donors_needed, variance_split
 
 
 def nested(rng, sizes, document, token, donor, donors, cells=1):

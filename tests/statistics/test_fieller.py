@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from selfrepair.paper.numbers import Number, tally_of, whiskers
+from selfrepair.paper.numbers.over_documents import Number, tally_of, whiskers
 from selfrepair.statistics.bootstrap import bootstrap_all, document_weights, effective_documents
 from selfrepair.statistics.curves import Moments
 from selfrepair.statistics.estimates import Estimate

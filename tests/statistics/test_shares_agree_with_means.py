@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from selfrepair.paper.numbers import tally_of
+from selfrepair.paper.numbers.over_documents import tally_of
 from selfrepair.statistics.bootstrap import bootstrap_all, document_weights, effective_documents
 from selfrepair.statistics.features import FEATURES, INDEX
 from selfrepair.statistics.intervals import Replicated

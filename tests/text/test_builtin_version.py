@@ -3,7 +3,7 @@
 import platform
 
 from selfrepair.text import windows
-from selfrepair.text.documents import source_in_words
+from selfrepair.text.document_sources import source_in_words
 
 
 def test_the_built_in_text_names_its_python_and_other_texts_do_not(tokenizer, tmp_path):

@@ -10,7 +10,7 @@ import pytest
 
 from selfrepair.errors import SelfRepairError
 from selfrepair.text import read_documents
-from selfrepair.text.documents import traces
+from selfrepair.text.document_sources import traces
 
 ROWS = "".join(json.dumps({"text": f"{number} x y z"}) + "\n" for number in range(6)).encode()
 ZIPPED = gzip.compress(ROWS, mtime=0)  # no time stamp: every process has to collect the same tests

@@ -6,8 +6,8 @@ import torch
 
 from selfrepair.errors import SelfRepairError
 from selfrepair.model.vocabulary import vocabulary
-from selfrepair.run.batches import require_known
-from selfrepair.run.vocabulary import vocabulary_table
+from selfrepair.run.closeups.token_bytes import vocabulary_table
+from selfrepair.run.planning.batch_size import require_known
 from selfrepair.text import Document, read_documents, windows, windows_of_documents
 from support import fresh_model, language_model
 

@@ -31,10 +31,10 @@ def check(
 
     Ends with exit code 1, naming the identity, where one fails: such a model would be measured wrongly.
     """
-    from selfrepair.cli.quiet import quieten
+    from selfrepair.cli.silence_libraries import quieten
 
     quieten()
-    from selfrepair.engine.proofs import prove
+    from selfrepair.engine.ablation_proofs import prove
     from selfrepair.errors import RefusedModel
     from selfrepair.model.load import load
     from selfrepair.model.proofs import require

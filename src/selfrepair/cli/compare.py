@@ -28,8 +28,8 @@ def compare(
     Runs on the same text with the same seed are paired document by document, which makes differences sharper. Heads
     are subtracted one by one where the models are versions of one another (checkpoints, fine-tunes, quantisations).
     """
-    from selfrepair.report.compared import print_comparison
-    from selfrepair.run.comparison import compare_all
+    from selfrepair.report.comparison_table import print_comparison
+    from selfrepair.run.gathering.compare_runs import compare_all
     from selfrepair.statistics.estimators import ESTIMATORS
 
     if len(folders) < 2:

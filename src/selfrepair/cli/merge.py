@@ -21,10 +21,10 @@ def merge(
     over all their documents, in which a filter such as the top 2% chooses within each text. What does not belong
     together is refused, with the difference.
     """
-    from selfrepair.cli.quiet import quieten
+    from selfrepair.cli.silence_libraries import quieten
 
     quieten()
     from selfrepair.cli.run import report
-    from selfrepair.run.combine import combine
+    from selfrepair.run.gathering.merge_folders import combine
 
     report(combine(folders, out), out, top, plots)

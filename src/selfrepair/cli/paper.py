@@ -10,8 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
+from selfrepair.cli.exit_code import INTERRUPTED
 from selfrepair.cli.options import Quiet
-from selfrepair.cli.verdict import INTERRUPTED
 from selfrepair.terminal import Console
 
 
@@ -72,19 +72,21 @@ def paper(
     Figures as PNG, SVG and interactive HTML with the data behind each, `index.html` in the paper's order, and for every
     claim what the paper stated, what this run measured with its interval, and whether it holds here.
     """
-    from selfrepair.cli.quiet import quieten
-    from selfrepair.results.folder import prepare_folder
+    from selfrepair.cli.silence_libraries import quieten
+    from selfrepair.results.run_folder import prepare_folder
 
     quieten()
     from selfrepair.model.load import load
-    from selfrepair.paper import make, overview, page
+    from selfrepair.paper import make
+    from selfrepair.paper.experiments import overview
+    from selfrepair.paper.page import paper_folder
     from selfrepair.text import read_documents
     from selfrepair.text.bounded import LEAST
 
     make.check_names(only or (), reference)
     _require_packages()
     if reference is not None:
-        from selfrepair.paper.reference import read_heads, read_self_repression
+        from selfrepair.paper.experiments.published.reference_folder import read_heads, read_self_repression
 
         read_heads(reference)  # better now than after the sweep
         read_self_repression(reference)
@@ -97,15 +99,15 @@ def paper(
     loaded = load(model, dtype=dtype, device=device, revision=revision, offload=offload)
     console.print(f"{loaded!r}: its identities hold.")
     if run is not None:
-        from selfrepair.results.folder import load as load_run
+        from selfrepair.results.run_folder import load as load_run
 
         study = make.study_of(loaded, load_run(run), recipe.value)
     else:
         settings: dict[str, Any] = {"text": text, "tokens": tokens, "length": length, "field": field, "bos": bos}
         study = _studied(loaded, settings, recipe.value, only or (), place, seed, batch, memory, not quiet)
     study.others, study.reference, study.scan_tokens = beside, reference, scan_tokens
-    folder = page.Folder(place)
-    made = make.make(study, only or (), lambda name: console.print(f"{page.HEADINGS[name]} ({name})"), folder)
+    folder = paper_folder.Folder(place)
+    made = make.make(study, only or (), lambda name: console.print(f"{paper_folder.HEADINGS[name]} ({name})"), folder)
     _report(made, folder.show(made))
 
 
@@ -122,8 +124,8 @@ def _studied(
 ) -> Any:
     """A study of a text, with a new sweep over all heads where an experiment reads it."""
     from selfrepair.paper import make
-    from selfrepair.paper.recipe import recipe_named
-    from selfrepair.paper.texts import windows_for
+    from selfrepair.paper.inputs.recipe import recipe_named
+    from selfrepair.paper.inputs.recipe_windows import windows_for
 
     windows = windows_for(model.tokenizer, recipe, seed=seed, **settings)
     chosen = recipe_named(recipe, windows)
@@ -147,9 +149,9 @@ def _report(made: Any, page: Path) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from selfrepair.cli.verdict import verdict
+    from selfrepair.cli.exit_code import exit_code_of
     from selfrepair.paper.claims import MISSING
-    from selfrepair.paper.page import FAILURES, _measured, reason
+    from selfrepair.paper.page.paper_folder import FAILURES, number_text, reason
 
     console = Console()
     colours = {"holds here": "green", "does not hold here": "red", "undecided here": "yellow"}
@@ -159,12 +161,12 @@ def _report(made: Any, page: Path) -> None:
     for one in made.verdicts:
         if one.verdict != MISSING:
             colour = colours.get(one.verdict, "white")
-            table.add_row(one.claim.key, one.claim.stated, _measured(one.number), Text(one.verdict, colour))
+            table.add_row(one.claim.key, one.claim.stated, number_text(one.number), Text(one.verdict, colour))
     console.print(table)
     for name, why in made.left_out.items():
         console.print(f"Left out, {name}: {why}")
     console.print(f"\nPage: {page}", soft_wrap=True)
-    code = 0 if made.run is None else verdict(made.run)
+    code = 0 if made.run is None else exit_code_of(made.run)
     loud = Console(stderr=True)
     for name, problem in made.failed.items():
         loud.print(f"Failed, {name}: {reason(problem)}", soft_wrap=True)

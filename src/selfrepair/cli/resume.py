@@ -25,7 +25,7 @@ def resume(
     Finished units are proven whenever they are read; a damaged one is reported, put aside and done again. A
     plan, model, text, software version or kind of processor that has changed since is refused, with the difference.
     """
-    from selfrepair.cli.quiet import quieten
+    from selfrepair.cli.silence_libraries import quieten
 
     quieten()
     from selfrepair.cli.run import report

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from selfrepair.cli.exit_code import INTERRUPTED
 from selfrepair.cli.options import Quiet
 from selfrepair.cli.report import write_beside
-from selfrepair.cli.verdict import INTERRUPTED
 from selfrepair.terminal import Console
 
 if TYPE_CHECKING:
@@ -247,8 +247,8 @@ def run(
     """
     from selfrepair.ablation.names import named_heads
     from selfrepair.cli.heads import require_heads
-    from selfrepair.cli.quiet import quieten
-    from selfrepair.results.folder import prepare_folder
+    from selfrepair.cli.silence_libraries import quieten
+    from selfrepair.results.run_folder import prepare_folder
 
     named = named_heads(heads) if heads.strip() else None
     quieten()
@@ -258,7 +258,7 @@ def run(
     from selfrepair.ablation.operators import operator
     from selfrepair.model.load import load
     from selfrepair.run.measure import ChecksFail, NumbersAreInexact, measure
-    from selfrepair.run.prepare import stopping
+    from selfrepair.run.planning.prepare import stopping
     from selfrepair.statistics.filters import DEFAULT_FILTERS, Filter
     from selfrepair.text import read_documents, windows
     from selfrepair.text.bounded import LEAST
@@ -337,9 +337,9 @@ def _leaving_no_empty_folder(place: Path) -> Iterator[None]:
 
 def report(measured: Run, place: Path, top: int, plots: bool, page: bool = True) -> None:
     """Prints tables, draws pictures, writes the page, and ends with the exit code the run deserves."""
-    from selfrepair.cli.verdict import verdict
+    from selfrepair.cli.exit_code import exit_code_of
     from selfrepair.report.tables import print_heads, print_summary
-    from selfrepair.run.afterwards import never_costs_the_run
+    from selfrepair.run.gathering.best_effort import never_costs_the_run
 
     console = Console()
     with never_costs_the_run("tables", "`selfrepair show` tries again."):
@@ -347,7 +347,7 @@ def report(measured: Run, place: Path, top: int, plots: bool, page: bool = True)
         print_summary(console, measured)
     where = f"\nResults: {place}   (again: selfrepair show {quote(str(place))})"
     console.print(where, soft_wrap=True)
-    code = verdict(measured)
+    code = exit_code_of(measured)
     if plots:
         with never_costs_the_run("pictures"):
             _draw(measured, place)

@@ -35,10 +35,10 @@ def show(
 
     Ends with exit code 3 where a check that the run made of itself fails.
     """
-    from selfrepair.cli.verdict import CHECKS_FAIL, verdict
+    from selfrepair.cli.exit_code import CHECKS_FAIL, exit_code_of
     from selfrepair.report.card import card_table
     from selfrepair.report.tables import head_table
-    from selfrepair.results.folder import load
+    from selfrepair.results.run_folder import load
 
     run = load(folder)
     if open_:
@@ -48,7 +48,7 @@ def show(
         show_page(folder / PAGE if (folder / PAGE).is_file() else write_page([folder], folder / PAGE))
         return
     chosen = (filter or None, sort, not ascending, top, layers or None)
-    code = verdict(run)
+    code = exit_code_of(run)
     if as_json:
         found = {"plan": run.plan, "outcome": run.outcome, "card": card_table(run, chosen[0])}
         found["heads"] = head_table(run, *chosen)

@@ -18,7 +18,7 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="JSON for programs, on standard output.")] = False,
 ) -> None:
     """Tell how far a run has come, from its folder alone; changes nothing."""
-    from selfrepair.run.status import status as look
+    from selfrepair.run.scheduling.run_status import status as look
 
     found = look(folder)
     text, ablation = found.plan["text"], found.plan["ablation"]

@@ -17,7 +17,7 @@ from selfrepair.engine.contract import Engine
 from selfrepair.engine.delta import DeltaEngine
 from selfrepair.engine.delta.blocks import NotTraceable
 from selfrepair.engine.delta.matmul import PRECISIONS
-from selfrepair.engine.error import RelativeError
+from selfrepair.engine.relative_error import RelativeError
 from selfrepair.engine.replay import ReplayEngine
 from selfrepair.model.language_model import LanguageModel
 

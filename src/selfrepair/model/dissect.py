@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 from selfrepair.errors import RefusedModel
 from selfrepair.model.anatomy import Anatomy, Block, Readout
+from selfrepair.model.configuration import setting
 from selfrepair.model.faults import finding
-from selfrepair.model.given import inner_models
+from selfrepair.model.given_objects import inner_models
 from selfrepair.model.norms import read_norm
 from selfrepair.model.precision import running
 from selfrepair.model.scales import scaled_readout
-from selfrepair.model.settings import setting
 from selfrepair.model.structure import Structure, find_structure, signature
 from selfrepair.model.taps import (
     Arguments,

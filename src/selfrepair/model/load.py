@@ -19,10 +19,10 @@ from selfrepair.errors import RefusedModel, SelfRepairError
 from selfrepair.model.default import NAME, cache_folder, default_model_folder
 from selfrepair.model.dissect import dissect
 from selfrepair.model.faults import finding, in_words, is_fault, is_out_of_memory
-from selfrepair.model.folder import hub_folder, require_loadable
 from selfrepair.model.gguf_header import require_gguf
-from selfrepair.model.given import advice, as_network
+from selfrepair.model.given_objects import advice, as_network
 from selfrepair.model.language_model import LanguageModel, Source
+from selfrepair.model.model_folder import hub_folder, require_loadable
 from selfrepair.model.offload import Offload, onto_disk
 from selfrepair.model.plain_copy import plain
 from selfrepair.model.proofs import prove_at_load

@@ -14,6 +14,7 @@ from torch import Tensor
 from selfrepair.errors import RefusedModel
 from selfrepair.model import own_forward
 from selfrepair.model.arguments import block_arguments
+from selfrepair.model.configuration import setting
 from selfrepair.model.directions import target_directions
 from selfrepair.model.dissect import longest, probe_tokens
 from selfrepair.model.head_count import miscounts
@@ -26,7 +27,6 @@ from selfrepair.model.own_forward import (
     stream_errors,
     trunk_stream,
 )
-from selfrepair.model.settings import setting
 from selfrepair.model.taps import first_tensor, keeping, main_input, on_input, on_output, removing, with_input
 
 _WINDOWS, _SPECIAL, _POSITIONS = 2, 2, 12

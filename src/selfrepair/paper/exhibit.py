@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from selfrepair.paper.numbers import Number
-from selfrepair.paper.picture import Picture
+from selfrepair.paper.numbers.over_documents import Number
+from selfrepair.paper.pictures.picture import Picture
 
 
 @dataclass(frozen=True)

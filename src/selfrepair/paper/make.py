@@ -14,29 +14,18 @@ import numpy as np
 from selfrepair.ablation.operators import Operator, Resample
 from selfrepair.errors import SelfRepairError
 from selfrepair.model.language_model import LanguageModel
-from selfrepair.paper import (
-    doses,
-    ioi,
-    iterative,
-    layernorm,
-    neurons,
-    noise,
-    normparts,
-    overview,
-    published,
-    published_slopes,
-)
 from selfrepair.paper.claims import Verdict, judge
-from selfrepair.paper.corpus import Corpus
 from selfrepair.paper.exhibit import Exhibit
-from selfrepair.paper.halves import FIRST
-from selfrepair.paper.numbers import Number
-from selfrepair.paper.prompts import make_prompts
-from selfrepair.paper.recipe import NextBatch, Recipe, recipe_named
+from selfrepair.paper.experiments import name_movers, neurons, noise, norm, overview, published, self_gain
+from selfrepair.paper.experiments.name_movers.prompts import make_prompts
+from selfrepair.paper.inputs.corpus import Corpus
+from selfrepair.paper.inputs.recipe import NextBatch, Recipe, recipe_named
+from selfrepair.paper.numbers.document_halves import FIRST
+from selfrepair.paper.numbers.over_documents import Number
 from selfrepair.results.runs import Run
-from selfrepair.results.windows import windows_of
+from selfrepair.results.windows_file import windows_of
 from selfrepair.run.measure import measure
-from selfrepair.run.plans import Plan, make_plan
+from selfrepair.run.planning.run_plan import Plan, make_plan
 from selfrepair.text import Windows
 
 SECTIONS = ("overview", "noise", "layernorm", "neurons", "iterative", "ioi", "published")
@@ -286,22 +275,22 @@ def _noise(study: Study) -> Iterator[Exhibit]:
 
 
 def _layernorm(study: Study) -> Iterator[Exhibit]:
-    last, earlier = layernorm.choose_last_layer(study.run), layernorm.choose_earlier(study.run)
+    last, earlier = norm.choose_last_layer(study.run), norm.choose_earlier(study.run)
     if not last:
         raise SelfRepairError("No head of the last layer has tokens.", "Take more --tokens.")
-    found = layernorm.study_norm(study.corpus(), [*last, *earlier])
-    yield layernorm.ratios(found, found.heads[:1])
+    found = norm.study_norm(study.corpus(), [*last, *earlier])
+    yield norm.ratios(found, found.heads[:1])
     # Figures 5 and 16 roll the donors by two rows in the original recipe
-    rolled = layernorm.study_norm(study.corpus(2), last[:2]) if study.recipe.original else found
+    rolled = norm.study_norm(study.corpus(2), last[:2]) if study.recipe.original else found
     one = last[min(1, len(last) - 1)]
-    yield layernorm.one_head(rolled, one)
-    yield normparts.repair_by_norm(study.run)
-    yield normparts.fractions(study.run)
-    yield layernorm.stream_lengths(rolled, one)
+    yield norm.one_head(rolled, one)
+    yield norm.repair_by_norm(study.run)
+    yield norm.fractions(study.run)
+    yield norm.stream_lengths(rolled, one)
     if len(last) > 2:
-        yield layernorm.ratios(found, found.heads[2 : len(last)], "figure-17-scale-ratio")
-    yield layernorm.accounts(found)
-    yield layernorm.significance(found)
+        yield norm.ratios(found, found.heads[2 : len(last)], "figure-17-scale-ratio")
+    yield norm.accounts(found)
+    yield norm.significance(found)
 
 
 def _neurons(study: Study) -> Iterator[Exhibit]:
@@ -315,37 +304,37 @@ def _neurons(study: Study) -> Iterator[Exhibit]:
 
 
 def _iterative(study: Study) -> Iterator[Exhibit]:
-    part = iterative.for_scan(study.corpus(), study.scan_tokens)
+    part = self_gain.for_scan(study.corpus(), study.scan_tokens)
     half = study.model.anatomy.layers // 2
     layers = list(range(half, study.model.anatomy.layers)) if study.recipe.original else None
-    found = iterative.scan(part, layers=layers)
-    why = dict(doses.choose_heads(found.in_half(FIRST)))
+    found = self_gain.scan(part, layers=layers)
+    why = dict(self_gain.choose_heads(found.in_half(FIRST)))
     if why:
-        dosed = doses.study_doses(iterative.for_scan(study.corpus(), min(DOSE_TOKENS, study.scan_tokens)), list(why))
+        dosed = self_gain.study_doses(
+            self_gain.for_scan(study.corpus(), min(DOSE_TOKENS, study.scan_tokens)), list(why)
+        )
         study.slopes = {
-            (str(head), scale): dosed.tallies[head, iterative.OWN, scale].slope(
+            (str(head), scale): dosed.tallies[head, self_gain.OWN, scale].slope(
                 "x", "at own scale", f"{head} x {scale:g}"
             )
             for head in dosed.heads
             for scale in dosed.scales
         }
         study.slopes_about = f"{dosed.about}."
-        yield doses.repression(dosed, why)
-        yield doses.controls(dosed)
-    yield iterative.all_heads(found)
+        yield self_gain.repression(dosed, why)
+        yield self_gain.controls(dosed)
+    yield self_gain.all_heads(found)
 
 
 def _ioi(study: Study) -> Iterator[Exhibit]:
-    found = ioi.study_ioi(study.model, make_prompts(study.model.tokenizer, PROMPTS_EACH, study.seed))
-    yield ioi.logit_differences(found)
-    yield ioi.movers_and_backups(found)
+    found = name_movers.study_ioi(study.model, make_prompts(study.model.tokenizer, PROMPTS_EACH, study.seed))
+    yield name_movers.logit_differences(found)
+    yield name_movers.movers_and_backups(found)
 
 
 def _published(study: Study) -> Iterator[Exhibit]:
     assert study.reference is not None
-    slopes = published_slopes.compare_self_repression(
-        study.reference, study.model.name, study.slopes, study.slopes_about
-    )
+    slopes = published.compare_self_repression(study.reference, study.model.name, study.slopes, study.slopes_about)
     if slopes is not None:
         yield slopes
     compared = slopes is not None

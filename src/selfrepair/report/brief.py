@@ -9,7 +9,7 @@ from rich.text import Text
 
 from selfrepair.report.captions import chosen_tokens, operator, resolve_filter
 from selfrepair.report.layout import plain_table
-from selfrepair.report.numbers import small
+from selfrepair.report.number_formats import small
 from selfrepair.report.rows import head_rows
 from selfrepair.report.tables import columns_of, narrowed, notes
 from selfrepair.results.runs import Run

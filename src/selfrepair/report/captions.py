@@ -7,7 +7,7 @@ import numpy as np
 from selfrepair.errors import SelfRepairError
 from selfrepair.model.vocabulary import centring as in_words
 from selfrepair.model.vocabulary import is_plain
-from selfrepair.report.numbers import small
+from selfrepair.report.number_formats import small
 from selfrepair.results import checks
 from selfrepair.results.runs import Run
 from selfrepair.statistics.filters import Filter

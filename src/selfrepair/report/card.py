@@ -8,11 +8,11 @@ from rich.text import Text
 
 from selfrepair.report.captions import amount, chosen_tokens, errors, fact, left_out, operator, resolve_filter
 from selfrepair.report.layout import fitted
-from selfrepair.report.numbers import known
+from selfrepair.report.number_formats import known
 from selfrepair.report.rows import PARTS, Row, strict, unbounded
 from selfrepair.report.tables import SHARES, UNSURE, share_line
 from selfrepair.results.runs import Run
-from selfrepair.statistics.card import CARD, FRACTIONS
+from selfrepair.statistics.pooled import CARD, FRACTIONS
 from selfrepair.terminal import Console
 
 

@@ -30,7 +30,7 @@ from selfrepair.report.captions import (
     stopped,
 )
 from selfrepair.report.layout import GAP, Line, fitted, plain_table
-from selfrepair.report.numbers import DASH, has_ends, leaves_out_zero, of_row, signed
+from selfrepair.report.number_formats import DASH, has_ends, leaves_out_zero, of_row, signed
 from selfrepair.report.rows import HEADINGS, Row, column_of, head_rows, head_table
 from selfrepair.results import checks
 from selfrepair.results.runs import Run

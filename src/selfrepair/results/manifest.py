@@ -18,7 +18,7 @@ from typing import Any
 
 from selfrepair.errors import SelfRepairError
 from selfrepair.reading import parsed_json
-from selfrepair.results.files import cannot, first_line, put, sync_folder
+from selfrepair.results.atomic_files import cannot, first_line, put, sync_folder
 from selfrepair.results.proven import SHORT, Damaged, Digests, Stored, opened
 
 MANIFEST = "manifest.json"

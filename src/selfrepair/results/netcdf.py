@@ -15,8 +15,8 @@ import h5py
 import numpy as np
 import xarray as xr
 
-from selfrepair.results.bounds import bounded_dataset
 from selfrepair.results.schema import CELL
+from selfrepair.results.size_limits import bounded_dataset
 
 _AT_ONCE = 2**26  # bytes of text that may be in memory before they are counted
 _MOST_DIMENSIONS = 32

@@ -46,7 +46,7 @@ class Run:
         Raises:
             SelfRepairError: the file is gone or damaged.
         """
-        from selfrepair.results.folder import read_tokens
+        from selfrepair.results.run_folder import read_tokens
 
         return read_tokens(self.kept) if isinstance(self.kept, Stored) else self.kept
 
@@ -57,7 +57,7 @@ class Run:
         Raises:
             SelfRepairError: the file is gone or damaged.
         """
-        from selfrepair.results.folder import read_windows
+        from selfrepair.results.run_folder import read_windows
 
         return read_windows(self.corpus) if isinstance(self.corpus, Stored) else self.corpus
 
@@ -84,7 +84,7 @@ class Run:
             SelfRepairError: the file is gone or damaged.
         """
         if isinstance(self.kept, Stored):
-            from selfrepair.results.folder import token_batches
+            from selfrepair.results.run_folder import token_batches
 
             yield from token_batches(self.kept, columns)
         else:
@@ -96,7 +96,7 @@ class Run:
         Raises:
             SelfRepairError: the folder holds something already, the disk is full, or it cannot be written to.
         """
-        from selfrepair.results.folder import prepare_folder, write
+        from selfrepair.results.run_folder import prepare_folder, write
 
         return write(self, prepare_folder(folder))
 

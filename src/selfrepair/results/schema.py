@@ -12,14 +12,14 @@ import xarray as xr
 
 from selfrepair.errors import SelfRepairError
 from selfrepair.statistics.accumulate import BY_ATTENTION, BY_HEAD, BY_MLP, QUANTITIES
-from selfrepair.statistics.card import CARD
-from selfrepair.statistics.donors import DONOR_SHARE, VarianceSplit
+from selfrepair.statistics.component_lines import Lines
+from selfrepair.statistics.donor_variance import DONOR_SHARE, VarianceSplit
 from selfrepair.statistics.estimates import Estimate
 from selfrepair.statistics.estimators import ESTIMATORS
 from selfrepair.statistics.keep import TOKEN_SCHEMA
 from selfrepair.statistics.labels import LabelRule
 from selfrepair.statistics.largest import largest
-from selfrepair.statistics.lines import Lines
+from selfrepair.statistics.pooled import CARD
 from selfrepair.statistics.reaction import RATE
 from selfrepair.statistics.summary import Summary
 from selfrepair.terminal import readable

@@ -14,26 +14,27 @@ from selfrepair.engine import Engine
 from selfrepair.errors import SelfRepairError
 from selfrepair.model.language_model import LanguageModel
 from selfrepair.progress import say
-from selfrepair.results import checks, folder, manifest
+from selfrepair.results import checks, manifest, run_folder
 from selfrepair.results.extras import Extras
 from selfrepair.results.proven import Damaged
 from selfrepair.results.runs import Run
-from selfrepair.run import partial, plans
-from selfrepair.run.afterwards import never_costs_the_run, temporary_folder
-from selfrepair.run.bias import biases
-from selfrepair.run.executors import execute
-from selfrepair.run.job import Design, Job
-from selfrepair.run.jobs import load_job
-from selfrepair.run.log import log
-from selfrepair.run.look import look_closer
-from selfrepair.run.pool import part_of, pool_of
-from selfrepair.run.prepare import prepare
-from selfrepair.run.results import merged
-from selfrepair.run.runner import merged_survey, persistently, run_units
-from selfrepair.run.sealed import FIX, Arrays
-from selfrepair.run.store import RESULTS, Store
-from selfrepair.run.sweep import STAGE as SWEEP
-from selfrepair.run.sweep import CutShort
+from selfrepair.run.closeups.attach import attach_closeups
+from selfrepair.run.gathering.all_texts import part_of, pool_of
+from selfrepair.run.gathering.best_effort import never_costs_the_run, temporary_folder
+from selfrepair.run.gathering.engine_bias import biases
+from selfrepair.run.gathering.merged_run import merged
+from selfrepair.run.planning import run_plan
+from selfrepair.run.planning.job import Design, Job
+from selfrepair.run.planning.prepare import prepare
+from selfrepair.run.planning.reload import load_job
+from selfrepair.run.scheduling.executors import execute
+from selfrepair.run.scheduling.unit_loop import merged_survey, persistently, run_units
+from selfrepair.run.storage.log import log
+from selfrepair.run.storage.store import RESULTS, Store
+from selfrepair.run.storage.unit_file import FIX, Arrays
+from selfrepair.run.unit import interrupted
+from selfrepair.run.unit.sweep import STAGE as SWEEP
+from selfrepair.run.unit.sweep import CutShort
 from selfrepair.statistics.accumulate import Components
 from selfrepair.statistics.filters import DEFAULT_FILTERS, Filter
 from selfrepair.text import Windows
@@ -113,7 +114,7 @@ def measure(
     Raises:
         SelfRepairError: no donors, no scored tokens, a folder that exists, a disk that is full.
     """
-    place = None if out is None else folder.prepare_folder(out)
+    place = None if out is None else run_folder.prepare_folder(out)
     job = prepare(
         model,
         windows,
@@ -154,8 +155,8 @@ def _require_place(workers: int, executor: str) -> None:
 
 def write_design(job: Design, place: Path) -> None:
     """Writes plan and text of a run that is about to start: from then on any worker can take part."""
-    folder.write_plan(job.plan, place / folder.PLAN)
-    folder.write_corpus(job.windows, job.donors, place, job.plan)
+    run_folder.write_plan(job.plan, place / run_folder.PLAN)
+    run_folder.write_corpus(job.windows, job.donors, place, job.plan)
 
 
 def resume(
@@ -192,12 +193,12 @@ def carry_out(job: Job, place: Path, workers: int, executor: str, progress: bool
         keep: whether to write the merged run's numbers too.
     """
     started = time.time()
-    store = Store(place, plans.identity(job.plan))
+    store = Store(place, run_plan.identity(job.plan))
     if strangers := store.strangers():
         store.tell(strangers)
     log(place, f"starts with {workers} workers ({executor}), selfrepair {job.plan['versions']['selfrepair']}")
-    log(place, plans.how(job.plan))
-    say(plans.how(job.plan), progress)
+    log(place, run_plan.how(job.plan))
+    say(run_plan.how(job.plan), progress)
     swept: _Swept | None = None
 
     def attempt() -> Run:
@@ -210,13 +211,13 @@ def carry_out(job: Job, place: Path, workers: int, executor: str, progress: bool
     run = persistently(store, attempt)
     assert swept is not None
     if swept.status == "complete":
-        partial.forget(store)
+        interrupted.forget(store)
     if swept.problem is not None and swept.status == "failed":
         raise swept.problem
     if swept.status == "complete" and swept.here:
         with never_costs_the_run("closer look at single tokens"):
             surveyed = merged_survey(job, store).starting_with("")
-            run = look_closer(job, surveyed, run, store if keep else None, progress)
+            run = attach_closeups(job, surveyed, run, store if keep else None, progress)
     _warn(run)
     return run
 
@@ -265,7 +266,7 @@ def _merge(job: Job, store: Store, swept: _Swept, started: float, keep: bool) ->
         Damaged: a unit is gone, or not what was written.
     """
     surveyed, place = merged_survey(job, store), store.folder
-    unfinished = [] if swept.status == "complete" else partial.unfinished(store, surveyed, swept.short)
+    unfinished = [] if swept.status == "complete" else interrupted.unfinished(store, surveyed, swept.short)
     pool = pool_of(part_of(job, store, unfinished))
     if swept.status == "complete" and pool.missing:
         problem = f"{pool.missing} of {len(job.units)} units have gone from {store.units} since they were done."
@@ -276,7 +277,7 @@ def _merge(job: Job, store: Store, swept: _Swept, started: float, keep: bool) ->
         run = _with_biases(job, surveyed.starting_with(""), run)
     if keep:
         run = replace(run, extras=replace(_closer_look(store, run), passages=run.extras.passages))
-        run = folder.write_results(run, place)
+        run = run_folder.write_results(run, place)
     return run
 
 
@@ -285,7 +286,7 @@ def _closer_look(store: Store, run: Run) -> Extras:
     if not (store.folder / manifest.MANIFEST).is_file():
         return Extras()
     try:
-        before = folder.load(store.folder)
+        before = run_folder.load(store.folder)
     except SelfRepairError as problem:
         store.tell(f"The results in {store.folder} are made again from the units: {problem.problem}")
         return Extras()

@@ -210,7 +210,7 @@ class DocumentSums:
 
 def line_moments(documents: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """What means over tokens and their document-level errors need, summed over documents; adds up over sets of them.
-    `lines` says what each is for.
+    `component_lines` says what each is for.
 
     **Each document must be whole**: moments of the parts of a document do not add up to those of the document.
 

@@ -1,7 +1,7 @@
 """A number with its document-level error and interval.
 
 Tokens of one document are not independent, so documents, not tokens, are the units that vary. Errors come from a
-bootstrap over documents (`intervals`) or are linearised from moments over documents (`lines`, `curves`).
+bootstrap over documents (`intervals`) or are linearised from moments over documents (`component_lines`, `curves`).
 """
 
 from __future__ import annotations

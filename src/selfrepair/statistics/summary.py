@@ -7,13 +7,13 @@ from functools import cached_property
 
 import numpy as np
 
-from selfrepair.statistics.card import Card, card
 from selfrepair.statistics.discovery import q_values
 from selfrepair.statistics.estimates import Estimate
 from selfrepair.statistics.estimators import ESTIMATORS
 from selfrepair.statistics.features import INDEX
 from selfrepair.statistics.intervals import Replicated
 from selfrepair.statistics.labels import LabelRule, labels
+from selfrepair.statistics.pooled import Card, card
 from selfrepair.statistics.reaction import reaction_p_values
 
 

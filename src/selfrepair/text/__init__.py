@@ -1,6 +1,6 @@
 """Documents to windows: the text that goes through the model, with the document of every token."""
 
-from selfrepair.text.documents import Document, read_documents
+from selfrepair.text.document_sources import Document, read_documents
 from selfrepair.text.windows import Windows, windows, windows_of_documents
 
 __all__ = ["Document", "Windows", "read_documents", "windows", "windows_of_documents"]

@@ -15,9 +15,9 @@ from selfrepair.errors import SelfRepairError
 from selfrepair.terminal import plain, readable
 from selfrepair.text.bounded import characters_for
 from selfrepair.text.document import Document
-from selfrepair.text.documents import read_documents, source_in_words, traces
+from selfrepair.text.document_sources import read_documents, source_in_words, traces
 from selfrepair.text.duplicates import Duplicates, in_words
-from selfrepair.text.given import GIVEN, Source, given_documents, named_source
+from selfrepair.text.given_texts import GIVEN, Source, given_documents, named_source
 from selfrepair.text.packing import Rows, pack_apart, pack_joined
 from selfrepair.text.tokens import Encoder
 

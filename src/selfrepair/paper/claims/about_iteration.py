@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from selfrepair.paper.claims.claim import INF, Claim, unjudged
-from selfrepair.paper.halves import ON_SECOND
+from selfrepair.paper.numbers.document_halves import ON_SECOND
 
 _SLOPES, _CONTROLS, _ALL = ("figure-09",), ("figure-19",), ("section-5-3-self-gain",)
 _MOVERS, _DIFFERENCES = ("section-5-3-movers",), ("section-5-3-logit",)

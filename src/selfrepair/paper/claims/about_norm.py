@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from selfrepair.paper.claims.claim import INF, MANY, Claim, chosen_apart, largest, nearest_one
-from selfrepair.paper.overview import SHOWN
+from selfrepair.paper.experiments.overview import SHOWN
 
 _RATIO, _ONE_HEAD, _BY_NORM, _FRACTION = ("figure-04",), ("figure-05",), ("figure-06",), ("figure-11",)
 _RATIOS, _LENGTHS, _SIGNIFICANCE = ("figure-04", "figure-17"), ("figure-16",), ("appendix-g",)

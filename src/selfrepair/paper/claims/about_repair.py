@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from selfrepair.paper.claims.claim import INF, MANY, Claim, nth, unjudged
-from selfrepair.paper.overview import SHOWN
+from selfrepair.paper.experiments.overview import SHOWN
 
 _FIGURE_1, _FIGURE_2, _FIGURE_3, _SHARES = ("figure-01",), ("figure-02",), ("figure-03",), ("section-2-3",)
 _CORRELATION = "correlation of DE and TE"

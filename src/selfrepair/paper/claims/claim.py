@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import pandas as pd
 
 from selfrepair.paper.exhibit import Exhibit
-from selfrepair.paper.halves import ON_FIRST, ON_SECOND
-from selfrepair.paper.numbers import Number
+from selfrepair.paper.numbers.document_halves import ON_FIRST, ON_SECOND
+from selfrepair.paper.numbers.over_documents import Number
 
 INF = math.inf
 HOLDS, FAILS, OPEN = "holds here", "does not hold here", "undecided here"

@@ -15,13 +15,13 @@ import numpy as np
 
 from selfrepair.errors import SelfRepairError
 from selfrepair.report import captions
-from selfrepair.report.page import cells, facts, looks, tokens, words
+from selfrepair.report.page import closeups, head_numbers, kept_tokens, run_facts
+from selfrepair.report.page import text as page_text
 from selfrepair.report.page.differences import differences
 from selfrepair.report.page.method import method
 from selfrepair.report.page.pack import Blocks, plain_json
 from selfrepair.report.page.script import application, library, style
-from selfrepair.results import files
-from selfrepair.results import folder as folders
+from selfrepair.results import atomic_files, run_folder
 from selfrepair.results.runs import Run
 from selfrepair.statistics.labels import AMPLIFIED, LABELS
 
@@ -65,7 +65,7 @@ def write_page(sources: Sequence[str | Path | Run | Source], out: str | Path) ->
     path = Path(out)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        files.put(path, text.encode())
+        atomic_files.put(path, text.encode())
     except OSError as problem:
         raise SelfRepairError(f"Cannot write {path}: {problem}.", "Give another file with --out.") from problem
     return path
@@ -74,7 +74,7 @@ def write_page(sources: Sequence[str | Path | Run | Source], out: str | Path) ->
 def _source(given: str | Path | Run | Source) -> Source:
     if isinstance(given, Source):
         return given
-    return Source(given) if isinstance(given, Run) else Source(folders.load(given), Path(given))
+    return Source(given) if isinstance(given, Run) else Source(run_folder.load(given), Path(given))
 
 
 def page(sources: Sequence[Source], start: str = "") -> str:
@@ -127,15 +127,15 @@ def run_index(source: Source, blocks: Blocks, runs: int = 1) -> dict[str, Any]:
     run = source.run
     heads = run.heads.sizes["layer"] * run.heads.sizes["head"]
     room = max(ROWS, min(MOST_ROWS, ROWS_PER_HEAD * heads)) // runs
-    kept = tokens.kept_tokens(run, room, looks.closeup_places(run))
+    kept = kept_tokens.kept_tokens(run, room, closeups.closeup_places(run))
     windows = _windows(run, kept, TEXT_TOKENS // runs)
     return {
-        "name": facts.name(run),
+        "name": run_facts.name(run),
         "folder": None if source.folder is None else str(source.folder),
         "model": captions.fact(run, "model"),
-        "facts": facts.facts(run),
-        "limits": facts.limits(run),
-        "command": facts.command(run),
+        "facts": run_facts.facts(run),
+        "limits": run_facts.limits(run),
+        "command": run_facts.command(run),
         "operator": captions.operator(run),
         "filters": [_filter(run, label) for label in run.filters],
         "standing": run.filters.index(captions.resolve_filter(run, None)),
@@ -147,20 +147,20 @@ def run_index(source: Source, blocks: Blocks, runs: int = 1) -> dict[str, Any]:
         "heads": run.heads.sizes["head"],
         "donors": str(run.heads.attrs.get("donors", "")),
         "labels": list(LABELS),
-        "rule": cells.label_rule(run),
+        "rule": head_numbers.label_rule(run),
         "repairedRule": f"{captions.repaired_rule(AMPLIFIED)}.",
-        "quantities": cells.quantities(run),
-        "postNorms": cells.has_post_norms(run),
-        "pooled": cells.pooled(run),
-        "cells": cells.cells(run, blocks),
-        "curve": cells.curve(run, blocks),
-        "repairers": cells.repairers(run, blocks),
+        "quantities": head_numbers.quantities(run),
+        "postNorms": head_numbers.has_post_norms(run),
+        "pooled": head_numbers.pooled(run),
+        "cells": head_numbers.cells(run, blocks),
+        "curve": head_numbers.curve(run, blocks),
+        "repairers": head_numbers.repairers(run, blocks),
         "step": kept.step,
         "sampled": _sampled(run, kept, windows),
-        **tokens.token_blocks(run, kept, blocks, windows),
-        "passages": looks.passage_blocks(run, blocks, windows, kept.step),
-        "closeups": looks.closeup_blocks(run, blocks, windows),
-        "text": words.text_block(run, windows, looks.named_tokens(run), blocks),
+        **kept_tokens.token_blocks(run, kept, blocks, windows),
+        "passages": closeups.passage_blocks(run, blocks, windows, kept.step),
+        "closeups": closeups.closeup_blocks(run, blocks, windows),
+        "text": page_text.text_block(run, windows, closeups.named_tokens(run), blocks),
     }
 
 
@@ -173,12 +173,12 @@ def _filter(run: Run, label: str) -> dict[str, str]:
     }
 
 
-def _windows(run: Run, kept: tokens.Kept, most: int) -> np.ndarray:
+def _windows(run: Run, kept: kept_tokens.Kept, most: int) -> np.ndarray:
     """Windows that go into the page: all, or those that passages and close-ups need and an even spread of others."""
-    lengths = words.window_lengths(run)
+    lengths = page_text.window_lengths(run)
     if lengths.sum() <= most:
         return np.arange(len(lengths))
-    needed = np.union1d(looks.passage_windows(run), sorted({place[2] for place in looks.closeup_places(run)}))
+    needed = np.union1d(closeups.passage_windows(run), sorted({place[2] for place in closeups.closeup_places(run)}))
     needed = needed.astype(np.int64)
     others = np.setdiff1d(kept.windows(), needed)
     fit = max(0, int((most - lengths[needed].sum()) // max(1, lengths.mean())))
@@ -186,7 +186,7 @@ def _windows(run: Run, kept: tokens.Kept, most: int) -> np.ndarray:
     return np.union1d(needed, spread).astype(np.int64)
 
 
-def _sampled(run: Run, kept: tokens.Kept, windows: np.ndarray) -> str:
+def _sampled(run: Run, kept: kept_tokens.Kept, windows: np.ndarray) -> str:
     """What did not fit, in words; nothing where all is there."""
     rows, all_rows = int(np.isin(kept.columns["window"], windows).sum()), kept.total
     said = []

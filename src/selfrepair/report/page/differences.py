@@ -11,8 +11,8 @@ import numpy as np
 from selfrepair.report.page.pack import exact
 from selfrepair.results.runs import Run
 from selfrepair.results.schema import PARTS
-from selfrepair.run.comparison import Incomplete, Sums, sums_of, unrelated_heads
-from selfrepair.statistics.compare import difference
+from selfrepair.run.gathering.compare_runs import Incomplete, Sums, sums_of, unrelated_heads
+from selfrepair.statistics.between_runs import difference
 from selfrepair.statistics.estimates import Estimate
 from selfrepair.statistics.fieller import difference_of
 

@@ -1,0 +1,44 @@
+"""Do the heads that cover for name movers also wake when the stream is moved? Numbers with intervals over templates."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from selfrepair.paper.numbers.over_documents import Array, Number, Sums, bootstrapped, divide, tally_of
+
+
+def waking_numbers(
+    cluster: np.ndarray, response: np.ndarray, moved: np.ndarray, above: np.ndarray, backup: np.ndarray
+) -> list[Number]:
+    """How heads answer to the stream of one layer put in front of the next (section 5.3).
+
+    Args:
+        cluster: [prompt], what counts as a document.
+        response: change of direct effects when all movers are ablated, [prompt, head], logits.
+        moved: the same when the stream is moved.
+        above: bool [head], heads of the layers above the source that are no movers.
+        backup: bool [head], backups.
+    """
+    found = []
+    if (above & backup).any():
+        name = "change of backups' direct effect when the stream is moved, all above together"
+        found.append(tally_of(cluster, {"x": moved[:, above & backup].sum(1)}).mean("x", "logit", name))
+    if above.sum() > 2:
+        name = "correlation of waking by moving and by ablating, heads above"
+        places = np.unique(cluster, return_inverse=True)[1]
+        counts = np.bincount(places)
+        sums = {"a": _by_cluster(response[:, above], places), "b": _by_cluster(moved[:, above], places)}
+        found.append(bootstrapped(name, _correlation, sums, counts, scale="correlation"))
+    return found
+
+
+def _by_cluster(values: np.ndarray, places: np.ndarray) -> Array:
+    sums = np.zeros((int(places.max()) + 1, values.shape[1]))
+    np.add.at(sums, places, values)
+    return sums
+
+
+def _correlation(sums: Sums) -> Array:
+    """Pearson's over heads, [...] from [..., head]: a common factor, the number of prompts, does not matter."""
+    a, b = (one - one.mean(-1, keepdims=True) for one in (sums["a"], sums["b"]))
+    return divide((a * b).sum(-1), np.sqrt((a**2).sum(-1) * (b**2).sum(-1)))

@@ -1,0 +1,468 @@
+"""Erasure neurons: the paper's Figures 7, 8 and 12 to 15 and section 4.2.2, for any downstream MLP."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+import torch
+
+from selfrepair.ablation.units import Head
+from selfrepair.engine.clean import worth
+from selfrepair.errors import SelfRepairError
+from selfrepair.paper.exhibit import Exhibit
+from selfrepair.paper.experiments.neurons.find_neurons import Neurons, clean_output, find_neurons, last_with_downstream
+from selfrepair.paper.experiments.neurons.neuron_sums import CARRIED, SORTED_TOKENS, NeuronSums
+from selfrepair.paper.experiments.neurons.stability import CHANGE
+from selfrepair.paper.inputs.corpus import Batch, Corpus
+from selfrepair.paper.inputs.recorded_replay import Replayed, Replayer
+from selfrepair.paper.numbers.over_documents import Number, Tally, whiskers
+from selfrepair.paper.pictures.captions import FIXED, passing
+from selfrepair.paper.pictures.picture import FAINT, PALETTE, Marks, Panel, Picture, Rule, histogram, symmetric
+from selfrepair.results.runs import Run
+
+SECTION = "neurons"
+EFFECT, REPAIR, COUNTED = "top by the head's direct effect", "top by the MLP's repair", "as above, k counted with S"
+
+
+@dataclass
+class NeuronStudy:
+    """What a pass over the corpus says about neurons.
+
+    Attributes:
+        about: model and operator, for captions.
+        corpus: tokens, documents, text and recipe, for captions.
+        heads: ablated heads.
+        by_all: whether tokens were chosen by the repair of all MLPs (the original recipe), not by that of the MLP
+            looked into.
+        fraction: of the tokens that filters pass.
+        sums: by (head, layer of the MLP, filter).
+    """
+
+    about: str
+    corpus: str
+    heads: tuple[Head, ...]
+    by_all: bool = False
+    fraction: float = 0.02
+    sums: dict[tuple[Head, int, str], NeuronSums] = field(default_factory=dict)
+
+    @property
+    def last(self) -> int:
+        """The last MLP that was looked into: the paper's."""
+        return max(layer for _, layer, _ in self.sums)
+
+    def layers(self, head: Head) -> list[int]:
+        """The MLPs that were looked into for a head."""
+        return sorted({layer for one, layer, _ in self.sums if one == head})
+
+    def of(self, filter: str, layer: int | None, heads: Sequence[Head]) -> tuple[int, dict[Head, NeuronSums]]:
+        """A layer, by default the last, with the sums of those heads for which its MLP was looked into.
+
+        Raises:
+            SelfRepairError: it was for none of them.
+        """
+        chosen = self.last if layer is None else layer
+        found = {head: self.sums[head, chosen, filter] for head in heads if (head, chosen, filter) in self.sums}
+        if found:
+            return chosen, found
+        known = "; ".join(f"{', '.join(map(str, self.layers(head)))} for {head}" for head in heads)
+        raise SelfRepairError(
+            f"Expected an MLP that the study looked into ({known}), got that of layer {chosen}.",
+            f"Take one of those, or study it if it lies downstream: study_neurons(..., mlps=[{chosen}]).",
+        )
+
+    def passing(self, filter: str, sums: Iterable[NeuronSums]) -> str:
+        """Filter, tokens and documents, for captions."""
+        tallies = [one.tally for one in sums]
+        return f"{self.about} · {passing(f'{100 * self.fraction:g}% of tokens, {filter}', tallies, self.corpus)}"
+
+
+def choose_heads(run: Run, corpus: Corpus, most: int = 4) -> list[Head]:
+    """Heads below the last MLP whose top tokens lose most direct effect, in the last third of layers; the first is the
+    one whose loss MLPs repair most (the paper's Figure 7)."""
+    label = next((one for one in run.filters if one.startswith("top")), run.filters[0])
+    part = run.heads.sel(filter=label)
+    last = last_with_downstream(corpus.model)
+    layers = part.sizes["layer"]
+    first = min(last, max(0, layers - max(2, layers // 3)))
+    lost = np.full(part["lost_direct_effect"].shape, np.nan)
+    lost[first : last + 1] = part["lost_direct_effect"].values[first : last + 1]
+    repair = np.where(np.isfinite(lost), part["repair_mlps"].values, np.nan)
+    if not np.isfinite(lost).any():
+        return []
+    head = Head(*map(int, np.unravel_index(np.nanargmax(repair), repair.shape)))
+    order = np.argsort(-np.nan_to_num(lost, nan=-np.inf), axis=None, kind="stable")
+    others = [Head(*map(int, np.unravel_index(place, lost.shape))) for place in order]
+    return [head, *(one for one in others if one != head and np.isfinite(lost[one]))][:most]
+
+
+def study_neurons(
+    corpus: Corpus,
+    heads: Sequence[tuple[int, int]],
+    fraction: float = 0.02,
+    mlps: Sequence[int] | None = None,
+    operator: str = "resample",
+) -> NeuronStudy:
+    """Two passes over the corpus: thresholds, then neurons of the tokens that pass them.
+
+    Args:
+        corpus: model, text and recipe.
+        heads: (layer, head) pairs, each below some MLP.
+        fraction: of the tokens that filters pass.
+        mlps: layers whose MLPs to look into; the last by default, and for the first head all downstream ones.
+        operator: the ablation.
+
+    Raises:
+        SelfRepairError: a head without an MLP downstream, an MLP that does not lie downstream of every head, or one
+            without a layer of neurons.
+    """
+    wanted = tuple(Head(*head) for head in heads)
+    anatomy = corpus.model.anatomy
+    beyond = [str(head) for head in wanted if head.layer > last_with_downstream(corpus.model)]
+    if beyond or not wanted:
+        raise SelfRepairError(
+            f"No MLP lies downstream of {', '.join(beyond) or 'nothing'}.", "Take a head of a lower layer."
+        )
+    last = anatomy.layers - 1
+    below = {head: list(range(head.layer + anatomy.blocks[head.layer].parallel, last + 1)) for head in wanted}
+    layers = {head: _downstream(mlps, head, below[head]) if mlps is not None else [last] for head in wanted}
+    if mlps is None:
+        layers[wanted[0]] = below[wanted[0]]
+    parts = {
+        layer: find_neurons(corpus.model, layer)
+        for layer in sorted({one for group in layers.values() for one in group})
+    }
+    limits = _thresholds(corpus, layers, fraction, operator)
+    scored = corpus.windows.scored(corpus.recipe.first)
+    donors = " (donors: 1)" if operator == "resample" else ""
+    about = f"{corpus.model.name} · {operator} ablation{donors}"
+    study = NeuronStudy(about, corpus.described(scored), wanted, corpus.recipe.by_all_mlps, fraction)
+    replayer = Replayer(corpus.model)
+    with corpus.model.running():
+        for batch in corpus.batches():
+            for head in wanted:
+                chosen = {layer: parts[layer] for layer in layers[head]}
+                _add(study, corpus, replayer, batch, head, chosen, limits, operator)
+    return study
+
+
+def _downstream(mlps: Sequence[int], head: Head, below: Sequence[int]) -> list[int]:
+    """The MLPs asked for, all of which have to lie downstream of the head."""
+    wrong = [str(layer) for layer in mlps if layer not in below]
+    if wrong or not mlps:
+        raise SelfRepairError(
+            f"Expected MLPs downstream of {head}, layers {below[0]} to {below[-1]}, got {', '.join(wrong) or 'none'}.",
+            "Take layers from that range, or a head of a lower layer.",
+        )
+    return sorted(set(mlps))
+
+
+def _ablate(
+    corpus: Corpus, replayer: Replayer, batch: Batch, head: Head, parts: Mapping[int, Neurons], operator: str
+) -> tuple[Replayed, Replayed]:
+    modules = {layer: part.module for layer, part in parts.items()}
+    in_place = corpus.replacement(operator, batch, head.layer)[:, :, head.head]
+    before = replayer.run(batch.clean, head.layer, None, modules)
+    return before, replayer.run(batch.clean, head.layer, {(head.layer, head.head): in_place}, modules)
+
+
+def _repair(corpus: Corpus, batch: Batch, before: Replayed, after: Replayed, layer: int) -> np.ndarray:
+    """Repair on every prediction by one MLP (by all of them, in the original recipe), float32 [window, P]."""
+    layers = list(after.mlp) if corpus.recipe.by_all_mlps else [layer]
+    change = torch.stack([after.mlp[one] - before.mlp[one] for one in layers]).sum(0)
+    return np.asarray(worth(change, batch.clean.direction).cpu().numpy().astype(np.float32))
+
+
+def _thresholds(
+    corpus: Corpus, layers: Mapping[Head, Sequence[int]], fraction: float, operator: str
+) -> dict[tuple[Head, int], dict[str, float]]:
+    """Thresholds of the filters of each head and MLP, from a pass that keeps the largest values alone."""
+    tokens = int(corpus.windows.scored(corpus.recipe.first).sum())
+    kept = max(1, int(fraction * tokens))
+    counted = min(max(1, int(fraction * corpus.windows.tokens.size)), tokens)
+    none = np.empty(0, np.float32)
+    effects = dict.fromkeys(layers, none)
+    repairs = {(head, layer): none for head in layers for layer in layers[head]}
+    replayer = Replayer(corpus.model)
+    with corpus.model.running():
+        for batch in corpus.batches():
+            for head in layers:
+                own = batch.clean.direct_effects(head.layer)[..., head.head].cpu().numpy().astype(np.float32)
+                effects[head] = _largest(effects[head], own[batch.scored], max(kept, counted))
+                before, after = _ablate(corpus, replayer, batch, head, {}, operator)
+                for layer in layers[head]:
+                    repair = _repair(corpus, batch, before, after, layer)[batch.scored]
+                    repairs[head, layer] = _largest(repairs[head, layer], repair, kept)
+    found = {
+        (head, layer): {EFFECT: effects[head][-kept], REPAIR: values[0]} for (head, layer), values in repairs.items()
+    }
+    if corpus.recipe.original:
+        for (head, _), limits in found.items():
+            limits[COUNTED] = effects[head][-counted]
+    return found
+
+
+def _largest(kept: np.ndarray, more: np.ndarray, most: int) -> np.ndarray:
+    """The `most` largest of both, smallest first."""
+    return np.sort(np.concatenate([kept, more]))[-most:]
+
+
+def _add(
+    study: NeuronStudy,
+    corpus: Corpus,
+    replayer: Replayer,
+    batch: Batch,
+    head: Head,
+    parts: Mapping[int, Neurons],
+    limits: Mapping[tuple[Head, int], Mapping[str, float]],
+    operator: str,
+) -> None:
+    before, after = _ablate(corpus, replayer, batch, head, parts, operator)
+    effect = batch.clean.direct_effects(head.layer)[..., head.head].cpu().numpy().astype(np.float32)
+    for layer, part in parts.items():
+        values = {EFFECT: effect, COUNTED: effect, REPAIR: _repair(corpus, batch, before, after, layer)}
+        clean_input, input_after = before.neurons[layer], after.neurons[layer]
+        output = clean_output(part, clean_input) if part.norm is not None else clean_input
+        for name, limit in limits[head, layer].items():
+            mask = (values[name] >= limit) & batch.scored
+            chosen = torch.from_numpy(mask).to(batch.clean.sigma.device)
+            window, position = np.nonzero(mask)
+            where = {"window": batch.windows[window], "position": position, "document": batch.documents[mask]}
+            key = head, layer, name
+            if key not in study.sums:
+                study.sums[key] = NeuronSums(len(part.weight), corpus.recipe.shares, corpus.documents, corpus.seed)
+            each = part.worth(batch.clean, output, chosen)
+            clean = each * clean_input[:, :-1][chosen]
+            change = each * (input_after[:, :-1][chosen] - clean_input[:, :-1][chosen])
+            layer_effect = batch.clean.mlps[layer][chosen]
+            study.sums[key].add(
+                clean.double().cpu().numpy(),
+                change.double().cpu().numpy(),
+                effect[mask].astype(np.float64),
+                layer_effect.double().cpu().numpy(),
+                where,
+            )
+
+
+# ------------------------------------------------------------------------------------------------ its figures
+
+
+def top_neurons(study: NeuronStudy, layer: int | None = None) -> Exhibit:
+    """The neuron of an MLP that repairs most, token by token: clean against ablated (Figure 7).
+
+    Args:
+        study: what was counted; its first head is shown.
+        layer: of the MLP; the last that was looked into by default.
+
+    Raises:
+        SelfRepairError: the MLP was not looked into for that head.
+    """
+    head = study.heads[0]
+    layer, found = study.of(REPAIR, layer, [head])
+    sums = found[head]
+    table = sums.points
+    x, y = (table[name].to_numpy() for name in ("clean", "ablated"))
+    limits = symmetric([x, y])
+    names = tuple(f"neuron {neuron}" for neuron in table["neuron"])
+    marks = Marks(x, y, shade=table["layer_effect"].to_numpy(), names=names, size=4.2, opacity=0.85)
+    rules = (Rule(1, label="unchanged: y = x"), Rule(0, colour=FAINT))
+    across, title = "clean direct effect of the neuron (logit)", f"ablating {head}, MLP {layer}"
+    panel = Panel("", across, "ablated direct effect (logit)", (marks,), rules, limits, limits)
+    edges = np.linspace(*limits, 41)
+    spread = histogram(x, edges, "", PALETTE[0])
+    above = Panel(title, "", "share of tokens", (spread,), (Rule(None, 0.0),), limits)
+    repairing = "the MLPs repair" if study.by_all else f"MLP {layer} repairs"
+    which = "all of them" if len(table) == sums.tally.tokens else f"a uniform sample of {len(table):,} of them"
+    caption = (
+        f"Each point is a token on which {repairing} most ({which}): the neuron of MLP {layer} that repairs most "
+        "there. Left of zero it erases; above the dashed line it erases less (anti-erasure). Above: how clean direct "
+        "effects are spread. Colour: the whole MLP's clean direct effect, bias included. A prompt is a window with "
+        f"two or more of the tokens. {study.passing(REPAIR, [sums])}. {FIXED}."
+    )
+    return Exhibit(
+        "figure-07-top-neuron",
+        "Figure 7, section 4.2.2",
+        SECTION,
+        "The neuron that repairs most",
+        caption,
+        table,
+        tuple(sums.numbers(f"{head}, MLP {layer}, {REPAIR}")),
+        Picture(
+            (above, panel),
+            columns=1,
+            shade_label="clean DE of the MLP (logit)",
+            diverging=True,
+            heights=(0.3, 1.0),
+        ),
+    )
+
+
+def rank_curves(study: NeuronStudy, layer: int | None = None) -> Exhibit:
+    """On which share of tokens the r-th neuron repairs more than q of the head's direct effect (Figure 8).
+
+    Args:
+        study: what was counted; heads for which the MLP was looked into are shown.
+        layer: of the MLP; the last that was looked into by default.
+
+    Raises:
+        SelfRepairError: the MLP was not looked into.
+    """
+    panels, rows, numbers = [], [], []
+    layer, found = study.of(EFFECT, layer, study.heads)
+    for head, sums in found.items():
+        shares = sums.exceeding()
+        rank = np.arange(1, shares.shape[1] + 1)
+        marks = tuple(
+            Marks(rank.astype(float), shares[place], "line", f"{100 * share:g}% of DE", PALETTE[place])
+            for place, share in enumerate(sums.shares)
+        )
+        panels.append(
+            Panel(
+                f"{head}, MLP {layer}: {sums.neurons:,} neurons",
+                "rank of the neuron",
+                "share of tokens",
+                marks,
+                y_range=(-0.02, 1.02),
+                x_range=(0.5, len(rank) + 0.5),
+            )
+        )
+        numbers += sums.numbers(f"{head}, MLP {layer}, {EFFECT}")
+        for place, share in enumerate(sums.shares):
+            rows += [
+                {
+                    "head": str(head),
+                    "layer": layer,
+                    "share_of_DE": share,
+                    "rank": int(r),
+                    "share_of_tokens": float(v),
+                }
+                for r, v in zip(rank, shares[place], strict=True)
+            ]
+    caption = (
+        f"Share of tokens on which the neuron of MLP {layer} with the r-th largest repair makes up for more than a "
+        "given share of the head's direct effect; ranks, not neurons, are followed. "
+        f"{study.passing(EFFECT, found.values())}. {FIXED}."
+    )
+    return Exhibit(
+        "figure-08-rank-curves",
+        "Figure 8",
+        SECTION,
+        "How often the neurons that repair most do so",
+        caption,
+        pd.DataFrame(rows),
+        tuple(numbers),
+        Picture(tuple(panels), columns=2),
+    )
+
+
+def cumulative_change(study: NeuronStudy, layer: int | None = None) -> Exhibit:
+    """Cumulative absolute change by rank, coloured by the median clean direct effect (Figures 12 to 15).
+
+    Args:
+        study: what was counted; heads for which the MLP was looked into are shown.
+        layer: of the MLP; the last that was looked into by default.
+
+    Raises:
+        SelfRepairError: the MLP was not looked into.
+    """
+    panels, rows, numbers = [], [], []
+    name = COUNTED if any(one == COUNTED for _, _, one in study.sums) else EFFECT
+    layer, found = study.of(name, layer, study.heads)
+    for head, sums in found.items():
+        curve, medians = sums.curve(), sums.medians()
+        rank = np.arange(1, len(curve) + 1)
+        shown = np.unique(
+            np.concatenate([np.arange(min(60, len(rank))), np.linspace(0, len(rank) - 1, 400).astype(int)])
+        )
+        marks = Marks(
+            rank[shown] / len(rank),
+            curve[shown],
+            shade=medians[shown],
+            size=3.6,
+            opacity=1.0,
+            names=tuple(f"rank {r}" for r in rank[shown]),
+        )
+        of = f"{head}, MLP {layer}"
+        negligible = sums.tally.share("negligible", f"{of}: share of neurons with negligible change")
+        numbers += [
+            negligible,
+            Number(f"{of}: median clean DE of the top neuron", float(medians[0]), units="logit"),
+            sums.top_ranks(f"{of}: share of the ten first ranks with negative median DE"),
+            *(
+                sums.tally.share(column, f"{of}: share of absolute change {said}", "changed")
+                for column, said in CHANGE.items()
+            ),
+        ]
+        panels.append(
+            Panel(
+                f"{of}: {negligible.value:.0%} of {sums.neurons:,} negligible",
+                "rank by signed change / neurons",
+                "share of all absolute change",
+                (marks,),
+                y_range=(-0.02, 1.02),
+            )
+        )
+        rows += [
+            {
+                "head": str(head),
+                "layer": layer,
+                "rank": int(r),
+                "cumulative_share": float(c),
+                "median_clean_DE": float(m),
+            }
+            for r, c, m in zip(rank, curve, medians, strict=True)
+        ]
+    caption = (
+        f"Neurons of MLP {layer} sorted by signed change on each token, largest repair first: share of the summed "
+        "absolute change up to a rank. The right end rises because there the most negative changes lie. Negligible: "
+        f"not among the largest that carry {CARRIED:.0%} of all change. Medians over a uniform sample of at most "
+        f"{SORTED_TOKENS} tokens. {study.passing(name, found.values())}. Shares with {FIXED}."
+    )
+    return Exhibit(
+        "figure-12-cumulative-change",
+        "Figures 12–15",
+        SECTION,
+        "How many neurons change at all",
+        caption,
+        pd.DataFrame(rows),
+        tuple(numbers),
+        Picture(tuple(panels), columns=2, shade_label="median clean DE (logit)", diverging=True),
+    )
+
+
+def by_layer(study: NeuronStudy) -> Exhibit:
+    """The same for every MLP downstream of the first head: repair, sparsity and cancellation by layer."""
+    head = study.heads[0]
+    layers = study.layers(head)
+    quantities: dict[str, Callable[[Tally], Number]] = {
+        "MLP's repair / direct effect of the head": lambda t: t.ratio("repair", "head"),
+        "gross change Σ|d| / direct effect": lambda t: t.ratio("absolute", "head"),
+        "effective number of neurons": lambda t: t.mean("effective"),
+    }
+    panels, rows = [], []
+    for place, (said, of) in enumerate(quantities.items()):
+        found = [of(study.sums[head, layer, EFFECT].tally) for layer in layers]
+        values = np.array([one.value for one in found])
+        error = whiskers(found)
+        marks = Marks(np.arange(len(layers), dtype=float), values, "bars", "", PALETTE[place], y_error=error)
+        panels.append(
+            Panel(said, "layer of the MLP", "", (marks,), (Rule(0, colour=FAINT),), categories=tuple(map(str, layers)))
+        )
+        rows += [
+            {"head": str(head), "layer": layer, "quantity": said, "value": one.value, "low": one.low, "high": one.high}
+            for layer, one in zip(layers, found, strict=True)
+        ]
+    sums = study.sums[head, layers[0], EFFECT]
+    caption = f"MLPs downstream of {head}. {study.passing(EFFECT, [sums])}. Whiskers are {FIXED}."
+    return Exhibit(
+        "section-4-by-layer",
+        "Section 4",
+        SECTION,
+        "Neurons of every downstream MLP",
+        caption,
+        pd.DataFrame(rows),
+        (),
+        Picture(tuple(panels), columns=3),
+    )

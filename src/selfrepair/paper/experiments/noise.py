@@ -1,0 +1,243 @@
+"""How noisy is self-repair from token to token? The paper's Figure 3, and the shares behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from selfrepair.ablation.units import Head
+from selfrepair.errors import SelfRepairError
+from selfrepair.paper.exhibit import Exhibit
+from selfrepair.paper.experiments.overview import depth_panel
+from selfrepair.paper.numbers.across_heads import HeadSums
+from selfrepair.paper.numbers.document_halves import FIRST, SECOND, rows_in_half
+from selfrepair.paper.numbers.over_documents import Number, products, tally_of
+from selfrepair.paper.pictures.captions import FIXED, about, rows_of, sampled
+from selfrepair.paper.pictures.picture import FAINT, PALETTE, Panel, Picture, Rule, scatter, symmetric
+from selfrepair.report.captions import resolve_filter
+from selfrepair.results.runs import Run
+
+SECTION = "noise"
+X, Y = "direct_effect", "total_effect"
+REPAIRED = 0.2  # of what is lost, for a head to be called repaired on average
+NEGLIGIBLE = 0.1  # of the largest head's mean |DE|, for a head to have hardly any direct effect
+_LEAST_TOKENS = 8
+
+
+def per_token(run: Run, heads: Sequence[tuple[int, int]] | None = None) -> Exhibit:
+    """Per-token direct effect against the change of the logit, for chosen heads (Figure 3).
+
+    Args:
+        run: the run; its uniform sample of tokens is shown.
+        heads: (layer, head) pairs; by default chosen by the data, see `choose`.
+
+    Raises:
+        SelfRepairError: the run kept no uniform sample.
+    """
+    rows = rows_of(run, "all")
+    if not len(rows):
+        raise SelfRepairError("The run kept no uniform sample of tokens.", "Measure with sample=64 or more.")
+    if heads is None:
+        chosen, rows = choose(run), rows_in_half(rows, SECOND)
+    else:
+        chosen = [Choice(Head(*head), "chosen by the user") for head in heads]
+    parts = {one.head: _of(rows, one.head) for one in chosen}
+    limits = symmetric([part[[X, Y]].to_numpy() for part in parts.values()])
+    panels, numbers = [], []
+    for place, (head, part) in enumerate(parts.items()):
+        found = _numbers(head, part)
+        numbers += found
+        marks = scatter(part[X].to_numpy(), part[Y].to_numpy(), colour=PALETTE[place % len(PALETTE)])
+        title = f"{head}: {chosen[place].why}; r\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}{found[0].value:.2f}"
+        rules = (Rule(-1, label="no repair: y = −x"), Rule(0, colour=FAINT))
+        panels.append(
+            Panel(title, "direct effect, DE (logit)", "change of the logit, TE (logit)", marks, rules, limits, limits)
+        )
+    caption = (
+        "Each point is a token. On the dashed line nothing is repaired, on the x axis everything. "
+        + "".join(f"{one.note} " for one in chosen if one.note)
+        + ("" if heads is not None else "Heads are chosen on one half of the documents; shown is the other. ")
+        + sampled(run)
+        + f" Shares and correlations with {FIXED}."
+    )
+    table = pd.concat([part.assign(name=str(head)) for head, part in parts.items()], ignore_index=True)
+    return Exhibit(
+        "figure-03-per-token",
+        "Figure 3",
+        SECTION,
+        "Self-repair from token to token",
+        caption,
+        table,
+        tuple(numbers),
+        Picture(tuple(panels), columns=2),
+    )
+
+
+def shares(run: Run, filter: str | None = None) -> Exhibit:
+    """The share of tokens repaired, over-repaired and made worse, over depth (section 2.3 in numbers)."""
+    label = resolve_filter(run, filter)
+    part = run.heads.sel(filter=label)
+    layers = part.sizes["layer"]
+    names = {
+        "share_repaired": "repaired in part or fully",
+        "share_over_repaired": "over-repaired",
+        "share_worse": "made worse",
+    }
+    panels = []
+    for name, said in names.items():
+        panel = depth_panel(run, label, name, "share of tokens")
+        panels.append(Panel(said, panel.x_label, panel.y_label, panel.marks, (), y_range=(-0.02, 1.02)))
+    table = run.table(label, top=None)[["name", "layer", "head", "count", "documents"]].copy()
+    table = table.sort_values(["layer", "head"]).reset_index(drop=True)
+    for name in (*names, "r_squared", "slope_through_origin"):
+        for end in ("", "_low", "_high"):
+            table[name + end] = part[name + end].values[table["layer"], table["head"]]
+    rows = rows_of(run, label)
+    numbers = [_share(rows, name, said) for name, said in names.items()]
+    fractions = part["repaired_fraction"].values[layers // 2 :]
+    spread = np.nanquantile(fractions, [0.1, 0.9]) if np.isfinite(fractions).any() else (np.nan, np.nan)
+    numbers.append(_spread(rows, layers // 2))
+    numbers.append(Number("repaired fraction of late heads, 10th percentile", float(spread[0])))
+    numbers.append(Number("repaired fraction of late heads, 90th percentile", float(spread[1])))
+    caption = (
+        "Shares of each head's tokens: self-repair between nothing and all of what was lost; more than all of it (the "
+        "logit ends on the other side); or of the wrong sign. " + about(run, label)
+    )
+    return Exhibit(
+        "section-2-3-shares",
+        "Section 2.3",
+        SECTION,
+        "How many tokens are repaired, over-repaired, made worse",
+        caption,
+        table,
+        tuple(numbers),
+        Picture(tuple(panels), columns=3),
+    )
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A head of Figure 3.
+
+    Attributes:
+        head: which.
+        why: what it is an example of, or how near it comes, for the panel's title.
+        note: for the caption: in how far it is such an example, or that no head of this model is; may be empty.
+    """
+
+    head: Head
+    why: str
+    note: str = ""
+
+
+def choose(run: Run) -> list[Choice]:
+    """Four heads as in the paper, by the data, of the later half of the layers.
+
+    Two whose top tokens are repaired by more than a fifth on average, those that lose most. One with hardly any direct
+    effect: the smallest mean |DE|, unfiltered, at most a tenth of the largest head's. One with direct effect but no
+    correlation: of the half with the larger mean |DE|, the smallest |r| of DE and TE, unfiltered, its interval across
+    zero. Where no head is such, the nearest is taken, and title and caption say so. All of that on one half of the
+    documents: the figure shows the other.
+    """
+    label = resolve_filter(run, None)
+    left = _late(run, label)
+    largest = left["size"].max()
+    best = left[left["repaired"] > REPAIRED].nlargest(2, "lost")
+    chosen = [Choice(head, "repaired on average") for head in best["name"]]
+    left = left.drop(best.index)
+    nearest = left.nlargest(2 - len(chosen), "repaired")
+    for head in nearest["name"]:
+        said = f"No other late head has more than {REPAIRED:.0%} repaired on its {label} of tokens: {head} is nearest."
+        chosen.append(Choice(head, "nearest to repaired on average", said))
+    left = left.drop(nearest.index)
+    quiet = left.nsmallest(1, "size")
+    chosen += [_quiet(row["name"], row["size"], largest) for _, row in quiet.iterrows()]
+    left = left.drop(quiet.index)
+    strong = left[(left["size"] >= left["size"].median()) & left["r"].notna()]
+    for _, row in strong.loc[strong["r"].abs().nsmallest(1).index].iterrows():
+        chosen.append(_uncorrelated(row["name"], row["r"], row["low"], row["high"]))
+    return chosen
+
+
+def _quiet(head: Head, size: float, largest: float) -> Choice:
+    if size <= NEGLIGIBLE * largest:
+        return Choice(head, "hardly any direct effect")
+    amount = f"mean |DE| {size:.2g} logit, {size / largest:.0%} of the largest head's"
+    said = f"No late head is without direct effect: {head} has the least, {amount}."
+    return Choice(head, "least direct effect: no head is without", said)
+
+
+def _uncorrelated(head: Head, r: float, low: float, high: float) -> Choice:
+    value = f"r = {r:.2f}" + ("" if np.isnan(low) else f" ({low:.2f} to {high:.2f})")
+    if low <= 0 <= high:
+        said = f"{head} has a direct effect whose correlation cannot be told from none: {value}."
+        return Choice(head, "direct effect, no clear correlation", said)
+    said = f"No late head with a direct effect is without correlation: {head} has the weakest, {value}."
+    return Choice(head, "direct effect, weakest correlation: no head is without", said)
+
+
+def _late(run: Run, label: str) -> pd.DataFrame:
+    """What heads of the later half of the layers are chosen by (of all layers where those have no tokens).
+
+    Returns:
+        A row per head: `name`, `lost` and `repaired` over the filter, `size` (mean |DE|), `r`, `low` and `high`
+        unfiltered; of the first half of the documents.
+    """
+    top = {place: _lost(rows) for place, rows in rows_in_half(rows_of(run, label), FIRST).groupby(["layer", "head"])}
+    found = []
+    for place, rows in rows_in_half(rows_of(run, "all"), FIRST).groupby(["layer", "head"]):
+        if len(rows) >= _LEAST_TOKENS and place in top:
+            head = Head(*map(int, place))
+            r, size = _numbers(head, rows)[0], float(rows[X].abs().mean())
+            found.append((head, *top[place], size, r.value, r.low, r.high))
+    table = pd.DataFrame(found, columns=["name", "lost", "repaired", "size", "r", "low", "high"])
+    late = table["name"].map(lambda head: head.layer) >= run.heads.sizes["layer"] // 2
+    return table[late] if late.any() else table
+
+
+def _lost(rows: pd.DataFrame) -> tuple[float, float]:
+    """Mean lost direct effect of some tokens (logit), and the share of all that is lost there which is repaired."""
+    lost = float((rows[X] - rows["ablated_direct_effect"]).sum())
+    return lost / len(rows), float(rows["self_repair"].sum()) / lost if lost else float("nan")
+
+
+def _of(rows: pd.DataFrame, head: Head) -> pd.DataFrame:
+    part = rows[(rows["layer"] == head.layer) & (rows["head"] == head.head)]
+    if not len(part):
+        raise SelfRepairError(f"The run has no tokens of {head}.", "Choose a head that it ablated.")
+    return part
+
+
+def _numbers(head: Head, part: pd.DataFrame) -> list[Number]:
+    columns = {name: part[name].to_numpy(np.float64) for name in (X, Y)}
+    columns["self_repair"] = part["self_repair"].to_numpy(np.float64)
+    columns["lost"] = columns[X] - part["ablated_direct_effect"].to_numpy(np.float64)
+    tally = tally_of(part["document"].cat.codes.to_numpy(), columns | products(X, Y, columns))
+    return [
+        tally.correlation(X, Y, f"{head}: correlation of DE and TE"),
+        tally.slope(X, Y, f"{head}: slope of TE on DE"),
+        tally.ratio("self_repair", "lost", name=f"{head}: repaired fraction"),
+    ]
+
+
+def _spread(rows: pd.DataFrame, first: int) -> Number:
+    """How far apart heads from a layer on are in what is repaired, as a share of what they lose."""
+    lost = (rows["direct_effect"] - rows["ablated_direct_effect"]).to_numpy(np.float64)
+    by_head = HeadSums.of(rows, {"lost": lost, "repair": rows["self_repair"].to_numpy(np.float64)}).from_layer(first)
+    name = "spread of the repaired fraction of late heads, 10th to 90th percentile, less what noise explains"
+    return by_head.spread(name, "repair", "lost")
+
+
+def _share(rows: pd.DataFrame, name: str, said: str) -> Number:
+    lost = (rows["direct_effect"] - rows["ablated_direct_effect"]).to_numpy(np.float64)
+    countered = np.sign(lost) * rows["self_repair"].to_numpy(np.float64)
+    outcome = {
+        "share_repaired": (countered > 0) & (countered <= np.abs(lost)),
+        "share_over_repaired": countered > np.abs(lost),
+        "share_worse": countered < 0,
+    }[name]
+    tally = tally_of(rows["document"].cat.codes.to_numpy(), {name: outcome.astype(np.float64)})
+    return tally.share(name, f"share of tokens {said}, all heads")

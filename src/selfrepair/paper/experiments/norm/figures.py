@@ -1,0 +1,398 @@
+"""The final norm repairs: the paper's Figures 4 to 6, 10, 11 and 16 to 18, Appendices A, B and G."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+
+from selfrepair.ablation.units import Head
+from selfrepair.paper.exhibit import Exhibit
+from selfrepair.paper.experiments.norm.study import LENGTH_EDGES, MOST_CHOSEN, MOST_POINTS, MOVERS, SPLITS, NormStudy
+from selfrepair.paper.inputs.corpus import OPERATORS
+from selfrepair.paper.numbers.document_halves import ON_HALF
+from selfrepair.paper.numbers.over_documents import (
+    COUNT,
+    Number,
+    Sums,
+    divide,
+    joined,
+    quantiles_apart,
+    whiskers,
+)
+from selfrepair.paper.pictures.captions import FIXED
+from selfrepair.paper.pictures.picture import FAINT, PALETTE, Marks, Panel, Picture, Rule, histogram, scatter, symmetric
+
+SECTION = "layernorm"
+SHOWN = 8  # bins of stream lengths drawn as one
+FROZEN = {
+    "self_repair": "norm and rest live",
+    "by the norm alone": "norm live, rest frozen",
+    "by the rest alone": "norm frozen, rest live",
+}
+_COLOUR = dict(zip(OPERATORS, PALETTE, strict=False))
+
+
+def ratios(study: NormStudy, heads: Sequence[Head] | None = None, name: str = "figure-04-scale-ratio") -> Exhibit:
+    """Clean over ablated scale of the final norm on a head's top tokens, by operator (Figures 4, 17, 18)."""
+    chosen = tuple(heads) if heads is not None else study.heads
+    table = study.chosen[study.chosen["head"].isin([str(head) for head in chosen])]
+    panels, numbers = [], []
+    for head in chosen:
+        part = table[table["head"] == str(head)]
+        low, high = np.quantile(part["ratio"], [0.002, 0.998]) if len(part) else (0.9, 1.1)
+        margin = 0.1 * max(high - low, 1e-3)
+        bins = int(np.clip(np.sqrt(len(part) / max(len(study.operators), 1)) * 2, 12, 80))
+        edges = np.linspace(min(low, 1) - margin, max(high, 1) + margin, bins)
+        marks = []
+        for operator in study.operators:
+            tally = study.top[head, operator]
+            above = tally.share("above", name=f"{head}: share of scale ratios above 1, {operator}")
+            numbers.append(above)
+            values = part.loc[part["operator"] == operator, "ratio"].to_numpy()
+            marks.append(histogram(values, edges, f"{operator}: {above.value:.1%} above 1", _COLOUR[operator]))
+            numbers.append(tally.mean("ratio", name=f"{head}: mean scale ratio, {operator}"))
+        numbers += _zero_beside_others(study, head)
+        room = 0.0, _under_legend(marks)[1]
+        rules = (Rule(None, 1.0, "1"),)
+        panels.append(Panel(str(head), "σ clean / σ ablated", "share of tokens", tuple(marks), rules, y_range=room))
+    figure = "Figure 4" if name.startswith("figure-04") else "Figures 17, 18"
+    most = max(study.top[head, study.operators[0]].tokens for head in chosen)
+    drawn = f"; drawn: a uniform sample of {MOST_CHOSEN:,}" if most > MOST_CHOSEN else ""
+    caption = (
+        "Ratio of the final norm's clean to its ablated scale on the head's top tokens; above 1 every logit is scaled "
+        f"up{drawn}. {study.filtered(chosen)}. Shares with {FIXED}."
+    )
+    return Exhibit(
+        name,
+        figure,
+        SECTION,
+        "The final norm's scale, clean over ablated",
+        caption,
+        table[["head", "operator", "window", "position", "document", "direct_effect", "total", "norm", "ratio"]],
+        tuple(numbers),
+        Picture(tuple(panels), columns=min(3, len(panels))),
+    )
+
+
+def _zero_beside_others(study: NormStudy, head: Head) -> list[Number]:
+    """How far zero ablation takes the scale ratio from 1, over how far the others do (Figures 17, 18)."""
+    others = [one for one in study.operators if one != "zero"]
+    if "zero" not in study.operators or not others:
+        return []
+    together = joined({operator: study.top[head, operator] for operator in study.operators})
+
+    def over(sums: Sums) -> np.ndarray:
+        return divide(sums["zero/off one"], np.maximum.reduce([sums[f"{one}/off one"] for one in others]))
+
+    name = f"{head}: mean |scale ratio - 1|, zero over the larger of {' and '.join(others)}"
+    halves = [
+        together.in_half(half).number(f"{name}{on_half}", over, scale="size") for half, on_half in enumerate(ON_HALF)
+    ]
+    return [together.number(name, over, scale="size"), *halves]
+
+
+def _zero_less_others(study: NormStudy, head: Head) -> list[Number]:
+    """Mean length of the stream under zero ablation less the shortest under another (Figure 16)."""
+    others = [one for one in study.operators if one != "zero"]
+    if "zero" not in study.operators or not others:
+        return []
+    together = joined({operator: study.streams[head, operator] for operator in study.operators})
+
+    def less(sums: Sums) -> np.ndarray:
+        shortest = np.minimum.reduce([sums[f"{one}/length"] for one in others])
+        return divide(sums["zero/length"] - shortest, sums[COUNT])
+
+    return [
+        together.number(f"{head}: mean length, ablated / clean, zero less the shorter of {' and '.join(others)}", less)
+    ]
+
+
+def one_head(study: NormStudy, head: Head) -> Exhibit:
+    """Direct effect against the change of the logit under each operator, for one last-layer head (Figure 5)."""
+    table = study.sample[study.sample["head"] == str(head)]
+    limits = symmetric([table[["direct_effect", "total"]].to_numpy()])
+    panels, numbers = [], []
+    for operator in study.operators:
+        part = table[table["operator"] == operator]
+        marks = scatter(part["direct_effect"].to_numpy(), part["total"].to_numpy(), colour=_COLOUR[operator])
+        rules = (Rule(-1, label="no repair: y = −x"), Rule(0, colour=FAINT))
+        tally = study.every[head, operator]
+        wrong = tally.share("wrong_way", f"{head}: share of helped tokens whose logit rises, {operator}", "helping")
+        repaired = tally.ratio("self_repair", "lost", name=f"{head}: repaired fraction, all tokens, {operator}")
+        by_norm = tally.ratio(
+            "norm", "self_repair", name=f"{head}: norm's share of self-repair, all tokens, {operator}"
+        )
+        numbers += [wrong, repaired, replace(by_norm, exact=study.parallel)]
+        title = f"{operator}: logit rises on {wrong.value:.0%} of helped tokens"
+        panels.append(
+            Panel(title, "direct effect, DE (logit)", "change of the logit, TE (logit)", marks, rules, limits, limits)
+        )
+    caption = (
+        f"{head} under each operator; each point is a token, all tokens or a uniform sample of {MOST_POINTS:,}. In a "
+        f"parallel model nothing but the norm can repair a last-layer head. {study.unfiltered}. Shares with {FIXED}."
+    )
+    shown = table[
+        ["head", "operator", "window", "position", "document", "direct_effect", "change", "total", "norm", "ratio"]
+    ]
+    return Exhibit(
+        "figure-05-one-head",
+        "Figure 5",
+        SECTION,
+        "One last-layer head under three ablations",
+        caption,
+        shown,
+        tuple(numbers),
+        Picture(tuple(panels), columns=3),
+    )
+
+
+def stream_lengths(study: NormStudy, head: Head) -> Exhibit:
+    """How much shorter or longer ablation makes the final stream (Figure 16)."""
+    marks, tables, numbers = [], [], []
+    spans = []
+    for operator in study.operators:
+        counts = study.lengths[head, operator]
+        share = counts / max(counts.sum(), 1)
+        median = _quantile(share, 0.5)
+        spans += [_quantile(share, 0.003), _quantile(share, 0.997)]
+        numbers.append(Number(f"{head}: median length, ablated / clean, {operator}", median))
+        tally = study.streams[head, operator]
+        numbers.append(tally.share("shorter", f"{head}: share of streams shorter, {operator}"))
+        numbers.append(tally.mean("length", name=f"{head}: mean length, ablated / clean, {operator}"))
+        tables.append(
+            pd.DataFrame(
+                {
+                    "head": str(head),
+                    "operator": operator,
+                    "from": LENGTH_EDGES[:-1],
+                    "to": LENGTH_EDGES[1:],
+                    "count": counts,
+                }
+            )
+        )
+        marks.append(
+            Marks(
+                LENGTH_EDGES[1:-1:SHOWN],
+                share[1:-1].reshape(-1, SHOWN).sum(1),
+                "steps",
+                f"{operator}: median {median:.4f}",
+                _COLOUR[operator],
+            )
+        )
+    numbers += _zero_less_others(study, head)
+    low, high = min(*spans, 1.0), max(*(one for one in spans if np.isfinite(one)), 1.0)
+    room = 0.05 * max(high - low, 0.01)
+    panel = Panel(
+        str(head),
+        "‖final stream‖ ablated / clean",
+        "share of positions",
+        tuple(marks),
+        (Rule(None, 1.0, "1"),),
+        x_range=(low - room, high + room),
+    )
+    caption = (
+        "Norm of the stream after the last block under each operator, ablated over clean, at all "
+        f"{int(study.lengths[head, study.operators[0]].sum()):,} positions of real tokens that count, those that "
+        f"predict nothing included, unfiltered. {study.unfiltered}."
+    )
+    return Exhibit(
+        "figure-16-stream-length",
+        "Figure 16",
+        SECTION,
+        "The length of the residual stream under ablation",
+        caption,
+        pd.concat(tables, ignore_index=True),
+        tuple(numbers),
+        Picture((panel,), columns=1),
+    )
+
+
+def _quantile(share: np.ndarray, of: float) -> float:
+    """A quantile of the lengths, interpolated within its bin."""
+    cumulated = np.concatenate([[0.0], np.cumsum(share)])
+    edges = np.clip(LENGTH_EDGES, 0.0, 2.0)
+    return float(np.interp(of, cumulated, edges))
+
+
+def accounts(study: NormStudy, operator: str = "resample") -> Exhibit:
+    """The norm term split three ways, by who moved the norm, and self-repair with parts of the model frozen: the rest
+    of the downstream with the norm live, the norm with the rest live (section 3, Appendix B)."""
+    groups = {
+        "what the norm does": SPLITS,
+        "who moved the norm": MOVERS,
+        "self-repair with parts frozen": FROZEN,
+    }
+    names = [str(head) for head in study.heads]
+    keys = [(head, operator) for head in study.heads]
+    panels, numbers, rows = [], [], []
+    for title, parts in groups.items():
+        marks = []
+        for place, (column, said) in enumerate(parts.items()):
+            found = [
+                study.top[key].ratio(column, "lost", name=f"{name}: {said} / lost")
+                for key, name in zip(keys, names, strict=True)
+            ]
+            marks.append(_beside(found, place, len(parts), said, names, PALETTE[place]))
+            numbers += found
+            rows += [
+                {
+                    "split": title,
+                    "part": said,
+                    "head": str(key[0]),
+                    "operator": key[1],
+                    "fraction of lost DE": one.value,
+                    "low": one.low,
+                    "high": one.high,
+                }
+                for key, one in zip(keys, found, strict=True)
+            ]
+        panels.append(
+            Panel(
+                title,
+                "",
+                "Σ part / Σ (DE − DE′)",
+                tuple(marks),
+                (Rule(0, colour=FAINT),),
+                y_range=_under_legend(marks),
+                categories=tuple(names),
+            )
+        )
+    numbers += [
+        Number("largest error of the closed form of Appendix B", study.closure, units="logit", exact=True),
+        Number("largest error of the sum of who moved the norm", study.movers, units="logit", exact=True),
+    ]
+    for key, name in zip(keys, names, strict=True):
+        numbers.append(
+            study.top[key].share("norm exceeds", f"{name}: share of tokens whose norm repair is at least DE")
+        )
+    caption = (
+        f"The final norm's part of self-repair as a share of what was lost, {operator} ablation. k = σ/σ′ − 1, l the "
+        "clean logit. The three parts add up to the norm's line, and so do the three movers "
+        "(σ′² − σ² = Σ⟨Δo_c, r + r′⟩/d). Right: self-repair of whole runs, of runs with everything downstream frozen "
+        "but the norm, and of runs with the norm's scale frozen alone. The closed form, k (l − β + ΔDE + ΣΔ), misses "
+        f"the norm term measured in ablated runs by at most {study.closure:.1e} logits on any token, the sum of "
+        f"movers by {study.movers:.1e}. {study.filtered(study.heads)}. {FIXED}."
+    )
+    return Exhibit(
+        "section-3-norm-accounts",
+        "Section 3, Appendix B",
+        SECTION,
+        "The norm's term, split",
+        caption,
+        pd.DataFrame(rows),
+        tuple(numbers),
+        Picture(tuple(panels), columns=3),
+    )
+
+
+def _beside(found: Sequence[Number], place: int, of: int, label: str, names: Sequence[str], colour: str) -> Marks:
+    """One of several series of points with intervals, side by side at each category."""
+    values = np.array([one.value for one in found])
+    error = whiskers(found)
+    x = np.arange(len(found)) + 0.22 * (place - (of - 1) / 2)
+    return Marks(x, values, "points", label, colour, y_error=error, names=names, size=5)
+
+
+def _under_legend(series: Sequence[Marks], *others: float) -> tuple[float, float]:
+    """Limits of an axis that leave its upper quarter to the legend; zero and the others are within."""
+    ends = np.array([0.0, *others])
+    for marks in series:
+        below, above = (0.0, 0.0) if marks.y_error is None else marks.y_error
+        ends = np.concatenate([ends, marks.y - below, marks.y + above])
+    low, high = float(np.nanmin(ends)), float(np.nanmax(ends))
+    room = (high - low) or 1.0
+    return low - 0.06 * room, high + 0.4 * room
+
+
+def _spread_of_logits(study: NormStudy) -> list[Number]:
+    """How large the first head's direct effects get, and how far apart its target's logits lie, on sampled tokens."""
+    head = study.heads[0]
+    part = study.sample[(study.sample["head"] == str(head)) & (study.sample["operator"] == study.operators[0])]
+    if not len(part):
+        return []
+    effect, logit, document = (part[name].to_numpy() for name in ("direct_effect", "logit", "document"))
+    found = [
+        quantiles_apart(f"{head}: {100 * share:g}th percentile of DE", effect, document, (share, None), "logit")
+        for share in (0.98, 0.999)
+    ]
+    spread = "spread of target logits, 5th to 95th percentile"
+    return [*found, quantiles_apart(spread, logit, document, (0.95, 0.05), "logit")]
+
+
+def significance(study: NormStudy, ratio: float = 1.02, difference: float = 10.0) -> Exhibit:
+    """Appendix G: how much more the norm repairs one token than another, `(s/s' - 1)(logit_A - logit_B)`."""
+    example = (ratio - 1) * difference
+    rows: list[dict[str, object]] = [
+        {"head": "the paper's example", "ratio": ratio, "difference of logits": difference, "repair": example}
+    ]
+    numbers = [
+        Number(f"the paper's example: ratio {ratio:g}, {difference:g} logits", example, units="logit", exact=True)
+    ]
+    heads = tuple(map(str, study.heads))
+    marks = []
+
+    def difference_of(sums: Mapping[str, np.ndarray]) -> np.ndarray:
+        return (divide(sums["ratio"], sums[COUNT]) - 1) * difference
+
+    for place, operator in enumerate(study.operators):
+        tallies = [study.top[head, operator] for head in study.heads]
+        found = [
+            tally.number(f"{head}: repair per {difference:g} logits, {operator}", difference_of, "logit")
+            for head, tally in zip(heads, tallies, strict=True)
+        ]
+        rows += [
+            {
+                "head": head,
+                "operator": operator,
+                "ratio": tally.mean("ratio").value,
+                "difference of logits": difference,
+                "repair": one.value,
+                "low": one.low,
+                "high": one.high,
+            }
+            for head, tally, one in zip(heads, tallies, found, strict=True)
+        ]
+        marks.append(_beside(found, place, len(study.operators), operator, heads, _COLOUR[operator]))
+        numbers += found
+    rules = (Rule(0, example, f"the paper's example, {example:.2g}"), Rule(0, colour=FAINT))
+    panel = Panel(
+        f"of two tokens {difference:g} logits apart",
+        "",
+        f"(σ/σ′ − 1) × {difference:g} (logit)",
+        tuple(marks),
+        rules,
+        y_range=_under_legend(marks, example),
+        categories=heads,
+    )
+    numbers += _spread_of_logits(study)
+    caption = (
+        "How much more the norm's change under an ablation repairs a token than one whose logit is "
+        f"{difference:g} lower: (σ/σ′ − 1) × {difference:g}, with each head's mean σ/σ′. The paper's example: a ratio "
+        f"of {ratio:g} makes {example:.2g} logits. {study.filtered(study.heads)}. {FIXED}."
+    )
+    return Exhibit(
+        "appendix-g-significance",
+        "Appendix G",
+        SECTION,
+        "What a change of the norm's scale is worth in logits",
+        caption,
+        pd.DataFrame(rows),
+        (*numbers, *_sizes(study)),
+        Picture((panel,), columns=1),
+    )
+
+
+def _sizes(study: NormStudy) -> list[Number]:
+    """How large the first head's direct effects and the target's logits are, to compare with."""
+    head, found = study.heads[0], []
+    part = study.sample[(study.sample["head"] == str(head)) & (study.sample["operator"] == study.operators[0])]
+    if len(part):
+        for share in (0.98, 0.999):
+            value = float(np.quantile(part["direct_effect"], share))
+            found.append(Number(f"{head}: {100 * share:g}th percentile of DE", value, units="logit"))
+        spread = float(np.quantile(part["logit"], 0.95) - np.quantile(part["logit"], 0.05))
+        found.append(Number("spread of target logits, 5th to 95th percentile", spread, units="logit"))
+    return found

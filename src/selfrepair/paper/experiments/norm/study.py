@@ -1,0 +1,193 @@
+"""Heads ablated under several operators, seen by the final norm: what the figures of `norm.figures` are drawn from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+
+from selfrepair.ablation.units import Head
+from selfrepair.errors import SelfRepairError
+from selfrepair.paper.experiments.norm.terms import NormTerms, array, walk
+from selfrepair.paper.inputs.corpus import OPERATORS, Batch, Corpus
+from selfrepair.paper.inputs.token_sample import TokenSample
+from selfrepair.paper.numbers.over_documents import Tally
+from selfrepair.paper.pictures.captions import passing
+from selfrepair.results.runs import Run
+from selfrepair.statistics.keep import in_sample, uniform_sample
+
+MOST_POINTS = 4000  # tokens of the uniform sample that figures show
+MOST_CHOSEN = 20_000  # of a uniform sample of the filtered tokens that figures show; all are in the numbers
+SPLITS = {
+    "on_existing": "amplifies what was there, k (l − β)",
+    "on_damage": "rescales the damage, k ΔDE",
+    "on_response": "rescales the response, k ΣΔ",
+}
+MOVERS = {"by_own": "the head's own write", "by_attention": "later attention", "by_mlps": "MLPs"}
+
+
+@dataclass
+class NormStudy:
+    """What a pass over the corpus says about some heads' norm repair under several operators.
+
+    Attributes:
+        about: the model, for captions.
+        corpus: tokens, documents, text and recipe, for captions.
+        fraction: of each head's tokens, by clean direct effect, that the filter passes.
+        heads: in the order of the figures.
+        chosen: per-token rows of the filter (a uniform sample of `MOST_CHOSEN` where there are more),
+            `head, operator, window, position, document` and the terms.
+        sample: the same of a uniform sample of all tokens.
+        top: by (head, operator), sums over the filter's tokens.
+        every: the same over all tokens.
+        closure: largest error of the closed form of Appendix B against the measured norm term, logits.
+        movers: largest error of the sum of who moved the norm against the norm's line, logits.
+        lengths: by (head, operator), histogram of the final stream's length, ablated over clean, over all positions.
+        streams: by (head, operator), sums of the same over documents: `length`, and whether it is `shorter`.
+        parallel: whether the last block's MLP reads beside attention: then nothing but the norm can repair its heads.
+    """
+
+    about: str
+    corpus: str
+    fraction: float
+    heads: tuple[Head, ...]
+    operators: tuple[str, ...]
+    strict: bool
+    chosen: pd.DataFrame = field(default_factory=pd.DataFrame)
+    sample: pd.DataFrame = field(default_factory=pd.DataFrame)
+    top: dict[tuple[Head, str], Tally] = field(default_factory=dict)
+    every: dict[tuple[Head, str], Tally] = field(default_factory=dict)
+    closure: float = 0.0
+    movers: float = 0.0
+    lengths: dict[tuple[Head, str], np.ndarray] = field(default_factory=dict)
+    streams: dict[tuple[Head, str], Tally] = field(default_factory=dict)
+    parallel: bool = False
+
+    @property
+    def unfiltered(self) -> str:
+        """Model, tokens and documents, for captions of figures of all tokens."""
+        return f"{self.about} · all tokens: {self.corpus}"
+
+    def filtered(self, heads: Sequence[Head]) -> str:
+        """Model, filter, tokens and documents, for captions of figures of the filter's tokens."""
+        label = f"top {100 * self.fraction:g}% of a head's tokens by clean direct effect"
+        return f"{self.about} · {passing(label, [self.top[head, self.operators[0]] for head in heads], self.corpus)}"
+
+
+COLUMNS = ("direct_effect", "change", "total", "norm", *SPLITS, *MOVERS, "frozen_rest", "frozen_norm", "ratio", "logit")
+LENGTH_EDGES = np.concatenate([[0.0], np.linspace(0.4, 1.6, 2401), [np.inf]])
+
+
+def choose_last_layer(run: Run, most: int = 4) -> list[Head]:
+    """Heads of the last layer with the largest lost direct effect on their top tokens, largest first."""
+    label = next((one for one in run.filters if one.startswith("top")), run.filters[0])
+    lost = run.heads["lost_direct_effect"].sel(filter=label).values[-1]
+    order = np.argsort(-np.nan_to_num(lost, nan=-np.inf), kind="stable")
+    return [Head(run.heads.sizes["layer"] - 1, int(head)) for head in order[:most] if np.isfinite(lost[head])]
+
+
+def choose_earlier(run: Run, most: int = 2) -> list[Head]:
+    """Heads of the second half below the last layer with the largest lost direct effect: they have a downstream."""
+    label = next((one for one in run.filters if one.startswith("top")), run.filters[0])
+    lost = run.heads["lost_direct_effect"].sel(filter=label).values.copy()
+    lost[: lost.shape[0] // 2], lost[-1] = np.nan, np.nan
+    order = np.argsort(-np.nan_to_num(lost, nan=-np.inf), axis=None, kind="stable")[:most]
+    heads = [Head(*map(int, np.unravel_index(place, lost.shape))) for place in order]
+    return [head for head in heads if np.isfinite(lost[head])]
+
+
+def study_norm(
+    corpus: Corpus, heads: Sequence[tuple[int, int]], operators: Sequence[str] = OPERATORS, fraction: float = 0.02
+) -> NormStudy:
+    """One pass over the corpus for some heads under several operators.
+
+    Args:
+        corpus: model, text and recipe.
+        heads: (layer, head) pairs.
+        operators: of `resample`, `mean`, `zero`.
+        fraction: of each head's tokens, by clean direct effect, that the filter passes.
+
+    Raises:
+        SelfRepairError: no heads.
+    """
+    wanted = tuple(Head(*head) for head in heads)
+    if not wanted:
+        raise SelfRepairError("There are no heads to look at.", "Give (layer, head) pairs.")
+    limits = dict(zip(wanted, corpus.thresholds(wanted, fraction), strict=True))
+    scored = corpus.windows.scored(corpus.recipe.first)
+    sampled = uniform_sample(scored, MOST_POINTS, corpus.seed)
+    found = NormStudy(
+        corpus.model.name, corpus.described(scored), fraction, wanted, tuple(operators), corpus.recipe.percentile
+    )
+    found.parallel = corpus.model.anatomy.blocks[-1].parallel
+    rows: list[pd.DataFrame] = []
+    kept = {(head, operator): TokenSample(MOST_CHOSEN, corpus.seed) for head in wanted for operator in operators}
+    for head, operator, batch, terms in walk(corpus, wanted, operators):
+        effect = terms.direct_effect.cpu().numpy().astype(np.float32)
+        passing = effect > limits[head] if found.strict else effect >= limits[head]
+        passing &= batch.scored
+        _check(found, terms, batch.scored)
+        for tallies, mask in ((found.top, passing), (found.every, batch.scored)):
+            tally = tallies.setdefault((head, operator), Tally(corpus.documents, corpus.seed))
+            tally.add(batch.documents[mask], _columns(terms, mask))
+        chosen = in_sample(sampled, batch.windows, scored.shape[1]) & batch.scored
+        rows.append(_frame(head, operator, _rows(batch, terms, chosen)))
+        kept[head, operator].add(_rows(batch, terms, passing))
+        _add_lengths(found, head, operator, terms, corpus, batch.windows)
+    found.sample = pd.concat(rows, ignore_index=True)
+    found.chosen = pd.concat([_frame(*key, one.columns()) for key, one in kept.items()], ignore_index=True)
+    return found
+
+
+def _check(found: NormStudy, terms: NormTerms, scored: np.ndarray) -> None:
+    """Holds the closed form of Appendix B, `k (l - beta + D + R)`, which takes no more than `sigma / sigma'` from the
+    ablated run's final stream, against the measured norm term; and the sum of who moved the norm, which takes only
+    writes, against what the change of that stream's scale did."""
+    closed = terms.on_existing + terms.on_damage + terms.on_response
+    movers = terms.by_own + terms.by_attention + terms.by_mlps
+    errors = [array((one - other).abs(), scored) for one, other in ((terms.measured, closed), (terms.norm, movers))]
+    found.closure, found.movers = (
+        max(before, float(error.max(initial=0)))
+        for before, error in zip((found.closure, found.movers), errors, strict=True)
+    )
+
+
+def _columns(terms: NormTerms, mask: np.ndarray) -> dict[str, np.ndarray]:
+    columns = {name: array(getattr(terms, name), mask) for name in COLUMNS}
+    columns["lost"] = -columns["change"]
+    columns["self_repair"] = columns["total"] + columns["lost"]
+    columns["above"] = (columns["ratio"] > 1).astype(np.float64)
+    columns["off one"] = np.abs(columns["ratio"] - 1)
+    columns["wrong_way"] = ((columns["total"] > 0) & (columns["direct_effect"] > 0)).astype(np.float64)
+    columns["helping"] = (columns["direct_effect"] > 0).astype(np.float64)
+    columns["norm exceeds"] = (columns["norm"] >= columns["direct_effect"]).astype(np.float64)
+    columns["by the norm alone"] = columns["frozen_rest"] + columns["lost"]
+    columns["by the rest alone"] = columns["frozen_norm"] + columns["lost"]
+    columns["norm lost"], columns["lost lost"] = columns["norm"] * columns["lost"], columns["lost"] ** 2
+    return columns
+
+
+def _rows(batch: Batch, terms: NormTerms, mask: np.ndarray) -> dict[str, np.ndarray]:
+    window, position = np.nonzero(mask)
+    where = {"window": batch.windows[window], "position": position, "document": batch.documents[mask]}
+    return where | {name: array(getattr(terms, name), mask).astype(np.float32) for name in COLUMNS}
+
+
+def _frame(head: Head, operator: str, rows: dict[str, np.ndarray]) -> pd.DataFrame:
+    return pd.DataFrame({"head": str(head), "operator": operator, **rows})
+
+
+def _add_lengths(
+    found: NormStudy, head: Head, operator: str, terms: NormTerms, corpus: Corpus, windows: np.ndarray
+) -> None:
+    """All positions of real tokens, as in the authors' Figure 16."""
+    real = np.arange(corpus.windows.length) < corpus.windows.lengths[windows, None]
+    real[:, : corpus.recipe.first] = False
+    lengths = array(terms.length, real)
+    counts, _ = np.histogram(lengths, LENGTH_EDGES)
+    key = head, operator
+    tally = found.streams.setdefault(key, Tally(corpus.documents, corpus.seed))
+    tally.add(corpus.windows.documents[windows][real], {"length": lengths, "shorter": (lengths < 1).astype(np.float64)})
+    found.lengths[key] = found.lengths.get(key, np.zeros(len(LENGTH_EDGES) - 1)) + counts

@@ -1,0 +1,160 @@
+"""The final norm's part in one head's ablation, token by token, in every way it can be split."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from selfrepair.ablation.units import Head
+from selfrepair.engine.clean import worth
+from selfrepair.model.anatomy import Anatomy
+from selfrepair.model.constants import without_bias
+from selfrepair.paper.inputs.corpus import OPERATORS, Batch, Corpus
+from selfrepair.paper.inputs.recorded_replay import Replayed, Replayer, at_predictions, stacked
+
+
+@dataclass(frozen=True)
+class NormTerms:
+    """One head under one operator, [window, P] each, centred logits unless said otherwise.
+
+    With `k = sigma / sigma' - 1`, `l` the clean logit, `beta` its part that no scale divides, `D = DE' - DE` and `R`
+    the response of everything downstream at the clean scale, the changes of all later writes:
+
+    * `norm = (1 - sigma'/sigma)(l' - beta) = k (l - beta) + k D + k R` (paper, Appendix B; science 1), where `R` is
+      zero for a last-layer head of a parallel model;
+    * `sigma'^2 - sigma^2 = sum_c <P(o_c' - o_c), P(r + r')> / width` over components c, and so
+      `norm = sum_c -(l' - beta) <...>_c / (width sigma (sigma + sigma'))`.
+
+    Attributes:
+        direct_effect: `DE`, clean.
+        change: `D`, of the head itself (a post-norm's change of scale counts to the response).
+        total: `TE = l' - l`, measured: by the model's own final norm and unembedding of the two final streams.
+        norm: what the final norm's scale did.
+        measured: the same from the ablated run without the closed form, `TE - D - R`.
+        on_existing: `k (l - beta)`, what it does to what was there.
+        on_damage: `k D`.
+        on_response: `k R`.
+        by_own: the part of `norm` by the head's own write moving the scale.
+        by_attention: by later attention moving it; by_mlps: by MLPs moving it.
+        frozen_rest: TE with everything downstream frozen but the final norm.
+        frozen_norm: TE with the final norm's scale frozen and everything else live.
+        ratio: `sigma / sigma'`, no unit.
+        length: norm of the final (centred) stream, ablated over clean, [window, position], no unit.
+        logit: `l`; beta.
+    """
+
+    direct_effect: Tensor
+    change: Tensor
+    total: Tensor
+    norm: Tensor
+    measured: Tensor
+    on_existing: Tensor
+    on_damage: Tensor
+    on_response: Tensor
+    by_own: Tensor
+    by_attention: Tensor
+    by_mlps: Tensor
+    frozen_rest: Tensor
+    frozen_norm: Tensor
+    ratio: Tensor
+    length: Tensor
+    logit: Tensor
+    beta: Tensor
+
+    @property
+    def self_repair(self) -> Tensor:
+        """`SR = TE - D`."""
+        return self.total - self.change
+
+
+def norm_terms(corpus: Corpus, replayer: Replayer, batch: Batch, head: Head, operator: str) -> NormTerms:
+    """Ablates one head over a batch; call under `model.running()`."""
+    clean, layer = batch.clean, head.layer
+    in_place = corpus.replacement(operator, batch, layer)
+    before = replayer.run(clean, layer)
+    after = replayer.run(clean, layer, {(layer, head.head): in_place[:, :, head.head]})
+    return terms_of(corpus, batch, head, before, after, in_place)
+
+
+def terms_of(
+    corpus: Corpus, batch: Batch, head: Head, before: Replayed, after: Replayed, in_place: Tensor
+) -> NormTerms:
+    """The terms of one ablation from its two runs."""
+    anatomy, clean, layer = corpus.model.anatomy, batch.clean, head.layer
+    final_norm = anatomy.final_norm
+    r, r_after = at_predictions(before.final), at_predictions(after.final)
+    sigma, sigma_after = final_norm.scale(r), final_norm.scale(r_after)
+    u, beta = clean.u, clean.beta
+    scaled, scaled_after = (scaled_logits(anatomy, clean.tokens, one.final) for one in (before, after))
+    effect = clean.direct_effects(layer)[..., head.head]
+    change = clean.direct_effects(layer, in_place)[..., head.head] - effect
+    own = after.attention[layer] - before.attention[layer]
+    downstream = [after.attention[one] - before.attention[one] for one in after.attention if one > layer]
+    mlps = [after.mlp[one] - before.mlp[one] for one in after.mlp]
+    k = sigma / sigma_after - 1
+    response = worth(stacked([own, *downstream, *mlps], own), clean.direction) - change
+    frozen = r + at_predictions(own)
+    both = final_norm.centre(r + r_after)
+    pull = -scaled_after / (anatomy.width * sigma * (sigma + sigma_after))
+
+    def moved(write: Tensor) -> Tensor:
+        return pull * (final_norm.centre(at_predictions(write)) * both).sum(-1)
+
+    return NormTerms(
+        direct_effect=effect,
+        change=change,
+        total=scaled_after - scaled,
+        norm=(1 - sigma_after / sigma) * scaled_after,
+        measured=scaled_after - scaled - change - response,
+        on_existing=k * scaled,
+        on_damage=k * change,
+        on_response=k * response,
+        by_own=moved(own),
+        by_attention=moved(stacked(downstream, own)),
+        by_mlps=moved(stacked(mlps, own)),
+        frozen_rest=(u * frozen).sum(-1) / final_norm.scale(frozen) - scaled,
+        frozen_norm=(u * (r_after - r)).sum(-1) / sigma,
+        ratio=sigma / sigma_after,
+        length=final_norm.centre(after.final).norm(dim=-1) / final_norm.centre(before.final).norm(dim=-1),
+        logit=scaled + beta,
+        beta=beta,
+    )
+
+
+def scaled_logits(anatomy: Anatomy, tokens: Tensor, final: Tensor) -> Tensor:
+    """Centred logits of the next tokens by the model's own final norm and unembedding, less `beta` and caps undone,
+    [window, P].
+
+    Args:
+        anatomy: the model's parts.
+        tokens: [window, position].
+        final: the stream after the last block [window, position, width].
+    """
+    readout, targets = anatomy.readout, tokens[:, 1:]
+    normed = at_predictions(without_bias(anatomy.final_norm_module, final))
+    return readout.multiplier * (normed * (readout.weight[targets] - readout.mean_weight)).sum(-1)
+
+
+def walk(
+    corpus: Corpus, heads: Sequence[Head], operators: Sequence[str] = OPERATORS
+) -> Iterator[tuple[Head, str, Batch, NormTerms]]:
+    """All heads under all operators, batch by batch."""
+    replayer = Replayer(corpus.model)
+    with corpus.model.running():
+        for batch in corpus.batches():
+            for head in heads:
+                before = replayer.run(batch.clean, head.layer)
+                for operator in operators:
+                    in_place = corpus.replacement(operator, batch, head.layer)
+                    change = {(head.layer, head.head): in_place[:, :, head.head]}
+                    after = replayer.run(batch.clean, head.layer, change)
+                    yield head, operator, batch, terms_of(corpus, batch, head, before, after, in_place)
+
+
+def array(tensor: Tensor, chosen: np.ndarray) -> np.ndarray:
+    """Chosen predictions of a [window, P] tensor, [token] float64."""
+    return np.asarray(tensor[torch.from_numpy(chosen).to(tensor.device)].double().cpu().numpy())

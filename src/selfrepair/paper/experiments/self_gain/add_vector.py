@@ -1,0 +1,150 @@
+"""A vector added to the stream at one position at a time, in front of a block: what heads and logits make of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from selfrepair.engine.clean import CleanRun
+from selfrepair.errors import SelfRepairError
+from selfrepair.model.arguments import block_arguments
+from selfrepair.model.language_model import LanguageModel
+from selfrepair.model.taps import Arguments, first_tensor, on_input, removing, with_input
+from selfrepair.paper.experiments.self_gain.all_positions import Twin, twin_attention
+
+
+class _Enough(Exception):
+    """Ends a block's forward once its heads' outputs are known."""
+
+
+@dataclass(frozen=True)
+class Added:
+    """What became of added vectors; row p belongs to the run in which only position p was changed.
+
+    Attributes:
+        outputs: the layer's head outputs [copy, window, position, head, head_dim], value constants left out.
+        sigma: the final norm's scale at each position, [copy, window, position]; None where blocks above did not run.
+    """
+
+    outputs: Tensor
+    sigma: Tensor | None
+
+
+@dataclass
+class Adder:
+    """Adds vectors in front of a block, at all positions in one pass where the family allows it.
+
+    Attributes:
+        model: the model.
+        single: run position by position even so; the slow and obviously right way.
+    """
+
+    model: LanguageModel
+    single: bool = False
+
+    def add(self, clean: CleanRun, layer: int, vectors: Tensor, to_the_end: bool = False) -> Added:
+        """Adds vectors.
+
+        Args:
+            clean: the clean run.
+            layer: in front of which block.
+            vectors: what to add at each position, [copy, window, position, width].
+            to_the_end: whether to run the blocks above as well, for the final scale.
+        """
+        if self.single:
+            return self._singly(clean, layer, vectors, to_the_end)
+        copies, windows, positions, _ = vectors.shape
+        hidden = (clean.residuals[layer] + vectors).flatten(0, 1)
+        # both before the twin comes in: masks are made for the model's own attention function
+        clean_arguments = block_arguments(self.model, clean.tokens)
+        arguments = block_arguments(self.model, clean.tokens.repeat(copies, 1))
+        block = self.model.anatomy.blocks[layer]
+        with twin_attention(self.model) as twin:
+            last = self.model.anatomy.layers if to_the_end else layer + 1
+            self._record(clean, clean_arguments, layer, last, twin)
+            twin.recording = False
+            outputs, final = self._blocks(hidden, arguments, layer, last, not to_the_end)
+        shape = (copies, windows, positions)
+        heads = block.split_heads(outputs).reshape(*shape, block.heads, block.head_dim)
+        sigma = self.model.anatomy.final_norm.scale(final).reshape(shape) if to_the_end else None
+        return Added(heads, sigma)
+
+    def _record(self, clean: CleanRun, arguments: list[Arguments], layer: int, last: int, twin: Twin) -> None:
+        """Clean keys and values of the blocks that will run."""
+        for one in range(layer, last):
+            self._blocks(clean.residuals[one], arguments, one, one + 1, True)
+        if not twin.called:
+            raise SelfRepairError(
+                f"{type(self.model.network).__name__} does not use Hugging Face's registry of attention functions.",
+                "Heads of this family are run position by position: Adder(model, single=True).",
+            )
+
+    def _blocks(
+        self, hidden: Tensor, arguments: list[Arguments], layer: int, last: int, stop: bool
+    ) -> tuple[Tensor, Tensor]:
+        """The first block's projection input, and the stream after the last, which is not reached with `stop`."""
+        blocks = self.model.anatomy.blocks
+        kept: list[Tensor] = []
+
+        def keep(value: Tensor) -> None:
+            if not kept:
+                kept.append(value.reshape(*hidden.shape[:2], -1).clone())
+            if stop:
+                raise _Enough
+
+        with removing(on_input(blocks[layer].projection, keep)):
+            try:
+                for block, given in zip(blocks[layer:last], arguments[layer:last], strict=True):
+                    args, kwargs = with_input(given, hidden)
+                    hidden = first_tensor(block.module(*args, **kwargs)).reshape(hidden.shape)
+            except _Enough:
+                return kept[0], hidden
+        return kept[0], hidden
+
+    def _singly(self, clean: CleanRun, layer: int, vectors: Tensor, to_the_end: bool) -> Added:
+        """A run of its own for every position."""
+        copies, windows, positions, _ = vectors.shape
+        block = self.model.anatomy.blocks[layer]
+        last = self.model.anatomy.layers if to_the_end else layer + 1
+        outputs = vectors.new_zeros(copies, windows, positions, block.heads, block.head_dim)
+        sigma = vectors.new_zeros(copies, windows, positions) if to_the_end else None
+        for position in range(positions):
+            hidden = clean.residuals[layer].repeat(copies, 1, 1, 1)
+            hidden[:, :, position] += vectors[:, :, position]
+            arguments = block_arguments(self.model, clean.tokens.repeat(copies, 1))
+            inputs, final = self._blocks(hidden.flatten(0, 1), arguments, layer, last, not to_the_end)
+            outputs[:, :, position] = block.split_heads(inputs[:, position]).reshape(copies, windows, block.heads, -1)
+            if sigma is not None:
+                sigma[:, :, position] = self.model.anatomy.final_norm.scale(final[:, position]).reshape(copies, windows)
+        return Added(outputs, sigma)
+
+
+def adder_for(model: LanguageModel, tokens: Tensor, allowed: float | None = None) -> Adder:
+    """The fast adder where it gives what single runs give on these tokens, else the slow one.
+
+    Args:
+        model: the model.
+        tokens: [window, position], on which both are compared in the first and the last block.
+        allowed: largest relative difference; by default what rounding explains.
+    """
+    from selfrepair.engine.clean import clean_run
+
+    tolerance = allowed if allowed is not None else (1e-8 if model.dtype == torch.float64 else 1e-3)
+    fast, slow = Adder(model), Adder(model, single=True)
+    with model.running():
+        clean = clean_run(model, tokens)
+        generator = torch.Generator().manual_seed(0)
+        for layer in sorted({0, model.anatomy.layers // 2, model.anatomy.layers - 1}):
+            stream = clean.residuals[layer]
+            noise = torch.randn(stream.shape, generator=generator).to(stream) * stream.std()
+            try:
+                quick, sure = (one.add(clean, layer, noise[None], True) for one in (fast, slow))
+            except SelfRepairError:
+                return slow
+            assert quick.sigma is not None and sure.sigma is not None
+            pairs = ((quick.outputs, sure.outputs), (quick.sigma, sure.sigma))
+            if any(not bool((a - b).abs().max() <= tolerance * b.abs().max()) for a, b in pairs):
+                return slow
+    return fast

@@ -1,0 +1,359 @@
+"""Iterative inference: a head's own output added back into its input, the paper's Figures 9 and 19, for all heads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from selfrepair.ablation.units import Head
+from selfrepair.engine.clean import CleanRun
+from selfrepair.errors import SelfRepairError
+from selfrepair.paper.exhibit import Exhibit
+from selfrepair.paper.experiments.self_gain.add_vector import Adder, adder_for
+from selfrepair.paper.inputs.corpus import Batch, Corpus
+from selfrepair.paper.numbers.across_heads import share_of
+from selfrepair.paper.numbers.over_documents import (
+    Array,
+    Number,
+    Sums,
+    Tally,
+    joined,
+    products,
+    slope_of,
+)
+from selfrepair.paper.pictures.picture import FAINT, Marks, Panel, Picture, Rule
+from selfrepair.run.planning.batch_size import tokens_of
+from selfrepair.text import Windows
+
+SECTION = "iterative"
+OWN, OTHER, RANDOM = "own output", "another head's output", "random direction"
+KINDS = (OWN, OTHER, RANDOM)
+FOLD_TOKENS = 12_288  # tokens that go through a block together
+ORIGINAL_LENGTH, ORIGINAL_WINDOWS = 30, 50  # of the authors' prompts
+
+
+@dataclass
+class Scan:
+    """Self-gain of every head.
+
+    Attributes:
+        about: for captions.
+        scale: what the added vectors were multiplied with.
+        kinds: what was added.
+        own_scale: whether the new direct effect is taken with the intervened run's own final scale (the original
+            recipe).
+        tallies: by (head, kind): `x` clean and `y` new direct effect, and inner products.
+        fast: whether all positions went in one pass.
+        shape: (layers, heads).
+    """
+
+    about: str
+    scale: float
+    kinds: tuple[str, ...]
+    own_scale: bool = False
+    tallies: dict[tuple[Head, str], Tally] = field(default_factory=dict)
+    fast: bool = True
+    shape: tuple[int, int] = (0, 0)
+
+    def slope(self, head: Head, kind: str = OWN) -> Number:
+        """Least-squares slope of the new direct effect on the clean one: below 1 the head represses itself."""
+        return self.tallies[head, kind].slope("x", "y", f"{head}: slope, {kind} x {self.scale:g}")
+
+    def in_half(self, half: int) -> Scan:
+        """The scan of one half of the documents, see `selfrepair.paper.numbers.document_halves`."""
+        return replace(self, tallies={key: tally.in_half(half) for key, tally in self.tallies.items()})
+
+    def excess(self, head: Head) -> Number:
+        """Slope of the own output less that of a random direction of equal norm, on the same tokens."""
+        own, control = self.tallies[head, OWN], self.tallies[head, RANDOM]
+        joint = joined({OWN: own, RANDOM: control})
+        name = f"{head}: slope beyond a random direction's"
+        return joint.number(name, lambda sums: slope_of(sums, "x", "y", OWN) - slope_of(sums, "x", "y", RANDOM))
+
+    def share_beyond(self, name: str, against: float, sign: int, control: str | None = None) -> Number:
+        """Share of heads whose slope of the own output lies beyond its interval on one side of a value.
+
+        Its interval moves all heads' slopes together, the widths of their own intervals held.
+
+        Args:
+            name: what to call it.
+            against: the value.
+            sign: 1 for above it, -1 for below.
+            control: whose slope to take off first.
+        """
+        heads = sorted(head for head, kind in self.tallies if kind == OWN)
+        each = [self.slope(head) if control is None else self.excess(head) for head in heads]
+        if not each:
+            return Number(name, float("nan"))
+        kinds = (OWN,) if control is None else (OWN, control)
+        both = joined({f"{head} {kind}": self.tallies[head, kind] for head in heads for kind in kinds})
+        half = np.array([one.high - one.value for one in each])
+        known = np.isfinite([one.value for one in each])
+
+        def share(sums: Sums) -> Array:
+            slopes = np.stack([slope_of(sums, "x", "y", f"{head} {OWN}") for head in heads], -1)
+            if control is not None:
+                slopes = slopes - np.stack([slope_of(sums, "x", "y", f"{head} {control}") for head in heads], -1)
+            return share_of(sign * (slopes - against) > half, np.broadcast_to(known, slopes.shape))
+
+        return both.number(name, share, scale="share")
+
+
+def for_scan(corpus: Corpus, tokens: int) -> Corpus:
+    """The part of a corpus that a scan uses.
+
+    Under the original recipe the first 30 tokens of the first 50 documents, a beginning-of-sequence token included, in
+    one batch (paper-methods 0.4, Figure 9); of as many documents as begin in the windows where that is fewer.
+
+    Args:
+        corpus: model and text.
+        tokens: so many, in whole windows; not heeded by the original recipe.
+    """
+    windows, recipe = corpus.windows, corpus.recipe
+    if recipe.original:
+        windows = beginnings(windows, ORIGINAL_WINDOWS, min(ORIGINAL_LENGTH, windows.length))
+        recipe = replace(recipe, batch=len(windows))
+    else:
+        windows = windows.select(np.arange(min(len(windows), max(1, -(-tokens // windows.length)))))
+    return Corpus(corpus.model, windows, recipe, corpus.seed, corpus.roll)
+
+
+def beginnings(windows: Windows, most: int, length: int) -> Windows:
+    """A window for each document that begins in a packed text: its first tokens, padded on the right.
+
+    Args:
+        windows: rows with a beginning-of-sequence token in front, their documents one after the other.
+        most: documents.
+        length: tokens of a window, the one in front included.
+    """
+    real = np.arange(windows.length) < windows.lengths[:, None]
+    real[:, 0] = False
+    stream, owner = windows.tokens[real], windows.documents[real]
+    starts = np.flatnonzero(np.diff(owner, prepend=-1))[:most]
+    ends = np.append(np.flatnonzero(np.diff(owner)) + 1, len(owner))[:most]
+    lengths = np.minimum(ends - starts, length - 1) + 1
+    kept = np.arange(length) < lengths[:, None]
+    tokens, documents = np.zeros((len(starts), length), np.int64), np.full((len(starts), length), -1, np.int64)
+    within = starts[:, None] + np.maximum(np.arange(length) - 1, 0)  # the first twice: the front token is put over it
+    tokens[kept], documents[kept] = stream[within[kept]], owner[within[kept]]
+    tokens[:, 0] = windows.tokens[0, 0]
+    return replace(windows, tokens=tokens, lengths=lengths, documents=documents)
+
+
+def scan(corpus: Corpus, scale: float = 1.0, kinds: Sequence[str] = KINDS, layers: Sequence[int] | None = None) -> Scan:
+    """Adds every head's own output (and controls) to its own input, one position at a time, all positions in a pass.
+
+    It costs, for each kind, about as much as the attention of all heads run once per head: one to three forwards. Under
+    the original recipe, for the intervened runs' own final scale, blocks above run as well, once per head.
+
+    Args:
+        corpus: model and text.
+        scale: what the vectors are multiplied with.
+        kinds: of `KINDS`.
+        layers: all by default; the authors take the upper half.
+    """
+    anatomy = corpus.model.anatomy
+    adder = adder_for(corpus.model, tokens_of(corpus.windows, np.arange(1), corpus.model)[:, :12])
+    wanted = range(anatomy.layers) if layers is None else layers
+    shape = (anatomy.layers, anatomy.heads)
+    found = Scan(about(corpus), scale, tuple(kinds), corpus.recipe.own_scale, fast=not adder.single, shape=shape)
+    with corpus.model.running():
+        for batch in corpus.batches():
+            for layer in wanted:
+                heads = [Head(layer, head) for head in range(anatomy.blocks[layer].heads)]
+                for group in _groups(heads, batch.clean.tokens.numel()):
+                    for kind in kinds:
+                        _scan_group(found, corpus, adder, batch, group, kind, scale)
+    return found
+
+
+def _groups(heads: list[Head], tokens: int) -> Iterator[list[Head]]:
+    size = max(1, FOLD_TOKENS // tokens)
+    for start in range(0, len(heads), size):
+        yield heads[start : start + size]
+
+
+def _scan_group(
+    found: Scan, corpus: Corpus, adder: Adder, batch: Batch, heads: list[Head], kind: str, scale: float
+) -> None:
+    layer, clean = heads[0].layer, batch.clean
+    own = head_writes(corpus, clean, layer)
+    vectors = torch.stack([scale * vector(corpus, own, batch.windows, head, kind) for head in heads])
+    added = adder.add(clean, layer, vectors, to_the_end=found.own_scale)
+    effects = clean.direct_effects(layer)
+    gram = corpus.model.anatomy.blocks[layer].output_weight
+    mask = batch.scored
+    for place, head in enumerate(heads):
+        new = added.outputs[place, :, :, head.head]
+        y = (new[:, :-1] * clean.head_directions[layer][:, :, head.head]).sum(-1)
+        if added.sigma is not None:
+            y = y * clean.sigma / added.sigma[place, :, :-1]
+        before = clean.head_outputs[layer][:, :, head.head]
+        write, change = before @ gram[head.head], (new - before) @ gram[head.head]
+        columns = {
+            "x": chosen_values(effects[..., head.head], mask),
+            "y": chosen_values(y, mask),
+            "change.write": chosen_values((change * write).sum(-1)[:, :-1], mask),
+            "write.write": scale * chosen_values(write.square().sum(-1)[:, :-1], mask),
+        }
+        tally = found.tallies.setdefault((head, kind), Tally(corpus.documents, corpus.seed))
+        tally.add(batch.documents[mask], columns | products("x", "y", columns))
+
+
+def head_writes(corpus: Corpus, clean: CleanRun, layer: int) -> Tensor:
+    """What each head of a layer adds to the stream, biases left out, [head, window, position, width].
+
+    Behind a post-norm (Gemma 2, OLMo 2) at the clean scale of that norm.
+    """
+    block = corpus.model.anatomy.blocks[layer]
+    outputs = clean.head_outputs[layer]
+    writes = torch.einsum("bphe,hed->hbpd", outputs, block.output_weight)
+    norm = block.attention_norm
+    if norm is not None:
+        projected = block.projection(block.join_heads(outputs))
+        writes = norm.gain * norm.centre(writes) / norm.scale(projected).unsqueeze(-1)
+    added: Tensor = block.attention_multiplier * writes
+    return added
+
+
+def vector(corpus: Corpus, own: Tensor, windows: np.ndarray, head: Head, kind: str) -> Tensor:
+    """What is added at each position, [window, position, width].
+
+    Args:
+        corpus: model and recipe.
+        own: writes of the layer's heads [head, window, position, width].
+        windows: numbers of the windows.
+        head: whose input is changed.
+        kind: its own output; another head's of its layer, or a random direction, both brought to the norm of the own
+            output at each position. The original recipe takes the other head's output as it is, and one random
+            direction with the norm of the last output of the batch for all tokens (paper-methods, Figure 9).
+
+    Raises:
+        SelfRepairError: an unknown kind.
+    """
+    mine: Tensor = own[head.head]
+    size = mine.norm(dim=-1, keepdim=True)
+    if kind == OWN:
+        return mine
+    draws = np.random.default_rng([corpus.seed, head.layer, head.head])
+    if kind == OTHER:
+        if len(own) < 2:
+            return torch.zeros_like(mine)
+        other: Tensor = own[(head.head + 1 + int(draws.integers(len(own) - 1))) % len(own)]
+        if corpus.recipe.original:
+            return other
+        return torch.mul(other, size / other.norm(dim=-1, keepdim=True).clamp_min(1e-30))
+    if kind != RANDOM:
+        raise SelfRepairError(f"Nothing called '{kind}' can be added.", f"There are: {', '.join(KINDS)}.")
+    if corpus.recipe.original:
+        one = torch.from_numpy(draws.standard_normal(mine.shape[-1])).to(mine)
+        return torch.mul(one, size[-1, -1] / one.norm()).expand_as(mine)
+    noise = np.stack(
+        [
+            np.random.default_rng([corpus.seed, head.layer, head.head, int(window)]).standard_normal(mine.shape[1:])
+            for window in windows
+        ]
+    )
+    directions = torch.from_numpy(noise).to(mine)
+    return torch.mul(directions, size / directions.norm(dim=-1, keepdim=True))
+
+
+def chosen_values(values: Tensor, mask: np.ndarray) -> np.ndarray:
+    """Chosen predictions of a [window, P] tensor, [token] float64."""
+    return np.asarray(values[torch.from_numpy(mask).to(values.device)].double().cpu().numpy())
+
+
+def said_scale(own: bool) -> str:
+    """At which final scale new direct effects were taken, for captions."""
+    return "with the intervened run's own final scale, as in the paper" if own else "at the clean final scale"
+
+
+def about(corpus: Corpus) -> str:
+    """Model, tokens and documents, for captions."""
+    text = corpus.described(corpus.windows.scored(corpus.recipe.first), "tokens, unfiltered,")
+    return f"{corpus.model.name} · nothing ablated: vectors added at one position at a time · all {text}"
+
+
+# ------------------------------------------------------------------------------------------------- its figure
+
+
+def all_heads(found: Scan) -> Exhibit:
+    """Self-gain of every head over depth, beside what a random direction of the same norm does (not in the paper)."""
+    layers, most = found.shape
+    heads = sorted({head for head, _ in found.tallies})
+    rows = []
+    for head in heads:
+        row: dict[str, object] = {"name": str(head), "layer": head.layer, "head": head.head}
+        for kind in found.kinds:
+            slope = found.slope(head, kind)
+            gain = found.tallies[head, kind].ratio("change.write", "write.write", name="gain")
+            row |= {f"slope, {kind}": slope.value, f"slope, {kind}, low": slope.low, f"slope, {kind}, high": slope.high}
+            row[f"gain, {kind}"] = gain.value
+        if RANDOM in found.kinds:
+            excess = found.excess(head)
+            row |= {"excess": excess.value, "excess_low": excess.low, "excess_high": excess.high}
+        rows.append(row)
+    table = pd.DataFrame(rows)
+    depth = (table["layer"] + (np.linspace(-0.28, 0.28, most) if most > 1 else np.zeros(1))[table["head"]]) / layers
+    x, panels = depth.to_numpy(), []
+    for title, column, ends in (
+        (
+            f"slope of new on clean DE, own output × {found.scale:g}",
+            f"slope, {OWN}",
+            (f"slope, {OWN}, low", f"slope, {OWN}, high"),
+        ),
+        ("the same less that of a random direction", "excess", ("excess_low", "excess_high")),
+    ):
+        if column not in table:
+            continue
+        values = table[column].to_numpy()
+        error = np.nan_to_num(np.stack([values - table[ends[0]], table[ends[1]] - values]))
+        finite = values[np.isfinite(values)]
+        low, high = (finite.min(), finite.max()) if finite.size else (0, 1)
+        room = 0.25 * max(high - low, 0.05)
+        neutral = 1.0 if "slope" in column else 0.0
+        marks = Marks(x, values, names=tuple(table["name"]), y_error=error, size=4.2, label="a head, 95% interval")
+        label = "no response" if neutral else "as a random direction"
+        panels.append(
+            Panel(
+                title,
+                f"relative depth (layer / {layers})",
+                "slope" if neutral else "difference of slopes",
+                (marks,),
+                (Rule(0, neutral, label, FAINT),),
+                y_range=(min(low, neutral) - room, max(high, neutral) + room),
+            )
+        )
+    numbers = _scan_numbers(found)
+    caption = (
+        "Every head's own output added to its own input at one position at a time; slope of its new "
+        "direct effect on its "
+        f"clean one, {said_scale(found.own_scale)}. Below 1 a head represses itself; whether it responds "
+        "to itself shows beside a "
+        f"random direction of the same norm (right). {found.about}."
+    )
+    return Exhibit(
+        "section-5-3-self-gain",
+        "Section 5.3",
+        SECTION,
+        "Self-gain of every head",
+        caption,
+        table,
+        numbers,
+        Picture(tuple(panels), columns=2),
+    )
+
+
+def _scan_numbers(found: Scan) -> tuple[Number, ...]:
+    own = "share of heads whose slope is {} 1 beyond its interval"
+    numbers = [found.share_beyond(own.format("below"), 1, -1), found.share_beyond(own.format("above"), 1, 1)]
+    if RANDOM in found.kinds:
+        beyond = "share of heads that {} themselves beyond a random direction"
+        numbers.append(found.share_beyond(beyond.format("repress"), 0, -1, RANDOM))
+        numbers.append(found.share_beyond(beyond.format("reinforce"), 0, 1, RANDOM))
+    return tuple(numbers)

@@ -1,0 +1,1 @@
+"""Numbers with intervals over documents: of one head, and over heads."""

@@ -1,0 +1,80 @@
+"""What captions say: no figure without model, operator, filter, tokens and documents."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import pandas as pd
+
+from selfrepair.paper.numbers.over_documents import Number, Tally
+from selfrepair.report.captions import amount, chosen_tokens, fact, left_out, operator, span
+from selfrepair.results.runs import Run
+
+FIXED = "95% intervals over documents, the filter's threshold held fixed"
+
+
+def about(run: Run, label: str) -> str:
+    """A run under a filter, for captions."""
+    parts = (fact(run, "model"), operator(run), chosen_tokens(label), amount(run, label), left_out(run))
+    return " · ".join((*parts, f"text: {fact(run, 'text')}")) + "."
+
+
+def sampled(run: Run) -> str:
+    """The run's uniform sample of tokens, for captions."""
+    rows = run.tokens_frame()
+    rows = rows[rows["in_sample"]]
+    heads = rows.groupby(["layer", "head"]).size()
+    total = int(run.heads.attrs.get("tokens", 0))
+    count = int(heads.max()) if len(heads) else 0
+    which = "all tokens" if count >= total else f"a uniform sample of {count:,} of {total:,} tokens"
+    said = f"{which}, unfiltered, from {rows['document'].nunique():,} documents"
+    return " · ".join((fact(run, "model"), operator(run), said, left_out(run), f"text: {fact(run, 'text')}")) + "."
+
+
+def passing(label: str, tallies: Iterable[Tally], corpus: str) -> str:
+    """How many tokens pass a filter and out of which, for captions.
+
+    Args:
+        label: the filter.
+        tallies: sums over the tokens that pass it, one for each head.
+        corpus: the tokens it chose from, their documents and text.
+    """
+    counts = [(tally.tokens, tally.filled) for tally in tallies]
+    tokens, documents = (span(np.array(one)) for one in zip(*counts, strict=True))
+    return f"{label}: {tokens} tokens{' per head' if len(counts) > 1 else ''} from {documents} documents, of {corpus}"
+
+
+def rows_of(run: Run, label: str) -> pd.DataFrame:
+    """Kept (head, token) rows that pass a filter; for `all` the uniform sample.
+
+    Args:
+        run: the run.
+        label: one of its filters.
+    """
+    rows = run.tokens_frame()
+    if label == "all":
+        return rows[rows["in_sample"]].reset_index(drop=True)
+    limits = run.heads["threshold"].sel(filter=label).values[rows["layer"], rows["head"]]
+    effect = rows["direct_effect"].to_numpy(np.float64)
+    passes = effect >= limits if label.startswith("top") else effect <= limits
+    return rows[passes].reset_index(drop=True)
+
+
+def numbers_table(numbers: tuple[Number, ...]) -> pd.DataFrame:
+    """Numbers as a frame."""
+    return pd.DataFrame(
+        {
+            "number": [one.name for one in numbers],
+            "value": [one.value for one in numbers],
+            "low": [one.low for one in numbers],
+            "high": [one.high for one in numbers],
+            "documents": [one.documents for one in numbers],
+            "units": [one.units for one in numbers],
+        }
+    )
+
+
+def last_quarter(layers: int) -> int:
+    """The first layer of the last quarter of them."""
+    return layers - max(1, layers // 4)

@@ -1,0 +1,61 @@
+"""Two runs side by side, for the terminal: in the units of the other tables, with intervals."""
+
+from __future__ import annotations
+
+import numpy as np
+from rich.text import Text
+
+from selfrepair.report.layout import Line, fitted
+from selfrepair.report.number_formats import estimate, units
+from selfrepair.run.gathering.compare_runs import Comparison
+from selfrepair.statistics.estimates import Estimate
+from selfrepair.terminal import Console
+
+
+def print_comparison(console: Console, found: Comparison, top: int) -> None:
+    """Print both runs' number, its difference, and the heads that differ most.
+
+    Args:
+        console: where.
+        found: the comparison.
+        top: how many heads.
+    """
+    name = found.estimator
+    how = "paired by document" if found.paired else "not paired: the texts differ"
+    _print(console, f"{name} ({units(name)}), {found.filter}; all heads together; {how}", _whole(found))
+    if found.heads is not None and (lines := _heads(found.heads, name, top)):
+        title = f"Heads that differ most ({units(name)}), by difference over the half-width of its interval"
+        _print(console, title, lines)
+    said = "Differences are the second run minus the first. In square brackets: 95% intervals over documents."
+    console.print(Text(said, "dim"))
+
+
+def _print(console: Console, title: str, lines: list[Line]) -> None:
+    console.print(Text(title, style="bold"))
+    console.print(fitted("", ["value [95% interval]"], lines, console.width))
+    console.print()
+
+
+def _whole(found: Comparison) -> list[Line]:
+    """Both runs' numbers, and their difference."""
+    name = found.estimator
+    cells = [estimate(name, *_parts(one)) for one in found.each]
+    lines = [Line(called, [cell]) for called, cell in zip(found.names, cells, strict=True)]
+    return [*lines, Line("difference", [estimate(name, *_parts(found.change), change=True)])]
+
+
+def _parts(one: Estimate) -> tuple[float, float, float]:
+    return float(one.value), float(one.low), float(one.high)
+
+
+def _heads(heads: Estimate, name: str, top: int) -> list[Line]:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        size = np.nan_to_num(2 * np.abs(heads.value) / (heads.high - heads.low), nan=0, posinf=0)
+    lines = []
+    for place in np.argsort(-size, axis=None, kind="stable")[:top]:
+        layer, head = (int(one) for one in np.unravel_index(place, size.shape))
+        if size[layer, head] == 0:  # no difference, or one whose interval has no ends or is not known
+            break
+        value, low, high = (float(part[layer, head]) for part in (heads.value, heads.low, heads.high))
+        lines.append(Line(f"L{layer}H{head}", [estimate(name, value, low, high, change=True)]))
+    return lines

@@ -1,0 +1,124 @@
+"""What the page says about a run in words: where its numbers come from, what they cannot say, how to repeat it."""
+
+from __future__ import annotations
+
+from shlex import quote
+from typing import Any
+
+import numpy as np
+
+from selfrepair.report import captions
+from selfrepair.report.number_formats import small
+from selfrepair.results import checks
+from selfrepair.results.runs import Run
+from selfrepair.text.given_texts import GIVEN
+
+FEW_DOCUMENTS = 20  # below this, intervals over documents are rough
+
+
+def facts(run: Run) -> list[list[str]]:
+    """Label and value of everything that stands on the model's card."""
+    said = [
+        ["model", captions.fact(run, "model")],
+        ["text", captions.fact(run, "text")],
+        ["operator", captions.operator(run)],
+        ["filters", ", ".join(run.filters)],
+        ["tokens", _grouped(run.heads.attrs.get("tokens"))],
+        ["documents", _grouped(run.heads.attrs.get("documents"))],
+        ["positions", captions.left_out(run)],
+        ["vocabulary", captions.centring(run)],
+        ["engine", captions.fact(run, "engine")],
+        ["precision", captions.fact(run, "dtype")],
+        ["loss", _number(run.heads.attrs.get("loss_nats_per_token"), "nats per token")],
+        ["numerical floor", _number(run.heads.attrs.get("numerical_floor"), "logit")],
+        ["measured error", _number(run.heads.attrs.get("ledger_residual"), "logit, largest residual of any ledger")],
+        ["engine's error per token", captions.engine_error(run)],
+        ["read-out error", _number(run.heads.attrs.get("readout_error"), "logit, against the model's own logits")],
+        ["made with", captions.fact(run, "software")],
+        ["made", captions.fact(run, "created")],
+    ]
+    return [[label, value] for label, value in said if value not in ("unknown", "")]
+
+
+def limits(run: Run) -> list[str]:
+    """What this run cannot say."""
+    said = [captions.status(run), *checks.warned(run.outcome)]
+    documents = _whole(run.heads.attrs.get("documents"))
+    if documents is not None and documents < FEW_DOCUMENTS:
+        said.append(
+            f"Only {documents} documents: errors over documents are rough, and other texts may well behave otherwise."
+        )
+    if _whole(run.heads.attrs.get("donors")) == 1:
+        said.append("One donor per window: what a number owes to the donors that were drawn is part of its noise.")
+    short = run.heads.attrs.get("inexact_replicates", 0)
+    if isinstance(short, float | int) and short > 0.005:
+        said.append(
+            f"For some heads too few tokens were kept to apply the filter exactly in up to {100 * short:.0f}% of the "
+            "replicates; their intervals are a little too narrow."
+        )
+    measured = int((run.heads["count"].isel(filter=0).values > 0).sum())
+    if measured < run.heads_there_are:
+        said.append(f"{measured} heads were ablated; nothing is known about the others.")
+    said += [
+        "A filter by direct effect chooses tokens for which a head looks important; tokens chosen by another rule, and "
+        "all tokens together, can show less repair or none.",
+        "Heads are ablated one at a time: what two heads do for each other when both are missing is not measured.",
+        f"Another operator than {captions.fact(run, 'operator')} asks another question, and has other answers.",
+    ]
+    return [one for one in said if one]
+
+
+def command(run: Run) -> str:
+    """The command that repeats the run; with a remark where the command line cannot."""
+    plan = run.plan
+    model, text, ablation = (plan.get(name) for name in ("model", "text", "ablation"))
+    if not (isinstance(model, dict) and isinstance(text, dict) and isinstance(ablation, dict)):
+        return ""
+    source = model.get("source")
+    named = source["model"] if isinstance(source, dict) else f"<the object that was called {model['name']}>"
+    options: dict[str, Any] = {
+        "--text": "<the texts that were given in Python>" if text.get("source") == GIVEN else text.get("source"),
+        "--tokens": text.get("tokens"),
+        "--length": text.get("length"),
+        "--packing": text.get("packing"),
+        "--bos": text.get("bos"),
+        "--field": text.get("field") if text.get("field") != "text" else None,
+        "--ablation": ablation.get("operator"),
+        "--donors": ablation.get("donors") or None,
+        "--components": plan.get("components"),
+        "--first": text.get("first_position"),
+        "--sample": plan.get("sample"),
+        "--replicates": plan.get("replicates"),
+        "--seed": plan.get("seed"),
+        "--engine": plan.get("engine"),
+        "--dtype": model.get("dtype"),
+    }
+    words = ["selfrepair", "run", quote(str(named))]
+    for name, value in options.items():
+        words += [] if value is None else [name, quote(str(value))]
+    for label in plan.get("filters", []):
+        words += ["--filter", quote(label)]
+    heads = plan.get("heads") or []
+    if len(heads) < run.heads_there_are:
+        words += ["--heads", quote(",".join(f"L{layer}H{head}" for layer, head in heads))]
+    return " ".join(words)
+
+
+def name(run: Run) -> str:
+    """What a run is called beside others: model and operator."""
+    return f"{captions.fact(run, 'model')}, {captions.fact(run, 'operator')}"
+
+
+def _whole(value: object) -> int | None:
+    return int(value) if isinstance(value, int | np.integer) else None
+
+
+def _grouped(value: object) -> str:
+    whole = _whole(value)
+    return "unknown" if whole is None else f"{whole:,}"
+
+
+def _number(value: object, unit: str) -> str:
+    if not isinstance(value, float | int | np.number):
+        return "unknown"
+    return f"{small(float(value)) if unit.startswith('logit') else f'{float(value):.3g}'} {unit}"

@@ -1,0 +1,299 @@
+"""The results folder: written whole or not at all, proven and validated when read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from selfrepair.errors import SelfRepairError
+from selfrepair.results import extras, manifest, netcdf, plan_file, schema
+from selfrepair.results.atomic_files import cannot, first_line, make_folder, put, putting_table
+from selfrepair.results.plan_file import write_json as write_json
+from selfrepair.results.plan_file import write_plan as write_plan
+from selfrepair.results.proven import Damaged, Digests, Stored
+from selfrepair.results.runs import Run
+from selfrepair.results.size_limits import bounded_batches, bounded_json, bounded_table
+from selfrepair.results.windows_file import read_corpus, windows_parts
+from selfrepair.terminal import readable
+from selfrepair.text import Windows
+
+PLAN, OUTCOME, WINDOWS = "plan.json", "outcome.json", "windows.parquet"
+HEADS, TOKENS = "heads.nc", "tokens.parquet"
+NEEDED = (PLAN, OUTCOME, WINDOWS, HEADS, TOKENS)
+EXTRAS = {name: f"{name}.parquet" for name in extras.SCHEMAS}
+Part = TypeVar("Part")
+
+
+def prepare_folder(path: str | Path) -> Path:
+    """Make a folder for results.
+
+    Raises:
+        SelfRepairError: it exists and is not empty, is no folder, or cannot be made.
+    """
+    folder = Path(path)
+    named = str(folder.absolute())
+    if readable(named) != named:  # several libraries cannot open files there
+        raise SelfRepairError(f"The folder name {named} is not valid Unicode.", "Give another folder with --out.")
+    try:
+        make_folder(folder)
+        if next(folder.iterdir(), None) is not None:
+            raise SelfRepairError(
+                f"The results folder {folder} exists and is not empty.",
+                "Give another folder with --out, or move this one away.",
+            )
+    except FileExistsError:
+        raise SelfRepairError(f"{folder} is a file, not a folder.", "Give a folder with --out.") from None
+    except OSError as problem:
+        raise cannot("make the folder", folder, problem) from problem
+    return folder
+
+
+def write(run: Run, path: str | Path) -> Path:
+    """Write a run's files; existing ones are replaced, all of them or none.
+
+    Raises:
+        SelfRepairError: the disk is full, or the folder cannot be written to.
+    """
+    folder = Path(path)
+    try:
+        make_folder(folder)
+    except OSError as problem:
+        raise cannot("make the folder", folder, problem) from problem
+    made = manifest.staging(folder)
+    try:
+        notes = {**(run.windows.schema.metadata or {}), plan_file.COPY: plan_file.copy_of(run.plan)}
+        corpus = _write_table(run.windows.replace_schema_metadata(notes), made / WINDOWS)
+        kept = _write_table(schema.described_tokens(run.tokens), made / TOKENS)
+        write_results(replace(run, corpus=corpus, kept=kept), folder)
+    except BaseException:
+        manifest.discard(folder)
+        raise
+    return folder
+
+
+def write_results(run: Run, folder: Path) -> Run:
+    """Write the results of a run, all or none of them, and last the manifest that proves them.
+
+    Args:
+        run: its kept tokens are in a file of the staging folder, or in `tokens.parquet`; its windows likewise.
+        folder: the results folder.
+
+    Returns:
+        The same run; its tables are read from the folder.
+
+    Raises:
+        SelfRepairError: the disk is full, or the folder cannot be written to.
+    """
+    made = folder / manifest.STAGING
+    made.mkdir(exist_ok=True)
+    files = {
+        PLAN: write_plan(run.plan, made / PLAN),
+        OUTCOME: write_json(run.outcome, made / OUTCOME),
+        HEADS: put(made / HEADS, netcdf.written(run.heads)),
+        TOKENS: _proven(run.kept),
+        WINDOWS: _proven(run.corpus),
+        **_write_extras(run, folder),
+    }
+    manifest.swap(folder, files, tuple(EXTRAS.values()))
+    kept, corpus = (Stored(folder / name, files[name], manifest.fix(folder)) for name in (TOKENS, WINDOWS))
+    return replace(run, kept=kept, corpus=corpus)
+
+
+def add_extras(run: Run, folder: Path) -> None:
+    """Write the optional tables of a run whose numbers are in the folder, and a manifest that names them too.
+
+    Raises:
+        SelfRepairError: the results there are damaged, or rest on other units; the disk is full.
+    """
+    stored = manifest.read(folder)
+    if _read(stored[OUTCOME], _read_json, lambda _: None).get("made_of") != run.outcome.get("made_of"):
+        raise SelfRepairError(f"The results in {folder} were made of other units meanwhile.", manifest.fix(folder))
+    manifest.staging(folder)
+    files = {name: _proven(one) for name, one in stored.items() if name in NEEDED} | _write_extras(run, folder)
+    manifest.swap(folder, files, tuple(EXTRAS.values()))
+
+
+def _write_extras(run: Run, folder: Path) -> dict[str, Digests]:
+    """Writes the optional tables into the staging folder."""
+    made = folder / manifest.STAGING
+    tables = {name: extras.described(name, table) for name, table in run.extras.tables().items()}
+    return {EXTRAS[name]: _proven(_write_table(table, made / EXTRAS[name])) for name, table in tables.items()}
+
+
+def _proven(table: pa.Table | Stored) -> Digests:
+    assert isinstance(table, Stored)
+    found = Stored.as_it_is(table.path).digests if table.digests is None else table.digests
+    assert found is not None
+    return found
+
+
+def _write_table(table: pa.Table, path: Path) -> Stored:
+    with putting_table(path, table.schema) as file:
+        file.add(table)
+    return Stored(path, file.digests)
+
+
+def read_extras(stored: Mapping[str, Stored]) -> extras.Extras:
+    """The optional tables of a results folder.
+
+    Args:
+        stored: its files, from `manifest.read`.
+
+    Raises:
+        SelfRepairError: one of them is damaged.
+    """
+    there = {name: stored[file] for name, file in EXTRAS.items() if file in stored}
+    return extras.Extras(**{n: _read(one, bounded_table, partial(extras.check, n)) for n, one in there.items()})
+
+
+def write_corpus(windows: Windows, donors: np.ndarray, folder: Path, plan: Mapping[str, object]) -> None:
+    """Write `windows.parquet`, before the sweep begins.
+
+    Args:
+        windows: the corpus.
+        donors: [window, donor] donor windows.
+        folder: the results folder.
+        plan: the run's, of which the file keeps a copy.
+    """
+    parts = windows_parts(windows, donors, {plan_file.COPY: plan_file.copy_of(plan)})
+    first = next(parts)
+    with putting_table(folder / WINDOWS, first.schema) as file:
+        file.add(first)
+        for part in parts:
+            file.add(part)
+
+
+def load(path: str | Path) -> Run:
+    """Read a results folder, prove it by its manifest and check it against the schema.
+
+    Every file is read once; the two large tables stay on disk until they are looked at, and are proven again then.
+
+    Raises:
+        SelfRepairError: a file that is missing, or not what was written, by name; results that were never finished.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        raise SelfRepairError(f"There is no results folder {folder}.", "Give the folder that a run wrote.")
+    read_plan(folder)  # before the manifest is asked: this says what has been changed, not only that something has
+    stored = manifest.read(folder)
+    for name in NEEDED:
+        if name not in stored:
+            raise SelfRepairError(f"{folder / manifest.MANIFEST} names no {name}.", manifest.fix(folder))
+    for name in (TOKENS, WINDOWS):
+        stored[name].check()
+    run = Run(
+        plan=_read(stored[PLAN], partial(_read_plan, folder), lambda _: None),
+        outcome=_read(stored[OUTCOME], _read_json, lambda _: None),
+        kept=stored[TOKENS],
+        corpus=stored[WINDOWS],
+        heads=_read(stored[HEADS], netcdf.read_heads, schema.check_heads),
+        extras=read_extras(stored),
+    )
+    _read(stored[TOKENS], pq.read_schema, schema.check_tokens)
+    _read(stored[WINDOWS], pq.read_schema, schema.check_windows)
+    return run
+
+
+def read_plan(folder: Path) -> dict[str, Any]:
+    """The plan of a results folder, finished or not.
+
+    Raises:
+        SelfRepairError: there is none, or it is not what the run was started with; says what was changed.
+    """
+    return _read(Stored(folder / PLAN), partial(_read_plan, folder), lambda _: None)
+
+
+def read_windows(stored: Stored) -> pa.Table:
+    """The table in a `windows.parquet`.
+
+    Raises:
+        SelfRepairError: there is none, or it is damaged.
+    """
+    return _read(stored, bounded_table, lambda table: schema.check_windows(table.schema))
+
+
+def read_tokens(stored: Stored) -> pa.Table:
+    """The table in a `tokens.parquet`, with one set of document names.
+
+    Raises:
+        SelfRepairError: there is none, or it is damaged.
+    """
+    return _read(stored, bounded_table, lambda table: schema.check_tokens(table.schema)).unify_dictionaries()
+
+
+def token_batches(stored: Stored, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    """Columns of a `tokens.parquet`, some rows at a time.
+
+    Raises:
+        SelfRepairError: there is none, or it is damaged.
+    """
+    with _reading(stored), stored.open() as file:
+        yield from bounded_batches(file, columns=columns)
+
+
+def read_design(stored: Stored) -> tuple[Windows, np.ndarray]:
+    """Windows and donors [window, donor] of a results folder, finished or not.
+
+    Args:
+        stored: its `windows.parquet`.
+
+    Raises:
+        SelfRepairError: there are none, or they are damaged.
+    """
+    _read(stored, pq.read_schema, schema.check_windows)
+    return _read(stored, read_corpus, lambda _: None)
+
+
+def _read(stored: Stored, reader: Callable[[BinaryIO], Part], check: Callable[[Part], None]) -> Part:
+    with _reading(stored), stored.open() as file:
+        part = reader(file)
+    try:
+        check(part)
+    except SelfRepairError as problem:
+        raise SelfRepairError(f"{stored.path}: {problem.problem}", problem.fix) from None
+    return part
+
+
+@contextmanager
+def _reading(stored: Stored) -> Iterator[None]:
+    """Turns whatever goes wrong in reading a file into an error that names it."""
+    path = stored.path
+    if not path.is_file():
+        raise SelfRepairError(
+            f"The results folder {path.parent} has no {path.name}.",
+            stored.fix or "The run did not get that far, or this is not a results folder.",
+        )
+    try:
+        yield
+    except SelfRepairError:
+        raise
+    except Exception as problem:  # h5py, pyarrow and json each have their own kinds
+        if isinstance(problem.__cause__ or problem.__context__, Damaged):
+            raise (problem.__cause__ or problem.__context__) from None  # type: ignore[misc]
+        raise SelfRepairError(
+            f"Cannot read {path}: it is cut short or not what its name says ({first_line(problem)}).",
+            "Copy the folder again, or run the measurement again.",
+        ) from problem
+
+
+def _read_json(file: BinaryIO) -> dict[str, Any]:
+    content = bounded_json(file)
+    if not isinstance(content, dict):
+        raise TypeError(f"a JSON object was expected, not {type(content).__name__}")
+    found: dict[str, Any] = plan_file.with_numbers(content)
+    return found
+
+
+def _read_plan(folder: Path, file: BinaryIO) -> dict[str, Any]:
+    content = bounded_json(file)
+    if not isinstance(content, dict):
+        raise TypeError(f"a JSON object was expected, not {type(content).__name__}")
+    return plan_file.opened_plan(content, folder / PLAN, folder / WINDOWS)

@@ -1,0 +1,1 @@
+"""A closer look at single tokens, after the sweep."""

@@ -1,0 +1,55 @@
+"""After the sweep: texts of tokens and close-ups, so that single tokens can be looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+
+from selfrepair.results import run_folder
+from selfrepair.results.extras import Extras
+from selfrepair.results.runs import Run
+from selfrepair.run.closeups.make_closeups import COLUMNS, closeups
+from selfrepair.run.closeups.token_bytes import vocabulary_table
+from selfrepair.run.gathering.best_effort import never_costs_the_run
+from selfrepair.run.planning.job import Job
+from selfrepair.run.storage.store import RESULTS, Store
+from selfrepair.run.storage.unit_file import Arrays
+
+
+def attach_closeups(job: Job, surveyed: Arrays, run: Run, store: Store | None, shown: bool) -> Run:
+    """Adds to a finished run what the token view needs, and writes it beside the numbers.
+
+    What the run has already stays. A failure costs the close-ups and is said, never the run: its numbers are on disk.
+
+    Args:
+        job: the run.
+        surveyed: the merged survey.
+        run: its results.
+        store: its folder; None to write nothing.
+        shown: whether to show progress.
+    """
+    closer = run.extras.closeups
+    if closer is None:
+        with never_costs_the_run("close-ups of single tokens"):
+            closer = closeups(job, surveyed, run.token_batches(COLUMNS), shown)
+    vocabulary = run.extras.vocabulary
+    if vocabulary is None:
+        with never_costs_the_run("texts of tokens"):
+            vocabulary = vocabulary_table(job.model.tokenizer, _named(job, closer))
+    extras = Extras(vocabulary, run.extras.passages, closer)
+    looked = replace(run, extras=extras)
+    if store is not None and (closer is not run.extras.closeups or vocabulary is not run.extras.vocabulary):
+        with never_costs_the_run("files of close-ups and texts of tokens"), store.alone(RESULTS):
+            run_folder.add_extras(looked, store.folder)
+    return looked
+
+
+def _named(job: Job, closer: pa.Table | None) -> Iterable[int]:
+    """Tokens of the text and of the close-ups."""
+    found = [np.unique(job.windows.tokens)]
+    if closer is not None:
+        found += [closer[name].combine_chunks().flatten().to_numpy() for name in ("tokens_before", "tokens_after")]
+    return [int(token) for token in np.unique(np.concatenate(found))]

@@ -1,0 +1,219 @@
+"""A closer look at a bounded number of tokens per head: what was predicted before and after, who repaired, and what
+the strongest repairing head attended to. A small pass of its own after the sweep, a few percent of its cost."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from selfrepair.effects.ledger import Ledger
+from selfrepair.engine.watched import Attention, WatchedReplay, eager_attention, log_probabilities, watched_clean
+from selfrepair.progress import progress
+from selfrepair.results.extras import MLP, SCHEMAS
+from selfrepair.run.planning.batch_size import tokens_of
+from selfrepair.run.planning.job import Job
+from selfrepair.run.storage.unit_file import Arrays
+from selfrepair.run.unit.operator_inputs import BatchSource
+from selfrepair.run.unit.sweep import work
+
+COLUMNS = ("layer", "head", "window", "position", "direct_effect", "self_repair")
+PER_HEAD = 8  # tokens, a few more where they lie in one window
+MOST_LIKELY = 10  # next tokens
+REPAIRERS = 12
+ATTENDED = 32  # positions
+_POOL = 16  # tokens per head to choose from: those in windows that are looked at anyway come cheaper
+_SHARE = 0.04  # of the sweep's work
+_LEAST = 4  # windows' worth of whole forwards, however small the sweep was
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Closeup:
+    """Tokens of one head in one window."""
+
+    layer: int
+    head: int
+    window: int
+    positions: tuple[int, ...]
+    size: float  # of their effects, logits
+
+
+def closeups(job: Job, surveyed: Arrays, tokens: Iterable[pa.RecordBatch], shown: bool) -> pa.Table:
+    """Looks closely at the kept tokens with the largest effects, as many as a few percent of the sweep's work allow.
+
+    Args:
+        job: the run.
+        surveyed: the merged survey.
+        tokens: kept tokens with `COLUMNS`, some at a time.
+        shown: whether to show progress.
+
+    Returns:
+        See `results.extras.SCHEMAS["closeups"]`; with several donors, of the first.
+    """
+    looks = affordable(candidates(tokens), job.model.anatomy.layers, job.operator.donors, _SHARE * work(job))
+    windows: dict[int, list[Closeup]] = defaultdict(list)
+    for look in looks:
+        windows[look.window].append(look)
+    rows: list[Row] = []
+    with (
+        job.model.running(),
+        eager_attention(job.model),
+        progress("Close-ups of single tokens", len(windows) * job.windows.length, shown) as advance,
+    ):
+        for window, chosen in sorted(windows.items()):
+            rows += _Window(job, surveyed, window, chosen).rows()
+            advance(job.windows.length)
+    rows.sort(key=lambda row: (row["layer"], row["head"], row["window"], row["position"]))
+    return pa.Table.from_pylist(rows, schema=SCHEMAS["closeups"])
+
+
+def candidates(tokens: Iterable[pa.RecordBatch]) -> list[list[Closeup]]:
+    """Per head, the kept tokens with the largest effects, by window; the heads with the largest effects first.
+
+    Args:
+        tokens: kept tokens with `COLUMNS`, some at a time.
+    """
+    best = np.zeros((0, 5))
+    for batch in tokens:
+        columns = {name: batch.column(name).to_numpy() for name in COLUMNS}
+        size = np.abs(columns["direct_effect"]) + np.abs(columns["self_repair"])
+        rows = np.stack([*(columns[name].astype(np.float64) for name in COLUMNS[:4]), size], 1)
+        best = _largest(np.concatenate([best, rows]))
+    heads: dict[tuple[int, int], dict[int, list[np.ndarray]]] = defaultdict(lambda: defaultdict(list))
+    for row in best:
+        heads[int(row[0]), int(row[1])][int(row[2])].append(row)
+    looks = [[_look(head, window, rows) for window, rows in windows.items()] for head, windows in heads.items()]
+    return sorted(looks, key=lambda given: -sum(look.size for look in given))
+
+
+def _largest(rows: np.ndarray) -> np.ndarray:
+    """The `_POOL` largest of each head; rows are layer, head, window, position, size."""
+    rows = rows[np.lexsort((rows[:, 3], rows[:, 2], -rows[:, 4], rows[:, 1], rows[:, 0]))]
+    begins = np.flatnonzero(np.any(np.diff(rows[:, :2], axis=0, prepend=-1), axis=1))
+    rank = np.arange(len(rows)) - np.repeat(begins, np.diff([*begins, len(rows)]))
+    return rows[rank < _POOL]
+
+
+def _look(head: tuple[int, int], window: int, rows: Sequence[np.ndarray]) -> Closeup:
+    positions = tuple(sorted(int(row[3]) for row in rows))
+    return Closeup(*head, window, positions, float(sum(row[4] for row in rows)))
+
+
+def affordable(heads: Sequence[list[Closeup]], layers: int, donors: int, budget: float) -> list[Closeup]:
+    """Heads in turn take the look that shows most for its price, until the budget is spent or all have enough.
+
+    The price of a look is the blocks it replays; a window's first look also pays for the window's clean runs.
+    """
+    left = max(budget, float(_LEAST * layers * (1 + donors)))
+    chosen: list[Closeup] = []
+    opened: set[int] = set()
+    waiting = [(list(looks), PER_HEAD) for looks in heads]
+    while waiting:
+        again = []
+        for looks, room in waiting:
+            prices = {look: layers - look.layer + (look.window not in opened) * layers * (1 + donors) for look in looks}
+            payable = [look for look in looks if prices[look] <= left]
+            if not payable:
+                continue
+            best = max(payable, key=lambda look: (look.size / prices[look], -look.window))
+            left -= prices[best]
+            opened.add(best.window)
+            chosen.append(best)
+            looks.remove(best)
+            if room > len(best.positions):
+                again.append((looks, room - len(best.positions)))
+        waiting = again
+    return chosen
+
+
+class _Window:
+    """All looks at one window."""
+
+    def __init__(self, job: Job, surveyed: Arrays, window: int, looks: Sequence[Closeup]) -> None:
+        self.job, self.looks, self.number = job, looks, window
+        self.positions = sorted({position for look in looks for position in look.positions})
+        self.attention = Attention(self.positions)
+        tokens = tokens_of(job.windows, np.array([window]), job.model)
+        self.clean, final = watched_clean(job.model, tokens, self.attention)
+        self.before = log_probabilities(job.model, final)
+        self.source = BatchSource(job, surveyed, np.array([window]))
+
+    def rows(self) -> list[Row]:
+        """One row per token looked at."""
+        return [row for layer in {look.layer for look in self.looks} for row in self._layer(layer)]
+
+    def _layer(self, layer: int) -> Iterator[Row]:
+        looks = [look for look in self.looks if look.layer == layer]
+        outputs = self.clean.head_outputs[layer]
+        in_place = self.job.operator.replacement(layer, outputs, self.source, 0)
+        heads = tuple(look.head for look in looks)
+        replay = WatchedReplay(self.job.model, self.clean, layer, heads, in_place, self.positions)
+        ledger = replay.ledger()
+        for place, look in enumerate(looks):
+            for position in look.positions:
+                yield self._row(look, place, position, replay, ledger)
+
+    def _row(self, look: Closeup, place: int, position: int, replay: WatchedReplay, ledger: Ledger) -> Row:
+        spot = self.positions.index(position)
+        after = log_probabilities(self.job.model, replay.final[place, spot])
+        before = self.before[spot]
+        target = int(self.clean.tokens[0, position + 1])
+        row: Row = {
+            "layer": look.layer,
+            "head": look.head,
+            "window": self.number,
+            "position": position,
+            "total_effect": float(ledger.total_effect[place, 0, position]),
+            "target_logprob_before": float(before[target]),
+            "target_logprob_after": float(after[target]),
+        }
+        for when, found in (("before", before), ("after", after)):
+            values, tokens = found.topk(min(MOST_LIKELY, len(found)))
+            row |= {f"tokens_{when}": tokens.tolist(), f"logprobs_{when}": values.tolist()}
+        row |= _repairers(ledger, place, position)
+        return row | self._attended(ledger, place, position, spot, replay.attention)
+
+    def _attended(self, ledger: Ledger, place: int, position: int, spot: int, after: Attention) -> Row:
+        """What the head that repaired most attended to, before and after; empty where no head repaired."""
+        assert ledger.by_head is not None
+        by_head = ledger.by_head[place, 0, position]
+        layer, head = divmod(int(by_head.argmax()), by_head.shape[1])
+        if by_head[layer, head] <= 0 or layer not in after.weights or layer not in self.attention.weights:
+            nothing: Row = {name: [] for name in ("attended_positions", "attention_before", "attention_after")}
+            return nothing | {"attending_layer": None, "attending_head": None}
+        reach = position + 1
+        old = self.attention.weights[layer][0, head, spot, :reach]
+        new = after.weights[layer][place, head, spot, :reach]
+        seen = torch.maximum(old, new).topk(min(ATTENDED, reach)).indices.sort().values
+        return {
+            "attending_layer": layer,
+            "attending_head": head,
+            "attended_positions": seen.tolist(),
+            "attention_before": old[seen].tolist(),
+            "attention_after": new[seen].tolist(),
+        }
+
+
+def _repairers(ledger: Ledger, place: int, position: int) -> Row:
+    """The components whose direct effect on the target changed most, in either direction."""
+    assert ledger.by_head is not None
+    heads: Tensor = ledger.by_head[place, 0, position]
+    mlps: Tensor = ledger.by_mlp[place, 0, position]
+    effects = torch.cat([heads.flatten(), mlps])
+    chosen = effects.abs().topk(min(REPAIRERS, len(effects))).indices.tolist()
+    chosen = [one for one in chosen if effects[one] != 0]
+    width = heads.shape[1]
+    parts = [divmod(one, width) if one < heads.numel() else (one - heads.numel(), MLP) for one in chosen]
+    return {
+        "repairer_layers": [layer for layer, _ in parts],
+        "repairer_heads": [head for _, head in parts],
+        "repairer_effects": effects[chosen].tolist(),
+    }

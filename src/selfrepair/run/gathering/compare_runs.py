@@ -1,0 +1,201 @@
+"""Runs side by side: differences of their numbers, with intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from shlex import quote
+
+import numpy as np
+
+from selfrepair.errors import SelfRepairError
+from selfrepair.model.kinship import unrelated
+from selfrepair.results import manifest
+from selfrepair.run.gathering.all_texts import Pool, part_of, pool_of
+from selfrepair.run.planning import run_plan
+from selfrepair.run.planning.reload import load_design, text_folders
+from selfrepair.run.planning.run_plan import Plan
+from selfrepair.run.storage.store import Store
+from selfrepair.run.unit.thresholds import STAGE as THRESHOLDS
+from selfrepair.statistics.between_runs import difference, same_documents
+from selfrepair.statistics.estimates import Estimate
+from selfrepair.statistics.intervals import Replicated
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A number of two runs, and the second's minus the first's.
+
+    Attributes:
+        names: what the runs are called: model and operator.
+        filter: label of the filter.
+        estimator: which number.
+        paired: whether document by document: the runs are on the same text.
+        each: the number of both runs, all heads together.
+        change: its difference.
+        heads: difference of every head [layer, head]; None where heads of one model are not heads of the other.
+        unrelated: why they are not; empty where they are.
+    """
+
+    names: tuple[str, str]
+    filter: str
+    estimator: str
+    paired: bool
+    each: tuple[Estimate, Estimate]
+    change: Estimate
+    heads: Estimate | None
+    unrelated: str
+
+
+def compare(
+    first: str | Path,
+    second: str | Path,
+    filter: str = "top 2%",
+    estimator: str = "repaired_fraction",
+    same_heads: bool = False,
+) -> Comparison:
+    """Second run minus first, from their units.
+
+    Paired by document where both are on the same text with the same seed: what a document does to both cancels.
+    Heads are subtracted one by one only where the models are versions of one another: the same weights, revisions of
+    one model, or weights that correlate, as those of checkpoints, fine-tunes and quantisations do.
+
+    Args:
+        first: a run's folder.
+        second: another's.
+        filter: which tokens.
+        estimator: which number.
+        same_heads: subtract heads of equal name all the same, as far as the models have equally many.
+
+    Raises:
+        SelfRepairError: no such run, one that is not complete or is damaged, or a filter that not both have.
+    """
+    pools = [_pool(Path(path)) for path in (first, second)]
+    for path in (first, second):
+        manifest.check(Path(path))
+    sums = [_heads(pool, filter) for pool in pools]
+    paired = _paired(pools[0], pools[1])
+    whole = [one.pooled() for one in sums]
+    why = unrelated_heads(pools[0].design.plan, pools[1].design.plan, same_heads)
+    return Comparison(
+        names=(_name(pools[0]), _name(pools[1])),
+        filter=filter,
+        estimator=estimator,
+        paired=paired,
+        each=(whole[0].estimate(estimator), whole[1].estimate(estimator)),
+        change=difference(whole[0], whole[1], estimator, paired=paired),
+        heads=difference(sums[0], sums[1], estimator, paired=paired) if not why else None,
+        unrelated=why,
+    )
+
+
+def unrelated_heads(first: Plan, second: Plan, same_heads: bool = False) -> str:
+    """Why heads of two runs cannot be subtracted one by one; empty where they can.
+
+    Args:
+        first: plan of a run.
+        second: plan of another.
+        same_heads: whether the user says that heads of equal name are the same heads.
+    """
+    models = first["model"], second["model"]
+    if same_heads and all(models[0][axis] == models[1][axis] for axis in ("layers", "heads")):
+        return ""
+    return unrelated(*models)
+
+
+class Incomplete(SelfRepairError):
+    """A run whose units are not all there: its numbers are about other documents than its plan says."""
+
+
+def _pool(path: Path) -> Pool:
+    """All units of a run; proven as they are read.
+
+    Raises:
+        Incomplete: units are missing.
+        SelfRepairError: something is damaged.
+    """
+    designs = [(place, load_design(place)) for place in text_folders(path)]
+    stores = [Store(place, run_plan.identity(design.plan)) for place, design in designs]
+    for store in stores:
+        if not store.finished(THRESHOLDS):
+            raise Incomplete(f"{store.folder} has not finished its survey.", _go_on(path))
+    pool = pool_of(*(part_of(design, store) for (_, design), store in zip(designs, stores, strict=True)))
+    if pool.missing:
+        raise Incomplete(
+            f"{path} is not complete: it has {pool.units} of {pool.units + pool.missing} units, so it cannot be "
+            "compared as the run that its plan describes.",
+            _go_on(path),
+        )
+    return pool
+
+
+def _go_on(path: Path) -> str:
+    return f"`selfrepair resume {quote(str(path))}` does what is missing."
+
+
+def _name(pool: Pool) -> str:
+    plan = pool.design.plan
+    return f"{plan['model']['name']}, {plan['ablation']['operator']}"
+
+
+def _paired(first: Pool, second: Pool) -> bool:
+    keys = ("seed", "replicates")
+    same = all(first.design.plan[key] == second.design.plan[key] for key in keys)
+    return same and same_documents(first.digests, second.digests)
+
+
+def _heads(pool: Pool, label: str) -> Replicated:
+    """Sums of all heads [layer, head] under one filter."""
+    labels = [one.label for one in pool.design.filters]
+    if label not in labels:
+        raise SelfRepairError(f"A run has no filter '{label}'.", f"It has: {', '.join(labels)}.")
+    place = labels.index(label)
+    layers = [pool.layer(layer) for layer in range(pool.design.shape[0])]
+    return Replicated(
+        np.stack([one.sums[place] for one in layers]),
+        np.stack([one.replicates[:, place] for one in layers], 1),
+        np.stack([one.documents[place] for one in layers]),
+        np.stack([one.effective[place] for one in layers]),
+    )
+
+
+def compare_all(paths: Sequence[str | Path], filter: str, estimator: str, same_heads: bool = False) -> list[Comparison]:
+    """Every run against the first."""
+    return [compare(paths[0], path, filter, estimator, same_heads) for path in paths[1:]]
+
+
+class Sums:
+    """What the units of one run add up to, read once for any number of comparisons.
+
+    Args:
+        pool: the units.
+    """
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._found: dict[str, Replicated] = {}
+
+    def heads(self, label: str) -> Replicated:
+        """Sums of all heads [layer, head] under one filter."""
+        if label not in self._found:
+            self._found[label] = _heads(self._pool, label)
+        return self._found[label]
+
+    def model(self, label: str) -> Replicated:
+        """All heads together."""
+        return self.heads(label).pooled()
+
+    def pairs_with(self, other: Sums) -> bool:
+        """Whether both runs are on the same documents with the same seed."""
+        return _paired(self._pool, other._pool)
+
+
+def sums_of(path: str | Path) -> Sums:
+    """A run's sums, from its units.
+
+    Raises:
+        Incomplete: units are missing.
+        SelfRepairError: no such run, or a damaged one.
+    """
+    return Sums(_pool(Path(path)))

@@ -1,0 +1,224 @@
+"""From a text's finished units to sums: always in the order of the units, so the result is bit-for-bit
+identical no matter which worker did them and in what order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property, reduce
+from itertools import chain
+
+import numpy as np
+
+from selfrepair.run.planning.job import Design
+from selfrepair.run.scheduling.early_stopping import UnitsSoFar
+from selfrepair.run.storage.finished_unit import Unit, kept_rows
+from selfrepair.run.storage.split_documents import joined_documents
+from selfrepair.run.storage.unit_file import Arrays
+from selfrepair.statistics.accumulate import QUANTITIES, line_moments
+from selfrepair.statistics.bootstrap import (
+    FilteredReplicates,
+    bootstrap_all,
+    bootstrap_filtered,
+    effective_documents,
+)
+from selfrepair.statistics.component_lines import TextLines
+from selfrepair.statistics.curves import CurveMoments
+from selfrepair.statistics.features import DONOR_VARIANCES, FEATURES, INDEX, features
+from selfrepair.statistics.filters import Filter, Kind
+from selfrepair.statistics.intervals import Replicated
+from selfrepair.statistics.keep import EXACT, MARGIN
+
+TAILS: tuple[Kind, ...] = ("top", "bottom")
+_ROWS = 2**16  # kept tokens that are in memory at once, if several heads together have fewer
+
+
+@dataclass(frozen=True)
+class _Features:
+    """Features of kept tokens, made when asked for: of all at once they would take many times the room of the rows."""
+
+    rows: Arrays
+    kept: np.ndarray
+    negligible: float
+
+    def __getitem__(self, tokens: np.ndarray, /) -> np.ndarray:
+        places = self.kept[tokens]
+        return features({name: self.rows[name][places] for name in QUANTITIES}, self.negligible)
+
+
+@dataclass(frozen=True)
+class Part:
+    """What was measured on one text.
+
+    Attributes:
+        design: the run.
+        surveyed: the merged survey.
+        units: its finished sweep units that count, in their order.
+        so_far: what they come to, and whether they were enough.
+    """
+
+    design: Design
+    surveyed: Unit
+    units: list[Unit]
+    so_far: UnitsSoFar
+
+    @cached_property
+    def documents(self) -> np.ndarray:
+        """Documents that have scored tokens in these units, in the order of their numbers."""
+        found = [unit.get("documents") for unit in self.units]
+        return np.unique(np.concatenate(found)) if found else np.zeros(0, np.int64)
+
+
+@dataclass(frozen=True)
+class Merger:
+    """Sums over all units of a text, with a replicate for every resampling of the documents.
+
+    Attributes:
+        part: the units.
+        weights: [1 + replicate, document]: how often a document counts; the first row is the corpus as it is.
+        short: for every filtered head, the share of replicates for which too few tokens were kept to be exact.
+    """
+
+    part: Part
+    weights: np.ndarray
+    short: list[float] = field(default_factory=list)
+
+    @property
+    def design(self) -> Design:
+        """The run."""
+        return self.part.design
+
+    @property
+    def surveyed(self) -> Unit:
+        """The merged survey."""
+        return self.part.surveyed
+
+    @property
+    def units(self) -> list[Unit]:
+        """Finished units that count, in their order."""
+        return self.part.units
+
+    @property
+    def documents(self) -> np.ndarray:
+        """Documents that have scored tokens in these units."""
+        return self.part.documents
+
+    @property
+    def replicates(self) -> int:
+        """Rows of `weights`."""
+        return len(self.weights)
+
+    @cached_property
+    def _everything(self) -> tuple[np.ndarray, np.ndarray]:
+        """Sums over all tokens [replicate, layer, head, feature]; scored tokens [document, layer, head]."""
+        sums = np.zeros((self.replicates, *self.design.shape, len(FEATURES)))
+        counts = np.zeros((len(self.documents), *self.design.shape), np.int32)
+        for unit in self.units:
+            places = np.searchsorted(self.documents, unit.get("documents"))
+            found = unit.get("features")
+            sums += bootstrap_all(found, self.weights[:, places])
+            counts[places] += found[..., INDEX["count"]].astype(np.int32)
+        return sums, counts
+
+    def layer(self, layer: int, booked: Callable[[Arrays], None] | None = None) -> Replicated:
+        """Sums of features of a layer's heads, over [filter, head], with their replicates, in each of which the
+        filter is applied again.
+
+        Args:
+            layer: the layer.
+            booked: told of its kept tokens, some heads at a time, in order of head, window and position.
+        """
+        cells = (len(self.design.filters), self.design.shape[1])
+        found = np.zeros((self.replicates, *cells, len(FEATURES)))
+        documents, effective = np.zeros(cells, np.int64), np.zeros(cells)
+        everything, counts = self._everything
+        for place, one in enumerate(self.design.filters):
+            if one.kind == "all":
+                found[:, place] = everything[:, layer]
+                documents[place] = (counts[:, layer] > 0).sum(0)
+                effective[place] = effective_documents(counts[:, layer])
+        for rows in self._rows(layer):
+            if booked is not None:
+                booked(rows)
+            for place, head, tail in self._filtered(layer, rows, counts[:, layer]):
+                found[:, place, head] = tail.sums
+                self.short.append(tail.short)
+                documents[place, head], effective[place, head] = tail.documents, tail.effective
+        return Replicated(found[0], found[1:], documents, effective)
+
+    def _rows(self, layer: int) -> Iterator[Arrays]:
+        """Kept tokens of a layer, as many heads at a time as fit in memory."""
+        heads = self.design.shape[1]
+        step = max(1, _ROWS // max(1, self._rows_per_head))
+        for start in range(0, heads, step):
+            if rows := kept_rows(self.units, layer, range(start, min(start + step, heads))):
+                yield rows
+
+    @cached_property
+    def _rows_per_head(self) -> int:
+        """Kept tokens of a head, about."""
+        plan = self.design.plan
+        tokens = int(plan["text"]["scored_tokens"])
+        shares = [max((f.fraction for f in self.design.filters if f.kind == kind), default=0) for kind in TAILS]
+        tails = sum(max(int(MARGIN * share * tokens), min(EXACT, tokens)) for share in shares if share)
+        return tails + int(plan["sample"])
+
+    def _filtered(self, layer: int, rows: Arrays, counts: np.ndarray) -> Iterator[tuple[int, int, FilteredReplicates]]:
+        """(filter, head, replicates) for each filter that chooses tokens; `counts` is [document, head]."""
+        for place, one in enumerate(self.design.filters):
+            for head in np.unique(rows["head"]).tolist() if one.kind != "all" else ():
+                assert one.kind != "all"
+                kept = self._tail(one, layer, rows, head)
+                document = np.searchsorted(self.documents, rows["document"][kept])
+                effects = rows["direct_effect"][kept].astype(np.float32)
+                table = _Features(rows, kept, self.design.negligible)
+                counted = counts[:, head].astype(np.int64)
+                yield (
+                    place,
+                    head,
+                    bootstrap_filtered(effects, table, document, counted, one.fraction, one.kind, self.weights),
+                )
+
+    def _tail(self, one: Filter, layer: int, rows: Arrays, head: int) -> np.ndarray:
+        """A head's kept tokens beyond the limit from which all tokens were kept; the sample's others are left out."""
+        limit = self.limits[one.kind][layer, head]
+        low, high = np.searchsorted(rows["head"], [head, head + 1])
+        effect = rows["direct_effect"][low:high].astype(np.float32)
+        beyond = np.flatnonzero(effect >= limit if one.kind == "top" else effect <= limit)
+        return np.asarray(low + beyond)
+
+    @cached_property
+    def limits(self) -> Arrays:
+        """Direct effects from which (`top`) and up to which (`bottom`) all tokens were kept, [layer, head]."""
+        return {"top": self.surveyed.get("keep_top"), "bottom": self.surveyed.get("keep_bottom")}
+
+    @property
+    def counts(self) -> np.ndarray:
+        """Scored tokens, [document, layer, head]."""
+        return self._everything[1]
+
+    @property
+    def donor_sums(self) -> np.ndarray:
+        """[document, layer, head, (tokens, self-repair, its square, its variance over donors)], over all tokens."""
+        columns = [INDEX[name] for name in ("count", "self_repair", "self_repair_squared", DONOR_VARIANCES[0])]
+        sums = np.zeros((len(self.documents), *self.design.shape, len(columns)))
+        for unit in self.units:
+            sums[np.searchsorted(self.documents, unit.get("documents"))] += unit.get("features")[..., columns]
+        return sums
+
+    @cached_property
+    def curves(self) -> CurveMoments:
+        """Self-repair over tokens by bin of direct effect, [bin, layer, head]; see `statistics.curves`."""
+        parts = [CurveMoments(**unit.starting_with("curve/")) for unit in self.units]
+        joined = joined_documents(self.units, self.design.last_units, "curve/")
+        return reduce(CurveMoments.__add__, [*parts, *(CurveMoments.of(one["y"], one["x"]) for one in joined)])
+
+    @cached_property
+    def lines(self) -> TextLines | None:
+        """Moments of component lines over documents; None where none were kept."""
+        joined = joined_documents(self.units, self.design.last_units, "lines/")
+        totals: Arrays = {}
+        for part in chain((unit.starting_with("lines/") for unit in self.units), map(line_moments, joined)):
+            for name, value in part.items():
+                totals[name] = totals[name] + value if name in totals else value
+        return TextLines(totals, self.surveyed.get("thresholds")) if any("/" in name for name in totals) else None

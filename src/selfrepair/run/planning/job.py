@@ -1,0 +1,172 @@
+"""A plan together with its text, and with the model: what merging and what computing work from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from selfrepair.ablation.operators import Operator
+from selfrepair.ablation.units import Head
+from selfrepair.engine import Engine
+from selfrepair.model.language_model import LanguageModel
+from selfrepair.run.planning.batch_size import UNIT_TOKENS
+from selfrepair.run.planning.run_plan import Plan
+from selfrepair.statistics.accumulate import Components
+from selfrepair.statistics.filters import Filter
+from selfrepair.statistics.keep import uniform_sample
+from selfrepair.text import Windows
+
+
+@dataclass(frozen=True)
+class Until:
+    """When to stop early; see `selfrepair.statistics.stopping`.
+
+    Attributes:
+        target: standard error asked for.
+        of: `card`, the repaired fraction of all heads together, or `heads`, the mean self-repair (logit) of each.
+        filter: place of the filter whose tokens count.
+    """
+
+    target: float
+    of: str
+    filter: int
+
+
+_STRETCH = 4  # times its size that a unit may grow so as not to cut a document
+
+
+@dataclass(frozen=True)
+class Design:
+    """What a run measures, apart from the model's weights: all that is needed to merge its units.
+
+    Attributes:
+        plan: the frozen plan.
+        windows: the corpus.
+        donors: [window, donor] donor windows.
+    """
+
+    plan: Plan
+    windows: Windows
+    donors: np.ndarray
+
+    @cached_property
+    def heads(self) -> list[Head]:
+        """Heads to ablate."""
+        return [Head(*pair) for pair in self.plan["heads"]]
+
+    @cached_property
+    def filters(self) -> list[Filter]:
+        """Which tokens numbers average over."""
+        return [Filter.parse(label) for label in self.plan["filters"]]
+
+    @cached_property
+    def main_filter(self) -> int:
+        """Place of the filter that numbers are shown under: the first of a top share, or the first."""
+        return next((place for place, one in enumerate(self.filters) if one.kind == "top"), 0)
+
+    @cached_property
+    def until(self) -> Until | None:
+        """When to stop early; None for a run that goes on to its end."""
+        asked = self.plan["until"]
+        return None if asked is None else Until(asked["standard_error"], asked["of"], self.main_filter)
+
+    @property
+    def components(self) -> Components:
+        """Which downstream lines are summed."""
+        components: Components = self.plan["components"]
+        return components
+
+    @property
+    def negligible(self) -> float:
+        """Effects in logits up to this size count as none when tokens are sorted into repaired and made worse."""
+        return 1e-12 if self.plan["model"]["dtype"] == "float64" else 1e-5
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(layers, heads per layer)."""
+        return self.plan["model"]["layers"], self.plan["model"]["heads"]
+
+    @cached_property
+    def scored(self) -> np.ndarray:
+        """Predictions that count, bool [window, position]."""
+        return self.windows.scored(self.plan["text"]["first_position"])
+
+    @cached_property
+    def documents(self) -> np.ndarray:
+        """The document of every prediction, [window, position]."""
+        return self.windows.documents[:, :-1]
+
+    @cached_property
+    def units(self) -> list[np.ndarray]:
+        """Windows of every unit of work; windows of one document come one after the other, in one unit where that
+        does not make it much larger. A run that may stop early takes its documents in random order."""
+        size, documents = self.plan["windows_per_unit"], self.windows.documents
+        rank = np.arange(documents.max() + 1)
+        if self.until is not None:
+            rank = np.random.default_rng(self.plan["seed"]).permutation(len(rank))
+        order = np.argsort(rank[documents[:, 0]], kind="stable")
+        last = documents[order, self.windows.lengths[order] - 1]
+        continues = last[:-1] == documents[order[1:], 0]
+        units, start = [], 0
+        while start < len(order):
+            end = min(start + size, len(order))
+            while end < min(start + _STRETCH * size, len(order)) and continues[end - 1]:
+                end += 1
+            units.append(order[start:end])
+            start = end
+        return units
+
+    @cached_property
+    def last_units(self) -> dict[int, int]:
+        """By document that has scored tokens in several units, the last of these units."""
+        first: dict[int, int] = {}
+        last: dict[int, int] = {}
+        for number in range(len(self.units)):
+            for document in self.unit_documents(number).tolist():
+                if first.setdefault(document, number) != number:
+                    last[document] = number
+        return last
+
+    def unit_documents(self, unit: int) -> np.ndarray:
+        """Documents that have scored tokens in a unit, in the order of their numbers."""
+        windows = self.units[unit]
+        found: np.ndarray = np.unique(self.documents[windows][self.scored[windows]])
+        return found
+
+    @cached_property
+    def scored_documents(self) -> np.ndarray:
+        """Documents of the corpus that have scored tokens, in the order of their numbers."""
+        return np.unique(np.concatenate([self.unit_documents(number) for number in range(len(self.units))]))
+
+    @cached_property
+    def sample(self) -> np.ndarray:
+        """(window, position) of the tokens of the uniform sample, [token, 2]."""
+        return uniform_sample(self.scored, self.plan["sample"], self.plan["seed"])
+
+    def is_probed(self, unit: int) -> bool:
+        """Whether a unit measures the numerical floor and a fast engine's own error: the first one, and then one for
+        every `UNIT_TOKENS` tokens."""
+        size: int = self.plan["windows_per_unit"] * self.windows.length
+        return unit % max(1, UNIT_TOKENS // size) == 0
+
+    def batches(self, unit: int) -> list[np.ndarray]:
+        """Windows of each batch of a unit."""
+        size, windows = self.plan["windows_per_batch"], self.units[unit]
+        return [windows[start : start + size] for start in range(0, len(windows), size)]
+
+
+@dataclass(frozen=True)
+class Job(Design):
+    """A design with what computes it: what a worker works from.
+
+    Attributes:
+        model: the model.
+        operator: the ablation.
+        engine: computes the ablated runs.
+    """
+
+    model: LanguageModel
+    operator: Operator
+    engine: Engine

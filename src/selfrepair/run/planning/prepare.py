@@ -1,0 +1,190 @@
+"""From what is asked for to a job: checks, donors, batch sizes, and the frozen plan."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from torch import Tensor
+
+from selfrepair.ablation.donors import draw_donors
+from selfrepair.ablation.names import Spelled, existing_heads, named_heads
+from selfrepair.ablation.operators import Operator, operator
+from selfrepair.ablation.units import Head, all_heads
+from selfrepair.engine import DeltaEngine, Engine, ReplayEngine, engine_named
+from selfrepair.engine.choice import Choice, choose, delta
+from selfrepair.engine.clean import clean_run
+from selfrepair.engine.delta.matmul import PRECISIONS
+from selfrepair.errors import SelfRepairError
+from selfrepair.model.configuration import setting
+from selfrepair.model.faults import finding
+from selfrepair.model.language_model import LanguageModel
+from selfrepair.run.planning import run_plan
+from selfrepair.run.planning.batch_size import plan_memory, require_known, tokens_of, windows_per_unit
+from selfrepair.run.planning.job import Job
+from selfrepair.run.planning.plan_limits import MOST_REPLICATES, MOST_SEED, require_sane
+from selfrepair.statistics.accumulate import Components
+from selfrepair.statistics.filters import Filter
+from selfrepair.statistics.stopping import StopRule
+from selfrepair.text import Windows
+
+STOPS = ("card", "heads")
+
+
+def prepare(
+    model: LanguageModel,
+    windows: Windows,
+    *,
+    ablation: str | Operator,
+    donors: int,
+    filters: Sequence[Filter | str],
+    engine: str | Engine,
+    components: Components,
+    heads: Spelled | None,
+    batch: int | None,
+    memory: float | None,
+    seed: int,
+    first: int,
+    sample: int,
+    replicates: int,
+    precision: str | None = None,
+    until_se: float | None = None,
+    until: str = "card",
+) -> Job:
+    """Makes the plan of a run; arguments as for `measure`.
+
+    Raises:
+        SelfRepairError: no donors, no scored tokens, unknown heads, filters, operator or engine.
+    """
+    chosen = operator(ablation, donors) if isinstance(ablation, str) else ablation
+    if isinstance(engine, str) and engine != "auto":
+        engine_named(engine)  # complains of unknown names before anything takes time
+    wanted = [Filter.parse(given) if isinstance(given, str) else given for given in filters]
+    units = all_heads(model.anatomy) if heads is None else _checked_heads(model, heads)
+    wanted = list(dict.fromkeys(wanted))
+    if first < 0 or sample < 0 or not 2 <= replicates <= MOST_REPLICATES:
+        raise SelfRepairError(
+            f"first = {first} and sample = {sample} must not be negative, "
+            f"replicates = {replicates} at least 2 and at most {MOST_REPLICATES:,}."
+        )
+    if not 0 <= seed <= MOST_SEED:
+        raise SelfRepairError(f"seed = {seed}; a number from 0 to {MOST_SEED:,} was expected.", "0 is usual.")
+    first = windows.first_scored(first)
+    stop = stopping(until_se, until)
+    _require_readable(model, windows, first)
+    if not windows.scored(first).any():
+        raise SelfRepairError("There are no scored tokens.", "Give more text, or longer windows.")
+    if batch is not None and batch < 1:
+        raise SelfRepairError(f"A batch needs at least one window, got {batch}.", "Leave it out to have it chosen.")
+    unit = windows_per_unit(model, units, chosen.draws, windows)
+    room = plan_memory(model, windows.length, components == "heads", chosen.donors, len(units), memory, batch, unit)
+    size = room.windows
+    own = getattr(chosen, "draw_donors", None)  # an operator may have its own way of choosing them
+    drawn = draw_donors(windows, chosen.donors, seed) if own is None else own(windows)
+    first_batch = tokens_of(windows, np.arange(min(size, len(windows))), model)
+    with finding("an engine, on the first windows"):
+        choice = chosen_engine(engine, precision, model, first_batch, units, len(windows) * chosen.draws)
+    used = choice.engine
+    if isinstance(used, DeltaEngine) and used.runs is None:
+        used.runs = room.runs
+    plan = run_plan.make_plan(
+        model,
+        windows,
+        chosen,
+        units,
+        wanted,
+        drawn,
+        first=first,
+        seed=seed,
+        components=components,
+        sample=sample,
+        replicates=replicates,
+        until=stop,
+        engine=used.name,
+        engine_settings=used.settings,
+        engine_reason=choice.reason,
+        engine_exact=bool(getattr(used, "exact", False)),
+        memory_predicted=room.predicted,
+        windows_per_batch=size,
+        windows_per_unit=size * max(1, unit // size),
+    )
+    require_sane(plan, "Ask for less.")
+    return Job(plan, windows, drawn, model, chosen, used)
+
+
+def chosen_engine(
+    engine: str | Engine, precision: str | None, model: LanguageModel, tokens: Tensor, heads: list[Head], passes: int
+) -> Choice:
+    """The engine that was asked for, or the one that is best, with all its settings.
+
+    Args:
+        engine: `auto`, a name, or an engine.
+        precision: of the delta engine's products; None to choose.
+        model: the model.
+        tokens: the first full batch of windows.
+        heads: which are to be ablated.
+        passes: windows, times draws.
+    """
+    if precision is not None and precision not in PRECISIONS:
+        raise SelfRepairError(f"No precision is called '{precision}'.", f"There are: {', '.join(PRECISIONS)}.")
+    work = passes * sum(model.anatomy.layers - head.layer for head in heads)
+    with model.running():
+        if engine == "delta" or (engine == "auto" and precision is not None):
+            return delta(model, tokens, heads, work, precision)
+        if engine == "auto":
+            return choose(model, tokens, heads, work)
+        used = engine_named(engine) if isinstance(engine, str) else engine
+        if isinstance(used, ReplayEngine) and used.fold is None:
+            used.fold = used.probe(model, clean_run(model, tokens))
+        return Choice(used, f"{used.name}, as asked for")
+
+
+def stopping(until_se: float | None, until: str) -> dict[str, object] | None:
+    """When to stop early, as the plan says it; None for a run that goes on to its end.
+
+    Raises:
+        SelfRepairError: an error that is not above 0, or of something unknown.
+    """
+    if until not in STOPS:
+        raise SelfRepairError(f"Cannot run until an error of '{until}'.", f"Give one of: {', '.join(STOPS)}.")
+    if until_se is None:
+        if until != STOPS[0]:
+            raise SelfRepairError(
+                f"until = '{until}' says what a standard error is of, but none was given to stop at.",
+                "Give one, such as --until-se 0.01.",
+            )
+        return None
+    return {"standard_error": StopRule(until_se, planned=1).target, "of": until}
+
+
+def _require_readable(model: LanguageModel, windows: Windows, first: int) -> None:
+    """Refuses windows that the model has no positions for, or ids that it cannot read or predict."""
+    positions = setting(model.network, "max_position_embeddings")
+    if isinstance(positions, int) and 0 < positions < windows.length:
+        raise SelfRepairError(
+            f"Windows have {windows.length} positions; the model reads at most {positions}.",
+            f"Take shorter windows: --length {positions} or less.",
+        )
+    require_known(windows.tokens, model)
+    _require_logits(model, windows, first)
+
+
+def _require_logits(model: LanguageModel, windows: Windows, first: int) -> None:
+    """Refuses texts whose next tokens the model never predicts."""
+    masked = model.anatomy.readout.masked
+    if masked is None:
+        return
+    targets = np.unique(windows.tokens[:, 1:][windows.scored(first)])
+    absent = targets[masked.cpu().numpy()[targets]]
+    if len(absent):
+        raise SelfRepairError(
+            f"The text holds the token id {absent[0]}, one of the {int(masked.sum())} masked rows of the unembedding: "
+            "the model gives it no logit, so no effect on it can be measured.",
+            "Leave such tokens out of the text (special tokens written out, say), or take the tokenizer that came with "
+            "the model.",
+        )
+
+
+def _checked_heads(model: LanguageModel, given: Spelled) -> list[Head]:
+    pairs = existing_heads(named_heads(given), [block.heads for block in model.anatomy.blocks])
+    return sorted((Head(*pair) for pair in pairs), key=lambda head: (-head.layer, head.head))

@@ -1,0 +1,191 @@
+"""`plan.json`: everything needed to repeat a run, frozen before it starts."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+
+from selfrepair.ablation.operators import Operator
+from selfrepair.ablation.units import Head
+from selfrepair.errors import SelfRepairError
+from selfrepair.model.kinship import weights_sample
+from selfrepair.model.language_model import LanguageModel
+from selfrepair.model.vocabulary import centring, is_plain
+from selfrepair.results.plan_changes import differences
+from selfrepair.results.plan_file import plain
+from selfrepair.run.planning.machine import machine, machine_facts
+from selfrepair.statistics.features import FEATURES
+from selfrepair.statistics.filters import Filter
+from selfrepair.text import Windows
+from selfrepair.text.duplicates import in_words
+
+Plan = dict[str, Any]
+_PACKAGES = ("selfrepair", "torch", "transformers", "numpy", "scipy")  # their versions show in the last bits
+
+# What a plan says of its text that the text does not say of itself.
+_COUNTED = ("fingerprint", "windows", "positions", "documents", "scored_tokens", "first_position")
+
+
+def make_plan(
+    model: LanguageModel,
+    windows: Windows,
+    operator: Operator,
+    heads: list[Head],
+    filters: list[Filter],
+    drawn: np.ndarray,
+    *,
+    first: int,
+    **settings: object,
+) -> Plan:
+    """The plan of a run that is about to start.
+
+    Args:
+        model: the model.
+        windows: the corpus.
+        operator: the ablation.
+        heads: heads to ablate.
+        filters: which tokens numbers average over.
+        drawn: [window, donor] donor windows.
+        first: first position that statistics count.
+        settings: `seed`, `components`, `sample`, `engine`, `engine_settings`, `engine_reason`, `engine_exact`,
+            `memory_predicted`, `windows_per_batch`, `windows_per_unit`, `replicates`; kept under these names.
+    """
+    return {
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "model": {
+            "name": model.name,
+            "source": model.source,
+            "class": type(model.network).__name__,
+            "weights": model.digest,
+            "weights_sample": weights_sample(model.anatomy),
+            "dtype": dtype_name(model),
+            "layers": model.anatomy.layers,
+            "heads": model.anatomy.heads,
+            "heads_by_layer": model.anatomy.heads_by_layer,
+            "vocabulary": model.vocabulary,
+        },
+        "text": {
+            **windows.provenance,
+            "fingerprint": windows.fingerprint,
+            "windows": len(windows),
+            "positions": windows.length,
+            "documents": len(frozenset().union(*windows.document_sets())),
+            "scored_tokens": int(windows.scored(first).sum()),
+            "first_position": first,
+        },
+        "ablation": {
+            "donors_fingerprint": fingerprint(drawn),
+            "operator": operator.name,
+            "draws": operator.draws,
+            "donors": operator.donors,
+            "positions": "all",
+        },
+        "heads": [list(head) for head in heads],
+        "filters": [one.label for one in filters],
+        "features": list(FEATURES),
+        **settings,
+        "versions": {name: version(name) for name in _PACKAGES},
+        "machine": machine(model.device),
+    }
+
+
+def how(plan: Plan) -> str:
+    """How a run is going to be computed, in a line; where that depends on the machine, that it does."""
+    twice = in_words(plan["text"])
+    products = plan["engine_settings"].get("precision", "full")
+    rounded = (
+        f" Effects are rounded to {products}, so by about that much they differ from a processor that takes other "
+        "products; --precision full gives the same numbers on all of them, to float32 rounding."
+    )
+    return (
+        f"Engine: {plan['engine_reason']}.{'' if products == 'full' else rounded} "
+        f"{plan['windows_per_batch']} windows at a time, "
+        f"at most about {plan['memory_predicted'] / 1e9:.1f} GB beside the model.{_switched_off(plan)}"
+        + (f" Text: {twice}." if twice else "")
+    )
+
+
+def _switched_off(plan: Plan) -> str:
+    """Whether rows of the vocabulary that are padding or masked enter the mean that logits are centred by."""
+    vocabulary = plan["model"]["vocabulary"]
+    return "" if is_plain(vocabulary) else f" {centring(vocabulary).capitalize()}."
+
+
+def dtype_name(model: LanguageModel) -> str:
+    """`float32` or `float64`."""
+    return str(model.dtype).removeprefix("torch.")
+
+
+def fingerprint(donors: np.ndarray) -> str:
+    """sha256 of the donors of all windows."""
+    return hashlib.sha256(np.ascontiguousarray(donors, "<i8").tobytes()).hexdigest()
+
+
+def identity(plan: Plan) -> str:
+    """Identity of a plan: of all that its numbers depend on, when it was made left out."""
+    content = {name: value for name, value in plan.items() if name != "created"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def require_same(plan: Plan, model: LanguageModel) -> None:
+    """Refuses to go on with a run on something else than it was started on; its text is looked at when it is read.
+
+    Raises:
+        SelfRepairError: naming what differs, before and now.
+    """
+    was, now = machine_facts(plan["machine"]), machine_facts(machine(model.device))
+    _refuse(
+        {
+            "dtype of the model": (plan["model"]["dtype"], dtype_name(model)),
+            "kind of device": (plan["machine"]["device"].split(":")[0], model.device.type),
+            "weights of the model": (plan["model"]["weights"], model.digest),
+            **{f"version of {name}": (given, version(name)) for name, given in plan["versions"].items()},
+            **{f"machine's {name}": (was.get(name), now.get(name)) for name in sorted({*was, *now})},
+        }
+    )
+
+
+def require_text(plan: Plan, windows: Windows, donors: np.ndarray) -> None:
+    """Refuses a text that is not the one that the plan was made for.
+
+    Raises:
+        SelfRepairError: naming what differs, before and now.
+    """
+    said, own = plain(plan["text"]), plain(windows.provenance)
+    _refuse(
+        {
+            "text": (plan["text"]["fingerprint"], windows.fingerprint),
+            "donors": (plan["ablation"]["donors_fingerprint"], fingerprint(donors)),
+            **{f"text.{name}": (said.get(name), value) for name, value in own.items() if name not in _COUNTED},
+        }
+    )
+
+
+def require_features(plan: Plan) -> None:
+    """Refuses a run whose units hold other sums than this version of the package reads: they go by their places.
+
+    Raises:
+        SelfRepairError: naming what differs, before and now.
+    """
+    changed = differences({"features": plan.get("features")}, {"features": list(FEATURES)})
+    if changed:
+        raise SelfRepairError(
+            f"The units of this run hold other features than this version reads: {'; '.join(changed)}.",
+            f"Use the version of selfrepair that made it ({plan.get('versions', {}).get('selfrepair', 'unknown')}), or "
+            "start a new run.",
+        )
+
+
+def _refuse(found: dict[str, tuple[object, object]]) -> None:
+    """Refuses what differs, of (then, now) by what it is."""
+    changed = [f"{what}: {was} then, {now} now" for what, (was, now) in found.items() if was != now]
+    if changed:
+        raise SelfRepairError(
+            "This run was started on something else, so its units would not fit together. " + "; ".join(changed) + ".",
+            "Bring back what it was started with, or start a new run.",
+        )

@@ -1,0 +1,1 @@
+"""Who does which unit, how far the run has come, and when it has enough."""

@@ -1,0 +1,145 @@
+"""What a run's units have come to so far, and whether that is enough: the finished units from the first on, in their
+order, decide, so that everyone who looks at the same folder sees the same. Units are counted here and nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+
+import numpy as np
+
+from selfrepair.run.planning.job import Design
+from selfrepair.run.storage.finished_unit import Unit
+from selfrepair.run.storage.store import Store
+from selfrepair.run.unit.sums import ALL_HEADS, EACH_HEAD
+from selfrepair.run.unit.sweep import STAGE as SWEEP
+from selfrepair.statistics.curves import Moments
+from selfrepair.statistics.estimates import Estimate
+from selfrepair.statistics.stopping import StopRule, confidence_sequence
+
+
+class UnitsSoFar:
+    """Sums per document of the finished units from the first on, read as they come; and which units are missing.
+
+    Args:
+        design: the run.
+        store: its finished units.
+    """
+
+    def __init__(self, design: Design, store: Store) -> None:
+        self.design, self.store = design, store
+        self.units = 0  # looked at
+        self.stop: int | None = None  # how many units were enough
+        self.finished: dict[int, Unit] = {}  # when last looked, by number
+        self._last = 0  # documents at the last look
+        self._seen = np.zeros(len(self.documents), bool)  # documents that the units so far have tokens of
+        cells = (len(self.documents), len(design.filters))
+        self._all = np.zeros((2, *cells))  # sums of self-repair; of lost direct effect
+        wide = design.shape if design.until is not None and design.until.of == "heads" else (0, 0)
+        self._heads = np.zeros((2, len(self.documents), *wide))  # sums of self-repair; tokens
+
+    @property
+    def documents(self) -> np.ndarray:
+        """Documents of the corpus that have scored tokens."""
+        return self.design.scored_documents
+
+    def catch_up(self, units: Mapping[int, Unit] | None = None) -> UnitsSoFar:
+        """Takes in what has been finished since; looks, where one is due after a unit, whether that is enough.
+
+        Args:
+            units: the finished units, where somebody has looked already which are sound.
+
+        Raises:
+            Damaged: a unit that is to be taken in is not what was written; it is not taken in.
+        """
+        planned, there = range(len(self.design.units)), self.store.finished(SWEEP) if units is None else units
+        self.finished = {number: unit for number, unit in there.items() if number in planned}
+        while self.stop is None and self.units in self.finished:
+            self._take(self.finished[self.units])
+            self.units += 1
+            if self._due() and self._enough:
+                self.stop = self.units
+        return self
+
+    @property
+    def needed(self) -> int:
+        """How many units the run needs, the first of all: what was done beyond the stop does not count."""
+        return len(self.design.units) if self.stop is None else self.stop
+
+    @property
+    def used(self) -> list[Unit]:
+        """Finished units that count, in their order."""
+        return [unit for number, unit in sorted(self.finished.items()) if number < self.needed]
+
+    @property
+    def missing(self) -> list[int]:
+        """Units that the run needs and that were not there when last looked."""
+        return [number for number in range(self.needed) if number not in self.finished]
+
+    @property
+    def done(self) -> bool:
+        """Whether no more units are needed."""
+        return not self.missing
+
+    @cached_property
+    def rule(self) -> StopRule | None:
+        """When to stop; None for a run that goes on to its end."""
+        until = self.design.until
+        return None if until is None else StopRule(until.target, len(self.documents))
+
+    def card(self, filter: int) -> Moments:
+        """Of the repaired fraction of all heads together, under one filter, over the documents so far."""
+        return Moments.of(*self._all[:, :, filter])
+
+    @property
+    def watched(self) -> Moments:
+        """Of the numbers that the rule is about: [] or [head]."""
+        until = self.design.until
+        assert until is not None
+        if until.of == "card":
+            return self.card(until.filter)
+        layers, heads = np.transpose(self.design.heads)
+        return Moments.of(*self._heads[:, :, layers, heads])
+
+    @property
+    def sequence(self) -> Estimate:
+        """These numbers with intervals that hold at every look, so at the stop too."""
+        assert self.rule is not None
+        return confidence_sequence(self.watched, self.rule.planned, ratio=self._is_ratio)
+
+    @property
+    def _is_ratio(self) -> bool:
+        until = self.design.until
+        return until is not None and until.of == "card"
+
+    def _due(self) -> bool:
+        """Whether the rule looks at what there is now."""
+        documents = int(np.count_nonzero(self._seen))
+        if self.rule is None or not self.rule.due(documents, self._last):
+            return False
+        self._last = documents
+        return True
+
+    @property
+    def _enough(self) -> bool:
+        assert self.rule is not None
+        return bool(self.rule.reached(self.watched, ratio=self._is_ratio).all())
+
+    def _take(self, unit: Unit) -> None:
+        places = np.searchsorted(self.documents, unit.get("documents"))
+        every, each = unit.get(ALL_HEADS), unit.get(EACH_HEAD) if self._heads.size else None
+        self._seen[places] = True
+        self._all[:, places] += np.moveaxis(every, -1, 0)
+        if each is not None:
+            self._heads[:, places] += np.moveaxis(each, -1, 0)
+
+    def describe(self) -> str:
+        """The current estimate of what is being measured; nothing before there are two documents."""
+        until = self.design.until
+        place = self.design.main_filter if until is None else until.filter
+        label = self.design.filters[place].label
+        one = self.card(place).ratio() if until is None or until.of == "heads" else self.sequence
+        if not np.isfinite(one.low) or not np.isfinite(one.high):
+            return ""
+        said = f"{label}: {100 * float(one.value):.1f}% repaired ({100 * float(one.low):.1f} to "
+        return f"{said}{100 * float(one.high):.1f}) over {int(one.documents):,} documents"

@@ -1,0 +1,112 @@
+"""A finished unit of work, read piece by piece; every piece is proven as it is read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from selfrepair.results.proven import Damaged
+from selfrepair.run.storage.unit_file import FIX, NAME, Arrays, Sealed, unsealed
+from selfrepair.statistics.keep import sorted_rows
+
+
+class Unit:
+    """A unit's arrays, read from its file when they are asked for, or held in memory (one that was interrupted).
+
+    All that gives arrays raises `Damaged` where the file is gone, or is not what was written.
+
+    Attributes:
+        number: which unit of the run it is.
+        path: its file.
+        arrays: its arrays, where there is no file.
+    """
+
+    def __init__(
+        self, number: int, path: Path | None = None, arrays: Arrays | None = None, made_of: Sequence[str] = ()
+    ) -> None:
+        self.number, self.path, self.arrays, self._made_of = number, path, arrays, tuple(made_of)
+
+    @property
+    def digest(self) -> str:
+        """What proves the unit; empty where it is in memory alone."""
+        match = None if self.path is None else NAME.fullmatch(self.path.name)
+        return "" if match is None else match["digest"]
+
+    @property
+    def made_of(self) -> tuple[str, ...]:
+        """Digests of the units that this one rests on."""
+        if self.path is None:
+            return self._made_of
+        with unsealed(self.path) as file:
+            return file.label.made_of
+
+    def require_made_of(self, digests: Sequence[str], what: str) -> None:
+        """Refuses a unit that rests on others than it is put together with.
+
+        Args:
+            digests: what it should rest on.
+            what: what that is, for the message.
+
+        Raises:
+            Damaged: it rests on others.
+        """
+        if self.made_of != tuple(digests):
+            place = f"unit {self.number}" if self.path is None else str(self.path)
+            raise Damaged(self.path or Path(), f"{place} was made with {what} that are not those of this folder.", FIX)
+
+    def get(self, name: str) -> np.ndarray:
+        """One array."""
+        if self.arrays is not None:
+            return self.arrays[name]
+        assert self.path is not None
+        with unsealed(self.path) as file:
+            return file.array(name)
+
+    def part(self, name: str, layer: int, heads: range) -> np.ndarray:
+        """Some heads of a layer out of an array [layer, head, ...]; no more of the file is read."""
+        if self.arrays is not None:
+            return self.arrays[name][layer, heads.start : heads.stop]
+        assert self.path is not None
+        with unsealed(self.path) as file:
+            return file.rows(name, heads.start, heads.stop, layer)
+
+    def starting_with(self, prefix: str, but: Sequence[str] = ()) -> Arrays:
+        """All arrays whose names start with `prefix`, which is cut off; those named in `but` left out."""
+        if self.arrays is not None:
+            return {n.removeprefix(prefix): v for n, v in self.arrays.items() if n.startswith(prefix) and n not in but}
+        assert self.path is not None
+        with unsealed(self.path) as file:
+            return {name.removeprefix(prefix): file.array(name) for name in file.names(prefix) if name not in but}
+
+    def rows(self, layer: int, heads: range) -> Arrays:
+        """Kept tokens of some heads of a layer, by column; empty where there are none."""
+        prefix = f"rows/{layer}/"
+        if self.arrays is not None:
+            columns = self.starting_with(prefix)
+            low, high = _between(columns["head"], heads) if columns else (0, 0)
+            return {name: values[low:high] for name, values in columns.items()} if low < high else {}
+        assert self.path is not None
+        with unsealed(self.path) as file:
+            return _rows(file, prefix, heads)
+
+
+def _rows(file: Sealed, prefix: str, heads: range) -> Arrays:
+    names = file.names(prefix)
+    low, high = _between(file.array(f"{prefix}head"), heads) if names else (0, 0)
+    return {name.removeprefix(prefix): file.rows(name, low, high) for name in names} if low < high else {}
+
+
+def kept_rows(units: Sequence[Unit], layer: int, heads: range) -> Arrays:
+    """Kept tokens of some heads of a layer from all units, ordered by head, window and position; may be empty."""
+    parts = [part for unit in units if (part := unit.rows(layer, heads))]
+    if not parts:
+        return {}
+    return sorted_rows({name: np.concatenate([part.pop(name) for part in parts]) for name in list(parts[0])})
+
+
+def _between(head: np.ndarray, heads: range) -> tuple[int, int]:
+    """Where rows that are ordered by head hold some heads."""
+    low, high = np.searchsorted(head, [heads.start, heads.stop]).tolist()
+    return low, high

@@ -1,0 +1,52 @@
+"""What operators draw on, for one batch of windows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from selfrepair.engine.clean import head_outputs
+from selfrepair.errors import SelfRepairError
+from selfrepair.run.planning.batch_size import tokens_of
+from selfrepair.run.planning.job import Job
+from selfrepair.run.storage.unit_file import Arrays
+
+
+@dataclass
+class BatchSource:
+    """Corpus means from the survey; donors from clean runs of the donor windows, kept for all layers.
+
+    Attributes:
+        job: the run.
+        surveyed: what `thresholds` returned.
+        windows: [window] the batch.
+    """
+
+    job: Job
+    surveyed: Arrays
+    windows: np.ndarray
+    _outputs: dict[int, tuple[Tensor, ...]] = field(default_factory=dict, repr=False)
+
+    def mean(self, layer: int) -> Tensor:
+        """See `selfrepair.ablation.operators.Source`."""
+        return torch.from_numpy(self.surveyed[f"means/{layer}"]).to(self.job.model.device)
+
+    def position_mean(self, layer: int) -> Tensor:
+        """See `selfrepair.ablation.operators.Source`."""
+        name = f"position_means/{layer}"
+        if name not in self.surveyed:
+            raise SelfRepairError(
+                f"The operator '{self.job.operator.name}' uses means by position, which were not collected.",
+                "Give it an attribute `position_means = True`.",
+            )
+        return torch.from_numpy(self.surveyed[name]).to(self.job.model.device)
+
+    def donor(self, layer: int, draw: int) -> Tensor:
+        """See `selfrepair.ablation.operators.Source`."""
+        if draw not in self._outputs:
+            tokens = tokens_of(self.job.windows, self.job.donors[self.windows, draw], self.job.model)
+            self._outputs[draw] = head_outputs(self.job.model, tokens)
+        return self._outputs[draw][layer]

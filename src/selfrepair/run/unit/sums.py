@@ -1,0 +1,143 @@
+"""What one unit of work leaves behind: sums per document, kept tokens with their ledgers, lines of components."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+
+import numpy as np
+from scipy.sparse import csr_matrix
+
+from selfrepair.run.planning.job import Job
+from selfrepair.run.storage.split_documents import SHARED
+from selfrepair.run.storage.unit_file import Arrays
+from selfrepair.run.unit.passages import Passages
+from selfrepair.statistics.accumulate import DocumentSums, TokenEffects, line_moments
+from selfrepair.statistics.curves import CurveMoments
+from selfrepair.statistics.features import FEATURES, features
+from selfrepair.statistics.keep import KeepThresholds, KeptTokens, in_sample, near_limits
+
+ALL_HEADS, EACH_HEAD = "running/all", "running/heads"  # what a run has come to so far
+
+
+class UnitSums:
+    """Books chunks of a unit's ledgers.
+
+    Args:
+        job: the run.
+        number: which unit.
+        surveyed: from `selfrepair.run.unit.thresholds.thresholds`.
+    """
+
+    def __init__(self, job: Job, number: int, surveyed: Arrays) -> None:
+        self.windows, self.negligible = job.units[number], job.negligible
+        self._place = {int(window): place for place, window in enumerate(self.windows)}
+        scored, documents = job.scored[self.windows], job.documents[self.windows]
+        self.documents, inverse = np.unique(documents[scored], return_inverse=True)
+        self.shared = np.isin(self.documents, list(job.last_units))
+        self._rows = np.full(scored.shape, -1, np.int64)
+        self._rows[scored] = inverse
+        self.sums = np.zeros((len(self.documents), *job.shape, len(FEATURES)))
+        keep = [None if np.isnan(surveyed[name]).all() else surveyed[name] for name in ("keep_top", "keep_bottom")]
+        limits = KeepThresholds(*keep)
+        near = np.broadcast_to(near_limits(job.filters, limits), surveyed["thresholds"].shape)
+        self.lines = (
+            DocumentSums(job.filters, surveyed["thresholds"], scored, documents, job.shape, job.components, near)
+            if scored.any()
+            else None
+        )
+        self.passages = Passages(job)
+        self.edges: np.ndarray = surveyed["curve_edges"]
+        bins = self.edges.shape[-1] + 1
+        self.curve = np.zeros((2, len(self.documents), bins, *job.shape))  # sums of self-repair; tokens
+        self.filters, self.thresholds = job.filters, surveyed["thresholds"]
+        self.all_heads = np.zeros((len(self.documents), len(job.filters), 2))  # self-repair; lost direct effect
+        self.watched = None if job.until is None or job.until.of != "heads" else job.until.filter
+        self.each_head = np.zeros((len(self.documents), *job.shape, 2))  # self-repair; tokens
+        self.kept = KeptTokens(
+            limits,
+            tokens=job.windows.tokens[self.windows],
+            documents=documents,
+            scored=scored,
+            sampled=in_sample(job.sample, self.windows, scored.shape[1]),
+            numbers=self.windows,
+        )
+
+    def add(self, effects: TokenEffects) -> None:
+        """Books a chunk; its windows are the corpus' numbers."""
+        if self.lines is None:
+            return
+        self.passages.add(effects)
+        local = replace(effects, windows=np.array([self._place[int(window)] for window in effects.windows]))
+        self.kept.add(local)
+        self.lines.add(local)
+        self._add_features(local)
+
+    def _add_features(self, effects: TokenEffects) -> None:
+        """Sums of features per document over all scored tokens."""
+        rows = self._rows[effects.windows].reshape(-1)
+        tokens = np.flatnonzero(rows >= 0)
+        shape = (len(self.documents), len(rows))
+        by_document = csr_matrix((np.ones(len(tokens)), (rows[tokens], tokens)), shape=shape)
+        for place, head in enumerate(effects.heads):
+            quantities = {name: v[place].reshape(-1) for name, v in effects.quantities.items()}
+            effect = quantities["direct_effect"].astype(np.float32)  # as the survey's, which edges are from
+            self.sums[:, effects.layer, head] += by_document @ features(quantities, self.negligible)
+            self._add_running((effects.layer, int(head)), rows[tokens], {n: v[tokens] for n, v in quantities.items()})
+            bins = np.searchsorted(self.edges[effects.layer, head], effect[tokens], side="right")
+            cells = (rows[tokens], bins)
+            np.add.at(self.curve[0, :, :, effects.layer, head], cells, quantities["self_repair"][tokens])
+            np.add.at(self.curve[1, :, :, effects.layer, head], cells, 1)
+
+    def _add_running(self, head: tuple[int, int], documents: np.ndarray, quantities: Arrays) -> None:
+        """Sums of a head's tokens under each filter, its threshold held fixed.
+
+        Args:
+            head: (layer, head).
+            documents: [token], places on the document axis.
+            quantities: by name [token].
+        """
+        effect = quantities["direct_effect"].astype(np.float32)[None, None]
+        lost = quantities["direct_effect"].astype(np.float64) - quantities["ablated_direct_effect"]
+        for place, one in enumerate(self.filters):
+            limit = self.thresholds[place][head]
+            passing = one.mask(effect, np.array([limit]), np.ones(effect.shape[1:], bool))[0, 0]
+            repair, damage = (
+                self._summed(documents, np.where(passing, v, 0)) for v in (quantities["self_repair"], lost)
+            )
+            self.all_heads[:, place] += np.stack([repair, damage], -1)
+            if place == self.watched:
+                self.each_head[(slice(None), *head)] += np.stack([repair, self._summed(documents, passing)], -1)
+
+    def _summed(self, documents: np.ndarray, values: np.ndarray) -> np.ndarray:
+        return np.bincount(documents, values, minlength=len(self.documents))
+
+    def arrays(self) -> Arrays:
+        """The unit as arrays.
+
+        Returns:
+            `documents` [document]; `features` [document, layer, head, feature] summed over scored tokens;
+            `running/all` [document, filter, (self-repair, lost direct effect)] summed over the filters' tokens of all
+            heads, thresholds held fixed; `running/heads` [document, layer, head, (self-repair, tokens)] of the filter
+            that a run which may stop early looks at, head by head;
+            `rows/L/<column>` kept tokens of layer L; `lines/<name>/<moment>` moments of the component lines
+            [filter, layer, head, by_layer(, by_head)] and `curve/<moment>` moments of self-repair by bin of direct
+            effect [bin, layer, head] over the documents that lie in this unit alone (but over all documents the sums
+            of `DocumentSums.edges`); of the others, whose sums are to be joined first, `shared/documents` [document],
+            `shared/lines/<name>` and `shared/curve/<name>` [document, ...]; `passages/L/<column>` all tokens of a few
+            windows.
+        """
+        whole, shared = np.flatnonzero(~self.shared), np.flatnonzero(self.shared)
+        arrays: Arrays = {"documents": self.documents, "features": self.sums}
+        arrays[f"{SHARED}documents"] = self.documents[shared]
+        arrays[ALL_HEADS] = self.all_heads
+        if self.watched is not None:
+            arrays[EACH_HEAD] = self.each_head
+        curve = CurveMoments.of(*self.curve[:, whole])
+        arrays |= {f"curve/{one.name}": getattr(curve, one.name) for one in fields(CurveMoments)}
+        arrays |= {f"{SHARED}curve/{name}": self.curve[place, shared] for place, name in enumerate(("y", "x"))}
+        arrays |= self.kept.arrays() | self.passages.arrays()
+        if self.lines is not None:
+            moments = line_moments(self.lines.arrays(whole)) | self.lines.edges
+            arrays |= {f"lines/{name}": v for name, v in moments.items()}
+            arrays |= {f"{SHARED}lines/{name}": v for name, v in self.lines.arrays(shared).items()}
+        return arrays

@@ -1,0 +1,106 @@
+"""The survey, one clean pass: every head's direct effects, sums for the mean operators, and the model's own loss."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from selfrepair.engine.clean import CleanRun, clean_run
+from selfrepair.errors import SelfRepairError
+from selfrepair.model.own_forward import own_forward, require_own_logits, require_own_stream
+from selfrepair.model.proofs import tolerance
+from selfrepair.progress import Advance
+from selfrepair.run.planning.batch_size import real_tokens, tokens_of
+from selfrepair.run.planning.job import Job
+from selfrepair.run.storage.unit_file import Arrays
+from selfrepair.run.unit.exactness import largest, rounding
+
+STAGE = "survey"
+
+
+def survey_unit(job: Job, number: int, advance: Advance) -> Arrays:
+    """Runs a unit's windows clean.
+
+    Returns:
+        `direct_effects`, float32 [layer, head, token], of scored tokens (NaN for heads that a layer lacks);
+        `loss`, [nats, tokens]; `readout_error`, the largest difference between the model's own centred logits
+        and ours, and the largest over what rounding may leave; `means/L`, per layer float64 sums of head outputs
+        [head, head_dim] over positions that count,
+        and `mean_count`; for operators that ask for them `position_means/L` [position, head, head_dim] with
+        `position_counts` [position].
+    """
+    tally = _Tally(job)
+    with job.model.running():
+        for windows in job.batches(number):
+            tally.add(windows, clean_run(job.model, tokens_of(job.windows, windows, job.model)))
+            advance(len(windows))
+    return tally.arrays()
+
+
+class _Tally:
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        blocks, positions = job.model.anatomy.blocks, job.windows.length
+        self.sums = [torch.zeros(positions, b.heads, b.head_dim, dtype=torch.float64) for b in blocks]
+        self.counts = torch.zeros(positions, dtype=torch.float64)
+        self.effects: list[np.ndarray] = []
+        self.nats, self.tokens, self.readout = 0.0, 0, np.zeros(2)
+        self.constants = job.model.anatomy.readout.constants(job.model.anatomy.final_norm)
+
+    def add(self, windows: np.ndarray, clean: CleanRun) -> None:
+        scored = self.job.scored[windows]
+        self.effects.append(self._effects(clean, scored))
+        real = real_tokens(self.job.windows, windows, self.job.model)
+        self.counts += real.sum(0).cpu()
+        for total, outputs in zip(self.sums, clean.head_outputs, strict=True):
+            total += (outputs.double() * real[..., None, None].to(outputs.device)).sum(0).cpu()
+        self._compare_with_own_forward(clean, torch.from_numpy(scored).to(clean.sigma.device), real)
+        self.tokens += int(scored.sum())
+
+    def _effects(self, clean: CleanRun, scored: np.ndarray) -> np.ndarray:
+        kept = np.full((*self.job.shape, int(scored.sum())), np.nan, np.float32)
+        for layer, block in enumerate(self.job.model.anatomy.blocks):
+            kept[layer, : block.heads] = clean.direct_effects(layer).cpu().numpy().astype(np.float32)[scored].T
+        return kept
+
+    def _compare_with_own_forward(self, clean: CleanRun, scored: Tensor, real: Tensor) -> None:
+        """The model's own streams and loss, window by window: whole logits are large. Constants are added only after
+        the comparison; proofs at load hold them to the model's own logits."""
+        model, streams, allowed = self.job.model, {}, tolerance(self.job.model.dtype)
+        readout, left = model.anatomy.readout, rounding(clean)
+        for window in range(len(clean.tokens)):
+            forward = own_forward(model, clean.tokens[window : window + 1])
+            streams[window], logits = forward.stream[0], forward.logits[0, :-1]
+            target = clean.tokens[window, 1:, None]
+            own = readout.centred(logits).gather(-1, target).squeeze(-1)
+            error = (own - clean.scaled_logit[window])[scored[window]]
+            found = largest(error), largest(error / left[window][scored[window]])
+            self.readout = np.maximum(self.readout, found)
+            capped = readout.capped(logits + self.constants)
+            nats = capped.logsumexp(-1) - capped.gather(-1, target).squeeze(-1)
+            self.nats += float(nats[scored[window]].sum())
+            self._require_finite()
+            require_own_logits(model, forward.stream, forward, real[window : window + 1], allowed)
+        require_own_stream(model, clean.tokens, clean.final, streams, real, allowed)
+
+    def _require_finite(self) -> None:
+        if not np.isfinite(self.nats):
+            raise SelfRepairError(
+                "The model's own logits on this text are not finite.",
+                "Load it at a higher precision (--dtype float64), or check its weights.",
+            )
+
+    def arrays(self) -> Arrays:
+        first = self.job.plan["text"]["first_position"]
+        arrays = {
+            "direct_effects": np.concatenate(self.effects, axis=-1),
+            "loss": np.array([self.nats, self.tokens]),
+            "readout_error": self.readout,
+            "mean_count": self.counts[first:].sum()[None].numpy(),
+            **{f"means/{layer}": total[first:].sum(0).numpy() for layer, total in enumerate(self.sums)},
+        }
+        if getattr(self.job.operator, "position_means", False):
+            arrays["position_counts"] = self.counts.numpy()
+            arrays |= {f"position_means/{layer}": total.numpy() for layer, total in enumerate(self.sums)}
+        return arrays

@@ -1,0 +1,184 @@
+"""The sweep of one unit of work: every head ablated in turn over every batch of its windows, booked as it comes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import fields, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from selfrepair.ablation.operators import Operator, Source, Unchanged
+from selfrepair.ablation.units import Head, by_layer
+from selfrepair.effects.ledger import Ledger
+from selfrepair.engine.clean import CleanRun, clean_run, require_own_forward
+from selfrepair.errors import SelfRepairError
+from selfrepair.progress import Advance, ignore
+from selfrepair.run.planning.batch_size import real_tokens, tokens_of
+from selfrepair.run.planning.job import Job
+from selfrepair.run.storage.unit_file import Arrays
+from selfrepair.run.unit.engine_error import ErrorSample
+from selfrepair.run.unit.exactness import Accuracy, largest, rounding
+from selfrepair.run.unit.operator_inputs import BatchSource
+from selfrepair.run.unit.sums import UnitSums
+from selfrepair.run.unit.token_effects import token_effects
+
+STAGE = "sweep"
+_FLOOR_HEADS = 5  # layers, spread over the model, two heads of which are ablated with their own output
+
+
+class CutShort(BaseException):
+    """A sweep that ended early; its cause is the error or interruption.
+
+    Attributes:
+        number: the unit under way.
+        arrays: what it had come to.
+    """
+
+    def __init__(self, number: int, arrays: Arrays) -> None:
+        super().__init__()
+        self.number, self.arrays = number, arrays
+
+
+def sweep_unit(job: Job, number: int, surveyed: Arrays, advance: Advance) -> Arrays:
+    """Ablates all heads over a unit's windows.
+
+    Args:
+        job: the run.
+        number: which unit.
+        surveyed: from `selfrepair.run.unit.thresholds.thresholds`.
+        advance: told of work done, see `work`.
+
+    Returns:
+        See `selfrepair.run.unit.sums.UnitSums.arrays`.
+
+    Raises:
+        CutShort: from whatever ended it; heads that had not been reached have lower counts.
+    """
+    book, accuracy = UnitSums(job, number, surveyed), Accuracy()
+    try:
+        with job.model.running():
+            for place, windows in enumerate(job.batches(number)):
+                probed = place == 0 and job.is_probed(number)
+                _sweep_batch(job, windows, surveyed, book, accuracy, place == 0, probed, advance)
+    except BaseException as problem:
+        raise CutShort(number, book.arrays() | accuracy.arrays()) from problem
+    return book.arrays() | accuracy.arrays()
+
+
+def work(job: Job) -> int:
+    """The amount of work in a sweep: blocks replayed, times windows."""
+    blocks = sum(job.model.anatomy.layers - head.layer for head in job.heads)
+    return blocks * job.operator.draws * len(job.windows)
+
+
+def _sweep_batch(
+    job: Job,
+    windows: np.ndarray,
+    surveyed: Arrays,
+    book: UnitSums,
+    accuracy: Accuracy,
+    first: bool,
+    probed: bool,
+    advance: Advance,
+) -> None:
+    clean = clean_run(job.model, tokens_of(job.windows, windows, job.model))
+    scored = torch.from_numpy(job.scored[windows]).to(clean.sigma.device)
+    if first:
+        require_own_forward(job.model, clean, real_tokens(job.windows, windows, job.model))
+    if probed:
+        accuracy.floor, accuracy.floor_excess = numerical_floor(job, clean, scored)
+    source = BatchSource(job, surveyed, windows)
+    sample = ErrorSample.of(job, clean, int(windows[0])) if probed else None
+    for ledgers in _draws(job, clean, source, advance):
+        for ledger in ledgers:
+            accuracy.check(ledger, clean, scored)
+        if sample is not None:
+            sample.see(ledgers[0])
+        book.add(token_effects(ledgers, clean, windows, job.components))
+    if sample is not None:
+        accuracy.sampled(sample.compared(partial(replacement, job.operator, clean, source, 0)))
+
+
+def numerical_floor(job: Job, clean: CleanRun, scored: Tensor) -> tuple[float, float]:
+    """Largest total effect of heads ablated with their own clean output, below which nothing means anything; and the
+    largest of these effects over what rounding may leave. Infinite where the engine leaves heads out."""
+    anatomy = job.model.anatomy
+    layers = sorted({round(i * (anatomy.layers - 1) / (_FLOOR_HEADS - 1)) for i in range(_FLOOR_HEADS)})
+    heads = [Head(layer, head) for layer in layers for head in (0, anatomy.blocks[layer].heads - 1)]
+    ledgers = list(_one_draw(job, clean, heads, Unchanged(), _Nothing(), 0))
+    if {Head(ledger.layer, head) for ledger in ledgers for head in ledger.heads} != set(heads):
+        return math.inf, math.inf
+    effects = torch.cat([ledger.total_effect for ledger in ledgers])[:, scored]
+    return largest(effects), largest(effects / rounding(clean)[scored])
+
+
+def _draws(job: Job, clean: CleanRun, source: Source, advance: Advance) -> Iterator[list[Ledger]]:
+    """Lists of ledgers of the same heads, one per draw."""
+    operator = job.operator
+    if operator.draws == 1:
+        for ledger in _one_draw(job, clean, job.heads, operator, source, 0, advance):
+            yield [ledger]
+        return
+    for layer, heads in by_layer(job.heads):
+        units = [Head(layer, head) for head in heads]
+        draws = range(operator.draws)
+        yield [_joined(list(_one_draw(job, clean, units, operator, source, draw, advance))) for draw in draws]
+
+
+def _one_draw(
+    job: Job,
+    clean: CleanRun,
+    heads: Sequence[Head],
+    operator: Operator,
+    source: Source,
+    draw: int,
+    advance: Advance = ignore,
+) -> Iterator[Ledger]:
+    in_place = partial(replacement, operator, clean, source, draw)
+    yield from job.engine.sweep(job.model, clean, heads, in_place, job.components == "heads", advance)
+
+
+def replacement(operator: Operator, clean: CleanRun, source: Source, draw: int, layer: int) -> Tensor:
+    """What an operator puts in the place of a layer's heads, [window, position, head, head_dim].
+
+    Raises:
+        SelfRepairError: it is of another shape, or not finite.
+    """
+    outputs = clean.head_outputs[layer]
+    found = operator.replacement(layer, outputs, source, draw)
+    if found.shape != outputs.shape or not torch.isfinite(found).all():
+        raise SelfRepairError(
+            f"The operator '{operator.name}' has to return finite outputs of shape {tuple(outputs.shape)} "
+            f"(window, position, head, head_dim); it gave {tuple(found.shape)}.",
+            "Mend its `replacement`; see `selfrepair.ablation.operators.Operator`.",
+        )
+    return found
+
+
+def _joined(ledgers: list[Ledger]) -> Ledger:
+    """Chunks of one layer's heads as one ledger."""
+    tensors: dict[str, Any] = {
+        field.name: torch.cat([getattr(ledger, field.name) for ledger in ledgers])
+        for field in fields(Ledger)
+        if isinstance(getattr(ledgers[0], field.name), Tensor)
+    }
+    heads = tuple(head for ledger in ledgers for head in ledger.heads)
+    return replace(ledgers[0], heads=heads, **tensors)
+
+
+class _Nothing:
+    """A source for operators that draw on nothing."""
+
+    def mean(self, layer: int) -> Tensor:
+        raise NotImplementedError
+
+    def position_mean(self, layer: int) -> Tensor:
+        raise NotImplementedError
+
+    def donor(self, layer: int, draw: int) -> Tensor:
+        raise NotImplementedError

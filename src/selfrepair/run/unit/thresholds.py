@@ -1,0 +1,146 @@
+"""From all surveyed units: exact thresholds of every filter over the whole corpus, and corpus means."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from selfrepair.errors import SelfRepairError
+from selfrepair.results.proven import Damaged
+from selfrepair.run.planning.job import Design, Job
+from selfrepair.run.storage.finished_unit import Unit
+from selfrepair.run.storage.store import Store
+from selfrepair.run.storage.unit_file import FIX, Arrays
+from selfrepair.run.unit.survey import STAGE as SURVEY
+from selfrepair.statistics.curves import bin_edges
+from selfrepair.statistics.filters import all_thresholds
+from selfrepair.statistics.keep import keep_thresholds
+
+STAGE = "thresholds"
+CURVE_BINS = 20  # of the curve of self-repair over direct effect
+_VALUES = 2**20  # direct effects that are in memory at once, if several heads together have fewer
+
+
+def thresholds(job: Job, surveyed: Sequence[Unit]) -> Arrays:
+    """Merges the survey, in the order of the units; as many heads in memory at a time as fit, one at least.
+
+    Args:
+        job: the run.
+        surveyed: all units of its survey, in their order.
+
+    Returns:
+        `thresholds` [filter, layer, head]; `curve_edges` [layer, head, bin - 1], between bins of direct effect;
+        `keep_top`, `keep_bottom` [layer, head] (NaN where nothing is kept); `loss` in nats per token;
+        `readout_error`; `means/L`; `position_means/L` where surveyed. NaN for heads that a layer lacks.
+
+    Raises:
+        SelfRepairError: a unit is missing.
+        Damaged: one is gone, or not what was written.
+    """
+    require_whole(job, surveyed)
+    layers, heads = job.shape
+    found = np.full((len(job.filters), layers, heads), np.nan, np.float32)
+    keep = {"top": np.full((layers, heads), np.nan, np.float32), "bottom": np.full((layers, heads), np.nan, np.float32)}
+    documents = np.concatenate([job.documents[unit][job.scored[unit]] for unit in job.units])  # as surveyed
+    tokens = len(documents)
+    bins = min(CURVE_BINS, tokens)
+    edges = np.full((layers, heads, bins - 1), np.nan, np.float32)
+    for layer, some in _groups(job, max(1, _VALUES // tokens)):
+        effects = direct_effects(surveyed, layer, some, tokens)[None]
+        here = layer, slice(some.start, some.stop)
+        found[:, *here] = all_thresholds(job.filters, effects)[:, 0]
+        kept = keep_thresholds(job.filters, effects, documents)
+        edges[here] = bin_edges(effects, bins)[0]
+        for tail, limit in (("top", kept.top), ("bottom", kept.bottom)):
+            if limit is not None:
+                keep[tail][here] = limit[0]
+    arrays = {"curve_edges": edges, "thresholds": found, "keep_top": keep["top"], "keep_bottom": keep["bottom"]}
+    return arrays | _means(surveyed)
+
+
+def require_whole(job: Job, surveyed: Sequence[Unit]) -> None:
+    """Refuses a survey that lacks a unit: thresholds are of the whole corpus.
+
+    Raises:
+        SelfRepairError: naming what is missing.
+    """
+    missing = sorted(set(range(len(job.units))) - {unit.number for unit in surveyed})
+    if missing:
+        raise SelfRepairError(
+            f"The survey lacks {len(missing)} of {len(job.units)} units (the first is number {missing[0]}), so there "
+            "are no thresholds over the whole corpus.",
+            "Resume the run: `selfrepair resume` does what is missing.",
+        )
+
+
+def merged_unit(store: Store) -> Unit:
+    """The merged survey of a run.
+
+    Raises:
+        Damaged: there is none.
+    """
+    found = store.finished(STAGE).get(0)
+    if found is None:
+        raise Damaged(store.units / STAGE, f"The run in {store.folder} has no thresholds over the whole corpus.", FIX)
+    return found
+
+
+def require_survey(design: Design, store: Store, merged: Unit) -> None:
+    """Refuses a merged survey that does not rest on every unit, or on others than are there.
+
+    Raises:
+        Damaged: it does not.
+    """
+    made_of, there = merged.made_of, store.finished(SURVEY)
+    others = [n for n, unit in there.items() if n < len(made_of) and made_of[n] != unit.digest]
+    if len(made_of) != len(design.units) or others:
+        raise Damaged(
+            merged.path or Path(),
+            f"The thresholds in {merged.path} were made of other units of the survey than are in {store.units}.",
+            FIX,
+        )
+
+
+def _groups(job: Job, size: int) -> Iterator[tuple[int, range]]:
+    """(layer, heads) of every head that there is, so many at a time."""
+    for layer, block in enumerate(job.model.anatomy.blocks):
+        for start in range(0, block.heads, size):
+            yield layer, range(start, min(start + size, block.heads))
+
+
+def direct_effects(surveyed: Sequence[Unit], layer: int, heads: range, tokens: int) -> np.ndarray:
+    """Clean direct effects of some heads of a layer over the whole corpus, [head, token]; no more of the files is read.
+
+    Args:
+        surveyed: the survey's units.
+        layer: the layer.
+        heads: its heads.
+        tokens: scored tokens of the corpus.
+    """
+    parts = [unit.part("direct_effects", layer, heads) for unit in surveyed]
+    found = np.concatenate(parts, axis=-1)
+    if found.shape != (len(heads), tokens):
+        raise SelfRepairError(
+            f"The survey has {found.shape[-1]:,} direct effects of a head, and the corpus {tokens:,} scored tokens.",
+            "Remove the units of the survey from the run's folder, and resume the run.",
+        )
+    return found
+
+
+def _means(surveyed: Sequence[Unit]) -> Arrays:
+    """Sums of the survey over its units, as means."""
+    totals: Arrays = {}
+    error = np.zeros(2)
+    for unit in surveyed:
+        sums = unit.starting_with("", but=("direct_effects",))
+        error = np.maximum(error, sums.pop("readout_error"))
+        for name, value in sums.items():
+            totals[name] = totals[name] + value if name in totals else value
+    count = np.maximum(totals["mean_count"], 1)
+    positions = np.maximum(totals.get("position_counts", np.ones(1)), 1)[:, None, None]
+    means = {n: v / count for n, v in totals.items() if n.startswith("means/")}
+    means |= {n: v / positions for n, v in totals.items() if n.startswith("position_means/")}
+    nats, tokens = totals["loss"]
+    return means | {"loss": np.array([nats / max(tokens, 1)]), "readout_error": error}

@@ -107,3 +107,8 @@ def test_ci_finds_the_test_command_in_the_readme():
     end = lines.index("```", start)
     taken = [line for line in lines[start : end + 1] if line and not line.startswith(("```", "<!--"))]
     assert len(taken) == 1 and taken[0].startswith("pip install") and taken[0].endswith("pytest -n auto")
+
+
+def test_the_citation_has_the_package_version():
+    version = re.search(r'^version = "(.+)"$', (ROOT / "pyproject.toml").read_text("utf-8"), re.MULTILINE)
+    assert version and f"\nversion: {version[1]}\n" in (ROOT / "CITATION.cff").read_text("utf-8")

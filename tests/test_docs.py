@@ -23,6 +23,11 @@ PAGES = sorted(
     ]
 )
 CODE = sorted([*(ROOT / "src").rglob("*.py"), *(ROOT / "tests").rglob("*.py"), *(ROOT / "benchmarks").rglob("*.py")])
+EVERY_PATH = [
+    str(path.relative_to(ROOT))
+    for top in ("src", "tests", "docs", "benchmarks")
+    for path in [ROOT / top, *(ROOT / top).rglob("*")]
+] + [path.name for path in ROOT.iterdir()]
 
 
 def anchors(page: Path) -> set[str]:
@@ -98,6 +103,24 @@ def test_examples_parse_and_import_what_there_is(page):
                 for alias in node.names:
                     if not hasattr(module, alias.name):
                         importlib.import_module(f"{node.module}.{alias.name}")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=by_name)
+def test_files_that_are_named_exist(page):
+    """`folder/file.py`, `file.py`, `folder/`: somewhere in the repository there is a file or folder that ends so."""
+    text = re.sub(r"^```.*?^```", "", page.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
+    named = set(re.findall(r"`((?:[\w.-]+/)*[\w-]+\.(?:py|js|toml))`", text))
+    named |= set(re.findall(r"`((?:src|tests|docs|benchmarks)(?:/\w+)*)/`", text))
+    assert not [name for name in named if not any(f"/{path}/".endswith(f"/{name}/") for path in EVERY_PATH)]
+
+
+def test_names_in_the_guides_to_changes_exist():
+    """CONTRIBUTING tells which names to search for; a guide that is out of date fails here."""
+    guides = (ROOT / "CONTRIBUTING.md").read_text("utf-8").partition("## How to add")[2]
+    code = "\n".join(path.read_text("utf-8") for path in [*CODE, *(ROOT / "src").rglob("*.js")])
+    names = set(re.findall(r"`([A-Z_][A-Za-z_]+|[a-z]+(?:_[a-z]+)+)(?:\(\))?`", guides))
+    assert len(names) > 20
+    assert not [name for name in names if not re.search(rf"\b{name}\b", code)]
 
 
 def test_ci_finds_the_test_command_in_the_readme():

@@ -15,19 +15,19 @@ WITHOUT, FACTOR = "share without ends", "standard error at the stop, over that a
 INTRODUCTION = """# What the intervals cover
 
 Every interval that the package prints is a 95% interval over documents. How often do they hold the true number? Here on
-made-up corpora whose answers are known, measured by the package's own booking, merging and statistics
-(`python benchmarks/coverage.py` makes this page again). Documents are of unequal size, about 100 tokens each; a fifth
-of the variance of direct effects and of the noise belongs to documents, half of that alike for all heads. *Light* tails
+simulated corpora whose answers are known, measured by the package's own accounting, merging and statistics
+(`python benchmarks/coverage.py` writes this page). Documents are of unequal size, about 100 tokens each; a fifth
+of the variance of direct effects and of the noise belongs to documents, half of that shared by all heads. *Light* tails
 are normal. With *heavy noise*, all that is added to self-repair and to lines, by documents and by tokens, is Student's
 t with three degrees of freedom; with *heavy everything* direct effects are so too. Percentages with their simulation
-error; **bold** where coverage lies surely outside 93 to 97%.
+error; **bold** where coverage is clearly outside 93 to 97%.
 
-* A ratio's interval has no ends where its denominator may be zero: it is printed in brackets, and holds any truth. Of
-  those whose denominator *is* next to zero, few have ends; read these with care, since chance made them.
-* The largest repairer's interval allows for its having been chosen from 110 components, and covers more than 95% where
-  many are alike.
-* Intervals at every look of a run that stops early hold together; where it stops, its standard error is smaller than
-  the one asked for, by the factor in the last row.
+* A ratio's interval has no ends if its denominator may be zero: it is printed in brackets, and holds any truth. Of
+  those whose denominator *is* next to zero, few have ends; read these with care, since they arise by chance.
+* The largest repairer's interval allows for the choice among 110 components, and covers more than 95% if many are
+  alike.
+* Intervals at every look of a run that stops early hold jointly; at the stop its standard error is smaller than the
+  one asked for, by the factor in the last row.
 
 """
 

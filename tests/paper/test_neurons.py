@@ -244,7 +244,7 @@ def test_the_planted_erasure_neuron_is_the_one_that_repairs():
 
 
 def test_the_original_recipe_counts_k_with_all_positions_and_2_5_percent():
-    """Paper-methods B13, D2 and D6: k = int(0.02 N S) for the curves, a threshold of 2.5%, tokens by all MLPs."""
+    """docs/methods.md 6.5: k = int(0.02 N S) for the curves, a threshold of 2.5%, tokens by all MLPs."""
     model, text = language_model("llama"), corpus(lengths=(9,) * 6, documents=range(6))
     body = Corpus(model, text, original(3))
     study = neurons.study_neurons(body, [(0, 0)], fraction=0.15)

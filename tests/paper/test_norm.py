@@ -143,7 +143,7 @@ def test_a_study_counts_what_the_terms_say(recipe):
                 ratio.append(t.ratio.numpy()[b.scored])
                 effect.append(t.direct_effect.numpy().astype(np.float32)[b.scored])
             ratio, effect = np.concatenate(ratio), np.concatenate(effect)
-            if recipe:  # numpy's percentile, passed strictly (paper-methods, Figure 4)
+            if recipe:  # numpy's percentile, passed strictly (docs/methods.md 5.4)
                 passing = effect > np.percentile(effect, 70)
             else:
                 passing = effect >= np.sort(effect)[::-1][int(0.3 * scored.sum()) - 1]
@@ -201,7 +201,7 @@ def test_fractions_are_the_papers_and_the_honest_ones(run):
 
 
 def test_clipping_makes_repair_out_of_noise():
-    """Paper-methods B10: pure noise clipped to [0, 1] averages about 0.3."""
+    """docs/methods.md 4.3: pure noise clipped to [0, 1] averages about 0.3."""
     noise = np.random.default_rng(0).normal(size=100_000)
     assert all_heads.clipped(noise, np.ones_like(noise)).mean() == pytest.approx(0.316, abs=0.005)
     assert np.isnan(all_heads.clipped(np.ones(1), np.zeros(1))).all()

@@ -53,7 +53,7 @@ def centred_logits(text):
 
 
 def test_figures_5_and_16_take_donors_rolled_by_two_and_figure_4_as_they_come():
-    """Row i of a batch gets the next one's row i in Figure 4, row i - 2 in Figures 5 and 16 (paper-methods 0.3)."""
+    """Row i of a batch gets the next one's row i in Figure 4, row i - 2 in Figures 5 and 16 (docs/methods.md 6.2)."""
     text = corpus(lengths=(9,) * 12, documents=range(12))
     model, recipe = language_model(NAME), original(4)
     run = make.sweep(model, text, recipe, progress=False)

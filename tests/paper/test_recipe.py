@@ -15,7 +15,7 @@ from support import corpus, language_model
 
 @pytest.mark.parametrize(("batch", "roll"), [(3, 0), (4, 1), (4, 2), (2, 1)])
 def test_donors_are_rows_of_the_next_batch(batch, roll):
-    """Row i of batch b gets row i - roll of batch b + 1; the last batch wraps to the first (paper-methods 0.3)."""
+    """Row i of batch b gets row i - roll of batch b + 1; the last batch wraps to the first (docs/methods.md 6.2)."""
     text = corpus(lengths=(9,) * 12, documents=range(12))
     donors = NextBatch(batch, roll).draw_donors(text)
     rows = np.arange(12).reshape(-1, batch)
@@ -33,7 +33,7 @@ def test_a_sweep_uses_these_donors_and_counts_position_0():
 
 
 def test_resampling_the_first_position_does_nothing():
-    """Paper-methods B4: the same token, nothing before it, so the donors' output is the clean one."""
+    """docs/methods.md 6.3: the same token, nothing before it, so the donors' output is the clean one."""
     text = corpus(lengths=(9,) * 6)
     text.tokens[:, 0] = 1
     run = make.sweep(language_model("gpt2"), text, original(3), progress=False)
@@ -51,7 +51,7 @@ def test_the_default_recipe_leaves_it_out_and_draws_from_other_documents():
 
 
 def packed_by_hand(coder, texts, length, tokens):
-    """TransformerLens' tokenize_and_concatenate, step by step (paper-methods 0.4), for a tokenizer with padding."""
+    """TransformerLens' tokenize_and_concatenate, step by step (docs/methods.md 6.1), for a tokenizer with padding."""
     joined = coder.eos_token.join(texts)
     size = (len(joined) - 1) // 20 + 1
     pieces = [joined[start : start + size] for start in range(0, len(joined), size)]
@@ -81,7 +81,7 @@ def test_windows_are_packed_as_the_authors_pack_them(padded):
 
 @pytest.mark.parametrize(
     ("tokens", "length", "windows"),
-    # paper-methods 0.4: 27 batches of 30 in Figures 2, 7 and 8, 261 in Figure 1's longer run, 60 windows in Figure 3
+    # docs/methods.md 6.1: 27 batches of 30 in Figures 2, 7 and 8, 261 in Figure 1's longer run, 60 windows in Figure 3
     [(100_000, 128, 810), (1_000_000, 128, 7830), (5_000, 100, 60), (3_840, 128, 60)],
 )
 def test_windows_are_as_many_as_the_authors_take(tokens, length, windows):

@@ -216,7 +216,7 @@ def test_controls_have_the_size_of_the_own_output():
 
 
 def test_the_original_recipe_takes_the_first_30_tokens_of_50_documents():
-    """As `to_tokens` gives them, whatever rows the packed text was cut in (paper-methods 0.4)."""
+    """As `to_tokens` gives them, whatever rows the packed text was cut in (docs/methods.md 6.1)."""
     rng = np.random.default_rng(0)
     sizes = rng.integers(5, 60, 70)
     words = [rng.integers(3, 40, size) for size in sizes]

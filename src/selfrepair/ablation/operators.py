@@ -74,7 +74,7 @@ class Operator(Protocol):
 
 @dataclass(frozen=True)
 class Zero:
-    """Zero: the head writes nothing. The constant that value biases add stays (paper-methods 0.1)."""
+    """Zero: the head writes nothing. The constant that value biases add stays (docs/methods.md 1.1)."""
 
     name: str = "zero"
     draws: ClassVar[int] = 1

@@ -1,4 +1,4 @@
-"""`selfrepair`: the verbs together, and how errors are told."""
+"""`selfrepair`: all verbs, and how errors are reported."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
-    help="Who covered for an ablated head? Exact, per-token ledgers of self-repair in language models.",
-    epilog="Start with `selfrepair run`: it takes a small model and text of its own, and ends within minutes.",
+    help="Which components compensate for an ablated head? Exact per-token ledgers of self-repair in language models.",
+    epilog="Start with `selfrepair run`: a demo on a small model that takes a few minutes.",
 )
 
 
@@ -53,7 +53,7 @@ app.command("paper")(paper.paper)
 
 
 def main() -> None:
-    """Entry point: mendable problems are said in two lines, with exit code 1; an interruption gives 130."""
+    """Entry point: a problem that the user can fix takes two lines and exit code 1; an interruption gives 130."""
     signal.signal(signal.SIGTERM, _interrupt)  # a job scheduler's way of saying Ctrl-C
     warnings.filterwarnings("ignore", category=FutureWarning)
     for stream in (sys.stdout, sys.stderr):

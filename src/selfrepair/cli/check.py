@@ -1,4 +1,4 @@
-"""`selfrepair check`: can this model be trusted to this tool?"""
+"""`selfrepair check`: find a model's parts and prove the identities."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _HOLDS, _FAILS = Text("holds", "green"), Text("FAILS", "bold red")
 
 def check(
     model: Annotated[str, typer.Argument(help="Hub id, folder with safetensors, GGUF file, or `default`.")] = "default",
-    dtype: Annotated[str, typer.Option(help="float32, or float64 to tell rounding from errors.")] = "float32",
+    dtype: Annotated[str, typer.Option(help="float32, or float64 to separate rounding from errors.")] = "float32",
     device: Annotated[str, typer.Option(help="`auto`, `cpu`, `cuda`, ...")] = "auto",
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a hub model.")] = None,
     offload: Annotated[
@@ -29,7 +29,7 @@ def check(
 ) -> None:
     """Find a model's parts and prove the identities that every number rests on.
 
-    Ends with exit code 1, naming the identity, where one fails: such a model would be measured wrongly.
+    If one fails, ends with exit code 1 and names it: such a model would be measured wrongly.
     """
     from selfrepair.cli.silence_libraries import quieten
 
@@ -58,23 +58,23 @@ def _print_proofs(console: Console, proofs: Sequence[Proof]) -> None:
         mark = _HOLDS if proof.holds else _FAILS
         table.add_row(proof.identity, proof.statement, f"{proof.error:.1e}", f"{proof.tolerance:.0e}", mark)
     console.print(table)
-    said = "Errors are relative to the largest entry of what is compared; of own forwards and blocks, by position."
-    console.print(said, style="dim")
+    note = "Errors are relative to the largest entry compared; for own forwards and blocks, at each position."
+    console.print(note, style="dim")
 
 
 def _print_refusal(console: Console, refused: RefusedModel) -> None:
-    """What is known of a model that was refused while it was loaded: some identities, or which part was not found."""
+    """What is known of a model refused at load: some identities, or the part that was not found."""
     if refused.proofs:
         _print_proofs(console, refused.proofs)
     else:
         table = _table()
         table.add_row(refused.identity, refused.reason, "", "", _FAILS)
         console.print(table)
-    console.print("The identities of ablated runs, which rest on these, were not tried.", style="dim")
+    console.print("The identities of ablated runs, which depend on these, were not tried.", style="dim")
 
 
 def _table() -> Table:
-    return Table("identity", "what holds", "error", "allowed", "", title="Identities, on random tokens")
+    return Table("identity", "statement", "error", "allowed", "", title="Identities, on random tokens")
 
 
 def _parts(loaded: object) -> str:

@@ -17,23 +17,23 @@ def compare(
     number: Annotated[
         str, typer.Option(help="Which number, e.g. `repaired_fraction`, `self_repair`.")
     ] = "repaired_fraction",
-    top: Annotated[int, typer.Option(help="How many heads that differ most.")] = 10,
+    top: Annotated[int, typer.Option(help="How many of the heads that differ most to print.")] = 10,
     same_heads: Annotated[
         bool,
-        typer.Option("--same-heads", help="Subtract heads of equal name even where the models seem to be unrelated."),
+        typer.Option("--same-heads", help="Subtract heads of equal name even if the models seem to be unrelated."),
     ] = False,
 ) -> None:
-    """Lay runs side by side: models, operators, checkpoints; differences come with 95% intervals over documents.
+    """Compare runs of models, operators or checkpoints; differences have 95% intervals over documents.
 
     Runs on the same text with the same seed are paired document by document, which makes differences sharper. Heads
-    are subtracted one by one where the models are versions of one another (checkpoints, fine-tunes, quantisations).
+    are subtracted one by one if the models are versions of one another (checkpoints, fine-tunes, quantisations).
     """
     from selfrepair.report.comparison_table import print_comparison
     from selfrepair.run.gathering.compare_runs import compare_all
     from selfrepair.statistics.estimators import ESTIMATORS
 
     if len(folders) < 2:
-        raise SelfRepairError("There is nothing to compare one run with.", "Give two folders or more.")
+        raise SelfRepairError("One run cannot be compared.", "Give two folders or more.")
     if number not in ESTIMATORS:
         raise SelfRepairError(f"There is no number '{number}'.", f"There are: {', '.join(ESTIMATORS)}.")
     console = Console()
@@ -41,8 +41,8 @@ def compare(
         print_comparison(console, found, top)
         if found.unrelated:
             console.print(
-                f"Heads are not compared one by one: {found.unrelated}. Where heads of equal name are the same heads "
-                "all the same, --same-heads subtracts them.",
+                f"Heads are not compared one by one: {found.unrelated}. If heads of equal name correspond anyway, "
+                "--same-heads subtracts them.",
                 highlight=False,
                 markup=False,
             )

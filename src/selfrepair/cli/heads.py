@@ -1,4 +1,4 @@
-"""Heads that a model's configuration says it has not are refused before its weights are loaded."""
+"""Refuses heads that a model does not have before its weights are loaded."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from selfrepair.ablation.names import Named, existing_heads
 
 
 def require_heads(named: Named | None, model: str, revision: str | None) -> None:
-    """Refuses heads that a model's configuration says it has not, before its weights are loaded.
+    """Refuses heads that are not in a model's configuration, before its weights are loaded.
 
-    Says nothing where there is no such configuration to read: loading tells what is wrong.
+    Does nothing if there is no configuration to read: loading reports what is wrong.
 
     Args:
         named: from `named_heads`; None for all.
@@ -27,7 +27,7 @@ def require_heads(named: Named | None, model: str, revision: str | None) -> None
         existing_heads(named, [heads] * layers)
 
 
-_MOST_LAYERS = 100_000  # a number in a file is not believed: loading refuses what has more
+_MOST_LAYERS = 100_000  # a number in a file is not trusted: loading refuses more
 
 
 def _configuration(model: str, revision: str | None) -> Any:

@@ -27,40 +27,39 @@ def paper(
     only: Annotated[
         list[str] | None,
         typer.Option(
-            help="Experiments, by name: overview, noise, layernorm, neurons, iterative, ioi, published. May be given "
-            "several times; all by default."
+            help="Experiments, by name: overview, noise, layernorm, neurons, iterative, ioi, published. Can be "
+            "repeated; all by default."
         ),
     ] = None,
     text: Annotated[str, typer.Option(help="Text source, as for `selfrepair run`.")] = "builtin",
-    tokens: Annotated[int, typer.Option(min=1, help="Tokens to measure on; the paper took up to a million.")] = 2048,
+    tokens: Annotated[int, typer.Option(min=1, help="Tokens to measure on; the paper used up to a million.")] = 2048,
     length: Annotated[int, typer.Option(min=2, help="Tokens per window.")] = 128,
-    field: Annotated[str, typer.Option(help="The column or key that holds the text.")] = "text",
+    field: Annotated[str, typer.Option(help="Column or key that holds the text.")] = "text",
     bos: Annotated[str, typer.Option(help="BOS before every window: `auto`, `always` or `never`.")] = "auto",
     recipe: Annotated[
         RecipeName,
         typer.Option(
-            help="`original`: the choices of the paper's authors, their known flaws included: "
-            "packing, donors at a fixed "
+            help="`original`: the choices of the paper's authors, including known flaws: packing, donors at a fixed "
             "offset, position 0, clipping, percentiles."
         ),
     ] = RecipeName.default,
     reference: Annotated[
-        Path | None, typer.Option(help="A folder with published tables (heads.csv) to compare with.")
+        Path | None, typer.Option(help="Folder with published tables (heads.csv) to compare with.")
     ] = None,
     run: Annotated[
-        Path | None, typer.Option(help="A finished results folder of this model, to use instead of a new sweep.")
+        Path | None, typer.Option(help="Finished results folder of this model, used instead of a new sweep.")
     ] = None,
     others: Annotated[
         list[Path] | None,
         typer.Option("--with", help="Results folders of other models or operators, for the overview's panels."),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder; by default a new one below selfrepair-papers/.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of windows, donors, samples and prompts.")] = 0,
-    scan_tokens: Annotated[int, typer.Option(min=1, help="Tokens of the self-gain scan over all heads.")] = 768,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed for windows, donors, samples and prompts.")] = 0,
+    scan_tokens: Annotated[int, typer.Option(min=1, help="Tokens for the self-gain scan over all heads.")] = 768,
     dtype: Annotated[str, typer.Option(help="float32 or float64.")] = "float32",
     device: Annotated[str, typer.Option(help="`auto`, `cpu`, `cuda`, ...")] = "auto",
-    batch: Annotated[int | None, typer.Option(min=1, help="Windows at a time in the sweep.")] = None,
-    memory: Annotated[float | None, typer.Option(help="Gigabytes a batch may take.")] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="Windows per batch in the sweep.")] = None,
+    memory: Annotated[float | None, typer.Option(help="Memory that a batch may take, in gigabytes.")] = None,
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a hub model.")] = None,
     offload: Annotated[
         bool, typer.Option("--offload", help="Keep weights on disk, for models larger than memory.")
@@ -88,7 +87,7 @@ def paper(
     if reference is not None:
         from selfrepair.paper.experiments.published.reference_folder import read_heads, read_self_repression
 
-        read_heads(reference)  # better now than after the sweep
+        read_heads(reference)  # fails now rather than after the sweep
         read_self_repression(reference)
     beside = overview.read_beside(others or ())
     if run is None:
@@ -136,7 +135,7 @@ def _studied(
     )
     if swept.outcome["status"] == "interrupted":
         Console(stderr=True).print(
-            f"Interrupted: nothing of the sweep is lost. Go on with selfrepair resume {place / 'run'}, then "
+            f"Interrupted: nothing of the sweep is lost. Continue with selfrepair resume {place / 'run'}, then "
             f"selfrepair paper --run {place / 'run'}",
             soft_wrap=True,
         )
@@ -145,7 +144,7 @@ def _studied(
 
 
 def _report(made: Any, page: Path) -> None:
-    """Says what came out, and where it is."""
+    """Prints the verdicts and where the page is."""
     from rich.table import Table
     from rich.text import Text
 
@@ -171,12 +170,12 @@ def _report(made: Any, page: Path) -> None:
     for name, problem in made.failed.items():
         loud.print(f"Failed, {name}: {reason(problem)}", soft_wrap=True)
     if made.failed:
-        loud.print(f"Where in the code: {page.with_name(FAILURES)}", soft_wrap=True)
+        loud.print(f"Tracebacks: {page.with_name(FAILURES)}", soft_wrap=True)
     raise typer.Exit(code or int(bool(made.failed)))
 
 
 def _require_packages() -> None:
-    """Missing packages are better found before the sweep than after."""
+    """Fails before the sweep if packages are missing."""
     from importlib.util import find_spec
 
     from selfrepair.errors import SelfRepairError

@@ -23,11 +23,11 @@ def report(
         Path | None,
         typer.Option(help="The HTML file; by default report.html in the first folder, or here for several."),
     ] = None,
-    open_: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
+    open_: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
 ) -> None:
     """Write one self-contained HTML page: card, map, heads, text, single tokens, comparison, method.
 
-    It opens offline, from a disk or a mail. An existing file of that name is replaced.
+    It works offline and can be mailed. An existing file of that name is replaced.
     """
     from selfrepair.report.page import write_page
 
@@ -45,16 +45,16 @@ def show_page(path: Path) -> None:
         SelfRepairError: there is none.
     """
     if not webbrowser.open(path.resolve().as_uri()):
-        raise SelfRepairError("No browser could be opened.", f"Open {path} in one.")
+        raise SelfRepairError("No browser could be opened.", f"Open {path} yourself.")
 
 
 def write_beside(run: Run, folder: Path) -> None:
-    """Writes a finished run's page into its folder, or says in one line why there is none."""
+    """Writes a finished run's page into its folder, or prints in one line why not."""
     from importlib.util import find_spec
 
     console = Console(stderr=True)
     if find_spec("jinja2") is None or find_spec("plotly") is None:
-        console.print("No report.html: pip install 'selfrepair[report]' for it.", soft_wrap=True)
+        console.print("No report.html: pip install 'selfrepair[report]'", soft_wrap=True)
         return
     from selfrepair.report.page import Source, write_page
 

@@ -1,4 +1,4 @@
-"""`selfrepair resume`: go on with a run that was cut short."""
+"""`selfrepair resume`: continue a run that was cut short."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ def resume(
     executor: Annotated[Executor, typer.Option(help="Where several workers run.")] = Executor.processes,
     top: Annotated[int, typer.Option(help="Heads in the printed table.")] = 15,
     plots: Annotated[bool, typer.Option(help="Draw the two pictures.")] = True,
-    page: Annotated[bool, typer.Option(help="Write report.html, the run as a page for a browser.")] = True,
+    page: Annotated[bool, typer.Option(help="Write report.html, the run as a page for the browser.")] = True,
     quiet: Quiet = False,
 ) -> None:
-    """Go on with a run where it was, after a kill, a crash or a full disk.
+    """Continue a run where it stopped, after a kill, a crash or a full disk.
 
-    Finished units are proven whenever they are read; a damaged one is reported, put aside and done again. A
-    plan, model, text, software version or kind of processor that has changed since is refused, with the difference.
+    Finished units are verified whenever they are read; a damaged one is reported, put aside and repeated. If the
+    plan, model, text, a software version or the kind of processor has changed, the run is refused, with the difference.
     """
     from selfrepair.cli.silence_libraries import quieten
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Packing(StrEnum):
-    """How documents are cut into windows."""
+    """How documents are split into windows."""
 
     documents = "documents"
     packed = "packed"
@@ -106,7 +106,7 @@ def run(
         int,
         typer.Option(
             min=1,
-            help="Tokens to measure on, in whole windows; where documents are shorter than a window, some is padding.",
+            help="Tokens to measure on, in whole windows; windows of shorter documents are padded.",
             rich_help_panel=_TEXT,
         ),
     ] = 640,
@@ -121,17 +121,19 @@ def run(
     bos: Annotated[
         Bos,
         typer.Option(
-            help="BOS before every window; `auto`: what the tokenizer puts in front of a text, be it none or several.",
+            help="BOS before every window; `auto`: what the tokenizer puts in front of a text (none, one or several).",
             rich_help_panel=_TEXT,
         ),
     ] = Bos.auto,
-    field: Annotated[str, typer.Option(help="The column or key that holds the text.", rich_help_panel=_TEXT)] = "text",
+    field: Annotated[str, typer.Option(help="Column or key that holds the text.", rich_help_panel=_TEXT)] = "text",
     ablation: Annotated[
-        Ablation, typer.Option(help="What takes the place of a head's output.", rich_help_panel=_ABLATE)
+        Ablation, typer.Option(help="What replaces a head's output.", rich_help_panel=_ABLATE)
     ] = Ablation.resample,
     donors: Annotated[
         int,
-        typer.Option(min=1, help="Donors per window, for resample; effects are averaged.", rich_help_panel=_ABLATE),
+        typer.Option(
+            min=1, help="Donors per window, for `resample`; effects are averaged over them.", rich_help_panel=_ABLATE
+        ),
     ] = 1,
     heads: Annotated[
         str, typer.Option(help="Heads to ablate, e.g. `L9H6,L10`; all by default.", rich_help_panel=_ABLATE)
@@ -141,46 +143,50 @@ def run(
         typer.Option(
             "--filter",
             help="Tokens that numbers average over: `all`, `top:0.02`, `bottom:0.02` (per head, by clean direct "
-            "effect). May be given several times.",
+            "effect). Can be repeated.",
             rich_help_panel=_ABLATE,
         ),
     ] = None,
     components: Annotated[
         Lines,
-        typer.Option(help="Downstream components that get lines of their own.", rich_help_panel=_ABLATE),
+        typer.Option(help="Downstream components that get separate lines.", rich_help_panel=_ABLATE),
     ] = Lines.heads,
     first: Annotated[
         int,
         typer.Option(
             min=0,
-            help="First position that statistics count; position 0 has no context, so it is left out by default.",
+            help="First position included in statistics; position 0 has no context, so it is left out by default.",
             rich_help_panel=_ABLATE,
         ),
     ] = 1,
     seed: Annotated[
-        int, typer.Option(min=0, help="Of windows, donors and the sample of kept tokens.", rich_help_panel=_ABLATE)
+        int, typer.Option(min=0, help="Random seed for windows, donors and the token sample.", rich_help_panel=_ABLATE)
     ] = 0,
     engine: Annotated[
         EngineName,
         typer.Option(
-            help="`delta`: differences, compiled, at low precision where that is right. `replay`: blocks from the "
-            "ablated layer up. `reference`: whole forwards, slow. `auto`: the fastest that a trial finds right.",
+            help="`delta`: differences, compiled, at low precision if that is accurate. `replay`: blocks from the "
+            "ablated layer up. `reference`: full forwards, slow. `auto`: the fastest that a trial finds accurate.",
             rich_help_panel=_COMPUTE,
         ),
     ] = EngineName.auto,
     precision: Annotated[
         Products | None,
         typer.Option(
-            help="Of delta's products; by default the fastest that a trial finds right to within 1% per token.",
+            help="Precision of the delta engine's matrix products; by default the fastest that a trial finds accurate "
+            "to within 1% per token.",
             rich_help_panel=_COMPUTE,
         ),
     ] = None,
     dtype: Annotated[str, typer.Option(help="float32 or float64.", rich_help_panel=_COMPUTE)] = "float32",
     device: Annotated[str, typer.Option(help="`auto`, `cpu`, `cuda`, ...", rich_help_panel=_COMPUTE)] = "auto",
     batch: Annotated[
-        int | None, typer.Option(min=1, help="Windows at a time; by default what fits.", rich_help_panel=_COMPUTE)
+        int | None,
+        typer.Option(min=1, help="Windows per batch; by default as many as fit in memory.", rich_help_panel=_COMPUTE),
     ] = None,
-    memory: Annotated[float | None, typer.Option(help="Gigabytes a batch may take.", rich_help_panel=_COMPUTE)] = None,
+    memory: Annotated[
+        float | None, typer.Option(help="Memory that a batch may take, in gigabytes.", rich_help_panel=_COMPUTE)
+    ] = None,
     revision: Annotated[
         str | None, typer.Option(help="Branch, tag or commit of a hub model.", rich_help_panel=_COMPUTE)
     ] = None,
@@ -188,7 +194,7 @@ def run(
         bool,
         typer.Option(
             "--offload",
-            help="Keep weights on disk (in SELFREPAIR_CACHE) but for the block at work: for models larger than memory.",
+            help="Keep weights on disk (in SELFREPAIR_CACHE) except the block in use, for models larger than memory.",
             rich_help_panel=_COMPUTE,
         ),
     ] = False,
@@ -200,19 +206,21 @@ def run(
         int | None,
         typer.Option(
             min=1,
-            help="Threads per worker, part of the plan; by default the cores shared out.",
+            help="Threads per worker, part of the plan; by default the cores divided by the workers.",
             rich_help_panel=_COMPUTE,
         ),
     ] = None,
     replicates: Annotated[
         int,
-        typer.Option(min=2, help="Resamplings of the documents, for errors and intervals.", rich_help_panel=_ABLATE),
+        typer.Option(
+            min=2, help="Bootstrap resamplings of the documents, for errors and intervals.", rich_help_panel=_ABLATE
+        ),
     ] = 400,
     until_se: Annotated[
         float | None,
         typer.Option(
-            help="Stop once the 95% interval is no wider than that of a number with this standard error, e.g. `0.01`; "
-            "it holds in spite of the looking, which makes the standard error at the stop 0.5 to 0.75 of this. By "
+            help="Stop once the 95% interval is no wider than that of a number with this standard error, e.g. `0.01`. "
+            "The interval allows for repeated looks, so the standard error at the stop is 0.5 to 0.75 of this. By "
             "default all text is measured.",
             rich_help_panel=_COMPUTE,
         ),
@@ -220,7 +228,7 @@ def run(
     until: Annotated[
         Until,
         typer.Option(
-            help="What --until-se is the error of: `card`, the repaired fraction of all heads together; `heads`, the "
+            help="Which number --until-se refers to: `card`, the repaired fraction of all heads together; `heads`, the "
             "mean self-repair (logit) of every head.",
             rich_help_panel=_COMPUTE,
         ),
@@ -235,15 +243,15 @@ def run(
     top: Annotated[int, typer.Option(min=1, help="Heads in the printed table.", rich_help_panel=_OUTPUT)] = 15,
     plots: Annotated[bool, typer.Option(help="Draw the two pictures.", rich_help_panel=_OUTPUT)] = True,
     page: Annotated[
-        bool, typer.Option(help="Write report.html, the run as a page for a browser.", rich_help_panel=_OUTPUT)
+        bool, typer.Option(help="Write report.html, the run as a page for the browser.", rich_help_panel=_OUTPUT)
     ] = True,
     quiet: Quiet = False,
 ) -> None:
     """Ablate every attention head in turn and account for what happened, token by token.
 
-    For each head: its direct effect on the logit of the next token, what ablating it did in total, and who made
-    up the difference (later heads, MLPs, the final norm). Without arguments: a small model and text that
-    need nothing but this package and the package index, in a few minutes on two cores.
+    For each head: its direct effect on the logit of the next token, the total effect of ablating it, and what
+    compensated (later heads, MLPs, the final norm). Without arguments it runs a demo on a small model, downloaded
+    once from PyPI, and text from Python's standard library, in a few minutes on two cores.
     """
     from selfrepair.ablation.names import named_heads
     from selfrepair.cli.heads import require_heads
@@ -267,12 +275,12 @@ def run(
         set_num_threads(threads or max(1, get_num_threads() // workers))
     console = Console(stderr=True, quiet=quiet)
     with _leaving_no_empty_folder(place), warnings.catch_warnings():
-        for said_below in (ChecksFail, NumbersAreInexact):  # and louder
-            warnings.simplefilter("ignore", said_below)
+        for category in (ChecksFail, NumbersAreInexact):  # `report` prints these more visibly
+            warnings.simplefilter("ignore", category)
         chosen = list(dict.fromkeys(map(Filter.parse, filters))) if filters else DEFAULT_FILTERS
         operator(ablation.value, donors)
         stopping(until_se, until.value)
-        next(iter(read_documents(text, field=field, most=LEAST)))  # complains of what cannot be read
+        next(iter(read_documents(text, field=field, most=LEAST)))  # raises for text that cannot be read
         require_heads(named, model, revision)
         console.print("Loading the model and proving its identities.")
         loaded = load(model, dtype=dtype, device=device, revision=revision, offload=offload)
@@ -323,11 +331,11 @@ def _as_python_has_it(provenance: Mapping[str, object]) -> str:
 
 @contextmanager
 def _leaving_no_empty_folder(place: Path) -> Iterator[None]:
-    """For what comes before the sweep: a failure or interruption there leaves no folder of nothing behind."""
+    """Before the sweep: a failure or interruption leaves no empty folder behind."""
     try:
         yield
     except KeyboardInterrupt:
-        again = f" Go on with it: selfrepair resume {quote(str(place))}" if any(place.iterdir()) else ""
+        again = f" Continue with: selfrepair resume {quote(str(place))}" if any(place.iterdir()) else ""
         Console(stderr=True).print(f"Interrupted before the sweep: nothing was measured.{again}")
         raise typer.Exit(INTERRUPTED) from None
     finally:
@@ -361,7 +369,7 @@ def _draw(measured: Run, place: Path) -> None:
     from importlib.util import find_spec
 
     if find_spec("matplotlib") is None:
-        Console(stderr=True).print("No pictures: pip install 'selfrepair[plots]' for them.")
+        Console(stderr=True).print("No pictures without matplotlib: pip install 'selfrepair[plots]'")
         return
     measured.plot_overview(path=place / "overview.png")
     measured.plot_direct_effects(path=place / "direct_effects.png")

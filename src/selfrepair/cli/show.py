@@ -1,4 +1,4 @@
-"""`selfrepair show`: the tables of a results folder again."""
+"""`selfrepair show`: the tables of a results folder."""
 
 from __future__ import annotations
 
@@ -24,16 +24,14 @@ def show(
     top: Annotated[int, typer.Option(min=1, help="How many heads.")] = 20,
     layers: Annotated[str, typer.Option(help="Only these layers, e.g. `20-29`, `L26` or `3,5,7`.")] = "",
     open_: Annotated[
-        bool, typer.Option("--open", help="Open report.html in the browser; written if it is not there.")
+        bool, typer.Option("--open", help="Open report.html in the browser; it is written first if missing.")
     ] = False,
-    card: Annotated[
-        bool, typer.Option("--card", help="The model and its layers as wholes, instead of its heads.")
-    ] = False,
+    card: Annotated[bool, typer.Option("--card", help="The whole model and its layers instead of its heads.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="JSON for programs, on standard output.")] = False,
 ) -> None:
-    """Show the tables of a results folder, sorted and filtered as asked.
+    """Show the tables of a results folder, sorted and filtered.
 
-    Ends with exit code 3 where a check that the run made of itself fails.
+    Ends with exit code 3 if one of the run's own checks failed.
     """
     from selfrepair.cli.exit_code import CHECKS_FAIL, exit_code_of
     from selfrepair.report.card import card_table

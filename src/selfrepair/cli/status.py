@@ -1,4 +1,4 @@
-"""`selfrepair status`: how far a run has come."""
+"""`selfrepair status`: the progress of a run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def status(
     folder: Annotated[Path, typer.Argument(help="The folder of a run.")],
     as_json: Annotated[bool, typer.Option("--json", help="JSON for programs, on standard output.")] = False,
 ) -> None:
-    """Tell how far a run has come, from its folder alone; changes nothing."""
+    """Show the progress of a run, from its folder alone; changes nothing."""
     from selfrepair.run.scheduling.run_status import status as look
 
     found = look(folder)
@@ -27,7 +27,7 @@ def status(
         "text": f"{text['source']}: {text['scored_tokens']} tokens of {text['documents']} documents",
         "ablation": f"{ablation['operator']}, donors: {ablation['donors']}",
         "surveyed": f"{found.surveyed} of {found.units} units",
-        "swept": f"{found.swept} of {found.units} units" + (", which are enough" if found.enough else ""),
+        "swept": f"{found.swept} of {found.units} units" + (", which is enough" if found.enough else ""),
         "damaged": ", ".join(found.damaged) or "none",
         "of another plan": ", ".join(found.foreign) or "none",
         "claimed": ", ".join(found.claimed) or "none",
@@ -41,4 +41,4 @@ def status(
         table.add_row(Text(name, "bold"), value)
     Console().print(table)
     if not (found.complete and found.merged):
-        Console().print(f"\nGo on with it: selfrepair resume {folder}", soft_wrap=True)
+        Console().print(f"\nContinue with: selfrepair resume {folder}", soft_wrap=True)

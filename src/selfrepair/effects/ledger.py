@@ -64,7 +64,7 @@ class Ledger:
 
 
 def norm_repair(sigma_ratio: Tensor, scaled_logit: Tensor) -> Tensor:
-    """The final norm's line in closed form, `(1 - sigma'/sigma) (logit' - beta)` (science 1; paper, Appendix B).
+    """The final norm's line in closed form, `(1 - sigma'/sigma) (logit' - beta)` (docs/methods.md 2.3).
 
     Args:
         sigma_ratio: `sigma / sigma'`.

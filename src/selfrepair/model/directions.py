@@ -15,7 +15,7 @@ class Directions:
 
     `centred logit = u . residual / sigma + beta`, exactly, with `sigma` the final norm's scale; the first part is
     the scaled logit, on which alone ablations have an effect
-    (paper-methods 0.2): `u = P(gamma * (w_t - mean w))`, `beta = bias_norm . (w_t - mean w) + b_t - mean b`.
+    (docs/methods.md 1.2): `u = P(gamma * (w_t - mean w))`, `beta = bias_norm . (w_t - mean w) + b_t - mean b`.
 
     Attributes:
         u: [window, position, width].

@@ -8,7 +8,7 @@ self-repair `SR = TE + L`:
   in (0, |L|] something of the damage is countered and no more than all; above |L| the logit ends on the other
   side of where it was (`TE` has the sign of `L`); below 0 the rest of the model adds to the damage. Tokens that
   lose nothing (`L = 0`) or are not repaired at all (`SR = 0`) are none of the three.
-* `clipped_norm`, `clipped_self_repair`: the paper's `clip(x / DE, 0, 1)` (`paper-methods.md` 0.5 and B10), with
+* `clipped_norm`, `clipped_self_repair`: the paper's `clip(x / DE, 0, 1)` (docs/methods.md 4.3), with
   `ratio_defined` counting the tokens where DE is not 0; the others are left out, as its `nanmean` does.
 * `donor_variance_...`: variance over a token's donors (with K - 1 below the line); NaN where there was one donor,
   and then so are the sums, of that column alone.

@@ -1,9 +1,8 @@
 """A word for each head: what ablating it does, as far as intervals and the number of heads tested allow.
 
-Five regions of (direct effect, total effect), after the tabular-model post quoted in `science.md` 2.12, which tells
-redundancy (nothing lost, nothing happens) from repair (something lost, nothing happens). What counts as the direct
-effect is the part that the ablation takes away, `L = DE - DE'`: a head that writes the same everywhere loses
-nothing, and is not called repaired.
+Five regions of (direct effect, total effect) tell redundancy (nothing lost, nothing happens) from repair (something
+lost, nothing happens); they are in docs/methods.md 4.4. What counts as the direct effect is the part that the ablation
+takes away, `L = DE - DE'`: a head that writes the same everywhere loses nothing, and is not called repaired.
 
 "Repaired" has one meaning everywhere: in tables (marked), on cards (counted), in `heads.nc`, in figures and on pages.
 It is decided by the intervals that are printed, and allows for how many heads were tested (`reaction`).

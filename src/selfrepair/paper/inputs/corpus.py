@@ -176,7 +176,7 @@ class Corpus:
         """From which direct effect on a token is among a head's top, [head].
 
         By default the k-th largest value, ties included; under the original recipe numpy's percentile, to be passed
-        strictly (paper-methods, Figure 4).
+        strictly (docs/methods.md 5.4).
         """
         effects = self.direct_effects(heads)
         if self.recipe.percentile:

@@ -26,15 +26,17 @@ class Recipe:
 
     Attributes:
         name: `default` or `original`.
-        first: first position that counts; the authors count position 0, where resampling changes nothing (B4).
+        first: first position that counts; the authors count position 0, where resampling changes nothing
+            (docs/methods.md 6.3).
         donors: `documents`, drawn from other documents; or `offset`, the next batch's row, mostly the same or a
-            neighbouring document (B5).
-        mean: what mean ablation puts in place, the mean over the `corpus` or over the `batch` (D4).
+            neighbouring document (docs/methods.md 6.2).
+        mean: what mean ablation puts in place, the mean over the `corpus` or over the `batch` (docs/methods.md 6.4).
         batch: windows in a batch, which donors and means go by.
         percentile: whether Figure 4's filter is numpy's percentile with `>` rather than the k largest.
-        own_scale: whether a self-repression's new direct effect is taken with the intervened run's own scale (B9).
-        shares: thresholds of Figure 8; the text says 2%, the code 2.5% (D2).
-        by_all_mlps: whether Figure 7 chooses tokens by the repair of all MLPs, not the last (D6).
+        own_scale: whether a self-repression's new direct effect is taken with the intervened run's own scale
+            (docs/methods.md 6.6).
+        shares: thresholds of Figure 8; the text says 2%, the code 2.5% (docs/methods.md 6.5).
+        by_all_mlps: whether Figure 7 chooses tokens by the repair of all MLPs, not the last (docs/methods.md 6.5).
     """
 
     name: str = "default"
@@ -57,7 +59,7 @@ DEFAULT = Recipe()
 
 
 def original(batch: int) -> Recipe:
-    """The paper's own choices, from its authors' code (paper-methods 0.3, 0.4, 2)."""
+    """The paper's own choices, from its authors' code (docs/methods.md 6)."""
     shares = (0.5, 0.1, 0.05, 0.025, 0.01)
     return Recipe("original", 0, "offset", "batch", batch, True, True, shares, True)
 
@@ -82,7 +84,7 @@ def recipe_named(name: str, windows: Windows) -> Recipe:
 
 
 def original_amount(tokens: int, length: int) -> tuple[int, int]:
-    """Windows that the authors' scripts take, and how many of them to a batch (paper-methods 0.4).
+    """Windows that the authors' scripts take, and how many of them to a batch (docs/methods.md 6.1).
 
     `(MIN // (S B) + 1) B` windows, `S` the length and `B` the authors' 30. Where that would be a single batch, which is
     its own next one, batches are smaller: two of them fit into the tokens asked for.
@@ -111,7 +113,7 @@ class NextBatch:
     donors: ClassVar[int] = 1
 
     def draw_donors(self, windows: Windows) -> np.ndarray:
-        """Donors [window, 1]: `(batch + 1, row - roll)`; the last batch wraps to the first (paper-methods 0.3)."""
+        """Donors [window, 1]: `(batch + 1, row - roll)`; the last batch wraps to the first (docs/methods.md 6.2)."""
         count = len(windows) - len(windows) % self.batch or len(windows)
         window = np.arange(len(windows))
         batch, row = window // self.batch, window % self.batch
@@ -124,7 +126,10 @@ class NextBatch:
 
 
 def batch_mean(clean: Tensor) -> Tensor:
-    """The authors' mean ablation: over windows and positions of the batch, [window, position, head, head_dim] (D4)."""
+    """The authors' mean ablation (docs/methods.md 6.4).
+
+    It is over windows and positions of the batch, [window, position, head, head_dim].
+    """
     return clean.mean((0, 1)).expand_as(clean)
 
 

@@ -1,7 +1,7 @@
 """Indirect-object-identification prompts: 15 templates in both orders, with names that are single tokens.
 
 After Wang et al. 2022 (arXiv 2211.00593); places and objects vary, names are checked against the tokenizer. Unlike in
-the paper authors' generator, the two names of a prompt can never be the same (paper-methods B12).
+the paper authors' generator, the two names of a prompt can never be the same (docs/methods.md 5.5).
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ class NormTerms:
     With `k = sigma / sigma' - 1`, `l` the clean logit, `beta` its part that no scale divides, `D = DE' - DE` and `R`
     the response of everything downstream at the clean scale, the changes of all later writes:
 
-    * `norm = (1 - sigma'/sigma)(l' - beta) = k (l - beta) + k D + k R` (paper, Appendix B; science 1), where `R` is
+    * `norm = (1 - sigma'/sigma)(l' - beta) = k (l - beta) + k D + k R` (docs/methods.md 2.3, 2.4), where `R` is
       zero for a last-layer head of a parallel model;
     * `sigma'^2 - sigma^2 = sum_c <P(o_c' - o_c), P(r + r')> / width` over components c, and so
       `norm = sum_c -(l' - beta) <...>_c / (width sigma (sigma + sigma'))`.

@@ -16,7 +16,7 @@ from selfrepair.reading import read_bytes
 
 HEADS, REPRESS = "heads.csv", "self_repress/summary.csv"
 # Theirs, ours, what it is called, and how two runs of the authors' own script on one model correlate over heads (and
-# how far apart their values lie in the median), where recorded (paper-methods 4).
+# how far apart their values lie in the median), where recorded (docs/methods.md 6.7).
 COMPARED: tuple[tuple[str, str, str, float | None, float | None], ...] = (
     ("direct_effects", "direct_effect", "direct effect", 0.93, 0.077),
     ("logit_diff", "total_effect", "total effect", None, None),

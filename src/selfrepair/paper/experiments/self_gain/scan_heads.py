@@ -108,7 +108,7 @@ def for_scan(corpus: Corpus, tokens: int) -> Corpus:
     """The part of a corpus that a scan uses.
 
     Under the original recipe the first 30 tokens of the first 50 documents, a beginning-of-sequence token included, in
-    one batch (paper-methods 0.4, Figure 9); of as many documents as begin in the windows where that is fewer.
+    one batch (docs/methods.md 6.1); of as many documents as begin in the windows where that is fewer.
 
     Args:
         corpus: model and text.
@@ -231,7 +231,7 @@ def vector(corpus: Corpus, own: Tensor, windows: np.ndarray, head: Head, kind: s
         head: whose input is changed.
         kind: its own output; another head's of its layer, or a random direction, both brought to the norm of the own
             output at each position. The original recipe takes the other head's output as it is, and one random
-            direction with the norm of the last output of the batch for all tokens (paper-methods, Figure 9).
+            direction with the norm of the last output of the batch for all tokens (docs/methods.md 6.6).
 
     Raises:
         SelfRepairError: an unknown kind.

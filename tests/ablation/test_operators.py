@@ -7,7 +7,7 @@ import torch
 
 from selfrepair import Resample, SelfRepairError
 from selfrepair.ablation.operators import operator
-from selfrepair.ablation.units import Head, all_heads, by_layer
+from selfrepair.ablation.sites import Head, all_heads, by_layer
 from selfrepair.engine.clean import clean_run, head_outputs
 from support import TOKENS, Texts, language_model
 

@@ -224,22 +224,22 @@ def test_wrong_head_ablated(monkeypatch):
 
 
 def test_downstream_line_forgotten(monkeypatch):
-    monkeypatch.setattr(replay._Replay, "_book_mlp", lambda self, layer, value: None)
+    monkeypatch.setattr(replay.Replay, "_book_mlp", lambda self, layer, value: None)
     assert "ledger closes" in failing(language_model("gpt2"))
     assert caught_by_a_run(language_model("gpt2"))
 
 
 def test_upstream_that_changes(monkeypatch):
     """A hook that stays: the second run's clean side is no longer the first's."""
-    make = reference._ledger
+    make = reference._Valuation.ledger
 
     def shifted(*args):
         ledger = make(*args)
-        if ledger.layer > 0:
+        if ledger.interventions[0].start > 0:
             ledger.by_mlp[..., 0] += 1e-13
         return ledger
 
-    monkeypatch.setattr(reference, "_ledger", shifted)
+    monkeypatch.setattr(reference._Valuation, "ledger", shifted)
     assert failing(language_model("gpt2")) == {"upstream silence"}
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from selfrepair import LanguageModel, ReferenceEngine, RefusedModel, ReplayEngine, load, prove
-from selfrepair.ablation.units import Head
+from selfrepair.ablation.sites import Head
 from selfrepair.engine import DeltaEngine, replay
 from selfrepair.engine.clean import clean_run
 from selfrepair.engine.delta import engine as delta
@@ -17,7 +17,7 @@ from selfrepair.model.arguments import block_arguments
 from selfrepair.model.taps import removing
 from selfrepair.paper.added import Adder
 from selfrepair.paper.replayed import Replayer
-from support import language_model, split
+from support import each, language_model, split
 from zoo import families, token_made
 
 UNITS = [Head(0, 1), Head(1, 0), Head(1, 1), Head(1, 3), Head(2, 2)]
@@ -62,7 +62,7 @@ def true_effect(model: LanguageModel, unit: Head, tokens: torch.Tensor) -> torch
 def found_effects(engine, model: LanguageModel, tokens: torch.Tensor) -> dict[Head, torch.Tensor]:
     with model.running():
         clean = clean_run(model, tokens)
-        ledgers = split(engine.sweep(model, clean, UNITS, lambda layer: clean.head_outputs[layer].roll(1, 1), True))
+        ledgers = split(engine.sweep(model, clean, each(UNITS), lambda port: clean.outputs_at(port).roll(1, 1), True))
     assert all(ledger.residual.abs().max() < 1e-9 for ledger in ledgers.values())
     return {head: ledger.total_effect[0] for head, ledger in ledgers.items()}
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from selfrepair.ablation.units import Head
+from selfrepair.ablation.sites import Head
 from selfrepair.paper import layernorm, make
 from selfrepair.paper.corpus import Corpus
 from selfrepair.paper.recipe import original

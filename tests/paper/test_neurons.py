@@ -11,9 +11,9 @@ from selfrepair import load
 from selfrepair.engine.clean import clean_run
 from selfrepair.engine.reference import ReferenceEngine
 from selfrepair.errors import SelfRepairError
+from selfrepair.model.neurons import find_neurons
 from selfrepair.paper import drawing, interactive, neurons
 from selfrepair.paper.corpus import Corpus
-from selfrepair.paper.mlp_parts import clean_output, find_neurons
 from selfrepair.paper.neuron_sums import NeuronSums
 from selfrepair.paper.recipe import original
 from selfrepair.paper.replayed import Replayer
@@ -32,8 +32,8 @@ def test_neurons_add_up_to_what_the_mlp_writes(name):
         clean = clean_run(model, TOKENS)
         seen = Replayer(model).run(clean, 1, None, {1: part.module})
         chosen = torch.ones_like(clean.sigma, dtype=torch.bool)
-        output = clean_output(part, seen.neurons[1])
-        each = part.worth(clean, output, chosen) * seen.neurons[1][:, :-1][chosen]
+        output = part.output(seen.neurons[1])
+        each = part.worth(clean.direction[chosen], output[:, :-1][chosen]) * seen.neurons[1][:, :-1][chosen]
         bias = getattr(part.module, "bias", None)
         constant = torch.zeros(model.anatomy.width).double() if bias is None else bias
         if part.norm is None:

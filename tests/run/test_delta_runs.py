@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from selfrepair import Resample, SelfRepairError, measure
-from selfrepair.ablation.units import Head, all_heads
+from selfrepair.ablation.sites import Head, all_heads
 from selfrepair.engine import DeltaEngine
 from selfrepair.run import batches
 from selfrepair.run.batches import plan_memory, run_bytes, window_bytes, windows_per_unit

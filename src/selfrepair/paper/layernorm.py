@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from selfrepair.ablation.units import Head
+from selfrepair.ablation.sites import Head
 from selfrepair.paper.corpus import OPERATORS
 from selfrepair.paper.exhibit import Exhibit
 from selfrepair.paper.halves import ON_HALF

@@ -111,7 +111,11 @@ def test_close_ups_replay_the_text_itself(name):
     with model.running(), eager_attention(model):
         clean = clean_run(model, tokens)
         in_place = clean.head_outputs[1].roll(1, 1)
-        found = WatchedReplay(model, clean, 1, (0, 3), in_place, [2, 5]).ledger().total_effect
+        found = (
+            WatchedReplay(model, clean, 1, each([Head(1, 0), Head(1, 3)]), lambda _: in_place, [2, 5])
+            .ledger()
+            .total_effect
+        )
     for place, head in enumerate((0, 3)):
         torch.testing.assert_close(found[place], true_effect(model, Head(1, head), tokens), rtol=0, atol=1e-9)
 

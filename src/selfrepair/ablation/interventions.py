@@ -32,6 +32,13 @@ class Intervention:
                 raise SelfRepairError(
                     f"{site!r} is not a site.", "Give sites such as Head(9, 6), Mlp(9), Attention(9) or Neuron(9, 123)."
                 )
+        whole = {site.port.layer for site in self.sites if site.port.kind == "mlp"}
+        inside = next((site for site in self.sites if site.port.kind == "neurons" and site.port.layer in whole), None)
+        if inside is not None:
+            raise SelfRepairError(
+                f"{inside} lies inside L{inside.port.layer}.mlp, which the same intervention replaces or freezes.",
+                "Name the MLP or its neurons, not both.",
+            )
         if not self.name:
             object.__setattr__(self, "name", "+".join(map(str, self.replaced)) or "nothing")
 

@@ -12,8 +12,10 @@ from selfrepair.ablation.interventions import Intervention
 from selfrepair.ablation.sites import Site
 from selfrepair.effects.ledger import Ledger
 from selfrepair.engine.clean import CleanRun
+from selfrepair.errors import SelfRepairError
 from selfrepair.model.anatomy import Anatomy
-from selfrepair.model.ports import KINDS, Port
+from selfrepair.model.language_model import LanguageModel
+from selfrepair.model.ports import KINDS, Port, place_of
 
 Rows = slice | list[int]
 """Some of the runs, by number."""
@@ -162,6 +164,28 @@ class Accounts:
             norm=norm,
             sigma_ratio=sigma_ratio,
         )
+
+
+def require_sites(model: LanguageModel, clean: CleanRun, interventions: Iterable[Intervention]) -> None:
+    """Refuses sites that the model or the windows do not have.
+
+    Raises:
+        SelfRepairError: naming the site.
+    """
+    anatomy, length = model.anatomy, clean.tokens.shape[1]
+    for site in dict.fromkeys(site for one in interventions for site in one.sites):
+        layer = site.port.layer
+        if not 0 <= layer < anatomy.layers:
+            raise SelfRepairError(f"There is no {site}.", f"The model has layers 0 to {anatomy.layers - 1}.")
+        entries = place_of(model, site.port).entries
+        if any(not 0 <= entry < entries for entry in site.entries or ()):
+            raise SelfRepairError(f"There is no {site}.", f"In layer {layer} they are counted from 0 to {entries - 1}.")
+        for position in site.positions or ():
+            if not -length <= position < length:
+                raise SelfRepairError(
+                    f"{site} is at position {position}, and windows have {length}.",
+                    f"Positions are counted from 0 to {length - 1}, or from -1 backwards.",
+                )
 
 
 def direct_effects(clean: CleanRun, interventions: Sequence[Intervention]) -> Tensor:

@@ -18,7 +18,8 @@ Settings = dict[str, str | int | bool | None]
 
 Replacement = Callable[[Port], Tensor]
 """What to put in the place of a port's outputs, [window, position, entry, size]; heads' [window, position, head,
-head_dim]. An ablated run takes the entries of the sites that it replaces."""
+head_dim]. An ablated run takes the entries of the sites that it replaces. It may run the model: engines call it
+while no hook of theirs is in place."""
 
 
 class Engine(Protocol):

@@ -13,6 +13,7 @@ from torch import Tensor
 from selfrepair.ablation.interventions import Intervention, ports_of
 from selfrepair.ablation.sites import Site
 from selfrepair.effects.ledger import Ledger, norm_repair
+from selfrepair.engine.accounts import require_sites
 from selfrepair.engine.clean import CleanRun
 from selfrepair.engine.contract import Replacement, Settings
 from selfrepair.model.anatomy import Block
@@ -53,6 +54,7 @@ class ReferenceEngine:
         advance: Advance = ignore,
     ) -> Iterator[Ledger]:
         """See `selfrepair.engine.contract.Engine`."""
+        require_sites(model, clean, interventions)
         before, layers = _Forward(model, clean), model.anatomy.layers
         for intervention in interventions:
             after = _Forward(model, clean, intervention, replacement)
@@ -75,10 +77,12 @@ class _Forward:
         self.attention: dict[int, Tensor] = {}
         self.mlp: dict[int, Tensor] = {}
         self.norm_scale: dict[int, Tensor] = {}
+        puts = []
+        if intervention is not None and replacement is not None:  # before any hook is there: donors take a forward
+            ports = sorted(ports_of([intervention]))
+            puts = [_Putting(model, clean, intervention, port, replacement) for port in ports]
         handles: list[Any] = [on_input(model.anatomy.final_norm_module, self._keep_final)]
-        if intervention is not None and replacement is not None:
-            for port in sorted(ports_of([intervention])):
-                handles.append(place_of(model, port).tap(_Putting(model, clean, intervention, port, replacement)))
+        handles += [put.place.tap(put) for put in puts]
         for layer, block in enumerate(model.anatomy.blocks):
             handles += self._taps(layer, block, clean.tokens.shape)
         for port in [Port(layer, "heads") for layer in range(model.anatomy.layers)] + list(clean.others):
@@ -133,7 +137,7 @@ class _Putting:
                 for entry in range(self.place.entries) if site.entries is None else site.entries:
                     wanted[:, position, entry] = outputs[:, position, entry]
         same = (wanted == now).flatten(-2).reshape(value.shape)  # what is there already stays, bit for bit
-        return value.where(same, self.place.join(wanted).reshape(value.shape))
+        return value.where(same, self.place.join(wanted).reshape(value.shape)).contiguous()
 
 
 class _Valuation:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from torch import Tensor
 from selfrepair.ablation.interventions import Intervention, by_start, each
 from selfrepair.ablation.sites import Head
 from selfrepair.effects.ledger import Ledger, norm_repair
-from selfrepair.engine.accounts import Accounts, Patch, nothing_happens
+from selfrepair.engine.accounts import Accounts, Patch, nothing_happens, require_sites
 from selfrepair.engine.clean import CleanRun
 from selfrepair.engine.contract import Replacement, Settings
 from selfrepair.engine.fold import Folding, fastest_fold, halving_when_memory_ends
@@ -58,6 +58,7 @@ class ReplayEngine:
         """See `selfrepair.engine.contract.Engine`."""
         if self.fold is None:
             self.fold = self.probe(model, clean)
+        require_sites(model, clean, interventions)
         folding = Folding(self.fold)
         yield from nothing_happens(model.anatomy, clean, interventions, per_component)
         for start, group in by_start(interventions):
@@ -79,6 +80,14 @@ class ReplayEngine:
         return fastest_fold(run, most=model.anatomy.blocks[layer].heads)
 
 
+class _Change(NamedTuple):
+    """What happens at a port: where it is, which runs put or hold what, and what is put there."""
+
+    place: Place
+    patch: Patch
+    replaced: Tensor
+
+
 class Replay:
     """One replay: some interventions that start in the same layer, each in its own copy of the batch."""
 
@@ -92,11 +101,23 @@ class Replay:
         per_component: bool,
     ) -> None:
         self.model, self.anatomy, self.clean, self.start = model, model.anatomy, clean, start
-        self.replacement = replacement
         self.arguments = block_arguments(model, clean.tokens.repeat(len(interventions), 1))
         self.accounts = Accounts(model.anatomy, clean, interventions, per_component)
         self._through_heads = torch.zeros_like(self.accounts.before)  # what heads of the layer at work changed by
         self._through_neurons: Tensor | None = None
+        self._changes = self._changes_with(replacement)  # before any hook is there: donors take a forward
+
+    def _changes_with(self, replacement: Replacement) -> dict[Port, _Change]:
+        """What happens at every port that some run touches."""
+        rows = range(len(self.accounts.interventions))
+        changes = {}
+        for port in (Port(layer, kind) for layer in range(self.start, self.anatomy.layers) for kind in KINDS):
+            if self.accounts.touching(port):
+                place = place_of(self.model, port)
+                patch = self.accounts.patch(port, rows, place.entries)
+                replaced = replacement(port) if patch.put.any() else self.clean.outputs_at(port)
+                changes[port] = _Change(place, patch, replaced)
+        return changes
 
     def ledger(self) -> Ledger:
         """Runs the blocks and books what they do."""
@@ -122,16 +143,11 @@ class Replay:
         handles = []
         for layer in range(self.start, len(self.anatomy.blocks)):
             block, ports = self.anatomy.blocks[layer], [Port(layer, kind) for kind in KINDS]
-            patched = [port for port in ports if self.accounts.touching(port)]
+            patched = [port for port in ports if port in self._changes]
             for port in patched:
-                place = place_of(self.model, port)
-                handles.append(place.tap(partial(self._patch, port, place, self._patch_of(port, place))))
+                handles.append(self._changes[port].place.tap(partial(self._patch, port)))
             handles += self._readers(layer, block, {port.kind for port in patched})
         return handles
-
-    def _patch_of(self, port: Port, place: Place) -> Patch:
-        rows = range(len(self.accounts.interventions))
-        return self.accounts.patch(port, rows, place.entries)
 
     def _readers(self, layer: int, block: Block, patched: set[str]) -> list[Any]:
         """Hooks that book what was not patched: below the run's start nothing has moved."""
@@ -160,11 +176,11 @@ class Replay:
         """[run, window, position, width] from a module's tensor, whatever axes the model folded together."""
         return value.reshape(len(self.accounts.interventions), *self.clean.tokens.shape, -1)
 
-    def _patch(self, port: Port, place: Place, patch: Patch, value: Tensor) -> Tensor:
+    def _patch(self, port: Port, value: Tensor) -> Tensor:
         """Replaces and holds what the interventions say at a port, and books it with the entries that go on."""
         clean, accounts = self.clean, self.accounts
+        place, patch, replaced = self._changes[port]
         outputs = place.split(self._unfold(value))
-        replaced = self.replacement(port) if patch.put.any() else clean.outputs_at(port)
         patched = patch.values(outputs, replaced, clean.outputs_at(port))
         gone = accounts.replace(port, slice(None), patch, replaced)
         change = clean.direct_effects_at(port, patched) - clean.direct_effects_at(port)
@@ -178,7 +194,7 @@ class Replay:
         else:
             accounts.book_mlp(port.layer, slice(None), self._less_neurons(going_on.sum(-1)))
         touched = place.join(patched).reshape(value.shape)
-        return value.where((outputs == patched).flatten(-2).reshape(value.shape), touched)
+        return value.where((outputs == patched).flatten(-2).reshape(value.shape), touched).contiguous()
 
     def _book_attention(self, layer: int, value: Tensor) -> None:
         after = self.clean.worth(self._unfold(value), self.clean.projection_directions[layer])

@@ -54,7 +54,7 @@ class Neurons:
 
     def output(self, activations: Tensor) -> Tensor:
         """The map's own output from its input, bias and all."""
-        output: Tensor = self.module(activations)
+        output: Tensor = self.module(activations.contiguous())  # some maps take no other layout
         return output
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from selfrepair.ablation.interventions import Intervention, by_start, ports_of
 from selfrepair.effects.ledger import Ledger
-from selfrepair.engine.accounts import Rows, nothing_happens
+from selfrepair.engine.accounts import Rows, nothing_happens, require_sites
 from selfrepair.engine.clean import CleanRun
 from selfrepair.engine.contract import Replacement, Settings
 from selfrepair.engine.delta.blocks import ATTENTION, HEADS, INPUT, MLP, OUTPUT, PROJECTION, BlockRecorder
@@ -98,9 +98,10 @@ class DeltaEngine:
         advance: Advance = ignore,
     ) -> Iterator[Ledger]:
         """See `selfrepair.engine.contract.Engine`."""
+        require_sites(model, clean, interventions)
         yield from nothing_happens(model.anatomy, clean, interventions, per_component)
         ordered = [one for _, group in by_start(interventions) for one in group]
-        most = self.runs or len(ordered)
+        most = self.runs or max(1, len(ordered))
         for start in range(0, len(ordered), most):
             chosen = ordered[start : start + most]
             yield from self._wave(model, clean, chosen, cache(replacement), per_component, advance)

@@ -38,6 +38,7 @@ class Runs:
         self.difference = clean.residuals[0].new_empty(shape)
         self.chunks: list[slice] = []
         self.joined = 0
+        self._heads_lost = clean.sigma  # of the runs that joined last: change in direct effects of replaced heads
 
     def join(self, layer: int, runs: int, replacement: Replacement) -> tuple[slice, Tensor]:
         """Takes in the runs that start in a layer.
@@ -57,12 +58,13 @@ class Runs:
         port = Port(layer, "heads")
         touching = [row for row in self.accounts.touching(port) if rows.start <= row < rows.stop]
         write = self.difference[rows]
+        self._heads_lost = torch.zeros_like(self.accounts.before[rows])
         if not touching:
             return rows, write.zero_()
         in_place, block = replacement(port), self.anatomy.blocks[layer]
         change = in_place - self.clean.head_outputs[layer]
         patch = self.accounts.patch(port, range(rows.start, rows.stop), block.heads)
-        self.accounts.replace(port, rows, patch, in_place)
+        self._heads_lost = self.accounts.replace(port, rows, patch, in_place)
         single = self._single_heads(patch)
         if single is not None:
             return rows, torch.einsum("bphe,hed->hbpd", change[..., single, :], block.output_weight[single])
@@ -104,7 +106,9 @@ class Runs:
         self, layer: int, rows: Rows, found: Mapping[str, Tensor], patches: Mapping[Kind, PatchAt]
     ) -> None:
         """Books what the block in which runs start did after its attention."""
-        self._book(layer, rows, found, self.accounts.after[rows] - self.accounts.before[rows], patches)
+        start = self.chunks[-1].start
+        here = slice(rows.start - start, rows.stop - start) if isinstance(rows, slice) else [row - start for row in rows]
+        self._book(layer, rows, found, self._heads_lost[here], patches)
 
     def book(self, layer: int, rows: Rows, found: Mapping[str, Tensor], patches: Mapping[Kind, PatchAt]) -> None:
         """Books what a block downstream did."""

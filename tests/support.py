@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cache
 
@@ -11,10 +11,13 @@ import torch
 from torch import Tensor
 
 from selfrepair import LanguageModel, Windows, load
+from selfrepair.ablation.interventions import Intervention, each
 from selfrepair.ablation.operators import operator
-from selfrepair.ablation.units import Head, all_heads
+from selfrepair.ablation.sites import Head, all_heads
 from selfrepair.effects.ledger import Ledger
 from selfrepair.engine.clean import CleanRun, clean_run, head_outputs
+from selfrepair.engine.contract import Replacement
+from selfrepair.model.ports import Port
 from zoo import families, oracle
 from zoo.anatomy import ANATOMY, value_constants
 from zoo.planted import ANSWER, BOS, NEUTRAL, SOURCE, TASK
@@ -23,7 +26,7 @@ TOKENS, DONORS = families.tokens(seed=0), families.tokens(seed=1)
 OPERATORS = ("zero", "mean", "resample")
 EAGER_ONLY = ("gpt_neo", "gptj", "codegen", "bloom", "gemma2")  # the library has no sdpa for them
 LINES = ("direct_effect", "ablated_direct_effect", "total_effect", "self_repair", "post_norms", "norm")
-ALL_FIELDS = (*LINES, "by_attention", "by_mlp", "by_head", "sigma_ratio", "repair_heads", "repair_mlps")
+ALL_FIELDS = (*LINES, "by_attention", "by_mlp", "by_head", "sigma_ratio")
 
 
 @cache
@@ -66,14 +69,14 @@ class Texts:
     clean: CleanRun
     donors: tuple[Tensor, ...]
 
-    def mean(self, layer: int) -> Tensor:
-        return self.clean.head_outputs[layer].mean((0, 1))
+    def mean(self, port: Port) -> Tensor:
+        return self.clean.outputs_at(port).mean((0, 1))
 
-    def position_mean(self, layer: int) -> Tensor:
-        return self.clean.head_outputs[layer].mean(0)
+    def position_mean(self, port: Port) -> Tensor:
+        return self.clean.outputs_at(port).mean(0)
 
-    def donor(self, layer: int, draw: int) -> Tensor:
-        return self.donors[layer]
+    def donor(self, port: Port, draw: int) -> Tensor:
+        return self.donors[port.layer]
 
 
 def sweep(
@@ -90,25 +93,37 @@ def sweep(
         clean = clean_run(model, tokens)
         source = Texts(clean, head_outputs(model, donors))
 
-        def replacement(layer: int) -> Tensor:
-            return operator(ablation).replacement(layer, clean.head_outputs[layer], source, 0)
+        def replacement(port: Port) -> Tensor:
+            return operator(ablation).replacement(port, clean.outputs_at(port), source, 0)
 
         chosen = all_heads(model.anatomy) if units is None else [Head(*unit) for unit in units]
-        return split(engine.sweep(model, clean, chosen, replacement, per_head))
+        return split(engine.sweep(model, clean, each(chosen), replacement, per_head))
+
+
+def layerwise(outputs: Sequence[Tensor]) -> Replacement:
+    """A replacement of heads' outputs, from one tensor for every layer."""
+    return lambda port: outputs[port.layer]
+
+
+def head_of(intervention: Intervention) -> Head:
+    """The head that an intervention on one head replaces."""
+    (head,) = intervention.replaced
+    assert isinstance(head, Head)
+    return head
 
 
 def split(ledgers: Iterable[Ledger]) -> dict[Head, Ledger]:
     """Chunks of heads as one ledger per head."""
     found = {}
     for ledger in ledgers:
-        for place, head in enumerate(ledger.heads):
+        for place, intervention in enumerate(ledger.interventions):
             cut = {
                 field.name: getattr(ledger, field.name)[place : place + 1].clone()
                 for field in fields(Ledger)
                 if isinstance(getattr(ledger, field.name), Tensor)
             }
-            assert Head(ledger.layer, head) not in found
-            found[Head(ledger.layer, head)] = replace(ledger, heads=(head,), **cut)
+            assert head_of(intervention) not in found
+            found[head_of(intervention)] = replace(ledger, interventions=(intervention,), **cut)
     return found
 
 

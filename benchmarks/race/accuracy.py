@@ -9,7 +9,7 @@ import numpy as np
 from race.contestants.ours import Ours
 from race.task import Order, Task, spread
 from selfrepair import load
-from selfrepair.ablation.units import Head
+from selfrepair.ablation.sites import Head
 
 
 @dataclass(frozen=True)

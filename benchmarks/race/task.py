@@ -10,7 +10,7 @@ from torch import Tensor
 
 from race.shapes import SHAPES, Weights, random_network
 from selfrepair import load
-from selfrepair.ablation.units import Head
+from selfrepair.ablation.sites import Head
 from selfrepair.engine.clean import head_outputs
 from selfrepair.model.language_model import LanguageModel
 

@@ -5,7 +5,7 @@ import pytest
 
 from selfrepair import SelfRepairError
 from selfrepair.ablation.names import existing_heads, named_heads, named_layers
-from selfrepair.ablation.units import Head
+from selfrepair.ablation.sites import Head
 
 HEADS = [4, 4, 4]
 WHOLE = [(1, head) for head in range(4)]

@@ -7,22 +7,23 @@ import torch
 
 from selfrepair import Resample, SelfRepairError
 from selfrepair.ablation.operators import operator
-from selfrepair.ablation.units import Head, all_heads, by_layer
+from selfrepair.ablation.sites import Head, all_heads, by_layer
 from selfrepair.engine.clean import clean_run, head_outputs
+from selfrepair.model.ports import Port
 from support import TOKENS, Texts, language_model
 
 CLEAN = torch.randn(2, 5, 3, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 
 
 class Source:
-    def mean(self, layer):
-        return torch.full((3, 4), 10.0 + layer)
+    def mean(self, port):
+        return torch.full((3, 4), 10.0 + port.layer)
 
-    def position_mean(self, layer):
-        return torch.arange(5.0)[:, None, None].expand(5, 3, 4) + layer
+    def position_mean(self, port):
+        return torch.arange(5.0)[:, None, None].expand(5, 3, 4) + port.layer
 
-    def donor(self, layer, draw):
-        return torch.full_like(CLEAN, 100.0 * draw + layer)
+    def donor(self, port, draw):
+        return torch.full_like(CLEAN, 100.0 * draw + port.layer)
 
 
 @pytest.mark.parametrize(
@@ -37,7 +38,7 @@ class Source:
 def test_replacements(name, expected):
     built_in = operator(name)
     assert (built_in.name, built_in.draws, built_in.donors) == (name, 1, 0)
-    found = built_in.replacement(2, CLEAN, Source(), 0)
+    found = built_in.replacement(Port(2, "heads"), CLEAN, Source(), 0)
     assert found.dtype == CLEAN.dtype and torch.equal(found, expected)
 
 
@@ -45,7 +46,7 @@ def test_resampling_draws_once_per_donor():
     three = operator("resample", 3)
     assert three == Resample(3) and (three.draws, three.donors) == (3, 3)
     for draw in range(3):
-        assert (three.replacement(1, CLEAN, Source(), draw) == 100 * draw + 1).all()
+        assert (three.replacement(Port(1, "heads"), CLEAN, Source(), draw) == 100 * draw + 1).all()
 
 
 def test_unknown_names_and_numbers():
@@ -63,7 +64,7 @@ def test_value_constants_belong_to_no_head(name):
         clean = clean_run(model, TOKENS)
         texts = Texts(clean, head_outputs(model, TOKENS))
         for layer, block in enumerate(model.anatomy.blocks):
-            assert torch.equal(texts.donor(layer, 0), clean.head_outputs[layer])
+            assert torch.equal(texts.donor(Port(layer, "heads"), 0), clean.head_outputs[layer])
             joined = block.join_heads(clean.head_outputs[layer])
             assert (block.split_heads(joined) - clean.head_outputs[layer]).abs().max() < 1e-14
             zero = block.join_heads(torch.zeros_like(clean.head_outputs[layer]))

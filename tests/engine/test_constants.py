@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from selfrepair import ReferenceEngine, RefusedModel, ReplayEngine, SelfRepairError, load, measure, prove
-from selfrepair.ablation.units import Head
+from selfrepair.ablation.sites import Head
 from selfrepair.cli.check import _parts
 from selfrepair.engine import DeltaEngine
 from selfrepair.engine.ablation_proofs import _future_error

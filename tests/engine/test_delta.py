@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from selfrepair import ReferenceEngine, SelfRepairError, load
-from selfrepair.ablation.units import Head, all_heads
+from selfrepair.ablation.sites import Head, all_heads
 from selfrepair.engine import DeltaEngine, choice
 from selfrepair.engine.delta import rules
 from selfrepair.engine.delta.blocks import NotTraceable

@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
+from selfrepair.engine.delta.readings import STREAM, Reading
 from torch import Tensor, nn
 
 from selfrepair.engine.delta.matmul import PRECISIONS, Weights
 from selfrepair.engine.delta.program import Program, TapeValues
-from selfrepair.engine.delta.readings import STREAM, Reading
 from selfrepair.engine.delta.tape import DiscreteStep, Recorder
 
 WINDOWS, POSITIONS, WIDTH, RUNS = 2, 3, 4, 3

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from selfrepair import ReferenceEngine, ReplayEngine, load
-from selfrepair.ablation.units import Head
+from selfrepair.ablation.sites import Head
 from support import (
     ALL_FIELDS,
     EAGER_ONLY,
@@ -97,7 +97,7 @@ def test_nothing_below_or_beside_the_ablated_head_changes(name, ablation):
 def test_last_heads_of_parallel_models_are_repaired_by_the_norm_alone(name, ablation):
     for unit, ledger in both(name, ablation):
         if unit.layer == families.LAYERS - 1:
-            assert (ledger.repair_heads == 0).all() and (ledger.repair_mlps == 0).all()
+            assert (ledger.lines["heads"] == 0).all() and (ledger.lines["mlps"] == 0).all()
             assert (ledger.post_norms == 0).all()
             assert (ledger.self_repair - ledger.norm).abs().max() < 1e-12
 

@@ -20,6 +20,7 @@ from selfrepair import (
     prove,
 )
 from selfrepair.engine import reference, replay
+from selfrepair.engine.accounts import Patch
 from selfrepair.model.anatomy import Block
 from selfrepair.model.proofs import prove_at_load
 from support import DONORS, TOKENS, Head, corpus, language_model, oracle_ledger, sweep
@@ -169,7 +170,7 @@ def test_norm_line_dropped(monkeypatch):
 
 def test_norm_frozen_in_ablated_runs(monkeypatch):
     """Every line and the total effect with the clean scale: consistent in itself, and wrong."""
-    ledger_of = replay._Replay.ledger
+    ledger_of = replay.Replay.ledger
 
     def frozen(self):
         ledger = ledger_of(self)
@@ -177,7 +178,7 @@ def test_norm_frozen_in_ablated_runs(monkeypatch):
         frozen_effect = ledger.total_effect - ledger.norm
         return replace(ledger, norm=zero, sigma_ratio=zero + 1, total_effect=frozen_effect)
 
-    monkeypatch.setattr(replay._Replay, "ledger", frozen)
+    monkeypatch.setattr(replay.Replay, "ledger", frozen)
     assert failing(language_model("llama")) == {"engines agree"}
     assert caught_by_the_oracle("llama", language_model("llama"))
 
@@ -208,38 +209,38 @@ def test_a_run_says_that_its_replay_is_not_the_model(monkeypatch):
 
 
 def test_wrong_head_ablated(monkeypatch):
-    ablate = replay._Replay._ablate
+    patch = replay.Replay._patch
 
-    def next_head(self, value):
-        chosen = self.heads
-        self.heads = tuple((head + 1) % families.HEADS for head in chosen)
+    def next_head(self, port, value):
+        place, right, replaced = self._changes[port]
+        self._changes[port] = replay._Change(place, Patch(right.put.roll(1, -1), right.held), replaced)
         try:
-            return ablate(self, value)
+            return patch(self, port, value)
         finally:
-            self.heads = chosen
+            self._changes[port] = replay._Change(place, right, replaced)
 
-    monkeypatch.setattr(replay._Replay, "_ablate", next_head)
+    monkeypatch.setattr(replay.Replay, "_patch", next_head)
     assert "engines agree" in failing(language_model("llama"))
     assert caught_by_the_oracle("llama", language_model("llama"))
 
 
 def test_downstream_line_forgotten(monkeypatch):
-    monkeypatch.setattr(replay._Replay, "_book_mlp", lambda self, layer, value: None)
+    monkeypatch.setattr(replay.Replay, "_book_mlp", lambda self, layer, value: None)
     assert "ledger closes" in failing(language_model("gpt2"))
     assert caught_by_a_run(language_model("gpt2"))
 
 
 def test_upstream_that_changes(monkeypatch):
     """A hook that stays: the second run's clean side is no longer the first's."""
-    make = reference._ledger
+    make = reference._Valuation.ledger
 
     def shifted(*args):
         ledger = make(*args)
-        if ledger.layer > 0:
+        if ledger.interventions[0].start > 0:
             ledger.by_mlp[..., 0] += 1e-13
         return ledger
 
-    monkeypatch.setattr(reference, "_ledger", shifted)
+    monkeypatch.setattr(reference._Valuation, "ledger", shifted)
     assert failing(language_model("gpt2")) == {"upstream silence"}
 
 

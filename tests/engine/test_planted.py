@@ -33,8 +33,8 @@ def test_engines_read_the_planted_numbers(name, make, ablation):
     assert at(ledger.ablated_direct_effect) == pytest.approx(case.ablated_direct_effect, **CLOSE)
     assert at(ledger.total_effect) == pytest.approx(case.total_effect, **CLOSE)
     assert at(ledger.self_repair) == pytest.approx(case.self_repair, **CLOSE)
-    assert at(ledger.repair_heads) == pytest.approx(case.heads, **CLOSE)
-    assert at(ledger.repair_mlps) == pytest.approx(case.mlps, **CLOSE)
+    assert at(ledger.lines["heads"]) == pytest.approx(case.heads, **CLOSE)
+    assert at(ledger.lines["mlps"]) == pytest.approx(case.mlps, **CLOSE)
     assert at(ledger.norm) == pytest.approx(case.norm, **CLOSE)
     assert at(ledger.post_norms) == 0
     for place, line in np.ndenumerate(at(ledger.by_head)):

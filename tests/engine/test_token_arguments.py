@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from selfrepair import LanguageModel, ReferenceEngine, RefusedModel, ReplayEngine, load, prove
-from selfrepair.ablation.units import Head
+from selfrepair.ablation.sites import Head
 from selfrepair.engine import DeltaEngine, replay
 from selfrepair.engine.clean import clean_run
 from selfrepair.engine.delta import engine as delta
@@ -17,7 +17,7 @@ from selfrepair.model.arguments import block_arguments
 from selfrepair.model.taps import removing
 from selfrepair.paper.experiments.self_gain.add_vector import Adder
 from selfrepair.paper.inputs.recorded_replay import Replayer
-from support import language_model, split
+from support import each, language_model, split
 from zoo import families, token_made
 
 UNITS = [Head(0, 1), Head(1, 0), Head(1, 1), Head(1, 3), Head(2, 2)]
@@ -62,7 +62,7 @@ def true_effect(model: LanguageModel, unit: Head, tokens: torch.Tensor) -> torch
 def found_effects(engine, model: LanguageModel, tokens: torch.Tensor) -> dict[Head, torch.Tensor]:
     with model.running():
         clean = clean_run(model, tokens)
-        ledgers = split(engine.sweep(model, clean, UNITS, lambda layer: clean.head_outputs[layer].roll(1, 1), True))
+        ledgers = split(engine.sweep(model, clean, each(UNITS), lambda port: clean.outputs_at(port).roll(1, 1), True))
     assert all(ledger.residual.abs().max() < 1e-9 for ledger in ledgers.values())
     return {head: ledger.total_effect[0] for head, ledger in ledgers.items()}
 
@@ -111,7 +111,11 @@ def test_close_ups_replay_the_text_itself(name):
     with model.running(), eager_attention(model):
         clean = clean_run(model, tokens)
         in_place = clean.head_outputs[1].roll(1, 1)
-        found = WatchedReplay(model, clean, 1, (0, 3), in_place, [2, 5]).ledger().total_effect
+        found = (
+            WatchedReplay(model, clean, 1, each([Head(1, 0), Head(1, 3)]), lambda _: in_place, [2, 5])
+            .ledger()
+            .total_effect
+        )
     for place, head in enumerate((0, 3)):
         torch.testing.assert_close(found[place], true_effect(model, Head(1, head), tokens), rtol=0, atol=1e-9)
 

@@ -10,7 +10,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from loading import tiny_models
 from selfrepair import SelfRepairError, load, measure
-from selfrepair.ablation.units import Head, all_heads
+from selfrepair.ablation.sites import Head, all_heads
 from selfrepair.engine import DeltaEngine, ReplayEngine, choice
 from selfrepair.model import offload
 from support import TOKENS, corpus, gap, sweep

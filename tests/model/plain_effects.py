@@ -7,7 +7,7 @@ import torch
 
 from selfrepair.engine.clean import clean_run
 from selfrepair.model.language_model import LanguageModel
-from support import TOKENS, all_heads
+from support import TOKENS, all_heads, each, layerwise, split
 from zoo import families, oracle
 
 
@@ -52,9 +52,9 @@ def measured_effects(model: LanguageModel, engine) -> dict[tuple[int, int], torc
     with model.running():
         clean = clean_run(model, TOKENS)
         in_place = [rolled(outputs) for outputs in clean.head_outputs]
-        ledgers = list(engine.sweep(model, clean, all_heads(model.anatomy), in_place.__getitem__, True))
+        ledgers = list(engine.sweep(model, clean, each(all_heads(model.anatomy)), layerwise(in_place), True))
     assert all(float(ledger.residual.abs().max()) < 1e-4 for ledger in ledgers)
-    return {(one.layer, head): one.total_effect[place] for one in ledgers for place, head in enumerate(one.heads)}
+    return {head: one.total_effect[0] for head, one in split(ledgers).items()}
 
 
 def largest_error(model: LanguageModel, engine, network) -> float:

@@ -11,8 +11,8 @@ from selfrepair import load
 from selfrepair.engine.clean import clean_run
 from selfrepair.engine.reference import ReferenceEngine
 from selfrepair.errors import SelfRepairError
+from selfrepair.model.neurons import find_neurons
 from selfrepair.paper.experiments.neurons import study as neurons
-from selfrepair.paper.experiments.neurons.find_neurons import clean_output, find_neurons
 from selfrepair.paper.experiments.neurons.neuron_sums import NeuronSums
 from selfrepair.paper.inputs.corpus import Corpus
 from selfrepair.paper.inputs.recipe import original
@@ -33,8 +33,8 @@ def test_neurons_add_up_to_what_the_mlp_writes(name):
         clean = clean_run(model, TOKENS)
         seen = Replayer(model).run(clean, 1, None, {1: part.module})
         chosen = torch.ones_like(clean.sigma, dtype=torch.bool)
-        output = clean_output(part, seen.neurons[1])
-        each = part.worth(clean, output, chosen) * seen.neurons[1][:, :-1][chosen]
+        output = part.output(seen.neurons[1])
+        each = part.worth(clean.direction[chosen], output[:, :-1][chosen]) * seen.neurons[1][:, :-1][chosen]
         bias = getattr(part.module, "bias", None)
         constant = torch.zeros(model.anatomy.width).double() if bias is None else bias
         if part.norm is None:

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from selfrepair import load, measure
-from selfrepair.ablation.units import Head
+from selfrepair.ablation.sites import Head
 from selfrepair.engine.reference import ReferenceEngine
 from selfrepair.paper.experiments import norm
 from selfrepair.paper.experiments.norm import all_heads

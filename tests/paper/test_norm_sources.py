@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from selfrepair.ablation.units import Head
+from selfrepair.ablation.sites import Head
 from selfrepair.paper import make
 from selfrepair.paper.experiments import norm
 from selfrepair.paper.inputs.corpus import Corpus

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from selfrepair import Resample, SelfRepairError, measure
-from selfrepair.ablation.units import Head, all_heads
+from selfrepair.ablation.sites import Head, all_heads
 from selfrepair.engine import DeltaEngine
 from selfrepair.run.planning import batch_size
 from selfrepair.run.planning.batch_size import plan_memory, run_bytes, window_bytes, windows_per_unit

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from race.task import Task
-from selfrepair.ablation.units import Head
+from selfrepair.ablation.sites import Head
 
 ENGINES = ("delta", "delta-int8", "replay", "transformer_lens", "nnsight", "hooks")
 

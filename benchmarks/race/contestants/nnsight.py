@@ -11,7 +11,7 @@ from torch import Tensor
 
 from race.contestants import versions
 from race.task import Task
-from selfrepair.ablation.units import Head
+from selfrepair.ablation.sites import Head
 
 
 class Peer:

@@ -13,7 +13,7 @@ from transformer_lens.model_bridge.sources._bridge_builder import build_bridge_f
 
 from race.contestants import versions
 from race.task import Task
-from selfrepair.ablation.units import Head
+from selfrepair.ablation.sites import Head
 
 
 class Peer:

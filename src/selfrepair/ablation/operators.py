@@ -1,4 +1,4 @@
-"""What is put in the place of a head's output."""
+"""Operators: what is put in the place of an ablated site's output."""
 
 from __future__ import annotations
 
@@ -9,24 +9,25 @@ import torch
 from torch import Tensor
 
 from selfrepair.errors import SelfRepairError
+from selfrepair.model.ports import Port
 
 
 class Source(Protocol):
     """What an operator may draw on besides the clean outputs. Shapes as in `Operator.replacement`."""
 
-    def mean(self, layer: int) -> Tensor:
-        """Mean output of every head over the whole corpus, [head, head_dim]."""
+    def mean(self, port: Port) -> Tensor:
+        """Mean output over the whole corpus, [entry, size]."""
         ...
 
-    def position_mean(self, layer: int) -> Tensor:
-        """Mean output of every head at each position over the whole corpus, [position, head, head_dim].
+    def position_mean(self, port: Port) -> Tensor:
+        """Mean output at each position over the whole corpus, [position, entry, size].
 
         Only for operators that say `position_means = True`: these means are large.
         """
         ...
 
-    def donor(self, layer: int, draw: int) -> Tensor:
-        """Outputs on the windows' donors, texts from other documents, [window, position, head, head_dim]."""
+    def donor(self, port: Port, draw: int) -> Tensor:
+        """Outputs on the windows' donors, texts from other documents, [window, position, entry, size]."""
         ...
 
 
@@ -38,7 +39,7 @@ class Operator(Protocol):
         ...     name = "halved"
         ...     draws = 1
         ...     donors = 0
-        ...     def replacement(self, layer, clean, source, draw):
+        ...     def replacement(self, port, clean, source, draw):
         ...         return clean / 2
     """
 
@@ -57,12 +58,13 @@ class Operator(Protocol):
         """How many donor windows every window needs."""
         ...
 
-    def replacement(self, layer: int, clean: Tensor, source: Source, draw: int) -> Tensor:
-        """The replacement for every head of a layer; each head's is used in that head's own ablated run.
+    def replacement(self, port: Port, clean: Tensor, source: Source, draw: int) -> Tensor:
+        """The replacement for everything at a port; each site's part is used in the ablated runs of that site.
 
         Args:
-            layer: the layer.
-            clean: clean outputs before W_O, [window, position, head, head_dim], value constants left out.
+            port: the layer and kind, see `selfrepair.model.ports.Port`.
+            clean: clean outputs [window, position, entry, size]; of heads before W_O, [window, position, head,
+                head_dim], value constants left out.
             source: corpus means and donors.
             draw: which draw, below `draws`.
 
@@ -80,7 +82,7 @@ class Zero:
     draws: ClassVar[int] = 1
     donors: ClassVar[int] = 0
 
-    def replacement(self, layer: int, clean: Tensor, source: Source, draw: int) -> Tensor:
+    def replacement(self, port: Port, clean: Tensor, source: Source, draw: int) -> Tensor:
         """See `Operator.replacement`."""
         return torch.zeros_like(clean)
 
@@ -93,9 +95,9 @@ class Mean:
     draws: ClassVar[int] = 1
     donors: ClassVar[int] = 0
 
-    def replacement(self, layer: int, clean: Tensor, source: Source, draw: int) -> Tensor:
+    def replacement(self, port: Port, clean: Tensor, source: Source, draw: int) -> Tensor:
         """See `Operator.replacement`."""
-        return source.mean(layer).to(clean).expand_as(clean)
+        return source.mean(port).to(clean).expand_as(clean)
 
 
 @dataclass(frozen=True)
@@ -107,9 +109,9 @@ class PositionMean:
     donors: ClassVar[int] = 0
     position_means: ClassVar[bool] = True
 
-    def replacement(self, layer: int, clean: Tensor, source: Source, draw: int) -> Tensor:
+    def replacement(self, port: Port, clean: Tensor, source: Source, draw: int) -> Tensor:
         """See `Operator.replacement`."""
-        return source.position_mean(layer).to(clean).expand_as(clean)
+        return source.position_mean(port).to(clean).expand_as(clean)
 
 
 @dataclass(frozen=True)
@@ -124,9 +126,9 @@ class Resample:
         """One per donor."""
         return self.donors
 
-    def replacement(self, layer: int, clean: Tensor, source: Source, draw: int) -> Tensor:
+    def replacement(self, port: Port, clean: Tensor, source: Source, draw: int) -> Tensor:
         """See `Operator.replacement`."""
-        return source.donor(layer, draw)
+        return source.donor(port, draw)
 
 
 @dataclass(frozen=True)
@@ -137,7 +139,7 @@ class Unchanged:
     draws: ClassVar[int] = 1
     donors: ClassVar[int] = 0
 
-    def replacement(self, layer: int, clean: Tensor, source: Source, draw: int) -> Tensor:
+    def replacement(self, port: Port, clean: Tensor, source: Source, draw: int) -> Tensor:
         """See `Operator.replacement`."""
         return clean
 

@@ -1,4 +1,4 @@
-"""The ledger of one ablation, token by token: what was lost, what came back, and from where."""
+"""The ledger of ablated runs, token by token: what was lost, what came back, and from where."""
 
 from __future__ import annotations
 
@@ -6,32 +6,34 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from selfrepair.ablation.interventions import Intervention
+from selfrepair.effects.lines import LINE_NAMES
+
 
 @dataclass(frozen=True)
 class Ledger:
-    """Accounts of some heads of one layer, each ablated in turn, over a batch of windows.
+    """Accounts of some interventions, each in a run of its own, over a batch of windows.
 
-    All tensors are [head, window, position] in logits unless said otherwise; `position` p predicts token p + 1.
-    Direct effects are taken with the clean final-norm scale. Lines that a head cannot have (of layers below it)
-    are exactly zero.
+    All tensors are [intervention, window, P] in logits unless said otherwise, with P predictions per window as the
+    readout has them. Direct effects are taken with the clean final-norm scale. Lines that an intervention cannot have
+    (of layers below it, of what it replaces or freezes) are exactly zero.
 
     Attributes:
-        layer: the layer of the ablated heads.
-        heads: which heads of it.
-        direct_effect: `DE = u . write / sigma`, clean.
-        ablated_direct_effect: `DE'`, of what was put in the head's place.
-        total_effect: `TE`, ablated minus clean centred logit of the target.
-        by_attention: change in direct effect of each layer's attention, [head, window, position, layer].
-        by_mlp: the same of each layer's MLP.
-        by_head: the same of each head of each layer, [head, window, position, layer, head], where asked for.
+        interventions: which; all of one chunk start in the same layer.
+        direct_effect: `DE = u . write / sigma`, clean, added up over the replaced sites.
+        ablated_direct_effect: `DE'`, of what was put in their places.
+        total_effect: `TE`, what is measured in the ablated run minus the same in the clean one.
+        by_attention: change in direct effect of each layer's heads that are not replaced,
+            [intervention, window, P, layer].
+        by_mlp: the same of each layer's MLP, what its replaced neurons lost left out.
+        by_head: the same of each head of each layer, [intervention, window, P, layer, head], where asked for.
         post_norms: what the scales of norms behind attention did (Gemma 2, OLMo 2); zero elsewhere.
         norm: what the final norm's scale did, `(1 - sigma'/sigma) (logit' - beta)`; the scaled logit `logit' - beta`
             is never taken as that difference.
         sigma_ratio: `sigma / sigma'`, clean over ablated; no unit.
     """
 
-    layer: int
-    heads: tuple[int, ...]
+    interventions: tuple[Intervention, ...]
     direct_effect: Tensor
     ablated_direct_effect: Tensor
     total_effect: Tensor
@@ -48,19 +50,18 @@ class Ledger:
         return self.total_effect - (self.ablated_direct_effect - self.direct_effect)
 
     @property
-    def repair_heads(self) -> Tensor:
-        """Sum over downstream heads of the change in their direct effects."""
-        return self.by_attention.sum(-1)
-
-    @property
-    def repair_mlps(self) -> Tensor:
-        """Sum over MLPs of the change in their direct effects."""
-        return self.by_mlp.sum(-1)
+    def lines(self) -> dict[str, Tensor]:
+        """The lines by name, as `selfrepair.effects.lines` lists them."""
+        lines = (self.by_attention.sum(-1), self.by_mlp.sum(-1), self.post_norms, self.norm)
+        return dict(zip(LINE_NAMES, lines, strict=True))
 
     @property
     def residual(self) -> Tensor:
-        """What the ledger leaves over; zero but for rounding: `SR - heads - MLPs - post-norms - norm`."""
-        return self.self_repair - self.repair_heads - self.repair_mlps - self.post_norms - self.norm
+        """What the ledger leaves over; zero but for rounding: `SR` less all its lines."""
+        residual = self.self_repair
+        for line in self.lines.values():
+            residual = residual - line
+        return residual
 
 
 def norm_repair(sigma_ratio: Tensor, scaled_logit: Tensor) -> Tensor:

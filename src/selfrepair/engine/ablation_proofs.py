@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from selfrepair.ablation.units import Head
+from selfrepair.ablation.interventions import each
+from selfrepair.ablation.sites import Head
 from selfrepair.effects.ledger import Ledger
 from selfrepair.engine.clean import CleanRun, clean_run, head_outputs
 from selfrepair.engine.contract import Engine
@@ -25,11 +26,11 @@ def prove(model: LanguageModel) -> list[Proof]:
     with model.running():
         clean = clean_run(model, tokens)
         donors = head_outputs(model, random_tokens(model, seed=1))
-        units = _sample(model)
-        reference = _ledgers(ReferenceEngine(), model, clean, units, donors)
-        replay = _ledgers(ReplayEngine(fold=2), model, clean, units, donors)
-        differences = _difference_proof(model, clean, units, donors, reference)
-        unchanged = _ledgers(ReplayEngine(fold=2), model, clean, units, clean.head_outputs)
+        heads = _sample(model)
+        reference = _ledgers(ReferenceEngine(), model, clean, heads, donors)
+        replay = _ledgers(ReplayEngine(fold=2), model, clean, heads, donors)
+        differences = _difference_proof(model, clean, heads, donors, reference)
+        unchanged = _ledgers(ReplayEngine(fold=2), model, clean, heads, clean.head_outputs)
         future = _future_error(model, tokens)
     size = torch.stack([ledger.total_effect for ledger in reference])
     logits = clean.scaled_logit.abs().max()
@@ -65,15 +66,16 @@ def prove(model: LanguageModel) -> list[Proof]:
 
 
 def _difference_proof(
-    model: LanguageModel, clean: CleanRun, units: list[Head], outputs: tuple[Tensor, ...], reference: list[Ledger]
+    model: LanguageModel, clean: CleanRun, heads: list[Head], outputs: tuple[Tensor, ...], reference: list[Ledger]
 ) -> Proof:
     name, says = "differences", "differences carried through the blocks give the total effects of full forwards"
     try:
-        found = {ledger.layer: ledger.total_effect for ledger in _ledgers(DeltaEngine(), model, clean, units, outputs)}
+        ledgers = _ledgers(DeltaEngine(), model, clean, heads, outputs)
     except NotTraceable as problem:
         return Proof(name, f"not carried, runs use replay: {problem.problem}", 0.0, 0.0)
+    found = {ledger.interventions: ledger.total_effect for ledger in ledgers}
     truth = torch.stack([ledger.total_effect for ledger in reference])
-    error = relative_error(torch.stack([found[ledger.layer] for ledger in reference]), truth)
+    error = relative_error(torch.stack([found[ledger.interventions] for ledger in reference]), truth)
     return Proof(name, says, error, tolerance(model.dtype) * 10)
 
 
@@ -84,9 +86,9 @@ def _sample(model: LanguageModel) -> list[Head]:
 
 
 def _ledgers(
-    engine: Engine, model: LanguageModel, clean: CleanRun, units: list[Head], outputs: tuple[Tensor, ...]
+    engine: Engine, model: LanguageModel, clean: CleanRun, heads: list[Head], outputs: tuple[Tensor, ...]
 ) -> list[Ledger]:
-    return list(engine.sweep(model, clean, units, outputs.__getitem__, per_head=True))
+    return list(engine.sweep(model, clean, each(heads), lambda port: outputs[port.layer], per_component=True))
 
 
 def _worst(errors: list[Tensor]) -> float:
@@ -96,9 +98,10 @@ def _worst(errors: list[Tensor]) -> float:
 
 def _upstream(ledger: Ledger) -> Tensor:
     """The largest change below the ablated head's layer, and of its neighbours."""
-    assert ledger.by_head is not None
-    heads = ledger.by_head[..., : ledger.layer + 1, :].abs().max()
-    mlps = ledger.by_mlp[..., : ledger.layer].abs()
+    start = ledger.interventions[0].start
+    assert ledger.by_head is not None and start is not None
+    heads = ledger.by_head[..., : start + 1, :].abs().max()
+    mlps = ledger.by_mlp[..., :start].abs()
     return heads + mlps.sum()
 
 

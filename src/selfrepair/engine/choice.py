@@ -11,7 +11,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from selfrepair.ablation.units import Head
+from selfrepair.ablation.interventions import each
+from selfrepair.ablation.sites import Head
 from selfrepair.engine.clean import clean_run, head_outputs
 from selfrepair.engine.contract import Engine
 from selfrepair.engine.delta import DeltaEngine
@@ -127,17 +128,23 @@ class _Trial:
     def seconds_of_replay(self) -> float:
         """That one run of one window takes for one block."""
         head = Head(max(0, self.model.anatomy.layers - 3), 0)
-        engine, outputs = ReplayEngine(fold=1), self.clean.head_outputs
+        engine, chosen = ReplayEngine(fold=1), each([head])
         seconds = _timed(
-            lambda: list(engine.sweep(self.model, self.clean, [head], outputs.__getitem__, False)), self.model.device
+            lambda: list(engine.sweep(self.model, self.clean, chosen, self.clean.outputs_at, False)),
+            self.model.device,
         )
         return seconds / (self.model.anatomy.layers - head.layer)
 
     def _effects(self, engine: Engine) -> Tensor:
         """Total effects [head, prediction], position 0 left out."""
-        ledgers = engine.sweep(self.model, self.clean, self.heads, self._outputs.__getitem__, False)
-        effects = {(o.layer, h): o.total_effect[i, 0, 1:] for o in ledgers for i, h in enumerate(o.heads)}
-        return torch.stack([effects[head] for head in self.heads])
+        chosen = each(self.heads)
+        ledgers = engine.sweep(self.model, self.clean, chosen, lambda port: self._outputs[port.layer], False)
+        effects = {
+            intervention: ledger.total_effect[row, 0, 1:]
+            for ledger in ledgers
+            for row, intervention in enumerate(ledger.interventions)
+        }
+        return torch.stack([effects[intervention] for intervention in chosen])
 
 
 def _precision(model: LanguageModel, trial: _Trial) -> tuple[str, str]:

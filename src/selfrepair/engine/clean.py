@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from selfrepair.model.directions import target_directions
+from selfrepair.effects.readouts import NextToken, Reading
 from selfrepair.model.language_model import LanguageModel
 from selfrepair.model.own_forward import own_forward, require_own_logits, require_own_stream, telling_window
+from selfrepair.model.ports import Place, Port, place_of
 from selfrepair.model.proofs import tolerance
 from selfrepair.model.taps import keeping, on_input, on_output, removing
 
 
 @dataclass(frozen=True)
 class CleanRun:
-    """A batch of windows through the model, untouched. P = positions - 1 predictions per window.
+    """A batch of windows through the model, untouched. P predictions per window, as the readout has them.
 
     Attributes:
         tokens: [window, position].
@@ -34,8 +36,8 @@ class CleanRun:
         sigma: the final norm's scale [window, P].
         scaled_logit: the part of the target's centred logit that the scale divides, `u . residual / sigma`, [window,
             P]. Effects are differences of it; `beta`, the rest, may be huge, and is never added before.
-        u: the target's direction [window, P, width].
-        beta: the part of the centred logit that no scale divides [window, P].
+        reading: what is measured, and where.
+        others: outputs and directions at ports other than heads, where these were asked for.
     """
 
     tokens: Tensor
@@ -50,8 +52,18 @@ class CleanRun:
     mlps: Tensor
     sigma: Tensor
     scaled_logit: Tensor
-    u: Tensor
-    beta: Tensor
+    reading: Reading
+    others: Mapping[Port, PortRun]
+
+    @property
+    def u(self) -> Tensor:
+        """The measured direction [window, P, width]."""
+        return self.reading.u
+
+    @property
+    def beta(self) -> Tensor:
+        """The part of what is measured that no scale divides [window, P]."""
+        return self.reading.beta
 
     @property
     def logit(self) -> Tensor:
@@ -65,8 +77,43 @@ class CleanRun:
             layer: which layer.
             head_outputs: outputs to value, [..., window, position, head, head_dim]; the clean ones by default.
         """
-        outputs = self.head_outputs[layer] if head_outputs is None else head_outputs
-        return (outputs[..., :-1, :, :] * self.head_directions[layer]).sum(-1)
+        return self.direct_effects_at(Port(layer, "heads"), head_outputs)
+
+    def outputs_at(self, port: Port) -> Tensor:
+        """A port's clean outputs [window, position, entry, size].
+
+        Raises:
+            KeyError: they were not asked for when this run was made.
+        """
+        return self.head_outputs[port.layer] if port.kind == "heads" else self.others[port].outputs
+
+    def direct_effects_at(self, port: Port, outputs: Tensor | None = None) -> Tensor:
+        """Direct effects of a port's entries, [..., window, P, entry]; of the clean outputs by default."""
+        values = self.outputs_at(port) if outputs is None else outputs
+        directions = self.head_directions[port.layer] if port.kind == "heads" else self.others[port].directions
+        return (self.reading.at(values, 2) * directions).sum(-1)
+
+    def worth(self, write: Tensor, direction: Tensor) -> Tensor:
+        """`write . direction` at every prediction, [..., window, P].
+
+        Args:
+            write: [..., window, position, width].
+            direction: [window, P, width].
+        """
+        return (self.reading.at(write) * direction).sum(-1)
+
+
+@dataclass(frozen=True)
+class PortRun:
+    """A port in a clean run.
+
+    Attributes:
+        outputs: [window, position, entry, size].
+        directions: what an output is worth in logits, at clean scales, [window, P, entry, size].
+    """
+
+    outputs: Tensor
+    directions: Tensor
 
 
 @dataclass
@@ -82,22 +129,33 @@ class _Seen:
         return self.projection_output if self.normed is None else self.normed
 
 
-def clean_run(model: LanguageModel, tokens: Tensor) -> CleanRun:
-    """Runs `tokens` [window, position] through the trunk and values every component's write.
+def clean_run(
+    model: LanguageModel, tokens: Tensor, reading: Reading | None = None, ports: Collection[Port] = ()
+) -> CleanRun:
+    """Runs `tokens` through the trunk and values every component's write. Call under `model.running()`.
 
-    Call under `model.running()`.
+    Args:
+        model: the model.
+        tokens: [window, position].
+        reading: what is measured; the next token's centred logit by default.
+        ports: at which outputs are kept; those of heads always are.
     """
     anatomy = model.anatomy
-    seen, last = _watch(model, tokens)
-    targets = target_directions(anatomy, tokens[:, 1:])
-    final = last[:, :-1]
+    reading = reading or NextToken().reading(anatomy, tokens)
+    places = {port: place_of(model, port) for port in ports if port.kind != "heads"}
+    seen, outputs, last = _watch(model, tokens, places)
+    final = reading.at(last)
     sigma = anatomy.final_norm.scale(final)
-    direction = targets.u / sigma.unsqueeze(-1)
+    direction = reading.u / sigma.unsqueeze(-1)
+
+    def worth(write: Tensor, along: Tensor) -> Tensor:
+        return (reading.at(write) * along).sum(-1)
+
     head_directions, projection_directions, lines = [], [], []
     for block, layer in zip(anatomy.blocks, seen, strict=True):
         inward = block.through_norm(direction)
         if block.attention_norm is not None:
-            inward = inward / block.attention_norm.scale(layer.projection_output[:, :-1]).unsqueeze(-1)
+            inward = inward / block.attention_norm.scale(reading.at(layer.projection_output)).unsqueeze(-1)
         projection_directions.append(inward)
         head_directions.append(torch.einsum("bpd,hed->bphe", inward, block.output_weight))
         attention = block.attention_multiplier * worth(layer.attention_write, direction)
@@ -118,10 +176,20 @@ def clean_run(model: LanguageModel, tokens: Tensor) -> CleanRun:
         projections=projections,
         mlps=mlps,
         sigma=sigma,
-        scaled_logit=(targets.u * final).sum(-1) / sigma,
-        u=targets.u,
-        beta=targets.beta,
+        scaled_logit=(reading.u * final).sum(-1) / sigma,
+        reading=reading,
+        others={
+            port: PortRun(outputs[port], _directions(model, port, outputs[port], reading, direction)) for port in places
+        },
     )
+
+
+def _directions(model: LanguageModel, port: Port, outputs: Tensor, reading: Reading, direction: Tensor) -> Tensor:
+    """What outputs at a port of an MLP are worth, [window, P, entry, size]."""
+    if port.kind == "mlp":
+        return (model.anatomy.blocks[port.layer].mlp_multiplier * direction).unsqueeze(-2)
+    neurons = model.neurons(port.layer)
+    return neurons.worth(direction, neurons.output(reading.at(outputs.flatten(-2)))).unsqueeze(-1)
 
 
 def require_own_forward(model: LanguageModel, clean: CleanRun, real: Tensor) -> None:
@@ -146,28 +214,28 @@ def require_own_forward(model: LanguageModel, clean: CleanRun, real: Tensor) -> 
 
 def head_outputs(model: LanguageModel, tokens: Tensor) -> tuple[Tensor, ...]:
     """Every layer's head outputs on `tokens`, as in `CleanRun.head_outputs`. Call under `model.running()`."""
-    blocks = model.anatomy.blocks
-    seen: dict[int, Tensor] = {}
-    shape = (*tokens.shape, -1)
-    handles = [on_input(block.projection, keeping(seen, layer, shape)) for layer, block in enumerate(blocks)]
-    with removing(*handles):
-        model.run_trunk(tokens)
-    return tuple(block.split_heads(seen[layer]) for layer, block in enumerate(blocks))
+    outputs = port_outputs(model, tokens, [Port(layer, "heads") for layer in range(model.anatomy.layers)])
+    return tuple(outputs.values())
 
 
-def worth(write: Tensor, direction: Tensor) -> Tensor:
-    """`write . direction` at every prediction position.
+def port_outputs(model: LanguageModel, tokens: Tensor, ports: Collection[Port]) -> dict[Port, Tensor]:
+    """Outputs at some ports on `tokens` [window, position], each [window, position, entry, size].
 
-    Args:
-        write: [..., window, position, width]; the last position predicts nothing and is left out.
-        direction: [window, P, width].
+    Call under `model.running()`.
     """
-    return (write[..., :-1, :] * direction).sum(-1)
+    places = {port: place_of(model, port) for port in ports}
+    seen: dict[Port, Tensor] = {}
+    with removing(*(place.tap(keeping(seen, port, (*tokens.shape, -1))) for port, place in places.items())):
+        model.run_trunk(tokens)
+    return {port: place.split(seen[port]) for port, place in places.items()}
 
 
-def _watch(model: LanguageModel, tokens: Tensor) -> tuple[list[_Seen], Tensor]:
-    """All blocks' inner tensors, and the last block's output."""
+def _watch(
+    model: LanguageModel, tokens: Tensor, places: Mapping[Port, Place]
+) -> tuple[list[_Seen], dict[Port, Tensor], Tensor]:
+    """All blocks' inner tensors, outputs at some more ports, and the last block's output."""
     anatomy, shape = model.anatomy, (*tokens.shape, -1)
+    others: dict[Port, Tensor] = {}
     found: list[dict[str, Tensor]] = [{} for _ in anatomy.blocks]
     final: dict[str, Tensor] = {}
     handles = [on_input(anatomy.final_norm_module, keeping(final, "stream"))]
@@ -180,6 +248,8 @@ def _watch(model: LanguageModel, tokens: Tensor) -> tuple[list[_Seen], Tensor]:
         ]
         if block.attention_norm is not None:
             handles.append(on_output(block.attention_write, keeping(kept, "normed", shape)))
+    handles += [place.tap(keeping(others, port, shape)) for port, place in places.items()]
     with removing(*handles):
         model.run_trunk(tokens)
-    return [_Seen(**kept) for kept in found], final["stream"]
+    outputs = {port: place.split(others[port]) for port, place in places.items()}
+    return [_Seen(**kept) for kept in found], outputs, final["stream"]

@@ -7,17 +7,19 @@ from typing import Protocol
 
 from torch import Tensor
 
-from selfrepair.ablation.units import Head
+from selfrepair.ablation.interventions import Intervention
 from selfrepair.effects.ledger import Ledger
 from selfrepair.engine.clean import CleanRun
 from selfrepair.model.language_model import LanguageModel
+from selfrepair.model.ports import Port
 from selfrepair.progress import Advance, ignore
 
 Settings = dict[str, str | int | bool | None]
 
-Replacement = Callable[[int], Tensor]
-"""By layer: what to put in place of every head's output, [window, position, head, head_dim]. Each head's entry
-is used in that head's own ablated run."""
+Replacement = Callable[[Port], Tensor]
+"""What to put in the place of a port's outputs, [window, position, entry, size]; heads' [window, position, head,
+head_dim]. An ablated run takes the entries of the sites that it replaces. It may run the model: engines call it
+while no hook of theirs is in place."""
 
 
 class Engine(Protocol):
@@ -35,26 +37,28 @@ class Engine(Protocol):
 
     @property
     def settings(self) -> Settings:
-        """What makes an engine of this name compute the same again, to the bit: kept in plans."""
+        """What makes an engine of this name compute the same again, bit for bit: kept in plans."""
         ...
 
     def sweep(
         self,
         model: LanguageModel,
         clean: CleanRun,
-        units: Sequence[Head],
+        interventions: Sequence[Intervention],
         replacement: Replacement,
-        per_head: bool,
+        per_component: bool,
         advance: Advance = ignore,
     ) -> Iterator[Ledger]:
-        """Ledgers of all units over the clean run's windows, in chunks of one layer's heads, in any order.
+        """Ledgers of all interventions over the clean run's windows, in any order, in chunks of those that start in
+        the same layer.
 
         Args:
             model: the model.
-            clean: the clean run of a batch of windows.
-            units: heads to ablate, one at a time.
-            replacement: what to put in their places.
-            per_head: whether ledgers get a line for every downstream head.
+            clean: the clean run of a batch of windows; it has the outputs at all ports of the interventions.
+            interventions: one ablated run each. Sites are replaced and frozen in block order: what lies downstream of
+                them in the same run sees the change.
+            replacement: what to put in the replaced sites' places.
+            per_component: whether ledgers get a line for every downstream head.
             advance: told of work as it is done, in blocks times ablated runs times windows.
         """
         ...

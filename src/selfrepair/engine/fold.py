@@ -6,12 +6,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 
 from selfrepair.errors import SelfRepairError
 from selfrepair.model.faults import is_out_of_memory
 
+Run = TypeVar("Run")
 _WORTHWHILE = 0.97  # a larger batch has to be this much faster per run: it costs memory
 
 
@@ -22,11 +24,11 @@ class Folding:
     size: int
     failed: bool = False
 
-    def chunks(self, heads: Sequence[int]) -> Iterator[tuple[int, ...]]:
-        """Cuts heads in chunks of the present size, which may fall between chunks."""
+    def chunks(self, runs: Sequence[Run]) -> Iterator[tuple[Run, ...]]:
+        """Cuts runs in chunks of the present size, which may fall between chunks."""
         start = 0
-        while start < len(heads):
-            chunk = tuple(heads[start : start + self.size])
+        while start < len(runs):
+            chunk = tuple(runs[start : start + self.size])
             self.failed = False
             yield chunk
             if not self.failed:
@@ -34,7 +36,7 @@ class Folding:
 
 
 @contextmanager
-def halving_when_memory_ends(folding: Folding, chunk: Sequence[int]) -> Iterator[None]:
+def halving_when_memory_ends(folding: Folding, chunk: Sequence[object]) -> Iterator[None]:
     """Turns running out of memory on a chunk into smaller chunks.
 
     Raises:

@@ -1,28 +1,32 @@
-"""The reference engine: the model's own full forward with one hook. Slow, and obviously right: the oracle."""
+"""The reference engine: the model's own full forward under hooks. Slow, and obviously right: the oracle."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from selfrepair.ablation.units import Head, by_layer
+from selfrepair.ablation.interventions import Intervention, ports_of
+from selfrepair.ablation.sites import Site
 from selfrepair.effects.ledger import Ledger, norm_repair
+from selfrepair.engine.accounts import require_sites
 from selfrepair.engine.clean import CleanRun
 from selfrepair.engine.contract import Replacement, Settings
 from selfrepair.model.anatomy import Block
 from selfrepair.model.language_model import LanguageModel
+from selfrepair.model.ports import Place, Port, place_of
 from selfrepair.model.taps import on_input, on_output, removing
 from selfrepair.progress import Advance, ignore
 
 
 @dataclass
 class ReferenceEngine:
-    """One whole forward per head, unembedding and all; total effects from the model's own logits, less the constants
-    that final norm and unembedding add to every run alike.
+    """One whole forward per intervention, unembedding and all; total effects come from the model's own logits, less the
+    constants that final norm and unembedding add to every run alike.
 
     Every write is recorded as a vector, in the clean and in the ablated forward, and valued after that; of
     the clean run that is handed in only the tokens are used.
@@ -44,48 +48,57 @@ class ReferenceEngine:
         self,
         model: LanguageModel,
         clean: CleanRun,
-        units: Sequence[Head],
+        interventions: Sequence[Intervention],
         replacement: Replacement,
-        per_head: bool,
+        per_component: bool,
         advance: Advance = ignore,
     ) -> Iterator[Ledger]:
         """See `selfrepair.engine.contract.Engine`."""
-        before = _Forward(model, clean.tokens)
-        for layer, heads in by_layer(units):
-            in_place = replacement(layer)
-            for head in heads:
-                after = _Forward(model, clean.tokens, Head(layer, head), in_place[..., head, :])
-                yield _ledger(model, clean, before, after, Head(layer, head), per_head)
-                advance((model.anatomy.layers - layer) * len(clean.tokens))
+        require_sites(model, clean, interventions)
+        before, layers = _Forward(model, clean), model.anatomy.layers
+        for intervention in interventions:
+            after = _Forward(model, clean, intervention, replacement)
+            yield _Valuation(model, clean, before, after, intervention, replacement).ledger(per_component)
+            start = layers if intervention.start is None else intervention.start
+            advance((layers - start) * len(clean.tokens))
 
 
 class _Forward:
-    """A full forward with all writes kept: [window, position, width] each, [.., head, head_dim] for heads."""
+    """A full forward with all writes kept: [window, position, width] each, [.., entry, size] at ports."""
 
     def __init__(
-        self, model: LanguageModel, tokens: Tensor, unit: Head | None = None, in_place: Tensor | None = None
+        self,
+        model: LanguageModel,
+        clean: CleanRun,
+        intervention: Intervention | None = None,
+        replacement: Replacement | None = None,
     ) -> None:
-        self.heads: dict[int, Tensor] = {}
+        self.ports: dict[Port, Tensor] = {}
         self.attention: dict[int, Tensor] = {}
         self.mlp: dict[int, Tensor] = {}
         self.norm_scale: dict[int, Tensor] = {}
+        puts = []
+        if intervention is not None and replacement is not None:  # before any hook is there: donors take a forward
+            ports = sorted(ports_of([intervention]))
+            puts = [_Putting(model, clean, intervention, port, replacement) for port in ports]
         handles: list[Any] = [on_input(model.anatomy.final_norm_module, self._keep_final)]
+        handles += [put.place.tap(put) for put in puts]
         for layer, block in enumerate(model.anatomy.blocks):
-            if unit is not None and unit.layer == layer:
-                assert in_place is not None
-                handles.append(on_input(block.projection, _putting(in_place, unit.head, block)))
-            handles += self._taps(layer, block, tokens.shape)
+            handles += self._taps(layer, block, clean.tokens.shape)
+        for port in [Port(layer, "heads") for layer in range(model.anatomy.layers)] + list(clean.others):
+            place = place_of(model, port)
+            handles.append(place.tap(partial(self._keep_port, port, place, clean.tokens.shape)))
         with removing(*handles):
-            logits = model.logits(tokens, constants=False)
+            logits = model.logits(clean.tokens, constants=False)
         self.centred = model.anatomy.readout.centred(logits)
 
     def _keep_final(self, value: Tensor) -> None:
         self.final = value.clone()
 
-    def _taps(self, layer: int, block: Block, shape: torch.Size) -> list[Any]:
-        def keep_heads(value: Tensor) -> None:
-            self.heads[layer] = block.split_heads(value.reshape(*shape, -1)).clone()
+    def _keep_port(self, port: Port, place: Place, shape: torch.Size, value: Tensor) -> None:
+        self.ports[port] = place.split(value.reshape(*shape, -1)).clone()
 
+    def _taps(self, layer: int, block: Block, shape: torch.Size) -> list[Any]:
         def keep_attention(value: Tensor) -> None:
             self.attention[layer] = block.attention_multiplier * value.reshape(*shape, -1)
 
@@ -97,7 +110,6 @@ class _Forward:
             self.norm_scale[layer] = block.attention_norm.scale(value.reshape(*shape, -1)).unsqueeze(-1)
 
         taps = [
-            on_input(block.projection, keep_heads),
             on_output(block.attention_write, keep_attention),
             on_output(block.mlp_write, keep_mlp),
         ]
@@ -106,65 +118,132 @@ class _Forward:
         return taps
 
 
-def _putting(in_place: Tensor, head: int, block: Block) -> Any:
-    """A hook that overwrites one head's slice of the projection's input."""
+class _Putting:
+    """A hook that overwrites the parts of a port's tensor that an intervention replaces or freezes, site by site."""
 
-    def put(value: Tensor) -> Tensor:
-        changed = value.clone()
-        start = head * block.head_dim
-        outputs = in_place + block.value_constant[head]
-        changed[..., start : start + block.head_dim] = outputs.reshape(*value.shape[:-1], -1)
-        return changed
+    def __init__(
+        self, model: LanguageModel, clean: CleanRun, intervention: Intervention, port: Port, replacement: Replacement
+    ) -> None:
+        self.place, self.shape = place_of(model, port), clean.tokens.shape
+        here = [[site for site in sites if site.port == port] for sites in (intervention.frozen, intervention.replaced)]
+        self.steps = [(site, clean.outputs_at(port)) for site in here[0]]
+        self.steps += [(site, replacement(port)) for site in here[1]]  # later, so that what is both is replaced
 
-    return put
+    def __call__(self, value: Tensor) -> Tensor:
+        now = self.place.split(value.reshape(*self.shape, -1))
+        wanted = now.clone()
+        for site, outputs in self.steps:
+            for position in range(self.shape[1]) if site.positions is None else site.positions:
+                for entry in range(self.place.entries) if site.entries is None else site.entries:
+                    wanted[:, position, entry] = outputs[:, position, entry]
+        same = (wanted == now).flatten(-2).reshape(value.shape)  # what is there already stays, bit for bit
+        return value.where(same, self.place.join(wanted).reshape(value.shape)).contiguous()
 
 
-def _ledger(
-    model: LanguageModel, clean: CleanRun, before: _Forward, after: _Forward, unit: Head, per_head: bool
-) -> Ledger:
-    anatomy, norm = model.anatomy, model.anatomy.final_norm
-    targets = clean.tokens[:, 1:]
-    final, ablated_final = before.final[:, :-1], after.final[:, :-1]
-    sigma, ablated_sigma = norm.scale(final), norm.scale(ablated_final)
-    logit, ablated_logit = (
-        run.centred[:, :-1].gather(-1, targets.unsqueeze(-1)).squeeze(-1) for run in (before, after)
-    )
+class _Valuation:
+    """What two forwards' writes, as vectors, are worth in logits: the ledger from its definition."""
 
-    def value(write: Tensor) -> Tensor:
-        return (clean.u * write[:, :-1]).sum(-1) / sigma
+    def __init__(
+        self,
+        model: LanguageModel,
+        clean: CleanRun,
+        before: _Forward,
+        after: _Forward,
+        intervention: Intervention,
+        replacement: Replacement,
+    ) -> None:
+        self.model, self.clean, self.before, self.after = model, clean, before, after
+        self.intervention, self.replacement = intervention, replacement
+        norm, at = model.anatomy.final_norm, clean.reading.at
+        self.sigma, self.ablated_sigma = norm.scale(at(before.final)), norm.scale(at(after.final))
 
-    def value_heads(run: _Forward, layer: int) -> Tensor:
+    def ledger(self, per_component: bool) -> Ledger:
+        anatomy, clean, before, after = self.model.anatomy, self.clean, self.before, self.after
+        value, ablated_value = (clean.reading.from_logits(run.centred) for run in (before, after))
+        by_head = value.new_zeros(*value.shape, anatomy.layers, anatomy.heads)
+        by_mlp = value.new_zeros(*value.shape, anatomy.layers)
+        own, own_after, post_norms = (torch.zeros_like(value) for _ in range(3))
+        for layer, block in enumerate(anatomy.blocks):
+            change = self._heads(after, layer) - self._heads(before, layer)
+            by_head[..., layer, : block.heads] = change.masked_fill(self._touched(Port(layer, "heads")), 0)
+            by_mlp[..., layer] = self._mlp(layer)
+            for port in (Port(layer, "heads"), Port(layer, "neurons"), Port(layer, "mlp")):
+                lost = self._lost(port)
+                own, own_after = own + lost[0], own_after + lost[1]
+            if block.attention_norm is not None:
+                post_norms += self._worth(after.attention[layer]) - self._worth(before.attention[layer])
+                post_norms -= change.sum(-1)
+        ratio = self.sigma / self.ablated_sigma
+        return Ledger(
+            interventions=(self.intervention,),
+            direct_effect=own[None],
+            ablated_direct_effect=own_after[None],
+            total_effect=(ablated_value - value)[None],
+            by_attention=by_head.sum(-1)[None],
+            by_mlp=by_mlp[None],
+            by_head=by_head[None] if per_component else None,
+            post_norms=post_norms[None],
+            norm=norm_repair(ratio, ablated_value)[None],
+            sigma_ratio=ratio[None],
+        )
+
+    def _worth(self, write: Tensor) -> Tensor:
+        return (self.clean.u * self.clean.reading.at(write)).sum(-1) / self.sigma
+
+    def _heads(self, run: _Forward, layer: int, outputs: Tensor | None = None) -> Tensor:
         """Direct effects of a layer's heads [window, P, head], through clean scales."""
-        block = anatomy.blocks[layer]
-        writes = torch.einsum("bphe,hed->bphd", run.heads[layer], block.output_weight)
+        block = self.model.anatomy.blocks[layer]
+        outputs = run.ports[Port(layer, "heads")] if outputs is None else outputs
+        writes = torch.einsum("bphe,hed->bphd", outputs, block.output_weight)
         if block.attention_norm is not None:
             centred = block.attention_norm.centre(writes)
-            writes = block.attention_norm.gain * centred / before.norm_scale[layer].unsqueeze(-1)
+            writes = block.attention_norm.gain * centred / self.before.norm_scale[layer].unsqueeze(-1)
         writes = block.attention_multiplier * writes
-        return torch.stack([value(writes[:, :, head]) for head in range(block.heads)], -1)
+        return torch.stack([self._worth(writes[:, :, head]) for head in range(block.heads)], -1)
 
-    own_before, own_after = (value_heads(run, unit.layer)[..., unit.head] for run in (before, after))
-    by_head = logit.new_zeros(*targets.shape, anatomy.layers, anatomy.heads)
-    by_mlp = logit.new_zeros(*targets.shape, anatomy.layers)
-    post_norms = torch.zeros_like(logit)
-    for layer, block in enumerate(anatomy.blocks):
-        change = value_heads(after, layer) - value_heads(before, layer)
-        by_head[..., layer, : block.heads] = change
-        by_mlp[..., layer] = value(after.mlp[layer]) - value(before.mlp[layer])
-        if block.attention_norm is not None:
-            post_norms += value(after.attention[layer]) - value(before.attention[layer]) - change.sum(-1)
-    by_head[..., unit.layer, unit.head] = 0
-    ratio = sigma / ablated_sigma
-    return Ledger(
-        layer=unit.layer,
-        heads=(unit.head,),
-        direct_effect=own_before[None],
-        ablated_direct_effect=own_after[None],
-        total_effect=(ablated_logit - logit)[None],
-        by_attention=by_head.sum(-1)[None],
-        by_mlp=by_mlp[None],
-        by_head=by_head[None] if per_head else None,
-        post_norms=post_norms[None],
-        norm=norm_repair(ratio, ablated_logit)[None],
-        sigma_ratio=ratio[None],
-    )
+    def _mlp(self, layer: int) -> Tensor:
+        """Change of an MLP's direct effect by what is not replaced in it."""
+        if self._touched(Port(layer, "mlp")).all():
+            return torch.zeros_like(self.sigma)
+        change = self._worth(self.after.mlp[layer]) - self._worth(self.before.mlp[layer])
+        change = change.masked_fill(self._touched(Port(layer, "mlp"))[..., 0], 0)
+        before, after = self._lost(Port(layer, "neurons"))
+        return change - (after - before)
+
+    def _lost(self, port: Port) -> tuple[Tensor, Tensor]:
+        """Direct effects of what is replaced at a port, and of what is put there, [window, P]."""
+        put = self._mask(port, self.intervention.replaced)
+        if not put.any():
+            return torch.zeros_like(self.sigma), torch.zeros_like(self.sigma)
+        effects = [self._effects(port, outputs) for outputs in (self.before.ports[port], self.replacement(port))]
+        return effects[0].masked_fill(~put, 0).sum(-1), effects[1].masked_fill(~put, 0).sum(-1)
+
+    def _effects(self, port: Port, outputs: Tensor) -> Tensor:
+        if port.kind == "heads":
+            return self._heads(self.before, port.layer, outputs)
+        if port.kind == "mlp":
+            return self._worth(self.model.anatomy.blocks[port.layer].mlp_multiplier * outputs[..., 0, :]).unsqueeze(-1)
+        neurons = self.model.neurons(port.layer)
+        clean_write = neurons.output(self.before.ports[port].flatten(-2))
+        effects = []
+        for neuron in range(outputs.shape[-2]):
+            write = outputs[..., neuron, :] * neurons.weight[neuron]
+            if neurons.norm is not None:
+                scale = neurons.norm.scale(clean_write).unsqueeze(-1)
+                write = neurons.norm.gain * neurons.norm.centre(write) / scale
+            effects.append(self._worth(neurons.multiplier * write))
+        return torch.stack(effects, -1)
+
+    def _touched(self, port: Port) -> Tensor:
+        return self._mask(port, self.intervention.sites)
+
+    def _mask(self, port: Port, sites: Sequence[Site]) -> Tensor:
+        """Which entries of a port some sites cover, bool [window, P, entry]."""
+        windows, positions = self.clean.tokens.shape
+        here = [site for site in sites if site.port == port]
+        entries = place_of(self.model, port).entries if here or port.kind != "neurons" else 1
+        mask = torch.zeros(windows, positions, entries, dtype=torch.bool, device=self.sigma.device)
+        for site in here:
+            for position in range(positions) if site.positions is None else site.positions:
+                mask[:, position, slice(None) if site.entries is None else list(site.entries)] = True
+        return self.clean.reading.at(mask)

@@ -1,22 +1,26 @@
-"""The replay engine: from the ablated layer upwards, with Hugging Face's own blocks, heads folded into the batch."""
+"""The replay engine: from the ablated layer upwards, with Hugging Face's own blocks, runs folded into the batch."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cache, partial
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from selfrepair.ablation.units import Head, by_layer
+from selfrepair.ablation.interventions import Intervention, by_start, each
+from selfrepair.ablation.sites import Head
 from selfrepair.effects.ledger import Ledger, norm_repair
-from selfrepair.engine.clean import CleanRun, worth
+from selfrepair.engine.accounts import Accounts, Patch, nothing_happens, require_sites
+from selfrepair.engine.clean import CleanRun
 from selfrepair.engine.contract import Replacement, Settings
 from selfrepair.engine.fold import Folding, fastest_fold, halving_when_memory_ends
 from selfrepair.model.anatomy import Block
 from selfrepair.model.arguments import block_arguments
 from selfrepair.model.language_model import LanguageModel
+from selfrepair.model.ports import KINDS, Place, Port, place_of
 from selfrepair.model.taps import first_tensor, on_input, on_output, removing, with_input
 from selfrepair.progress import Advance, ignore
 
@@ -26,7 +30,7 @@ class ReplayEngine:
     """Replays the blocks from the ablated one up, on the clean run's residual stream.
 
     Attributes:
-        fold: how many heads share a batch; found by a short probe where not given, and halved where memory ends.
+        fold: how many runs share a batch; found by a short trial where not given, and halved where memory ends.
     """
 
     fold: int | None = None
@@ -46,149 +50,173 @@ class ReplayEngine:
         self,
         model: LanguageModel,
         clean: CleanRun,
-        units: Sequence[Head],
+        interventions: Sequence[Intervention],
         replacement: Replacement,
-        per_head: bool,
+        per_component: bool,
         advance: Advance = ignore,
     ) -> Iterator[Ledger]:
         """See `selfrepair.engine.contract.Engine`."""
         if self.fold is None:
             self.fold = self.probe(model, clean)
+        require_sites(model, clean, interventions)
         folding = Folding(self.fold)
-        for layer, heads in by_layer(units):
-            in_place = replacement(layer)
-            for chunk in folding.chunks(heads):
+        yield from nothing_happens(model.anatomy, clean, interventions, per_component)
+        for start, group in by_start(interventions):
+            remembered = cache(replacement)  # chunks of a group share their replacements
+            for chunk in folding.chunks(group):
                 with halving_when_memory_ends(folding, chunk):
-                    replay = _Replay(model, clean, layer, chunk, in_place, per_head)
-                    yield replay.ledger()
-                    advance((model.anatomy.layers - layer) * len(chunk) * len(clean.tokens))
+                    yield Replay(model, clean, start, chunk, remembered, per_component).ledger()
+                    advance((model.anatomy.layers - start) * len(chunk) * len(clean.tokens))
         self.fold = folding.size
 
     def probe(self, model: LanguageModel, clean: CleanRun) -> int:
-        """The fold with the least time per head, by timing the last blocks at several."""
+        """The fold with the least time per run, by timing the last blocks at several."""
         layer = max(0, model.anatomy.layers - 2)
-        outputs = clean.head_outputs[layer]
 
         def run(fold: int) -> None:
-            heads = tuple(range(fold))
-            _Replay(model, clean, layer, heads, outputs, False).ledger()
+            chunk = each(Head(layer, head) for head in range(fold))
+            Replay(model, clean, layer, chunk, clean.outputs_at, False).ledger()
 
         return fastest_fold(run, most=model.anatomy.blocks[layer].heads)
 
 
-class _Replay:
-    """One replay: some heads of one layer, each ablated in its own copy of the batch."""
+class _Change(NamedTuple):
+    """What happens at a port: where it is, which runs put or hold what, and what is put there."""
+
+    place: Place
+    patch: Patch
+    replaced: Tensor
+
+
+class Replay:
+    """One replay: some interventions that start in the same layer, each in its own copy of the batch."""
 
     def __init__(
         self,
         model: LanguageModel,
         clean: CleanRun,
-        layer: int,
-        heads: tuple[int, ...],
-        in_place: Tensor,
-        per_head: bool,
+        start: int,
+        interventions: Sequence[Intervention],
+        replacement: Replacement,
+        per_component: bool,
     ) -> None:
-        windows, positions = clean.tokens.shape
-        self.anatomy, self.clean, self.layer, self.heads, self.in_place = (
-            model.anatomy,
-            clean,
-            layer,
-            heads,
-            in_place,
-        )
-        self.arguments = block_arguments(model, clean.tokens.repeat(len(heads), 1))
-        lines = (len(heads), windows, positions - 1)
-        layers = self.anatomy.layers
-        zeros = clean.scaled_logit.new_zeros
-        self.by_attention, self.by_mlp = zeros(*lines, layers), zeros(*lines, layers)
-        self.by_head = zeros(*lines, layers, self.anatomy.heads) if per_head else None
-        self.post_norms = zeros(lines)
+        self.model, self.anatomy, self.clean, self.start = model, model.anatomy, clean, start
+        self.arguments = block_arguments(model, clean.tokens.repeat(len(interventions), 1))
+        self.accounts = Accounts(model.anatomy, clean, interventions, per_component)
+        self._through_heads = torch.zeros_like(self.accounts.before)  # what heads of the layer at work changed by
+        self._through_neurons: Tensor | None = None
+        self._changes = self._changes_with(replacement)  # before any hook is there: donors take a forward
+
+    def _changes_with(self, replacement: Replacement) -> dict[Port, _Change]:
+        """What happens at every port that some run touches."""
+        rows = range(len(self.accounts.interventions))
+        changes = {}
+        for port in (Port(layer, kind) for layer in range(self.start, self.anatomy.layers) for kind in KINDS):
+            if self.accounts.touching(port):
+                place = place_of(self.model, port)
+                patch = self.accounts.patch(port, rows, place.entries)
+                replaced = replacement(port) if patch.put.any() else self.clean.outputs_at(port)
+                changes[port] = _Change(place, patch, replaced)
+        return changes
 
     def ledger(self) -> Ledger:
-        clean, layer, heads = self.clean, self.layer, list(self.heads)
-        before = clean.direct_effects(layer)[..., heads].movedim(-1, 0)
-        after = clean.direct_effects(layer, self.in_place)[..., heads].movedim(-1, 0)
-        self._own_change = after - before
-        final = self._run()[..., :-1, :]
+        """Runs the blocks and books what they do."""
+        clean = self.clean
+        final = clean.reading.at(self._run())
         sigma = self.anatomy.final_norm.scale(final)
         scaled_logit = (clean.u * final).sum(-1) / sigma
         ratio = clean.sigma / sigma
-        return Ledger(
-            layer=layer,
-            heads=self.heads,
-            direct_effect=before,
-            ablated_direct_effect=after,
-            total_effect=scaled_logit - clean.scaled_logit,
-            by_attention=self.by_attention,
-            by_mlp=self.by_mlp,
-            by_head=self.by_head,
-            post_norms=self.post_norms,
-            norm=norm_repair(ratio, scaled_logit),
-            sigma_ratio=ratio,
-        )
+        effect = scaled_logit - clean.scaled_logit
+        return self.accounts.ledger(slice(None), effect, norm_repair(ratio, scaled_logit), ratio)
 
     def _run(self) -> Tensor:
-        """The ablated residual stream after the last block, [head, window, position, width]."""
-        hidden = self.clean.residuals[self.layer].repeat(len(self.heads), 1, 1)
+        """The ablated residual stream after the last block, [run, window, position, width]."""
+        hidden = self.clean.residuals[self.start].repeat(len(self.accounts.interventions), 1, 1)
         with removing(*self._taps()):
-            for block, given in zip(self.anatomy.blocks[self.layer :], self.arguments[self.layer :], strict=True):
+            for block, given in zip(self.anatomy.blocks[self.start :], self.arguments[self.start :], strict=True):
                 args, kwargs = with_input(given, hidden)
                 hidden = first_tensor(block.module(*args, **kwargs))
         return self._unfold(hidden)
 
     def _taps(self) -> list[Any]:
-        blocks = self.anatomy.blocks
-        ablated = blocks[self.layer]
-        handles = [on_input(ablated.projection, self._ablate)]
-        if ablated.attention_norm is not None:
-            handles.append(on_output(ablated.attention_write, lambda value: self._book_post_norm(self.layer, value)))
-        if not ablated.parallel:
-            handles.append(on_output(ablated.mlp_write, lambda value: self._book_mlp(self.layer, value)))
-        for layer in range(self.layer + 1, len(blocks)):
-            handles += self._downstream_taps(layer, blocks[layer])
+        """Hooks of all replayed layers; what is replaced or held is so before anything is read."""
+        handles = []
+        for layer in range(self.start, len(self.anatomy.blocks)):
+            block, ports = self.anatomy.blocks[layer], [Port(layer, kind) for kind in KINDS]
+            patched = [port for port in ports if port in self._changes]
+            for port in patched:
+                handles.append(self._changes[port].place.tap(partial(self._patch, port)))
+            handles += self._readers(layer, block, {port.kind for port in patched})
         return handles
 
-    def _downstream_taps(self, layer: int, block: Block) -> list[Any]:
-        handles = [
-            on_output(block.projection, lambda value: self._book_attention(layer, value)),
-            on_output(block.mlp_write, lambda value: self._book_mlp(layer, value)),
-        ]
-        if block.attention_norm is not None:
+    def _readers(self, layer: int, block: Block, patched: set[str]) -> list[Any]:
+        """Hooks that book what was not patched: below the run's start nothing has moved."""
+        handles = []
+        if "heads" not in patched and self._moves(Port(layer, "heads")):
+            handles.append(on_output(block.projection, lambda value: self._book_attention(layer, value)))
+            if self.accounts.by_head is not None:
+                handles.append(on_input(block.projection, lambda value: self._book_heads(layer, value)))
+        if "mlp" not in patched and self._moves(Port(layer, "mlp")):
+            handles.append(on_output(block.mlp_write, lambda value: self._book_mlp(layer, value)))
+        if block.attention_norm is not None and (layer > self.start or "heads" in patched):
             handles.append(on_output(block.attention_write, lambda value: self._book_post_norm(layer, value)))
-        if self.by_head is not None:
-            handles.append(on_input(block.projection, lambda value: self._book_heads(layer, value)))
         return handles
+
+    def _moves(self, port: Port) -> bool:
+        """Whether what a block computes at a port can differ from the clean run."""
+        if port.layer > self.start:
+            return True
+        if port.kind == "heads":
+            return False
+        touched = {kind for kind in KINDS if self.accounts.touching(Port(port.layer, kind))}
+        after_attention = "heads" in touched and not self.anatomy.blocks[port.layer].parallel
+        return after_attention or (port.kind == "mlp" and "neurons" in touched)
 
     def _unfold(self, value: Tensor) -> Tensor:
-        """[head, window, position, width] from a module's tensor, whatever axes the model folded together."""
-        return value.reshape(len(self.heads), *self.clean.tokens.shape, -1)
+        """[run, window, position, width] from a module's tensor, whatever axes the model folded together."""
+        return value.reshape(len(self.accounts.interventions), *self.clean.tokens.shape, -1)
 
-    def _ablate(self, projection_input: Tensor) -> Tensor:
-        block = self.anatomy.blocks[self.layer]
-        unfolded = self._unfold(projection_input)
-        outputs = unfolded.reshape(*unfolded.shape[:-1], *block.value_constant.shape).clone()
-        heads = torch.tensor(self.heads, device=outputs.device)
-        in_place = (self.in_place + block.value_constant)[..., heads, :].movedim(-2, 0)
-        outputs[torch.arange(len(heads), device=outputs.device), :, :, heads] = in_place
-        return outputs.reshape(projection_input.shape)
+    def _patch(self, port: Port, value: Tensor) -> Tensor:
+        """Replaces and holds what the interventions say at a port, and books it with the entries that go on."""
+        clean, accounts = self.clean, self.accounts
+        place, patch, replaced = self._changes[port]
+        outputs = place.split(self._unfold(value))
+        patched = patch.values(outputs, replaced, clean.outputs_at(port))
+        gone = accounts.replace(port, slice(None), patch, replaced)
+        change = clean.direct_effects_at(port, patched) - clean.direct_effects_at(port)
+        going_on = accounts.untouched(patch, change) if self._moves(port) else torch.zeros_like(change)
+        if port.kind == "heads":
+            accounts.book_heads(port.layer, slice(None), going_on)
+            accounts.book_attention(port.layer, slice(None), going_on.sum(-1))
+            self._through_heads = going_on.sum(-1) + gone
+        elif port.kind == "neurons":
+            self._through_neurons = gone
+        else:
+            accounts.book_mlp(port.layer, slice(None), self._less_neurons(going_on.sum(-1)))
+        touched = place.join(patched).reshape(value.shape)
+        return value.where((outputs == patched).flatten(-2).reshape(value.shape), touched).contiguous()
 
     def _book_attention(self, layer: int, value: Tensor) -> None:
-        after = worth(self._unfold(value), self.clean.projection_directions[layer])
-        self.by_attention[..., layer] = after - self.clean.projections[layer]
+        after = self.clean.worth(self._unfold(value), self.clean.projection_directions[layer])
+        self._through_heads = after - self.clean.projections[layer]
+        self.accounts.book_attention(layer, slice(None), self._through_heads)
 
     def _book_heads(self, layer: int, value: Tensor) -> None:
         block = self.anatomy.blocks[layer]
         after = self.clean.direct_effects(layer, block.split_heads(self._unfold(value)))
-        assert self.by_head is not None
-        self.by_head[..., layer, : block.heads] = after - self.clean.direct_effects(layer)
+        self.accounts.book_heads(layer, slice(None), after - self.clean.direct_effects(layer))
 
     def _book_mlp(self, layer: int, value: Tensor) -> None:
-        after = self.anatomy.blocks[layer].mlp_multiplier * worth(self._unfold(value), self.clean.direction)
-        self.by_mlp[..., layer] = after - self.clean.mlps[layer]
+        after = self.anatomy.blocks[layer].mlp_multiplier * self.clean.worth(self._unfold(value), self.clean.direction)
+        self.accounts.book_mlp(layer, slice(None), self._less_neurons(after - self.clean.mlps[layer]))
+
+    def _less_neurons(self, change: Tensor) -> Tensor:
+        """The change of an MLP's direct effect without that of its replaced neurons."""
+        gone, self._through_neurons = self._through_neurons, None
+        return change if gone is None else change - gone
 
     def _book_post_norm(self, layer: int, value: Tensor) -> None:
         """All that attention's write changed by, less what its heads changed at the norm's clean scale."""
         multiplier = self.anatomy.blocks[layer].attention_multiplier
-        change = multiplier * worth(self._unfold(value), self.clean.direction) - self.clean.attention[layer]
-        through_heads = self._own_change if layer == self.layer else self.by_attention[..., layer]
-        self.post_norms += change - through_heads
+        after = multiplier * self.clean.worth(self._unfold(value), self.clean.direction)
+        self.accounts.book_post_norm(slice(None), after - self.clean.attention[layer] - self._through_heads)

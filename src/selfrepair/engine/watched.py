@@ -9,8 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from selfrepair.ablation.interventions import Intervention
 from selfrepair.engine.clean import CleanRun, clean_run
-from selfrepair.engine.replay import _Replay
+from selfrepair.engine.contract import Replacement
+from selfrepair.engine.replay import Replay
 from selfrepair.model.anatomy import Anatomy, Block
 from selfrepair.model.language_model import LanguageModel
 from selfrepair.model.taps import first_tensor, on_input, removing
@@ -79,29 +81,29 @@ def watched_clean(model: LanguageModel, tokens: Tensor, attention: Attention) ->
     return clean, final[0].reshape(*tokens.shape, -1)[0, attention.positions]
 
 
-class WatchedReplay(_Replay):
+class WatchedReplay(Replay):
     """A replay over one window.
 
     Attributes:
         attention: of the replayed layers.
-        final: the stream that logits are read from, [head, place, width].
+        final: the stream that logits are read from, [run, place, width].
     """
 
     def __init__(
         self,
         model: LanguageModel,
         clean: CleanRun,
-        layer: int,
-        heads: tuple[int, ...],
-        in_place: Tensor,
+        start: int,
+        interventions: Sequence[Intervention],
+        replacement: Replacement,
         positions: Sequence[int],
     ) -> None:
-        super().__init__(model, clean, layer, heads, in_place, True)
+        super().__init__(model, clean, start, interventions, replacement, True)
         self.attention = Attention(positions)
         self.final = clean.direction
 
     def _taps(self) -> list[Any]:
-        return [*super()._taps(), *self.attention.taps(self.anatomy, self.layer)]
+        return [*super()._taps(), *self.attention.taps(self.anatomy, self.start)]
 
     def _run(self) -> Tensor:
         final = super()._run()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from selfrepair.model.anatomy import Anatomy
 from selfrepair.model.constants import logits_without_constants
+from selfrepair.model.neurons import Neurons, find_neurons
 from selfrepair.model.precision import running
 from selfrepair.model.vocabulary import vocabulary
 from selfrepair.terminal import plain
@@ -41,6 +42,7 @@ class LanguageModel:
     digest: str
     source: Source | None = None
     offloaded: bool = False
+    _neurons: dict[int, Neurons] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -58,6 +60,16 @@ class LanguageModel:
         """Rows of the unembedding by what they are, see `model.vocabulary.vocabulary`."""
         readout = self.anatomy.readout
         return vocabulary(len(readout.weight), len(readout.counted), self.tokenizer)
+
+    def neurons(self, layer: int) -> Neurons:
+        """The neurons of a layer's MLP; found once.
+
+        Raises:
+            SelfRepairError: the MLP has no single layer of neurons, as in a mixture of experts.
+        """
+        if layer not in self._neurons:
+            self._neurons[layer] = find_neurons(self, layer)
+        return self._neurons[layer]
 
     @contextmanager
     def running(self) -> Iterator[None]:

@@ -65,15 +65,18 @@ def removing(*handles: Any) -> Iterator[None]:
         yield
 
 
-def on_output(module: nn.Module, read: Callable[[Tensor], None]) -> Any:
-    """Calls `read` with the module's main output. Returns the hook's handle.
+def on_output(module: nn.Module, read: Callable[[Tensor], Tensor | None]) -> Any:
+    """Calls `read` with the module's main output; what it returns, if anything, takes the output's place.
 
     The tensor may be changed in place afterwards (Falcon adds attention's output into the MLP's): `read`
-    must use it at once or copy it.
+    must use it at once or copy it. Returns the hook's handle.
     """
 
-    def hook(_module: nn.Module, _args: Any, output: Any) -> None:
-        read(first_tensor(output))
+    def hook(_module: nn.Module, _args: Any, output: Any) -> Any:
+        replaced = read(first_tensor(output))
+        if replaced is None or isinstance(output, Tensor):
+            return replaced
+        return type(output)((replaced, *output[1:]))
 
     return module.register_forward_hook(hook)
 

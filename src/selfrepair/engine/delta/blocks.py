@@ -12,7 +12,7 @@ from selfrepair.model.anatomy import Block
 from selfrepair.model.taps import Arguments, first_tensor, on_input, on_output, removing, with_input
 
 INPUT, OUTPUT = "input", "output"
-HEADS, PROJECTION, ATTENTION, MLP = "heads", "projection", "attention", "mlp"
+HEADS, PROJECTION, ATTENTION, NEURONS, MLP = "heads", "projection", "attention", "neurons", "mlp"
 
 
 class NotTraceable(SelfRepairError):
@@ -30,13 +30,14 @@ class BlockRecorder:
         """Whether any block recorded so far has a module that is taken as one operation."""
         return any(self._opaque.values())
 
-    def record(self, block: Block, arguments: Arguments, residual: Tensor) -> Tape:
+    def record(self, block: Block, arguments: Arguments, residual: Tensor, neurons: nn.Module | None = None) -> Tape:
         """The tape of a block on its clean input.
 
         Args:
             block: which one.
             arguments: of the module, for the residual's batch of windows.
             residual: [window, position, width].
+            neurons: the map whose input is the MLP's neurons, where these are to be marked.
 
         Raises:
             NotTraceable: the block itself, not one of its modules, does something discrete, or reads a value that
@@ -45,7 +46,7 @@ class BlockRecorder:
         names = self._opaque.setdefault(type(block.module), set())
         while True:
             try:
-                return self._attempt(block, arguments, residual, names)
+                return self._attempt(block, arguments, residual, names, neurons)
             except DiscreteStep as step:
                 if not step.stack:
                     raise NotTraceable(f"{type(block.module).__name__} calls {step} itself.") from step
@@ -54,7 +55,9 @@ class BlockRecorder:
                     raise NotTraceable(f"{type(block.module).__name__} calls {step} in {name}.") from step
                 names.add(name)
 
-    def _attempt(self, block: Block, arguments: Arguments, residual: Tensor, names: set[str]) -> Tape:
+    def _attempt(
+        self, block: Block, arguments: Arguments, residual: Tensor, names: set[str], neurons: nn.Module | None
+    ) -> Tape:
         residual = residual.clone()  # blocks may change it in place
         recorder = Recorder(residual, [block.module.get_submodule(name) for name in names])
         tape = recorder.tape
@@ -72,6 +75,8 @@ class BlockRecorder:
                     on_output(block.attention_write, partial(mark, ATTENTION)),
                     on_output(block.mlp_write, partial(mark, MLP)),
                 ]
+                if neurons is not None:
+                    taps.append(on_input(neurons, partial(mark, NEURONS)))
                 with removing(*taps), recorder:
                     out = block.module(*args, **kwargs)
             mark(OUTPUT, first_tensor(out))

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from selfrepair.effects.readouts import Reading
 from selfrepair.engine.delta.matmul import Precision, Prepared
 from selfrepair.engine.delta.program import Program, TapeValues
 from selfrepair.engine.delta.rules import Values
@@ -45,6 +46,14 @@ class _Inputs:
 
     def is_weight(self, index: int) -> bool:
         return self.source.is_weight(index)
+
+    @property
+    def reading(self) -> Reading:
+        return self.source.reading
+
+    @property
+    def shape(self) -> torch.Size:
+        return self.source.shape
 
     def _input(self, key: Key) -> Tensor | Prepared:
         if key not in self.held:

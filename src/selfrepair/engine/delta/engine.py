@@ -2,36 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from operator import attrgetter
+from functools import cache
 
 import torch
 from torch import Tensor
 
-from selfrepair.ablation.units import Head, by_layer
+from selfrepair.ablation.interventions import Intervention, by_start, ports_of
 from selfrepair.effects.ledger import Ledger
+from selfrepair.engine.accounts import Rows, nothing_happens, require_sites
 from selfrepair.engine.clean import CleanRun
 from selfrepair.engine.contract import Replacement, Settings
 from selfrepair.engine.delta.blocks import ATTENTION, HEADS, INPUT, MLP, OUTPUT, PROJECTION, BlockRecorder
 from selfrepair.engine.delta.compiled import CompiledProgram
 from selfrepair.engine.delta.matmul import PRECISIONS, Weights
-from selfrepair.engine.delta.program import Program, TapeValues
-from selfrepair.engine.delta.readings import (
+from selfrepair.engine.delta.probes import (
     DIRECTION,
     HEAD_DIRECTIONS,
     PROJECTION_DIRECTION,
     STREAM,
-    Reading,
+    Probe,
 )
+from selfrepair.engine.delta.program import Program, TapeValues
 from selfrepair.engine.delta.tape import Tape
-from selfrepair.engine.delta.wavefront import Runs
+from selfrepair.engine.delta.wavefront import PatchAt, Runs
 from selfrepair.engine.fold import Folding, halving_when_memory_ends
 from selfrepair.errors import RefusedModel
 from selfrepair.model.anatomy import Block
 from selfrepair.model.arguments import block_arguments
 from selfrepair.model.language_model import LanguageModel
 from selfrepair.model.own_forward import stream_errors
+from selfrepair.model.ports import KINDS, Kind, Port
 from selfrepair.model.proofs import tolerance
 from selfrepair.progress import Advance, ignore
 
@@ -90,92 +92,147 @@ class DeltaEngine:
         self,
         model: LanguageModel,
         clean: CleanRun,
-        units: Sequence[Head],
+        interventions: Sequence[Intervention],
         replacement: Replacement,
-        per_head: bool,
+        per_component: bool,
         advance: Advance = ignore,
     ) -> Iterator[Ledger]:
         """See `selfrepair.engine.contract.Engine`."""
-        ordered = sorted(units, key=attrgetter("layer"), reverse=True)
-        most = self.runs or len(ordered)
+        require_sites(model, clean, interventions)
+        yield from nothing_happens(model.anatomy, clean, interventions, per_component)
+        ordered = [one for _, group in by_start(interventions) for one in group]
+        most = self.runs or max(1, len(ordered))
         for start in range(0, len(ordered), most):
-            yield from self._wave(model, clean, ordered[start : start + most], replacement, per_head, advance)
+            chosen = ordered[start : start + most]
+            yield from self._wave(model, clean, chosen, cache(replacement), per_component, advance)
 
     def _wave(
         self,
         model: LanguageModel,
         clean: CleanRun,
-        units: Sequence[Head],
+        interventions: Sequence[Intervention],
         replacement: Replacement,
-        per_head: bool,
+        per_component: bool,
         advance: Advance,
     ) -> Iterator[Ledger]:
         """Moves up as many runs as memory holds, from the lowest layer of theirs."""
-        anatomy, heads_of = model.anatomy, dict(by_layer(units))
-        runs = Runs(anatomy, clean, len(units), per_head)
+        anatomy, starting = model.anatomy, dict(reversed(by_start(interventions)))
+        joining = [one for group in starting.values() for one in group]
+        runs = Runs(model, clean, joining, per_component)
+        neurons = {port.layer: model.neurons(port.layer).module for port in ports_of(joining) if port.kind == "neurons"}
         arguments = block_arguments(model, clean.tokens)
         tape, strayed = None, clean.sigma.new_zeros(())
-        for layer in range(min(heads_of), anatomy.layers):
-            tape = self._recorder.record(anatomy.blocks[layer], arguments[layer], clean.residuals[layer])
+        for layer in range(min(starting), anatomy.layers):
+            block, residual = anatomy.blocks[layer], clean.residuals[layer]
+            tape = self._recorder.record(block, arguments[layer], residual, neurons.get(layer))
             strayed = torch.maximum(strayed, _strayed(clean, layer, tape))
-            values = TapeValues(tape, self.weights, _directions(clean, layer))
-            self._advance(runs, layer, values, advance)
-            if layer in heads_of:
-                self._join(runs, layer, heads_of[layer], replacement(layer), values, advance)
+            values = TapeValues(tape, self.weights, _directions(clean, layer), clean.reading, clean.tokens.shape)
+            self._advance(runs, layer, values, replacement, advance)
+            if layer in starting:
+                self._join(runs, layer, len(starting[layer]), values, replacement, advance)
             if model.offloaded:
                 self.weights.forget()
         assert tape is not None
         _require_clean(model, float(strayed))
         yield from runs.ledgers(tape.values[tape.marks[OUTPUT]])
 
-    def _advance(self, runs: Runs, layer: int, values: TapeValues, advance: Advance) -> None:
+    def _advance(self, runs: Runs, layer: int, values: TapeValues, replacement: Replacement, advance: Advance) -> None:
         """Moves all runs of lower layers through a block."""
-        block, tape = runs.anatomy.blocks[layer], values.tape
-        readings = [*_after_attention(block, tape), *_of_attention(tape, per_head=runs.by_head is not None)]
-        program = Program.between(tape, tape.marks[INPUT], readings)
-        for rows, found in self._passes(program, values, runs.difference[: runs.joined]):
-            runs.book(layer, rows, found)
-            advance((rows.stop - rows.start) * len(runs.clean.tokens))
+        block, tape, joined = runs.anatomy.blocks[layer], values.tape, runs.joined
+        start, per_component = tape.marks[INPUT], runs.accounts.by_head is not None
+        touched = [row for row in runs.accounts.touching_layer(layer) if row < joined]
+        others: Rows = sorted(set(range(joined)) - set(touched)) if touched else slice(0, joined)
+        probes = [*_after_attention(block, tape), *_of_attention(tape, per_component)]
+        program = Program.between(tape, start, probes)
+        for rows, found in self._passes(program, values, runs.difference[others], others):
+            runs.book(layer, rows, found, {})
+            advance(_count(rows) * len(runs.clean.tokens))
+        if touched:
+            patches = runs.patches(layer, touched, tape, replacement, KINDS)
+            probes = [*_after_attention(block, tape), *_of_attention(tape, per_component or "heads" in patches)]
+            for rows, found, some in self._patched(start, probes, values, runs.difference[touched], touched, patches):
+                runs.book(layer, rows, found, some)
+                advance(_count(rows) * len(runs.clean.tokens))
 
     def _join(
         self,
         runs: Runs,
         layer: int,
-        heads: tuple[int, ...],
-        in_place: Tensor,
+        number: int,
         values: TapeValues,
+        replacement: Replacement,
         advance: Advance,
     ) -> None:
-        """Starts the runs of a layer's heads: their differences begin at the projection's output."""
+        """Starts the runs of a layer: their differences begin at the projection's output, or behind it."""
         block, tape = runs.anatomy.blocks[layer], values.tape
-        rows, write = runs.join(layer, heads, in_place)
+        joining, write = runs.join(layer, number, replacement)
         start = tape.marks[PROJECTION]
-        readings = [r for r in _after_attention(block, tape) if not (block.parallel and r.name == MLP)]
-        program = Program.between(tape, start, readings)
         write = write.reshape(write.shape[0], *tape.values[start].shape)
-        for part, found in self._passes(program, values, write):
-            runs.book_own_layer(layer, slice(rows.start + part.start, rows.start + part.stop), found)
-            advance((part.stop - part.start) * len(runs.clean.tokens))
+        behind = {row for kind in ("neurons", "mlp") for row in runs.accounts.touching(Port(layer, kind))}
+        touched = [row for row in range(joining.start, joining.stop) if row in behind]
+        others = [row for row in range(joining.start, joining.stop) if row not in behind]
+        probes = [probe for probe in _after_attention(block, tape) if not (block.parallel and probe.name == MLP)]
+        program = Program.between(tape, start, probes)
+        within = [row - joining.start for row in others]
+        for rows, found in self._passes(program, values, write if not touched else write[within], others):
+            runs.book_own_layer(layer, rows, found, {})
+            advance(_count(rows) * len(runs.clean.tokens))
+        if touched:
+            patches = runs.patches(layer, touched, tape, replacement, ("neurons", "mlp"))
+            within = [row - joining.start for row in touched]
+            for rows, found, some in self._patched(
+                start, _after_attention(block, tape), values, write[within], touched, patches
+            ):
+                runs.book_own_layer(layer, rows, found, some)
+                advance(_count(rows) * len(runs.clean.tokens))
 
     def _passes(
-        self, program: Program, values: TapeValues, differences: Tensor
-    ) -> Iterator[tuple[slice, dict[str, Tensor]]]:
-        """Runs a program on chunks of `fold` runs; chunks are halved where memory ends."""
+        self, program: Program, values: TapeValues, differences: Tensor, numbers: Rows
+    ) -> Iterator[tuple[Rows, dict[str, Tensor]]]:
+        """Runs a program on chunks of `fold` runs; chunks are halved where memory ends.
+
+        Args:
+            program: what to run.
+            values: its clean values.
+            differences: at its start, [run, ...].
+            numbers: which of all runs these are.
+        """
         folding = Folding(self.fold)
         key = self._key(program, values)
         for chunk in folding.chunks(range(len(differences))):
-            rows = slice(chunk[0], chunk[-1] + 1)
+            part = slice(chunk[0], chunk[-1] + 1)
             with halving_when_memory_ends(folding, chunk):
                 code = program if key is None else self._compiled(key, program, values, differences, folding.size)
-                yield rows, code.run(values, differences[rows])
+                yield _numbered(numbers, part), code.run(values, differences[part])
+        self.fold = folding.size
+
+    def _patched(
+        self,
+        start: int,
+        probes: Sequence[Probe],
+        values: TapeValues,
+        differences: Tensor,
+        numbers: list[int],
+        patches: Mapping[Kind, PatchAt],
+    ) -> Iterator[tuple[Rows, dict[str, Tensor], dict[Kind, PatchAt]]]:
+        """The same with patches of ports on the way, never compiled; each chunk comes with its part of the patches."""
+        folding = Folding(self.fold)
+        program = Program.between(values.tape, start, probes, [patch.index for patch in patches.values()])
+        for chunk in folding.chunks(range(len(differences))):
+            part = slice(chunk[0], chunk[-1] + 1)
+            with halving_when_memory_ends(folding, chunk):
+                some = {kind: patch.rows(part) for kind, patch in patches.items()}
+                moves = {patch.index: patch.moved(values.clean(patch.index).shape) for patch in some.values()}
+                yield _numbered(numbers, part), program.run(values, differences[part], moves), some
         self.fold = folding.size
 
     def _key(self, program: Program, values: TapeValues) -> str | None:
         """Equal for programs that one compiled program serves; None where compiling does not pay."""
-        windows = values.direction(DIRECTION).shape[0]
-        if not self.compiled or windows != self.batch or not program.operations:
+        if not self.compiled or values.shape[0] != self.batch or not program.operations:
             return None
-        return f"{program.start} {program.readings} {values.tape.signature()}"
+        if values.reading.positions is not None:
+            return None  # they would become part of the program
+        return f"{program.start} {program.probes} {values.tape.signature()}"
 
     def _compiled(
         self, key: str, program: Program, values: TapeValues, differences: Tensor, fold: int
@@ -211,15 +268,27 @@ def _directions(clean: CleanRun, layer: int) -> dict[str, Tensor]:
     }
 
 
-def _after_attention(block: Block, tape: Tape) -> list[Reading]:
-    readings = [Reading(OUTPUT, tape.marks[OUTPUT], STREAM), Reading(MLP, tape.marks[MLP], DIRECTION)]
+def _after_attention(block: Block, tape: Tape) -> list[Probe]:
+    probes = [Probe(OUTPUT, tape.marks[OUTPUT], STREAM), Probe(MLP, tape.marks[MLP], DIRECTION)]
     if block.attention_norm is not None:
-        readings.append(Reading(ATTENTION, tape.marks[ATTENTION], DIRECTION))
-    return readings
+        probes.append(Probe(ATTENTION, tape.marks[ATTENTION], DIRECTION))
+    return probes
 
 
-def _of_attention(tape: Tape, per_head: bool) -> list[Reading]:
-    readings = [Reading(PROJECTION, tape.marks[PROJECTION], PROJECTION_DIRECTION)]
-    if per_head:
-        readings.append(Reading(HEADS, tape.marks[HEADS], HEAD_DIRECTIONS))
-    return readings
+def _of_attention(tape: Tape, per_component: bool) -> list[Probe]:
+    probes = [Probe(PROJECTION, tape.marks[PROJECTION], PROJECTION_DIRECTION)]
+    if per_component:
+        probes.append(Probe(HEADS, tape.marks[HEADS], HEAD_DIRECTIONS))
+    return probes
+
+
+def _numbered(numbers: Rows, part: slice) -> Rows:
+    """Which of all runs a part of some of them is; a slice where they lie side by side."""
+    if isinstance(numbers, slice):
+        return slice(numbers.start + part.start, numbers.start + part.stop)
+    chosen = numbers[part]
+    return slice(chosen[0], chosen[-1] + 1) if chosen[-1] - chosen[0] == len(chosen) - 1 else chosen
+
+
+def _count(rows: Rows) -> int:
+    return rows.stop - rows.start if isinstance(rows, slice) else len(rows)

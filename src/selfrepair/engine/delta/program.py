@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor, nn
 
+from selfrepair.effects.readouts import Reading
 from selfrepair.engine.delta.matmul import Precision, Prepared, Weights
-from selfrepair.engine.delta.readings import Reading, read
+from selfrepair.engine.delta.probes import Probe, read
 from selfrepair.engine.delta.rules import Call, Values, apply
 from selfrepair.engine.delta.tape import Operation, Tape
 
@@ -20,12 +22,16 @@ class TapeValues:
     Attributes:
         tape: of one layer.
         weights: of the whole model, at low precision.
-        directions: by name, see `readings`.
+        directions: by name, see `probes`.
+        reading: what is measured, and where.
+        shape: (windows, positions).
     """
 
     tape: Tape
     weights: Weights
     directions: Mapping[str, Tensor]
+    reading: Reading
+    shape: torch.Size
 
     @property
     def precision(self) -> Precision:
@@ -55,55 +61,69 @@ class Program:
 
     Attributes:
         start: number of the value at which differences start.
-        readings: what is wanted.
+        probes: what is wanted.
+        patched: numbers of values whose differences are replaced on the way.
         operations: what lies between, in order.
     """
 
     start: int
-    readings: tuple[Reading, ...]
+    probes: tuple[Probe, ...]
+    patched: tuple[int, ...] = ()
     operations: list[Operation] = field(default_factory=list)
 
     @classmethod
-    def between(cls, tape: Tape, start: int, readings: Sequence[Reading]) -> Program:
-        """Cuts a tape down to what moves with `start` and is needed for `readings`."""
-        moving = {start}
+    def between(cls, tape: Tape, start: int, probes: Sequence[Probe], patched: Sequence[int] = ()) -> Program:
+        """Cuts a tape down to what moves with `start` or a patched value and is needed for `probes`."""
+        moving = {start, *patched}
         onward = []
         for operation in tape.operations:
             if moving.intersection(operation.inputs) and start not in operation.outputs:
                 onward.append(operation)
                 moving.update(i for i in operation.outputs if tape.active[i])
-        wanted = {reading.index for reading in readings}
+        wanted = {probe.index for probe in probes}
         needed = []
         for operation in reversed(onward):
             if wanted.intersection(operation.outputs):
                 needed.append(operation)
                 wanted.update(operation.inputs)
-        return cls(start, tuple(readings), needed[::-1])
+        return cls(start, tuple(probes), tuple(patched), needed[::-1])
 
-    def run(self, values: Values, difference: Tensor) -> dict[str, Tensor]:
+    def run(
+        self, values: Values, difference: Tensor, patches: Mapping[int, Callable[[Tensor], Tensor]] | None = None
+    ) -> dict[str, Tensor]:
         """What was to be read, by name.
 
         Args:
             values: clean values.
             difference: of the starting value, [run, *its shape].
+            patches: what to make of the differences of patched values, by number.
         """
-        differences, found = {self.start: difference}, {}
-        wanted, last_use = self._wanted(), self._last_use()
-        found.update({r.name: read(r, difference, values) for r in wanted.get(self.start, [])})
+        differences: dict[int, Tensor] = {}
+        found: dict[str, Tensor] = {}
+        wanted, last_use, changes = self._wanted(), self._last_use(), patches or {}
+
+        def arrive(index: int, moved: Tensor) -> None:
+            differences[index] = changes[index](moved) if index in changes else moved
+            found.update({probe.name: read(probe, differences[index], values) for probe in wanted.get(index, [])})
+
+        computed = {index for operation in self.operations for index in operation.outputs}
+        for index in self.patched:
+            if index not in computed and index != self.start:  # nothing moves it but its patch
+                arrive(index, values.clean(index).new_zeros(difference.shape[0], *values.clean(index).shape))
+        arrive(self.start, difference)
         for step, operation in enumerate(self.operations):
             moved = apply(Call(operation, values, differences, difference.shape[0]))
             for index, one in zip(operation.outputs, moved, strict=True):
                 if one.is_floating_point():
-                    differences[index] = one
-                    found.update({r.name: read(r, one, values) for r in wanted.get(index, [])})
+                    arrive(index, one)
             for index in last_use[step]:
                 differences.pop(index, None)
         return found
 
-    def _wanted(self) -> dict[int, list[Reading]]:
-        wanted: dict[int, list[Reading]] = {}
-        for reading in self.readings:
-            wanted.setdefault(reading.index, []).append(reading)
+    def _wanted(self) -> dict[int, list[Probe]]:
+        wanted: dict[int, list[Probe]] = {}
+        for probe in self.probes:
+            wanted.setdefault(probe.index, []).append(probe)
         return wanted
 
     def _last_use(self) -> list[list[int]]:

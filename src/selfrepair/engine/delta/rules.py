@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_map
 
+from selfrepair.effects.readouts import Reading
 from selfrepair.engine.delta.matmul import Precision, Prepared
 from selfrepair.engine.delta.tape import Operation, Ref
 
@@ -42,7 +43,17 @@ class Values(Protocol):
         ...
 
     def direction(self, name: str) -> Tensor:
-        """A direction that writes are read along; see `readings`."""
+        """A direction that writes are read along; see `probes`."""
+        ...
+
+    @property
+    def reading(self) -> Reading:
+        """What is measured, and where."""
+        ...
+
+    @property
+    def shape(self) -> torch.Size:
+        """(windows, positions)."""
         ...
 
 

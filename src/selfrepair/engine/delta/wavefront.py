@@ -1,105 +1,194 @@
-"""All ablated runs of a batch of windows, moving up together layer by layer, and their books."""
+"""All ablated runs of a batch of windows, moving up together layer by layer, and their accounts."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
+from selfrepair.ablation.interventions import Intervention
 from selfrepair.effects.ledger import Ledger
+from selfrepair.engine.accounts import Accounts, Patch, Rows
 from selfrepair.engine.clean import CleanRun
-from selfrepair.engine.delta.blocks import ATTENTION, HEADS, MLP, OUTPUT, PROJECTION
-from selfrepair.model.anatomy import Anatomy
+from selfrepair.engine.contract import Replacement
+from selfrepair.engine.delta.blocks import ATTENTION, HEADS, MLP, NEURONS, OUTPUT, PROJECTION
+from selfrepair.engine.delta.tape import Tape
+from selfrepair.model.language_model import LanguageModel
+from selfrepair.model.ports import Kind, Port, place_of
+
+MARKS: dict[Kind, str] = {"heads": HEADS, "neurons": NEURONS, "mlp": MLP}
 
 
 class Runs:
-    """Ablated runs and what has been booked of them; R runs, B windows, P predictions, L layers.
+    """R ablated runs and what has been booked of them; B windows.
 
     Attributes:
-        heads: (layer, head) of every run, in order of joining.
-        difference: to the clean residual stream, [R, B, positions, width]; rows fill up as runs join.
+        interventions: in order of joining: those that start lowest come first.
+        difference: to the clean residual stream, [R, B, position, width]; rows fill up as runs join.
         joined: how many have.
     """
 
-    def __init__(self, anatomy: Anatomy, clean: CleanRun, runs: int, per_head: bool) -> None:
-        windows, positions = clean.tokens.shape
-        zeros = clean.scaled_logit.new_zeros
-        self.anatomy, self.clean = anatomy, clean
-        self.difference = clean.residuals[0].new_empty(runs, windows, positions, anatomy.width)
-        self.by_attention = zeros(runs, windows, positions - 1, anatomy.layers)
-        self.by_mlp = zeros(runs, windows, positions - 1, anatomy.layers)
-        self.by_head = zeros(runs, windows, positions - 1, anatomy.layers, anatomy.heads) if per_head else None
-        self.post_norms = zeros(runs, windows, positions - 1)
-        self.before, self.after = zeros(runs, windows, positions - 1), zeros(runs, windows, positions - 1)
-        self.chunks: list[tuple[int, tuple[int, ...], slice]] = []
+    def __init__(
+        self, model: LanguageModel, clean: CleanRun, interventions: Sequence[Intervention], per_component: bool
+    ) -> None:
+        self.model, self.anatomy, self.clean = model, model.anatomy, clean
+        self.accounts = Accounts(model.anatomy, clean, interventions, per_component)
+        shape = (len(interventions), *clean.tokens.shape, model.anatomy.width)
+        self.difference = clean.residuals[0].new_empty(shape)
+        self.chunks: list[slice] = []
         self.joined = 0
+        self._heads_lost = clean.sigma  # of the runs that joined last: change in direct effects of replaced heads
 
-    def join(self, layer: int, heads: tuple[int, ...], in_place: Tensor) -> tuple[slice, Tensor]:
-        """Takes in the ablated runs of a layer's heads.
+    def join(self, layer: int, runs: int, replacement: Replacement) -> tuple[slice, Tensor]:
+        """Takes in the runs that start in a layer.
 
         Args:
             layer: the layer.
-            heads: which of its heads.
-            in_place: replacements of all heads' outputs, [window, position, head, head_dim].
+            runs: how many.
+            replacement: what goes in the place of replaced outputs.
 
         Returns:
             The rows that the runs have from now on, and the difference of the projection's output in each,
-            [run, window, position, width]: a matrix of rank `head_dim`.
+            [run, window, position, width]; of single heads, matrices of rank `head_dim`.
         """
-        rows = slice(self.joined, self.joined + len(heads))
-        block, clean, chosen = self.anatomy.blocks[layer], self.clean, list(heads)
-        change = (in_place - clean.head_outputs[layer])[..., chosen, :]
-        effects = clean.direct_effects(layer), clean.direct_effects(layer, in_place)
-        self.before[rows], self.after[rows] = (effect[..., chosen].movedim(-1, 0) for effect in effects)
-        self.chunks.append((layer, heads, rows))
+        rows = slice(self.joined, self.joined + runs)
+        self.chunks.append(rows)
         self.joined = rows.stop
-        return rows, torch.einsum("bphe,hed->hbpd", change, block.output_weight[chosen])
+        port = Port(layer, "heads")
+        touching = [row for row in self.accounts.touching(port) if rows.start <= row < rows.stop]
+        write = self.difference[rows]
+        self._heads_lost = torch.zeros_like(self.accounts.before[rows])
+        if not touching:
+            return rows, write.zero_()
+        in_place, block = replacement(port), self.anatomy.blocks[layer]
+        change = in_place - self.clean.head_outputs[layer]
+        patch = self.accounts.patch(port, range(rows.start, rows.stop), block.heads)
+        self._heads_lost = self.accounts.replace(port, rows, patch, in_place)
+        single = self._single_heads(patch)
+        if single is not None:
+            return rows, torch.einsum("bphe,hed->hbpd", change[..., single, :], block.output_weight[single])
+        masked = torch.where(patch.put.unsqueeze(-1), change, 0)
+        return rows, torch.einsum("rbphe,hed->rbpd", masked, block.output_weight)
 
-    def book_own_layer(self, layer: int, rows: slice, found: Mapping[str, Tensor]) -> None:
-        """Books what the ablated block itself did after its attention."""
-        self._book(layer, rows, found, self.after[rows] - self.before[rows])
+    def _single_heads(self, patch: Patch) -> list[int] | None:
+        """The head that each run replaces everywhere, if each replaces just one."""
+        if patch.put.shape[2] != 1 or not bool((patch.put.sum(-1) == 1).all()):
+            return None
+        heads: list[int] = patch.put[:, 0, 0].int().argmax(-1).tolist()
+        return heads
 
-    def book(self, layer: int, rows: slice, found: Mapping[str, Tensor]) -> None:
+    def patches(
+        self, layer: int, rows: Sequence[int], tape: Tape, replacement: Replacement, kinds: Sequence[Kind]
+    ) -> dict[Kind, PatchAt]:
+        """What some runs do at the ports of a layer, booked, and ready for their differences.
+
+        Args:
+            layer: the layer.
+            rows: the runs.
+            tape: of the layer.
+            replacement: what goes in the place of replaced outputs.
+            kinds: of ports.
+        """
+        found: dict[Kind, PatchAt] = {}
+        for kind in kinds:
+            port = Port(layer, kind)
+            if not set(self.accounts.touching(port)).intersection(rows):
+                continue
+            place, clean = place_of(self.model, port), self.clean.outputs_at(port)
+            patch = self.accounts.patch(port, rows, place.entries)
+            replaced = replacement(port) if patch.put.any() else clean
+            lost = self.accounts.replace(port, list(rows), patch, replaced)
+            found[kind] = PatchAt(tape.marks[MARKS[kind]], patch, replaced - clean, lost)
+        return found
+
+    def book_own_layer(
+        self, layer: int, rows: Rows, found: Mapping[str, Tensor], patches: Mapping[Kind, PatchAt]
+    ) -> None:
+        """Books what the block in which runs start did after its attention."""
+        start = self.chunks[-1].start
+        here = (
+            slice(rows.start - start, rows.stop - start) if isinstance(rows, slice) else [row - start for row in rows]
+        )
+        self._book(layer, rows, found, self._heads_lost[here], patches)
+
+    def book(self, layer: int, rows: Rows, found: Mapping[str, Tensor], patches: Mapping[Kind, PatchAt]) -> None:
         """Books what a block downstream did."""
-        self.by_attention[rows, ..., layer] = found[PROJECTION]
-        if self.by_head is not None:
-            self.by_head[rows, ..., layer, : self.anatomy.blocks[layer].heads] = found[HEADS]
-        self._book(layer, rows, found, found[PROJECTION])
+        through_heads = found[PROJECTION]
+        if "heads" in patches:
+            heads = patches["heads"]
+            going_on = self.accounts.untouched(heads.patch, found[HEADS])
+            through_heads = going_on.sum(-1) + heads.lost
+            self.accounts.book_heads(layer, rows, going_on)
+            self.accounts.book_attention(layer, rows, going_on.sum(-1))
+        else:
+            self.accounts.book_attention(layer, rows, through_heads)
+            if HEADS in found:
+                self.accounts.book_heads(layer, rows, found[HEADS])
+        self._book(layer, rows, found, through_heads, patches)
 
-    def _book(self, layer: int, rows: slice, found: Mapping[str, Tensor], through_heads: Tensor) -> None:
+    def _book(
+        self,
+        layer: int,
+        rows: Rows,
+        found: Mapping[str, Tensor],
+        through_heads: Tensor,
+        patches: Mapping[Kind, PatchAt],
+    ) -> None:
         block = self.anatomy.blocks[layer]
         if ATTENTION in found:  # all that attention's write changed by, less its heads at the norm's clean scale
-            self.post_norms[rows] += block.attention_multiplier * found[ATTENTION] - through_heads
+            self.accounts.book_post_norm(rows, block.attention_multiplier * found[ATTENTION] - through_heads)
         if MLP in found:
-            self.by_mlp[rows, ..., layer] = block.mlp_multiplier * found[MLP]
+            change = block.mlp_multiplier * found[MLP]
+            if "mlp" in patches:
+                change = self.accounts.untouched(patches["mlp"].patch, change.unsqueeze(-1)).squeeze(-1)
+            if "neurons" in patches:
+                change = change - patches["neurons"].lost
+            self.accounts.book_mlp(layer, rows, change)
         self.difference[rows] = found[OUTPUT]
 
     def ledgers(self, final: Tensor) -> Iterator[Ledger]:
-        """The ledger of every layer's runs.
+        """The ledgers of all runs, those of one starting layer together.
 
         Args:
             final: the clean residual stream after the last block, [window, position, width].
         """
         norm, clean = self.anatomy.final_norm, self.clean
-        centred = norm.centre(final[:, :-1])
-        for layer, heads, rows in self.chunks:
-            moved = norm.centre(self.difference[rows, :, :-1])
+        centred = norm.centre(clean.reading.at(final))
+        for rows in self.chunks:
+            difference = clean.reading.at(self.difference[rows])
+            moved = norm.centre(difference)
             square = (moved * (2 * centred + moved)).mean(-1)  # change of sigma^2, without cancellation
             sigma = (clean.sigma.square() + square).sqrt()
             shrinkage = -square / (clean.sigma + sigma)  # sigma - sigma'
-            carried = (clean.u * self.difference[rows, :, :-1]).sum(-1) / sigma
-            effect = carried + clean.scaled_logit * shrinkage / sigma
-            yield Ledger(
-                layer=layer,
-                heads=heads,
-                direct_effect=self.before[rows],
-                ablated_direct_effect=self.after[rows],
-                total_effect=effect,
-                by_attention=self.by_attention[rows],
-                by_mlp=self.by_mlp[rows],
-                by_head=None if self.by_head is None else self.by_head[rows],
-                post_norms=self.post_norms[rows],
-                norm=shrinkage / clean.sigma * (clean.scaled_logit + effect),
-                sigma_ratio=clean.sigma / sigma,
-            )
+            effect = (clean.u * difference).sum(-1) / sigma + clean.scaled_logit * shrinkage / sigma
+            change = shrinkage / clean.sigma * (clean.scaled_logit + effect)
+            yield self.accounts.ledger(rows, effect, change, clean.sigma / sigma)
+
+
+class PatchAt:
+    """What some runs do at a value of a tape.
+
+    Attributes:
+        index: number of the value.
+        patch: the runs' patch.
+        change: of what is put there, [window, position, entry, size].
+        lost: change in direct effects of what is replaced [run, window, P].
+    """
+
+    def __init__(self, index: int, patch: Patch, change: Tensor, lost: Tensor) -> None:
+        self.index, self.patch, self.change, self.lost = index, patch, change, lost
+
+    def rows(self, rows: slice) -> PatchAt:
+        """Of some of the runs."""
+        return PatchAt(self.index, self.patch.rows(rows), self.change, self.lost[rows])
+
+    def moved(self, shape: torch.Size) -> Callable[[Tensor], Tensor]:
+        """What makes patched differences of differences of a value of that shape, [run, *shape]."""
+
+        def patched(difference: Tensor) -> Tensor:
+            runs = difference.shape[0]
+            unfolded = difference.expand(runs, *shape).reshape(runs, *self.change.shape)
+            return self.patch.differences(unfolded, self.change).reshape(runs, *shape)
+
+        return patched

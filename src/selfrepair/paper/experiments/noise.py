@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from selfrepair.ablation.units import Head
+from selfrepair.ablation.sites import Head
 from selfrepair.errors import SelfRepairError
 from selfrepair.paper.exhibit import Exhibit
 from selfrepair.paper.experiments.overview import depth_panel

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from selfrepair.ablation.donors import draw_donors
-from selfrepair.ablation.units import Head
+from selfrepair.ablation.sites import Head
 from selfrepair.engine.clean import CleanRun, clean_run, head_outputs, require_own_forward
 from selfrepair.errors import SelfRepairError
 from selfrepair.model.language_model import LanguageModel

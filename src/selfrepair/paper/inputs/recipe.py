@@ -12,6 +12,7 @@ from torch import Tensor
 
 from selfrepair.ablation.operators import Source
 from selfrepair.errors import SelfRepairError
+from selfrepair.model.ports import Port
 from selfrepair.text import Windows
 from selfrepair.text.document import Document
 
@@ -120,9 +121,9 @@ class NextBatch:
         source = (batch + 1) * self.batch % count + (row - self.roll) % self.batch
         return np.asarray(source % len(windows), np.int64)[:, None]
 
-    def replacement(self, layer: int, clean: Tensor, source: Source, draw: int) -> Tensor:
+    def replacement(self, port: Port, clean: Tensor, source: Source, draw: int) -> Tensor:
         """See `selfrepair.ablation.operators.Operator`."""
-        return source.donor(layer, draw)
+        return source.donor(port, draw)
 
 
 def batch_mean(clean: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,8 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
+from selfrepair.ablation.interventions import each
+from selfrepair.ablation.sites import Head
 from selfrepair.effects.ledger import Ledger
 from selfrepair.engine.watched import Attention, WatchedReplay, eager_attention, log_probabilities, watched_clean
 from selfrepair.progress import progress
@@ -21,7 +24,7 @@ from selfrepair.run.planning.batch_size import tokens_of
 from selfrepair.run.planning.job import Job
 from selfrepair.run.storage.unit_file import Arrays
 from selfrepair.run.unit.operator_inputs import BatchSource
-from selfrepair.run.unit.sweep import work
+from selfrepair.run.unit.sweep import replacement, work
 
 COLUMNS = ("layer", "head", "window", "position", "direct_effect", "self_repair")
 PER_HEAD = 8  # tokens, a few more where they lie in one window
@@ -152,9 +155,8 @@ class _Window:
 
     def _layer(self, layer: int) -> Iterator[Row]:
         looks = [look for look in self.looks if look.layer == layer]
-        outputs = self.clean.head_outputs[layer]
-        in_place = self.job.operator.replacement(layer, outputs, self.source, 0)
-        heads = tuple(look.head for look in looks)
+        in_place = partial(replacement, self.job.operator, self.clean, self.source, 0)
+        heads = each(Head(layer, look.head) for look in looks)
         replay = WatchedReplay(self.job.model, self.clean, layer, heads, in_place, self.positions)
         ledger = replay.ledger()
         for place, look in enumerate(looks):

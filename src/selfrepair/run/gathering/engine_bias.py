@@ -13,7 +13,8 @@ from functools import partial
 
 import numpy as np
 
-from selfrepair.ablation.units import Head
+from selfrepair.ablation.interventions import each
+from selfrepair.ablation.sites import Head
 from selfrepair.engine import ReplayEngine
 from selfrepair.engine.clean import clean_run
 from selfrepair.results.runs import Run
@@ -104,8 +105,10 @@ def _replayed(job: Job, surveyed: Arrays, window: int, heads: list[Head]) -> Ite
     totals: dict[Head, list[np.ndarray]] = defaultdict(list)
     for draw in range(job.operator.draws):
         in_place = partial(replacement, job.operator, clean, source, draw)
-        for ledger in engine.sweep(job.model, clean, heads, in_place, False):
-            for place, number in enumerate(ledger.heads):
-                totals[Head(ledger.layer, number)].append(ledger.total_effect[place, 0].double().cpu().numpy())
+        for ledger in engine.sweep(job.model, clean, each(heads), in_place, False):
+            for place, intervention in enumerate(ledger.interventions):
+                (head,) = intervention.replaced
+                assert isinstance(head, Head)
+                totals[head].append(ledger.total_effect[place, 0].double().cpu().numpy())
     for head, draws in totals.items():
         yield head, np.mean(draws, axis=0)

@@ -7,8 +7,9 @@ from functools import cached_property
 
 import numpy as np
 
+from selfrepair.ablation.interventions import Intervention, each
 from selfrepair.ablation.operators import Operator
-from selfrepair.ablation.units import Head
+from selfrepair.ablation.sites import Head
 from selfrepair.engine import Engine
 from selfrepair.model.language_model import LanguageModel
 from selfrepair.run.planning.batch_size import UNIT_TOKENS
@@ -55,6 +56,16 @@ class Design:
     def heads(self) -> list[Head]:
         """Heads to ablate."""
         return [Head(*pair) for pair in self.plan["heads"]]
+
+    @cached_property
+    def interventions(self) -> list[Intervention]:
+        """What to ablate, one run each."""
+        return each(self.heads)
+
+    @cached_property
+    def cells(self) -> dict[Intervention, tuple[int, int]]:
+        """Where results keep each intervention: the layer in which it starts, and a place in that layer's row."""
+        return dict(zip(self.interventions, self.heads, strict=True))
 
     @cached_property
     def filters(self) -> list[Filter]:

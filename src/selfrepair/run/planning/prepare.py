@@ -10,7 +10,7 @@ from torch import Tensor
 from selfrepair.ablation.donors import draw_donors
 from selfrepair.ablation.names import Spelled, existing_heads, named_heads
 from selfrepair.ablation.operators import Operator, operator
-from selfrepair.ablation.units import Head, all_heads
+from selfrepair.ablation.sites import Head, all_heads
 from selfrepair.engine import DeltaEngine, Engine, ReplayEngine, engine_named
 from selfrepair.engine.choice import Choice, choose, delta
 from selfrepair.engine.clean import clean_run

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from selfrepair.ablation.operators import Operator
-from selfrepair.ablation.units import Head
+from selfrepair.ablation.sites import Head
 from selfrepair.errors import SelfRepairError
 from selfrepair.model.kinship import weights_sample
 from selfrepair.model.language_model import LanguageModel

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import torch
 from torch import Tensor
 
-from selfrepair.ablation.units import Head
+from selfrepair.ablation.interventions import Intervention
 from selfrepair.effects.ledger import Ledger
 from selfrepair.engine import ReplayEngine
 from selfrepair.engine.clean import CleanRun, clean_run
+from selfrepair.engine.contract import Replacement
 from selfrepair.run.planning.job import Job
 from selfrepair.run.unit.exactness import Sampled, rounding
 
-_HEADS = 4
+_SAMPLED = 4  # ablated runs
 
 
 class ErrorSample:
@@ -24,39 +23,40 @@ class ErrorSample:
     Args:
         job: the run.
         clean: of the batch.
-        heads: which.
+        interventions: which.
     """
 
-    def __init__(self, job: Job, clean: CleanRun, heads: list[Head]) -> None:
-        self._job, self._clean, self._heads = job, clean, heads
-        self._seen: dict[Head, Tensor] = {}
+    def __init__(self, job: Job, clean: CleanRun, interventions: list[Intervention]) -> None:
+        self._job, self._clean, self._chosen = job, clean, interventions
+        self._seen: dict[Intervention, Tensor] = {}
 
     @classmethod
     def of(cls, job: Job, clean: CleanRun, seed: int) -> ErrorSample | None:
         """A random sample; None for an engine that is exact. One that does not say so is not."""
         if getattr(job.engine, "exact", False):
             return None
-        chosen = np.random.default_rng(seed).choice(len(job.heads), min(_HEADS, len(job.heads)), replace=False)
-        return cls(job, clean, [job.heads[place] for place in sorted(chosen)])
+        every = job.interventions
+        chosen = np.random.default_rng(seed).choice(len(every), min(_SAMPLED, len(every)), replace=False)
+        return cls(job, clean, [every[place] for place in sorted(chosen)])
 
     def see(self, ledger: Ledger) -> None:
-        """Keeps what the engine found of the sample's heads."""
-        for place, head in enumerate(ledger.heads):
-            if Head(ledger.layer, head) in self._heads:
-                self._seen[Head(ledger.layer, head)] = ledger.total_effect[place, 0].clone()
+        """Keeps what the engine found of the sample."""
+        for place, intervention in enumerate(ledger.interventions):
+            if intervention in self._chosen:
+                self._seen[intervention] = ledger.total_effect[place, 0].clone()
 
-    def compared(self, replacement: Callable[[int], Tensor]) -> Sampled:
+    def compared(self, replacement: Replacement) -> Sampled:
         """The engine's effects against replay's, position 0 left out; infinitely wrong where it gave none.
 
         Args:
-            replacement: what was put in the heads' places, for the whole batch.
+            replacement: what was put in the sites' places, for the whole batch.
         """
         model = self._job.model
         clean = clean_run(model, self._clean.tokens[:1])
-        ledgers = ReplayEngine(fold=1).sweep(model, clean, self._heads, lambda layer: replacement(layer)[:1], False)
-        truth = {(o.layer, h): o.total_effect[i, 0] for o in ledgers for i, h in enumerate(o.heads)}
-        effects = torch.stack([truth[head] for head in self._heads])[:, 1:].double()
+        ledgers = ReplayEngine(fold=1).sweep(model, clean, self._chosen, lambda port: replacement(port)[:1], False)
+        truth = {one: ledger.total_effect[i, 0] for ledger in ledgers for i, one in enumerate(ledger.interventions)}
+        effects = torch.stack([truth[one] for one in self._chosen])[:, 1:].double()
         nothing = torch.full_like(clean.scaled_logit[0], torch.inf)
-        found = torch.stack([self._seen.get(head, nothing) for head in self._heads])[:, 1:].double()
+        found = torch.stack([self._seen.get(one, nothing) for one in self._chosen])[:, 1:].double()
         left = rounding(clean)[0, 1:].double()
         return Sampled(*(float(one.square().mean()) for one in (found - effects, effects, left)))

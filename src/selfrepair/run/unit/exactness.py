@@ -24,7 +24,7 @@ def rounding(clean: CleanRun) -> Tensor:
     norm times the direction's, and it happens twice a layer. Constants of the logits (`beta`) have no part in it.
     """
     precision = torch.finfo(clean.scaled_logit.dtype).eps
-    stream = torch.stack([r[:, :-1].norm(dim=-1) for r in clean.residuals]).amax(0)
+    stream = torch.stack([clean.reading.at(stream.norm(dim=-1), 0) for stream in clean.residuals]).amax(0)
     size = clean.direction.norm(dim=-1) * stream + clean.scaled_logit.abs()
     left: Tensor = _ROUNDINGS * len(clean.residuals) * precision * size
     return left.clamp_min(torch.finfo(size.dtype).tiny)

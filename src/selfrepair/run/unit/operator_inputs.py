@@ -10,6 +10,7 @@ from torch import Tensor
 
 from selfrepair.engine.clean import head_outputs
 from selfrepair.errors import SelfRepairError
+from selfrepair.model.ports import Port
 from selfrepair.run.planning.batch_size import tokens_of
 from selfrepair.run.planning.job import Job
 from selfrepair.run.storage.unit_file import Arrays
@@ -30,13 +31,13 @@ class BatchSource:
     windows: np.ndarray
     _outputs: dict[int, tuple[Tensor, ...]] = field(default_factory=dict, repr=False)
 
-    def mean(self, layer: int) -> Tensor:
+    def mean(self, port: Port) -> Tensor:
         """See `selfrepair.ablation.operators.Source`."""
-        return torch.from_numpy(self.surveyed[f"means/{layer}"]).to(self.job.model.device)
+        return torch.from_numpy(self.surveyed[f"means/{port.layer}"]).to(self.job.model.device)
 
-    def position_mean(self, layer: int) -> Tensor:
+    def position_mean(self, port: Port) -> Tensor:
         """See `selfrepair.ablation.operators.Source`."""
-        name = f"position_means/{layer}"
+        name = f"position_means/{port.layer}"
         if name not in self.surveyed:
             raise SelfRepairError(
                 f"The operator '{self.job.operator.name}' uses means by position, which were not collected.",
@@ -44,9 +45,9 @@ class BatchSource:
             )
         return torch.from_numpy(self.surveyed[name]).to(self.job.model.device)
 
-    def donor(self, layer: int, draw: int) -> Tensor:
+    def donor(self, port: Port, draw: int) -> Tensor:
         """See `selfrepair.ablation.operators.Source`."""
         if draw not in self._outputs:
             tokens = tokens_of(self.job.windows, self.job.donors[self.windows, draw], self.job.model)
             self._outputs[draw] = head_outputs(self.job.model, tokens)
-        return self._outputs[draw][layer]
+        return self._outputs[draw][port.layer]

@@ -12,11 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from selfrepair.ablation.interventions import Intervention, by_start, each
 from selfrepair.ablation.operators import Operator, Source, Unchanged
-from selfrepair.ablation.units import Head, by_layer
+from selfrepair.ablation.sites import Head
 from selfrepair.effects.ledger import Ledger
 from selfrepair.engine.clean import CleanRun, clean_run, require_own_forward
 from selfrepair.errors import SelfRepairError
+from selfrepair.model.ports import Port
 from selfrepair.progress import Advance, ignore
 from selfrepair.run.planning.batch_size import real_tokens, tokens_of
 from selfrepair.run.planning.job import Job
@@ -99,7 +101,7 @@ def _sweep_batch(
             accuracy.check(ledger, clean, scored)
         if sample is not None:
             sample.see(ledgers[0])
-        book.add(token_effects(ledgers, clean, windows, job.components))
+        book.add(token_effects(ledgers, clean, windows, job.components, job.cells))
     if sample is not None:
         accuracy.sampled(sample.compared(partial(replacement, job.operator, clean, source, 0)))
 
@@ -109,76 +111,75 @@ def numerical_floor(job: Job, clean: CleanRun, scored: Tensor) -> tuple[float, f
     largest of these effects over what rounding may leave. Infinite where the engine leaves heads out."""
     anatomy = job.model.anatomy
     layers = sorted({round(i * (anatomy.layers - 1) / (_FLOOR_HEADS - 1)) for i in range(_FLOOR_HEADS)})
-    heads = [Head(layer, head) for layer in layers for head in (0, anatomy.blocks[layer].heads - 1)]
+    heads = each(Head(layer, head) for layer in layers for head in (0, anatomy.blocks[layer].heads - 1))
     ledgers = list(_one_draw(job, clean, heads, Unchanged(), _Nothing(), 0))
-    if {Head(ledger.layer, head) for ledger in ledgers for head in ledger.heads} != set(heads):
+    if {one for ledger in ledgers for one in ledger.interventions} != set(heads):
         return math.inf, math.inf
     effects = torch.cat([ledger.total_effect for ledger in ledgers])[:, scored]
     return largest(effects), largest(effects / rounding(clean)[scored])
 
 
 def _draws(job: Job, clean: CleanRun, source: Source, advance: Advance) -> Iterator[list[Ledger]]:
-    """Lists of ledgers of the same heads, one per draw."""
+    """Lists of ledgers of the same interventions, one per draw."""
     operator = job.operator
     if operator.draws == 1:
-        for ledger in _one_draw(job, clean, job.heads, operator, source, 0, advance):
+        for ledger in _one_draw(job, clean, job.interventions, operator, source, 0, advance):
             yield [ledger]
         return
-    for layer, heads in by_layer(job.heads):
-        units = [Head(layer, head) for head in heads]
+    for _, group in by_start(job.interventions):
         draws = range(operator.draws)
-        yield [_joined(list(_one_draw(job, clean, units, operator, source, draw, advance))) for draw in draws]
+        yield [_joined(list(_one_draw(job, clean, group, operator, source, draw, advance))) for draw in draws]
 
 
 def _one_draw(
     job: Job,
     clean: CleanRun,
-    heads: Sequence[Head],
+    interventions: Sequence[Intervention],
     operator: Operator,
     source: Source,
     draw: int,
     advance: Advance = ignore,
 ) -> Iterator[Ledger]:
     in_place = partial(replacement, operator, clean, source, draw)
-    yield from job.engine.sweep(job.model, clean, heads, in_place, job.components == "heads", advance)
+    yield from job.engine.sweep(job.model, clean, interventions, in_place, job.components == "heads", advance)
 
 
-def replacement(operator: Operator, clean: CleanRun, source: Source, draw: int, layer: int) -> Tensor:
-    """What an operator puts in the place of a layer's heads, [window, position, head, head_dim].
+def replacement(operator: Operator, clean: CleanRun, source: Source, draw: int, port: Port) -> Tensor:
+    """What an operator puts in the place of a port's outputs, [window, position, entry, size].
 
     Raises:
         SelfRepairError: it is of another shape, or not finite.
     """
-    outputs = clean.head_outputs[layer]
-    found = operator.replacement(layer, outputs, source, draw)
+    outputs = clean.outputs_at(port)
+    found = operator.replacement(port, outputs, source, draw)
     if found.shape != outputs.shape or not torch.isfinite(found).all():
         raise SelfRepairError(
             f"The operator '{operator.name}' has to return finite outputs of shape {tuple(outputs.shape)} "
             f"(window, position, head, head_dim); it gave {tuple(found.shape)}.",
-            "Mend its `replacement`; see `selfrepair.ablation.operators.Operator`.",
+            "Fix its `replacement`; see `selfrepair.ablation.operators.Operator`.",
         )
     return found
 
 
 def _joined(ledgers: list[Ledger]) -> Ledger:
-    """Chunks of one layer's heads as one ledger."""
+    """Chunks of interventions that start in one layer as one ledger."""
     tensors: dict[str, Any] = {
         field.name: torch.cat([getattr(ledger, field.name) for ledger in ledgers])
         for field in fields(Ledger)
         if isinstance(getattr(ledgers[0], field.name), Tensor)
     }
-    heads = tuple(head for ledger in ledgers for head in ledger.heads)
-    return replace(ledgers[0], heads=heads, **tensors)
+    interventions = tuple(one for ledger in ledgers for one in ledger.interventions)
+    return replace(ledgers[0], interventions=interventions, **tensors)
 
 
 class _Nothing:
     """A source for operators that draw on nothing."""
 
-    def mean(self, layer: int) -> Tensor:
+    def mean(self, port: Port) -> Tensor:
         raise NotImplementedError
 
-    def position_mean(self, layer: int) -> Tensor:
+    def position_mean(self, port: Port) -> Tensor:
         raise NotImplementedError
 
-    def donor(self, layer: int, draw: int) -> Tensor:
+    def donor(self, port: Port, draw: int) -> Tensor:
         raise NotImplementedError

@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from selfrepair.ablation.units import Head, all_heads
+from selfrepair.ablation.sites import Head, all_heads
 from selfrepair.engine.clean import CleanRun, clean_run, head_outputs, require_own_forward
 from selfrepair.model.language_model import LanguageModel
 from selfrepair.paper.exhibit import Exhibit

@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 import torch
 
-from selfrepair.ablation.units import Head
-from selfrepair.engine.clean import worth
+from selfrepair.ablation.sites import Head
 from selfrepair.errors import SelfRepairError
+from selfrepair.model.language_model import LanguageModel
+from selfrepair.model.neurons import Neurons
 from selfrepair.paper.exhibit import Exhibit
-from selfrepair.paper.experiments.neurons.find_neurons import Neurons, clean_output, find_neurons, last_with_downstream
 from selfrepair.paper.experiments.neurons.neuron_sums import CARRIED, SORTED_TOKENS, NeuronSums
 from selfrepair.paper.experiments.neurons.stability import CHANGE
 from selfrepair.paper.inputs.corpus import Batch, Corpus
@@ -79,6 +79,12 @@ class NeuronStudy:
         return f"{self.about} · {passing(f'{100 * self.fraction:g}% of tokens, {filter}', tallies, self.corpus)}"
 
 
+def last_with_downstream(model: LanguageModel) -> int:
+    """The last layer whose heads have an MLP downstream."""
+    layers: int = model.anatomy.layers
+    return layers - (2 if model.anatomy.blocks[-1].parallel else 1)
+
+
 def choose_heads(run: Run, corpus: Corpus, most: int = 4) -> list[Head]:
     """Heads below the last MLP whose top tokens lose most direct effect, in the last third of layers; the first is the
     one whose loss MLPs repair most (the paper's Figure 7)."""
@@ -131,8 +137,7 @@ def study_neurons(
     if mlps is None:
         layers[wanted[0]] = below[wanted[0]]
     parts = {
-        layer: find_neurons(corpus.model, layer)
-        for layer in sorted({one for group in layers.values() for one in group})
+        layer: corpus.model.neurons(layer) for layer in sorted({one for group in layers.values() for one in group})
     }
     limits = _thresholds(corpus, layers, fraction, operator)
     scored = corpus.windows.scored(corpus.recipe.first)
@@ -172,7 +177,7 @@ def _repair(corpus: Corpus, batch: Batch, before: Replayed, after: Replayed, lay
     """Repair on every prediction by one MLP (by all of them, in the original recipe), float32 [window, P]."""
     layers = list(after.mlp) if corpus.recipe.by_all_mlps else [layer]
     change = torch.stack([after.mlp[one] - before.mlp[one] for one in layers]).sum(0)
-    return np.asarray(worth(change, batch.clean.direction).cpu().numpy().astype(np.float32))
+    return np.asarray(batch.clean.worth(change, batch.clean.direction).cpu().numpy().astype(np.float32))
 
 
 def _thresholds(
@@ -224,7 +229,7 @@ def _add(
     for layer, part in parts.items():
         values = {EFFECT: effect, COUNTED: effect, REPAIR: _repair(corpus, batch, before, after, layer)}
         clean_input, input_after = before.neurons[layer], after.neurons[layer]
-        output = clean_output(part, clean_input) if part.norm is not None else clean_input
+        output = part.output(clean_input)[:, :-1]
         for name, limit in limits[head, layer].items():
             mask = (values[name] >= limit) & batch.scored
             chosen = torch.from_numpy(mask).to(batch.clean.sigma.device)
@@ -233,7 +238,7 @@ def _add(
             key = head, layer, name
             if key not in study.sums:
                 study.sums[key] = NeuronSums(len(part.weight), corpus.recipe.shares, corpus.documents, corpus.seed)
-            each = part.worth(batch.clean, output, chosen)
+            each = part.worth(batch.clean.direction[chosen], output[chosen])
             clean = each * clean_input[:, :-1][chosen]
             change = each * (input_after[:, :-1][chosen] - clean_input[:, :-1][chosen])
             layer_effect = batch.clean.mlps[layer][chosen]

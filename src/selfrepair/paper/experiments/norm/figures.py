@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from selfrepair.ablation.units import Head
+from selfrepair.ablation.sites import Head
 from selfrepair.paper.exhibit import Exhibit
 from selfrepair.paper.experiments.norm.study import LENGTH_EDGES, MOST_CHOSEN, MOST_POINTS, MOVERS, SPLITS, NormStudy
 from selfrepair.paper.inputs.corpus import OPERATORS

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from selfrepair.ablation.units import Head
+from selfrepair.ablation.sites import Head
 from selfrepair.errors import SelfRepairError
 from selfrepair.paper.experiments.norm.terms import NormTerms, array, walk
 from selfrepair.paper.inputs.corpus import OPERATORS, Batch, Corpus

@@ -9,8 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from selfrepair.ablation.units import Head
-from selfrepair.engine.clean import worth
+from selfrepair.ablation.sites import Head
 from selfrepair.model.anatomy import Anatomy
 from selfrepair.model.constants import without_bias
 from selfrepair.paper.inputs.corpus import OPERATORS, Batch, Corpus
@@ -96,7 +95,7 @@ def terms_of(
     downstream = [after.attention[one] - before.attention[one] for one in after.attention if one > layer]
     mlps = [after.mlp[one] - before.mlp[one] for one in after.mlp]
     k = sigma / sigma_after - 1
-    response = worth(stacked([own, *downstream, *mlps], own), clean.direction) - change
+    response = clean.worth(stacked([own, *downstream, *mlps], own), clean.direction) - change
     frozen = r + at_predictions(own)
     both = final_norm.centre(r + r_after)
     pull = -scaled_after / (anatomy.width * sigma * (sigma + sigma_after))

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
-from selfrepair.ablation.units import Head
+from selfrepair.ablation.sites import Head
 from selfrepair.paper.exhibit import Exhibit
 from selfrepair.paper.experiments.self_gain.add_vector import Adder, adder_for
 from selfrepair.paper.experiments.self_gain.scan_heads import (

@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from selfrepair.ablation.units import Head
+from selfrepair.ablation.sites import Head
 from selfrepair.engine.clean import CleanRun
 from selfrepair.errors import SelfRepairError
 from selfrepair.paper.exhibit import Exhibit

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from selfrepair.engine.clean import CleanRun
 from selfrepair.errors import SelfRepairError
-from selfrepair.model.anatomy import Block
-from selfrepair.model.language_model import LanguageModel
+from selfrepair.model.dissect import longest, probe_tokens
 from selfrepair.model.norms import Norm, read_norm
-from selfrepair.model.proofs import random_tokens
 from selfrepair.model.taps import keeping, on_input, on_output, removing
+
+if TYPE_CHECKING:
+    from selfrepair.model.language_model import LanguageModel
+
+_WINDOWS, _POSITIONS = 2, 12  # of the random text on which maps are compared
 
 
 @dataclass(frozen=True)
@@ -34,21 +37,25 @@ class Neurons:
     norm: Norm | None
     multiplier: float
 
-    def worth(self, clean: CleanRun, output: Tensor, chosen: Tensor) -> Tensor:
+    def worth(self, direction: Tensor, output: Tensor) -> Tensor:
         """What a unit of each neuron's activation is worth in logits, at clean scales: `(u / sigma) . W_out`.
 
         Args:
-            clean: the clean run.
-            output: the map's own clean output [window, position, width]; a post-norm's scale comes from it.
-            chosen: bool [window, P], for which predictions.
+            direction: what a write to the stream is worth, `u / sigma` [..., width].
+            output: the map's own clean output at the same predictions [..., width]; a post-norm's scale comes from it.
 
         Returns:
-            [token, neuron].
+            [..., neuron].
         """
-        direction = self.multiplier * clean.direction[chosen]
+        direction = self.multiplier * direction
         if self.norm is not None:
-            direction = self.norm.fold(direction) / self.norm.scale(output[:, :-1][chosen]).unsqueeze(-1)
+            direction = self.norm.fold(direction) / self.norm.scale(output).unsqueeze(-1)
         return direction @ self.weight.T
+
+    def output(self, activations: Tensor) -> Tensor:
+        """The map's own output from its input, bias and all."""
+        output: Tensor = self.module(activations.contiguous())  # some maps take no other layout
+        return output
 
 
 def find_neurons(model: LanguageModel, layer: int) -> Neurons:
@@ -58,7 +65,7 @@ def find_neurons(model: LanguageModel, layer: int) -> Neurons:
         SelfRepairError: no linear map of the block gives the MLP's write, as in a mixture of experts.
     """
     block = model.anatomy.blocks[layer]
-    tokens = random_tokens(model)
+    tokens = probe_tokens(model.network, longest(model.network, _POSITIONS), _WINDOWS)
     shape = (*tokens.shape, -1)
     maps = [
         module for module in block.module.modules() if _weight(module) is not None and module is not block.projection
@@ -91,14 +98,8 @@ def find_neurons(model: LanguageModel, layer: int) -> Neurons:
     raise SelfRepairError(
         f"The MLP of layer {layer} has no single layer of neurons: no linear map of it gives what it writes "
         "(a mixture of experts has many).",
-        "Leave the neuron experiments out for this model, or look at another layer.",
+        "Leave neurons out for this model, or look at another layer.",
     )
-
-
-def clean_output(neurons: Neurons, activations: Tensor) -> Tensor:
-    """The map's own output from its input, bias and all."""
-    output: Tensor = neurons.module(activations)
-    return output
 
 
 def _weight(module: nn.Module) -> Tensor | None:
@@ -126,9 +127,3 @@ def _oriented(module: nn.Module, given: Tensor, output: Tensor, dtype: torch.dty
             if _same(product if bias is None else product + bias, output, dtype):
                 return candidate
     return None
-
-
-def last_with_downstream(model: LanguageModel) -> int:
-    """The last layer whose heads have an MLP downstream."""
-    last: Block = model.anatomy.blocks[-1]
-    return model.anatomy.layers - (2 if last.parallel else 1)

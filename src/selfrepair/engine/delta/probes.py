@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from selfrepair.engine.clean import worth
 from selfrepair.engine.delta.rules import Values
 
 STREAM = "stream"
@@ -18,7 +17,7 @@ DIRECTION, PROJECTION_DIRECTION, HEAD_DIRECTIONS = "direction", "projection", "h
 
 
 @dataclass(frozen=True)
-class Reading:
+class Probe:
     """One thing to read.
 
     Attributes:
@@ -33,18 +32,17 @@ class Reading:
     along: str
 
 
-def read(reading: Reading, difference: Tensor, values: Values) -> Tensor:
-    """The reading, from the difference [run, *shape of the value].
+def read(probe: Probe, difference: Tensor, values: Values) -> Tensor:
+    """What is probed, from the difference [run, *shape of the value].
 
     Returns:
         [run, *shape of the value], [run, window, P], or [run, window, P, head].
     """
-    if reading.along == STREAM:
+    if probe.along == STREAM:
         return difference
-    direction = values.direction(reading.along)
-    windows, positions = direction.shape[0], direction.shape[1] + 1
-    unfolded = difference.reshape(difference.shape[0], windows, positions, -1)  # some blocks fold these axes together
-    if reading.along != HEAD_DIRECTIONS:
-        return worth(unfolded, direction)
-    outputs = unfolded[..., :-1, :].reshape(*unfolded.shape[:2], positions - 1, *direction.shape[-2:])
-    return torch.sum(outputs * direction, -1)
+    direction, reading = values.direction(probe.along), values.reading
+    unfolded = difference.reshape(difference.shape[0], *values.shape, -1)  # some blocks fold these axes together
+    read_here = reading.at(unfolded)
+    if probe.along != HEAD_DIRECTIONS:
+        return (read_here * direction).sum(-1)
+    return torch.sum(read_here.reshape(*read_here.shape[:-1], *direction.shape[-2:]) * direction, -1)

@@ -1,0 +1,92 @@
+"""Interventions: what one ablated run replaces, and what it holds as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import combinations, product
+
+from selfrepair.ablation.sites import Site
+from selfrepair.errors import SelfRepairError
+from selfrepair.model.ports import Port
+
+
+@dataclass(frozen=True)
+class Intervention:
+    """One ablated run.
+
+    Attributes:
+        replaced: sites that get the operator's output.
+        frozen: sites held at their clean output, so that nothing is repaired through them. A site that is replaced
+            too, alone or as part of a larger one, is replaced: "freeze all heads but this one" needs no list.
+        name: how results call it; the replaced sites by default.
+    """
+
+    replaced: tuple[Site, ...]
+    frozen: tuple[Site, ...] = ()
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        for site in (*self.replaced, *self.frozen):
+            if not isinstance(site, Site):
+                raise SelfRepairError(
+                    f"{site!r} is not a site.", "Give sites such as Head(9, 6), Mlp(9), Attention(9) or Neuron(9, 123)."
+                )
+        whole = {site.port.layer for site in self.sites if site.port.kind == "mlp"}
+        inside = next((site for site in self.sites if site.port.kind == "neurons" and site.port.layer in whole), None)
+        if inside is not None:
+            raise SelfRepairError(
+                f"{inside} lies inside L{inside.port.layer}.mlp, which the same intervention replaces or freezes.",
+                "Name the MLP or its neurons, not both.",
+            )
+        if not self.name:
+            object.__setattr__(self, "name", "+".join(map(str, self.replaced)) or "nothing")
+
+    @property
+    def start(self) -> int | None:
+        """The lowest layer in which a site is replaced: all below stays clean; None where nothing is replaced."""
+        return min((site.port.layer for site in self.replaced), default=None)
+
+    @property
+    def sites(self) -> tuple[Site, ...]:
+        """All sites, replaced and frozen."""
+        return (*self.replaced, *self.frozen)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def each(sites: Iterable[Site]) -> list[Intervention]:
+    """One intervention for every site."""
+    return [Intervention((site,)) for site in sites]
+
+
+def together(name: str, sites: Iterable[Site]) -> Intervention:
+    """All sites ablated in one run."""
+    return Intervention(tuple(sites), name=name)
+
+
+def pairs(first: Sequence[Site], second: Sequence[Site] | None = None) -> list[Intervention]:
+    """Two sites in every run: all pairs within one list, or one site of each of two lists."""
+    both = combinations(first, 2) if second is None else product(first, second)
+    return [Intervention(pair) for pair in both if pair[0] != pair[1]]
+
+
+def freezing(intervention: Intervention, sites: Iterable[Site], name: str = "") -> Intervention:
+    """The same intervention with more sites held at their clean output."""
+    frozen = tuple(dict.fromkeys((*intervention.frozen, *sites)))
+    return Intervention(intervention.replaced, frozen, name or f"{intervention.name}, {len(frozen)} frozen")
+
+
+def by_start(interventions: Iterable[Intervention]) -> list[tuple[int, tuple[Intervention, ...]]]:
+    """Interventions by the layer in which they start, the last layer first; those that replace nothing are left out."""
+    groups: dict[int, list[Intervention]] = {}
+    for intervention in interventions:
+        if intervention.start is not None:
+            groups.setdefault(intervention.start, []).append(intervention)
+    return [(start, tuple(groups[start])) for start in sorted(groups, reverse=True)]
+
+
+def ports_of(interventions: Iterable[Intervention]) -> frozenset[Port]:
+    """All ports at which something is replaced or frozen."""
+    return frozenset(site.port for intervention in interventions for site in intervention.sites)

@@ -1,0 +1,182 @@
+"""Sites: what can be ablated or frozen. Each lies behind a port of a block (`selfrepair.model.ports`)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
+
+from selfrepair.errors import SelfRepairError
+from selfrepair.model.ports import Port
+
+if TYPE_CHECKING:
+    from selfrepair.model.anatomy import Anatomy
+
+Index = tuple[int, ...]
+
+
+@runtime_checkable
+class Site(Protocol):
+    """A part of a port's tensor; hashable, and printed as it is parsed."""
+
+    @property
+    def port(self) -> Port:
+        """The port behind which it lies."""
+        ...
+
+    @property
+    def entries(self) -> Index | None:
+        """Which entries of the port; None for all."""
+        ...
+
+    @property
+    def positions(self) -> Index | None:
+        """At which positions of a window, negative ones counted from its end; None for all."""
+        ...
+
+
+class Head(NamedTuple):
+    """One attention head; prints as researchers write it, `L9H6`."""
+
+    layer: int
+    head: int
+
+    @property
+    def port(self) -> Port:
+        """See `Site.port`."""
+        return Port(self.layer, "heads")
+
+    @property
+    def entries(self) -> Index:
+        """See `Site.entries`."""
+        return (self.head,)
+
+    @property
+    def positions(self) -> None:
+        """See `Site.positions`."""
+        return None
+
+    def __str__(self) -> str:
+        return f"L{self.layer}H{self.head}"
+
+
+@dataclass(frozen=True)
+class Attention:
+    """All heads of a layer together; prints as `L9.attn`."""
+
+    layer: int
+
+    @property
+    def port(self) -> Port:
+        """See `Site.port`."""
+        return Port(self.layer, "heads")
+
+    @property
+    def entries(self) -> None:
+        """See `Site.entries`."""
+        return None
+
+    @property
+    def positions(self) -> None:
+        """See `Site.positions`."""
+        return None
+
+    def __str__(self) -> str:
+        return f"L{self.layer}.attn"
+
+
+@dataclass(frozen=True)
+class Mlp:
+    """What a layer's MLP writes, biases included; prints as `L9.mlp`."""
+
+    layer: int
+
+    @property
+    def port(self) -> Port:
+        """See `Site.port`."""
+        return Port(self.layer, "mlp")
+
+    @property
+    def entries(self) -> None:
+        """See `Site.entries`."""
+        return None
+
+    @property
+    def positions(self) -> None:
+        """See `Site.positions`."""
+        return None
+
+    def __str__(self) -> str:
+        return f"L{self.layer}.mlp"
+
+
+@dataclass(frozen=True)
+class Neuron:
+    """One neuron of a layer's MLP, what its last map reads; prints as `L9N123`."""
+
+    layer: int
+    neuron: int
+
+    @property
+    def port(self) -> Port:
+        """See `Site.port`."""
+        return Port(self.layer, "neurons")
+
+    @property
+    def entries(self) -> Index:
+        """See `Site.entries`."""
+        return (self.neuron,)
+
+    @property
+    def positions(self) -> None:
+        """See `Site.positions`."""
+        return None
+
+    def __str__(self) -> str:
+        return f"L{self.layer}N{self.neuron}"
+
+
+@dataclass(frozen=True)
+class At:
+    """A site at some positions alone; prints as `L9H6@3`, `L9H6@-2,-1`.
+
+    Attributes:
+        site: the site.
+        positions: of every window; negative ones are counted from its end.
+    """
+
+    site: Site
+    positions: Index
+
+    def __post_init__(self) -> None:
+        if self.site.positions is not None:
+            raise SelfRepairError(f"{self.site} has positions already.", "Give all positions in one At(site, (0, 3)).")
+        if not self.positions:
+            raise SelfRepairError(f"No positions were given for {self.site}.", "Leave At out for all positions.")
+
+    @property
+    def port(self) -> Port:
+        """See `Site.port`."""
+        return self.site.port
+
+    @property
+    def entries(self) -> Index | None:
+        """See `Site.entries`."""
+        return self.site.entries
+
+    def __str__(self) -> str:
+        return f"{self.site}@{','.join(map(str, self.positions))}"
+
+
+def all_heads(anatomy: Anatomy) -> list[Head]:
+    """Every head, last layer first: a run cut short then has the cheap and telling ones."""
+    layers = reversed(range(anatomy.layers))
+    return [Head(layer, head) for layer in layers for head in range(anatomy.blocks[layer].heads)]
+
+
+def by_layer(heads: Iterable[Head]) -> list[tuple[int, tuple[int, ...]]]:
+    """(layer, heads) pairs, the last layer first; heads in the order in which they come."""
+    groups: dict[int, list[int]] = {}
+    for layer, head in heads:
+        groups.setdefault(layer, []).append(head)
+    return [(layer, tuple(groups[layer])) for layer in sorted(groups, reverse=True)]

@@ -1,0 +1,178 @@
+"""Readouts: what is measured, and at which positions of the final residual stream it is read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from selfrepair.errors import SelfRepairError
+from selfrepair.model.anatomy import Anatomy
+from selfrepair.model.directions import target_directions
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A readout of one batch of windows: weighted sums of centred logits. P predictions per window.
+
+    Attributes:
+        positions: of the stream that each prediction reads [window, P]; None for all but the last, which predict the
+            next token.
+        targets: tokens [window, P, token] whose centred logits are added up.
+        weights: what each is multiplied with, [window, P, token].
+        u: the direction of the sum, final norm's gain folded in, [window, P, width]: its value is
+            `u . stream / sigma + beta`.
+        beta: the part of it that no scale divides [window, P].
+    """
+
+    positions: Tensor | None
+    targets: Tensor
+    weights: Tensor
+    u: Tensor
+    beta: Tensor
+
+    @classmethod
+    def of(cls, anatomy: Anatomy, positions: Tensor | None, targets: Tensor, weights: Tensor) -> Reading:
+        """A reading from targets and weights, see the attributes."""
+        directions = target_directions(anatomy, targets)
+        weights = weights.to(directions.beta)
+        u = (directions.u * weights.unsqueeze(-1)).sum(-2)
+        return cls(positions, targets, weights, u, (directions.beta * weights).sum(-1))
+
+    @property
+    def shape(self) -> torch.Size:
+        """(windows, predictions)."""
+        return self.beta.shape
+
+    def at(self, values: Tensor, trailing: int = 1) -> Tensor:
+        """Values at the positions that are read: the one place that knows which these are.
+
+        Args:
+            values: [..., window, position, *trailing axes]; the window axis may have length 1.
+            trailing: how many axes follow that of positions.
+
+        Returns:
+            [..., window, P, *trailing axes].
+        """
+        if self.positions is None:
+            return values.narrow(-1 - trailing, 0, values.shape[-1 - trailing] - 1)
+        windows = torch.arange(len(self.positions), device=values.device)[:, None]
+        if values.shape[-2 - trailing] == 1:
+            windows = torch.zeros_like(windows)
+        moved = values.flatten(values.ndim - trailing) if trailing else values.unsqueeze(-1)
+        read = moved[..., windows, self.positions, :]
+        return read.reshape(*read.shape[:-1], *values.shape[values.ndim - trailing :])
+
+    def from_logits(self, centred: Tensor) -> Tensor:
+        """The measured sum [window, P], from centred logits [window, position, vocabulary]."""
+        return (self.at(centred).gather(-1, self.targets) * self.weights).sum(-1)
+
+
+class Readout(Protocol):
+    """What is measured of a model's logits."""
+
+    @property
+    def name(self) -> str:
+        """How results call it."""
+        ...
+
+    @property
+    def units(self) -> str:
+        """Of its values."""
+        ...
+
+    def reading(self, anatomy: Anatomy, tokens: Tensor, windows: Sequence[int] | None = None) -> Reading:
+        """The readout of a batch of windows.
+
+        Args:
+            anatomy: of the model.
+            tokens: [window, position].
+            windows: their numbers in the text; in order from 0 where not given.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class NextToken:
+    """The centred logit of the text's own next token, at every position but the last (the paper's metric)."""
+
+    name: str = "next-token"
+    units: str = "logits"
+
+    def reading(self, anatomy: Anatomy, tokens: Tensor, windows: Sequence[int] | None = None) -> Reading:
+        """See `Readout.reading`."""
+        targets = tokens[:, 1:].unsqueeze(-1)
+        return Reading.of(anatomy, None, targets, torch.ones_like(targets))
+
+
+@dataclass(frozen=True)
+class LogitDifference:
+    """Mean logit of some answers, less that of others, at one position of each window.
+
+    Example:
+        >>> readout = LogitDifference(positions=(14, 12), answers=((5335,), (1757,)), against=((1757,), (5335,)))
+        >>> readout.units
+        'logits'
+
+    Attributes:
+        positions: by window, that of the stream that predicts the answer; negative ones count from the window's end.
+        answers: by window, token ids of right answers.
+        against: by window, token ids of wrong ones; none of any window for the answers' centred logit.
+    """
+
+    positions: tuple[int, ...]
+    answers: tuple[tuple[int, ...], ...]
+    against: tuple[tuple[int, ...], ...] = ()
+    name: str = "logit-difference"
+    units: str = "logits"
+
+    def __post_init__(self) -> None:
+        sides = [self.answers, self.against] if self.against else [self.answers]
+        if any(len(side) != len(self.positions) for side in sides) or not all(all(side) for side in sides):
+            raise SelfRepairError(
+                "A logit difference needs a position, and at least one answer on each side, for every window; got "
+                f"{len(self.positions)} positions and answers for {', '.join(str(len(side)) for side in sides)}.",
+                "Give tuples of equal length; leave `against` out for the answers' centred logit.",
+            )
+
+    def reading(self, anatomy: Anatomy, tokens: Tensor, windows: Sequence[int] | None = None) -> Reading:
+        """See `Readout.reading`.
+
+        Raises:
+            SelfRepairError: a position or an answer that the windows or the vocabulary do not have.
+        """
+        chosen = list(range(len(tokens)) if windows is None else windows)
+        length, vocabulary = tokens.shape[1], len(anatomy.readout.weight)
+        positions = [self._position(window, length) for window in chosen]
+        targets, weights = zip(*(self._weighted(window, vocabulary) for window in chosen), strict=True)
+        most = max(map(len, targets))
+        padded = torch.tensor([[*some, *[0] * (most - len(some))] for some in targets], device=tokens.device)
+        scaled = torch.tensor([[*some, *[0.0] * (most - len(some))] for some in weights], dtype=torch.float64)
+        return Reading.of(
+            anatomy,
+            torch.tensor(positions, device=tokens.device)[:, None],
+            padded[:, None],
+            scaled[:, None].to(tokens.device),
+        )
+
+    def _position(self, window: int, length: int) -> int:
+        position = self.positions[window]
+        if not -length <= position < length:
+            raise SelfRepairError(
+                f"Window {window} has {length} positions; its answer was to be read at position {position}.",
+                "Positions are counted from 0, negative ones from the end of the window.",
+            )
+        return position % length
+
+    def _weighted(self, window: int, vocabulary: int) -> tuple[list[int], list[float]]:
+        right, wrong = self.answers[window], self.against[window] if self.against else ()
+        for token in (*right, *wrong):
+            if not 0 <= token < vocabulary:
+                raise SelfRepairError(
+                    f"Token {token} is no row of the vocabulary of {vocabulary}.", "Give token ids of this model."
+                )
+        weights = [1 / len(right)] * len(right) + [-1 / len(wrong) for _ in wrong]
+        return [*right, *wrong], weights

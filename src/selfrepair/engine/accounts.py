@@ -1,0 +1,242 @@
+"""What is booked of ablated runs on their way up, the same for every engine that folds runs together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from selfrepair.ablation.interventions import Intervention
+from selfrepair.ablation.sites import Site
+from selfrepair.effects.ledger import Ledger
+from selfrepair.engine.clean import CleanRun
+from selfrepair.errors import SelfRepairError
+from selfrepair.model.anatomy import Anatomy
+from selfrepair.model.language_model import LanguageModel
+from selfrepair.model.ports import KINDS, Port, place_of
+
+Rows = slice | list[int]
+"""Some of the runs, by number."""
+
+
+@dataclass(frozen=True)
+class Patch:
+    """What runs do at one port.
+
+    Attributes:
+        put: where the replacement goes, bool [run, 1, position, entry]; the axis of positions has length 1 where all
+            are alike.
+        held: where the clean output stays, of the same shape; never where `put` is.
+    """
+
+    put: Tensor
+    held: Tensor
+
+    def rows(self, rows: Rows) -> Patch:
+        """Of some runs."""
+        return Patch(self.put[rows], self.held[rows])
+
+    def values(self, now: Tensor, replaced: Tensor, clean: Tensor) -> Tensor:
+        """A port's tensor [run, window, position, entry, size] with what belongs in its places.
+
+        An output that is already what is put there stays as it is, bit for bit.
+        """
+        wanted = torch.where(self.put.unsqueeze(-1), replaced, clean)
+        changed = (self.put | self.held).unsqueeze(-1) & (now != wanted)
+        return torch.where(changed, wanted, now)
+
+    def differences(self, now: Tensor, change: Tensor) -> Tensor:
+        """The same of differences to the clean run.
+
+        Args:
+            now: [run, window, position, entry, size].
+            change: replacement less clean output, [window, position, entry, size].
+        """
+        return torch.where(self.put.unsqueeze(-1), change, now.masked_fill(self.held.unsqueeze(-1), 0))
+
+
+class Accounts:
+    """Accounts of R interventions over B windows with P predictions each; L layers, H heads.
+
+    Attributes:
+        interventions: in the order of the rows.
+        by_attention: [R, B, P, L].
+        by_mlp: [R, B, P, L].
+        by_head: [R, B, P, L, H], where asked for.
+        post_norms: [R, B, P].
+        before: direct effects of replaced sites, [R, B, P].
+        after: of what was put in their places.
+    """
+
+    def __init__(
+        self, anatomy: Anatomy, clean: CleanRun, interventions: Sequence[Intervention], per_component: bool
+    ) -> None:
+        lines = (len(interventions), *clean.reading.shape)
+        zeros = clean.scaled_logit.new_zeros
+        self.anatomy, self.clean, self.interventions = anatomy, clean, tuple(interventions)
+        self.by_attention, self.by_mlp = zeros(*lines, anatomy.layers), zeros(*lines, anatomy.layers)
+        self.by_head = zeros(*lines, anatomy.layers, anatomy.heads) if per_component else None
+        self.post_norms, self.before, self.after = zeros(lines), zeros(lines), zeros(lines)
+        self._touching = _rows_by_port(self.interventions)
+
+    def touching(self, port: Port) -> list[int]:
+        """Runs that replace or freeze something at a port."""
+        return self._touching.get(port, [])
+
+    def touching_layer(self, layer: int) -> list[int]:
+        """Runs that replace or freeze something in a layer."""
+        return sorted({row for kind in KINDS for row in self.touching(Port(layer, kind))})
+
+    def patch(self, port: Port, rows: Iterable[int], entries: int) -> Patch:
+        """What some runs do at a port.
+
+        Args:
+            port: the port.
+            rows: the runs.
+            entries: of the port.
+        """
+        chosen = [self.interventions[row] for row in rows]
+        replaced = [[site for site in one.replaced if site.port == port] for one in chosen]
+        frozen = [[site for site in one.frozen if site.port == port] for one in chosen]
+        put = _mask(replaced, entries, self.clean.tokens.shape[1], self.clean.sigma.device)
+        held = _mask(frozen, entries, self.clean.tokens.shape[1], self.clean.sigma.device)
+        held = held & ~put
+        return Patch(
+            put.expand_as(held) if held.shape[2] > 1 else put, held.expand_as(put) if put.shape[2] > 1 else held
+        )
+
+    def replace(self, port: Port, rows: Rows, patch: Patch, replacement: Tensor) -> Tensor:
+        """Books direct effects of what is replaced, and of what is put there.
+
+        Args:
+            port: where.
+            rows: the runs.
+            patch: theirs.
+            replacement: of the port's outputs, [window, position, entry, size].
+
+        Returns:
+            The change, [run, B, P].
+        """
+        put = at_predictions(self.clean, patch.put)
+        before, after = (
+            self.clean.direct_effects_at(port, outputs).masked_fill(~put, 0).sum(-1) for outputs in (None, replacement)
+        )
+        self.before[rows] += before
+        self.after[rows] += after
+        return after - before
+
+    def book_heads(self, layer: int, rows: Rows, change: Tensor) -> None:
+        """Changes in direct effects of heads that are not ablated, [run, B, P, head]."""
+        if self.by_head is not None:
+            self.by_head[rows, ..., layer, : change.shape[-1]] = change
+
+    def book_attention(self, layer: int, rows: Rows, change: Tensor) -> None:
+        """The sum of the same over heads, [run, B, P]."""
+        self.by_attention[rows, ..., layer] = change
+
+    def book_mlp(self, layer: int, rows: Rows, change: Tensor) -> None:
+        """The change in the MLP's direct effect, less that of its neurons that are replaced, [run, B, P]."""
+        self.by_mlp[rows, ..., layer] = change
+
+    def book_post_norm(self, rows: Rows, change: Tensor) -> None:
+        """What attention's write changed by beyond its heads at the norm's clean scale, [run, B, P]."""
+        self.post_norms[rows] += change
+
+    def untouched(self, patch: Patch, change: Tensor) -> Tensor:
+        """Changes in direct effects [run, B, P, entry] of entries that are neither replaced nor held; exactly zero
+        elsewhere."""
+        return change.masked_fill(at_predictions(self.clean, patch.put | patch.held), 0)
+
+    def ledger(self, rows: Rows, total_effect: Tensor, norm: Tensor, sigma_ratio: Tensor) -> Ledger:
+        """The ledger of some runs, from what is read at the end, [run, B, P] each."""
+        chosen = self.interventions[rows] if isinstance(rows, slice) else tuple(self.interventions[r] for r in rows)
+        return Ledger(
+            interventions=chosen,
+            direct_effect=self.before[rows],
+            ablated_direct_effect=self.after[rows],
+            total_effect=total_effect,
+            by_attention=self.by_attention[rows],
+            by_mlp=self.by_mlp[rows],
+            by_head=None if self.by_head is None else self.by_head[rows],
+            post_norms=self.post_norms[rows],
+            norm=norm,
+            sigma_ratio=sigma_ratio,
+        )
+
+
+def require_sites(model: LanguageModel, clean: CleanRun, interventions: Iterable[Intervention]) -> None:
+    """Refuses sites that the model or the windows do not have.
+
+    Raises:
+        SelfRepairError: naming the site.
+    """
+    anatomy, length = model.anatomy, clean.tokens.shape[1]
+    for site in dict.fromkeys(site for one in interventions for site in one.sites):
+        layer = site.port.layer
+        if not 0 <= layer < anatomy.layers:
+            raise SelfRepairError(f"There is no {site}.", f"The model has layers 0 to {anatomy.layers - 1}.")
+        entries = place_of(model, site.port).entries
+        if any(not 0 <= entry < entries for entry in site.entries or ()):
+            raise SelfRepairError(f"There is no {site}.", f"In layer {layer} they are counted from 0 to {entries - 1}.")
+        for position in site.positions or ():
+            if not -length <= position < length:
+                raise SelfRepairError(
+                    f"{site} is at position {position}, and windows have {length}.",
+                    f"Positions are counted from 0 to {length - 1}, or from -1 backwards.",
+                )
+
+
+def direct_effects(clean: CleanRun, interventions: Sequence[Intervention]) -> Tensor:
+    """Clean direct effects of the sites that interventions replace, added up, [intervention, window, P]."""
+    total = clean.sigma.new_zeros(len(interventions), *clean.reading.shape)
+    for port in sorted({site.port for one in interventions for site in one.replaced}):
+        effects = clean.direct_effects_at(port)
+        sites = [[site for site in one.replaced if site.port == port] for one in interventions]
+        put = at_predictions(clean, _mask(sites, effects.shape[-1], clean.tokens.shape[1], effects.device))
+        total += effects.masked_fill(~put, 0).sum(-1)
+    return total
+
+
+def at_predictions(clean: CleanRun, mask: Tensor) -> Tensor:
+    """A mask [run, 1, 1 or position, entry] at the predictions: [run, 1, 1 or P, entry], or [run, B, P, entry]."""
+    if mask.shape[2] == 1:
+        return mask
+    if clean.reading.positions is not None:
+        mask = mask.expand(-1, len(clean.tokens), -1, -1)
+    return clean.reading.at(mask)
+
+
+def nothing_happens(
+    anatomy: Anatomy, clean: CleanRun, interventions: Sequence[Intervention], per_component: bool
+) -> Iterable[Ledger]:
+    """The ledger of interventions that replace nothing: zero throughout. None if there are none."""
+    idle = [one for one in interventions if one.start is None]
+    if idle:
+        accounts = Accounts(anatomy, clean, idle, per_component)
+        zero = torch.zeros_like(accounts.before)
+        yield accounts.ledger(slice(None), zero, zero.clone(), torch.ones_like(zero))
+
+
+def _rows_by_port(interventions: Sequence[Intervention]) -> dict[Port, list[int]]:
+    """Which runs do something at each port, lowest first; nothing happens below a run's start."""
+    rows: dict[Port, list[int]] = {}
+    for row, intervention in enumerate(interventions):
+        for port in dict.fromkeys(site.port for site in intervention.sites):
+            if intervention.start is not None and port.layer >= intervention.start:
+                rows.setdefault(port, []).append(row)
+    return rows
+
+
+def _mask(sites: Sequence[Sequence[Site]], entries: int, positions: int, device: torch.device) -> Tensor:
+    """Where the sites of each run lie, [run, 1, 1 or position, entry]."""
+    everywhere = all(site.positions is None for some in sites for site in some)
+    mask = torch.zeros(len(sites), 1, 1 if everywhere else positions, entries, dtype=torch.bool)
+    for row, some in enumerate(sites):
+        for site in some:
+            chosen = slice(None) if site.entries is None else list(site.entries)
+            places = [slice(None)] if site.positions is None else [place % positions for place in site.positions]
+            for place in places:
+                mask[row, 0, place, chosen] = True
+    return mask.to(device)

@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
-from selfrepair.engine.delta.readings import STREAM, Reading
 from torch import Tensor, nn
 
 from selfrepair.engine.delta.matmul import PRECISIONS, Weights
+from selfrepair.engine.delta.probes import STREAM, Probe
 from selfrepair.engine.delta.program import Program, TapeValues
 from selfrepair.engine.delta.tape import DiscreteStep, Recorder
 
@@ -25,8 +25,9 @@ def passed(function: Callable[[Tensor], Tensor], clean: Tensor, differences: Ten
     recorder = Recorder(clean.clone())
     with recorder:
         result = function(recorder.tape.values[0])
-    program = Program.between(recorder.tape, 0, [Reading("out", recorder.number(result), STREAM)])
-    return program.run(TapeValues(recorder.tape, Weights(PRECISIONS["full"]), {}), differences)["out"]
+    program = Program.between(recorder.tape, 0, [Probe("out", recorder.number(result), STREAM)])
+    values = TapeValues(recorder.tape, Weights(PRECISIONS["full"]), {}, reading=None, shape=torch.Size())
+    return program.run(values, differences)["out"]
 
 
 def subtracted(function: Callable[[Tensor], Tensor], clean: Tensor, differences: Tensor) -> Tensor:

@@ -9,10 +9,12 @@ from torch import Tensor
 
 from race.contestants import versions
 from race.task import Task
+from selfrepair.ablation.interventions import each
 from selfrepair.ablation.sites import Head
 from selfrepair.effects.ledger import Ledger
 from selfrepair.engine import Engine, choice, engine_named
 from selfrepair.engine.clean import clean_run
+from selfrepair.model.ports import Port
 
 
 class Ours:
@@ -30,17 +32,17 @@ class Ours:
 
     def sweep(self, units: tuple[Head, ...]) -> Tensor:
         """See `race.contestants.Contestant`."""
-        task, where = self.task, {unit: index for index, unit in enumerate(units)}
+        task, where = self.task, {one: index for index, one in enumerate(each(units))}
         effects = task.tokens.new_empty(
             (len(units), task.tokens.shape[0], task.tokens.shape[1] - 1), dtype=task.model.dtype
         )
         self.unbalanced = 0.0
         with task.model.running():
             clean = clean_run(task.model, task.tokens)
-            for ledger in self.engine.sweep(task.model, clean, units, self._replacement, per_head=True):
+            for ledger in self.engine.sweep(task.model, clean, each(units), self._replacement, per_component=True):
                 self._check(ledger)
-                for row, head in enumerate(ledger.heads):
-                    effects[where[Head(ledger.layer, head)]] = ledger.total_effect[row]
+                for row, intervention in enumerate(ledger.interventions):
+                    effects[where[intervention]] = ledger.total_effect[row]
         return effects
 
     def facts(self) -> dict[str, Any]:
@@ -55,8 +57,8 @@ class Ours:
             "versions": versions("selfrepair"),
         }
 
-    def _replacement(self, layer: int) -> Tensor:
-        return self.task.donated[layer] - self.task.model.anatomy.blocks[layer].value_constant
+    def _replacement(self, port: Port) -> Tensor:
+        return self.task.donated[port.layer] - self.task.model.anatomy.blocks[port.layer].value_constant
 
     def _check(self, ledger: Ledger) -> None:
         """Keeps how far, at worst, a ledger was from closing; every line of it has to be there."""

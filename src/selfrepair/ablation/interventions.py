@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, product
+from typing import Any
 
-from selfrepair.ablation.sites import Site
+from selfrepair.ablation.sites import Site, parse_site
 from selfrepair.errors import SelfRepairError
 from selfrepair.model.ports import Port
 
@@ -41,6 +42,31 @@ class Intervention:
             )
         if not self.name:
             object.__setattr__(self, "name", "+".join(map(str, self.replaced)) or "nothing")
+
+    @property
+    def kind(self) -> str:
+        """`head`, `attention`, `mlp` or `neuron` for one whole site and nothing frozen; else `set`."""
+        if len(self.replaced) != 1 or self.frozen:
+            return "set"
+        return type(self.replaced[0]).__name__.lower() if self.replaced[0].positions is None else "set"
+
+    def described(self) -> dict[str, object]:
+        """As plans hold it: names of sites, which `parsed` reads."""
+        return {
+            "name": self.name,
+            "replaced": [str(site) for site in self.replaced],
+            "frozen": [str(site) for site in self.frozen],
+        }
+
+    @classmethod
+    def parsed(cls, described: Mapping[str, Any]) -> Intervention:
+        """The intervention that a plan describes.
+
+        Raises:
+            SelfRepairError: it names a site that is none.
+        """
+        replaced, frozen = (tuple(map(parse_site, described[part])) for part in ("replaced", "frozen"))
+        return cls(replaced, frozen, str(described["name"]))
 
     @property
     def start(self) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
@@ -166,6 +167,31 @@ class At:
 
     def __str__(self) -> str:
         return f"{self.site}@{','.join(map(str, self.positions))}"
+
+
+_SITE = re.compile(r"L(\d{1,9})(?:H(\d{1,9})|N(\d{1,9})|\.(attn|mlp))(?:@(-?\d{1,9}(?:,-?\d{1,9})*))?", re.IGNORECASE)
+
+
+def parse_site(text: str) -> Site:
+    """The site that prints as `text`.
+
+    Raises:
+        SelfRepairError: it names none.
+    """
+    match = _SITE.fullmatch(text.strip())
+    if match is None:
+        raise SelfRepairError(
+            f"'{text}' is not a site.",
+            "Write heads as L9H6, MLPs as L9.mlp, the attention of a layer as L9.attn, neurons as L9N123; positions "
+            "as in L9H6@3 or L9.mlp@-2,-1.",
+        )
+    layer, head, neuron, whole, positions = match.groups()
+    site: Site = Attention(int(layer)) if (whole or "").lower() == "attn" else Mlp(int(layer))
+    if head is not None:
+        site = Head(int(layer), int(head))
+    elif neuron is not None:
+        site = Neuron(int(layer), int(neuron))
+    return site if positions is None else At(site, tuple(map(int, positions.split(","))))
 
 
 def all_heads(anatomy: Anatomy) -> list[Head]:

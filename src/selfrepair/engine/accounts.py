@@ -166,13 +166,13 @@ class Accounts:
         )
 
 
-def require_sites(model: LanguageModel, clean: CleanRun, interventions: Iterable[Intervention]) -> None:
-    """Refuses sites that the model or the windows do not have.
+def require_sites(model: LanguageModel, length: int, interventions: Iterable[Intervention]) -> None:
+    """Refuses sites that the model, or windows of `length` positions, do not have.
 
     Raises:
         SelfRepairError: naming the site.
     """
-    anatomy, length = model.anatomy, clean.tokens.shape[1]
+    anatomy = model.anatomy
     for site in dict.fromkeys(site for one in interventions for site in one.sites):
         layer = site.port.layer
         if not 0 <= layer < anatomy.layers:

@@ -54,7 +54,7 @@ class ReferenceEngine:
         advance: Advance = ignore,
     ) -> Iterator[Ledger]:
         """See `selfrepair.engine.contract.Engine`."""
-        require_sites(model, clean, interventions)
+        require_sites(model, clean.tokens.shape[1], interventions)
         before, layers = _Forward(model, clean), model.anatomy.layers
         for intervention in interventions:
             after = _Forward(model, clean, intervention, replacement)

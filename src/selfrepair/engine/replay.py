@@ -58,7 +58,7 @@ class ReplayEngine:
         """See `selfrepair.engine.contract.Engine`."""
         if self.fold is None:
             self.fold = self.probe(model, clean)
-        require_sites(model, clean, interventions)
+        require_sites(model, clean.tokens.shape[1], interventions)
         folding = Folding(self.fold)
         yield from nothing_happens(model.anatomy, clean, interventions, per_component)
         for start, group in by_start(interventions):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,6 +15,7 @@ from selfrepair.engine.contract import Replacement
 from selfrepair.engine.replay import Replay
 from selfrepair.model.anatomy import Anatomy, Block
 from selfrepair.model.language_model import LanguageModel
+from selfrepair.model.ports import Port
 from selfrepair.model.taps import first_tensor, on_input, removing
 
 _ROUNDING = 1e-2  # attention weights of low precision may add up to a little more than 1
@@ -68,7 +69,9 @@ class Attention:
         return read
 
 
-def watched_clean(model: LanguageModel, tokens: Tensor, attention: Attention) -> tuple[CleanRun, Tensor]:
+def watched_clean(
+    model: LanguageModel, tokens: Tensor, attention: Attention, ports: Collection[Port] = ()
+) -> tuple[CleanRun, Tensor]:
     """The clean run of one window, and the stream that its logits are read from at the watched positions.
 
     Call under `model.running()` and `eager_attention`.
@@ -77,7 +80,7 @@ def watched_clean(model: LanguageModel, tokens: Tensor, attention: Attention) ->
     taps = attention.taps(model.anatomy, 0)
     taps.append(on_input(model.anatomy.final_norm_module, lambda value: final.append(value.clone())))
     with removing(*taps):
-        clean = clean_run(model, tokens)
+        clean = clean_run(model, tokens, ports=ports)
     return clean, final[0].reshape(*tokens.shape, -1)[0, attention.positions]
 
 

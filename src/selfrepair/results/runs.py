@@ -66,9 +66,24 @@ class Run:
         """Labels of the filters, in order."""
         return [str(label) for label in self.heads["filter"].values]
 
+    @cached_property
+    def interventions(self) -> xr.Dataset:
+        """The same numbers as `heads` with one axis `intervention`, whose coordinates are `layer` (in which it starts),
+        `head`, `kind` and `name`; see `results.schema.flat`."""
+        from selfrepair.results.schema import flat
+
+        return flat(self.heads)
+
+    @property
+    def of_heads(self) -> bool:
+        """Whether each intervention is the ablation of one head, so that the axes of `heads` are layers and heads."""
+        return self.plan.get("interventions") is None
+
     @property
     def heads_there_are(self) -> int:
         """How many heads the model has, all layers together; the grid of results has room for as many in each."""
+        if not self.of_heads:
+            return len(self.plan["heads"])
         model = self.plan.get("model")
         by_layer = model.get("heads_by_layer") if isinstance(model, dict) else None
         return sum(by_layer) if by_layer else self.heads.sizes["layer"] * self.heads.sizes["head"]

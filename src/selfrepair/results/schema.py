@@ -242,6 +242,54 @@ def described_schema(schema: pa.Schema = TOKEN_SCHEMA) -> pa.Schema:
     return pa.schema(fields, schema.metadata)
 
 
+def with_names(heads: xr.Dataset, names: Mapping[tuple[int, int], tuple[str, str]]) -> xr.Dataset:
+    """A dataset whose cells are other interventions than heads, with the coordinates `name` and `kind`.
+
+    Args:
+        heads: from `heads_dataset`.
+        names: name and kind of the intervention in each (layer, head) cell; others hold none.
+    """
+    shape = tuple(heads.sizes[axis] for axis in CELL[1:])
+    found = np.full((2, *shape), "", object)
+    for cell, both in names.items():
+        found[:, cell[0], cell[1]] = both
+    says = ("what was ablated; `head` is its place among those that start in the layer", "head, attention, mlp or set")
+    return heads.assign_coords(
+        {
+            name: xr.Variable(CELL[1:], values, {"long_name": name, "description": text})
+            for name, values, text in zip(("name", "kind"), found, says, strict=True)
+        }
+    )
+
+
+def flat(heads: xr.Dataset) -> xr.Dataset:
+    """The same numbers with one axis `intervention` in place of layer and head.
+
+    Args:
+        heads: means per (filter, layer, head).
+
+    Returns:
+        Variables over [filter, intervention, ...] with the coordinates `layer` (in which it starts), `head` (its place
+        there), `kind` and `name` (`L9H6`); cells in which nothing was measured are left out, numbers of whole layers
+        keep an axis `in_layer`.
+    """
+    named = heads if "name" in heads.coords else with_names(heads, _names_of_heads(heads))
+    whole = {name for name, value in named.data_vars.items() if "layer" in value.dims and "head" not in value.dims}
+    layers = named[sorted(whole)].rename(layer="in_layer").drop_vars(["name", "kind"], errors="ignore")
+    cells = named.drop_vars(whole).stack(intervention=("layer", "head"))
+    measured = (cells["count"].sum("filter") > 0).values
+    cells = cells.isel(intervention=np.flatnonzero(measured))
+    coordinates = {axis: ("intervention", cells[axis].values) for axis in ("layer", "head", "name", "kind")}
+    cells = cells.drop_vars(["intervention", "layer", "head", "name", "kind"]).assign_coords(coordinates)
+    lead = [axis for axis in ("filter", "bin", "intervention") if axis in cells.dims]
+    return xr.merge([cells, layers], compat="override").transpose(*lead, ...)
+
+
+def _names_of_heads(heads: xr.Dataset) -> dict[tuple[int, int], tuple[str, str]]:
+    layers, columns = (heads.sizes[axis] for axis in CELL[1:])
+    return {(layer, head): (f"L{layer}H{head}", "head") for layer in range(layers) for head in range(columns)}
+
+
 def check_heads(heads: xr.Dataset) -> None:
     """Refuse a dataset that is not what `heads_dataset` makes.
 
@@ -330,6 +378,7 @@ def _largest(variables: Mapping[str, xr.Variable], lines: Lines) -> dict[str, xr
     """The component that repairs most for each head, with an interval that allows for the choosing."""
     attention = BY_HEAD if BY_HEAD in lines.names else BY_ATTENTION
     cells = lines.documents.shape
+    across = variables[BY_HEAD].shape[-1] if attention == BY_HEAD else 0
 
     def components(part: str) -> np.ndarray:
         both = [variables[name + part].values.reshape(*cells, -1) for name in (attention, BY_MLP)]
@@ -338,7 +387,7 @@ def _largest(variables: Mapping[str, xr.Variable], lines: Lines) -> dict[str, xr
     found = largest(components(""), components("_standard_error"), lines.freedom)
     names = [f"attention {layer}" for layer in range(cells[1])]
     if attention == BY_HEAD:
-        names = [f"L{layer}H{head}" for layer in range(cells[1]) for head in range(cells[2])]
+        names = [f"L{layer}H{head}" for layer in range(cells[1]) for head in range(across)]
     named = np.array([*names, *(f"MLP {layer}" for layer in range(cells[1])), ""], object)[found.place]
     what = "the component with the largest mean self-repair for this head, where that is above zero"
     end = f"end of a 95% interval that allows for its being the largest of all (statistics/largest.py); {what}"

@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from selfrepair.ablation.interventions import Intervention
 from selfrepair.ablation.names import Spelled
 from selfrepair.ablation.operators import Operator
+from selfrepair.ablation.sites import Site
 from selfrepair.engine import Engine
 from selfrepair.errors import SelfRepairError
 from selfrepair.model.language_model import LanguageModel
@@ -63,6 +65,7 @@ def measure(
     precision: str | None = None,
     components: Components = "heads",
     heads: Spelled | None = None,
+    interventions: Sequence[Intervention | Site] | None = None,
     batch: int | None = None,
     memory: float | None = None,
     seed: int = 0,
@@ -92,6 +95,8 @@ def measure(
             finds right to within 1% per token.
         components: `heads` keeps a line for every downstream head, `layers` one per attention and MLP layer.
         heads: which to ablate, as `"L9H6,L10"`, `["L9H6", (10, 3)]` or alike (`ablation.names`); all by default.
+        interventions: what to ablate where it is not single heads: sites (`Mlp(9)`), or sets of sites with others
+            frozen; one ablated run each. Results are in `Run.interventions`.
         batch: windows at a time; by default what fits in memory.
         memory: gigabytes that a batch may take.
         seed: of donors, of the bootstrap and of the uniform sample of kept tokens.
@@ -125,6 +130,7 @@ def measure(
         precision=precision,
         components=components,
         heads=heads,
+        interventions=interventions,
         batch=batch,
         memory=memory,
         seed=seed,

@@ -72,11 +72,12 @@ class DocumentSums:
         thresholds: [filter, layer, head], see `filters.all_thresholds`.
         scored: [window, position], tokens that count.
         documents: [window, position], which document each prediction belongs to; looked at where scored.
-        shape: layers and heads of the model.
+        shape: layers, and heads or other interventions that start in one, at most.
         components: also sum the lines of each downstream `layers` (attention and MLP) or of all `heads` too.
         near: [filter, layer, head], direct effects from a filter's threshold to which tokens count as near it, though
             left out (see `keep.near_limits`); NaN for none. They tell what lines are like at the threshold, which
             would be another one on other documents.
+        model: layers and heads of the model, whose lines are summed; `shape` where not given.
 
     Attributes:
         counts: int64 [document, filter, layer, head].
@@ -100,21 +101,24 @@ class DocumentSums:
         shape: tuple[int, int],
         components: Components = "none",
         near: np.ndarray | None = None,
+        model: tuple[int, int] | None = None,
     ) -> None:
+        model = model or shape
         if not scored.any():
             raise SelfRepairError("There are no scored tokens.", "Give more text, or longer windows.")
         if thresholds.shape != (len(filters), *shape):
             raise ValueError(f"thresholds {thresholds.shape} do not match (filter, layer, head) {len(filters), *shape}")
         self.filters, self.thresholds, self.shape = tuple(filters), thresholds, shape
+        self._layers = model[0]
         self.components: Components = components
         self.scored: npt.NDArray[np.bool_] = scored.astype(bool)
         self.document_ids, inverse = np.unique(documents[self.scored], return_inverse=True)
         self._places = np.full(scored.shape, -1, np.int64)
         self._places[self.scored] = inverse
-        check_size(len(self.document_ids), len(filters), shape, components)
+        check_size(len(self.document_ids), len(filters), shape, components, model)
         cells = (len(self.document_ids), len(filters), *shape)
         self.counts = np.zeros(cells, np.int64)
-        lines = component_axes(shape, components)
+        lines = component_axes(model, components)
         self.component_sums = {name: np.zeros(cells + axes, np.float32) for name, axes in lines.items()}
         self.scored_counts = np.zeros((cells[0], *shape), np.int64)
         self.near = np.full(thresholds.shape, np.nan) if near is None else near
@@ -138,7 +142,7 @@ class DocumentSums:
         self.counts[target] += np.bincount(rows, minlength=selection.shape[0]).reshape(block)
         for name, components in self.component_sums.items():
             lines = _lines(effects, name)
-            for by_layer in range(self.shape[0]):
+            for by_layer in range(self._layers):
                 values = lines[:, :, :, by_layer].reshape(selection.shape[1], -1).astype(np.float64)
                 view = components[:, :, :, :, by_layer]
                 view[target] += (selection @ values).reshape(block + view.shape[4:])
@@ -248,7 +252,9 @@ def component_axes(shape: tuple[int, int], components: Components) -> dict[str, 
     return axes
 
 
-def check_size(documents: int, filters: int, shape: tuple[int, int], components: Components) -> int:
+def check_size(
+    documents: int, filters: int, shape: tuple[int, int], components: Components, model: tuple[int, int]
+) -> int:
     """Bytes the sums will take.
 
     Raises:
@@ -258,7 +264,7 @@ def check_size(documents: int, filters: int, shape: tuple[int, int], components:
     plain = 8 * (cells + documents * heads + 3 * filters * heads)
     total = {
         kind: plain
-        + (4 * cells + 8 * filters * heads) * sum(int(np.prod(axes)) for axes in component_axes(shape, kind).values())
+        + (4 * cells + 8 * filters * heads) * sum(int(np.prod(axes)) for axes in component_axes(model, kind).values())
         for kind in ("none", "layers", "heads")
     }
     if total[components] <= LIMIT_BYTES:

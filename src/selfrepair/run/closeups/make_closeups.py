@@ -14,8 +14,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from selfrepair.ablation.interventions import each
-from selfrepair.ablation.sites import Head
+from selfrepair.ablation.interventions import ports_of
 from selfrepair.effects.ledger import Ledger
 from selfrepair.engine.watched import Attention, WatchedReplay, eager_attention, log_probabilities, watched_clean
 from selfrepair.progress import progress
@@ -145,7 +144,7 @@ class _Window:
         self.positions = sorted({position for look in looks for position in look.positions})
         self.attention = Attention(self.positions)
         tokens = tokens_of(job.windows, np.array([window]), job.model)
-        self.clean, final = watched_clean(job.model, tokens, self.attention)
+        self.clean, final = watched_clean(job.model, tokens, self.attention, ports_of(job.interventions))
         self.before = log_probabilities(job.model, final)
         self.source = BatchSource(job, surveyed, np.array([window]))
 
@@ -156,7 +155,7 @@ class _Window:
     def _layer(self, layer: int) -> Iterator[Row]:
         looks = [look for look in self.looks if look.layer == layer]
         in_place = partial(replacement, self.job.operator, self.clean, self.source, 0)
-        heads = each(Head(layer, look.head) for look in looks)
+        heads = [self.job.at[layer, look.head] for look in looks]
         replay = WatchedReplay(self.job.model, self.clean, layer, heads, in_place, self.positions)
         ledger = replay.ledger()
         for place, look in enumerate(looks):

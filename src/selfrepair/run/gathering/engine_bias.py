@@ -13,7 +13,7 @@ from functools import partial
 
 import numpy as np
 
-from selfrepair.ablation.interventions import each
+from selfrepair.ablation.interventions import ports_of
 from selfrepair.ablation.sites import Head
 from selfrepair.engine import ReplayEngine
 from selfrepair.engine.clean import clean_run
@@ -72,7 +72,13 @@ def biases(job: Job, surveyed: Arrays, run: Run) -> list[Bias]:
                 errors[head] += [effect - float(truth[place]) for place, effect in kept[head][window].items()]
     found = run.heads["self_repair_standard_error"].sel(filter=label)
     return [
-        Bias(str(head), label, len(some), float(np.mean(some)), float(found.sel(layer=head.layer, head=head.head)))
+        Bias(
+            job.at[head].name,
+            label,
+            len(some),
+            float(np.mean(some)),
+            float(found.sel(layer=head.layer, head=head.head)),
+        )
         for head, some in errors.items()
     ]
 
@@ -100,15 +106,13 @@ def _kept(job: Job, run: Run, label: str) -> Kept:
 def _replayed(job: Job, surveyed: Arrays, window: int, heads: list[Head]) -> Iterator[tuple[Head, np.ndarray]]:
     """Total effects of heads on a window by replay, averaged over draws, [position]."""
     alone = np.array([window])
-    clean = clean_run(job.model, tokens_of(job.windows, alone, job.model))
+    clean = clean_run(job.model, tokens_of(job.windows, alone, job.model), ports=ports_of(job.interventions))
     source, engine = BatchSource(job, surveyed, alone), ReplayEngine(fold=1)
     totals: dict[Head, list[np.ndarray]] = defaultdict(list)
     for draw in range(job.operator.draws):
         in_place = partial(replacement, job.operator, clean, source, draw)
-        for ledger in engine.sweep(job.model, clean, each(heads), in_place, False):
+        for ledger in engine.sweep(job.model, clean, [job.at[head] for head in heads], in_place, False):
             for place, intervention in enumerate(ledger.interventions):
-                (head,) = intervention.replaced
-                assert isinstance(head, Head)
-                totals[head].append(ledger.total_effect[place, 0].double().cpu().numpy())
+                totals[Head(*job.cells[intervention])].append(ledger.total_effect[place, 0].double().cpu().numpy())
     for head, draws in totals.items():
         yield head, np.mean(draws, axis=0)

@@ -11,7 +11,7 @@ from selfrepair.results.atomic_files import putting_table
 from selfrepair.results.extras import Extras
 from selfrepair.results.proven import Stored
 from selfrepair.results.runs import Run
-from selfrepair.results.schema import described_schema, heads_dataset
+from selfrepair.results.schema import described_schema, heads_dataset, with_names
 from selfrepair.results.windows_file import joined_names
 from selfrepair.run.gathering.all_texts import Pool
 from selfrepair.run.gathering.best_effort import never_costs_the_run
@@ -64,6 +64,8 @@ def merged(pool: Pool, plan: Plan, place: Path, status: str, seconds: float) -> 
         donors_needed=pool.donors_needed,
         attributes=_attributes(plan, outcome),
     )
+    if plan["interventions"] is not None:
+        heads = with_names(heads, {cell: (one.name, one.kind) for one, cell in pool.design.cells.items()})
     units = [(starts[text], unit) for text, one in enumerate(pool.mergers) for unit in one.units]
     passages = None
     with never_costs_the_run("whole passages"):
@@ -108,7 +110,7 @@ def stopped(part: Part) -> dict[str, object] | None:
         "reached": so_far.stop is not None,
         "documents": len(part.documents),
         "of_documents": so_far.rule.planned,
-        "head": str(part.design.heads[int(widest)]) if until.of == "heads" else "all",
+        "head": part.design.at[part.design.heads[int(widest)]].name if until.of == "heads" else "all",
         "estimate": value,
         "low": low,
         "high": high,

@@ -54,18 +54,31 @@ class Design:
 
     @cached_property
     def heads(self) -> list[Head]:
-        """Heads to ablate."""
+        """Cells of results: heads to ablate, or (layer in which it starts, place in its row) of each intervention."""
         return [Head(*pair) for pair in self.plan["heads"]]
 
     @cached_property
     def interventions(self) -> list[Intervention]:
         """What to ablate, one run each."""
-        return each(self.heads)
+        given = self.plan["interventions"]
+        return each(self.heads) if given is None else [Intervention.parsed(one) for one in given]
 
     @cached_property
     def cells(self) -> dict[Intervention, tuple[int, int]]:
         """Where results keep each intervention: the layer in which it starts, and a place in that layer's row."""
         return dict(zip(self.interventions, self.heads, strict=True))
+
+    @cached_property
+    def at(self) -> dict[tuple[int, int], Intervention]:
+        """The intervention of each cell."""
+        return {cell: intervention for intervention, cell in self.cells.items()}
+
+    def columns(self, layer: int) -> int:
+        """Cells in the row of a layer: its heads, or the interventions that start there."""
+        if self.plan["interventions"] is None:
+            columns: int = self.plan["model"]["heads_by_layer"][layer]
+            return columns
+        return sum(head.layer == layer for head in self.heads)
 
     @cached_property
     def filters(self) -> list[Filter]:
@@ -95,9 +108,17 @@ class Design:
         return 1e-12 if self.plan["model"]["dtype"] == "float64" else 1e-5
 
     @property
-    def shape(self) -> tuple[int, int]:
-        """(layers, heads per layer)."""
+    def model_shape(self) -> tuple[int, int]:
+        """(layers, heads per layer) of the model: the components that lines are of."""
         return self.plan["model"]["layers"], self.plan["model"]["heads"]
+
+    @cached_property
+    def shape(self) -> tuple[int, int]:
+        """(layers, cells per layer): the heads or other interventions that results are of."""
+        layers, heads = self.model_shape
+        if self.plan["interventions"] is None:
+            return layers, heads
+        return layers, max(self.columns(layer) for layer in range(layers))
 
     @cached_property
     def scored(self) -> np.ndarray:

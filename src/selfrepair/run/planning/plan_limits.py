@@ -102,6 +102,11 @@ def require_fitting(plan: Mapping[str, Any], windows: Windows, donors: np.ndarra
 
 def _require_heads(plan: Mapping[str, Any], fix: str) -> None:
     layers, heads = plan["model"]["layers"], plan["model"]["heads"]
+    given = plan["interventions"]
+    if given is not None:
+        if len(given) != len(plan["heads"]):
+            raise _wrong(("interventions",), len(given), f"as many as cells, {len(plan['heads'])}", fix)
+        heads = len(given)
     size = (plan["replicates"] + 1) * layers * heads * len(FEATURES) * 8
     if size > _MOST_BYTES:
         raise SelfRepairError(

@@ -8,10 +8,12 @@ import numpy as np
 from torch import Tensor
 
 from selfrepair.ablation.donors import draw_donors
+from selfrepair.ablation.interventions import Intervention, by_start
 from selfrepair.ablation.names import Spelled, existing_heads, named_heads
 from selfrepair.ablation.operators import Operator, operator
-from selfrepair.ablation.sites import Head, all_heads
+from selfrepair.ablation.sites import Head, Site, all_heads
 from selfrepair.engine import DeltaEngine, Engine, ReplayEngine, engine_named
+from selfrepair.engine.accounts import require_sites
 from selfrepair.engine.choice import Choice, choose, delta
 from selfrepair.engine.clean import clean_run
 from selfrepair.engine.delta.matmul import PRECISIONS
@@ -50,6 +52,7 @@ def prepare(
     precision: str | None = None,
     until_se: float | None = None,
     until: str = "card",
+    interventions: Sequence[Intervention | Site] | None = None,
 ) -> Job:
     """Makes the plan of a run; arguments as for `measure`.
 
@@ -61,6 +64,12 @@ def prepare(
         engine_named(engine)  # complains of unknown names before anything takes time
     wanted = [Filter.parse(given) if isinstance(given, str) else given for given in filters]
     units = all_heads(model.anatomy) if heads is None else _checked_heads(model, heads)
+    asked = None
+    if interventions is not None:
+        if heads is not None:
+            raise SelfRepairError("Both heads and interventions were given.", "Give one of them.")
+        asked = checked_interventions(model, windows, interventions)
+        units = cells_of(asked)
     wanted = list(dict.fromkeys(wanted))
     if first < 0 or sample < 0 or not 2 <= replicates <= MOST_REPLICATES:
         raise SelfRepairError(
@@ -83,7 +92,8 @@ def prepare(
     drawn = draw_donors(windows, chosen.donors, seed) if own is None else own(windows)
     first_batch = tokens_of(windows, np.arange(min(size, len(windows))), model)
     with finding("an engine, on the first windows"):
-        choice = chosen_engine(engine, precision, model, first_batch, units, len(windows) * chosen.draws)
+        tried = units if asked is None else [Head(layer, 0) for layer in dict.fromkeys(head.layer for head in units)]
+        choice = chosen_engine(engine, precision, model, first_batch, tried, len(windows) * chosen.draws)
     used = choice.engine
     if isinstance(used, DeltaEngine) and used.runs is None:
         used.runs = room.runs
@@ -94,6 +104,7 @@ def prepare(
         units,
         wanted,
         drawn,
+        interventions=asked,
         first=first,
         seed=seed,
         components=components,
@@ -110,6 +121,32 @@ def prepare(
     )
     require_sane(plan, "Ask for less.")
     return Job(plan, windows, drawn, model, chosen, used)
+
+
+def checked_interventions(
+    model: LanguageModel, windows: Windows, given: Sequence[Intervention | Site]
+) -> list[Intervention]:
+    """Interventions in the order of the layers in which they start, the last layer first; a site alone is one.
+
+    Raises:
+        SelfRepairError: none, one that replaces nothing, two of one name, or a site that the model does not have.
+    """
+    asked = [one if isinstance(one, Intervention) else Intervention((one,)) for one in given]
+    idle = next((one for one in asked if one.start is None), None)
+    if idle is not None or not asked:
+        found = f"'{idle}' replaces nothing" if idle is not None else "there are none"
+        raise SelfRepairError(f"Interventions have to replace something; {found}.", "Give the sites to ablate.")
+    names = [one.name for one in asked]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise SelfRepairError(f"Two interventions are called '{twice}'.", "Give each a name of its own.")
+    require_sites(model, windows.length, asked)
+    return [one for _, group in by_start(asked) for one in group]
+
+
+def cells_of(interventions: Sequence[Intervention]) -> list[Head]:
+    """Where results keep interventions: the layer in which each starts, and its place among those that start there."""
+    return [Head(start, place) for start, group in by_start(interventions) for place in range(len(group))]
 
 
 def chosen_engine(

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from selfrepair.ablation.interventions import Intervention
 from selfrepair.ablation.operators import Operator
 from selfrepair.ablation.sites import Head
 from selfrepair.errors import SelfRepairError
@@ -39,6 +40,7 @@ def make_plan(
     filters: list[Filter],
     drawn: np.ndarray,
     *,
+    interventions: list[Intervention] | None = None,
     first: int,
     **settings: object,
 ) -> Plan:
@@ -48,7 +50,8 @@ def make_plan(
         model: the model.
         windows: the corpus.
         operator: the ablation.
-        heads: heads to ablate.
+        heads: heads to ablate, or cells of `interventions` (`Design.heads`).
+        interventions: what to ablate where it is not single heads.
         filters: which tokens numbers average over.
         drawn: [window, donor] donor windows.
         first: first position that statistics count.
@@ -86,6 +89,7 @@ def make_plan(
             "positions": "all",
         },
         "heads": [list(head) for head in heads],
+        "interventions": None if interventions is None else [one.described() for one in interventions],
         "filters": [one.label for one in filters],
         "features": list(FEATURES),
         **settings,

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from selfrepair.ablation.interventions import Intervention
+from selfrepair.ablation.interventions import Intervention, ports_of
 from selfrepair.effects.ledger import Ledger
 from selfrepair.engine import ReplayEngine
 from selfrepair.engine.clean import CleanRun, clean_run
@@ -52,7 +52,7 @@ class ErrorSample:
             replacement: what was put in the sites' places, for the whole batch.
         """
         model = self._job.model
-        clean = clean_run(model, self._clean.tokens[:1])
+        clean = clean_run(model, self._clean.tokens[:1], ports=ports_of(self._chosen))
         ledgers = ReplayEngine(fold=1).sweep(model, clean, self._chosen, lambda port: replacement(port)[:1], False)
         truth = {one: ledger.total_effect[i, 0] for ledger in ledgers for i, one in enumerate(ledger.interventions)}
         effects = torch.stack([truth[one] for one in self._chosen])[:, 1:].double()

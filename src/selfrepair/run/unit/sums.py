@@ -41,7 +41,9 @@ class UnitSums:
         limits = KeepThresholds(*keep)
         near = np.broadcast_to(near_limits(job.filters, limits), surveyed["thresholds"].shape)
         self.lines = (
-            DocumentSums(job.filters, surveyed["thresholds"], scored, documents, job.shape, job.components, near)
+            DocumentSums(
+                job.filters, surveyed["thresholds"], scored, documents, job.shape, job.components, near, job.model_shape
+            )
             if scored.any()
             else None
         )

@@ -6,9 +6,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from selfrepair.ablation.interventions import ports_of
+from selfrepair.engine.accounts import direct_effects
 from selfrepair.engine.clean import CleanRun, clean_run
 from selfrepair.errors import SelfRepairError
 from selfrepair.model.own_forward import own_forward, require_own_logits, require_own_stream
+from selfrepair.model.ports import Port, place_of
 from selfrepair.model.proofs import tolerance
 from selfrepair.progress import Advance
 from selfrepair.run.planning.batch_size import real_tokens, tokens_of
@@ -33,16 +36,27 @@ def survey_unit(job: Job, number: int, advance: Advance) -> Arrays:
     tally = _Tally(job)
     with job.model.running():
         for windows in job.batches(number):
-            tally.add(windows, clean_run(job.model, tokens_of(job.windows, windows, job.model)))
+            tokens = tokens_of(job.windows, windows, job.model)
+            tally.add(windows, clean_run(job.model, tokens, ports=ports_of(job.interventions)))
             advance(len(windows))
     return tally.arrays()
+
+
+def port_name(port: Port) -> str:
+    """How units call what they hold of a port: its layer, of heads; else `layer/kind`."""
+    return str(port.layer) if port.kind == "heads" else f"{port.layer}/{port.kind}"
 
 
 class _Tally:
     def __init__(self, job: Job) -> None:
         self.job = job
-        blocks, positions = job.model.anatomy.blocks, job.windows.length
-        self.sums = [torch.zeros(positions, b.heads, b.head_dim, dtype=torch.float64) for b in blocks]
+        heads = [Port(layer, "heads") for layer in range(job.model.anatomy.layers)]
+        places = {port: place_of(job.model, port) for port in dict.fromkeys((*heads, *ports_of(job.interventions)))}
+        positions = job.windows.length
+        self.sums = {
+            port: torch.zeros(positions, place.entries, place.size, dtype=torch.float64)
+            for port, place in places.items()
+        }
         self.counts = torch.zeros(positions, dtype=torch.float64)
         self.effects: list[np.ndarray] = []
         self.nats, self.tokens, self.readout = 0.0, 0, np.zeros(2)
@@ -53,13 +67,19 @@ class _Tally:
         self.effects.append(self._effects(clean, scored))
         real = real_tokens(self.job.windows, windows, self.job.model)
         self.counts += real.sum(0).cpu()
-        for total, outputs in zip(self.sums, clean.head_outputs, strict=True):
+        for port, total in self.sums.items():
+            outputs = clean.outputs_at(port)
             total += (outputs.double() * real[..., None, None].to(outputs.device)).sum(0).cpu()
         self._compare_with_own_forward(clean, torch.from_numpy(scored).to(clean.sigma.device), real)
         self.tokens += int(scored.sum())
 
     def _effects(self, clean: CleanRun, scored: np.ndarray) -> np.ndarray:
         kept = np.full((*self.job.shape, int(scored.sum())), np.nan, np.float32)
+        if self.job.plan["interventions"] is not None:
+            effects = direct_effects(clean, self.job.interventions).cpu().numpy().astype(np.float32)
+            for intervention, effect in zip(self.job.interventions, effects, strict=True):
+                kept[self.job.cells[intervention]] = effect[scored]
+            return kept
         for layer, block in enumerate(self.job.model.anatomy.blocks):
             kept[layer, : block.heads] = clean.direct_effects(layer).cpu().numpy().astype(np.float32)[scored].T
         return kept
@@ -98,9 +118,9 @@ class _Tally:
             "loss": np.array([self.nats, self.tokens]),
             "readout_error": self.readout,
             "mean_count": self.counts[first:].sum()[None].numpy(),
-            **{f"means/{layer}": total[first:].sum(0).numpy() for layer, total in enumerate(self.sums)},
+            **{f"means/{port_name(port)}": total[first:].sum(0).numpy() for port, total in self.sums.items()},
         }
         if getattr(self.job.operator, "position_means", False):
             arrays["position_counts"] = self.counts.numpy()
-            arrays |= {f"position_means/{layer}": total.numpy() for layer, total in enumerate(self.sums)}
+            arrays |= {f"position_means/{port_name(port)}": total.numpy() for port, total in self.sums.items()}
         return arrays

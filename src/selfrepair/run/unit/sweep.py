@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from selfrepair.ablation.interventions import Intervention, by_start, each
+from selfrepair.ablation.interventions import Intervention, by_start, each, ports_of
 from selfrepair.ablation.operators import Operator, Source, Unchanged
 from selfrepair.ablation.sites import Head
 from selfrepair.effects.ledger import Ledger
@@ -88,7 +88,8 @@ def _sweep_batch(
     probed: bool,
     advance: Advance,
 ) -> None:
-    clean = clean_run(job.model, tokens_of(job.windows, windows, job.model))
+    tokens = tokens_of(job.windows, windows, job.model)
+    clean = clean_run(job.model, tokens, ports=ports_of(job.interventions))
     scored = torch.from_numpy(job.scored[windows]).to(clean.sigma.device)
     if first:
         require_own_forward(job.model, clean, real_tokens(job.windows, windows, job.model))

@@ -104,10 +104,10 @@ def require_survey(design: Design, store: Store, merged: Unit) -> None:
 
 
 def _groups(job: Job, size: int) -> Iterator[tuple[int, range]]:
-    """(layer, heads) of every head that there is, so many at a time."""
-    for layer, block in enumerate(job.model.anatomy.blocks):
-        for start in range(0, block.heads, size):
-            yield layer, range(start, min(start + size, block.heads))
+    """(layer, cells) of every head or other intervention that there is, so many at a time."""
+    for layer in range(job.model.anatomy.layers):
+        for start in range(0, job.columns(layer), size):
+            yield layer, range(start, min(start + size, job.columns(layer)))
 
 
 def direct_effects(surveyed: Sequence[Unit], layer: int, heads: range, tokens: int) -> np.ndarray:

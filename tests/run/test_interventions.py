@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from selfrepair import ReferenceEngine, SelfRepairError, load_run, measure, resume
+from selfrepair import ReferenceEngine, SelfRepairError, load_run, measure, resume, view
 from selfrepair.ablation.interventions import Intervention, each, freezing, ports_of, together
 from selfrepair.ablation.sites import At, Attention, Head, Mlp, Neuron, parse_site
 from selfrepair.engine.clean import clean_run
@@ -54,7 +54,6 @@ def test_sets_are_measured_token_by_token(name, engine, tmp_path):
             )
             for row, one in enumerate(ledger.interventions)
         }
-    names = {(int(one.layer), int(one.head)): str(one.values) for one in run.heads["name"].values.reshape(-1)[:0]}
     names = {cell: name for cell, name in np.ndenumerate(run.heads["name"].values) if name}
     assert set(names.values()) == {one.name for one in SETS}
     frame = run.tokens_frame()
@@ -65,6 +64,11 @@ def test_sets_are_measured_token_by_token(name, engine, tmp_path):
         assert row.direct_effect == pytest.approx(float(direct[row.window, row.position]), abs=1e-5)
     kinds = dict(zip(run.interventions["name"].values, run.interventions["kind"].values, strict=True))
     assert kinds["L1.mlp"] == "mlp" and kinds["movers"] == kinds["frozen"] == "set" and kinds["L1.attn"] == "attention"
+    table = run.table("all", top=None)
+    assert set(table["name"]) == {one.name for one in SETS}
+    for make in (run.plot_overview, lambda: view(run)):
+        with pytest.raises(SelfRepairError, match="single heads"):
+            make()
     again = load_run(tmp_path / "run")
     assert again.interventions.identical(run.interventions) or np.array_equal(
         again.interventions["self_repair"].values, run.interventions["self_repair"].values, equal_nan=True

@@ -21,6 +21,7 @@ from selfrepair.report.captions import (
     rule_in_words,
     status,
 )
+from selfrepair.results.intervention_axis import require_heads
 from selfrepair.results.runs import Run
 from selfrepair.statistics.labels import REPAIRED
 
@@ -47,6 +48,7 @@ def overview(run: Run, filter: str | None = None, path: str | Path | None = None
     Raises:
         SelfRepairError: unknown filter, matplotlib is missing, or the file cannot be written.
     """
+    require_heads(run.heads, "The figure")
     label = resolve_filter(run, filter)
     part = run.heads.sel(filter=label)
     repair = part["self_repair"].values
@@ -91,6 +93,7 @@ def direct_effects(run: Run, filter: str | None = "all", path: str | Path | None
     Raises:
         SelfRepairError: unknown filter, matplotlib is missing, or the file cannot be written.
     """
+    require_heads(run.heads, "The figure")
     figure, axes = _canvas((7.6, 5.6))
     from matplotlib.ticker import MaxNLocator
 

@@ -90,13 +90,15 @@ def head_rows(
     some = bool(measured.any())  # without any, a table of dashes says what there would be
     labels = chosen["label"].values
     largest = chosen[LARGEST[0]].values if LARGEST[0] in chosen else None
+    names_of_cells = run.heads["name"].values if "name" in run.heads.coords else None
     rows: list[Row] = []
     for layer in wanted:
         for head in (int(number) for number in run.heads["head"].values):
             place = known.index(layer), head
             if some and not measured[place]:
                 continue
-            row: Row = {"name": f"L{layer}H{head}", "layer": layer, "head": head, "filter": label}
+            name = f"L{layer}H{head}" if names_of_cells is None else str(names_of_cells[place])
+            row: Row = {"name": name, "layer": layer, "head": head, "filter": label}
             row |= {name: values[place].item() for name, values in columns.items()}
             row["repaired_fraction_unbounded"] = unbounded(row, "repaired_fraction")
             row["label"] = str(labels[place]) if row["count"] else None

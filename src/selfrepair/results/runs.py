@@ -69,8 +69,8 @@ class Run:
     @cached_property
     def interventions(self) -> xr.Dataset:
         """The same numbers as `heads` with one axis `intervention`, whose coordinates are `layer` (in which it starts),
-        `head`, `kind` and `name`; see `results.schema.flat`."""
-        from selfrepair.results.schema import flat
+        `head`, `kind` and `name`; see `results.intervention_axis.flat`."""
+        from selfrepair.results.intervention_axis import flat
 
         return flat(self.heads)
 

@@ -253,7 +253,7 @@ def component_axes(shape: tuple[int, int], components: Components) -> dict[str, 
 
 
 def check_size(
-    documents: int, filters: int, shape: tuple[int, int], components: Components, model: tuple[int, int]
+    documents: int, filters: int, shape: tuple[int, int], components: Components, model: tuple[int, int] | None = None
 ) -> int:
     """Bytes the sums will take.
 
@@ -264,7 +264,8 @@ def check_size(
     plain = 8 * (cells + documents * heads + 3 * filters * heads)
     total = {
         kind: plain
-        + (4 * cells + 8 * filters * heads) * sum(int(np.prod(axes)) for axes in component_axes(model, kind).values())
+        + (4 * cells + 8 * filters * heads)
+        * sum(int(np.prod(axes)) for axes in component_axes(model or shape, kind).values())
         for kind in ("none", "layers", "heads")
     }
     if total[components] <= LIMIT_BYTES:

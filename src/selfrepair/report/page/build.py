@@ -22,6 +22,7 @@ from selfrepair.report.page.method import method
 from selfrepair.report.page.pack import Blocks, plain_json
 from selfrepair.report.page.script import application, library, style
 from selfrepair.results import atomic_files, run_folder
+from selfrepair.results.intervention_axis import require_heads
 from selfrepair.results.runs import Run
 from selfrepair.statistics.labels import AMPLIFIED, LABELS
 
@@ -124,6 +125,7 @@ def run_index(source: Source, blocks: Blocks, runs: int = 1) -> dict[str, Any]:
         blocks: where they go.
         runs: how many runs share the page's room.
     """
+    require_heads(source.run.heads, "The page")
     run = source.run
     heads = run.heads.sizes["layer"] * run.heads.sizes["head"]
     room = max(ROWS, min(MOST_ROWS, ROWS_PER_HEAD * heads)) // runs

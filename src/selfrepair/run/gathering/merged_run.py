@@ -9,9 +9,10 @@ import numpy as np
 from selfrepair.results import checks, manifest, run_folder
 from selfrepair.results.atomic_files import putting_table
 from selfrepair.results.extras import Extras
+from selfrepair.results.intervention_axis import with_names
 from selfrepair.results.proven import Stored
 from selfrepair.results.runs import Run
-from selfrepair.results.schema import described_schema, heads_dataset, with_names
+from selfrepair.results.schema import described_schema, heads_dataset
 from selfrepair.results.windows_file import joined_names
 from selfrepair.run.gathering.all_texts import Pool
 from selfrepair.run.gathering.best_effort import never_costs_the_run

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from selfrepair.ablation.interventions import Intervention
 from selfrepair.errors import SelfRepairError
 from selfrepair.statistics.features import FEATURES
 from selfrepair.statistics.filters import Filter
@@ -104,8 +105,12 @@ def _require_heads(plan: Mapping[str, Any], fix: str) -> None:
     layers, heads = plan["model"]["layers"], plan["model"]["heads"]
     given = plan["interventions"]
     if given is not None:
-        if len(given) != len(plan["heads"]):
-            raise _wrong(("interventions",), len(given), f"as many as cells, {len(plan['heads'])}", fix)
+        try:
+            starts = [Intervention.parsed(one).start for one in given]
+        except (TypeError, KeyError, AttributeError, ValueError):
+            raise _wrong(("interventions",), given, "names of sites that are replaced and frozen", fix) from None
+        if starts != [pair[0] for pair in plan["heads"]]:
+            raise _wrong(("interventions",), starts, "those that start in the layers of `heads`", fix)
         heads = len(given)
     size = (plan["replicates"] + 1) * layers * heads * len(FEATURES) * 8
     if size > _MOST_BYTES:

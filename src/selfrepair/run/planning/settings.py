@@ -8,7 +8,7 @@ A new option is a field here with its help, its line in `Keywords` (for type che
 import difflib
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, fields, replace
 from typing import TYPE_CHECKING, Annotated, Any, ForwardRef, TypedDict, TypeVar, Unpack, get_args
 
 from selfrepair.errors import SelfRepairError
@@ -302,7 +302,7 @@ class Settings:
         names = [setting.name for group in GROUPS.values() for setting in settings_of(group)]
         for name in keywords:
             require_known(name, names)
-        return cls(**{part: group(**_chosen(group, keywords)) for part, group in GROUPS.items()})
+        return cls(**{part: group(**part_of(group, keywords)) for part, group in GROUPS.items()})
 
     def as_given(self) -> dict[str, Any]:
         """The settings that the plan holds as they were given, by name."""
@@ -339,6 +339,10 @@ class Setting:
     type: Any
     default: Any
     option: Option
+
+    def with_default(self, default: object) -> "Setting":
+        """The same with another default."""
+        return replace(self, default=default)
 
 
 def settings_of(group: Any) -> Iterator[Setting]:
@@ -386,5 +390,6 @@ def with_keywords(function: Function) -> Function:
     return function
 
 
-def _chosen(group: Any, keywords: Mapping[str, Any]) -> dict[str, Any]:
+def part_of(group: Any, keywords: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of some keywords that are fields of a group."""
     return {setting.name: keywords[setting.name] for setting in settings_of(group) if setting.name in keywords}

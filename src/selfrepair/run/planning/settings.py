@@ -7,6 +7,7 @@ A new option is a field here with its help, its line in `Keywords` (for type che
 # Without `from __future__ import annotations`: help is read from the annotations at run time.
 import difflib
 import inspect
+import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, replace
 from typing import TYPE_CHECKING, Annotated, Any, ForwardRef, TypedDict, TypeVar, Unpack, get_args
@@ -233,8 +234,8 @@ class Stopping:
     until: Annotated[
         str,
         Option(
-            "Which number --until-se refers to: `card`, the repaired fraction of all heads together; `heads`, the mean "
-            "self-repair (logit) of every head.",
+            "Which number that standard error is of: `card`, the repaired fraction of all heads together; `heads`, the "
+            "mean self-repair (logit) of every head.",
             _COMPUTING,
             plan="until.of",
             choices=STOPS,
@@ -385,8 +386,9 @@ def with_keywords(function: Function) -> Function:
         for one in settings
     ]
     function.__signature__ = given.replace(parameters=own + keywords)  # type: ignore[attr-defined]
-    lines = "".join(f"\n            {one.name}: {one.option.help}" for one in settings)
-    function.__doc__ = (function.__doc__ or "").replace("{settings}", lines.lstrip("\n "))
+    wrap = textwrap.TextWrapper(120, initial_indent=" " * 12, subsequent_indent=" " * 16)
+    lines = "\n".join(wrap.fill(f"{one.name}: {one.option.help}") for one in settings)
+    function.__doc__ = (function.__doc__ or "").replace("{settings}", lines.lstrip())
     return function
 
 

@@ -12,13 +12,13 @@ from selfrepair.run.gathering import judgement
 
 def test_a_floor_of_two_logits_ends_with_exit_code_3(selfrepair, llama, tmp_path, monkeypatch):
     """Every ledger closes all the same."""
-    ledger = replay._Replay.ledger
+    ledger = replay.Replay.ledger
 
     def lifted(self):
         book = ledger(self)
         return replace(book, total_effect=book.total_effect + 2, norm=book.norm + 2)
 
-    monkeypatch.setattr(replay._Replay, "ledger", lifted)
+    monkeypatch.setattr(replay.Replay, "ledger", lifted)
     ended = selfrepair("run", llama, *SHORT, "--out", tmp_path / "run")
     assert ended.code == 3 and "THE RUN FAILS ITS CHECKS" in ended.said and "numerical floor is 2.0e+00" in ended.said
     outcome = json.loads((tmp_path / "run" / "outcome.json").read_text())

@@ -148,7 +148,7 @@ def test_without_gguf_the_message_names_it(selfrepair, tmp_path, monkeypatch):
 @pytest.fixture
 def broken(monkeypatch):
     """A replay engine that is off by a little, or gives no number, on one token."""
-    ledger = replay._Replay.ledger
+    ledger = replay.Replay.ledger
 
     def set_to(change: float) -> None:
         def wrong(self):
@@ -156,7 +156,7 @@ def broken(monkeypatch):
             book.total_effect[0, 0, 5] += change
             return book
 
-        monkeypatch.setattr(replay._Replay, "ledger", wrong)
+        monkeypatch.setattr(replay.Replay, "ledger", wrong)
 
     return set_to
 

@@ -121,7 +121,7 @@ def test_a_floor_that_is_no_number_is_none_that_holds():
 def test_an_engine_that_leaves_heads_out_of_the_floor_fails():
     class Silent(Exact):
         def sweep(self, model, clean, units, *rest):
-            kept = [head for head in units if head.layer] if len(units) < 10 else units
+            kept = [one for one in units if one.start] if len(units) < 10 else units
             yield from super().sweep(model, clean, kept, *rest)
 
     found, categories, _ = run(Silent(lambda effect: effect))

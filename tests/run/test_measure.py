@@ -252,15 +252,16 @@ def test_interrupted_before_anything_was_done():
 def out_of_memory_above(monkeypatch, most: int, error: Exception) -> list[int]:
     """Makes replays of more than `most` heads run out of memory; returns the folds that were tried."""
     tried: list[int] = []
-    ledger = replay._Replay.ledger
+    ledger = replay.Replay.ledger
 
     def limited(self):
-        tried.append(len(self.heads))
-        if len(self.heads) > most:
+        runs = len(self.accounts.interventions)
+        tried.append(runs)
+        if runs > most:
             raise error
         return ledger(self)
 
-    monkeypatch.setattr(replay._Replay, "ledger", limited)
+    monkeypatch.setattr(replay.Replay, "ledger", limited)
     return tried
 
 

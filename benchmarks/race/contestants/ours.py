@@ -63,7 +63,7 @@ class Ours:
     def _check(self, ledger: Ledger) -> None:
         """Keeps how far, at worst, a ledger was from closing; every line of it has to be there."""
         assert ledger.by_head is not None
-        lines = ledger.by_head.sum((-1, -2)) - ledger.repair_heads
+        lines = ledger.by_head.sum((-1, -2)) - ledger.lines["heads"]
         worst = torch.maximum(ledger.residual.abs().max(), lines.abs().max())
         self.unbalanced = max(self.unbalanced, float(worst))
 

@@ -165,7 +165,7 @@ def _report(made: Any, page: Path) -> None:
     for name, problem in made.failed.items():
         loud.print(f"Failed, {name}: {reason(problem)}", soft_wrap=True)
     if made.failed:
-        loud.print(f"Tracebacks: {page.with_name(FAILURES)}", soft_wrap=True)
+        loud.print(f"Details of each failure: {page.with_name(FAILURES)}", soft_wrap=True)
     raise typer.Exit(code or int(bool(made.failed)))
 
 

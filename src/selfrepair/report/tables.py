@@ -116,11 +116,11 @@ def print_summary(console: Console, run: Run) -> None:
     more = [Text(said) for said in (donors_needed(run), stopped(run)) if said]
     for line in (Text(""), *repaired, *more, Text(""), caption):
         body.add_row(line)
-    title = Text(f"{fact(run, 'model')}: how much of what heads lose is repaired")
-    if cell_len(title.plain) > width - 6:  # more than the frame's upper edge can take without cutting it
-        console.print(title)
-        title = Text()
-    console.print(Panel(body, title=title or None, title_align="left", width=width, padding=(1, 2)))
+    title = f"{fact(run, 'model')}: how much of what heads lose is repaired"
+    if cell_len(title) > width - 6:  # more than the frame's upper edge can take without cutting it
+        console.print(Text(title))
+        title = ""
+    console.print(Panel(body, title=Text(title) if title else None, title_align="left", width=width, padding=(1, 2)))
 
 
 SHARES = {

@@ -186,7 +186,7 @@ def prepared(place: Path, model: Path, tokens: int, seed: int) -> Path:
     from selfrepair import load, windows
     from selfrepair.run.measure import write_design
     from selfrepair.run.planning.prepare import prepare
-    from selfrepair.statistics.filters import DEFAULT_FILTERS
+    from selfrepair.run.planning.settings import Settings
 
     place.mkdir(parents=True)
     loaded = load(str(model), device="cpu")
@@ -194,18 +194,7 @@ def prepared(place: Path, model: Path, tokens: int, seed: int) -> Path:
     job = prepare(
         loaded,
         windows(loaded.tokenizer, str(text), tokens=tokens, length=LENGTH),
-        ablation="resample",
-        donors=1,
-        filters=DEFAULT_FILTERS,
-        engine="replay",
-        components="heads",
-        heads=None,
-        batch=None,
-        memory=None,
-        seed=seed,
-        first=1,
-        sample=64,
-        replicates=400,
+        Settings.of(engine="replay", seed=seed),
     )
     write_design(job, place)
     return place

@@ -53,11 +53,25 @@ def test_every_option_is_explained():
 
 def test_the_choices_are_those_there_are():
     """The command line names them without loading torch."""
-    from selfrepair.cli.run import EngineName, Products
+    from typing import get_args
+
+    from selfrepair.ablation.operators import operator
     from selfrepair.engine import ENGINES
     from selfrepair.engine.delta.matmul import PRECISIONS
+    from selfrepair.run.planning import settings
+    from selfrepair.run.scheduling.executors import EXECUTORS
+    from selfrepair.statistics.accumulate import Components
+    from selfrepair.text.windows import Bos, Packing
 
-    assert {*Products} == {*PRECISIONS} and {*EngineName} == {"auto", *ENGINES}
+    chosen = {
+        setting.name: {*setting.option.choices}
+        for group in (settings.Text, *settings.GROUPS.values())
+        for setting in settings.settings_of(group)
+    }
+    assert chosen["precision"] == {*PRECISIONS} and chosen["engine"] == {"auto", *ENGINES}
+    assert chosen["executor"] == {*EXECUTORS} and chosen["components"] == {*get_args(Components)}
+    assert chosen["packing"] == {*get_args(Packing)} and chosen["bos"] == {*get_args(Bos)}
+    assert [operator(name, 1).name for name in settings.OPERATORS] == [*settings.OPERATORS]
 
 
 @pytest.mark.parametrize(

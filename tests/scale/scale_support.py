@@ -24,6 +24,7 @@ from selfrepair.run import measure as measuring
 from selfrepair.run.planning import batch_size
 from selfrepair.run.planning import prepare as preparing
 from selfrepair.run.planning.reload import load_job
+from selfrepair.run.planning.settings import Settings
 from selfrepair.run.scheduling.executors import processes
 from selfrepair.run.storage import unit_claims
 from selfrepair.run.storage.claim_holder import Holder, _started
@@ -85,7 +86,8 @@ def prepare(place: Path, model, windows: Windows | None = None, per_unit: int = 
     corpus = text() if windows is None else windows
     place.mkdir(parents=True)
     with mock.patch.object(batch_size, "UNIT_TOKENS", per_unit):
-        job = preparing.prepare(loaded, corpus, **{**DEFAULTS, "engine": ReplayEngine(fold=2), **settings})
+        asked = Settings.of(**{**DEFAULTS, "engine": ReplayEngine(fold=2), **settings})
+        job = preparing.prepare(loaded, corpus, asked)
     measuring.write_design(job, place)
     return place
 

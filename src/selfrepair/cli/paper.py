@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
@@ -11,7 +11,8 @@ from typing import Annotated, Any
 import typer
 
 from selfrepair.cli.exit_code import INTERRUPTED
-from selfrepair.cli.options import Quiet
+from selfrepair.cli.options import Quiet, options, with_settings
+from selfrepair.run.planning.settings import Computing, Loading, Statistics, Text, part_of
 from selfrepair.terminal import Console
 
 
@@ -22,8 +23,18 @@ class RecipeName(StrEnum):
     original = "original"
 
 
+_SETTINGS = (
+    *options(Text, "text", "tokens", "length", "bos", "field", tokens=2048, length=128),
+    *options(Statistics, "seed"),
+    *options(Computing, "batch", "memory"),
+    *options(Loading),
+)
+
+
+@with_settings(_SETTINGS)
 def paper(
     model: Annotated[str, typer.Argument(help="Hub id, folder with safetensors, GGUF file, or `default`.")] = "default",
+    *,
     only: Annotated[
         list[str] | None,
         typer.Option(
@@ -31,11 +42,6 @@ def paper(
             "repeated; all by default."
         ),
     ] = None,
-    text: Annotated[str, typer.Option(help="Text source, as for `selfrepair run`.")] = "builtin",
-    tokens: Annotated[int, typer.Option(min=1, help="Tokens to measure on; the paper used up to a million.")] = 2048,
-    length: Annotated[int, typer.Option(min=2, help="Tokens per window.")] = 128,
-    field: Annotated[str, typer.Option(help="Column or key that holds the text.")] = "text",
-    bos: Annotated[str, typer.Option(help="BOS before every window: `auto`, `always` or `never`.")] = "auto",
     recipe: Annotated[
         RecipeName,
         typer.Option(
@@ -54,22 +60,15 @@ def paper(
         typer.Option("--with", help="Results folders of other models or operators, for the overview's panels."),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder; by default a new one below selfrepair-papers/.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Random seed for windows, donors, samples and prompts.")] = 0,
     scan_tokens: Annotated[int, typer.Option(min=1, help="Tokens for the self-gain scan over all heads.")] = 768,
-    dtype: Annotated[str, typer.Option(help="float32 or float64.")] = "float32",
-    device: Annotated[str, typer.Option(help="`auto`, `cpu`, `cuda`, ...")] = "auto",
-    batch: Annotated[int | None, typer.Option(min=1, help="Windows per batch in the sweep.")] = None,
-    memory: Annotated[float | None, typer.Option(help="Memory that a batch may take, in gigabytes.")] = None,
-    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a hub model.")] = None,
-    offload: Annotated[
-        bool, typer.Option("--offload", help="Keep weights on disk, for models larger than memory.")
-    ] = False,
     quiet: Quiet = False,
+    **asked: Any,
 ) -> None:
     """Make every figure and experiment of the paper: pictures, data, and one page with a table of its claims.
 
     Figures as PNG, SVG and interactive HTML with the data behind each, `index.html` in the paper's order, and for every
-    claim what the paper stated, what this run measured with its interval, and whether it holds here.
+    claim what the paper stated, what this run measured with its interval, and whether it holds here. The paper itself
+    measured on up to a million tokens.
     """
     from selfrepair.cli.silence_libraries import quieten
     from selfrepair.results.run_folder import prepare_folder
@@ -91,19 +90,18 @@ def paper(
         read_self_repression(reference)
     beside = overview.read_beside(others or ())
     if run is None:
-        next(iter(read_documents(text, field=field, most=LEAST)))
+        next(iter(read_documents(asked["text"], field=asked["field"], most=LEAST)))
     place = prepare_folder(out or Path("selfrepair-papers") / datetime.now().strftime("%Y-%m-%d-%H%M%S"))
     console = Console(stderr=True, quiet=quiet)
     console.print("Loading the model and proving its identities.")
-    loaded = load(model, dtype=dtype, device=device, revision=revision, offload=offload)
+    loaded = load(model, **part_of(Loading, asked))
     console.print(f"{loaded!r}: its identities hold.")
     if run is not None:
         from selfrepair.results.run_folder import load as load_run
 
         study = make.study_of(loaded, load_run(run), recipe.value)
     else:
-        settings: dict[str, Any] = {"text": text, "tokens": tokens, "length": length, "field": field, "bos": bos}
-        study = _studied(loaded, settings, recipe.value, only or (), place, seed, batch, memory, not quiet)
+        study = _studied(loaded, asked, recipe.value, only or (), place, not quiet)
     study.others, study.reference, study.scan_tokens = beside, reference, scan_tokens
     folder = paper_folder.Folder(place)
     made = make.make(study, only or (), lambda name: console.print(f"{paper_folder.HEADINGS[name]} ({name})"), folder)
@@ -112,13 +110,10 @@ def paper(
 
 def _studied(
     model: Any,
-    settings: dict[str, Any],
+    asked: Mapping[str, Any],
     recipe: str,
     only: Sequence[str],
     place: Path,
-    seed: int,
-    batch: int | None,
-    memory: float | None,
     progress: bool,
 ) -> Any:
     """A study of a text, with a new sweep over all heads where an experiment reads it."""
@@ -126,13 +121,13 @@ def _studied(
     from selfrepair.paper.inputs.recipe import recipe_named
     from selfrepair.paper.inputs.recipe_windows import windows_for
 
-    windows = windows_for(model.tokenizer, recipe, seed=seed, **settings)
+    seed = asked["seed"]
+    windows = windows_for(model.tokenizer, recipe, seed=seed, **part_of(Text, asked))
     chosen = recipe_named(recipe, windows)
     if not make.needs_sweep(only):
         return make.Study(model, windows, None, chosen, seed=seed)
-    swept = make.sweep(
-        model, windows, chosen, out=place / "run", seed=seed, batch=batch, memory=memory, progress=progress
-    )
+    sizes = part_of(Computing, asked)
+    swept = make.sweep(model, windows, chosen, out=place / "run", seed=seed, progress=progress, **sizes)
     if swept.outcome["status"] == "interrupted":
         Console(stderr=True).print(
             f"Interrupted: nothing of the sweep is lost. Continue with selfrepair resume {place / 'run'}, then "

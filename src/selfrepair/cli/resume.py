@@ -7,18 +7,20 @@ from typing import Annotated
 
 import typer
 
-from selfrepair.cli.options import Quiet
-from selfrepair.cli.run import Executor
+from selfrepair.cli.options import Quiet, options, with_settings
+from selfrepair.run.planning.settings import Work
 
 
+@with_settings(options(Work, "workers", "executor"), panels=False)
 def resume(
     folder: Annotated[Path, typer.Argument(help="The folder of the run.")],
-    workers: Annotated[int, typer.Option(min=1, help="Workers that share the work.")] = 1,
-    executor: Annotated[Executor, typer.Option(help="Where several workers run.")] = Executor.processes,
+    *,
     top: Annotated[int, typer.Option(help="Heads in the printed table.")] = 15,
     plots: Annotated[bool, typer.Option(help="Draw the two pictures.")] = True,
     page: Annotated[bool, typer.Option(help="Write report.html, the run as a page for the browser.")] = True,
     quiet: Quiet = False,
+    workers: int,
+    executor: str,
 ) -> None:
     """Continue a run where it stopped, after a kill, a crash or a full disk.
 
@@ -31,4 +33,4 @@ def resume(
     from selfrepair.cli.run import report
     from selfrepair.run.measure import resume as go_on
 
-    report(go_on(folder, workers=workers, executor=executor.value, progress=not quiet), folder, top, plots, page)
+    report(go_on(folder, workers=workers, executor=executor, progress=not quiet), folder, top, plots, page)

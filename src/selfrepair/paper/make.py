@@ -9,8 +9,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
-
 from selfrepair.ablation.operators import Operator, Resample
 from selfrepair.errors import SelfRepairError
 from selfrepair.model.language_model import LanguageModel
@@ -22,10 +20,11 @@ from selfrepair.paper.inputs.corpus import Corpus
 from selfrepair.paper.inputs.recipe import NextBatch, Recipe, recipe_named
 from selfrepair.paper.numbers.document_halves import FIRST
 from selfrepair.paper.numbers.over_documents import Number
+from selfrepair.results.plan import Subject
 from selfrepair.results.runs import Run
 from selfrepair.results.windows_file import windows_of
 from selfrepair.run.measure import measure
-from selfrepair.run.planning.run_plan import Plan, make_plan
+from selfrepair.run.planning.run_plan import subject_of
 from selfrepair.text import Windows
 
 SECTIONS = ("overview", "noise", "layernorm", "neurons", "iterative", "ioi", "published")
@@ -58,12 +57,14 @@ class Paper:
     failed: dict[str, Exception] = field(default_factory=dict)
     pending: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
-    unswept: Plan = field(default_factory=dict)
+    unswept: Subject | None = None
 
     @property
-    def plan(self) -> Plan:
-        """What was measured on what; without `ablation` where there was no sweep."""
-        return self.unswept if self.run is None else self.run.plan
+    def subject(self) -> Subject:
+        """What was measured on what."""
+        subject = self.unswept if self.run is None else self.run.plan
+        assert subject is not None, "a paper without a sweep says what it is about"
+        return subject
 
     @property
     def verdicts(self) -> list[Verdict]:
@@ -166,13 +167,6 @@ def _operator(recipe: Recipe) -> Operator:
     return NextBatch(recipe.batch) if recipe.donors == "offset" else Resample()
 
 
-def _unswept(study: Study) -> Plan:
-    """What a sweep's plan would say of model, text and versions."""
-    donors = np.zeros((len(study.windows), 0), np.int64)
-    plan = make_plan(study.model, study.windows, _operator(study.recipe), [], [], donors, first=study.recipe.first)
-    return {name: plan[name] for name in ("model", "text", "versions")}
-
-
 def study_of(model: LanguageModel, run: Run, recipe: str = "default") -> Study:
     """A study of a run that exists already.
 
@@ -216,7 +210,7 @@ def make(
     chosen = [name for name in SECTIONS if (name in only or not only)]
     if study.reference is None and "published" in chosen:
         chosen.remove("published")
-    unswept = _unswept(study) if study.swept is None else {}
+    unswept = subject_of(study.model, study.windows, study.recipe.first) if study.swept is None else None
     paper = Paper(study.swept, study.recipe.name, pending=chosen, unswept=unswept)
     for name in tuple(chosen):
         if said is not None:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO, TypeVar, cast
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from selfrepair.errors import SelfRepairError
 from selfrepair.results import extras, manifest, netcdf, plan_file, schema
 from selfrepair.results.atomic_files import cannot, first_line, make_folder, put, putting_table
+from selfrepair.results.plan import Plan
 from selfrepair.results.plan_file import write_json as write_json
 from selfrepair.results.plan_file import write_plan as write_plan
 from selfrepair.results.proven import Damaged, Digests, Stored
@@ -202,7 +203,7 @@ def load(path: str | Path) -> Run:
     return run
 
 
-def read_plan(folder: Path) -> dict[str, Any]:
+def read_plan(folder: Path) -> Plan:
     """The plan of a results folder, finished or not.
 
     Raises:
@@ -292,8 +293,8 @@ def _read_json(file: BinaryIO) -> dict[str, Any]:
     return found
 
 
-def _read_plan(folder: Path, file: BinaryIO) -> dict[str, Any]:
+def _read_plan(folder: Path, file: BinaryIO) -> Plan:
     content = bounded_json(file)
     if not isinstance(content, dict):
         raise TypeError(f"a JSON object was expected, not {type(content).__name__}")
-    return plan_file.opened_plan(content, folder / PLAN, folder / WINDOWS)
+    return cast(Plan, plan_file.opened_plan(content, folder / PLAN, folder / WINDOWS))

@@ -12,6 +12,7 @@ import pyarrow as pa
 import xarray as xr
 
 from selfrepair.results.extras import Extras
+from selfrepair.results.plan import Plan
 from selfrepair.results.proven import Stored
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ class Run:
         extras: texts of tokens, whole passages and close-ups of single tokens, where the run kept them.
     """
 
-    plan: dict[str, Any]
+    plan: Plan
     outcome: dict[str, Any]
     heads: xr.Dataset
     kept: pa.Table | Stored

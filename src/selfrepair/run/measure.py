@@ -7,12 +7,12 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Unpack
+
+from torch import set_num_threads
 
 from selfrepair.ablation.interventions import Intervention
-from selfrepair.ablation.names import Spelled
-from selfrepair.ablation.operators import Operator
 from selfrepair.ablation.sites import Site
-from selfrepair.engine import Engine
 from selfrepair.errors import SelfRepairError
 from selfrepair.model.language_model import LanguageModel
 from selfrepair.progress import say
@@ -29,6 +29,7 @@ from selfrepair.run.planning import run_plan
 from selfrepair.run.planning.job import Design, Job
 from selfrepair.run.planning.prepare import prepare
 from selfrepair.run.planning.reload import load_job
+from selfrepair.run.planning.settings import Keywords, Settings, with_keywords
 from selfrepair.run.scheduling.executors import execute
 from selfrepair.run.scheduling.unit_loop import merged_survey, persistently, run_units
 from selfrepair.run.storage.log import log
@@ -37,8 +38,6 @@ from selfrepair.run.storage.unit_file import FIX, Arrays
 from selfrepair.run.unit import interrupted
 from selfrepair.run.unit.sweep import STAGE as SWEEP
 from selfrepair.run.unit.sweep import CutShort
-from selfrepair.statistics.accumulate import Components
-from selfrepair.statistics.filters import DEFAULT_FILTERS, Filter
 from selfrepair.text import Windows
 
 
@@ -54,30 +53,15 @@ class NumbersAreInexact(UserWarning):
     """Numbers to be used with care: errors of single tokens are above the limit of 1% of the effects."""
 
 
+@with_keywords
 def measure(
     model: LanguageModel,
     windows: Windows,
     *,
-    ablation: str | Operator = "resample",
-    donors: int = 1,
-    filters: Sequence[Filter | str] = DEFAULT_FILTERS,
-    engine: str | Engine = "auto",
-    precision: str | None = None,
-    components: Components = "heads",
-    heads: Spelled | None = None,
     interventions: Sequence[Intervention | Site] | None = None,
-    batch: int | None = None,
-    memory: float | None = None,
-    seed: int = 0,
-    first: int = 1,
-    sample: int = 64,
-    replicates: int = 400,
-    until_se: float | None = None,
-    until: str = "card",
     out: str | Path | None = None,
-    workers: int = 1,
-    executor: str = "processes",
     progress: bool = True,
+    **settings: Unpack[Keywords],
 ) -> Run:
     """Ablates heads one by one and keeps the ledger of self-repair.
 
@@ -87,66 +71,39 @@ def measure(
     Args:
         model: from `load`.
         windows: from `windows`.
-        ablation: an operator, or the name of a built-in one.
-        donors: donors per window, for `resample`.
-        filters: which tokens numbers average over, per head.
-        engine: `auto`, an engine, or the name of one.
-        precision: of the delta engine's products: `full`, `bfloat16` or `int8`; by default the fastest that a trial
-            finds right to within 1% per token.
-        components: `heads` keeps a line for every downstream head, `layers` one per attention and MLP layer.
-        heads: which to ablate, as `"L9H6,L10"`, `["L9H6", (10, 3)]` or alike (`ablation.names`); all by default.
         interventions: what to ablate where it is not single heads: sites (`Mlp(9)`), or sets of sites with others
             frozen; one ablated run each. Results are in `Run.interventions`.
-        batch: windows at a time; by default what fits in memory.
-        memory: gigabytes that a batch may take.
-        seed: of donors, of the bootstrap and of the uniform sample of kept tokens.
-        first: first position that statistics count; position 0 has no context, and often a huge norm.
-        sample: how many tokens of the corpus the uniform sample keeps for every head.
-        replicates: resamplings of the documents, for errors and intervals.
-        until_se: stop as soon as the standard error is this small, as far as that can be told by looking at every
-            unit (`selfrepair.statistics.stopping`); by default all text is read. Documents then come in random order.
-        until: what that is the error of: `card`, the repaired fraction of all heads together, or `heads`, the mean
-            self-repair in logits of every head; under the first top filter (or the first filter).
         out: results folder; without it units are kept in a temporary one for as long as this lasts, longer where an
-            error would throw away what had been measured.
-        workers: more than one needs a model that can be loaded by name.
-        executor: where workers run: `processes` of this machine; `ray` or `slurm`, which need `out`.
+            error would throw away what had been measured. `ray` and `slurm` need it.
         progress: whether to show progress.
+        settings: what to measure and how, any of:
+
+            {settings}
+
+            Beside names, `ablation` takes an operator, `engine` an engine and `filters` filters; `heads` takes
+            `"L9H6,L10"`, `["L9H6", (10, 3)]` or alike (`ablation.names`). `threads` are set for the whole process and
+            stay as they are by default. More than one of `workers` needs a model that can be loaded by name. With
+            `until_se` documents come in random order, and `until` counts under the first top filter (or the first).
 
     Returns:
         The run: estimates per filter and head, kept tokens, windows, plan and outcome.
 
     Raises:
-        SelfRepairError: no donors, no scored tokens, a folder that exists, a disk that is full.
+        SelfRepairError: an unknown setting, no donors, no scored tokens, a folder that exists, a disk that is full.
     """
+    asked = Settings.of(**settings)
     place = None if out is None else run_folder.prepare_folder(out)
-    job = prepare(
-        model,
-        windows,
-        ablation=ablation,
-        donors=donors,
-        filters=filters,
-        engine=engine,
-        precision=precision,
-        components=components,
-        heads=heads,
-        interventions=interventions,
-        batch=batch,
-        memory=memory,
-        seed=seed,
-        first=first,
-        sample=sample,
-        replicates=replicates,
-        until_se=until_se,
-        until=until,
-    )
+    work = asked.work
+    if work.threads is not None:
+        set_num_threads(work.threads)
+    job = prepare(model, windows, asked, interventions)
     if place is not None:
         write_design(job, place)
-        return carry_out(job, place, workers, executor, progress)
-    _require_place(workers, executor)
+        return carry_out(job, place, work.workers, work.executor, progress)
+    _require_place(work.workers, work.executor)
     with temporary_folder() as temporary:
         write_design(job, temporary)
-        run = carry_out(job, temporary, workers, executor, progress, keep=False)
+        run = carry_out(job, temporary, work.workers, work.executor, progress, keep=False)
         return replace(run, kept=run.tokens, corpus=run.windows)
 
 

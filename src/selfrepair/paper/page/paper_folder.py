@@ -136,7 +136,7 @@ def render(paper: Paper, files: dict[str, str]) -> str:
         pending=[HEADINGS[name] for name in paper.pending],
         failures=FAILURES,
         number=number_text,
-        model=paper.plan["model"]["name"] if paper.run is None else fact(paper.run, "model"),
+        model=paper.subject["model"]["name"] if paper.run is None else fact(paper.run, "model"),
         original=paper.recipe == "original",
     )
     return html
@@ -181,30 +181,30 @@ def _all_numbers(paper: Paper) -> pd.DataFrame:
 
 
 def _facts(paper: Paper) -> dict[str, Any]:
-    plan = paper.plan
+    subject = paper.subject
     return {
-        "model": plan["model"],
-        "text": plan["text"],
-        "ablation": plan.get("ablation"),
+        "model": subject["model"],
+        "text": subject["text"],
+        "ablation": None if paper.run is None else paper.run.plan["ablation"],
         "recipe": paper.recipe,
         "seconds": {name: round(value, 1) for name, value in paper.seconds.items()},
         "sweep_seconds": None if paper.run is None else paper.run.outcome.get("seconds"),
         "left_out": paper.left_out,
         "failed": {name: reason(problem) for name, problem in paper.failed.items()},
         "pending": paper.pending,
-        "versions": plan["versions"],
+        "versions": subject["versions"],
         "exhibits": [one.name for one in paper.exhibits],
     }
 
 
 def _shown_facts(paper: Paper) -> list[tuple[str, str]]:
     run = paper.run
-    text = paper.plan["text"]
+    text = paper.subject["text"]
     measured = f"{text['scored_tokens']:,} tokens from {text['documents']} documents"
     spent = sum(paper.seconds.values())
     if run is None:
         return [
-            ("Model", paper.plan["model"]["name"]),
+            ("Model", paper.subject["model"]["name"]),
             ("Text", f"{text.get('source', 'unknown')}: {measured}"),
             ("Sweep over all heads", "none: nothing that was asked for reads it"),
             ("Recipe", paper.recipe),

@@ -12,10 +12,10 @@ import numpy as np
 from selfrepair.errors import SelfRepairError
 from selfrepair.model.kinship import unrelated
 from selfrepair.results import manifest
+from selfrepair.results.plan import Plan
 from selfrepair.run.gathering.all_texts import Pool, part_of, pool_of
 from selfrepair.run.planning import run_plan
 from selfrepair.run.planning.reload import load_design, text_folders
-from selfrepair.run.planning.run_plan import Plan
 from selfrepair.run.storage.store import Store
 from selfrepair.run.unit.thresholds import STAGE as THRESHOLDS
 from selfrepair.statistics.between_runs import difference, same_documents
@@ -145,8 +145,8 @@ def _name(pool: Pool) -> str:
 
 
 def _paired(first: Pool, second: Pool) -> bool:
-    keys = ("seed", "replicates")
-    same = all(first.design.plan[key] == second.design.plan[key] for key in keys)
+    plans = first.design.plan, second.design.plan
+    same = plans[0]["seed"] == plans[1]["seed"] and plans[0]["replicates"] == plans[1]["replicates"]
     return same and same_documents(first.digests, second.digests)
 
 

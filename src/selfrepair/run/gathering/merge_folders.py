@@ -11,6 +11,7 @@ from typing import Any
 from selfrepair.errors import SelfRepairError
 from selfrepair.results import manifest, run_folder
 from selfrepair.results.atomic_files import put
+from selfrepair.results.plan import Plan, TextFacts
 from selfrepair.results.proven import Damaged
 from selfrepair.results.runs import Run
 from selfrepair.results.windows_file import joined
@@ -19,7 +20,6 @@ from selfrepair.run.gathering.merged_run import merged
 from selfrepair.run.planning import run_plan
 from selfrepair.run.planning.job import Design
 from selfrepair.run.planning.reload import TEXTS, load_design, text_folders
-from selfrepair.run.planning.run_plan import Plan
 from selfrepair.run.storage.finished_unit import Unit
 from selfrepair.run.storage.store import Store
 from selfrepair.run.storage.unit_file import proven_content
@@ -201,9 +201,10 @@ def _require_alike(given: Sequence[tuple[Path, Plan]]) -> None:
 def _meaning(plan: Plan) -> dict[str, Any]:
     """What a plan's numbers mean, flat: all but the text and how the work was done."""
     found: dict[str, Any] = {}
+    text: dict[str, Any] = {**plan["text"]}
     for name, value in plan.items():
         if name == "text":
-            found |= {f"text.{key}": value[key] for key in _COMMON_OF_TEXT}
+            found |= {f"text.{key}": text[key] for key in _COMMON_OF_TEXT}
         elif isinstance(value, dict) and name not in _OWN:
             found |= {f"{name}.{key}": one for key, one in value.items() if key not in _OWN_OF.get(name, ())}
         elif name not in _OWN:
@@ -216,14 +217,22 @@ def _write_joined(pool: Pool, place: Path) -> Plan:
     designs = [one.design for one in pool.mergers]
     windows, donors = joined([one.windows for one in designs], [one.donors for one in designs])
     texts = [one.plan["text"] for one in designs]
-    text = texts[0] | {
-        "source": windows.provenance["source"],
+    text: TextFacts = {
+        **texts[0],
+        "source": str(windows.provenance["source"]),
         "fingerprint": windows.fingerprint,
-        **{name: sum(one[name] for one in texts) for name in ("windows", "documents", "scored_tokens")},
+        "windows": sum(text["windows"] for text in texts),
+        "documents": sum(text["documents"] for text in texts),
+        "scored_tokens": sum(text["scored_tokens"] for text in texts),
     }
-    plan = {**designs[0].plan, "text": text, "texts": [one.plan for one in designs], "until": None}
-    plan["created"] = max(one.plan["created"] for one in designs)
-    plan["ablation"] = {**plan["ablation"], "donors_fingerprint": run_plan.fingerprint(donors)}
+    plan: Plan = {
+        **designs[0].plan,
+        "text": text,
+        "texts": [one.plan for one in designs],
+        "until": None,
+        "created": max(one.plan["created"] for one in designs),
+        "ablation": {**designs[0].plan["ablation"], "donors_fingerprint": run_plan.fingerprint(donors)},
+    }
     run_folder.write_plan(plan, place / run_folder.PLAN)
     run_folder.write_corpus(windows, donors, place, plan)
     return plan

@@ -10,6 +10,7 @@ from selfrepair.results import checks, manifest, run_folder
 from selfrepair.results.atomic_files import putting_table
 from selfrepair.results.extras import Extras
 from selfrepair.results.intervention_axis import with_names
+from selfrepair.results.plan import Plan
 from selfrepair.results.proven import Stored
 from selfrepair.results.runs import Run
 from selfrepair.results.schema import described_schema, heads_dataset
@@ -18,7 +19,6 @@ from selfrepair.run.gathering.all_texts import Pool
 from selfrepair.run.gathering.best_effort import never_costs_the_run
 from selfrepair.run.gathering.one_text import Part
 from selfrepair.run.planning import reload
-from selfrepair.run.planning.run_plan import Plan
 from selfrepair.run.storage.unit_file import Arrays
 from selfrepair.run.unit.passages import passages_table
 from selfrepair.statistics.keep import token_table

@@ -12,8 +12,8 @@ from selfrepair.ablation.operators import Operator
 from selfrepair.ablation.sites import Head
 from selfrepair.engine import Engine
 from selfrepair.model.language_model import LanguageModel
+from selfrepair.results.plan import Plan
 from selfrepair.run.planning.batch_size import UNIT_TOKENS
-from selfrepair.run.planning.run_plan import Plan
 from selfrepair.statistics.accumulate import Components
 from selfrepair.statistics.filters import Filter
 from selfrepair.statistics.keep import uniform_sample
@@ -99,8 +99,7 @@ class Design:
     @property
     def components(self) -> Components:
         """Which downstream lines are summed."""
-        components: Components = self.plan["components"]
-        return components
+        return self.plan["components"]
 
     @property
     def negligible(self) -> float:

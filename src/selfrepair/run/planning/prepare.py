@@ -21,56 +21,68 @@ from selfrepair.errors import SelfRepairError
 from selfrepair.model.configuration import setting
 from selfrepair.model.faults import finding
 from selfrepair.model.language_model import LanguageModel
+from selfrepair.results.plan import EngineFacts, UntilFacts
 from selfrepair.run.planning import run_plan
 from selfrepair.run.planning.batch_size import plan_memory, require_known, tokens_of, windows_per_unit
 from selfrepair.run.planning.job import Job
 from selfrepair.run.planning.plan_limits import MOST_REPLICATES, MOST_SEED, require_sane
-from selfrepair.statistics.accumulate import Components
-from selfrepair.statistics.filters import Filter
+from selfrepair.run.planning.run_plan import filters_of
+from selfrepair.run.planning.settings import STOPS, Settings, Statistics
 from selfrepair.statistics.stopping import StopRule
 from selfrepair.text import Windows
-
-STOPS = ("card", "heads")
 
 
 def prepare(
     model: LanguageModel,
     windows: Windows,
-    *,
-    ablation: str | Operator,
-    donors: int,
-    filters: Sequence[Filter | str],
-    engine: str | Engine,
-    components: Components,
-    heads: Spelled | None,
-    batch: int | None,
-    memory: float | None,
-    seed: int,
-    first: int,
-    sample: int,
-    replicates: int,
-    precision: str | None = None,
-    until_se: float | None = None,
-    until: str = "card",
+    settings: Settings,
     interventions: Sequence[Intervention | Site] | None = None,
 ) -> Job:
-    """Makes the plan of a run; arguments as for `measure`.
+    """Makes the plan of a run.
+
+    Args:
+        model: the model.
+        windows: the corpus.
+        settings: what was asked for.
+        interventions: what to ablate where it is not single heads.
 
     Raises:
         SelfRepairError: no donors, no scored tokens, unknown heads, filters, operator or engine.
     """
-    chosen = operator(ablation, donors) if isinstance(ablation, str) else ablation
-    if isinstance(engine, str) and engine != "auto":
-        engine_named(engine)  # complains of unknown names before anything takes time
-    wanted = [Filter.parse(given) if isinstance(given, str) else given for given in filters]
-    units = all_heads(model.anatomy) if heads is None else _checked_heads(model, heads)
-    asked = None
+    ablation, statistics, computing = settings.ablation, settings.statistics, settings.computing
+    chosen = operator(ablation.ablation, ablation.donors) if isinstance(ablation.ablation, str) else ablation.ablation
+    if isinstance(computing.engine, str) and computing.engine != "auto":
+        engine_named(computing.engine)  # complains of unknown names before anything takes time
+    filters_of(settings)
+    heads = all_heads(model.anatomy) if ablation.heads is None else _checked_heads(model, ablation.heads)
+    sets = None
     if interventions is not None:
-        if heads is not None:
+        if ablation.heads is not None:
             raise SelfRepairError("Both heads and interventions were given.", "Give one of them.")
-        asked = checked_interventions(model, windows, interventions)
-        units = cells_of(asked)
-    wanted = list(dict.fromkeys(wanted))
+        sets = checked_interventions(model, windows, interventions)
+        heads = cells_of(sets)
+    _require_counts(statistics)
+    first = windows.first_scored(statistics.first)
+    stop = stopping(settings.stopping.until_se, settings.stopping.until)
+    _require_readable(model, windows, first)
+    if not windows.scored(first).any():
+        raise SelfRepairError("There are no scored tokens.", "Give more text, or longer windows.")
+    if computing.batch is not None and computing.batch < 1:
+        raise SelfRepairError(
+            f"A batch needs at least one window, got {computing.batch}.", "Leave it out to have it chosen."
+        )
+    own = getattr(chosen, "draw_donors", None)  # an operator may have its own way of choosing them
+    drawn = draw_donors(windows, chosen.donors, statistics.seed) if own is None else own(windows)
+    engine, facts = _engine(model, windows, settings, heads, chosen)
+    subject = run_plan.subject_of(model, windows, first)
+    plan = run_plan.make_plan(subject, chosen, heads, drawn, settings, stop, facts, model.device, sets)
+    require_sane(plan, "Ask for less.")
+    return Job(plan, windows, drawn, model, chosen, engine)
+
+
+def _require_counts(statistics: Statistics) -> None:
+    """Refuses numbers that make no sense."""
+    first, sample, replicates, seed = statistics.first, statistics.sample, statistics.replicates, statistics.seed
     if first < 0 or sample < 0 or not 2 <= replicates <= MOST_REPLICATES:
         raise SelfRepairError(
             f"first = {first} and sample = {sample} must not be negative, "
@@ -78,49 +90,33 @@ def prepare(
         )
     if not 0 <= seed <= MOST_SEED:
         raise SelfRepairError(f"seed = {seed}; a number from 0 to {MOST_SEED:,} was expected.", "0 is usual.")
-    first = windows.first_scored(first)
-    stop = stopping(until_se, until)
-    _require_readable(model, windows, first)
-    if not windows.scored(first).any():
-        raise SelfRepairError("There are no scored tokens.", "Give more text, or longer windows.")
-    if batch is not None and batch < 1:
-        raise SelfRepairError(f"A batch needs at least one window, got {batch}.", "Leave it out to have it chosen.")
-    unit = windows_per_unit(model, units, chosen.draws, windows)
-    room = plan_memory(model, windows.length, components == "heads", chosen.donors, len(units), memory, batch, unit)
+
+
+def _engine(
+    model: LanguageModel, windows: Windows, settings: Settings, heads: list[Head], chosen: Operator
+) -> tuple[Engine, EngineFacts]:
+    """The engine with all its settings, and what the plan says of it and of the sizes of its batches."""
+    asked, by_head = settings.computing, settings.statistics.components == "heads"
+    unit = windows_per_unit(model, heads, chosen.draws, windows)
+    room = plan_memory(model, windows.length, by_head, chosen.donors, len(heads), asked.memory, asked.batch, unit)
     size = room.windows
-    own = getattr(chosen, "draw_donors", None)  # an operator may have its own way of choosing them
-    drawn = draw_donors(windows, chosen.donors, seed) if own is None else own(windows)
     first_batch = tokens_of(windows, np.arange(min(size, len(windows))), model)
     with finding("an engine, on the first windows"):
-        tried = units if asked is None else [Head(layer, 0) for layer in dict.fromkeys(head.layer for head in units)]
-        choice = chosen_engine(engine, precision, model, first_batch, tried, len(windows) * chosen.draws)
-    used = choice.engine
-    if isinstance(used, DeltaEngine) and used.runs is None:
-        used.runs = room.runs
-    plan = run_plan.make_plan(
-        model,
-        windows,
-        chosen,
-        units,
-        wanted,
-        drawn,
-        interventions=asked,
-        first=first,
-        seed=seed,
-        components=components,
-        sample=sample,
-        replicates=replicates,
-        until=stop,
-        engine=used.name,
-        engine_settings=used.settings,
-        engine_reason=choice.reason,
-        engine_exact=bool(getattr(used, "exact", False)),
-        memory_predicted=room.predicted,
-        windows_per_batch=size,
-        windows_per_unit=size * max(1, unit // size),
-    )
-    require_sane(plan, "Ask for less.")
-    return Job(plan, windows, drawn, model, chosen, used)
+        tried = [Head(layer, min(head, model.anatomy.blocks[layer].heads - 1)) for layer, head in heads]
+        choice = chosen_engine(asked.engine, asked.precision, model, first_batch, tried, len(windows) * chosen.draws)
+    engine = choice.engine
+    if isinstance(engine, DeltaEngine) and engine.runs is None:
+        engine.runs = room.runs
+    facts: EngineFacts = {
+        "engine": engine.name,
+        "engine_settings": engine.settings,
+        "engine_reason": choice.reason,
+        "engine_exact": bool(getattr(engine, "exact", False)),
+        "memory_predicted": room.predicted,
+        "windows_per_batch": size,
+        "windows_per_unit": size * max(1, unit // size),
+    }
+    return engine, facts
 
 
 def checked_interventions(
@@ -176,7 +172,7 @@ def chosen_engine(
         return Choice(used, f"{used.name}, as asked for")
 
 
-def stopping(until_se: float | None, until: str) -> dict[str, object] | None:
+def stopping(until_se: float | None, until: str) -> UntilFacts | None:
     """When to stop early, as the plan says it; None for a run that goes on to its end.
 
     Raises:

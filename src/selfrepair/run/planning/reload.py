@@ -13,10 +13,11 @@ from selfrepair.errors import SelfRepairError
 from selfrepair.model.language_model import LanguageModel
 from selfrepair.model.load import load
 from selfrepair.results import run_folder
+from selfrepair.results.plan import Plan
 from selfrepair.results.proven import Stored
 from selfrepair.run.planning.job import Design, Job
 from selfrepair.run.planning.plan_limits import require_fitting, require_sane
-from selfrepair.run.planning.run_plan import Plan, require_features, require_same, require_text
+from selfrepair.run.planning.run_plan import require_features, require_same, require_text
 from selfrepair.text import Windows
 
 TEXTS = "texts"  # folder of the runs that a merged one was made from

@@ -6,9 +6,10 @@ import hashlib
 import json
 from datetime import UTC, datetime
 from importlib.metadata import version
-from typing import Any
+from typing import cast
 
 import numpy as np
+import torch
 
 from selfrepair.ablation.interventions import Intervention
 from selfrepair.ablation.operators import Operator
@@ -17,15 +18,16 @@ from selfrepair.errors import SelfRepairError
 from selfrepair.model.kinship import weights_sample
 from selfrepair.model.language_model import LanguageModel
 from selfrepair.model.vocabulary import centring, is_plain
+from selfrepair.results.plan import EngineFacts, ModelFacts, Plan, Subject, TextFacts, UntilFacts
 from selfrepair.results.plan_changes import differences
 from selfrepair.results.plan_file import plain
 from selfrepair.run.planning.machine import machine, machine_facts
+from selfrepair.run.planning.settings import Settings
 from selfrepair.statistics.features import FEATURES
 from selfrepair.statistics.filters import Filter
 from selfrepair.text import Windows
 from selfrepair.text.duplicates import in_words
 
-Plan = dict[str, Any]
 _PACKAGES = ("selfrepair", "torch", "transformers", "numpy", "scipy")  # their versions show in the last bits
 
 # What a plan says of its text that the text does not say of itself.
@@ -33,54 +35,33 @@ _COUNTED = ("fingerprint", "windows", "positions", "documents", "scored_tokens",
 
 
 def make_plan(
-    model: LanguageModel,
-    windows: Windows,
+    subject: Subject,
     operator: Operator,
     heads: list[Head],
-    filters: list[Filter],
     drawn: np.ndarray,
-    *,
+    settings: Settings,
+    until: UntilFacts | None,
+    engine: EngineFacts,
+    device: torch.device,
     interventions: list[Intervention] | None = None,
-    first: int,
-    **settings: object,
 ) -> Plan:
     """The plan of a run that is about to start.
 
     Args:
-        model: the model.
-        windows: the corpus.
+        subject: model and text.
         operator: the ablation.
         heads: heads to ablate, or cells of `interventions` (`Design.heads`).
-        interventions: what to ablate where it is not single heads.
-        filters: which tokens numbers average over.
         drawn: [window, donor] donor windows.
-        first: first position that statistics count.
-        settings: `seed`, `components`, `sample`, `engine`, `engine_settings`, `engine_reason`, `engine_exact`,
-            `memory_predicted`, `windows_per_batch`, `windows_per_unit`, `replicates`; kept under these names.
+        settings: what was asked for; those of its fields that hold as given are kept under their names.
+        until: when to stop early; None for a run that goes on to its end.
+        engine: how ablated runs are computed.
+        device: where the model is.
+        interventions: what to ablate where it is not single heads.
     """
-    return {
+    plan = {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "model": {
-            "name": model.name,
-            "source": model.source,
-            "class": type(model.network).__name__,
-            "weights": model.digest,
-            "weights_sample": weights_sample(model.anatomy),
-            "dtype": dtype_name(model),
-            "layers": model.anatomy.layers,
-            "heads": model.anatomy.heads,
-            "heads_by_layer": model.anatomy.heads_by_layer,
-            "vocabulary": model.vocabulary,
-        },
-        "text": {
-            **windows.provenance,
-            "fingerprint": windows.fingerprint,
-            "windows": len(windows),
-            "positions": windows.length,
-            "documents": len(frozenset().union(*windows.document_sets())),
-            "scored_tokens": int(windows.scored(first).sum()),
-            "first_position": first,
-        },
+        "model": subject["model"],
+        "text": subject["text"],
         "ablation": {
             "donors_fingerprint": fingerprint(drawn),
             "operator": operator.name,
@@ -90,12 +71,57 @@ def make_plan(
         },
         "heads": [list(head) for head in heads],
         "interventions": None if interventions is None else [one.described() for one in interventions],
-        "filters": [one.label for one in filters],
+        "filters": [one.label for one in filters_of(settings)],
         "features": list(FEATURES),
-        **settings,
-        "versions": {name: version(name) for name in _PACKAGES},
-        "machine": machine(model.device),
+        **settings.as_given(),
+        "until": until,
+        **engine,
+        "versions": subject["versions"],
+        "machine": machine(device),
     }
+    return cast(Plan, plan)
+
+
+def subject_of(model: LanguageModel, windows: Windows, first: int) -> Subject:
+    """What a plan says of model, text and software.
+
+    Args:
+        model: the model.
+        windows: the corpus.
+        first: first position that statistics count.
+    """
+    text = {
+        **windows.provenance,
+        "fingerprint": windows.fingerprint,
+        "windows": len(windows),
+        "positions": windows.length,
+        "documents": len(frozenset().union(*windows.document_sets())),
+        "scored_tokens": int(windows.scored(first).sum()),
+        "first_position": first,
+    }
+    facts: ModelFacts = {
+        "name": model.name,
+        "source": model.source,
+        "class": type(model.network).__name__,
+        "weights": model.digest,
+        "weights_sample": weights_sample(model.anatomy),
+        "dtype": dtype_name(model),
+        "layers": model.anatomy.layers,
+        "heads": model.anatomy.heads,
+        "heads_by_layer": model.anatomy.heads_by_layer,
+        "vocabulary": model.vocabulary,
+    }
+    return {"model": facts, "text": cast(TextFacts, text), "versions": {name: version(name) for name in _PACKAGES}}
+
+
+def filters_of(settings: Settings) -> list[Filter]:
+    """The filters that were asked for, each once.
+
+    Raises:
+        SelfRepairError: text that is no filter.
+    """
+    given = settings.statistics.filters
+    return list(dict.fromkeys(Filter.parse(one) if isinstance(one, str) else one for one in given))
 
 
 def how(plan: Plan) -> str:

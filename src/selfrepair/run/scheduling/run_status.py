@@ -7,6 +7,7 @@ from pathlib import Path
 
 from selfrepair.errors import SelfRepairError
 from selfrepair.results import manifest
+from selfrepair.results.plan import Plan
 from selfrepair.run.planning import run_plan
 from selfrepair.run.planning.reload import load_design
 from selfrepair.run.scheduling.early_stopping import UnitsSoFar
@@ -34,7 +35,7 @@ class Status:
         results: `merged`, `not merged yet`, or what is wrong with them.
     """
 
-    plan: run_plan.Plan
+    plan: Plan
     units: int
     surveyed: int
     swept: int

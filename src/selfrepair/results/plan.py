@@ -1,0 +1,89 @@
+"""What `plan.json` holds, as types."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NotRequired, TypedDict
+
+ModelFacts = TypedDict(  # as a call, because of the entry `class`
+    "ModelFacts",
+    {
+        "name": str,
+        "source": dict[str, Any] | None,  # keywords of `load`; None for a model that came from memory
+        "class": str,
+        "weights": str,  # digest of weights and configuration
+        "weights_sample": list[float],  # by which related models are recognised
+        "dtype": str,
+        "layers": int,
+        "heads": int,
+        "heads_by_layer": list[int],
+        "vocabulary": dict[str, Any],
+    },
+)
+
+
+class TextFacts(TypedDict):
+    """The text of a run: beside these entries, the provenance of its windows."""
+
+    fingerprint: str
+    windows: int
+    positions: int
+    documents: int
+    scored_tokens: int
+    first_position: int
+    source: NotRequired[str]
+
+
+class AblationFacts(TypedDict):
+    """The operator of a run and its donors."""
+
+    operator: str
+    draws: int
+    donors: int
+    donors_fingerprint: str
+    positions: str
+
+
+class UntilFacts(TypedDict):
+    """When a run may stop early: at which standard error, of `card` or `heads`."""
+
+    standard_error: float
+    of: str
+
+
+class Subject(TypedDict):
+    """What is measured on what, with which software."""
+
+    model: ModelFacts
+    text: TextFacts
+    versions: dict[str, str]
+
+
+class EngineFacts(TypedDict):
+    """How ablated runs are computed; `engine_settings` makes the engine again, `memory_predicted` is in bytes."""
+
+    engine: str
+    engine_settings: dict[str, Any]
+    engine_reason: str
+    engine_exact: bool
+    memory_predicted: int
+    windows_per_batch: int
+    windows_per_unit: int
+
+
+class Plan(Subject, EngineFacts):
+    """Everything needed to repeat a run, frozen before it starts; JSON-able. Fields of `run.planning.settings` that it
+    holds as they were given are under their own names."""
+
+    created: str
+    ablation: AblationFacts
+    heads: list[list[int]]
+    interventions: list[dict[str, Any]] | None
+    filters: list[str]
+    features: list[str]
+    seed: int
+    components: Literal["none", "layers", "heads"]
+    sample: int
+    replicates: int
+    until: UntilFacts | None
+    machine: dict[str, Any]
+    texts: NotRequired[list[Plan]]

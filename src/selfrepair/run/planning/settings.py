@@ -1,0 +1,397 @@
+"""What can be asked for, one field an option: keywords of `measure`, options of the command line and the plan come
+from here.
+
+A new option is a field here with its help, its line in `Keywords` (for type checkers), and its use. No torch in here.
+"""
+
+# Without `from __future__ import annotations`: help is read from the annotations at run time.
+import difflib
+import inspect
+import textwrap
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields, replace
+from typing import TYPE_CHECKING, Annotated, Any, ForwardRef, TypedDict, TypeVar, Unpack, get_args
+
+from selfrepair.errors import SelfRepairError
+
+if TYPE_CHECKING:
+    from selfrepair.ablation.names import Spelled
+    from selfrepair.ablation.operators import Operator
+    from selfrepair.engine import Engine
+    from selfrepair.statistics.accumulate import Components
+    from selfrepair.statistics.filters import Filter
+
+OPERATORS = ("resample", "mean", "position-mean", "zero")
+ENGINES = ("auto", "delta", "replay", "reference")
+PRECISIONS = ("full", "bfloat16", "int8")
+EXECUTORS = ("processes", "ray", "slurm")
+STOPS = ("card", "heads")
+
+_TEXT, _ABLATION, _COMPUTING = "Text", "Ablation and statistics", "Computing"
+
+
+@dataclass(frozen=True)
+class Option:
+    """What is known of a field beside its type and default.
+
+    Attributes:
+        help: what it does, for `--help` and for docstrings.
+        panel: heading in `--help`.
+        plan: where the plan holds what became of it (`text.first_position`); None: as given, under its own name; empty:
+            not in the plan, because no number depends on it.
+        least: the smallest number that makes sense.
+        choices: names to choose from.
+        flag: its name on the command line, if that is not the field's.
+        typed: its type on the command line, where Python takes more than that.
+    """
+
+    help: str
+    panel: str
+    plan: str | None = None
+    least: int | None = None
+    choices: tuple[str, ...] = ()
+    flag: str = ""
+    typed: Any = None
+
+
+@dataclass(frozen=True)
+class Text:
+    """The text that is measured on: what `windows` makes."""
+
+    text: Annotated[
+        str,
+        Option(
+            "`builtin` (Python's own prose and code), a .txt, .jsonl(.gz, .zst), .json(.gz, .zst) or .parquet file, or "
+            "a Hugging Face dataset id.",
+            _TEXT,
+            plan="text.source",
+        ),
+    ] = "builtin"
+    tokens: Annotated[
+        int,
+        Option(
+            "Tokens to measure on, in whole windows; windows of shorter documents are padded.",
+            _TEXT,
+            plan="text.tokens",
+            least=1,
+        ),
+    ] = 640
+    length: Annotated[int, Option("Tokens per window.", _TEXT, plan="text.length", least=2)] = 64
+    packing: Annotated[
+        str,
+        Option(
+            "`documents`: windows stay within a document. `packed`: documents joined, as in the paper.",
+            _TEXT,
+            plan="text.packing",
+            choices=("documents", "packed"),
+        ),
+    ] = "documents"
+    bos: Annotated[
+        str,
+        Option(
+            "BOS before every window; `auto`: what the tokenizer puts in front of a text (none, one or several).",
+            _TEXT,
+            plan="text.bos",
+            choices=("auto", "always", "never"),
+        ),
+    ] = "auto"
+    field: Annotated[str, Option("Column or key that holds the text.", _TEXT, plan="text.field")] = "text"
+
+
+@dataclass(frozen=True)
+class Loading:
+    """How the model is loaded: keywords of `load`."""
+
+    dtype: Annotated[str, Option("float32 or float64.", _COMPUTING, plan="model.dtype")] = "float32"
+    device: Annotated[str, Option("`auto`, `cpu`, `cuda`, ...", _COMPUTING, plan="model.source.device")] = "auto"
+    revision: Annotated[
+        str | None, Option("Branch, tag or commit of a hub model.", _COMPUTING, plan="model.source.revision")
+    ] = None
+    offload: Annotated[
+        bool,
+        Option(
+            "Keep weights on disk (in SELFREPAIR_CACHE) except the block in use, for models larger than memory.",
+            _COMPUTING,
+            plan="model.source.offload",
+        ),
+    ] = False
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """What is ablated, and what comes in its place."""
+
+    ablation: Annotated[
+        "str | Operator",
+        Option("What replaces a head's output.", _ABLATION, plan="ablation.operator", choices=OPERATORS, typed=str),
+    ] = "resample"
+    donors: Annotated[
+        int,
+        Option(
+            "Donors per window, for `resample`; effects are averaged over them.",
+            _ABLATION,
+            plan="ablation.donors",
+            least=1,
+        ),
+    ] = 1
+    heads: Annotated[
+        "Spelled | None",
+        Option("Heads to ablate, e.g. `L9H6,L10`; all by default.", _ABLATION, plan="heads", typed=str | None),
+    ] = None
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Which tokens count, what is summed over them, and how sure the sums are."""
+
+    filters: Annotated[
+        "Sequence[Filter | str]",
+        Option(
+            "Tokens that numbers average over: `all`, `top:0.02`, `bottom:0.02` (per head, by clean direct effect). "
+            "Can be repeated.",
+            _ABLATION,
+            plan="filters",
+            flag="--filter",
+            typed=list[str],
+        ),
+    ] = ("all", "top:0.02", "bottom:0.02")
+    components: Annotated[
+        "Components",
+        Option(
+            "Downstream components that get separate lines.",
+            _ABLATION,
+            choices=("heads", "layers", "none"),
+            typed=str,
+        ),
+    ] = "heads"
+    first: Annotated[
+        int,
+        Option(
+            "First position included in statistics; position 0 has no context, so it is left out by default.",
+            _ABLATION,
+            plan="text.first_position",
+            least=0,
+        ),
+    ] = 1
+    seed: Annotated[int, Option("Random seed for windows, donors and the token sample.", _ABLATION, least=0)] = 0
+    replicates: Annotated[
+        int, Option("Bootstrap resamplings of the documents, for errors and intervals.", _ABLATION, least=2)
+    ] = 400
+    sample: Annotated[int, Option("Uniformly sampled tokens kept per head.", _ABLATION, least=0)] = 64
+
+
+@dataclass(frozen=True)
+class Computing:
+    """How ablated runs are computed."""
+
+    engine: Annotated[
+        "str | Engine",
+        Option(
+            "`delta`: differences, compiled, at low precision if that is accurate. `replay`: blocks from the ablated "
+            "layer up. `reference`: full forwards, slow. `auto`: the fastest that a trial finds accurate.",
+            _COMPUTING,
+            plan="engine",
+            choices=ENGINES,
+            typed=str,
+        ),
+    ] = "auto"
+    precision: Annotated[
+        str | None,
+        Option(
+            "Precision of the delta engine's matrix products; by default the fastest that a trial finds accurate to "
+            "within 1% per token.",
+            _COMPUTING,
+            plan="engine_settings.precision",
+            choices=PRECISIONS,
+        ),
+    ] = None
+    batch: Annotated[
+        int | None,
+        Option(
+            "Windows per batch; by default as many as fit in memory.", _COMPUTING, plan="windows_per_batch", least=1
+        ),
+    ] = None
+    memory: Annotated[
+        float | None,
+        Option("Memory that a batch may take, in gigabytes.", _COMPUTING, plan="memory_predicted"),
+    ] = None
+
+
+@dataclass(frozen=True)
+class Stopping:
+    """When to stop before all text is read (`selfrepair.statistics.stopping`)."""
+
+    until_se: Annotated[
+        float | None,
+        Option(
+            "Stop once the 95% interval is no wider than that of a number with this standard error, e.g. `0.01`. The "
+            "interval allows for repeated looks, so the standard error at the stop is 0.5 to 0.75 of this. By default "
+            "all text is measured.",
+            _COMPUTING,
+            plan="until.standard_error",
+        ),
+    ] = None
+    until: Annotated[
+        str,
+        Option(
+            "Which number that standard error is of: `card`, the repaired fraction of all heads together; `heads`, the "
+            "mean self-repair (logit) of every head.",
+            _COMPUTING,
+            plan="until.of",
+            choices=STOPS,
+        ),
+    ] = "card"
+
+
+@dataclass(frozen=True)
+class Work:
+    """Who does the work; results are the same whoever does it."""
+
+    workers: Annotated[int, Option("Workers that share the work.", _COMPUTING, plan="", least=1)] = 1
+    executor: Annotated[str, Option("Where several workers run.", _COMPUTING, plan="", choices=EXECUTORS)] = "processes"
+    threads: Annotated[
+        int | None,
+        Option(
+            "Threads per worker, part of the plan; by default the cores divided by the workers.",
+            _COMPUTING,
+            plan="machine.threads",
+            least=1,
+        ),
+    ] = None
+
+
+class Keywords(TypedDict, total=False):
+    """The fields of `Settings`, as `measure` takes them; a test holds the two equal."""
+
+    ablation: "str | Operator"
+    donors: int
+    heads: "Spelled | None"
+    filters: "Sequence[Filter | str]"
+    components: "Components"
+    first: int
+    seed: int
+    replicates: int
+    sample: int
+    engine: "str | Engine"
+    precision: str | None
+    batch: int | None
+    memory: float | None
+    until_se: float | None
+    until: str
+    workers: int
+    executor: str
+    threads: int | None
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that is asked of a run, its model and its text apart."""
+
+    ablation: Ablation = Ablation()
+    statistics: Statistics = Statistics()
+    computing: Computing = Computing()
+    stopping: Stopping = Stopping()
+    work: Work = Work()
+
+    @classmethod
+    def of(cls, **keywords: Unpack[Keywords]) -> "Settings":
+        """From the names of single fields; what is left out is at its default.
+
+        Raises:
+            SelfRepairError: a name that is no field.
+        """
+        names = [setting.name for group in GROUPS.values() for setting in settings_of(group)]
+        for name in keywords:
+            require_known(name, names)
+        return cls(**{part: group(**part_of(group, keywords)) for part, group in GROUPS.items()})
+
+    def as_given(self) -> dict[str, Any]:
+        """The settings that the plan holds as they were given, by name."""
+        groups = [getattr(self, part) for part in GROUPS]
+        return {
+            setting.name: getattr(group, setting.name)
+            for group in groups
+            for setting in settings_of(type(group))
+            if setting.option.plan is None
+        }
+
+
+GROUPS: dict[str, Any] = {
+    "ablation": Ablation,
+    "statistics": Statistics,
+    "computing": Computing,
+    "stopping": Stopping,
+    "work": Work,
+}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One field of a group.
+
+    Attributes:
+        name: of the field and keyword.
+        type: as annotated; a text where it is only known to type checkers.
+        default: its default.
+        option: its help and the like.
+    """
+
+    name: str
+    type: Any
+    default: Any
+    option: Option
+
+    def with_default(self, default: object) -> "Setting":
+        """The same with another default."""
+        return replace(self, default=default)
+
+
+def settings_of(group: Any) -> Iterator[Setting]:
+    """The fields of a group, in order.
+
+    Args:
+        group: `Text`, `Ablation`, ...
+    """
+    for one in fields(group):
+        kind, option = get_args(one.type)
+        assert one.default is not MISSING and isinstance(option, Option)
+        yield Setting(one.name, kind.__forward_arg__ if isinstance(kind, ForwardRef) else kind, one.default, option)
+
+
+def require_known(name: str, known: Sequence[str]) -> None:
+    """Refuses a setting that there is not.
+
+    Raises:
+        SelfRepairError: names the nearest that there is.
+    """
+    if name in known:
+        return
+    nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    there = f"Settings are: {', '.join(known)}."
+    raise SelfRepairError(
+        f"There is no setting '{name}'.", f"Did you mean '{nearest[0]}'? {there}" if nearest else there
+    )
+
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def with_keywords(function: Function) -> Function:
+    """Puts the fields of `Settings` into the signature and the docstring of a function that takes `Keywords`."""
+    given = inspect.signature(function)
+    settings = [setting for group in GROUPS.values() for setting in settings_of(group)]
+    own = [one for one in given.parameters.values() if one.kind is not inspect.Parameter.VAR_KEYWORD]
+    keywords = [
+        inspect.Parameter(one.name, inspect.Parameter.KEYWORD_ONLY, default=one.default, annotation=one.type)
+        for one in settings
+    ]
+    function.__signature__ = given.replace(parameters=own + keywords)  # type: ignore[attr-defined]
+    wrap = textwrap.TextWrapper(120, initial_indent=" " * 12, subsequent_indent=" " * 16)
+    lines = "\n".join(wrap.fill(f"{one.name}: {one.option.help}") for one in settings)
+    function.__doc__ = (function.__doc__ or "").replace("{settings}", lines.lstrip())
+    return function
+
+
+def part_of(group: Any, keywords: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of some keywords that are fields of a group."""
+    return {setting.name: keywords[setting.name] for setting in settings_of(group) if setting.name in keywords}

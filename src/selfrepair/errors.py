@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from selfrepair.model.proofs import Proof
-
+from dataclasses import dataclass
 
 _COLOURS = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 _CONTROLS = re.compile(  # all but tab and newline; what turns text around; bytes of names that are not UTF-8
@@ -31,7 +27,7 @@ def _written(code: int) -> str:
 
 
 class SelfRepairError(Exception):
-    """Something the user can mend.
+    """A problem that the user can fix.
 
     Args:
         problem: what was expected and what came, in one sentence.
@@ -46,6 +42,21 @@ class SelfRepairError(Exception):
 
     def __str__(self) -> str:
         return f"{self.problem}\n{self.fix}" if self.fix else self.problem
+
+
+@dataclass(frozen=True)
+class Proof:
+    """One identity with the error it was found to hold to."""
+
+    identity: str
+    statement: str
+    error: float
+    tolerance: float
+
+    @property
+    def holds(self) -> bool:
+        """Whether the error is within the tolerance; an error that is not a number is not."""
+        return self.error <= self.tolerance
 
 
 class RefusedModel(SelfRepairError):

@@ -14,9 +14,10 @@ from selfrepair.engine.delta import DeltaEngine
 from selfrepair.engine.delta.blocks import NotTraceable
 from selfrepair.engine.reference import ReferenceEngine
 from selfrepair.engine.replay import ReplayEngine
+from selfrepair.errors import Proof
 from selfrepair.model.dissect import known_tokens
 from selfrepair.model.language_model import LanguageModel
-from selfrepair.model.proofs import Proof, prove_at_load, random_tokens, relative_error, tolerance
+from selfrepair.model.proofs import prove_at_load, random_tokens, relative_error, tolerance
 
 
 def prove(model: LanguageModel) -> list[Proof]:

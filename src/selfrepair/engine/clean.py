@@ -11,7 +11,8 @@ from torch import Tensor
 from selfrepair.effects.readouts import NextToken, Reading
 from selfrepair.model.language_model import LanguageModel
 from selfrepair.model.own_forward import own_forward, require_own_logits, require_own_stream, telling_window
-from selfrepair.model.ports import Place, Port, place_of
+from selfrepair.model.places import Place, place_of
+from selfrepair.model.ports import Port
 from selfrepair.model.proofs import tolerance
 from selfrepair.model.taps import keeping, on_input, on_output, removing
 

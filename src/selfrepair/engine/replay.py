@@ -20,7 +20,8 @@ from selfrepair.engine.fold import Folding, fastest_fold, halving_when_memory_en
 from selfrepair.model.anatomy import Block
 from selfrepair.model.arguments import block_arguments
 from selfrepair.model.language_model import LanguageModel
-from selfrepair.model.ports import KINDS, Place, Port, place_of
+from selfrepair.model.places import Place, place_of
+from selfrepair.model.ports import KINDS, Port
 from selfrepair.model.taps import first_tensor, on_input, on_output, removing, with_input
 from selfrepair.progress import Advance, ignore
 

@@ -68,7 +68,7 @@ class LanguageModel:
             SelfRepairError: the MLP has no single layer of neurons, as in a mixture of experts.
         """
         if layer not in self._neurons:
-            self._neurons[layer] = find_neurons(self, layer)
+            self._neurons[layer] = find_neurons(self.network, self.anatomy, layer)
         return self._neurons[layer]
 
     @contextmanager

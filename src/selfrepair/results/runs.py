@@ -13,6 +13,7 @@ import xarray as xr
 
 from selfrepair.results.extras import Extras
 from selfrepair.results.proven import Stored
+from selfrepair.results.stored_tables import read_tokens, read_windows, token_batches
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,8 +47,6 @@ class Run:
         Raises:
             SelfRepairError: the file is gone or damaged.
         """
-        from selfrepair.results.run_folder import read_tokens
-
         return read_tokens(self.kept) if isinstance(self.kept, Stored) else self.kept
 
     @cached_property
@@ -57,8 +56,6 @@ class Run:
         Raises:
             SelfRepairError: the file is gone or damaged.
         """
-        from selfrepair.results.run_folder import read_windows
-
         return read_windows(self.corpus) if isinstance(self.corpus, Stored) else self.corpus
 
     @property
@@ -84,8 +81,6 @@ class Run:
             SelfRepairError: the file is gone or damaged.
         """
         if isinstance(self.kept, Stored):
-            from selfrepair.results.run_folder import token_batches
-
             yield from token_batches(self.kept, columns)
         else:
             yield from self.kept.select(list(columns)).to_batches()

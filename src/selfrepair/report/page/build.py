@@ -22,6 +22,7 @@ from selfrepair.report.page.method import method
 from selfrepair.report.page.pack import Blocks, plain_json
 from selfrepair.report.page.script import application, library, style
 from selfrepair.results import atomic_files, run_folder
+from selfrepair.results.filter_labels import resolve_filter
 from selfrepair.results.runs import Run
 from selfrepair.statistics.labels import AMPLIFIED, LABELS
 
@@ -138,7 +139,7 @@ def run_index(source: Source, blocks: Blocks, runs: int = 1) -> dict[str, Any]:
         "command": run_facts.command(run),
         "operator": captions.operator(run),
         "filters": [_filter(run, label) for label in run.filters],
-        "standing": run.filters.index(captions.resolve_filter(run, None)),
+        "standing": run.filters.index(resolve_filter(run, None)),
         "errors": captions.errors(run),
         "leftOut": captions.left_out(run),
         "floor": captions.floor(run),

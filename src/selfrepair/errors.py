@@ -29,6 +29,13 @@ def _written(code: int) -> str:
 class SelfRepairError(Exception):
     """A problem that the user can fix.
 
+    Example:
+        >>> try:
+        ...     load_run("no/such/folder")
+        ... except SelfRepairError as error:
+        ...     print(error.fix)
+        Give the folder that a run wrote.
+
     Args:
         problem: what was expected and what came, in one sentence.
         fix: the usual way out, in one sentence.
@@ -46,7 +53,18 @@ class SelfRepairError(Exception):
 
 @dataclass(frozen=True)
 class Proof:
-    """One identity with the error it was found to hold to."""
+    """One identity with the error it was found to hold to.
+
+    Example:
+        >>> Proof("causality", "later tokens do not matter to earlier logits", error=1e-9, tolerance=1e-4).holds
+        True
+
+    Attributes:
+        identity: its name.
+        statement: what it says.
+        error: how far it is off, relative to the size of what is compared; no unit.
+        tolerance: how far it may be off.
+    """
 
     identity: str
     statement: str
@@ -61,6 +79,13 @@ class Proof:
 
 class RefusedModel(SelfRepairError):
     """A model for which one of the identities does not hold.
+
+    Example:
+        >>> try:
+        ...     raise RefusedModel("causality", "later tokens matter to earlier logits.")
+        ... except SelfRepairError as error:
+        ...     print(error)
+        Identity 'causality' fails: later tokens matter to earlier logits.
 
     Attributes:
         identity: its name.

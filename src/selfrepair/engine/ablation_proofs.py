@@ -21,7 +21,18 @@ from selfrepair.model.proofs import prove_at_load, random_tokens, relative_error
 
 
 def prove(model: LanguageModel) -> list[Proof]:
-    """All identities, those proved at load among them, each with its error. Raises nothing on failure."""
+    """All identities, those proved at load among them, each with its error. Raises nothing on failure.
+
+    Example:
+        >>> all(proof.holds for proof in prove(model))
+        True
+
+    Args:
+        model: the model.
+
+    Returns:
+        One proof for each identity: name, statement, relative error, tolerance.
+    """
     tokens = random_tokens(model)
     allowed = tolerance(model.dtype)
     with model.running():

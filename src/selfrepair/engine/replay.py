@@ -30,6 +30,13 @@ from selfrepair.progress import Advance, ignore
 class ReplayEngine:
     """Replays the blocks from the ablated one up, on the clean run's residual stream.
 
+    Example:
+        >>> chosen = [together("both", [Head(0, 0), Head(1, 1)])]
+        >>> with model.running():
+        ...     (ledger,) = ReplayEngine(fold=1).sweep(model, clean, chosen, donors.__getitem__, per_component=False)
+        >>> ledger.by_mlp.shape  # [intervention, window, P, layer]
+        torch.Size([1, 2, 11, 2])
+
     Attributes:
         fold: how many runs share a batch; found by a short trial where not given, and halved where memory ends.
     """

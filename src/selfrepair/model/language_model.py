@@ -25,6 +25,10 @@ Source = dict[str, str | bool | None]
 class LanguageModel:
     """A Hugging Face causal language model made ready for measurement.
 
+    Example:
+        >>> model.anatomy.layers, model.dtype
+        (2, torch.float32)
+
     Attributes:
         name: how results call it.
         network: the Hugging Face model, in eval mode, untouched.

@@ -42,6 +42,10 @@ def load(
 ) -> LanguageModel:
     """Loads a causal language model, finds its parts and proves the identities that every result rests on.
 
+    Example:
+        >>> load(network, tokenizer)  # objects that you have; or "default", a folder, a hub id, a GGUF file
+        LanguageModel(GPT2LMHeadModel: 2 layers x 2 heads, float32)
+
     Args:
         model: `default`, a hub id, a folder with safetensors, a `.gguf` file, or a Hugging Face model object.
         tokenizer: its tokenizer, where `model` is an object.

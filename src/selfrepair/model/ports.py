@@ -11,6 +11,10 @@ KINDS: tuple[Kind, ...] = ("heads", "neurons", "mlp")  # in the order in which a
 class Port(NamedTuple):
     """A tensor of a block that can be read and replaced, [window, position, entry, size].
 
+    Example:
+        >>> Port(3, "mlp").layer
+        3
+
     Attributes:
         layer: of which block.
         kind: `heads`, what the output projection reads [.., head, head_dim], value constants left out; `neurons`, the

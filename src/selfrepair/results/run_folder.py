@@ -172,9 +172,16 @@ def write_corpus(windows: Windows, donors: np.ndarray, folder: Path, plan: Mappi
 
 
 def load(path: str | Path) -> Run:
-    """Read a results folder, prove it by its manifest and check it against the schema.
+    """Reads a results folder, proves it by its manifest and checks it against the schema.
 
     Every file is read once; the two large tables stay on disk until they are looked at, and are proven again then.
+
+    Example:
+        >>> load_run("runs/resample").outcome["status"]
+        'complete'
+
+    Args:
+        path: the folder that a run wrote.
 
     Raises:
         SelfRepairError: a file that is missing, or not what was written, by name; results that were never finished.

@@ -54,6 +54,10 @@ def missing() -> str:
 def write_page(sources: Sequence[str | Path | Run | Source], out: str | Path) -> Path:
     """Writes the report of one run or several.
 
+    Example:
+        >>> write_report(["runs/resample", "runs/mean"], "report.html").name
+        'report.html'
+
     Args:
         sources: results folders, or runs in memory; the others are compared with the first.
         out: the HTML file; replaced if it exists.

@@ -138,4 +138,4 @@ def test_a_run_is_read(names, capsys):
         patch.setattr("sys.argv", [str(path), "runs/resample"])
         runpy.run_path(str(path), run_name="__main__")
     shown = capsys.readouterr().out
-    assert shown.startswith("complete resample logits") and "self_repair" in shown
+    assert shown.startswith("complete resample logit") and "self_repair" in shown

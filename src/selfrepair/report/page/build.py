@@ -55,7 +55,7 @@ def write_page(sources: Sequence[str | Path | Run | Source], out: str | Path) ->
     """Writes the report of one run or several.
 
     Example:
-        >>> write_report(["runs/resample", "runs/mean"], "report.html").name
+        >>> write_report([run], "report.html").name
         'report.html'
 
     Args:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import importlib
 import re
 import shlex
 from pathlib import Path
@@ -11,9 +10,12 @@ from pathlib import Path
 import pytest
 import typer.main
 
+import selfrepair
+from selfrepair import paper
 from selfrepair.cli.app import app
 
 ROOT = Path(__file__).parents[1]
+PUBLIC = {"selfrepair": selfrepair, "selfrepair.paper": paper}
 PAGES = sorted(
     [
         *ROOT.glob("*.md"),
@@ -25,7 +27,7 @@ PAGES = sorted(
 CODE = sorted([*(ROOT / "src").rglob("*.py"), *(ROOT / "tests").rglob("*.py"), *(ROOT / "benchmarks").rglob("*.py")])
 EVERY_PATH = [
     str(path.relative_to(ROOT))
-    for top in ("src", "tests", "docs", "benchmarks")
+    for top in ("src", "tests", "docs", "benchmarks", "tools", "examples")
     for path in [ROOT / top, *(ROOT / top).rglob("*")]
 ] + [path.name for path in ROOT.iterdir()]
 
@@ -94,15 +96,47 @@ def test_commands_are_understood(page):
         verbs[verb].make_context(verb, arguments)  # raises what the command line would say
 
 
+def imported_from_inside(code: str) -> list[str]:
+    """What code imports of the package that is not public: neither of `selfrepair` nor of `selfrepair.paper`."""
+    inside = []
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "selfrepair":
+            public = [
+                *getattr(PUBLIC.get(node.module), "__all__", ()),
+                *({"selfrepair": ["paper"]}.get(node.module, [])),
+            ]
+            inside += [f"{node.module}.{alias.name}" for alias in node.names if alias.name not in public]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+            inside += [name for name in names if name.partition(".")[0] == "selfrepair" and name not in PUBLIC]
+        elif isinstance(node, ast.Attribute) and (reached := ast.unparse(node)).startswith("selfrepair."):
+            public = [*selfrepair.__all__, "paper"]
+            inside += [] if reached.split(".")[1] in public else [reached]
+    return inside
+
+
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=by_name)
-def test_examples_parse_and_import_what_there_is(page):
-    for block in blocks(page, "python"):
-        for node in ast.walk(ast.parse(block)):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("selfrepair"):
-                module = importlib.import_module(node.module)
-                for alias in node.names:
-                    if not hasattr(module, alias.name):
-                        importlib.import_module(f"{node.module}.{alias.name}")
+def test_examples_import_what_is_public_and_nothing_else(page):
+    assert [name for block in blocks(page, "python") for name in imported_from_inside(block)] == []
+
+
+@pytest.mark.parametrize("script", sorted((ROOT / "examples").glob("*.py")), ids=by_name)
+def test_example_scripts_import_what_is_public_and_nothing_else(script):
+    assert imported_from_inside(script.read_text("utf-8")) == []
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "from selfrepair.results.windows_file import windows_of",
+        "from selfrepair import engine",
+        "import selfrepair.model",
+        "import selfrepair\nselfrepair.model.load",
+        "from selfrepair.paper import inputs",
+    ],
+)
+def test_imports_from_inside_are_found(code):
+    assert imported_from_inside(code)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=by_name)

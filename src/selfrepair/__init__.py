@@ -6,26 +6,52 @@
 >>> run = measure(model, text, ablation="resample")
 >>> run.heads, run.table(), run.plot_overview()
 
-Names are imported when they are first used: importing the package, and `selfrepair --help`, load no torch.
+This is the whole public surface, with the subpackage `selfrepair.paper`; docs/api.md lists it. Names are imported when
+they are first used: importing the package, and `selfrepair --help`, load no torch.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from selfrepair.ablation.interventions import Intervention as Intervention
+    from selfrepair.ablation.interventions import each as each
+    from selfrepair.ablation.interventions import freezing as freezing
+    from selfrepair.ablation.interventions import pairs as pairs
+    from selfrepair.ablation.interventions import ports_of as ports_of
+    from selfrepair.ablation.interventions import together as together
     from selfrepair.ablation.operators import Mean as Mean
     from selfrepair.ablation.operators import Operator as Operator
     from selfrepair.ablation.operators import PositionMean as PositionMean
     from selfrepair.ablation.operators import Resample as Resample
+    from selfrepair.ablation.operators import Source as Source
+    from selfrepair.ablation.operators import Unchanged as Unchanged
     from selfrepair.ablation.operators import Zero as Zero
+    from selfrepair.ablation.sites import At as At
+    from selfrepair.ablation.sites import Attention as Attention
+    from selfrepair.ablation.sites import Head as Head
+    from selfrepair.ablation.sites import Mlp as Mlp
+    from selfrepair.ablation.sites import Neuron as Neuron
+    from selfrepair.ablation.sites import Site as Site
+    from selfrepair.effects.ledger import Ledger as Ledger
+    from selfrepair.effects.readouts import LogitDifference as LogitDifference
+    from selfrepair.effects.readouts import NextToken as NextToken
+    from selfrepair.effects.readouts import Reading as Reading
+    from selfrepair.effects.readouts import Readout as Readout
+    from selfrepair.engine import DeltaEngine as DeltaEngine
     from selfrepair.engine import Engine as Engine
     from selfrepair.engine import ReferenceEngine as ReferenceEngine
     from selfrepair.engine import ReplayEngine as ReplayEngine
     from selfrepair.engine.ablation_proofs import prove as prove
+    from selfrepair.engine.clean import CleanRun as CleanRun
+    from selfrepair.engine.clean import clean_run as clean_run
+    from selfrepair.engine.clean import port_outputs as port_outputs
+    from selfrepair.errors import Proof as Proof
     from selfrepair.errors import RefusedModel as RefusedModel
     from selfrepair.errors import SelfRepairError as SelfRepairError
     from selfrepair.model.language_model import LanguageModel as LanguageModel
     from selfrepair.model.load import load as load
+    from selfrepair.model.ports import Port as Port
     from selfrepair.report.page import view as view
     from selfrepair.report.page import write_page as write_report
     from selfrepair.results.run_folder import load as load_run
@@ -43,16 +69,22 @@ if TYPE_CHECKING:
     from selfrepair.text import windows as windows
 
 _MODULES = {
-    "selfrepair.ablation.operators": ("Mean", "Operator", "PositionMean", "Resample", "Zero"),
-    "selfrepair.engine": ("Engine", "ReferenceEngine", "ReplayEngine"),
+    "selfrepair.ablation.interventions": ("Intervention", "each", "freezing", "pairs", "ports_of", "together"),
+    "selfrepair.ablation.operators": ("Mean", "Operator", "PositionMean", "Resample", "Source", "Unchanged", "Zero"),
+    "selfrepair.ablation.sites": ("At", "Attention", "Head", "Mlp", "Neuron", "Site"),
+    "selfrepair.effects.ledger": ("Ledger",),
+    "selfrepair.effects.readouts": ("LogitDifference", "NextToken", "Reading", "Readout"),
+    "selfrepair.engine": ("DeltaEngine", "Engine", "ReferenceEngine", "ReplayEngine"),
     "selfrepair.engine.ablation_proofs": ("prove",),
-    "selfrepair.errors": ("RefusedModel", "SelfRepairError"),
+    "selfrepair.engine.clean": ("CleanRun", "clean_run", "port_outputs"),
+    "selfrepair.errors": ("Proof", "RefusedModel", "SelfRepairError"),
     "selfrepair.model.language_model": ("LanguageModel",),
     "selfrepair.model.load": ("load",),
+    "selfrepair.model.ports": ("Port",),
     "selfrepair.report.page": ("view",),
     "selfrepair.results.runs": ("Run",),
-    "selfrepair.run.gathering.merge_folders": ("combine",),
     "selfrepair.run.gathering.compare_runs": ("Comparison", "compare"),
+    "selfrepair.run.gathering.merge_folders": ("combine",),
     "selfrepair.run.measure": ("ChecksFail", "LedgerDoesNotClose", "NumbersAreInexact", "measure", "resume"),
     "selfrepair.statistics.filters": ("Filter",),
     "selfrepair.text": ("Windows", "windows"),
@@ -64,31 +96,56 @@ _HOMES |= {
 }
 
 __all__ = [
+    "At",
+    "Attention",
     "ChecksFail",
+    "CleanRun",
     "Comparison",
+    "DeltaEngine",
     "Engine",
     "Filter",
+    "Head",
+    "Intervention",
     "LanguageModel",
+    "Ledger",
     "LedgerDoesNotClose",
+    "LogitDifference",
     "Mean",
+    "Mlp",
+    "Neuron",
+    "NextToken",
     "NumbersAreInexact",
     "Operator",
+    "Port",
     "PositionMean",
+    "Proof",
+    "Reading",
+    "Readout",
     "ReferenceEngine",
     "RefusedModel",
     "ReplayEngine",
     "Resample",
     "Run",
     "SelfRepairError",
+    "Site",
+    "Source",
+    "Unchanged",
     "Windows",
     "Zero",
+    "clean_run",
     "combine",
     "compare",
+    "each",
+    "freezing",
     "load",
     "load_run",
     "measure",
+    "pairs",
+    "port_outputs",
+    "ports_of",
     "prove",
     "resume",
+    "together",
     "view",
     "windows",
     "write_report",

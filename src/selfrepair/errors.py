@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from selfrepair.model.proofs import Proof
-
+from dataclasses import dataclass
 
 _COLOURS = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 _CONTROLS = re.compile(  # all but tab and newline; what turns text around; bytes of names that are not UTF-8
@@ -31,7 +27,14 @@ def _written(code: int) -> str:
 
 
 class SelfRepairError(Exception):
-    """Something the user can mend.
+    """A problem that the user can fix.
+
+    Example:
+        >>> try:
+        ...     load_run("no/such/folder")
+        ... except SelfRepairError as error:
+        ...     print(error.fix)
+        Give the folder that a run wrote.
 
     Args:
         problem: what was expected and what came, in one sentence.
@@ -48,8 +51,41 @@ class SelfRepairError(Exception):
         return f"{self.problem}\n{self.fix}" if self.fix else self.problem
 
 
+@dataclass(frozen=True)
+class Proof:
+    """One identity with the error it was found to hold to.
+
+    Example:
+        >>> Proof("causality", "later tokens do not matter to earlier logits", error=1e-9, tolerance=1e-4).holds
+        True
+
+    Attributes:
+        identity: its name.
+        statement: what it says.
+        error: how far it is off, relative to the size of what is compared; no unit.
+        tolerance: how far it may be off.
+    """
+
+    identity: str
+    statement: str
+    error: float
+    tolerance: float
+
+    @property
+    def holds(self) -> bool:
+        """Whether the error is within the tolerance; an error that is not a number is not."""
+        return self.error <= self.tolerance
+
+
 class RefusedModel(SelfRepairError):
     """A model for which one of the identities does not hold.
+
+    Example:
+        >>> try:
+        ...     raise RefusedModel("causality", "later tokens matter to earlier logits.")
+        ... except SelfRepairError as error:
+        ...     print(error)
+        Identity 'causality' fails: later tokens matter to earlier logits.
 
     Attributes:
         identity: its name.

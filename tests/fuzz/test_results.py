@@ -11,7 +11,7 @@ import pytest
 
 from fuzz.conftest import MORE, in_bounds, outcome
 from fuzz.mutations import mutated, mutated_json
-from selfrepair.results import manifest, plan_file, run_folder
+from selfrepair.results import manifest, plan_file, run_folder, stored_tables
 from selfrepair.results.extras import Extras
 from selfrepair.results.proven import Stored
 from selfrepair.run.planning import run_plan
@@ -205,9 +205,9 @@ def test_tables_with_digests_of_their_own(run, name):
     def read() -> object:
         stored = Stored.as_it_is(path)
         if name == "tokens":
-            return run_folder.read_tokens(stored).num_rows
+            return stored_tables.read_tokens(stored).num_rows
         if name == "windows":
-            return run_folder.read_windows(stored).num_rows, run_folder.read_design(stored)[0].fingerprint
+            return stored_tables.read_windows(stored).num_rows, run_folder.read_design(stored)[0].fingerprint
         found: Extras = run_folder.read_extras({path.name: stored})
         return getattr(found, name).num_rows
 

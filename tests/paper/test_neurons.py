@@ -11,7 +11,6 @@ from selfrepair import load
 from selfrepair.engine.clean import clean_run
 from selfrepair.engine.reference import ReferenceEngine
 from selfrepair.errors import SelfRepairError
-from selfrepair.model.neurons import find_neurons
 from selfrepair.paper.experiments.neurons import study as neurons
 from selfrepair.paper.experiments.neurons.neuron_sums import NeuronSums
 from selfrepair.paper.inputs.corpus import Corpus
@@ -28,7 +27,7 @@ SINGLE = [name for name in families.FAMILIES if name not in families.MIXTURES]
 @pytest.mark.parametrize("name", SINGLE)
 def test_neurons_add_up_to_what_the_mlp_writes(name):
     model = language_model(name)
-    part = find_neurons(model, 1)
+    part = model.neurons(1)
     with model.running():
         clean = clean_run(model, TOKENS)
         seen = Replayer(model).run(clean, 1, None, {1: part.module})
@@ -49,12 +48,12 @@ def test_neurons_add_up_to_what_the_mlp_writes(name):
 @pytest.mark.parametrize("name", ["mixtral", "qwen3_moe"])
 def test_a_mixture_of_experts_is_refused(name):
     with pytest.raises(SelfRepairError, match="mixture of experts"):
-        find_neurons(language_model(name), 2 if name == "mixtral" else 1)
+        language_model(name).neurons(2 if name == "mixtral" else 1)
 
 
 def naive(model, text, donors, head, layer, fraction):
     """Every neuron's clean effect and change on the head's top tokens, with loops and the reference engine."""
-    part = find_neurons(model, layer)
+    part = model.neurons(layer)
     tokens = torch.from_numpy(text.tokens)
     with model.running():
         clean = clean_run(model, tokens)

@@ -7,8 +7,8 @@ import pytest
 from made_runs import made_run
 
 from selfrepair.errors import SelfRepairError
-from selfrepair.report.captions import resolve_filter
 from selfrepair.report.rows import head_table
+from selfrepair.results.filter_labels import resolve_filter
 from selfrepair.results.schema import LARGEST, PARTS, _largest
 
 

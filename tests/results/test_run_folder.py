@@ -16,7 +16,7 @@ import xarray as xr
 from made_runs import made_run
 
 from selfrepair.errors import SelfRepairError
-from selfrepair.results import manifest, run_folder
+from selfrepair.results import manifest, run_folder, stored_tables
 from selfrepair.results.proven import BLOCK, Stored
 from selfrepair.results.run_folder import load, prepare_folder, write
 
@@ -117,7 +117,7 @@ def test_plan_and_windows_are_read_before_there_are_results(run, saved):
     for name in ("heads.nc", "outcome.json", "tokens.parquet", "manifest.json"):
         (saved / name).unlink()
     assert run_folder.read_plan(saved) == {"model": "SmolLM2-135M-Instruct", "seed": 0}
-    assert run_folder.read_windows(Stored(saved / "windows.parquet")).equals(run.windows)
+    assert stored_tables.read_windows(Stored(saved / "windows.parquet")).equals(run.windows)
     with pytest.raises(SelfRepairError, match="no results yet"):
         load(saved)
 

@@ -16,6 +16,11 @@ from selfrepair.model.ports import Port
 class Intervention:
     """One ablated run.
 
+    Example:
+        >>> intervention = Intervention(replaced=(Head(0, 1), Mlp(1)), frozen=(Head(1, 0),))
+        >>> intervention.name, intervention.start
+        ('L0H1+L1.mlp', 0)
+
     Attributes:
         replaced: sites that get the operator's output.
         frozen: sites held at their clean output, so that nothing is repaired through them. A site that is replaced
@@ -83,23 +88,60 @@ class Intervention:
 
 
 def each(sites: Iterable[Site]) -> list[Intervention]:
-    """One intervention for every site."""
+    """One intervention for every site.
+
+    Example:
+        >>> [intervention.name for intervention in each([Head(0, 1), Mlp(1)])]
+        ['L0H1', 'L1.mlp']
+
+    Args:
+        sites: what to ablate, one site in each run.
+    """
     return [Intervention((site,)) for site in sites]
 
 
 def together(name: str, sites: Iterable[Site]) -> Intervention:
-    """All sites ablated in one run."""
+    """All sites ablated in one run.
+
+    Example:
+        >>> together("movers", [Head(0, 1), Head(1, 0)]).replaced
+        (Head(layer=0, head=1), Head(layer=1, head=0))
+
+    Args:
+        name: how results call the run.
+        sites: what to ablate; of any layers and kinds.
+    """
     return Intervention(tuple(sites), name=name)
 
 
 def pairs(first: Sequence[Site], second: Sequence[Site] | None = None) -> list[Intervention]:
-    """Two sites in every run: all pairs within one list, or one site of each of two lists."""
+    """Two sites in every run: all pairs within one list, or one site of each of two lists.
+
+    Example:
+        >>> [intervention.name for intervention in pairs([Head(0, 0), Head(0, 1), Mlp(1)])]
+        ['L0H0+L0H1', 'L0H0+L1.mlp', 'L0H1+L1.mlp']
+
+    Args:
+        first: sites of the first list.
+        second: sites of the second; None for pairs within the first. No site is paired with itself.
+    """
     both = combinations(first, 2) if second is None else product(first, second)
     return [Intervention(pair) for pair in both if pair[0] != pair[1]]
 
 
 def freezing(intervention: Intervention, sites: Iterable[Site], name: str = "") -> Intervention:
-    """The same intervention with more sites held at their clean output."""
+    """The same intervention with more sites held at their clean output.
+
+    Example:
+        >>> without_mlp = freezing(Intervention((Head(0, 1),)), [Mlp(0), Mlp(1)])
+        >>> without_mlp.name, without_mlp.frozen
+        ('L0H1, 2 frozen', (Mlp(layer=0), Mlp(layer=1)))
+
+    Args:
+        intervention: what is ablated, and what is frozen already.
+        sites: what to freeze besides.
+        name: how results call it; by default the intervention's name with the number of frozen sites.
+    """
     frozen = tuple(dict.fromkeys((*intervention.frozen, *sites)))
     return Intervention(intervention.replaced, frozen, name or f"{intervention.name}, {len(frozen)} frozen")
 
@@ -114,5 +156,13 @@ def by_start(interventions: Iterable[Intervention]) -> list[tuple[int, tuple[Int
 
 
 def ports_of(interventions: Iterable[Intervention]) -> frozenset[Port]:
-    """All ports at which something is replaced or frozen."""
+    """All ports at which something is replaced or frozen.
+
+    Example:
+        >>> sorted(ports_of(each([Head(1, 0), Head(1, 1), Mlp(1)])))
+        [Port(layer=1, kind='heads'), Port(layer=1, kind='mlp')]
+
+    Args:
+        interventions: ablated runs; `clean_run` and `port_outputs` need the ports of all of them.
+    """
     return frozenset(site.port for intervention in interventions for site in intervention.sites)

@@ -13,7 +13,14 @@ from selfrepair.model.ports import Port
 
 
 class Source(Protocol):
-    """What an operator may draw on besides the clean outputs. Shapes as in `Operator.replacement`."""
+    """What an operator may draw on besides the clean outputs. Shapes as in `Operator.replacement`.
+
+    Example:
+        >>> class TwiceTheMean:
+        ...     name, draws, donors = "twice the mean", 1, 0
+        ...     def replacement(self, port, clean, source, draw):
+        ...         return 2 * source.mean(port).to(clean).expand_as(clean)
+    """
 
     def mean(self, port: Port) -> Tensor:
         """Mean output over the whole corpus, [entry, size]."""
@@ -32,7 +39,9 @@ class Source(Protocol):
 
 
 class Operator(Protocol):
-    """An ablation. Write your own: a name, how many draws its effects are averaged over, and a replacement.
+    """An ablation: what is put in a site's place.
+
+    Write your own: a name, how many draws its effects are averaged over, and a replacement.
 
     Example:
         >>> class Halved:
@@ -76,7 +85,13 @@ class Operator(Protocol):
 
 @dataclass(frozen=True)
 class Zero:
-    """Zero: the head writes nothing. The constant that value biases add stays (docs/methods.md 1.1)."""
+    """The site writes nothing. The constant that value biases add stays (docs/methods.md 1.1).
+
+    Example:
+        >>> outputs = clean.outputs_at(Port(0, "heads"))
+        >>> bool((Zero().replacement(Port(0, "heads"), outputs, None, 0) == 0).all())
+        True
+    """
 
     name: str = "zero"
     draws: ClassVar[int] = 1
@@ -89,7 +104,12 @@ class Zero:
 
 @dataclass(frozen=True)
 class Mean:
-    """The head's mean output over the corpus: over all its tokens, not over those of a batch."""
+    """The site's mean output over the corpus: over all its tokens, not over those of a batch.
+
+    Example:
+        >>> measure(model, text, ablation=Mean(), heads="L1H0", progress=False).plan["ablation"]["operator"]
+        'mean'
+    """
 
     name: str = "mean"
     draws: ClassVar[int] = 1
@@ -102,7 +122,12 @@ class Mean:
 
 @dataclass(frozen=True)
 class PositionMean:
-    """The head's mean output over the corpus at the same position of the window."""
+    """The site's mean output over the corpus at the same position of the window.
+
+    Example:
+        >>> PositionMean().name, PositionMean().donors
+        ('position-mean', 0)
+    """
 
     name: str = "position-mean"
     draws: ClassVar[int] = 1
@@ -116,7 +141,15 @@ class PositionMean:
 
 @dataclass(frozen=True)
 class Resample:
-    """The head's output at the same position of another document; K donors, one draw each."""
+    """The site's output at the same position of another document; K donors, one draw each.
+
+    Example:
+        >>> Resample(donors=4).draws
+        4
+
+    Attributes:
+        donors: windows of other documents that each window draws on; effects are averaged over them.
+    """
 
     donors: int = 1
     name: str = "resample"
@@ -133,7 +166,13 @@ class Resample:
 
 @dataclass(frozen=True)
 class Unchanged:
-    """The head's own clean output: does nothing, and what it does all the same is the numerical floor."""
+    """The site's own clean output: does nothing, and what it does all the same is the numerical floor.
+
+    Example:
+        >>> outputs = clean.outputs_at(Port(0, "heads"))
+        >>> Unchanged().replacement(Port(0, "heads"), outputs, None, 0) is outputs
+        True
+    """
 
     name: str = "unchanged"
     draws: ClassVar[int] = 1

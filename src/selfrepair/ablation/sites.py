@@ -18,7 +18,12 @@ Index = tuple[int, ...]
 
 @runtime_checkable
 class Site(Protocol):
-    """A part of a port's tensor; hashable, and printed as it is parsed."""
+    """A part of a port's tensor; hashable, and printed as it is parsed.
+
+    Example:
+        >>> all(isinstance(site, Site) for site in (Head(0, 1), Attention(0), Mlp(1), Neuron(1, 3), At(Mlp(0), (-1,))))
+        True
+    """
 
     @property
     def port(self) -> Port:
@@ -37,7 +42,16 @@ class Site(Protocol):
 
 
 class Head(NamedTuple):
-    """One attention head; prints as researchers write it, `L9H6`."""
+    """One attention head; prints as researchers write it, `L9H6`.
+
+    Example:
+        >>> str(Head(9, 6)), Head(9, 6).port
+        ('L9H6', Port(layer=9, kind='heads'))
+
+    Attributes:
+        layer: of which block, counted from 0.
+        head: which of its heads, counted from 0.
+    """
 
     layer: int
     head: int
@@ -63,7 +77,15 @@ class Head(NamedTuple):
 
 @dataclass(frozen=True)
 class Attention:
-    """All heads of a layer together; prints as `L9.attn`."""
+    """All heads of a layer together; prints as `L9.attn`.
+
+    Example:
+        >>> str(Attention(9)), Attention(9).entries  # all heads
+        ('L9.attn', None)
+
+    Attributes:
+        layer: of which block, counted from 0.
+    """
 
     layer: int
 
@@ -88,7 +110,15 @@ class Attention:
 
 @dataclass(frozen=True)
 class Mlp:
-    """What a layer's MLP writes, biases included; prints as `L9.mlp`."""
+    """What a layer's MLP writes, biases included; prints as `L9.mlp`.
+
+    Example:
+        >>> str(Mlp(9)), Mlp(9).port
+        ('L9.mlp', Port(layer=9, kind='mlp'))
+
+    Attributes:
+        layer: of which block, counted from 0.
+    """
 
     layer: int
 
@@ -113,7 +143,16 @@ class Mlp:
 
 @dataclass(frozen=True)
 class Neuron:
-    """One neuron of a layer's MLP, what its last map reads; prints as `L9N123`."""
+    """One neuron of a layer's MLP, what its last map reads; prints as `L9N123`.
+
+    Example:
+        >>> str(Neuron(9, 123)), Neuron(9, 123).entries
+        ('L9N123', (123,))
+
+    Attributes:
+        layer: of which block, counted from 0.
+        neuron: which entry of the last map's input.
+    """
 
     layer: int
     neuron: int
@@ -140,6 +179,10 @@ class Neuron:
 @dataclass(frozen=True)
 class At:
     """A site at some positions alone; prints as `L9H6@3`, `L9H6@-2,-1`.
+
+    Example:
+        >>> str(At(Head(9, 6), (-2, -1)))
+        'L9H6@-2,-1'
 
     Attributes:
         site: the site.

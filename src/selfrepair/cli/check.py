@@ -12,8 +12,7 @@ from rich.text import Text
 from selfrepair.terminal import Console
 
 if TYPE_CHECKING:
-    from selfrepair.errors import RefusedModel
-    from selfrepair.model.proofs import Proof
+    from selfrepair.errors import Proof, RefusedModel
 
 _HOLDS, _FAILS = Text("holds", "green"), Text("FAILS", "bold red")
 

@@ -18,6 +18,15 @@ class Ledger:
     readout has them. Direct effects are taken with the clean final-norm scale. Lines that an intervention cannot have
     (of layers below it, of what it replaces or freezes) are exactly zero.
 
+    Example:
+        >>> with model.running():
+        ...     (ledger,) = ReplayEngine(fold=1).sweep(model, clean, each([Head(0, 1)]), donors.__getitem__, True)
+        >>> ledger.total_effect.shape  # [intervention, window, P]
+        torch.Size([1, 2, 11])
+        >>> lost = ledger.direct_effect - ledger.ablated_direct_effect
+        >>> bool((ledger.total_effect + lost - sum(ledger.lines.values())).abs().max() < 1e-4)
+        True
+
     Attributes:
         interventions: which; all of one chunk start in the same layer.
         direct_effect: `DE = u . write / sigma`, clean, added up over the replaced sites.

@@ -18,6 +18,11 @@ from selfrepair.model.directions import target_directions
 class Reading:
     """A readout of one batch of windows: weighted sums of centred logits. P predictions per window.
 
+    Example:
+        >>> reading = LogitDifference((-1, 3), ((5,), (6,)), ((7,), (8,))).reading(model.anatomy, tokens)
+        >>> reading.shape, reading.positions.tolist()
+        (torch.Size([2, 1]), [[11], [3]])
+
     Attributes:
         positions: of the stream that each prediction reads [window, P]; None for all but the last, which predict the
             next token.
@@ -72,7 +77,13 @@ class Reading:
 
 
 class Readout(Protocol):
-    """What is measured of a model's logits."""
+    """What is measured of a model's logits.
+
+    Example:
+        >>> readouts = [NextToken(), LogitDifference((-1, -1), ((5,), (6,)))]
+        >>> [(readout.name, readout.units) for readout in readouts]
+        [('next-token', 'logits'), ('logit-difference', 'logits')]
+    """
 
     @property
     def name(self) -> str:
@@ -97,7 +108,12 @@ class Readout(Protocol):
 
 @dataclass(frozen=True)
 class NextToken:
-    """The centred logit of the text's own next token, at every position but the last (the paper's metric)."""
+    """The centred logit of the text's own next token, at every position but the last (the paper's metric).
+
+    Example:
+        >>> NextToken().reading(model.anatomy, tokens).shape  # 2 windows, all positions but the last
+        torch.Size([2, 11])
+    """
 
     name: str = "next-token"
     units: str = "logits"

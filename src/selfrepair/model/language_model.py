@@ -25,6 +25,10 @@ Source = dict[str, str | bool | None]
 class LanguageModel:
     """A Hugging Face causal language model made ready for measurement.
 
+    Example:
+        >>> model.anatomy.layers, model.dtype
+        (2, torch.float32)
+
     Attributes:
         name: how results call it.
         network: the Hugging Face model, in eval mode, untouched.
@@ -68,7 +72,7 @@ class LanguageModel:
             SelfRepairError: the MLP has no single layer of neurons, as in a mixture of experts.
         """
         if layer not in self._neurons:
-            self._neurons[layer] = find_neurons(self, layer)
+            self._neurons[layer] = find_neurons(self.network, self.anatomy, layer)
         return self._neurons[layer]
 
     @contextmanager

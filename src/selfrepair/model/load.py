@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
 import os
@@ -18,19 +17,17 @@ from torch import nn
 from selfrepair.errors import RefusedModel, SelfRepairError
 from selfrepair.model.default import NAME, cache_folder, default_model_folder
 from selfrepair.model.dissect import dissect
-from selfrepair.model.faults import finding, in_words, is_fault, is_out_of_memory
-from selfrepair.model.gguf_header import require_gguf
+from selfrepair.model.faults import finding
 from selfrepair.model.given_objects import advice, as_network
 from selfrepair.model.language_model import LanguageModel, Source
 from selfrepair.model.model_folder import hub_folder, require_loadable
 from selfrepair.model.offload import Offload, onto_disk
 from selfrepair.model.plain_copy import plain
+from selfrepair.model.pretrained import DTYPES, from_pretrained, read_gguf, require_package
 from selfrepair.model.proofs import prove_at_load
 from selfrepair.model.weights import require_measurable
 
 _INCIDENTAL = re.compile("_|name_or_path|transformers_version|architectures|use_cache|return_dict|output_|.*dtype")
-_DTYPES = {"float32": torch.float32, "float64": torch.float64}
-_LARGE = "Keep the weights on disk: selfrepair.load(name, offload=True), or --offload on the command line."
 
 
 def load(
@@ -44,6 +41,10 @@ def load(
     offload: bool = False,
 ) -> LanguageModel:
     """Loads a causal language model, finds its parts and proves the identities that every result rests on.
+
+    Example:
+        >>> load(network, tokenizer)  # objects that you have; or "default", a folder, a hub id, a GGUF file
+        LanguageModel(GPT2LMHeadModel: 2 layers x 2 heads, float32)
 
     Args:
         model: `default`, a hub id, a folder with safetensors, a `.gguf` file, or a Hugging Face model object.
@@ -60,9 +61,9 @@ def load(
             offloaded weights on disk.
         RefusedModel: a model for which an identity fails; says which.
     """
-    if dtype not in _DTYPES:
+    if dtype not in DTYPES:
         raise SelfRepairError(
-            f"dtype has to be one of {', '.join(_DTYPES)}, got '{dtype}'.",
+            f"dtype has to be one of {', '.join(DTYPES)}, got '{dtype}'.",
             "Give float32: what heads repair for each other drowns in the rounding of half precision. Speed comes from "
             "the engine, which takes low precision for differences alone, where a trial finds that right.",
         )
@@ -125,28 +126,6 @@ def _from_anywhere(model: str) -> str:
     return str(path.resolve()) if model != "default" and path.exists() else model
 
 
-def read_gguf(path: Path, dtype: str) -> tuple[Any, Any]:
-    """A GGUF file's model, dequantised, and its tokenizer."""
-    _require_package("gguf", "gguf")
-    require_gguf(path)
-    network, tokenizer = _from_pretrained(str(path.parent), dtype, gguf_file=path.name)
-    return _without_quantizer(network), tokenizer
-
-
-def _without_quantizer(network: Any) -> Any:
-    """The same weights in a plain model of its class: one from a GGUF file refuses to be saved or moved."""
-    config = copy.deepcopy(network.config)
-    config.__dict__.pop("quantization_config", None)
-    weights = network.state_dict()
-    with torch.device("meta"):
-        plain = type(network)(config)
-    plain.load_state_dict(weights, assign=True, strict=False)
-    plain.tie_weights()
-    for name, value in network.named_buffers():  # rotary tables: not part of the weights
-        plain.get_submodule(name.rpartition(".")[0]).register_buffer(name.rpartition(".")[2], value, persistent=False)
-    return plain.eval()
-
-
 def weights_digest(network: nn.Module) -> str:
     """Identity of a model: sha256 over every tensor's name, type, shape and bytes, and over its configuration, which
     says what is computed with them."""
@@ -174,14 +153,14 @@ def _read(model: str, dtype: str, revision: str | None, attention: str | None) -
             "Leave --revision out, or give the id of a model on the Hugging Face hub.",
         )
     if model == "default":
-        return *_from_pretrained(str(default_model_folder()), dtype, **extra), NAME
+        return *from_pretrained(str(default_model_folder()), dtype, **extra), NAME
     if path.suffix == ".gguf":
         if not path.is_file():
             raise SelfRepairError(f"There is no file {path}.", "Give the path of a .gguf file.")
         return *read_gguf(path, dtype), path.stem
     if path.is_dir():
         require_loadable(path)
-        return *_from_pretrained(str(path), dtype, **extra), Path(os.path.abspath(path)).name  # noqa: PTH100 - a link keeps its name
+        return *from_pretrained(str(path), dtype, **extra), Path(os.path.abspath(path)).name  # noqa: PTH100 - a link keeps its name
     if path.exists() or model.startswith((".", "/", "~")) or model.count("/") > 1:
         raise SelfRepairError(
             f"'{model}' is neither a folder, a .gguf file nor a hub id.",
@@ -192,63 +171,7 @@ def _read(model: str, dtype: str, revision: str | None, attention: str | None) -
         require_loadable(cached)
     if revision is not None:
         extra["revision"] = revision
-    return *_from_pretrained(model, dtype, **extra), model
-
-
-def _from_pretrained(place: str, dtype: str, **extra: Any) -> tuple[Any, Any]:
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    for_tokenizer = {key: value for key, value in extra.items() if key in ("revision", "gguf_file")}
-    weights = {} if "gguf_file" in extra else {"use_safetensors": True, "ignore_mismatched_sizes": True}
-    shown = str(Path(place, extra.get("gguf_file", "")))
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False, **for_tokenizer)
-        network, found = AutoModelForCausalLM.from_pretrained(
-            place,
-            dtype=_DTYPES.get(dtype, dtype),
-            trust_remote_code=False,
-            output_loading_info=True,
-            **weights,
-            **extra,
-        )
-    except BaseException as error:  # transformers, safetensors, tokenizers and gguf each have their own kinds
-        if not is_fault(error):
-            raise
-        if is_out_of_memory(error):
-            raise SelfRepairError(f"Memory ended while '{shown}' was loaded ({in_words(error)}).", _LARGE) from error
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise SelfRepairError(
-            f"'{shown}' could not be loaded as a causal language model: {reason[0]}", _usual_fix(place, extra)
-        ) from error
-    _require_whole(shown, found)
-    return network, tokenizer
-
-
-def _usual_fix(place: str, extra: dict[str, Any]) -> str:
-    if "gguf_file" in extra:
-        return "The file is damaged, cut short, or of a kind that transformers cannot read: take it again."
-    if Path(place).is_dir():
-        return (
-            "Files that are damaged or cut short have to be taken again; the folder needs config.json, tokenizer files "
-            "and .safetensors weights, as save_pretrained writes them."
-        )
-    return "Check the name; without a network only models already in the Hugging Face cache can be named by their id."
-
-
-def _require_whole(place: str, found: dict[str, Any]) -> None:
-    """Refuses files without some weight: the library would draw it at random."""
-    absent = sorted(found["missing_keys"])
-    if absent:
-        raise SelfRepairError(
-            f"'{place}' has no weight '{absent[0]}'" + (f" ({len(absent)} are missing)." if absent[1:] else "."),
-            "The files are damaged, or are those of another model than config.json says; take them again.",
-        )
-    if found["mismatched_keys"]:
-        name, there, wanted = sorted(found["mismatched_keys"])[0]
-        raise SelfRepairError(
-            f"The weight '{name}' of '{place}' has shape {tuple(there)}; config.json wants {tuple(wanted)}.",
-            "The files are damaged, or are those of another model than config.json says; take them again.",
-        )
+    return *from_pretrained(model, dtype, **extra), model
 
 
 def _onto_disk(network: Any, dtype: str, device: str) -> tuple[Any, Offload]:
@@ -257,8 +180,8 @@ def _onto_disk(network: Any, dtype: str, device: str) -> tuple[Any, Offload]:
             f"Offloaded weights are used where they are mapped, by the CPU; the device is '{device}'.",
             "Leave --device out, or --offload where the model fits on the device.",
         )
-    _require_package("accelerate", "offload")
-    return onto_disk(network, _DTYPES[dtype], cache_folder() / "offload")
+    require_package("accelerate", "offload")
+    return onto_disk(network, DTYPES[dtype], cache_folder() / "offload")
 
 
 def _on_device(network: Any, device: str) -> Any:
@@ -285,13 +208,3 @@ def _keep_experts_exact(network: Any) -> None:
     setter = getattr(network, "set_experts_implementation", None)
     if callable(setter) and hasattr(getattr(network, "config", None), "_experts_implementation"):
         setter("eager")
-
-
-def _require_package(module: str, extra: str) -> None:
-    from importlib.util import find_spec
-
-    if find_spec(module) is None:
-        raise SelfRepairError(
-            f"Reading this model needs the package '{module}', which is not installed.",
-            f"Install it: pip install 'selfrepair[{extra}]'.",
-        )

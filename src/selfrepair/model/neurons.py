@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from selfrepair.errors import SelfRepairError
+from selfrepair.model.anatomy import Anatomy
 from selfrepair.model.dissect import longest, probe_tokens
 from selfrepair.model.norms import Norm, read_norm
+from selfrepair.model.precision import running
 from selfrepair.model.taps import keeping, on_input, on_output, removing
-
-if TYPE_CHECKING:
-    from selfrepair.model.language_model import LanguageModel
 
 _WINDOWS, _POSITIONS = 2, 12  # of the random text on which maps are compared
 
@@ -58,14 +57,19 @@ class Neurons:
         return output
 
 
-def find_neurons(model: LanguageModel, layer: int) -> Neurons:
+def find_neurons(network: Any, anatomy: Anatomy, layer: int) -> Neurons:
     """The neurons of one layer's MLP.
+
+    Args:
+        network: the Hugging Face model.
+        anatomy: its parts.
+        layer: of which block.
 
     Raises:
         SelfRepairError: no linear map of the block gives the MLP's write, as in a mixture of experts.
     """
-    block = model.anatomy.blocks[layer]
-    tokens = probe_tokens(model.network, longest(model.network, _POSITIONS), _WINDOWS)
+    block, dtype = anatomy.blocks[layer], anatomy.readout.weight.dtype
+    tokens = probe_tokens(network, longest(network, _POSITIONS), _WINDOWS)
     shape = (*tokens.shape, -1)
     maps = [
         module for module in block.module.modules() if _weight(module) is not None and module is not block.projection
@@ -73,26 +77,24 @@ def find_neurons(model: LanguageModel, layer: int) -> Neurons:
     inputs: dict[int, Tensor] = {}
     outputs: dict[int, Tensor] = {}
     written: dict[str, Tensor] = {}
-    with model.running():
+    with running(dtype):
         handles = [on_output(block.mlp_write, keeping(written, "write", shape))]
         for place, module in enumerate(maps):
             handles += [on_input(module, keeping(inputs, place)), on_output(module, keeping(outputs, place))]
         with removing(*handles):
-            model.run_trunk(tokens)
+            anatomy.trunk(tokens, use_cache=False)
         norm = None
         if block.mlp_write not in maps:
             norm = (
-                read_norm(block.mlp_write, model.anatomy.width, model.dtype, model.device)
-                if _is_leaf(block.mlp_write)
-                else None
+                read_norm(block.mlp_write, anatomy.width, dtype, tokens.device) if _is_leaf(block.mlp_write) else None
             )
         for place, module in enumerate(maps):
             if place not in outputs or outputs[place].numel() != written["write"].numel():
                 continue
             output = outputs[place].reshape(written["write"].shape)
             after = output if norm is None else norm(output)
-            if _same(after, written["write"], model.dtype):
-                weight = _oriented(module, inputs[place], outputs[place], model.dtype)
+            if _same(after, written["write"], dtype):
+                weight = _oriented(module, inputs[place], outputs[place], dtype)
                 if weight is not None:
                     return Neurons(layer, module, weight, norm, block.mlp_multiplier)
     raise SelfRepairError(

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from selfrepair.errors import RefusedModel
+from selfrepair.errors import Proof, RefusedModel
 from selfrepair.model import own_forward
 from selfrepair.model.arguments import block_arguments
 from selfrepair.model.configuration import setting
@@ -32,21 +32,6 @@ from selfrepair.model.taps import first_tensor, keeping, main_input, on_input, o
 _WINDOWS, _SPECIAL, _POSITIONS = 2, 2, 12
 _REPLAY = "blocks replay"
 _ROUNDINGS = 8  # of the stream, that adding attention's and the MLP's writes may leave: two, with room
-
-
-@dataclass(frozen=True)
-class Proof:
-    """One identity with the error it was found to hold to."""
-
-    identity: str
-    statement: str
-    error: float
-    tolerance: float
-
-    @property
-    def holds(self) -> bool:
-        """Whether the error is within the tolerance; an error that is not a number is not."""
-        return self.error <= self.tolerance
 
 
 def tolerance(dtype: torch.dtype) -> float:

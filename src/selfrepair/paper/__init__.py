@@ -1,12 +1,11 @@
 """Everything the paper measured, on any supported model: one module per experiment, each a plain function.
 
->>> from selfrepair import load, load_run
->>> from selfrepair.paper import make
-from selfrepair.paper.page import paper_folder
-from selfrepair.paper.experiments import overview
->>> run = load_run("runs/gpt2")
->>> overview.repair_by_depth([run]).numbers
->>> paper_folder.write(make.make(make.study_of(load("gpt2"), run)), "papers/gpt2")
+>>> from selfrepair import load_run
+>>> from selfrepair.paper import draw, overview
+>>> run = load_run("runs/resample")
+>>> exhibit = overview.repair_by_depth([run], filter="all")
+>>> exhibit.figure, type(draw(exhibit.picture)).__name__
+('Figure 1', 'Figure')
 """
 
 from selfrepair.paper import make as make
@@ -21,3 +20,20 @@ from selfrepair.paper.experiments import published as published
 from selfrepair.paper.experiments import self_gain as self_gain
 from selfrepair.paper.inputs.corpus import Corpus as Corpus
 from selfrepair.paper.numbers.over_documents import Number as Number
+from selfrepair.paper.pictures.with_matplotlib import draw as draw
+
+__all__ = [
+    "Corpus",
+    "Exhibit",
+    "Number",
+    "draw",
+    "make",
+    "name_movers",
+    "neurons",
+    "noise",
+    "norm",
+    "overview",
+    "page",
+    "published",
+    "self_gain",
+]

@@ -7,11 +7,12 @@ import io
 
 from rich.text import Text
 
-from selfrepair.report.captions import chosen_tokens, operator, resolve_filter
+from selfrepair.report.captions import chosen_tokens, operator
 from selfrepair.report.layout import plain_table
 from selfrepair.report.number_formats import small
 from selfrepair.report.rows import head_rows
 from selfrepair.report.tables import columns_of, narrowed, notes
+from selfrepair.results.filter_labels import resolve_filter
 from selfrepair.results.runs import Run
 from selfrepair.terminal import Console
 

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 
 from rich.text import Text
 
-from selfrepair.report.captions import amount, chosen_tokens, errors, fact, left_out, operator, resolve_filter
+from selfrepair.report.captions import amount, chosen_tokens, errors, fact, left_out, operator
 from selfrepair.report.layout import fitted
 from selfrepair.report.number_formats import known
 from selfrepair.report.rows import PARTS, Row, strict, unbounded
 from selfrepair.report.tables import SHARES, UNSURE, share_line
+from selfrepair.results.filter_labels import resolve_filter
 from selfrepair.results.runs import Run
 from selfrepair.statistics.pooled import CARD, FRACTIONS
 from selfrepair.terminal import Console

@@ -17,10 +17,10 @@ from selfrepair.report.captions import (
     fact,
     left_out,
     operator,
-    resolve_filter,
     rule_in_words,
     status,
 )
+from selfrepair.results.filter_labels import resolve_filter
 from selfrepair.results.intervention_axis import require_heads
 from selfrepair.results.runs import Run
 from selfrepair.statistics.labels import REPAIRED

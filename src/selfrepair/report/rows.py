@@ -8,7 +8,7 @@ import numpy as np
 
 from selfrepair.ablation.names import named_layers
 from selfrepair.errors import SelfRepairError
-from selfrepair.report.captions import resolve_filter
+from selfrepair.results.filter_labels import resolve_filter
 from selfrepair.results.runs import Run
 from selfrepair.results.schema import LARGEST
 from selfrepair.statistics.accumulate import QUANTITIES

@@ -24,7 +24,6 @@ from selfrepair.report.captions import (
     left_out,
     operator,
     repaired_rule,
-    resolve_filter,
     rule_in_words,
     status,
     stopped,
@@ -33,10 +32,11 @@ from selfrepair.report.layout import GAP, Line, fitted, plain_table
 from selfrepair.report.number_formats import DASH, has_ends, leaves_out_zero, of_row, signed
 from selfrepair.report.rows import HEADINGS, Row, column_of, head_rows, head_table
 from selfrepair.results import checks
+from selfrepair.results.filter_labels import resolve_filter
 from selfrepair.results.runs import Run
 from selfrepair.terminal import Console
 
-__all__ = ["head_table", "print_heads", "print_summary", "resolve_filter"]
+__all__ = ["head_table", "print_heads", "print_summary"]
 
 UNSURE = "in round brackets where lost DE may be zero, so that the share may be anything"
 

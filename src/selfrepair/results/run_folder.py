@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,13 +14,14 @@ import pyarrow.parquet as pq
 
 from selfrepair.errors import SelfRepairError
 from selfrepair.results import extras, manifest, netcdf, plan_file, schema
-from selfrepair.results.atomic_files import cannot, first_line, make_folder, put, putting_table
+from selfrepair.results.atomic_files import cannot, make_folder, put, putting_table
 from selfrepair.results.plan import Plan
 from selfrepair.results.plan_file import write_json as write_json
 from selfrepair.results.plan_file import write_plan as write_plan
-from selfrepair.results.proven import Damaged, Digests, Stored
+from selfrepair.results.proven import Digests, Stored
 from selfrepair.results.runs import Run
-from selfrepair.results.size_limits import bounded_batches, bounded_json, bounded_table
+from selfrepair.results.size_limits import bounded_json, bounded_table
+from selfrepair.results.stored_tables import read_part
 from selfrepair.results.windows_file import read_corpus, windows_parts
 from selfrepair.terminal import readable
 from selfrepair.text import Windows
@@ -115,7 +115,7 @@ def add_extras(run: Run, folder: Path) -> None:
         SelfRepairError: the results there are damaged, or rest on other units; the disk is full.
     """
     stored = manifest.read(folder)
-    if _read(stored[OUTCOME], _read_json, lambda _: None).get("made_of") != run.outcome.get("made_of"):
+    if read_part(stored[OUTCOME], _read_json, lambda _: None).get("made_of") != run.outcome.get("made_of"):
         raise SelfRepairError(f"The results in {folder} were made of other units meanwhile.", manifest.fix(folder))
     manifest.staging(folder)
     files = {name: _proven(one) for name, one in stored.items() if name in NEEDED} | _write_extras(run, folder)
@@ -152,7 +152,7 @@ def read_extras(stored: Mapping[str, Stored]) -> extras.Extras:
         SelfRepairError: one of them is damaged.
     """
     there = {name: stored[file] for name, file in EXTRAS.items() if file in stored}
-    return extras.Extras(**{n: _read(one, bounded_table, partial(extras.check, n)) for n, one in there.items()})
+    return extras.Extras(**{n: read_part(one, bounded_table, partial(extras.check, n)) for n, one in there.items()})
 
 
 def write_corpus(windows: Windows, donors: np.ndarray, folder: Path, plan: Mapping[str, object]) -> None:
@@ -173,9 +173,16 @@ def write_corpus(windows: Windows, donors: np.ndarray, folder: Path, plan: Mappi
 
 
 def load(path: str | Path) -> Run:
-    """Read a results folder, prove it by its manifest and check it against the schema.
+    """Reads a results folder, proves it by its manifest and checks it against the schema.
 
     Every file is read once; the two large tables stay on disk until they are looked at, and are proven again then.
+
+    Example:
+        >>> load_run("runs/resample").outcome["status"]
+        'complete'
+
+    Args:
+        path: the folder that a run wrote.
 
     Raises:
         SelfRepairError: a file that is missing, or not what was written, by name; results that were never finished.
@@ -191,15 +198,15 @@ def load(path: str | Path) -> Run:
     for name in (TOKENS, WINDOWS):
         stored[name].check()
     run = Run(
-        plan=_read(stored[PLAN], partial(_read_plan, folder), lambda _: None),
-        outcome=_read(stored[OUTCOME], _read_json, lambda _: None),
+        plan=read_part(stored[PLAN], partial(_read_plan, folder), lambda _: None),
+        outcome=read_part(stored[OUTCOME], _read_json, lambda _: None),
         kept=stored[TOKENS],
         corpus=stored[WINDOWS],
-        heads=_read(stored[HEADS], netcdf.read_heads, schema.check_heads),
+        heads=read_part(stored[HEADS], netcdf.read_heads, schema.check_heads),
         extras=read_extras(stored),
     )
-    _read(stored[TOKENS], pq.read_schema, schema.check_tokens)
-    _read(stored[WINDOWS], pq.read_schema, schema.check_windows)
+    read_part(stored[TOKENS], pq.read_schema, schema.check_tokens)
+    read_part(stored[WINDOWS], pq.read_schema, schema.check_windows)
     return run
 
 
@@ -209,35 +216,7 @@ def read_plan(folder: Path) -> Plan:
     Raises:
         SelfRepairError: there is none, or it is not what the run was started with; says what was changed.
     """
-    return _read(Stored(folder / PLAN), partial(_read_plan, folder), lambda _: None)
-
-
-def read_windows(stored: Stored) -> pa.Table:
-    """The table in a `windows.parquet`.
-
-    Raises:
-        SelfRepairError: there is none, or it is damaged.
-    """
-    return _read(stored, bounded_table, lambda table: schema.check_windows(table.schema))
-
-
-def read_tokens(stored: Stored) -> pa.Table:
-    """The table in a `tokens.parquet`, with one set of document names.
-
-    Raises:
-        SelfRepairError: there is none, or it is damaged.
-    """
-    return _read(stored, bounded_table, lambda table: schema.check_tokens(table.schema)).unify_dictionaries()
-
-
-def token_batches(stored: Stored, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-    """Columns of a `tokens.parquet`, some rows at a time.
-
-    Raises:
-        SelfRepairError: there is none, or it is damaged.
-    """
-    with _reading(stored), stored.open() as file:
-        yield from bounded_batches(file, columns=columns)
+    return read_part(Stored(folder / PLAN), partial(_read_plan, folder), lambda _: None)
 
 
 def read_design(stored: Stored) -> tuple[Windows, np.ndarray]:
@@ -249,40 +228,8 @@ def read_design(stored: Stored) -> tuple[Windows, np.ndarray]:
     Raises:
         SelfRepairError: there are none, or they are damaged.
     """
-    _read(stored, pq.read_schema, schema.check_windows)
-    return _read(stored, read_corpus, lambda _: None)
-
-
-def _read(stored: Stored, reader: Callable[[BinaryIO], Part], check: Callable[[Part], None]) -> Part:
-    with _reading(stored), stored.open() as file:
-        part = reader(file)
-    try:
-        check(part)
-    except SelfRepairError as problem:
-        raise SelfRepairError(f"{stored.path}: {problem.problem}", problem.fix) from None
-    return part
-
-
-@contextmanager
-def _reading(stored: Stored) -> Iterator[None]:
-    """Turns whatever goes wrong in reading a file into an error that names it."""
-    path = stored.path
-    if not path.is_file():
-        raise SelfRepairError(
-            f"The results folder {path.parent} has no {path.name}.",
-            stored.fix or "The run did not get that far, or this is not a results folder.",
-        )
-    try:
-        yield
-    except SelfRepairError:
-        raise
-    except Exception as problem:  # h5py, pyarrow and json each have their own kinds
-        if isinstance(problem.__cause__ or problem.__context__, Damaged):
-            raise (problem.__cause__ or problem.__context__) from None  # type: ignore[misc]
-        raise SelfRepairError(
-            f"Cannot read {path}: it is cut short or not what its name says ({first_line(problem)}).",
-            "Copy the folder again, or run the measurement again.",
-        ) from problem
+    read_part(stored, pq.read_schema, schema.check_windows)
+    return read_part(stored, read_corpus, lambda _: None)
 
 
 def _read_json(file: BinaryIO) -> dict[str, Any]:

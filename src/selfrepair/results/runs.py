@@ -14,6 +14,9 @@ import xarray as xr
 from selfrepair.results.extras import Extras
 from selfrepair.results.plan import Plan
 from selfrepair.results.proven import Stored
+from selfrepair.results.stored_tables import read_tokens, read_windows, token_batches
+from selfrepair.results.windows_file import windows_of
+from selfrepair.text import Windows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,7 +25,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, repr=False)
 class Run:
-    """One measurement.
+    """One measurement: estimates per filter and head, kept tokens, windows, plan and outcome.
+
+    Example:
+        >>> run.filters
+        ['all', 'top 2%', 'bottom 2%']
+        >>> run.heads["self_repair"].sel(filter="all").dims
+        ('layer', 'head')
+        >>> len(run.table("all", layers="L1"))
+        2
 
     Args:
         plan: everything needed to repeat the run; JSON-able.
@@ -47,8 +58,6 @@ class Run:
         Raises:
             SelfRepairError: the file is gone or damaged.
         """
-        from selfrepair.results.run_folder import read_tokens
-
         return read_tokens(self.kept) if isinstance(self.kept, Stored) else self.kept
 
     @cached_property
@@ -58,9 +67,12 @@ class Run:
         Raises:
             SelfRepairError: the file is gone or damaged.
         """
-        from selfrepair.results.run_folder import read_windows
-
         return read_windows(self.corpus) if isinstance(self.corpus, Stored) else self.corpus
+
+    @property
+    def text(self) -> Windows:
+        """The windows that were measured, as `measure` takes them."""
+        return windows_of(self.windows)[0]
 
     @property
     def filters(self) -> list[str]:
@@ -100,8 +112,6 @@ class Run:
             SelfRepairError: the file is gone or damaged.
         """
         if isinstance(self.kept, Stored):
-            from selfrepair.results.run_folder import token_batches
-
             yield from token_batches(self.kept, columns)
         else:
             yield from self.kept.select(list(columns)).to_batches()

@@ -42,15 +42,32 @@ from selfrepair.text import Windows
 
 
 class ChecksFail(UserWarning):
-    """Numbers that must not be used: a check that the run made of itself fails."""
+    """Numbers that must not be used: a check that the run made of itself fails.
+
+    Example:
+        >>> import warnings
+        >>> with warnings.catch_warnings():
+        ...     warnings.simplefilter("error", ChecksFail)  # a run that fails its checks raises
+        ...     measured = measure(model, text, heads="L1H1", progress=False)
+    """
 
 
 class LedgerDoesNotClose(ChecksFail):
-    """The same: on some token the lines do not add up to the self-repair."""
+    """A check that failed: on some token the ledger's lines do not add up to the self-repair.
+
+    Example:
+        >>> issubclass(LedgerDoesNotClose, ChecksFail)
+        True
+    """
 
 
 class NumbersAreInexact(UserWarning):
-    """Numbers to be used with care: errors of single tokens are above the limit of 1% of the effects."""
+    """Numbers to be used with care: errors of single tokens are above the limit of 1% of the effects.
+
+    Example:
+        >>> issubclass(NumbersAreInexact, ChecksFail)
+        False
+    """
 
 
 @with_keywords
@@ -67,6 +84,11 @@ def measure(
 
     Interrupted (Ctrl-C), it returns what had been computed, with status `interrupted`; an error in the sweep is
     raised after that has been written, with status `failed`. `resume` goes on from there.
+
+    Example:
+        >>> run = measure(model, text, ablation="resample", heads="L1", progress=False)
+        >>> run.outcome["status"], run.heads["total_effect"].dims
+        ('complete', ('filter', 'layer', 'head'))
 
     Args:
         model: from `load`.
@@ -130,6 +152,10 @@ def resume(
     progress: bool = True,
 ) -> Run:
     """Goes on with a run that was cut short, or merges one that is done.
+
+    Example:
+        >>> resume("runs/resample", model, progress=False).outcome["status"]
+        'complete'
 
     Args:
         path: its results folder.

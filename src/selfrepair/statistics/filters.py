@@ -20,6 +20,10 @@ SPELLINGS = "Filters are written all, top:FRACTION or bottom:FRACTION, for examp
 class Filter:
     """The tokens of one head that a number averages over.
 
+    Example:
+        >>> Filter("top", 0.02).label, Filter.parse("bottom:5%").fraction
+        ('top 2%', 0.05)
+
     Args:
         kind: `all` scored tokens, or those with the `top` (largest) or `bottom` (most negative) clean direct
             effects.

@@ -32,6 +32,10 @@ _PADDING = 0  # never seen by a real token, so any id that every vocabulary has
 class Windows:
     """Token windows with the document of every token.
 
+    Example:
+        >>> len(text), text.length, text.names[0]
+        (10, 16, 'text 1')
+
     Attributes:
         tokens: token ids [window, position]; padded on the right where a window is shorter.
         lengths: real tokens of each window [window], those that the tokenizer puts in front included.
@@ -163,6 +167,10 @@ def windows(
 
     Reading is lazy: it stops at the document that makes the windows enough, and reads of a document that is much longer
     than what is asked for the beginning only (`text.bounded`; how many were cut short is in the provenance).
+
+    Example:
+        >>> windows(tokenizer, ["A first document.", "And a second one."], length=8).tokens.shape  # [window, position]
+        (6, 8)
 
     Args:
         tokenizer: a `transformers` tokenizer or one called alike.

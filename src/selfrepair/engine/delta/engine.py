@@ -42,6 +42,15 @@ from selfrepair.progress import Advance, ignore
 class DeltaEngine:
     """Carries differences to the clean run, all ablated runs of a batch of windows together.
 
+    Example:
+        >>> chosen = each([Head(0, 0), Mlp(1)])
+        >>> with model.running():
+        ...     clean = clean_run(model, tokens, ports=ports_of(chosen))
+        ...     donors = port_outputs(model, tokens.flip(0), ports_of(chosen))
+        ...     ledgers = list(DeltaEngine().sweep(model, clean, chosen, donors.__getitem__, per_component=True))
+        >>> sorted(one.name for ledger in ledgers for one in ledger.interventions)
+        ['L0H0', 'L1.mlp']
+
     Attributes:
         precision: how differences are multiplied with weights: `full` (the model's own), `bfloat16` or `int8`.
         fold: how many runs pass a block together; halved where memory ends.

@@ -15,7 +15,8 @@ from selfrepair.engine.contract import Replacement
 from selfrepair.engine.delta.blocks import ATTENTION, HEADS, MLP, NEURONS, OUTPUT, PROJECTION
 from selfrepair.engine.delta.tape import Tape
 from selfrepair.model.language_model import LanguageModel
-from selfrepair.model.ports import Kind, Port, place_of
+from selfrepair.model.places import place_of
+from selfrepair.model.ports import Kind, Port
 
 MARKS: dict[Kind, str] = {"heads": HEADS, "neurons": NEURONS, "mlp": MLP}
 

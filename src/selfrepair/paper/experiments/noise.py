@@ -17,7 +17,7 @@ from selfrepair.paper.numbers.document_halves import FIRST, SECOND, rows_in_half
 from selfrepair.paper.numbers.over_documents import Number, products, tally_of
 from selfrepair.paper.pictures.captions import FIXED, about, rows_of, sampled
 from selfrepair.paper.pictures.picture import FAINT, PALETTE, Panel, Picture, Rule, scatter, symmetric
-from selfrepair.report.captions import resolve_filter
+from selfrepair.results.filter_labels import resolve_filter
 from selfrepair.results.runs import Run
 
 SECTION = "noise"

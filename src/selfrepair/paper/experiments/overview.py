@@ -16,7 +16,8 @@ from selfrepair.paper.numbers.across_heads import HeadSums, share_of
 from selfrepair.paper.numbers.over_documents import REPLICATES, Array, Number, Tally, tally_of
 from selfrepair.paper.pictures.captions import about, last_quarter, rows_of
 from selfrepair.paper.pictures.picture import FAINT, PALETTE, Marks, Panel, Picture, Rule
-from selfrepair.report.captions import fact, left_out, operator, resolve_filter
+from selfrepair.report.captions import fact, left_out, operator
+from selfrepair.results.filter_labels import resolve_filter
 from selfrepair.results.runs import Run
 from selfrepair.statistics.bootstrap import bootstrap_all, document_weights, effective_documents
 from selfrepair.statistics.intervals import interval

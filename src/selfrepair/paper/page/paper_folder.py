@@ -18,9 +18,10 @@ from selfrepair.paper.make import Paper
 from selfrepair.paper.numbers.over_documents import Number
 from selfrepair.paper.pictures import with_matplotlib, with_plotly
 from selfrepair.paper.pictures.captions import numbers_table
-from selfrepair.report.captions import discoveries, engine_error, fact, resolve_filter
+from selfrepair.report.captions import discoveries, engine_error, fact
 from selfrepair.report.number_formats import brief, small
 from selfrepair.results.atomic_files import put
+from selfrepair.results.filter_labels import resolve_filter
 
 FIGURES, FAILURES = "figures", "failures.txt"
 TEMPLATE = Path(__file__).with_name("page.html.j2")

@@ -22,6 +22,7 @@ from selfrepair.report.page.method import method
 from selfrepair.report.page.pack import Blocks, plain_json
 from selfrepair.report.page.script import application, library, style
 from selfrepair.results import atomic_files, run_folder
+from selfrepair.results.filter_labels import resolve_filter
 from selfrepair.results.intervention_axis import require_heads
 from selfrepair.results.runs import Run
 from selfrepair.statistics.labels import AMPLIFIED, LABELS
@@ -53,6 +54,10 @@ def missing() -> str:
 
 def write_page(sources: Sequence[str | Path | Run | Source], out: str | Path) -> Path:
     """Writes the report of one run or several.
+
+    Example:
+        >>> write_report([run], "report.html").name
+        'report.html'
 
     Args:
         sources: results folders, or runs in memory; the others are compared with the first.
@@ -140,7 +145,7 @@ def run_index(source: Source, blocks: Blocks, runs: int = 1) -> dict[str, Any]:
         "command": run_facts.command(run),
         "operator": captions.operator(run),
         "filters": [_filter(run, label) for label in run.filters],
-        "standing": run.filters.index(captions.resolve_filter(run, None)),
+        "standing": run.filters.index(resolve_filter(run, None)),
         "errors": captions.errors(run),
         "leftOut": captions.left_out(run),
         "floor": captions.floor(run),

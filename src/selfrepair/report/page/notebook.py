@@ -31,6 +31,10 @@ class View:
 def view(*runs: Run, at: str = "card", height: int = 760) -> View:
     """A view of one run, or of several beside each other.
 
+    Example:
+        >>> view(run, at="L1H0").height  # the last value of a notebook's cell is shown
+        760
+
     Args:
         runs: the runs.
         at: `card`, `map`, `L9H6`, `text/L9H6`, `L9H6/token/3.17` (window and position), `comparison` or `method`.

@@ -27,6 +27,11 @@ from selfrepair.statistics.intervals import Replicated
 class Comparison:
     """A number of two runs, and the second's minus the first's.
 
+    Example:
+        >>> comparison = compare("runs/resample", "runs/mean", filter="all", estimator="self_repair")
+        >>> comparison.paired, comparison.heads.value.shape
+        (True, (2, 2))
+
     Attributes:
         names: what the runs are called: model and operator.
         filter: label of the filter.
@@ -55,11 +60,15 @@ def compare(
     estimator: str = "repaired_fraction",
     same_heads: bool = False,
 ) -> Comparison:
-    """Second run minus first, from their units.
+    """The difference of two runs, the second minus the first, from their units.
 
     Paired by document where both are on the same text with the same seed: what a document does to both cancels.
     Heads are subtracted one by one only where the models are versions of one another: the same weights, revisions of
     one model, or weights that correlate, as those of checkpoints, fine-tunes and quantisations do.
+
+    Example:
+        >>> compare("runs/resample", "runs/mean", filter="all").names
+        ('GPT2LMHeadModel, resample', 'GPT2LMHeadModel, mean')
 
     Args:
         first: a run's folder.

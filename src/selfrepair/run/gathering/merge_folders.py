@@ -46,6 +46,10 @@ def combine(sources: Sequence[str | Path], out: str | Path) -> Run:
     (and in how the work was cut) are runs on several texts: they are kept apart below `texts/` of the new folder,
     and merged to a run over all their documents, in which filters choose within each text.
 
+    Example:
+        >>> combine(["runs/resample"], "runs/merged").outcome["status"]
+        'complete'
+
     Args:
         sources: folders of runs, finished or not, or of runs that were merged from such.
         out: the new folder.

@@ -11,7 +11,8 @@ from selfrepair.engine.accounts import direct_effects
 from selfrepair.engine.clean import CleanRun, clean_run
 from selfrepair.errors import SelfRepairError
 from selfrepair.model.own_forward import own_forward, require_own_logits, require_own_stream
-from selfrepair.model.ports import Port, place_of
+from selfrepair.model.places import place_of
+from selfrepair.model.ports import Port
 from selfrepair.model.proofs import tolerance
 from selfrepair.progress import Advance
 from selfrepair.run.planning.batch_size import real_tokens, tokens_of

@@ -11,7 +11,7 @@ from selfrepair.paper.numbers.across_heads import HeadSums
 from selfrepair.paper.numbers.over_documents import COUNT, Number, Tally, divide, tally_of
 from selfrepair.paper.pictures.captions import FIXED, about, last_quarter, rows_of, sampled
 from selfrepair.paper.pictures.picture import FAINT, PALETTE, Marks, Panel, Picture, Rule
-from selfrepair.report.captions import resolve_filter
+from selfrepair.results.filter_labels import resolve_filter
 from selfrepair.results.runs import Run
 
 SECTION = "layernorm"

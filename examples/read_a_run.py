@@ -29,7 +29,7 @@ def tokens_of(run: Run, layer: int, head: int, tokens: int = 3) -> pd.DataFrame:
 if __name__ == "__main__":
     run = load_run(sys.argv[1])
     print(run.outcome["status"], run.heads.attrs["operator"], run.heads["self_repair"].attrs["units"])
-    print(most_repaired(run))
+    print(most_repaired(run).to_string())
     effect = run.heads["direct_effect"].sel(filter="all").stack(component=("layer", "head")).dropna("component")
     layer, head = effect.idxmax().item()
-    print(tokens_of(run, layer, head))
+    print(tokens_of(run, layer, head).to_string())

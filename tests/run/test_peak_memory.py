@@ -37,7 +37,18 @@ print(json.dumps([run.plan["memory_predicted"], memory("VmHWM") - before, run.pl
 
 @pytest.mark.parametrize(("engine", "budget"), [("delta", 4), ("delta", 0.1), ("replay", 4)])
 def test_peaks_are_foretold(engine, budget):
-    """Never less than is taken, and not several times as much."""
+    """Never less than is taken, and not several times as much; what a busy machine reclaims meanwhile is not seen as
+    taken, so the larger of two counts."""
+    found = [sweep(engine, budget) for _ in range(2)]
+    for predicted, taken, windows in found:
+        assert windows == (8 if budget == 4 else 2)
+        assert taken <= predicted, f"{taken / 1e6:.0f} MB of {predicted / 1e6:.0f} MB"
+    predicted, most = found[0][0], max(taken for _, taken, _ in found)
+    assert predicted / 5 < most, f"{most / 1e6:.0f} MB of {predicted / 1e6:.0f} MB"
+
+
+def sweep(engine: str, budget: float) -> list[int]:
+    """Bytes foretold and taken, and windows at a time."""
     done = subprocess.run(
         [sys.executable, "-c", SWEEP, engine, str(budget)],
         env=environment(),
@@ -45,6 +56,5 @@ def test_peaks_are_foretold(engine, budget):
         text=True,
         check=True,
     )
-    predicted, taken, windows = json.loads(done.stdout.splitlines()[-1])
-    assert windows == (8 if budget == 4 else 2)
-    assert predicted / 5 < taken <= predicted, f"{taken / 1e6:.0f} MB of {predicted / 1e6:.0f} MB"
+    numbers: list[int] = json.loads(done.stdout.splitlines()[-1])
+    return numbers

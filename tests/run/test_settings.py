@@ -16,15 +16,8 @@ import selfrepair
 from loading.fixtures import saved as saved
 from selfrepair import SelfRepairError, load, measure, windows
 from selfrepair.cli.app import app
-from selfrepair.run.planning.settings import (
-    GROUPS,
-    Keywords,
-    Loading,
-    Settings,
-    Statistics,
-    Text,
-    settings_of,
-)
+from selfrepair.run.planning.options import settings_of
+from selfrepair.run.planning.settings import GROUPS, Keywords, Loading, Settings, Statistics, Text
 from selfrepair.statistics.filters import DEFAULT_FILTERS, Filter
 from support import corpus, language_model
 
@@ -52,7 +45,7 @@ def test_run_has_no_options_of_settings_beside_the_fields():
 def test_each_is_a_keyword_of_measure():
     taken = inspect.signature(measure).parameters
     assert {setting.name: setting.default for setting in MEASURED} == {
-        name: taken[name].default for name in taken if name not in ("model", "windows", "out", "progress")
+        name: taken[name].default for name in taken if name not in ("model", "windows", "interventions", "out", "progress")
     }
     for setting in MEASURED:
         assert f"{setting.name}: {setting.option.help}" in " ".join(measure.__doc__.split())

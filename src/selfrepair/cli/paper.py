@@ -12,7 +12,8 @@ import typer
 
 from selfrepair.cli.exit_code import INTERRUPTED
 from selfrepair.cli.options import Quiet, options, with_settings
-from selfrepair.run.planning.settings import Computing, Loading, Statistics, Text, part_of
+from selfrepair.run.planning.options import part_of
+from selfrepair.run.planning.settings import Computing, Loading, Statistics, Text
 from selfrepair.terminal import Console
 
 

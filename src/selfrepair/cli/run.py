@@ -15,17 +15,8 @@ import typer
 from selfrepair.cli.exit_code import INTERRUPTED
 from selfrepair.cli.options import Quiet, options, with_settings
 from selfrepair.cli.report import write_beside
-from selfrepair.run.planning.settings import (
-    GROUPS,
-    Ablation,
-    Computing,
-    Loading,
-    Statistics,
-    Stopping,
-    Text,
-    Work,
-    part_of,
-)
+from selfrepair.run.planning.options import part_of
+from selfrepair.run.planning.settings import GROUPS, Ablation, Computing, Loading, Statistics, Stopping, Text, Work
 from selfrepair.terminal import Console
 
 if TYPE_CHECKING:

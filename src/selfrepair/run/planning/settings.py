@@ -5,14 +5,13 @@ A new option is a field here with its help, its line in `Keywords` (for type che
 """
 
 # Without `from __future__ import annotations`: help is read from the annotations at run time.
-import difflib
 import inspect
 import textwrap
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields, replace
-from typing import TYPE_CHECKING, Annotated, Any, ForwardRef, TypedDict, TypeVar, Unpack, get_args
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, TypedDict, TypeVar, Unpack
 
-from selfrepair.errors import SelfRepairError
+from selfrepair.run.planning.options import Option, part_of, require_known, settings_of
 
 if TYPE_CHECKING:
     from selfrepair.ablation.names import Spelled
@@ -28,30 +27,6 @@ EXECUTORS = ("processes", "ray", "slurm")
 STOPS = ("card", "heads")
 
 _TEXT, _ABLATION, _COMPUTING = "Text", "Ablation and statistics", "Computing"
-
-
-@dataclass(frozen=True)
-class Option:
-    """What is known of a field beside its type and default.
-
-    Attributes:
-        help: what it does, for `--help` and for docstrings.
-        panel: heading in `--help`.
-        plan: where the plan holds what became of it (`text.first_position`); None: as given, under its own name; empty:
-            not in the plan, because no number depends on it.
-        least: the smallest number that makes sense.
-        choices: names to choose from.
-        flag: its name on the command line, if that is not the field's.
-        typed: its type on the command line, where Python takes more than that.
-    """
-
-    help: str
-    panel: str
-    plan: str | None = None
-    least: int | None = None
-    choices: tuple[str, ...] = ()
-    flag: str = ""
-    typed: Any = None
 
 
 @dataclass(frozen=True)
@@ -325,54 +300,6 @@ GROUPS: dict[str, Any] = {
 }
 
 
-@dataclass(frozen=True)
-class Setting:
-    """One field of a group.
-
-    Attributes:
-        name: of the field and keyword.
-        type: as annotated; a text where it is only known to type checkers.
-        default: its default.
-        option: its help and the like.
-    """
-
-    name: str
-    type: Any
-    default: Any
-    option: Option
-
-    def with_default(self, default: object) -> "Setting":
-        """The same with another default."""
-        return replace(self, default=default)
-
-
-def settings_of(group: Any) -> Iterator[Setting]:
-    """The fields of a group, in order.
-
-    Args:
-        group: `Text`, `Ablation`, ...
-    """
-    for one in fields(group):
-        kind, option = get_args(one.type)
-        assert one.default is not MISSING and isinstance(option, Option)
-        yield Setting(one.name, kind.__forward_arg__ if isinstance(kind, ForwardRef) else kind, one.default, option)
-
-
-def require_known(name: str, known: Sequence[str]) -> None:
-    """Refuses a setting that there is not.
-
-    Raises:
-        SelfRepairError: names the nearest that there is.
-    """
-    if name in known:
-        return
-    nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    there = f"Settings are: {', '.join(known)}."
-    raise SelfRepairError(
-        f"There is no setting '{name}'.", f"Did you mean '{nearest[0]}'? {there}" if nearest else there
-    )
-
-
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
@@ -390,8 +317,3 @@ def with_keywords(function: Function) -> Function:
     lines = "\n".join(wrap.fill(f"{one.name}: {one.option.help}") for one in settings)
     function.__doc__ = (function.__doc__ or "").replace("{settings}", lines.lstrip())
     return function
-
-
-def part_of(group: Any, keywords: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of some keywords that are fields of a group."""
-    return {setting.name: keywords[setting.name] for setting in settings_of(group) if setting.name in keywords}

@@ -44,8 +44,9 @@ def test_run_has_no_options_of_settings_beside_the_fields():
 
 def test_each_is_a_keyword_of_measure():
     taken = inspect.signature(measure).parameters
+    others = {"model", "windows", "interventions", "out", "progress"}
     assert {setting.name: setting.default for setting in MEASURED} == {
-        name: taken[name].default for name in taken if name not in ("model", "windows", "interventions", "out", "progress")
+        name: taken[name].default for name in taken if name not in others
     }
     for setting in MEASURED:
         assert f"{setting.name}: {setting.option.help}" in " ".join(measure.__doc__.split())

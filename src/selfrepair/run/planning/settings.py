@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, replace
 from typing import TYPE_CHECKING, Annotated, Any, ForwardRef, TypedDict, TypeVar, Unpack, get_args
 
+from selfrepair.choices import operators
 from selfrepair.errors import SelfRepairError
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from selfrepair.statistics.accumulate import Components
     from selfrepair.statistics.filters import Filter
 
-OPERATORS = ("resample", "mean", "position-mean", "zero")
+OPERATORS = tuple(operators())  # those of installed packages too
 ENGINES = ("auto", "delta", "replay", "reference")
 PRECISIONS = ("full", "bfloat16", "int8")
 EXECUTORS = ("processes", "ray", "slurm")

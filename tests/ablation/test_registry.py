@@ -60,6 +60,9 @@ def test_a_package_that_fails_is_named(installed):
 
 def test_an_operator_with_settings_of_its_own_is_not_made_by_name():
     class Impostor:
-        name, draws, donors = "zero", 1, 0
+        draws, donors = 1, 0
+
+        def __init__(self):
+            self.name = "zero"
 
     assert made_by_name(Zero()) and made_by_name(operator("resample", 3)) and not made_by_name(Impostor())

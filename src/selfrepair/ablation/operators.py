@@ -236,7 +236,8 @@ def made_by_name(given: Operator) -> bool:
     if given.name not in OPERATORS:
         return False
     maker: Callable[..., Operator] = OPERATORS[given.name]
-    if type(given) != maker:  # not `is not`, by which a type checker would take it for the protocol
+    own_class: object = type(given)
+    if own_class is not maker:
         return False
     again = maker(given.donors) if "donors" in inspect.signature(maker).parameters else maker()
     return bool(vars(again) == vars(given)) if hasattr(given, "__dict__") else bool(again == given)

@@ -113,7 +113,7 @@ def test_the_plan_says_what_was_done(folder):
     assert outcome["status"] == "complete" and outcome["ledger_closes"] is True
     assert plan["model"]["weights"] == weights_digest(families.build(name).double())
     assert len(plan["ablation"].pop("donors_fingerprint")) == 64
-    assert plan["ablation"] == {"operator": "resample", "draws": 2, "donors": 2, "positions": "all"}
+    assert plan["ablation"] == {"operator": "resample", "by_name": True, "draws": 2, "donors": 2, "positions": "all"}
     assert plan["filters"] == ["all", "top 10%"]
     assert plan["text"]["scored_tokens"] == corpus().scored(2).sum() and plan["text"]["documents"] == 5
     assert {tuple(unit) for unit in plan["heads"]} == {(layer, head) for layer in range(3) for head in range(4)}

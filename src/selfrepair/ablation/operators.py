@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
 
+from selfrepair.choices import OPERATOR_GROUP
 from selfrepair.errors import SelfRepairError
 from selfrepair.model.ports import Port
+from selfrepair.registry import Registry
 
 
 class Source(Protocol):
@@ -183,27 +187,61 @@ class Unchanged:
         return clean
 
 
+OPERATORS: Registry[Callable[..., Operator]] = Registry(
+    "ablation operator",
+    OPERATOR_GROUP,
+    {"resample": Resample, "zero": Zero, "mean": Mean, "position-mean": PositionMean, "unchanged": Unchanged},
+)
+"""What makes each operator. One whose maker takes `donors` is given the number that was asked for."""
+
+
 def operator(name: str, donors: int = 1) -> Operator:
-    """The built-in operator of that name.
+    """The operator of that name, built in or from another package's entry point in `selfrepair.operators`.
 
     Args:
-        name: `zero`, `mean`, `position-mean`, `resample` or `unchanged`.
-        donors: donors per window, for `resample`.
+        name: one of `OPERATORS`.
+        donors: donors per window, for operators that take their number, such as `resample`.
 
     Raises:
-        SelfRepairError: for a name or a number of donors that makes no sense.
+        SelfRepairError: for a name or a number of donors that makes no sense, or a package that fails.
     """
-    if name == "resample":
-        if donors < 1:
-            raise SelfRepairError(f"resample needs at least one donor, got {donors}.", "Give --donors 1 or more.")
-        return Resample(donors)
-    if donors != 1:
+    maker = OPERATORS[name]
+    takes_donors = "donors" in inspect.signature(maker).parameters
+    if takes_donors and donors < 1:
+        raise SelfRepairError(f"{name} needs at least one donor, got {donors}.", "Give --donors 1 or more.")
+    if not takes_donors and donors != 1:
         raise SelfRepairError(
-            f"{donors} donors were asked for; '{name}' draws on none.",
+            f"{donors} donors were asked for; '{name}' does not take their number.",
             "Leave --donors out, or give --ablation resample.",
         )
-    built_in: dict[str, Operator] = {o.name: o for o in (Zero(), Mean(), PositionMean(), Unchanged())}
-    if name not in built_in:
-        known = ", ".join(["resample", *built_in])
-        raise SelfRepairError(f"No ablation operator is called '{name}'.", f"There are: {known}.")
-    return built_in[name]
+    try:
+        made = maker(donors) if takes_donors else maker()
+        own_name = made.name
+    except Exception as problem:  # whatever another package does
+        raise SelfRepairError(
+            f"The ablation operator '{name}' ({_origin(name)}) cannot be made: {type(problem).__name__}: {problem}",
+            "Its maker is called without arguments, or with the number of donors if it has a parameter `donors`.",
+        ) from problem
+    if own_name != name:
+        raise SelfRepairError(
+            f"The ablation operator '{name}' ({_origin(name)}) calls itself '{own_name}'.",
+            "Give its entry point and its attribute `name` the same name: workers and `resume` find it by that.",
+        )
+    return made
+
+
+def made_by_name(given: Operator) -> bool:
+    """Whether name and number of donors alone make this operator again, in another process: the same class with the
+    same settings, from this package or an entry point."""
+    if given.name not in OPERATORS:
+        return False
+    maker: Callable[..., Operator] = OPERATORS[given.name]
+    own_class: object = type(given)
+    if own_class is not maker:
+        return False
+    again = maker(given.donors) if "donors" in inspect.signature(maker).parameters else maker()
+    return bool(vars(again) == vars(given)) if hasattr(given, "__dict__") else bool(again == given)
+
+
+def _origin(name: str) -> str:
+    return ", ".join(OPERATORS.versions(name)) or "selfrepair"

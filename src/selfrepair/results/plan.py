@@ -37,6 +37,7 @@ class AblationFacts(TypedDict):
     """The operator of a run and its donors."""
 
     operator: str
+    by_name: bool  # whether name and donors alone make it again, in another process
     draws: int
     donors: int
     donors_fingerprint: str

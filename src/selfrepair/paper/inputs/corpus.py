@@ -11,16 +11,18 @@ import torch
 from torch import Tensor
 
 from selfrepair.ablation.donors import draw_donors
+from selfrepair.ablation.operators import operator as operator_named
 from selfrepair.ablation.sites import Head
 from selfrepair.engine.clean import CleanRun, clean_run, head_outputs, require_own_forward
 from selfrepair.errors import SelfRepairError
 from selfrepair.model.language_model import LanguageModel
+from selfrepair.model.ports import Port
 from selfrepair.model.taps import on_input, removing
 from selfrepair.paper.inputs.recipe import DEFAULT, Recipe, batch_mean, next_batch_source
 from selfrepair.run.planning.batch_size import plan_memory, real_tokens, tokens_of
 from selfrepair.text import Windows
 
-OPERATORS = ("resample", "mean", "zero")
+OPERATORS = ("resample", "mean", "zero")  # that the paper compares; `Corpus.replacement` takes every registered one
 
 
 @dataclass(frozen=True)
@@ -117,16 +119,10 @@ class Corpus:
         """What an operator puts in place of a layer's heads, [window, position, head, head_dim].
 
         Raises:
-            SelfRepairError: an operator this package's experiments do not have.
+            SelfRepairError: an unknown operator, or one that needs means by position.
         """
         outputs = batch.clean.head_outputs[layer]
-        if operator == "zero":
-            return torch.zeros_like(outputs)
-        if operator == "mean":
-            return batch_mean(outputs) if self.recipe.mean == "batch" else self.mean(layer).expand_as(outputs)
-        if operator == "resample":
-            return self.donor_outputs(batch)[layer]
-        raise SelfRepairError(f"No operator '{operator}' here.", f"There are: {', '.join(OPERATORS)}.")
+        return operator_named(operator).replacement(Port(layer, "heads"), outputs, _Source(self, batch), 0)
 
     def donor_outputs(self, batch: Batch) -> tuple[Tensor, ...]:
         """Every layer's head outputs on the batch's donors."""
@@ -183,3 +179,24 @@ class Corpus:
             return np.asarray(np.percentile(effects, 100 * (1 - fraction), axis=1), np.float64)
         kept = max(1, int(fraction * effects.shape[1]))
         return np.asarray(np.partition(effects, effects.shape[1] - kept, axis=1)[:, -kept], np.float64)
+
+
+@dataclass(frozen=True)
+class _Source:
+    """What operators draw on (`selfrepair.ablation.operators.Source`), as the recipe has it."""
+
+    corpus: Corpus
+    batch: Batch
+
+    def mean(self, port: Port) -> Tensor:
+        if self.corpus.recipe.mean == "batch":
+            return batch_mean(self.batch.clean.head_outputs[port.layer])
+        return self.corpus.mean(port.layer)
+
+    def position_mean(self, port: Port) -> Tensor:
+        raise SelfRepairError(
+            "The paper's experiments collect no means by position.", "Take an operator that does without."
+        )
+
+    def donor(self, port: Port, draw: int) -> Tensor:
+        return self.corpus.donor_outputs(self.batch)[port.layer]

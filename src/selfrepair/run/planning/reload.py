@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from selfrepair.ablation.operators import operator
+from selfrepair.ablation.operators import OPERATORS, operator
 from selfrepair.engine import engine_named
 from selfrepair.errors import SelfRepairError
 from selfrepair.model.language_model import LanguageModel
@@ -21,7 +21,6 @@ from selfrepair.run.planning.run_plan import require_features, require_same, req
 from selfrepair.text import Windows
 
 TEXTS = "texts"  # folder of the runs that a merged one was made from
-_BUILT_IN = ("resample", "mean", "position-mean", "zero", "unchanged")
 
 
 def load_job(path: Path, model: LanguageModel | None = None) -> Job:
@@ -53,9 +52,10 @@ def require_built_in(plan: Plan) -> None:
         SelfRepairError: the operator is one that only the program that started the run knows.
     """
     name = plan["ablation"]["operator"]
-    if name not in _BUILT_IN:
+    if not plan["ablation"].get("by_name") or name not in OPERATORS:
         raise SelfRepairError(
-            f"The operator '{name}' of this run is not a built-in one, so it cannot be made again from the plan.",
+            f"The operator '{name}' of this run is not a built-in one, nor one that an installed package offers under "
+            "this name with these settings, so it cannot be made again from the plan.",
             "Start it again with `measure(..., ablation=...)` from the program that defines it, with one worker.",
         )
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from selfrepair.ablation.interventions import Intervention
-from selfrepair.ablation.operators import Operator
+from selfrepair.ablation.operators import OPERATORS, Operator, made_by_name
 from selfrepair.ablation.sites import Head
 from selfrepair.errors import SelfRepairError
 from selfrepair.model.kinship import weights_sample
@@ -58,6 +58,7 @@ def make_plan(
         device: where the model is.
         interventions: what to ablate where it is not single heads.
     """
+    by_name = made_by_name(operator)
     plan = {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "model": subject["model"],
@@ -65,6 +66,7 @@ def make_plan(
         "ablation": {
             "donors_fingerprint": fingerprint(drawn),
             "operator": operator.name,
+            "by_name": by_name,
             "draws": operator.draws,
             "donors": operator.donors,
             "positions": "all",
@@ -76,7 +78,7 @@ def make_plan(
         **settings.as_given(),
         "until": until,
         **engine,
-        "versions": subject["versions"],
+        "versions": subject["versions"] | (OPERATORS.versions(operator.name) if by_name else {}),
         "machine": machine(device),
     }
     return cast(Plan, plan)

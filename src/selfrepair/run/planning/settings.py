@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, TypedDict, TypeVar, Unpack
 
+from selfrepair.choices import operators
 from selfrepair.run.planning.options import Option, part_of, require_known, settings_of
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from selfrepair.statistics.accumulate import Components
     from selfrepair.statistics.filters import Filter
 
-OPERATORS = ("resample", "mean", "position-mean", "zero")
+OPERATORS = tuple(operators())  # those of installed packages too
 ENGINES = ("auto", "delta", "replay", "reference")
 PRECISIONS = ("full", "bfloat16", "int8")
 EXECUTORS = ("processes", "ray", "slurm")

@@ -7,7 +7,7 @@ it covers for every kind of number: mostly 93 to 97%, more with 5 or 10 document
 independent hold the truth 27 to 70% of the time. Percentile, basic and normal intervals, and t with the plain number
 of documents, fall to 84 to 92% where a filter crowds its tokens into few documents. It covers too rarely for the mean
 direct effect of the very tokens chosen by it (91 to 95%), and with heavy tails: where direct effects themselves are
-Student's t with 3 degrees of freedom, filtered means are held 80 to 92% of the time. Few documents decide such a mean,
+Student's t with 3 degrees of freedom, filtered means are held 79 to 92% of the time. Few documents decide such a mean,
 and whether they are in the corpus cannot be told from it; correcting for skewness (Hall, Johnson) did not help in
 simulations. Ratios have intervals of their own (`fieller`); shares and correlations some that stay within their bounds.
 """

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, replace
 from typing import TYPE_CHECKING, Annotated, Any, ForwardRef, TypedDict, TypeVar, Unpack, get_args
 
-from selfrepair.choices import operators
+from selfrepair import choices
 from selfrepair.errors import SelfRepairError
 
 if TYPE_CHECKING:
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from selfrepair.statistics.accumulate import Components
     from selfrepair.statistics.filters import Filter
 
-OPERATORS = tuple(operators())  # those of installed packages too
-ENGINES = ("auto", "delta", "replay", "reference")
+OPERATORS = tuple(choices.operators())  # those of installed packages too
+ENGINES = ("auto", *choices.ENGINES)
 PRECISIONS = ("full", "bfloat16", "int8")
-EXECUTORS = ("processes", "ray", "slurm")
+EXECUTORS = tuple(choices.EXECUTORS)
 STOPS = ("card", "heads")
 
 _TEXT, _ABLATION, _COMPUTING = "Text", "Ablation and statistics", "Computing"

@@ -1,14 +1,46 @@
-"""Names that the command line offers, without torch; a test holds them equal to the registries."""
+"""What can be chosen by name, each in one place: menus read the names, and nothing is imported before it is chosen."""
 
 from __future__ import annotations
 
-from selfrepair.registry import names
+from typing import Any
 
-OPERATORS = ("resample", "zero", "mean", "position-mean", "unchanged")
-OPERATOR_GROUP = "selfrepair.operators"
+from selfrepair.registry import Registry
+
+_OPERATORS, _EXECUTORS = "selfrepair.ablation.operators", "selfrepair.run.scheduling.executors"
+
+OPERATORS: Registry[Any] = Registry(
+    "ablation operator",
+    "selfrepair.operators",
+    {
+        "resample": f"{_OPERATORS}:Resample",
+        "zero": f"{_OPERATORS}:Zero",
+        "mean": f"{_OPERATORS}:Mean",
+        "position-mean": f"{_OPERATORS}:PositionMean",
+        "unchanged": f"{_OPERATORS}:Unchanged",
+    },
+)
+ENGINES: Registry[Any] = Registry(
+    "engine",
+    "selfrepair.engines",
+    {
+        "delta": "selfrepair.engine.delta:DeltaEngine",
+        "replay": "selfrepair.engine.replay:ReplayEngine",
+        "reference": "selfrepair.engine.reference:ReferenceEngine",
+    },
+    reserved=("auto",),
+)
+EXECUTORS: Registry[Any] = Registry(
+    "executor",
+    "selfrepair.executors",
+    {
+        "processes": f"{_EXECUTORS}.processes:run_in_processes",
+        "ray": f"{_EXECUTORS}.ray:run_on_ray",
+        "slurm": f"{_EXECUTORS}.slurm:run_on_slurm",
+    },
+)
 _NOT_OFFERED = ("unchanged",)  # measures the numerical floor; as a run it shows nothing
 
 
 def operators() -> list[str]:
     """Operators for `--ablation`, those of other packages included."""
-    return [name for name in names(OPERATORS, OPERATOR_GROUP) if name not in _NOT_OFFERED]
+    return [name for name in OPERATORS if name not in _NOT_OFFERED]

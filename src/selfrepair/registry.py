@@ -3,34 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from importlib.metadata import EntryPoint, entry_points
+from importlib import metadata
+from importlib.metadata import EntryPoint
 from typing import Any, Generic, TypeVar
 
 from selfrepair.errors import SelfRepairError
 
 T = TypeVar("T")
-
-
-def offered(group: str) -> dict[str, EntryPoint]:
-    """Entry points of a group by name; nothing is imported.
-
-    Raises:
-        SelfRepairError: two packages offer the same name.
-    """
-    found: dict[str, EntryPoint] = {}
-    for point in entry_points(group=group):
-        other = found.setdefault(point.name, point)
-        if other.value != point.value:
-            raise SelfRepairError(
-                f"'{point.name}' of '{group}' is offered by {package_of(other)} and by {package_of(point)}.",
-                "Uninstall one of the two packages.",
-            )
-    return found
-
-
-def names(own: tuple[str, ...], group: str) -> list[str]:
-    """The package's own names, then those that other packages add, for menus: nothing is imported."""
-    return [*own, *sorted({*offered(group)} - {*own})]
 
 
 def package_of(point: EntryPoint) -> str:
@@ -39,52 +18,80 @@ def package_of(point: EntryPoint) -> str:
 
 
 class Registry(Mapping[str, T], Generic[T]):
-    """Things of one kind by name; an own name is never replaced by another package's.
+    """Things of one kind by name. Names come without an import; only what is asked for is imported.
 
     Args:
         kind: what they are, for messages: `ablation operator`.
         group: the entry points' group, `selfrepair.operators`.
-        own: the package's own.
+        own: where each of the package's own is, as `module:attribute`.
+        reserved: names that mean something else where one of these is chosen.
     """
 
-    def __init__(self, kind: str, group: str, own: Mapping[str, T]) -> None:
-        self.kind, self.group, self._own = kind, group, dict(own)
+    def __init__(self, kind: str, group: str, own: Mapping[str, str], reserved: tuple[str, ...] = ()) -> None:
+        self.kind, self.group, self.reserved = kind, group, reserved
+        self._own = {name: EntryPoint(name, value, group) for name, value in own.items()}
 
     def __getitem__(self, name: str) -> T:
-        """What has this name; another package's is imported now.
+        """What has this name; it is imported now.
 
         Raises:
-            SelfRepairError: nothing has it, or the package that offers it fails.
+            SelfRepairError: nothing has it, two packages offer it, or the package that offers it fails.
         """
-        if name in self._own:
-            return self._own[name]
-        point = offered(self.group).get(name)
+        point = self._point(name)
         if point is None:
             raise SelfRepairError(f"No {self.kind} is called '{name}'.", f"There are: {', '.join(self)}.")
-        return self._loaded(point)
-
-    def _loaded(self, point: EntryPoint) -> T:
+        if name in self._own:
+            own: T = point.load()
+            return own
         try:
             value: Any = point.load()
         except Exception as problem:  # whatever another package does
             raise SelfRepairError(
-                f"The {self.kind} '{point.name}' of the package {package_of(point)} cannot be loaded from "
+                f"The {self.kind} '{name}' of the package {package_of(point)} cannot be loaded from "
                 f"{point.value}: {type(problem).__name__}: {problem}",
                 f"Fix or reinstall {package_of(point)}.",
             ) from problem
         loaded: T = value
         return loaded
 
+    def origin(self, name: str) -> str:
+        """The package that a name comes from, for messages."""
+        return ", ".join(self.versions(name)) or "selfrepair"
+
     def versions(self, name: str) -> dict[str, str]:
         """The distribution and version that another package's name comes from; empty for the package's own."""
-        point = None if name in self._own else offered(self.group).get(name)
+        point = None if name in self._own else self._point(name)
         return {} if point is None or point.dist is None else {point.dist.name: point.dist.version}
 
+    def _point(self, name: str) -> EntryPoint | None:
+        """The one place that a name stands for; None if there is none.
+
+        Raises:
+            SelfRepairError: packages offer different things under this name, or a name that is taken.
+        """
+        points = list(metadata.entry_points(group=self.group, name=name))
+        own = self._own.get(name)
+        if points and (own is not None or name in self.reserved):
+            raise SelfRepairError(
+                f"The package {package_of(points[0])} offers the {self.kind} '{name}', a name that selfrepair uses.",
+                f"Uninstall {package_of(points[0])}, or give its {self.kind} another name.",
+            )
+        if len({point.value for point in points}) > 1:
+            raise SelfRepairError(
+                f"The {self.kind} '{name}' is offered by {' and by '.join(package_of(point) for point in points)}.",
+                "Uninstall all but one of these packages.",
+            )
+        return own if own is not None else next(iter(points), None)
+
+    def _others(self) -> set[str]:
+        taken = {*self._own, *self.reserved}
+        return {point.name for point in metadata.entry_points(group=self.group)} - taken
+
     def __contains__(self, name: object) -> bool:
-        return name in self._own or name in offered(self.group)
+        return name in self._own or name in self._others()
 
     def __iter__(self) -> Iterator[str]:
-        return iter(names(tuple(self._own), self.group))
+        return iter([*self._own, *sorted(self._others())])
 
     def __len__(self) -> int:
-        return len(list(iter(self)))
+        return len(self._own) + len(self._others())

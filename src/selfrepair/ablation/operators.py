@@ -10,7 +10,7 @@ from typing import ClassVar, Protocol
 import torch
 from torch import Tensor
 
-from selfrepair.choices import OPERATOR_GROUP
+from selfrepair import choices
 from selfrepair.errors import SelfRepairError
 from selfrepair.model.ports import Port
 from selfrepair.registry import Registry
@@ -45,7 +45,14 @@ class Source(Protocol):
 class Operator(Protocol):
     """An ablation: what is put in a site's place.
 
-    Write your own: a name, how many draws its effects are averaged over, and a replacement.
+    Write your own: a name, how many draws its effects are averaged over, and a replacement. Two more attributes are
+    read if they are there:
+
+    * `position_means = True`: the survey collects the means by position that `Source.position_mean` gives.
+    * `draw_donors(windows)`: chooses the donors instead of `selfrepair.ablation.donors.draw_donors`; window indices,
+      int array [window, donor], with `donors` columns.
+
+    docs/extending.md tells how another package offers one by name.
 
     Example:
         >>> class Halved:
@@ -187,11 +194,7 @@ class Unchanged:
         return clean
 
 
-OPERATORS: Registry[Callable[..., Operator]] = Registry(
-    "ablation operator",
-    OPERATOR_GROUP,
-    {"resample": Resample, "zero": Zero, "mean": Mean, "position-mean": PositionMean, "unchanged": Unchanged},
-)
+OPERATORS: Registry[Callable[..., Operator]] = choices.OPERATORS
 """What makes each operator. One whose maker takes `donors` is given the number that was asked for."""
 
 
@@ -219,12 +222,13 @@ def operator(name: str, donors: int = 1) -> Operator:
         own_name = made.name
     except Exception as problem:  # whatever another package does
         raise SelfRepairError(
-            f"The ablation operator '{name}' ({_origin(name)}) cannot be made: {type(problem).__name__}: {problem}",
+            f"The ablation operator '{name}' ({OPERATORS.origin(name)}) cannot be made: "
+            f"{type(problem).__name__}: {problem}",
             "Its maker is called without arguments, or with the number of donors if it has a parameter `donors`.",
         ) from problem
     if own_name != name:
         raise SelfRepairError(
-            f"The ablation operator '{name}' ({_origin(name)}) calls itself '{own_name}'.",
+            f"The ablation operator '{name}' ({OPERATORS.origin(name)}) calls itself '{own_name}'.",
             "Give its entry point and its attribute `name` the same name: workers and `resume` find it by that.",
         )
     return made
@@ -241,7 +245,3 @@ def made_by_name(given: Operator) -> bool:
         return False
     again = maker(given.donors) if "donors" in inspect.signature(maker).parameters else maker()
     return bool(vars(again) == vars(given)) if hasattr(given, "__dict__") else bool(again == given)
-
-
-def _origin(name: str) -> str:
-    return ", ".join(OPERATORS.versions(name)) or "selfrepair"

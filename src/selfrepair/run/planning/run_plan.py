@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import cast
 
 import numpy as np
@@ -14,6 +14,7 @@ import torch
 from selfrepair.ablation.interventions import Intervention
 from selfrepair.ablation.operators import OPERATORS, Operator, made_by_name
 from selfrepair.ablation.sites import Head
+from selfrepair.engine import ENGINES
 from selfrepair.errors import SelfRepairError
 from selfrepair.model.kinship import weights_sample
 from selfrepair.model.language_model import LanguageModel
@@ -78,7 +79,9 @@ def make_plan(
         **settings.as_given(),
         "until": until,
         **engine,
-        "versions": subject["versions"] | (OPERATORS.versions(operator.name) if by_name else {}),
+        "versions": subject["versions"]
+        | (OPERATORS.versions(operator.name) if by_name else {})
+        | ENGINES.versions(engine["engine"]),
         "machine": machine(device),
     }
     return cast(Plan, plan)
@@ -164,6 +167,14 @@ def identity(plan: Plan) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
 
 
+def _installed(package: str) -> str:
+    """Its version; the package of another operator or engine may be missing here."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
 def require_same(plan: Plan, model: LanguageModel) -> None:
     """Refuses to go on with a run on something else than it was started on; its text is looked at when it is read.
 
@@ -176,7 +187,7 @@ def require_same(plan: Plan, model: LanguageModel) -> None:
             "dtype of the model": (plan["model"]["dtype"], dtype_name(model)),
             "kind of device": (plan["machine"]["device"].split(":")[0], model.device.type),
             "weights of the model": (plan["model"]["weights"], model.digest),
-            **{f"version of {name}": (given, version(name)) for name, given in plan["versions"].items()},
+            **{f"version of {name}": (given, _installed(name)) for name, given in plan["versions"].items()},
             **{f"machine's {name}": (was.get(name), now.get(name)) for name in sorted({*was, *now})},
         }
     )

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, TypedDict, TypeVar, Unpack
 
-from selfrepair.choices import operators
+from selfrepair import choices
 from selfrepair.run.planning.options import Option, part_of, require_known, settings_of
 
 if TYPE_CHECKING:
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from selfrepair.statistics.accumulate import Components
     from selfrepair.statistics.filters import Filter
 
-OPERATORS = tuple(operators())  # those of installed packages too
-ENGINES = ("auto", "delta", "replay", "reference")
+OPERATORS = tuple(choices.operators())  # those of installed packages too
+ENGINES = ("auto", *choices.ENGINES)
 PRECISIONS = ("full", "bfloat16", "int8")
-EXECUTORS = ("processes", "ray", "slurm")
+EXECUTORS = tuple(choices.EXECUTORS)
 STOPS = ("card", "heads")
 
 _TEXT, _ABLATION, _COMPUTING = "Text", "Ablation and statistics", "Computing"

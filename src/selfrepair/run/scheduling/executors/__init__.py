@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from selfrepair import choices
 from selfrepair.errors import SelfRepairError
+from selfrepair.registry import Registry
 from selfrepair.run.planning.job import Job
 from selfrepair.run.planning.reload import require_built_in
 from selfrepair.run.storage.store import Store
 
-EXECUTORS = ("processes", "ray", "slurm")
+EXECUTORS: Registry[Callable[..., None]] = choices.EXECUTORS
+"""Each is called with the job, its store, the number of workers and `shown=`; it returns when every unit is there."""
 
 
 def execute(job: Job, store: Store, executor: str, workers: int, shown: bool) -> None:
@@ -22,21 +25,11 @@ def execute(job: Job, store: Store, executor: str, workers: int, shown: bool) ->
         SelfRepairError: unknown executor; a model without a name or an operator of the user's, which workers could
             not load; failing workers.
     """
-    from selfrepair.run.scheduling.executors.processes import run_in_processes
-    from selfrepair.run.scheduling.executors.ray import run_on_ray
-    from selfrepair.run.scheduling.executors.slurm import run_on_slurm
-
+    run = EXECUTORS[executor]
     if job.plan["model"]["source"] is None:
         raise SelfRepairError(
             "Workers each load the model by its name; this one came from memory.",
             "Save it with save_pretrained and load the folder, or use one worker.",
         )
     require_built_in(job.plan)
-    runs: dict[str, Callable[[], None]] = {
-        "processes": lambda: run_in_processes(job, store, workers, shown),
-        "ray": lambda: run_on_ray(job, store, workers, shown=shown),
-        "slurm": lambda: run_on_slurm(job, store, workers, shown=shown),
-    }
-    if executor not in runs:
-        raise SelfRepairError(f"No executor is called '{executor}'.", f"There are: {', '.join(EXECUTORS)}.")
-    runs[executor]()
+    run(job, store, workers, shown=shown)

@@ -28,10 +28,6 @@ def installed(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
 
 
-def test_the_command_line_offers_what_there_is():
-    assert tuple(OPERATORS._own) == choices.OPERATORS
-
-
 def test_another_packages_operator_exists_by_name(installed):
     halved = operator("halved")
     assert "halved" in choices.operators() and made_by_name(halved)

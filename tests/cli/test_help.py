@@ -61,7 +61,7 @@ def test_the_choices_are_those_there_are():
     from selfrepair.run.planning import settings
     from selfrepair.run.scheduling.executors import EXECUTORS
     from selfrepair.statistics.accumulate import Components
-    from selfrepair.text.windows import Bos, Packing
+    from selfrepair.text.cutting import Bos, Packing
 
     chosen = {
         setting.name: {*setting.option.choices}

@@ -15,6 +15,7 @@ from selfrepair.engine.delta.blocks import NotTraceable
 from selfrepair.engine.delta.compiled import CompiledProgram
 from selfrepair.engine.delta.matmul import PRECISIONS
 from selfrepair.engine.delta.program import Program
+from selfrepair.engine.delta.rules.shapes import same
 from selfrepair.engine.relative_error import RelativeError
 from support import EAGER_ONLY, LINES, TOKENS, gap, language_model, sweep
 from zoo import families
@@ -181,7 +182,7 @@ def test_much_work_is_compiled_and_little_is_replayed(monkeypatch):
 
 def test_a_wrong_rule_is_found_out(monkeypatch):
     """The guard of the engine: its first trial is against replay."""
-    monkeypatch.setitem(rules.RULES, "layer_norm", rules.same)
+    monkeypatch.setitem(rules.RULES, "layer_norm", same)
     found = chosen(language_model("gpt2", dtype="float32"))
     assert found.engine.name == "replay" and "off by" in found.reason
 

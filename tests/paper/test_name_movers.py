@@ -10,6 +10,7 @@ from loading.tiny_models import tokenizer
 from selfrepair import load
 from selfrepair.errors import SelfRepairError
 from selfrepair.model.taps import on_input, removing
+from selfrepair.paper.experiments.name_movers import figures
 from selfrepair.paper.experiments.name_movers import study as name_movers
 from selfrepair.paper.experiments.name_movers.prompts import ORDERS, TEMPLATES, Prompts, make_prompts
 from support import language_model, roomy
@@ -145,18 +146,18 @@ def test_the_planted_backup_is_found():
     assert study.effects[0, 0] == pytest.approx(whole) and study.effects[0, place] == pytest.approx(0, abs=1e-9)
     assert study.change["all movers"][0, place] == pytest.approx(0.6 * whole)
     assert study.difference[0] - study.ablated["all movers"][0] == pytest.approx(0.4 * whole)
-    table = name_movers.movers_and_backups(study).table.set_index("name")
+    table = figures.movers_and_backups(study).table.set_index("name")
     assert table["role"].to_dict() == {str(h): "" for h in study.heads} | {
-        "L0H0": name_movers.MOVER,
-        "L1H0": name_movers.BACKUP,
+        "L0H0": figures.MOVER,
+        "L1H0": figures.BACKUP,
     }
 
 
 def test_a_suppressor_that_lets_go_is_no_backup():
     case = copy_suppressor()
     study = name_movers.study_ioi(load(roomy(case.model)), planted_prompts())
-    table = name_movers.movers_and_backups(study).table.set_index("name")
-    assert table["role"]["L1H1"] == name_movers.RELEASED
+    table = figures.movers_and_backups(study).table.set_index("name")
+    assert table["role"]["L1H1"] == figures.RELEASED
     assert table["response"]["L1H1"] == pytest.approx(case.head_lines[1, 1] * 6 / 5)
 
 
@@ -177,6 +178,6 @@ def test_the_caption_says_whose_input_is_moved(movers, source, said):
     chosen = tuple(name_movers.Head(*mover) for mover in movers)
     assert name_movers._source(model, chosen) == source
     study = replace(name_movers.study_ioi(model, random_prompts(), most=1), movers=chosen, source=source)
-    exhibit = name_movers.movers_and_backups(study)
+    exhibit = figures.movers_and_backups(study)
     assert said in exhibit.caption
     assert exhibit.picture.panels[1].title == f"layer {source}'s input moved into layer {source + 1}"

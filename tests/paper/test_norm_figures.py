@@ -9,7 +9,7 @@ import torch
 from selfrepair import measure
 from selfrepair.engine.reference import ReferenceEngine
 from selfrepair.paper.experiments import norm
-from selfrepair.paper.experiments.norm import figures
+from selfrepair.paper.experiments.norm import appendices, figures
 from selfrepair.paper.experiments.norm import study as norm_study
 from selfrepair.paper.experiments.norm.all_heads import repair_by_norm
 from selfrepair.paper.inputs.corpus import OPERATORS, Corpus
@@ -112,7 +112,7 @@ def test_figure_16_against_whole_forwards(studied):
         median = values[f"{head}: median length, ablated / clean, {operator}"]
         assert np.quantile(ratio, 0.4) - 5e-4 <= median <= np.quantile(ratio, 0.6) + 5e-4
         table = exhibit.table[exhibit.table["operator"] == operator]
-        wanted, _ = np.histogram(ratio, figures.LENGTH_EDGES)
+        wanted, _ = np.histogram(ratio, norm_study.LENGTH_EDGES)
         assert table["count"].to_numpy().tolist() == wanted.tolist()
     assert "top" not in exhibit.caption and f"{len(ratio)} positions" in exhibit.caption
 
@@ -130,19 +130,19 @@ def test_accounts_against_whole_forwards(studied):
             return one.sum(line, one.top) / lost
 
         k = book.sigma_ratio - 1
-        parts = [values[str(head), said] for said in figures.SPLITS.values()]
+        parts = [values[str(head), said] for said in norm_study.SPLITS.values()]
         assert sum(parts) == pytest.approx(share(book.norm))
         assert parts[1] == pytest.approx(-share(k * one.lost))
         assert parts[2] == pytest.approx(share(k * (book.self_repair - book.norm)), abs=1e-9)
-        movers = [values[str(head), said] for said in figures.MOVERS.values()]
+        movers = [values[str(head), said] for said in norm_study.MOVERS.values()]
         assert sum(movers) == pytest.approx(share(book.norm))
-        live, norm_alone, rest_alone = (values[str(head), said] for said in figures.FROZEN.values())
+        live, norm_alone, rest_alone = (values[str(head), said] for said in appendices.FROZEN.values())
         assert live == pytest.approx(share(book.self_repair))
         assert rest_alone == pytest.approx(share(book.self_repair - book.norm), abs=1e-9)
         if head.layer and name == "gpt_neox_parallel":  # nothing lies downstream but the norm
             assert norm_alone == pytest.approx(live) and rest_alone == pytest.approx(0, abs=1e-9)
     drawn = {marks.label for panel in exhibit.picture.panels for marks in panel.marks}
-    assert set(figures.FROZEN.values()) <= drawn
+    assert set(appendices.FROZEN.values()) <= drawn
     caption, tokens = exhibit.caption, int(one.top.sum())
     assert f"{tokens} tokens per head" in caption and f"of {one.scored.sum()} tokens from 3 documents" in caption
 
@@ -168,7 +168,7 @@ def test_the_norms_frozen_runs_by_the_models_own_norm():
         effects = [((stream - clean) * rows).sum(-1) for stream in (norm_live, norm_frozen)]
     values = norm.accounts(study).table.set_index("part")["fraction of lost DE"]
     lost = one.sum(one.lost, one.top)
-    for said, effect in zip(list(figures.FROZEN.values())[1:], effects, strict=True):
+    for said, effect in zip(list(appendices.FROZEN.values())[1:], effects, strict=True):
         assert values[said] == pytest.approx(one.sum(effect.detach() + one.lost, one.top) / lost)
 
 

@@ -13,6 +13,7 @@ from selfrepair.paper import make
 from selfrepair.paper.experiments import overview
 from selfrepair.paper.inputs.recipe import original
 from selfrepair.paper.pictures import with_matplotlib, with_plotly
+from selfrepair.paper.pictures.captions import about
 from selfrepair.paper.pictures.picture import Marks, Panel, Picture
 from support import Head, corpus, language_model, oracle_ledger
 
@@ -121,7 +122,7 @@ def test_every_run_has_its_panels_and_its_caption(run, others):
         for place, (one, title) in enumerate(zip(runs, ("resample", "mean", "resample, next batch"), strict=True), 1):
             label = "all" if exhibit is not first or place == 2 else one.filters[1]
             model = one.heads.attrs["model"]
-            assert overview.about(one, label) in exhibit.caption
+            assert about(one, label) in exhibit.caption
             per = len(exhibit.picture.panels) // 3
             for panel in exhibit.picture.panels[(place - 1) * per : place * per]:
                 assert panel.title.startswith(f"{model}, {title} ablation")

@@ -7,7 +7,7 @@ import torch
 from selfrepair.engine.clean import clean_run
 from selfrepair.errors import SelfRepairError
 from selfrepair.model.taps import on_input, removing
-from selfrepair.paper.experiments.self_gain import chosen_heads, scan_heads
+from selfrepair.paper.experiments.self_gain import chosen_heads, dose_figures, scan_figure, scan_heads
 from selfrepair.paper.experiments.self_gain.scan_heads import OTHER, OWN, RANDOM, Head
 from selfrepair.paper.inputs.corpus import Corpus
 from selfrepair.paper.inputs.recipe import original
@@ -85,9 +85,9 @@ def test_the_original_scan_takes_the_runs_own_final_scale():
     assert abs(slope(x[scored], at_own[scored]) - slope(x[scored], at_clean[scored])) > 1e-3
     shown = chosen_heads.study_doses(body, [head], scales=(1.0,)).tallies[head, OWN, 1.0]
     assert shown.slope("x", "y", "slope").value == pytest.approx(found.slope(head).value, rel=1e-6)
-    said = scan_heads.all_heads(found).caption
+    said = scan_figure.all_heads(found).caption
     assert "own final scale" in said and "clean final scale" not in said
-    assert "at the clean final scale" in scan_heads.all_heads(scan_heads.scan(Corpus(model, text), layers=[1])).caption
+    assert "at the clean final scale" in scan_figure.all_heads(scan_heads.scan(Corpus(model, text), layers=[1])).caption
 
 
 def made_up(slopes):
@@ -158,7 +158,7 @@ def test_a_fall_in_proportion_is_told_from_one_that_is_not():
                 tally = chosen_heads.Tally(20)
                 tally.add(np.arange(400) % 20, columns | chosen_heads.products("x", "y", columns))
                 made.tallies[head, kind, scale] = tally
-        numbers = {one.name: one for one in chosen_heads.controls(made).numbers}
+        numbers = {one.name: one for one in dose_figures.controls(made).numbers}
         fall = numbers["L1H2: fall of the slope below 1 per unit of scale, x 5 over x 1"]
         assert fall.value == pytest.approx(wanted, rel=0.01) and fall.low < fall.value < fall.high
         beyond = numbers["L1H2: slope less the lower control's, own output x 3"]
@@ -269,7 +269,7 @@ def test_the_original_control_has_one_vector_for_all_prompts(monkeypatch):
 
 def test_scales_are_where_the_controls_have_their_ticks():
     dosed = chosen_heads.study_doses(Corpus(language_model("llama"), corpus()), [(1, 0)])
-    picture = chosen_heads.controls(dosed).picture
+    picture = dose_figures.controls(dosed).picture
     assert [axes.get_xticks().tolist() for axes in with_matplotlib.draw(picture).axes] == [[1, 3, 5]] * 2
     drawn = with_plotly.figure_of(picture)
     assert list(drawn.layout.xaxis.tickvals) == [1, 3, 5] == list(drawn.layout.xaxis2.tickvals)

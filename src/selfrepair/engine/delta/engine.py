@@ -17,13 +17,7 @@ from selfrepair.engine.contract import Replacement, Settings
 from selfrepair.engine.delta.blocks import ATTENTION, HEADS, INPUT, MLP, OUTPUT, PROJECTION, BlockRecorder
 from selfrepair.engine.delta.compiled import CompiledProgram
 from selfrepair.engine.delta.matmul import PRECISIONS, Weights
-from selfrepair.engine.delta.probes import (
-    DIRECTION,
-    HEAD_DIRECTIONS,
-    PROJECTION_DIRECTION,
-    STREAM,
-    Probe,
-)
+from selfrepair.engine.delta.probes import DIRECTION, HEAD_DIRECTIONS, PROJECTION_DIRECTION, STREAM, Probe
 from selfrepair.engine.delta.program import Program, TapeValues
 from selfrepair.engine.delta.tape import Tape
 from selfrepair.engine.delta.wavefront import PatchAt, Runs

@@ -1,29 +1,23 @@
-"""Erasure neurons: the paper's Figures 7, 8 and 12 to 15 and section 4.2.2, for any downstream MLP."""
+"""Erasure neurons, section 4.2.2: passes over the corpus for any downstream MLP."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import pandas as pd
 import torch
 
 from selfrepair.ablation.sites import Head
 from selfrepair.errors import SelfRepairError
 from selfrepair.model.language_model import LanguageModel
 from selfrepair.model.neurons import Neurons
-from selfrepair.paper.exhibit import Exhibit
-from selfrepair.paper.experiments.neurons.neuron_sums import CARRIED, SORTED_TOKENS, NeuronSums
-from selfrepair.paper.experiments.neurons.stability import CHANGE
+from selfrepair.paper.experiments.neurons.neuron_sums import NeuronSums
 from selfrepair.paper.inputs.corpus import Batch, Corpus
 from selfrepair.paper.inputs.recorded_replay import Replayed, Replayer
-from selfrepair.paper.numbers.over_documents import Number, Tally, whiskers
-from selfrepair.paper.pictures.captions import FIXED, passing
-from selfrepair.paper.pictures.picture import FAINT, PALETTE, Marks, Panel, Picture, Rule, histogram, symmetric
+from selfrepair.paper.pictures.captions import passing
 from selfrepair.results.runs import Run
 
-SECTION = "neurons"
 EFFECT, REPAIR, COUNTED = "top by the head's direct effect", "top by the MLP's repair", "as above, k counted with S"
 
 
@@ -249,225 +243,3 @@ def _add(
                 layer_effect.double().cpu().numpy(),
                 where,
             )
-
-
-# ------------------------------------------------------------------------------------------------ its figures
-
-
-def top_neurons(study: NeuronStudy, layer: int | None = None) -> Exhibit:
-    """The neuron of an MLP that repairs most, token by token: clean against ablated (Figure 7).
-
-    Args:
-        study: what was counted; its first head is shown.
-        layer: of the MLP; the last that was looked into by default.
-
-    Raises:
-        SelfRepairError: the MLP was not looked into for that head.
-    """
-    head = study.heads[0]
-    layer, found = study.of(REPAIR, layer, [head])
-    sums = found[head]
-    table = sums.points
-    x, y = (table[name].to_numpy() for name in ("clean", "ablated"))
-    limits = symmetric([x, y])
-    names = tuple(f"neuron {neuron}" for neuron in table["neuron"])
-    marks = Marks(x, y, shade=table["layer_effect"].to_numpy(), names=names, size=4.2, opacity=0.85)
-    rules = (Rule(1, label="unchanged: y = x"), Rule(0, colour=FAINT))
-    across, title = "clean direct effect of the neuron (logit)", f"ablating {head}, MLP {layer}"
-    panel = Panel("", across, "ablated direct effect (logit)", (marks,), rules, limits, limits)
-    edges = np.linspace(*limits, 41)
-    spread = histogram(x, edges, "", PALETTE[0])
-    above = Panel(title, "", "share of tokens", (spread,), (Rule(None, 0.0),), limits)
-    repairing = "the MLPs repair" if study.by_all else f"MLP {layer} repairs"
-    which = "all of them" if len(table) == sums.tally.tokens else f"a uniform sample of {len(table):,} of them"
-    caption = (
-        f"Each point is a token on which {repairing} most ({which}): the neuron of MLP {layer} that repairs most "
-        "there. Left of zero it erases; above the dashed line it erases less (anti-erasure). Above: how clean direct "
-        "effects are spread. Colour: the whole MLP's clean direct effect, bias included. A prompt is a window with "
-        f"two or more of the tokens. {study.passing(REPAIR, [sums])}. {FIXED}."
-    )
-    return Exhibit(
-        "figure-07-top-neuron",
-        "Figure 7, section 4.2.2",
-        SECTION,
-        "The neuron that repairs most",
-        caption,
-        table,
-        tuple(sums.numbers(f"{head}, MLP {layer}, {REPAIR}")),
-        Picture(
-            (above, panel),
-            columns=1,
-            shade_label="clean DE of the MLP (logit)",
-            diverging=True,
-            heights=(0.3, 1.0),
-        ),
-    )
-
-
-def rank_curves(study: NeuronStudy, layer: int | None = None) -> Exhibit:
-    """On which share of tokens the r-th neuron repairs more than q of the head's direct effect (Figure 8).
-
-    Args:
-        study: what was counted; heads for which the MLP was looked into are shown.
-        layer: of the MLP; the last that was looked into by default.
-
-    Raises:
-        SelfRepairError: the MLP was not looked into.
-    """
-    panels, rows, numbers = [], [], []
-    layer, found = study.of(EFFECT, layer, study.heads)
-    for head, sums in found.items():
-        shares = sums.exceeding()
-        rank = np.arange(1, shares.shape[1] + 1)
-        marks = tuple(
-            Marks(rank.astype(float), shares[place], "line", f"{100 * share:g}% of DE", PALETTE[place])
-            for place, share in enumerate(sums.shares)
-        )
-        panels.append(
-            Panel(
-                f"{head}, MLP {layer}: {sums.neurons:,} neurons",
-                "rank of the neuron",
-                "share of tokens",
-                marks,
-                y_range=(-0.02, 1.02),
-                x_range=(0.5, len(rank) + 0.5),
-            )
-        )
-        numbers += sums.numbers(f"{head}, MLP {layer}, {EFFECT}")
-        for place, share in enumerate(sums.shares):
-            rows += [
-                {
-                    "head": str(head),
-                    "layer": layer,
-                    "share_of_DE": share,
-                    "rank": int(r),
-                    "share_of_tokens": float(v),
-                }
-                for r, v in zip(rank, shares[place], strict=True)
-            ]
-    caption = (
-        f"Share of tokens on which the neuron of MLP {layer} with the r-th largest repair makes up for more than a "
-        "given share of the head's direct effect; ranks, not neurons, are followed. "
-        f"{study.passing(EFFECT, found.values())}. {FIXED}."
-    )
-    return Exhibit(
-        "figure-08-rank-curves",
-        "Figure 8",
-        SECTION,
-        "How often the neurons that repair most do so",
-        caption,
-        pd.DataFrame(rows),
-        tuple(numbers),
-        Picture(tuple(panels), columns=2),
-    )
-
-
-def cumulative_change(study: NeuronStudy, layer: int | None = None) -> Exhibit:
-    """Cumulative absolute change by rank, coloured by the median clean direct effect (Figures 12 to 15).
-
-    Args:
-        study: what was counted; heads for which the MLP was looked into are shown.
-        layer: of the MLP; the last that was looked into by default.
-
-    Raises:
-        SelfRepairError: the MLP was not looked into.
-    """
-    panels, rows, numbers = [], [], []
-    name = COUNTED if any(one == COUNTED for _, _, one in study.sums) else EFFECT
-    layer, found = study.of(name, layer, study.heads)
-    for head, sums in found.items():
-        curve, medians = sums.curve(), sums.medians()
-        rank = np.arange(1, len(curve) + 1)
-        shown = np.unique(
-            np.concatenate([np.arange(min(60, len(rank))), np.linspace(0, len(rank) - 1, 400).astype(int)])
-        )
-        marks = Marks(
-            rank[shown] / len(rank),
-            curve[shown],
-            shade=medians[shown],
-            size=3.6,
-            opacity=1.0,
-            names=tuple(f"rank {r}" for r in rank[shown]),
-        )
-        of = f"{head}, MLP {layer}"
-        negligible = sums.tally.share("negligible", f"{of}: share of neurons with negligible change")
-        numbers += [
-            negligible,
-            Number(f"{of}: median clean DE of the top neuron", float(medians[0]), units="logit"),
-            sums.top_ranks(f"{of}: share of the ten first ranks with negative median DE"),
-            *(
-                sums.tally.share(column, f"{of}: share of absolute change {said}", "changed")
-                for column, said in CHANGE.items()
-            ),
-        ]
-        panels.append(
-            Panel(
-                f"{of}: {negligible.value:.0%} of {sums.neurons:,} negligible",
-                "rank by signed change / neurons",
-                "share of all absolute change",
-                (marks,),
-                y_range=(-0.02, 1.02),
-            )
-        )
-        rows += [
-            {
-                "head": str(head),
-                "layer": layer,
-                "rank": int(r),
-                "cumulative_share": float(c),
-                "median_clean_DE": float(m),
-            }
-            for r, c, m in zip(rank, curve, medians, strict=True)
-        ]
-    caption = (
-        f"Neurons of MLP {layer} sorted by signed change on each token, largest repair first: share of the summed "
-        "absolute change up to a rank. The right end rises because there the most negative changes lie. Negligible: "
-        f"not among the largest that carry {CARRIED:.0%} of all change. Medians over a uniform sample of at most "
-        f"{SORTED_TOKENS} tokens. {study.passing(name, found.values())}. Shares with {FIXED}."
-    )
-    return Exhibit(
-        "figure-12-cumulative-change",
-        "Figures 12–15",
-        SECTION,
-        "How many neurons change at all",
-        caption,
-        pd.DataFrame(rows),
-        tuple(numbers),
-        Picture(tuple(panels), columns=2, shade_label="median clean DE (logit)", diverging=True),
-    )
-
-
-def by_layer(study: NeuronStudy) -> Exhibit:
-    """The same for every MLP downstream of the first head: repair, sparsity and cancellation by layer."""
-    head = study.heads[0]
-    layers = study.layers(head)
-    quantities: dict[str, Callable[[Tally], Number]] = {
-        "MLP's repair / direct effect of the head": lambda t: t.ratio("repair", "head"),
-        "gross change Σ|d| / direct effect": lambda t: t.ratio("absolute", "head"),
-        "effective number of neurons": lambda t: t.mean("effective"),
-    }
-    panels, rows = [], []
-    for place, (said, of) in enumerate(quantities.items()):
-        found = [of(study.sums[head, layer, EFFECT].tally) for layer in layers]
-        values = np.array([one.value for one in found])
-        error = whiskers(found)
-        marks = Marks(np.arange(len(layers), dtype=float), values, "bars", "", PALETTE[place], y_error=error)
-        panels.append(
-            Panel(said, "layer of the MLP", "", (marks,), (Rule(0, colour=FAINT),), categories=tuple(map(str, layers)))
-        )
-        rows += [
-            {"head": str(head), "layer": layer, "quantity": said, "value": one.value, "low": one.low, "high": one.high}
-            for layer, one in zip(layers, found, strict=True)
-        ]
-    sums = study.sums[head, layers[0], EFFECT]
-    caption = f"MLPs downstream of {head}. {study.passing(EFFECT, [sums])}. Whiskers are {FIXED}."
-    return Exhibit(
-        "section-4-by-layer",
-        "Section 4",
-        SECTION,
-        "Neurons of every downstream MLP",
-        caption,
-        pd.DataFrame(rows),
-        (),
-        Picture(tuple(panels), columns=3),
-    )

@@ -1,4 +1,4 @@
-"""Chosen heads with their own output added at several scales, and controls: the paper's Figures 9 and 19."""
+"""Chosen heads with their own output added at several scales, and controls."""
 
 from __future__ import annotations
 
@@ -10,33 +10,18 @@ import pandas as pd
 from torch import Tensor
 
 from selfrepair.ablation.sites import Head
-from selfrepair.paper.exhibit import Exhibit
 from selfrepair.paper.experiments.self_gain.add_vector import Adder, adder_for
 from selfrepair.paper.experiments.self_gain.scan_heads import (
     KINDS,
     OWN,
-    SECTION,
     Scan,
     about,
     chosen_values,
     head_writes,
-    said_scale,
     vector,
 )
 from selfrepair.paper.inputs.corpus import Batch, Corpus
-from selfrepair.paper.numbers.document_halves import ON_SECOND, SECOND
-from selfrepair.paper.numbers.over_documents import (
-    Array,
-    Number,
-    Sums,
-    Tally,
-    divide,
-    joined,
-    products,
-    slope_of,
-    whiskers,
-)
-from selfrepair.paper.pictures.picture import FAINT, PALETTE, Marks, Panel, Picture, Rule, scatter, symmetric
+from selfrepair.paper.numbers.over_documents import Tally, products
 from selfrepair.run.planning.batch_size import tokens_of
 
 SCALES = (1.0, 3.0, 5.0)
@@ -148,161 +133,3 @@ def _dose(
     window, position = np.nonzero(mask)
     where = {"head": str(head), "scale": scale, "window": batch.windows[window], "position": position}
     return pd.DataFrame(where | {name: values.astype(np.float32) for name, values in columns.items()})
-
-
-# ------------------------------------------------------------------------------------------------ their figures
-
-
-def repression(doses: Doses, why: dict[Head, str] | None = None) -> Exhibit:
-    """Clean against new direct effect with the own output added, scale by scale (Figures 9 and 19)."""
-    panels, numbers = [], []
-    for head in doses.heads:
-        part = doses.points[doses.points["head"] == str(head)]
-        limits = symmetric([part[["x", "y"]].to_numpy()])
-        for scale in doses.scales:
-            one = part[part["scale"] == scale]
-            slope, apart = _slopes(doses, head, scale)
-            numbers += [slope, apart]
-            ends = np.array(limits)
-            tally = doses.tallies[head, OWN, scale]
-            middle = (tally.total("y") - slope.value * tally.total("x")) / max(tally.tokens, 1)
-            line = Marks(ends, slope.value * ends + middle, "line", f"slope {slope.value:.2f}", PALETTE[1])
-            title = f"{head}, own output × {scale:g}" + (f": {why[head]}" if why and scale == doses.scales[0] else "")
-            panels.append(
-                Panel(
-                    title,
-                    "clean direct effect (logit)",
-                    "new direct effect (logit)",
-                    (*scatter(one["x"].to_numpy(), one["y"].to_numpy()), line),
-                    (Rule(1, label="y = x"),),
-                    limits,
-                    limits,
-                )
-            )
-    caption = (
-        "A head's own output is added to its input at one position and the head's direct effect there measured again, "
-        f"{said_scale(doses.own_scale)}. Below the dashed line (right of zero) it has become smaller. Heads are chosen "
-        "from the half whose direct effect varies most. One represses itself if its slope is below 1 and below that of "
-        "a random direction, both beyond their intervals; it reinforces itself if both are above. They are chosen on "
-        "one half of the documents; claims are judged on the other. "
-        f"{doses.about}."
-    )
-    table = doses.points
-    return Exhibit(
-        "figure-09-self-repression",
-        "Figures 9, 19",
-        SECTION,
-        "Heads with their own output added to their input",
-        caption,
-        table,
-        tuple(numbers),
-        Picture(tuple(panels), columns=len(doses.scales)),
-    )
-
-
-def _slopes(doses: Doses, head: Head, scale: float) -> tuple[Number, Number]:
-    """The slope over all documents, and over those that had no part in the choice of the head."""
-    tally, name = doses.tallies[head, OWN, scale], f"{head}: slope, {OWN} x {scale:g}"
-    return tally.slope("x", "y", name), tally.in_half(SECOND).slope("x", "y", name + ON_SECOND)
-
-
-def controls(doses: Doses) -> Exhibit:
-    """Slopes over scale for the own output and the controls, and what the final scale does (not in the paper)."""
-    panels, rows, numbers = [], [], []
-    for head in doses.heads:
-        marks, scales_moved = [], []
-        for place, kind in enumerate(KINDS):
-            tallies = [doses.tallies[head, kind, scale] for scale in doses.scales]
-            slopes = [
-                t.slope("x", "y", f"{head}: slope, {kind} x {s:g}") for t, s in zip(tallies, doses.scales, strict=True)
-            ]
-            moved = [
-                t.mean("ratio", name=f"{head}: final scale / clean, {kind} x {s:g}")
-                for t, s in zip(tallies, doses.scales, strict=True)
-            ]
-            numbers += [*slopes, *moved]
-            marks.append(_line(doses.scales, slopes, kind, PALETTE[place]))
-            scales_moved.append(_line(doses.scales, moved, kind, PALETTE[place]))
-            rows += [
-                {
-                    "head": str(head),
-                    "added": kind,
-                    "scale": s,
-                    "slope": a.value,
-                    "slope_low": a.low,
-                    "slope_high": a.high,
-                    "final_scale_over_clean": b.value,
-                }
-                for s, a, b in zip(doses.scales, slopes, moved, strict=True)
-            ]
-        numbers += _in_proportion(doses, head)
-        panels.append(
-            Panel(
-                f"{head}: slope of new on clean direct effect",
-                "scale of what is added",
-                "slope",
-                tuple(marks),
-                (Rule(0, 1.0, colour=FAINT),),
-                x_ticks=doses.scales,
-            )
-        )
-        panels.append(
-            Panel(
-                f"{head}: final norm's scale",
-                "scale of what is added",
-                "σ′ / σ",
-                tuple(scales_moved),
-                (Rule(0, 1.0, colour=FAINT),),
-                x_ticks=doses.scales,
-            )
-        )
-    caption = (
-        "The controls that the authors ran and did not report: another head's output, and a random "
-        "direction, of the same "
-        "norm where the recipe is the default. Only what the own output does beyond them is a response of the head to "
-        f"itself. Right: how much the added vector moves the final norm's scale. {doses.about}. "
-        "Bands: 95% intervals over documents."
-    )
-    return Exhibit(
-        "figure-19-controls",
-        "Figure 19, controls",
-        SECTION,
-        "The head's own output beside controls",
-        caption,
-        pd.DataFrame(rows),
-        tuple(numbers),
-        Picture(tuple(panels), columns=2),
-    )
-
-
-def _in_proportion(doses: Doses, head: Head) -> list[Number]:
-    """Whether the slope falls with the scale in proportion, and below both controls (Appendix F)."""
-    together = joined({f"{kind} {s:g}": doses.tallies[head, kind, s] for kind in KINDS for s in doses.scales})
-    least, most = min(doses.scales), max(doses.scales)
-    middle = sorted(doses.scales)[len(doses.scales) // 2]
-
-    def slope(sums: Sums, kind: str, scale: float) -> Array:
-        return slope_of(sums, "x", "y", f"{kind} {scale:g}")
-
-    def fall(sums: Sums) -> Array:
-        return divide(least * (1 - slope(sums, OWN, most)), most * (1 - slope(sums, OWN, least)))
-
-    def beyond(sums: Sums) -> Array:
-        controls = [slope(sums, kind, middle) for kind in KINDS if kind != OWN]
-        return np.asarray(slope(sums, OWN, middle) - np.minimum.reduce(controls))
-
-    name = f"{head}: fall of the slope below 1 per unit of scale, x {most:g} over x {least:g}"
-    lower = f"{head}: slope less the lower control's, {OWN} x {middle:g}"
-    apart = together.in_half(SECOND)
-    return [
-        together.number(name, fall),
-        together.number(lower, beyond),
-        apart.number(name + ON_SECOND, fall),
-        apart.number(lower + ON_SECOND, beyond),
-    ]
-
-
-def _line(scales: Sequence[float], found: Sequence[Number], label: str, colour: str) -> Marks:
-    values = np.array([one.value for one in found])
-    error = whiskers(found)
-    return Marks(np.array(scales), values, "line", label, colour, y_error=error)

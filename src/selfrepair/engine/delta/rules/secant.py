@@ -1,0 +1,118 @@
+"""The secant rule, `f(clean + difference) - f(clean)`: true of every function."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_flatten, tree_map
+
+from selfrepair.engine.delta.rules.call import Call, Moved, is_ref, lifted
+from selfrepair.engine.delta.tape import Ref
+
+
+def secant(call: Call) -> Moved:
+    """`f(clean + difference) - f(clean)`, run by run: true of every function."""
+    moving = _runs_that_move(call)
+    return tuple(_where_moving(moving, found) for found in secant_as_rounded(call))
+
+
+def secant_as_rounded(call: Call) -> tuple[Tensor, ...]:
+    """The secant rule as it is rounded: a rule that uses it says where it is exactly zero."""
+    full = {i: call.values.clean(i) + call.differences[i] for i in call.moving}
+    found = run_by_run(call, full, call.values.clean)
+    return tuple(value - call.output(i) for i, value in enumerate(found))
+
+
+def _runs_that_move(call: Call) -> Tensor:
+    """Whether anything differs in each run, [run]."""
+    return torch.stack([(call.differences[i] != 0).flatten(1).any(1) for i in call.moving]).any(0)
+
+
+def _where_moving(moving: Tensor, found: Tensor) -> Tensor:
+    """Zero in runs that stand still: a function may round otherwise where it is given more runs at once."""
+    return torch.where(moving.reshape(-1, *[1] * (found.ndim - 1)), found, torch.zeros_like(found))
+
+
+def run_by_run(call: Call, moving: dict[int, Tensor], standing: Callable[[int], Tensor]) -> tuple[Tensor, ...]:
+    """The function's results for every run.
+
+    Args:
+        call: whose function.
+        moving: by number, what it is given in each run, [run, ...].
+        standing: what it is given of all other values, the same in each run.
+    """
+    operation = call.operation
+
+    def function(*of_run: Tensor) -> tuple[Tensor, ...]:
+        held = dict(zip(moving, of_run, strict=True))
+
+        def value(leaf: Any) -> Any:
+            if not isinstance(leaf, Ref):
+                return leaf
+            return held[leaf.index] if leaf.index in held else standing(leaf.index)
+
+        args, kwargs = tree_map(value, (operation.args, operation.kwargs), is_leaf=is_ref)
+        return _tensors(operation.func(*args, **kwargs))
+
+    return tuple(torch.vmap(function)(*moving.values()))
+
+
+def secant_elementwise(call: Call) -> Tensor:
+    """The secant rule for functions of one number, exactly zero where the difference is."""
+    (found,) = secant_as_rounded(call)
+    still = None
+    for index in call.moving:
+        zero = lifted(call.differences[index], found.ndim - 1) == 0
+        still = zero if still is None else still & zero
+    assert still is not None
+    return torch.where(still, torch.zeros((), dtype=found.dtype, device=found.device), found)
+
+
+def opaque(call: Call) -> tuple[Tensor, ...]:
+    """A whole module by the secant rule, runs folded into the batch: routers and whatever else is discrete.
+
+    Run by run where it is also given a tensor that does not move (token ids, a mask): which axis of that counts
+    windows, and would have to be repeated, cannot be told for sure.
+    """
+
+    def difference(full: Tensor, which: int) -> Tensor:
+        clean = call.output(which)
+        return _where_moving(moving, full.reshape(call.runs, *clean.shape) - clean)
+
+    moving = _runs_that_move(call)
+    found = _one_by_one(call) if _stands_beside(call) else _called(call, call.folded)
+    return tuple(difference(full, i) if full.is_floating_point() else full for i, full in enumerate(found))
+
+
+def _stands_beside(call: Call) -> bool:
+    """Whether an argument that does not move is more than a number."""
+    return any(call.values.clean(i).ndim for i in call.operation.inputs if i not in call.differences)
+
+
+def _one_by_one(call: Call) -> tuple[Tensor, ...]:
+    """A module's results for every run, one run after the other, [run, ...] each."""
+    runs = [_called(call, partial(_of_run, call, run)) for run in range(call.runs)]
+    return tuple(torch.stack(results) for results in zip(*runs, strict=True))
+
+
+def _of_run(call: Call, run: int, argument: Any) -> Tensor:
+    return call.full(argument)[run]
+
+
+def _called(call: Call, moved: Callable[[Any], Tensor]) -> tuple[Tensor, ...]:
+    """What the operation's function puts out, given `moved` of the arguments that move and all others as they are."""
+
+    def value(argument: Any) -> Any:
+        return call.clean(argument) if call.difference(argument) is None else moved(argument)
+
+    operation = call.operation
+    args, kwargs = tree_map(value, (operation.args, operation.kwargs), is_leaf=is_ref)
+    return _tensors(operation.func(*args, **kwargs))
+
+
+def _tensors(result: Any) -> tuple[Tensor, ...]:
+    return tuple(leaf for leaf in tree_flatten(result)[0] if isinstance(leaf, Tensor))

@@ -1,0 +1,244 @@
+"""What the study of name movers found: its figures and numbers (section 5.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from selfrepair.paper.exhibit import Exhibit
+from selfrepair.paper.experiments.name_movers.moved_stream import waking_numbers
+from selfrepair.paper.experiments.name_movers.prompts import ORDERS
+from selfrepair.paper.experiments.name_movers.study import IoiStudy
+from selfrepair.paper.numbers.over_documents import Number, tally_of, whiskers
+from selfrepair.paper.pictures.picture import FAINT, PALETTE, Marks, Panel, Picture, Rule
+
+SECTION = "ioi"
+MOVER, BACKUP, RELEASED = "mover", "backup", "suppressor released"
+_ROLES = (
+    ("", FAINT, "other heads"),
+    (MOVER, PALETTE[1], "name movers (ablated)"),
+    (BACKUP, PALETTE[2], "backups: response above 0"),
+    (RELEASED, PALETTE[3], "suppressors released: the same, clean effect below 0"),
+)
+
+
+def movers_and_backups(study: IoiStudy) -> Exhibit:
+    """Clean direct effect of every head against its response when all movers are ablated."""
+    rows = []
+    for place, head in enumerate(study.heads):
+        tally = tally_of(
+            study.cluster,
+            {
+                "clean": study.effects[:, place],
+                "response": study.change["all movers"][:, place],
+                "moved": study.moved[:, place],
+            },
+        )
+        numbers = {name: tally.mean(name) for name in ("clean", "response", "moved")}
+        row: dict[str, object] = {"name": str(head), "layer": head.layer, "head": head.head}
+        row["role"] = _role(head in study.movers, numbers)
+        for name, number in numbers.items():
+            row |= {name: number.value, f"{name}_low": number.low, f"{name}_high": number.high}
+        rows.append(row)
+    table = pd.DataFrame(rows)
+    marks = []
+    for role, colour, said in _ROLES:
+        part = table[table["role"] == role]
+        error = np.stack([part["response"] - part["response_low"], part["response_high"] - part["response"]])
+        marks.append(
+            Marks(
+                part["clean"].to_numpy(),
+                part["response"].to_numpy(),
+                label=said,
+                colour=colour,
+                names=tuple(part["name"]),
+                y_error=np.nan_to_num(error),
+                size=4.5,
+            )
+        )
+    down = (table["layer"] > study.source) & (table["role"] != MOVER)
+    wake = Marks(
+        table.loc[down, "response"].to_numpy(),
+        table.loc[down, "moved"].to_numpy(),
+        names=tuple(table.loc[down, "name"]),
+    )
+    best = table[table["role"].isin([BACKUP, RELEASED])].nlargest(5, "response")
+    named = pd.concat([best, table[table["role"] == MOVER]])
+    notes = tuple(
+        (float(x), float(y), str(name))
+        for x, y, name in zip(named["clean"], named["response"], named["name"], strict=True)
+    )
+    woken = table[down].assign(size=lambda t: t["moved"].abs()).nlargest(4, "size")
+    wake_notes = tuple(
+        (float(x), float(y), str(name))
+        for x, y, name in zip(woken["response"], woken["moved"], woken["name"], strict=True)
+    )
+    panels = (
+        Panel(
+            "all name movers ablated",
+            "clean direct effect (logit difference)",
+            "change of direct effect",
+            tuple(marks),
+            (Rule(0, colour=FAINT), Rule(None, 0.0, colour=FAINT)),
+            notes=notes,
+        ),
+        Panel(
+            f"layer {study.source}'s input moved into layer {study.source + 1}",
+            "change when all movers are ablated",
+            "change when the stream is moved",
+            (wake,),
+            (Rule(0, colour=FAINT), Rule(1, label="y = x")),
+            notes=wake_notes,
+        ),
+    )
+    share = float(np.mean(table.loc[table["layer"] == study.source + 1, "moved"] > 0)) if down.any() else float("nan")
+    found = [
+        Number("name movers", float(len(study.movers)), units="heads"),
+        Number(
+            "backups: heads whose response is above 0 beyond its interval",
+            float((table["role"] == BACKUP).sum()),
+            units="heads",
+        ),
+        Number(
+            "suppressors released: the same of heads that write against the answer",
+            float((table["role"] == RELEASED).sum()),
+            units="heads",
+        ),
+        Number("share of the movers' loss made up by backups", _made_up(study, table, BACKUP)),
+        Number("share of the movers' loss made up by released suppressors", _made_up(study, table, RELEASED)),
+        Number("share of heads one layer above that wake up when the stream is moved", share),
+    ]
+    if _does_it(study):
+        backups = (table["role"] == BACKUP).to_numpy()
+        found += waking_numbers(study.cluster, study.change["all movers"], study.moved, down.to_numpy(), backups)
+    caption = _doubt(study) + (
+        f"Name movers, by clean direct effect: {', '.join(map(str, study.movers))}. Left: what every "
+        "other head does when all of "
+        f"them are ablated. Right: the input of layer {study.source} ({_whose(study)}) put in place of the next "
+        "layer's (as if attention "
+        f"and MLP in between were ablated to zero, biases included). {study.about}."
+    )
+    return Exhibit(
+        "section-5-3-movers",
+        "Section 5.3",
+        SECTION,
+        "Name movers and their backups",
+        caption,
+        table,
+        tuple(found),
+        Picture(panels, columns=2),
+    )
+
+
+def _does_it(study: IoiStudy) -> bool:
+    """Whether the model names the indirect object at all: its logit difference is above zero over templates."""
+    return tally_of(study.cluster, {"x": study.difference}).mean("x").low > 0
+
+
+def _whose(study: IoiStudy) -> str:
+    """Why the stream of the layer `source` is the one that is moved."""
+    best, last = study.movers[0], max(head.layer for head in study.heads)
+    if best.layer == study.source:
+        return f"that of the strongest mover, {best}"
+    own = next((head for head in study.movers if head.layer < last), None)
+    if own is not None:
+        return f"that of {own}: above the strongest mover, {best} in layer {last}, there is no layer to move it to"
+    return f"the last with a layer above it: every mover is in layer {last}, the last"
+
+
+def _doubt(study: IoiStudy) -> str:
+    return "" if _does_it(study) else "This model does not name the indirect object: read nothing into its movers. "
+
+
+def _role(mover: bool, numbers: Mapping[str, Number]) -> str:
+    """What a head does when all movers are ablated."""
+    if mover or not numbers["response"].low > 0:
+        return MOVER if mover else ""
+    return RELEASED if numbers["clean"].high < 0 else BACKUP
+
+
+def _made_up(study: IoiStudy, table: pd.DataFrame, role: str) -> float:
+    """Part of the direct effect lost with all movers that heads of a role make up."""
+    return float(table.loc[table["role"] == role, "response"].sum() / study.parts["all movers"]["lost"].mean())
+
+
+def logit_differences(study: IoiStudy) -> Exhibit:
+    """The logit difference clean, with each mover ablated, with all, and what made up for the loss."""
+    names = ["clean", *study.ablated, "stream moved"]
+    values = [study.difference, *study.ablated.values(), study.moved_difference]
+    numbers = [
+        tally_of(study.cluster, {"x": one}).mean("x", "logit", f"logit difference, {name}")
+        for name, one in zip(names, values, strict=True)
+    ]
+    heights = np.array([one.value for one in numbers])
+    error = whiskers(numbers)
+    bars = Marks(np.arange(len(names), dtype=float), heights, "bars", y_error=error)
+    first = Panel(
+        "logit difference, right name less the other",
+        "",
+        "logit",
+        (bars,),
+        (Rule(0, colour=FAINT),),
+        categories=tuple(names),
+    )
+    marks, extra = [], []
+    lines = {"heads": "other heads", "mlps": "MLPs", "norm": "final norm"}
+    for place, (key, said) in enumerate(lines.items()):
+        shares = []
+        for name, parts in study.parts.items():
+            tally = tally_of(study.cluster, {**parts, "repair": parts["total"] + parts["lost"]})
+            shares.append(tally.ratio(key, "lost", name=f"{name}: repaired by {said}"))
+        marks.append(_line_of(shares, said, PALETTE[place], place))
+        extra += shares
+    whole = []
+    for name, parts in study.parts.items():
+        tally = tally_of(study.cluster, {**parts, "repair": parts["total"] + parts["lost"]})
+        whole.append(tally.ratio("repair", "lost", name=f"{name}: repaired fraction"))
+    marks.append(_line_of(whole, "in all", "#222222", 3))
+    second = Panel(
+        "who makes up for it",
+        "",
+        "Σ part / Σ lost direct effect",
+        tuple(marks),
+        (Rule(0, colour=FAINT),),
+        categories=tuple(study.parts),
+    )
+    right = float((study.difference > 0).mean())
+    accuracy = Number("share of prompts with the right name ahead, clean", right)
+    orders = [
+        Number(f"logit difference, clean, {name}", float(study.difference[study.order == place].mean()), units="logit")
+        for place, name in enumerate(ORDERS)
+    ]
+    table = pd.DataFrame(
+        {
+            "template": study.template,
+            "order": [ORDERS[one] for one in study.order],
+            "clean": study.difference,
+            **study.ablated,
+            "stream moved": study.moved_difference,
+        }
+    )
+    caption = _doubt(study) + (
+        "Left: mean logit difference. Right: by whom the movers' lost direct effect is made up, as a share of it. "
+        + study.about
+        + "."
+    )
+    return Exhibit(
+        "section-5-3-logit-differences",
+        "Section 5.3",
+        SECTION,
+        "What ablating name movers does",
+        caption,
+        table,
+        (*numbers, accuracy, *orders, *(whole + extra if _does_it(study) else [])),
+        Picture((first, second), columns=2),
+    )
+
+
+def _line_of(found: Sequence[Number], said: str, colour: str, place: int) -> Marks:
+    values = np.array([one.value for one in found])
+    error = whiskers(found)
+    x = np.arange(len(found)) + (place - 1.5) * 0.15
+    return Marks(x, values, "points", said, colour, y_error=error, size=5)

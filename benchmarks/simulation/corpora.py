@@ -85,6 +85,7 @@ def design_of(rng: np.random.Generator, document: np.ndarray, filters: Sequence[
     windows = Windows(tokens, np.array([tokens.size]), owners, tuple(map(str, np.unique(document))), {})
     plan = {
         "heads": [(layer, head) for layer in range(shape[0]) for head in range(shape[1])],
+        "interventions": None,
         "filters": list(filters),
         "components": components,
         "model": {"layers": shape[0], "heads": shape[1], "dtype": "float32"},

@@ -96,11 +96,11 @@ def interrupt_at(monkeypatch, owner, name, call):
     """Ctrl-C at the n-th call of a function."""
     left, real = call, getattr(owner, name)
 
-    def interrupting(*given):
+    def interrupting(*given, **named):
         nonlocal left
         left -= 1
         if left == 0:
             signal.raise_signal(signal.SIGINT)
-        return real(*given)
+        return real(*given, **named)
 
     monkeypatch.setattr(owner, name, interrupting)

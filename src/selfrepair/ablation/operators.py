@@ -214,7 +214,7 @@ def operator(name: str, donors: int = 1) -> Operator:
         raise SelfRepairError(f"{name} needs at least one donor, got {donors}.", "Give --donors 1 or more.")
     if not takes_donors and donors != 1:
         raise SelfRepairError(
-            f"{donors} donors were asked for; '{name}' does not take their number.",
+            f"{donors} donors were asked for; '{name}' draws on none.",
             "Leave --donors out, or give --ablation resample.",
         )
     try:

@@ -92,7 +92,8 @@ def test_the_plan_is_enough_to_repeat_the_run(ended, place):
     assert plan["model"]["class"] == "LlamaForCausalLM" and len(plan["model"]["weights"]) == 64
     assert plan["text"]["source"] == "builtin" and plan["text"]["scored_tokens"] == 20 * 22
     assert len(plan["ablation"].pop("donors_fingerprint")) == 64
-    assert plan["ablation"] == {"operator": "resample", "draws": 1, "donors": 1, "positions": "all"}
+    ablation = {"operator": "resample", "by_name": True, "draws": 1, "donors": 1, "positions": "all"}
+    assert plan["ablation"] == ablation
     assert len(plan["heads"]) == 12 and {"torch", "transformers", "selfrepair"} <= plan["versions"].keys()
 
 

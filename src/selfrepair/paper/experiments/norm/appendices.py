@@ -173,19 +173,6 @@ def significance(study: NormStudy, ratio: float = 1.02, difference: float = 10.0
         "What a change of the norm's scale is worth in logits",
         caption,
         pd.DataFrame(rows),
-        (*numbers, *_sizes(study)),
+        tuple(numbers),
         Picture((panel,), columns=1),
     )
-
-
-def _sizes(study: NormStudy) -> list[Number]:
-    """How large the first head's direct effects and the target's logits are, to compare with."""
-    head, found = study.heads[0], []
-    part = study.sample[(study.sample["head"] == str(head)) & (study.sample["operator"] == study.operators[0])]
-    if len(part):
-        for share in (0.98, 0.999):
-            value = float(np.quantile(part["direct_effect"], share))
-            found.append(Number(f"{head}: {100 * share:g}th percentile of DE", value, units="logit"))
-        spread = float(np.quantile(part["logit"], 0.95) - np.quantile(part["logit"], 0.05))
-        found.append(Number("spread of target logits, 5th to 95th percentile", spread, units="logit"))
-    return found

@@ -17,9 +17,9 @@ MODULE, FUNCTION = 300, 45
 
 LARGE_MODULES = {
     "paper/make.py": 353,
-    "results/schema.py": 433,
+    "results/schema.py": 414,
     "run/measure.py": 308,
-    "run/planning/settings.py": 397,
+    "run/planning/settings.py": 320,
 }
 LONG_FUNCTIONS = {
     "cli/paper.py: paper": 68,

@@ -1,4 +1,4 @@
-"""The ledger's lines, each defined once: every table, file, page and statistic takes names and texts from here.
+"""The ledger's lines, each defined once: ledger, statistics, schema and files take names and texts from here.
 
 The line of a mechanism says how much of the self-repair it accounts for; all lines of a ledger add up to it, token by
 token. A new line is one entry here, and what engines book under its name.
@@ -14,18 +14,16 @@ class Line:
     """One entry of the ledger.
 
     Attributes:
-        name: in code and files (`repair_<name>`).
-        title: in headings and legends.
-        text: what it is, in a sentence.
-        formula: how it is computed.
+        name: in the ledger.
+        title: its long name in files.
+        text: what it is and how it is computed.
         units: of its values.
     """
 
     name: str
     title: str
     text: str
-    formula: str
-    units: str = "logits"
+    units: str = "logit"
 
     @property
     def quantity(self) -> str:
@@ -36,29 +34,26 @@ class Line:
 LINES = (
     Line(
         "heads",
-        "heads",
-        "change in direct effects of all heads that were not ablated themselves",
-        "sum over heads of u . change of write / sigma",
+        "self-repair by downstream heads",
+        "sum over the other heads of ablated minus clean direct effect, at the clean sigma.",
     ),
     Line(
         "mlps",
-        "MLPs",
-        "change in direct effects of all MLPs that were not ablated themselves",
-        "sum over MLPs of u . change of write / sigma",
+        "self-repair by MLP layers",
+        "sum over the MLP layers of ablated minus clean direct effect, at the clean sigma.",
     ),
     Line(
         "post_norms",
-        "post-norms",
-        "what the scales of norms behind attention did (Gemma 2 and 3, OLMo 2); zero in models without them",
-        "u . change of attention's write / sigma - change of its heads' direct effects at the norm's clean scale",
+        "self-repair by post-norms",
+        "what the scales of norms after the sublayers did; zero in models without such norms.",
     ),
     Line(
         "norm",
-        "norm",
-        "what the final norm's scale did",
-        "(1 - sigma' / sigma) (logit' - beta)",
+        "self-repair by the final norm",
+        "(1 - sigma' / sigma)(logit' - beta), primes marking the ablated run: what the change of the final "
+        "norm's scale did.",
     ),
 )
 
 LINE_NAMES = tuple(line.name for line in LINES)
-QUANTITIES = tuple(line.quantity for line in LINES)
+LINE_QUANTITIES = tuple(line.quantity for line in LINES)

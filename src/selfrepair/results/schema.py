@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import xarray as xr
 
+from selfrepair.effects.lines import LINES
 from selfrepair.errors import SelfRepairError
 from selfrepair.statistics.accumulate import BY_ATTENTION, BY_HEAD, BY_MLP, QUANTITIES
 from selfrepair.statistics.component_lines import Lines
@@ -67,27 +68,7 @@ QUANTITY: dict[str, Quantity] = {
         "total_effect - (ablated_direct_effect - direct_effect): change of the logit beyond the head's own. "
         "Positive: the rest of the model made up for a loss (or added to a gain).",
     ),
-    "repair_heads": Quantity(
-        "self-repair by downstream heads",
-        "logit",
-        "sum over the other heads of ablated minus clean direct effect, at the clean sigma.",
-    ),
-    "repair_mlps": Quantity(
-        "self-repair by MLP layers",
-        "logit",
-        "sum over the MLP layers of ablated minus clean direct effect, at the clean sigma.",
-    ),
-    "repair_post_norms": Quantity(
-        "self-repair by post-norms",
-        "logit",
-        "what the scales of norms after the sublayers did; zero in models without such norms.",
-    ),
-    "repair_norm": Quantity(
-        "self-repair by the final norm",
-        "logit",
-        "(1 - sigma' / sigma)(logit' - beta), primes marking the ablated run: what the change of the final "
-        "norm's scale did.",
-    ),
+    **{line.quantity: Quantity(line.title, line.units, line.text) for line in LINES},
     "sigma_ratio": Quantity(
         "scale of the final norm, clean / ablated",
         "1",

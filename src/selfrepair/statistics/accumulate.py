@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_matrix
 
+from selfrepair.effects.lines import LINE_QUANTITIES
 from selfrepair.errors import SelfRepairError
 from selfrepair.statistics.filters import Filter
 
@@ -18,10 +19,7 @@ QUANTITIES = (
     "ablated_direct_effect",
     "total_effect",
     "self_repair",
-    "repair_heads",
-    "repair_mlps",
-    "repair_post_norms",
-    "repair_norm",
+    *LINE_QUANTITIES,
     "sigma_ratio",
 )
 Components = Literal["none", "layers", "heads"]

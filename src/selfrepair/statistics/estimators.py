@@ -13,8 +13,9 @@ from typing import Literal
 
 import numpy as np
 
+from selfrepair.effects.lines import LINE_QUANTITIES
 from selfrepair.statistics.accumulate import QUANTITIES
-from selfrepair.statistics.features import DONOR_VARIANCES, INDEX, LINES, Array
+from selfrepair.statistics.features import DONOR_VARIANCES, INDEX, Array
 
 Scale = Literal["plain", "share", "correlation", "squared correlation", "size"]
 LOGITS, SQUARED, NONE = "logit", "squared logit", "1"
@@ -109,7 +110,7 @@ def _means() -> list[Estimator]:
         Estimator(
             f"gross_{name}", LOGITS, f"Mean of |{name}|: what its signs hide.", _ratio(f"absolute_{name}", "count")
         )
-        for name in ("self_repair", *LINES)
+        for name in ("self_repair", *LINE_QUANTITIES)
     ]
     means += [
         Estimator(name, SQUARED, "Mean over tokens of the variance over a token's donors.", _ratio(name, "count"))
@@ -121,7 +122,7 @@ def _means() -> list[Estimator]:
 def _fractions() -> list[Estimator]:
     whole = "Share of the lost direct effect that is made good, sum SR / sum L."
     fractions = [_of_lost("repaired_fraction", whole, "self_repair")]
-    for line in LINES:
+    for line in LINE_QUANTITIES:
         text = f"Part of the repaired fraction by this line, sum {line} / sum L; the lines add up to the whole."
         fractions.append(_of_lost(line.replace("repair", "fraction"), text, line))
     return fractions

@@ -23,10 +23,10 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
+from selfrepair.effects.lines import LINE_QUANTITIES
 from selfrepair.statistics.accumulate import QUANTITIES
 
 Array = npt.NDArray[np.float64]
-LINES = ("repair_heads", "repair_mlps", "repair_post_norms", "repair_norm")
 DONOR_VARIANCES = ("donor_variance_self_repair", "donor_variance_total_effect")
 FEATURES: tuple[str, ...] = (
     "count",
@@ -38,7 +38,7 @@ FEATURES: tuple[str, ...] = (
     "self_repair_squared",
     "lost_times_total_effect",
     "absolute_self_repair",
-    *(f"absolute_{line}" for line in LINES),
+    *(f"absolute_{line}" for line in LINE_QUANTITIES),
     "repaired",
     "over_repaired",
     "made_worse",
@@ -74,7 +74,7 @@ def features(quantities: Mapping[str, np.ndarray], floor: float = 0.0) -> Array:
     columns["total_effect_squared"] = total**2
     columns["self_repair_squared"] = repair**2
     columns["lost_times_total_effect"] = lost * total
-    for name in ("self_repair", *LINES):
+    for name in ("self_repair", *LINE_QUANTITIES):
         columns[f"absolute_{name}"] = np.abs(columns[name])
     columns |= _outcomes(lost, repair, floor)
     columns |= _clipped(effect, columns["repair_norm"], repair)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from selfrepair.effects.lines import LINE_QUANTITIES
 from selfrepair.statistics.estimates import Estimate
-from selfrepair.statistics.features import LINES
 from selfrepair.statistics.intervals import Replicated
 
-FRACTIONS = ("repaired_fraction", *(line.replace("repair", "fraction") for line in LINES))
+FRACTIONS = ("repaired_fraction", *(line.replace("repair", "fraction") for line in LINE_QUANTITIES))
 CARD = ("lost_direct_effect", "self_repair", *FRACTIONS, "slope_through_origin", "share_repaired", "share_worse")
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from selfrepair.effects.lines import LINE_QUANTITIES
 from selfrepair.report.page.pack import Blocks, exact
 from selfrepair.results.runs import Run
 from selfrepair.results.schema import quantity_of
@@ -15,7 +16,7 @@ from selfrepair.statistics.labels import LABELS, LabelRule
 PARTS = ("", "_low", "_high")
 GROUPS: dict[str, tuple[str, ...]] = {
     "effects": ("direct_effect", "ablated_direct_effect", "lost_direct_effect", "total_effect", "self_repair"),
-    "ledger": ("repair_heads", "repair_mlps", "repair_post_norms", "repair_norm"),
+    "ledger": LINE_QUANTITIES,
     "shares": (
         "repaired_fraction",
         "fraction_heads",

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from selfrepair import Resample, SelfRepairError
+from selfrepair.ablation.interventions import by_start, each
 from selfrepair.ablation.operators import operator
-from selfrepair.ablation.sites import Head, all_heads, by_layer
+from selfrepair.ablation.sites import Head, all_heads
 from selfrepair.engine.clean import clean_run, head_outputs
 from selfrepair.model.ports import Port
 from support import TOKENS, Texts, language_model
@@ -75,4 +76,5 @@ def test_units():
     heads = all_heads(language_model("gpt2").anatomy)
     assert len(heads) == 12 and heads[0] == Head(2, 0) and str(heads[-1]) == "L0H3"
     units = [Head(0, 3), Head(2, 1), Head(0, 1), Head(2, 0)]
-    assert by_layer(units) == [(2, (1, 0)), (0, (3, 1))]
+    groups = [(start, [str(one) for one in group]) for start, group in by_start(each(units))]
+    assert groups == [(2, ["L2H1", "L2H0"]), (0, ["L0H3", "L0H1"])]

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 from selfrepair.errors import SelfRepairError
-from selfrepair.model.ports import Port
+from selfrepair.model.ports import Kind, Port
 
 if TYPE_CHECKING:
     from selfrepair.model.anatomy import Anatomy
@@ -75,8 +74,38 @@ class Head(NamedTuple):
         return f"L{self.layer}H{self.head}"
 
 
+class _Everywhere:
+    """What sites at all positions share."""
+
+    @property
+    def positions(self) -> None:
+        """See `Site.positions`."""
+        return None
+
+
 @dataclass(frozen=True)
-class Attention:
+class _Whole(_Everywhere):
+    """All entries of one port of a layer."""
+
+    layer: int
+    _kind: ClassVar[Kind]
+    _suffix: ClassVar[str]
+
+    @property
+    def port(self) -> Port:
+        """See `Site.port`."""
+        return Port(self.layer, self._kind)
+
+    @property
+    def entries(self) -> None:
+        """See `Site.entries`."""
+        return None
+
+    def __str__(self) -> str:
+        return f"L{self.layer}.{self._suffix}"
+
+
+class Attention(_Whole):
     """All heads of a layer together; prints as `L9.attn`.
 
     Example:
@@ -87,29 +116,10 @@ class Attention:
         layer: of which block, counted from 0.
     """
 
-    layer: int
-
-    @property
-    def port(self) -> Port:
-        """See `Site.port`."""
-        return Port(self.layer, "heads")
-
-    @property
-    def entries(self) -> None:
-        """See `Site.entries`."""
-        return None
-
-    @property
-    def positions(self) -> None:
-        """See `Site.positions`."""
-        return None
-
-    def __str__(self) -> str:
-        return f"L{self.layer}.attn"
+    _kind, _suffix = "heads", "attn"
 
 
-@dataclass(frozen=True)
-class Mlp:
+class Mlp(_Whole):
     """What a layer's MLP writes, biases included; prints as `L9.mlp`.
 
     Example:
@@ -120,29 +130,11 @@ class Mlp:
         layer: of which block, counted from 0.
     """
 
-    layer: int
-
-    @property
-    def port(self) -> Port:
-        """See `Site.port`."""
-        return Port(self.layer, "mlp")
-
-    @property
-    def entries(self) -> None:
-        """See `Site.entries`."""
-        return None
-
-    @property
-    def positions(self) -> None:
-        """See `Site.positions`."""
-        return None
-
-    def __str__(self) -> str:
-        return f"L{self.layer}.mlp"
+    _kind, _suffix = "mlp", "mlp"
 
 
 @dataclass(frozen=True)
-class Neuron:
+class Neuron(_Everywhere):
     """One neuron of a layer's MLP, what its last map reads; prints as `L9N123`.
 
     Example:
@@ -166,11 +158,6 @@ class Neuron:
     def entries(self) -> Index:
         """See `Site.entries`."""
         return (self.neuron,)
-
-    @property
-    def positions(self) -> None:
-        """See `Site.positions`."""
-        return None
 
     def __str__(self) -> str:
         return f"L{self.layer}N{self.neuron}"
@@ -241,11 +228,3 @@ def all_heads(anatomy: Anatomy) -> list[Head]:
     """Every head, last layer first: a run cut short then has the cheap and telling ones."""
     layers = reversed(range(anatomy.layers))
     return [Head(layer, head) for layer in layers for head in range(anatomy.blocks[layer].heads)]
-
-
-def by_layer(heads: Iterable[Head]) -> list[tuple[int, tuple[int, ...]]]:
-    """(layer, heads) pairs, the last layer first; heads in the order in which they come."""
-    groups: dict[int, list[int]] = {}
-    for layer, head in heads:
-        groups.setdefault(layer, []).append(head)
-    return [(layer, tuple(groups[layer])) for layer in sorted(groups, reverse=True)]

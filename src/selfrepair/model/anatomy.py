@@ -19,7 +19,7 @@ class Block:
         module: the Hugging Face module.
         projection: attention's output projection; its input holds all heads' outputs side by side.
         output_weight: W_O, shape [heads, head_dim, width].
-        value_constant: what each head puts out whatever it attends to (`b_V + W_V b_norm`, docs/methods.md 1.1);
+        value_constant: what each head puts out no matter what it attends to (`b_V + W_V b_norm`, docs/methods.md 1.1);
             it belongs to no head and is left out of a head's output. Shape [heads, head_dim].
         attention_write: the module whose output, times `attention_multiplier`, is added to the stream.
         attention_norm: the norm that attention's write passes through, where there is one (Gemma 2, OLMo 2).

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -107,7 +107,8 @@ class DeltaEngine:
         most = self.runs or max(1, len(ordered))
         for start in range(0, len(ordered), most):
             chosen = ordered[start : start + most]
-            yield from self._wave(model, clean, chosen, cache(replacement), per_component, advance)
+            remembered = lru_cache(len(KINDS))(replacement)  # of the layer at work alone: all layers take much memory
+            yield from self._wave(model, clean, chosen, remembered, per_component, advance)
 
     def _wave(
         self,

@@ -125,7 +125,7 @@ def _pool(path: Path) -> Pool:
         SelfRepairError: something is damaged.
     """
     designs = [(place, load_design(place)) for place in text_folders(path)]
-    if any(design.plan["interventions"] is not None for _, design in designs):
+    if not all(design.of_heads for _, design in designs):
         raise SelfRepairError(
             f"{path} ablated other interventions than single heads, and runs are compared head by head.",
             "Compare their numbers in Run.interventions.",

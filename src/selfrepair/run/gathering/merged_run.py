@@ -65,7 +65,7 @@ def merged(pool: Pool, plan: Plan, place: Path, status: str, seconds: float) -> 
         donors_needed=pool.donors_needed,
         attributes=_attributes(plan, outcome),
     )
-    if plan["interventions"] is not None:
+    if not pool.design.of_heads:
         heads = with_names(heads, {cell: (one.name, one.kind) for one, cell in pool.design.cells.items()})
     units = [(starts[text], unit) for text, one in enumerate(pool.mergers) for unit in one.units]
     passages = None

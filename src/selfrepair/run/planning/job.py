@@ -57,6 +57,11 @@ class Design:
         """Cells of results: heads to ablate, or (layer in which it starts, place in its row) of each intervention."""
         return [Head(*pair) for pair in self.plan["heads"]]
 
+    @property
+    def of_heads(self) -> bool:
+        """Whether each intervention is the ablation of one head."""
+        return self.plan["interventions"] is None
+
     @cached_property
     def interventions(self) -> list[Intervention]:
         """What to ablate, one run each."""
@@ -75,7 +80,7 @@ class Design:
 
     def columns(self, layer: int) -> int:
         """Cells in the row of a layer: its heads, or the interventions that start there."""
-        if self.plan["interventions"] is None:
+        if self.of_heads:
             columns: int = self.plan["model"]["heads_by_layer"][layer]
             return columns
         return sum(head.layer == layer for head in self.heads)
@@ -115,7 +120,7 @@ class Design:
     def shape(self) -> tuple[int, int]:
         """(layers, cells per layer): the heads or other interventions that results are of."""
         layers, heads = self.model_shape
-        if self.plan["interventions"] is None:
+        if self.of_heads:
             return layers, heads
         return layers, max(self.columns(layer) for layer in range(layers))
 

@@ -221,7 +221,7 @@ class Stopping:
 
 @dataclass(frozen=True)
 class Work:
-    """Who does the work; results are the same whoever does it."""
+    """How many workers do the work, and where; the results do not depend on it."""
 
     workers: Annotated[int, Option("Workers that share the work.", _COMPUTING, plan="", least=1)] = 1
     executor: Annotated[str, Option("Where several workers run.", _COMPUTING, plan="", choices=EXECUTORS)] = "processes"

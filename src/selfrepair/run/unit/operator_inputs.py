@@ -52,6 +52,6 @@ class BatchSource:
         if draw not in self._outputs:
             tokens = tokens_of(self.job.windows, self.job.donors[self.windows, draw], self.job.model)
             heads = [Port(layer, "heads") for layer in range(self.job.model.anatomy.layers)]
-            ports = heads if self.job.plan["interventions"] is None else ports_of(self.job.interventions)
+            ports = heads if self.job.of_heads else ports_of(self.job.interventions)
             self._outputs[draw] = port_outputs(self.job.model, tokens, ports)
         return self._outputs[draw][port]

@@ -76,7 +76,7 @@ class _Tally:
 
     def _effects(self, clean: CleanRun, scored: np.ndarray) -> np.ndarray:
         kept = np.full((*self.job.shape, int(scored.sum())), np.nan, np.float32)
-        if self.job.plan["interventions"] is not None:
+        if not self.job.of_heads:
             effects = direct_effects(clean, self.job.interventions).cpu().numpy().astype(np.float32)
             for intervention, effect in zip(self.job.interventions, effects, strict=True):
                 kept[self.job.cells[intervention]] = effect[scored]

@@ -24,15 +24,12 @@ LARGE_MODULES = {
 LONG_FUNCTIONS = {
     "cli/paper.py: paper": 68,
     "model/proofs.py: _prove": 47,
-    "paper/experiments/name_movers/figures.py: logit_differences": 70,
-    "paper/experiments/name_movers/figures.py: movers_and_backups": 105,
     "paper/experiments/neurons/figures.py: cumulative_change": 64,
     "paper/experiments/neurons/figures.py: rank_curves": 47,
     "paper/experiments/norm/appendices.py: accounts": 67,
     "paper/experiments/norm/appendices.py: significance": 60,
     "paper/experiments/norm/figures.py: stream_lengths": 58,
     "paper/experiments/published/slopes.py: compare_self_repression": 50,
-    "paper/experiments/self_gain/dose_figures.py: controls": 66,
     "paper/experiments/self_gain/scan_figure.py: all_heads": 64,
 }
 

@@ -26,6 +26,29 @@ _ROLES = (
 
 def movers_and_backups(study: IoiStudy) -> Exhibit:
     """Clean direct effect of every head against its response when all movers are ablated."""
+    table = _responses(study)
+    down = (table["layer"] > study.source) & (table["role"] != MOVER)
+    caption = _doubt(study) + (
+        f"Name movers, by clean direct effect: {', '.join(map(str, study.movers))}. Left: what every "
+        "other head does when all of "
+        f"them are ablated. Right: the input of layer {study.source} ({_whose(study)}) put in place of the next "
+        "layer's (as if attention "
+        f"and MLP in between were ablated to zero, biases included). {study.about}."
+    )
+    return Exhibit(
+        "section-5-3-movers",
+        "Section 5.3",
+        SECTION,
+        "Name movers and their backups",
+        caption,
+        table,
+        tuple(_numbers_of_movers(study, table, down)),
+        Picture((_response_panel(table), _waking_panel(study, table, down)), columns=2),
+    )
+
+
+def _responses(study: IoiStudy) -> pd.DataFrame:
+    """One row per head: its clean effect, its response, what it does on the moved stream, and its role."""
     rows = []
     for place, head in enumerate(study.heads):
         tally = tally_of(
@@ -42,65 +65,64 @@ def movers_and_backups(study: IoiStudy) -> Exhibit:
         for name, number in numbers.items():
             row |= {name: number.value, f"{name}_low": number.low, f"{name}_high": number.high}
         rows.append(row)
-    table = pd.DataFrame(rows)
+    return pd.DataFrame(rows)
+
+
+def _response_panel(table: pd.DataFrame) -> Panel:
+    """Every head's response over its clean effect, by role."""
     marks = []
-    for role, colour, said in _ROLES:
+    for role, colour, label in _ROLES:
         part = table[table["role"] == role]
         error = np.stack([part["response"] - part["response_low"], part["response_high"] - part["response"]])
         marks.append(
             Marks(
                 part["clean"].to_numpy(),
                 part["response"].to_numpy(),
-                label=said,
+                label=label,
                 colour=colour,
                 names=tuple(part["name"]),
                 y_error=np.nan_to_num(error),
                 size=4.5,
             )
         )
-    down = (table["layer"] > study.source) & (table["role"] != MOVER)
-    wake = Marks(
-        table.loc[down, "response"].to_numpy(),
-        table.loc[down, "moved"].to_numpy(),
-        names=tuple(table.loc[down, "name"]),
-    )
     best = table[table["role"].isin([BACKUP, RELEASED])].nlargest(5, "response")
-    named = pd.concat([best, table[table["role"] == MOVER]])
-    notes = tuple(
-        (float(x), float(y), str(name))
-        for x, y, name in zip(named["clean"], named["response"], named["name"], strict=True)
+    return Panel(
+        "all name movers ablated",
+        "clean direct effect (logit difference)",
+        "change of direct effect",
+        tuple(marks),
+        (Rule(0, colour=FAINT), Rule(None, 0.0, colour=FAINT)),
+        notes=_notes(pd.concat([best, table[table["role"] == MOVER]]), "clean", "response"),
     )
-    woken = table[down].assign(size=lambda t: t["moved"].abs()).nlargest(4, "size")
-    wake_notes = tuple(
-        (float(x), float(y), str(name))
-        for x, y, name in zip(woken["response"], woken["moved"], woken["name"], strict=True)
+
+
+def _waking_panel(study: IoiStudy, table: pd.DataFrame, down: pd.Series) -> Panel:
+    """What heads above the movers do on the moved stream, over their response."""
+    below = table[down]
+    wake = Marks(below["response"].to_numpy(), below["moved"].to_numpy(), names=tuple(below["name"]))
+    woken = below.assign(size=lambda t: t["moved"].abs()).nlargest(4, "size")
+    return Panel(
+        f"layer {study.source}'s input moved into layer {study.source + 1}",
+        "change when all movers are ablated",
+        "change when the stream is moved",
+        (wake,),
+        (Rule(0, colour=FAINT), Rule(1, label="y = x")),
+        notes=_notes(woken, "response", "moved"),
     )
-    panels = (
-        Panel(
-            "all name movers ablated",
-            "clean direct effect (logit difference)",
-            "change of direct effect",
-            tuple(marks),
-            (Rule(0, colour=FAINT), Rule(None, 0.0, colour=FAINT)),
-            notes=notes,
-        ),
-        Panel(
-            f"layer {study.source}'s input moved into layer {study.source + 1}",
-            "change when all movers are ablated",
-            "change when the stream is moved",
-            (wake,),
-            (Rule(0, colour=FAINT), Rule(1, label="y = x")),
-            notes=wake_notes,
-        ),
-    )
+
+
+def _notes(heads: pd.DataFrame, x: str, y: str) -> tuple[tuple[float, float, str], ...]:
+    """Names beside some heads' dots."""
+    return tuple((float(a), float(b), str(name)) for a, b, name in zip(heads[x], heads[y], heads["name"], strict=True))
+
+
+def _numbers_of_movers(study: IoiStudy, table: pd.DataFrame, down: pd.Series) -> list[Number]:
+    """How many heads have each role, and what they make up."""
     share = float(np.mean(table.loc[table["layer"] == study.source + 1, "moved"] > 0)) if down.any() else float("nan")
-    found = [
+    backups = (table["role"] == BACKUP).to_numpy()
+    numbers = [
         Number("name movers", float(len(study.movers)), units="heads"),
-        Number(
-            "backups: heads whose response is above 0 beyond its interval",
-            float((table["role"] == BACKUP).sum()),
-            units="heads",
-        ),
+        Number("backups: heads whose response is above 0 beyond its interval", float(backups.sum()), units="heads"),
         Number(
             "suppressors released: the same of heads that write against the answer",
             float((table["role"] == RELEASED).sum()),
@@ -111,25 +133,8 @@ def movers_and_backups(study: IoiStudy) -> Exhibit:
         Number("share of heads one layer above that wake up when the stream is moved", share),
     ]
     if _does_it(study):
-        backups = (table["role"] == BACKUP).to_numpy()
-        found += waking_numbers(study.cluster, study.change["all movers"], study.moved, down.to_numpy(), backups)
-    caption = _doubt(study) + (
-        f"Name movers, by clean direct effect: {', '.join(map(str, study.movers))}. Left: what every "
-        "other head does when all of "
-        f"them are ablated. Right: the input of layer {study.source} ({_whose(study)}) put in place of the next "
-        "layer's (as if attention "
-        f"and MLP in between were ablated to zero, biases included). {study.about}."
-    )
-    return Exhibit(
-        "section-5-3-movers",
-        "Section 5.3",
-        SECTION,
-        "Name movers and their backups",
-        caption,
-        table,
-        tuple(found),
-        Picture(panels, columns=2),
-    )
+        numbers += waking_numbers(study.cluster, study.change["all movers"], study.moved, down.to_numpy(), backups)
+    return numbers
 
 
 def _does_it(study: IoiStudy) -> bool:
@@ -173,40 +178,11 @@ def logit_differences(study: IoiStudy) -> Exhibit:
         for name, one in zip(names, values, strict=True)
     ]
     heights = np.array([one.value for one in numbers])
-    error = whiskers(numbers)
-    bars = Marks(np.arange(len(names), dtype=float), heights, "bars", y_error=error)
-    first = Panel(
-        "logit difference, right name less the other",
-        "",
-        "logit",
-        (bars,),
-        (Rule(0, colour=FAINT),),
-        categories=tuple(names),
-    )
-    marks, extra = [], []
-    lines = {"heads": "other heads", "mlps": "MLPs", "norm": "final norm"}
-    for place, (key, said) in enumerate(lines.items()):
-        shares = []
-        for name, parts in study.parts.items():
-            tally = tally_of(study.cluster, {**parts, "repair": parts["total"] + parts["lost"]})
-            shares.append(tally.ratio(key, "lost", name=f"{name}: repaired by {said}"))
-        marks.append(_line_of(shares, said, PALETTE[place], place))
-        extra += shares
-    whole = []
-    for name, parts in study.parts.items():
-        tally = tally_of(study.cluster, {**parts, "repair": parts["total"] + parts["lost"]})
-        whole.append(tally.ratio("repair", "lost", name=f"{name}: repaired fraction"))
-    marks.append(_line_of(whole, "in all", "#222222", 3))
-    second = Panel(
-        "who makes up for it",
-        "",
-        "Σ part / Σ lost direct effect",
-        tuple(marks),
-        (Rule(0, colour=FAINT),),
-        categories=tuple(study.parts),
-    )
-    right = float((study.difference > 0).mean())
-    accuracy = Number("share of prompts with the right name ahead, clean", right)
+    bars = Marks(np.arange(len(names), dtype=float), heights, "bars", y_error=whiskers(numbers))
+    rule, axis = (Rule(0, colour=FAINT),), tuple(names)
+    first = Panel("logit difference, right name less the other", "", "logit", (bars,), rule, categories=axis)
+    second, shares = _made_up_panel(study)
+    accuracy = Number("share of prompts with the right name ahead, clean", float((study.difference > 0).mean()))
     orders = [
         Number(f"logit difference, clean, {name}", float(study.difference[study.order == place].mean()), units="logit")
         for place, name in enumerate(ORDERS)
@@ -222,8 +198,7 @@ def logit_differences(study: IoiStudy) -> Exhibit:
     )
     caption = _doubt(study) + (
         "Left: mean logit difference. Right: by whom the movers' lost direct effect is made up, as a share of it. "
-        + study.about
-        + "."
+        f"{study.about}."
     )
     return Exhibit(
         "section-5-3-logit-differences",
@@ -232,9 +207,34 @@ def logit_differences(study: IoiStudy) -> Exhibit:
         "What ablating name movers does",
         caption,
         table,
-        (*numbers, accuracy, *orders, *(whole + extra if _does_it(study) else [])),
+        (*numbers, accuracy, *orders, *(shares if _does_it(study) else [])),
         Picture((first, second), columns=2),
     )
+
+
+def _made_up_panel(study: IoiStudy) -> tuple[Panel, list[Number]]:
+    """By whom the lost direct effect is made up; with the shares shown, those of all together first."""
+    tallies = {
+        name: tally_of(study.cluster, {**parts, "repair": parts["total"] + parts["lost"]})
+        for name, parts in study.parts.items()
+    }
+    marks, by_part = [], []
+    lines = {"heads": "other heads", "mlps": "MLPs", "norm": "final norm"}
+    for place, (key, label) in enumerate(lines.items()):
+        shares = [tally.ratio(key, "lost", name=f"{name}: repaired by {label}") for name, tally in tallies.items()]
+        marks.append(_line_of(shares, label, PALETTE[place], place))
+        by_part += shares
+    whole = [tally.ratio("repair", "lost", name=f"{name}: repaired fraction") for name, tally in tallies.items()]
+    marks.append(_line_of(whole, "in all", "#222222", 3))
+    panel = Panel(
+        "who makes up for it",
+        "",
+        "Σ part / Σ lost direct effect",
+        tuple(marks),
+        (Rule(0, colour=FAINT),),
+        categories=tuple(study.parts),
+    )
+    return panel, whole + by_part
 
 
 def _line_of(found: Sequence[Number], said: str, colour: str, place: int) -> Marks:

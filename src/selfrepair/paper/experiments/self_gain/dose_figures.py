@@ -69,6 +69,22 @@ def _slopes(doses: Doses, head: Head, scale: float) -> tuple[Number, Number]:
     return tally.slope("x", "y", name), tally.in_half(SECOND).slope("x", "y", name + ON_SECOND)
 
 
+def _over_scales(doses: Doses, title: str, y_label: str, marks: Sequence[Marks]) -> Panel:
+    """Lines over the scale of what is added, with a rule at 1."""
+    rule = (Rule(0, 1.0, colour=FAINT),)
+    return Panel(title, "scale of what is added", y_label, tuple(marks), rule, x_ticks=doses.scales)
+
+
+def _control_row(slope: Number, ratio: Number) -> dict[str, object]:
+    """What a table says of one scale: the slope with its interval, and the final scale over the clean one."""
+    return {
+        "slope": slope.value,
+        "slope_low": slope.low,
+        "slope_high": slope.high,
+        "final_scale_over_clean": ratio.value,
+    }
+
+
 def controls(doses: Doses) -> Exhibit:
     """Slopes over scale for the own output and the controls, and what the final scale does (not in the paper)."""
     panels, rows, numbers = [], [], []
@@ -87,38 +103,14 @@ def controls(doses: Doses) -> Exhibit:
             marks.append(_line(doses.scales, slopes, kind, PALETTE[place]))
             scales_moved.append(_line(doses.scales, moved, kind, PALETTE[place]))
             rows += [
-                {
-                    "head": str(head),
-                    "added": kind,
-                    "scale": s,
-                    "slope": a.value,
-                    "slope_low": a.low,
-                    "slope_high": a.high,
-                    "final_scale_over_clean": b.value,
-                }
-                for s, a, b in zip(doses.scales, slopes, moved, strict=True)
+                {"head": str(head), "added": kind, "scale": scale} | _control_row(slope, ratio)
+                for scale, slope, ratio in zip(doses.scales, slopes, moved, strict=True)
             ]
         numbers += _in_proportion(doses, head)
-        panels.append(
-            Panel(
-                f"{head}: slope of new on clean direct effect",
-                "scale of what is added",
-                "slope",
-                tuple(marks),
-                (Rule(0, 1.0, colour=FAINT),),
-                x_ticks=doses.scales,
-            )
-        )
-        panels.append(
-            Panel(
-                f"{head}: final norm's scale",
-                "scale of what is added",
-                "σ′ / σ",
-                tuple(scales_moved),
-                (Rule(0, 1.0, colour=FAINT),),
-                x_ticks=doses.scales,
-            )
-        )
+        panels += [
+            _over_scales(doses, f"{head}: slope of new on clean direct effect", "slope", marks),
+            _over_scales(doses, f"{head}: final norm's scale", "σ′ / σ", scales_moved),
+        ]
     caption = (
         "The controls that the authors ran and did not report: another head's output, and a random "
         "direction, of the same "

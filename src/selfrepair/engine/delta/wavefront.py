@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -39,7 +40,6 @@ class Runs:
         self.difference = clean.residuals[0].new_empty(shape)
         self.chunks: list[slice] = []
         self.joined = 0
-        self._heads_lost = clean.sigma  # of the runs that joined last: change in direct effects of replaced heads
 
     def join(self, layer: int, runs: int, replacement: Replacement) -> tuple[slice, Tensor]:
         """Takes in the runs that start in a layer.
@@ -59,13 +59,12 @@ class Runs:
         port = Port(layer, "heads")
         touching = [row for row in self.accounts.touching(port) if rows.start <= row < rows.stop]
         write = self.difference[rows]
-        self._heads_lost = torch.zeros_like(self.accounts.before[rows])
         if not touching:
             return rows, write.zero_()
         in_place, block = replacement(port), self.anatomy.blocks[layer]
         change = in_place - self.clean.head_outputs[layer]
         patch = self.accounts.patch(port, range(rows.start, rows.stop), block.heads)
-        self._heads_lost = self.accounts.replace(port, rows, patch, in_place)
+        self.accounts.replace(port, rows, patch, in_place)
         single = self._single_heads(patch)
         if single is not None:
             return rows, torch.einsum("bphe,hed->hbpd", change[..., single, :], block.output_weight[single])
@@ -107,11 +106,10 @@ class Runs:
         self, layer: int, rows: Rows, found: Mapping[str, Tensor], patches: Mapping[Kind, PatchAt]
     ) -> None:
         """Books what the block in which runs start did after its attention."""
-        start = self.chunks[-1].start
-        here = (
-            slice(rows.start - start, rows.stop - start) if isinstance(rows, slice) else [row - start for row in rows]
-        )
-        self._book(layer, rows, found, self._heads_lost[here], patches)
+        through_heads = self.accounts.after[rows] - self.accounts.before[rows]
+        for patch in patches.values():  # of the MLP: booked with the heads, in the one layer that runs have seen
+            through_heads = through_heads - patch.lost
+        self._book(layer, rows, found, through_heads, patches)
 
     def book(self, layer: int, rows: Rows, found: Mapping[str, Tensor], patches: Mapping[Kind, PatchAt]) -> None:
         """Books what a block downstream did."""
@@ -167,6 +165,7 @@ class Runs:
             yield self.accounts.ledger(rows, effect, change, clean.sigma / sigma)
 
 
+@dataclass(frozen=True)
 class PatchAt:
     """What some runs do at a value of a tape.
 
@@ -177,8 +176,10 @@ class PatchAt:
         lost: change in direct effects of what is replaced [run, window, P].
     """
 
-    def __init__(self, index: int, patch: Patch, change: Tensor, lost: Tensor) -> None:
-        self.index, self.patch, self.change, self.lost = index, patch, change, lost
+    index: int
+    patch: Patch
+    change: Tensor
+    lost: Tensor
 
     def rows(self, rows: slice) -> PatchAt:
         """Of some of the runs."""

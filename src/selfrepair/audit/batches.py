@@ -1,0 +1,90 @@
+"""Prompts that can go through the model together: of one length, so that nothing is padded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from selfrepair.ablation.interventions import Intervention
+from selfrepair.ablation.sites import Site
+from selfrepair.effects.readouts import Reading
+from selfrepair.model.language_model import LanguageModel
+from selfrepair.prompts.prompts import Prompts
+
+MOST_TOKENS = 2048  # of a batch: more gains nothing on a processor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some prompts of one length, and the interventions with their positions in these prompts.
+
+    Attributes:
+        prompts: which, int [prompt].
+        tokens: [prompt, position].
+        twins: tokens of the corrupt twins, [prompt, position]; None without them.
+        reading: what is measured, at one position of each.
+        interventions: in the order given, named positions resolved.
+    """
+
+    prompts: np.ndarray
+    tokens: Tensor
+    twins: Tensor | None
+    reading: Reading
+    interventions: tuple[Intervention, ...]
+
+
+def batches(model: LanguageModel, prompts: Prompts, interventions: Sequence[Intervention]) -> Iterator[Batch]:
+    """All prompts in batches.
+
+    Args:
+        model: the model.
+        prompts: the prompts.
+        interventions: of every prompt; sites at named positions may lie elsewhere in each.
+    """
+    readout = prompts.readout()
+    for length, chosen, resolved in _alike(prompts, interventions):
+        size = max(1, MOST_TOKENS // length)
+        for start in range(0, len(chosen), size):
+            some = np.asarray(chosen[start : start + size])
+            tokens = _on_device(prompts.tokens[some, :length], model)
+            yield Batch(
+                prompts=some,
+                tokens=tokens,
+                twins=None if prompts.corrupt is None else _on_device(prompts.corrupt[some, :length], model),
+                reading=readout.reading(model.anatomy, tokens, some.tolist()),
+                interventions=resolved,
+            )
+
+
+def _alike(
+    prompts: Prompts, interventions: Sequence[Intervention]
+) -> list[tuple[int, list[int], tuple[Intervention, ...]]]:
+    """Prompts of one length in which all sites lie at the same positions: length, which, interventions."""
+    groups: dict[tuple[int, tuple[Intervention, ...]], list[int]] = {}
+    for prompt, length in enumerate(prompts.lengths.tolist()):
+        here = tuple(_resolved(intervention, prompts, prompt) for intervention in interventions)
+        groups.setdefault((length, here), []).append(prompt)
+    return [(length, chosen, resolved) for (length, resolved), chosen in groups.items()]
+
+
+def _resolved(intervention: Intervention, prompts: Prompts, prompt: int) -> Intervention:
+    """The intervention with positions in one prompt in place of names of spans."""
+    if all(site.positions is None for site in intervention.sites):
+        return intervention
+
+    def here(site: Site) -> Site:
+        return site
+
+    return Intervention(
+        tuple(map(here, intervention.replaced)), tuple(map(here, intervention.frozen)), intervention.name
+    )
+
+
+def _on_device(tokens: np.ndarray, model: LanguageModel) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(tokens, np.int64)).to(model.device)
+
+

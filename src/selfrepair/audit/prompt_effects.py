@@ -1,0 +1,227 @@
+"""Ledgers of interventions on prompts: what each prompt's answer lost, what came back, and from where."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from selfrepair.ablation.interventions import Intervention, ports_of
+from selfrepair.ablation.operators import Operator
+from selfrepair.audit.batches import Batch, batches
+from selfrepair.audit.inputs import PromptInputs, operator_for
+from selfrepair.effects.ledger import Ledger
+from selfrepair.engine.clean import CleanRun, clean_run
+from selfrepair.engine.contract import Engine
+from selfrepair.engine.replay import ReplayEngine
+from selfrepair.errors import SelfRepairError
+from selfrepair.model.language_model import LanguageModel
+from selfrepair.model.ports import Port
+from selfrepair.progress import Advance, ignore
+from selfrepair.prompts.prompts import Prompts
+
+Array = npt.NDArray[np.float64]
+_CHUNK = 512  # ablated runs times prompts whose components' lines are in memory at a time
+
+
+@dataclass(frozen=True, eq=False)
+class PromptEffects:
+    """Ledgers of R interventions on P prompts; L layers of H heads. All in logits of the readout.
+
+    Attributes:
+        prompts: the prompts.
+        interventions: the ablated runs, in the order of the rows.
+        operator: what replaced sites got.
+        clean: the readout's value with nothing ablated, [P].
+        total_effect: its change, [R, P].
+        lost: what the replaced sites no longer write, `DE - DE'`, [R, P].
+        heads: change in direct effect of every head that is not replaced, [R, P, L, H].
+        mlps: of every MLP, [R, P, L].
+        post_norms: what norms behind attention did, [R, P].
+        norm: what the final norm's scale did, [R, P].
+        direct_heads: clean direct effects, [P, L, H].
+        direct_mlps: [P, L].
+    """
+
+    prompts: Prompts
+    interventions: tuple[Intervention, ...]
+    operator: str
+    clean: Array
+    total_effect: Array
+    lost: Array
+    heads: Array
+    mlps: Array
+    post_norms: Array
+    norm: Array
+    direct_heads: Array
+    direct_mlps: Array
+
+    @property
+    def names(self) -> list[str]:
+        """Of the interventions."""
+        return [intervention.name for intervention in self.interventions]
+
+    @property
+    def self_repair(self) -> Array:
+        """`TE + lost` [R, P]."""
+        return self.total_effect + self.lost
+
+    @property
+    def ablated(self) -> Array:
+        """The readout's value in each ablated run, [R, P]."""
+        return self.clean + self.total_effect
+
+    @property
+    def norm_frozen(self) -> Array:
+        """The total effect with the final norm's scale held at its clean value, [R, P]: `TE` less the norm's line."""
+        return self.total_effect - self.norm
+
+    @property
+    def residual(self) -> float:
+        """The largest self-repair that no line accounts for: rounding."""
+        lines = self.heads.sum((2, 3)) + self.mlps.sum(2) + self.post_norms + self.norm
+        return float(np.abs(self.self_repair - lines).max(initial=0))
+
+    def row(self, name: str) -> int:
+        """Which row an intervention has.
+
+        Raises:
+            SelfRepairError: there is none of that name.
+        """
+        if name not in self.names:
+            raise SelfRepairError(f"No intervention is called '{name}'.", f"There are: {', '.join(self.names)}.")
+        return self.names.index(name)
+
+    def select(self, chosen: npt.NDArray[np.int64] | Sequence[int]) -> PromptEffects:
+        """The same of some prompts."""
+        some = np.asarray(chosen, np.int64)
+        values = {
+            name: getattr(self, name)[some] if name in _BY_PROMPT else getattr(self, name)[:, some]
+            for name in (*_BY_PROMPT, *_BY_ROW)
+        }
+        return PromptEffects(self.prompts.select(some), self.interventions, self.operator, **values)
+
+
+_BY_PROMPT = ("clean", "direct_heads", "direct_mlps")
+_BY_ROW = ("total_effect", "lost", "heads", "mlps", "post_norms", "norm")
+assert {field.name for field in fields(PromptEffects)} == {
+    *_BY_PROMPT,
+    *_BY_ROW,
+    "prompts",
+    "interventions",
+    "operator",
+}
+
+
+def prompt_effects(
+    model: LanguageModel,
+    prompts: Prompts,
+    interventions: Sequence[Intervention],
+    ablation: str | Operator | None = None,
+    *,
+    donors: int = 1,
+    seed: int = 0,
+    engine: Engine | None = None,
+    advance: Advance = ignore,
+) -> PromptEffects:
+    """Ledgers of some interventions on all prompts.
+
+    Args:
+        model: the model.
+        prompts: with their answers.
+        interventions: the ablated runs, by names that differ.
+        ablation: what replaced sites get: `corrupt` (their output on the prompt's twin, the default where there are
+            twins), `resample` (on another prompt; the default otherwise), `mean`, `zero`, or an operator.
+        donors: other prompts that each one draws on under `resample`; effects are averaged over them.
+        seed: of the donors' draw.
+        engine: computes the ablated runs; replay by default.
+        advance: told of runs times prompts as they are done.
+
+    Raises:
+        SelfRepairError: interventions of one name, or sites that the model does not have.
+    """
+    _require_names(interventions)
+    operator = operator_for(ablation, prompts, donors)
+    anatomy, number = model.anatomy, len(interventions)
+    lines = (number, len(prompts))
+    dtype = np.float64 if model.dtype == torch.float64 else np.float32
+    effects = PromptEffects(
+        prompts=prompts,
+        interventions=tuple(interventions),
+        operator=operator.name,
+        clean=np.zeros(len(prompts)),
+        **{name: np.zeros(lines) for name in ("total_effect", "lost", "post_norms", "norm")},
+        heads=np.zeros((*lines, anatomy.layers, anatomy.heads), dtype),
+        mlps=np.zeros((*lines, anatomy.layers), dtype),
+        direct_heads=np.zeros((len(prompts), anatomy.layers, anatomy.heads)),
+        direct_mlps=np.zeros((len(prompts), anatomy.layers)),
+    )
+    means: dict[Port, torch.Tensor] = {}
+    chosen = engine or ReplayEngine(fold=None)
+    with model.running():
+        for batch in batches(model, prompts, interventions):
+            _measure(model, prompts, batch, operator, chosen, means, seed, effects, advance)
+    return effects
+
+
+def _measure(
+    model: LanguageModel,
+    prompts: Prompts,
+    batch: Batch,
+    operator: Operator,
+    engine: Engine,
+    means: dict[Port, torch.Tensor],
+    seed: int,
+    effects: PromptEffects,
+    advance: Advance,
+) -> None:
+    """Measures one batch, and writes it to its places in `effects`."""
+    ports = ports_of(batch.interventions)
+    clean = clean_run(model, batch.tokens, batch.reading, ports)
+    _write_clean(clean, batch, effects)
+    inputs = PromptInputs(model, prompts, batch, ports, means, seed)
+    rows = {intervention: row for row, intervention in enumerate(batch.interventions)}
+    for draw in range(operator.draws):
+
+        def replacement(port: Port, draw: int = draw) -> torch.Tensor:
+            return operator.replacement(port, clean.outputs_at(port), inputs, draw).to(model.dtype)
+
+        for start in range(0, len(batch.interventions), max(1, _CHUNK // len(batch.prompts))):
+            some = batch.interventions[start : start + max(1, _CHUNK // len(batch.prompts))]
+            for ledger in engine.sweep(model, clean, some, replacement, True):
+                _write(ledger, [rows[one] for one in ledger.interventions], batch.prompts, operator.draws, effects)
+                advance(len(ledger.interventions) * len(batch.prompts) / operator.draws)
+
+
+def _write_clean(clean: CleanRun, batch: Batch, effects: PromptEffects) -> None:
+    effects.clean[batch.prompts] = clean.logit[:, 0].double().cpu().numpy()
+    for layer in range(effects.direct_mlps.shape[1]):
+        heads = clean.direct_effects(layer)[:, 0].double().cpu().numpy()
+        effects.direct_heads[batch.prompts, layer, : heads.shape[1]] = heads
+    effects.direct_mlps[batch.prompts] = clean.mlps[..., 0].T.double().cpu().numpy()
+
+
+def _write(ledger: Ledger, rows: list[int], prompts: np.ndarray, draws: int, effects: PromptEffects) -> None:
+    """Adds one draw's share of a chunk of ledgers."""
+    assert ledger.by_head is not None
+    values = {
+        "total_effect": ledger.total_effect,
+        "lost": ledger.direct_effect - ledger.ablated_direct_effect,
+        "heads": ledger.by_head,
+        "mlps": ledger.by_mlp,
+        "post_norms": ledger.post_norms,
+        "norm": ledger.norm,
+    }
+    places = np.ix_(rows, prompts)
+    for name, value in values.items():
+        getattr(effects, name)[places] += value[:, :, 0].double().cpu().numpy() / draws
+
+
+def _require_names(interventions: Sequence[Intervention]) -> None:
+    names = [intervention.name for intervention in interventions]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise SelfRepairError(f"Two interventions are called '{twice}'.", "Give each a name of its own: name='...'.")

@@ -1,0 +1,56 @@
+"""What components put out in an ablated run, where their lines alone are not enough."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from functools import partial
+
+from torch import Tensor
+
+from selfrepair.ablation.interventions import Intervention, ports_of
+from selfrepair.engine.accounts import Accounts, Patch
+from selfrepair.engine.clean import CleanRun
+from selfrepair.engine.contract import Replacement
+from selfrepair.model.language_model import LanguageModel
+from selfrepair.model.places import Place, place_of
+from selfrepair.model.ports import Port
+from selfrepair.model.taps import keeping, removing
+
+
+def ablated_outputs(
+    model: LanguageModel,
+    clean: CleanRun,
+    intervention: Intervention,
+    replacement: Replacement,
+    ports: Collection[Port],
+) -> dict[Port, Tensor]:
+    """Outputs at some ports in one ablated run, [window, position, entry, size] each. Call under `model.running()`.
+
+    Args:
+        model: the model.
+        clean: the clean run; it has the outputs at all ports of the intervention.
+        intervention: the ablated run.
+        replacement: what goes in the place of replaced outputs.
+        ports: which.
+    """
+    touched = ports_of([intervention])
+    accounts = Accounts(model.anatomy, clean, [intervention], False)
+    places = {port: place_of(model, port) for port in {*ports, *touched}}
+    patches = {port: accounts.patch(port, [0], places[port].entries) for port in touched}
+    values = {
+        port: replacement(port) if patch.put.any() else clean.outputs_at(port) for port, patch in patches.items()
+    }
+    seen: dict[Port, Tensor] = {}
+    taps = [
+        places[port].tap(partial(_patched, clean, places[port], patch, values[port], clean.outputs_at(port)))
+        for port, patch in patches.items()
+    ]
+    taps += [places[port].tap(keeping(seen, port, (*clean.tokens.shape, -1))) for port in ports]
+    with removing(*taps):
+        model.run_trunk(clean.tokens)
+    return {port: places[port].split(seen[port]) for port in ports}
+
+
+def _patched(clean: CleanRun, place: Place, patch: Patch, replaced: Tensor, kept: Tensor, value: Tensor) -> Tensor:
+    outputs = place.split(value.reshape(*clean.tokens.shape, -1))
+    return place.join(patch.values(outputs[None], replaced, kept)[0]).reshape(value.shape)

@@ -86,5 +86,3 @@ def _resolved(intervention: Intervention, prompts: Prompts, prompt: int) -> Inte
 
 def _on_device(tokens: np.ndarray, model: LanguageModel) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(tokens, np.int64)).to(model.device)
-
-

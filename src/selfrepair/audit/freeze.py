@@ -43,7 +43,9 @@ class Likeness:
         components, here = self.components, self.components.index[site]
         layers = np.abs(components.layers - components.layers[here]) / _LAYERS_APART
         kinds = np.array([other.port.kind != site.port.kind for other in components.sites])
-        unlike = sum((np.abs(self._log(some) - self._log(some)[here]) for some in (self.responses, self.direct_effects)))
+        unlike = sum(
+            np.abs(self._log(some) - self._log(some)[here]) for some in (self.responses, self.direct_effects)
+        )
         return np.where(kinds, np.inf, layers + unlike)
 
     @staticmethod
@@ -62,7 +64,9 @@ def controls(likeness: Likeness, found: Sequence[Site], pool: Sequence[Site], nu
         number: how many; fewer where the pool is small.
     """
     index = likeness.components.index
-    orders = [sorted(pool, key=lambda site, far=likeness.distance(one): (far[index[site]], index[site])) for one in found]
+    orders = [
+        sorted(pool, key=lambda site, far=likeness.distance(one): (far[index[site]], index[site])) for one in found
+    ]
     chosen: dict[Site, None] = {}
     for places in zip(*orders, strict=True):
         for site in places:

@@ -97,7 +97,8 @@ class PromptInputs:
                 "Choose mean, zero, resample or corrupt.",
             )
         totals = [
-            port_outputs(self.model, batch.tokens, [port])[port].sum(0) for batch in batches(self.model, self.all_prompts, ())
+            port_outputs(self.model, batch.tokens, [port])[port].sum(0)
+            for batch in batches(self.model, self.all_prompts, ())
         ]
         return torch.stack(totals).sum(0) / len(self.all_prompts)
 

@@ -145,9 +145,7 @@ def who(
     lost = first.lost[0] - (first.lost[1] if gone else 0)
     sampling = Sampling.of(prompts)
     sign = -1 if float(sampling.mean(lost).value) < 0 else 1
-    responses = response_sizes(
-        model, prompts, base, settings.ablation, donors=settings.donors, seed=settings.seed
-    )
+    responses = response_sizes(model, prompts, base, settings.ablation, donors=settings.donors, seed=settings.seed)
     downstream = components.downstream(base)
     tested = candidates(components, sampling.mean(sign * lines.T).value, responses, downstream, settings.top)
     likeness = Likeness(components, responses, np.abs(components.direct_effects(first)).mean(0))
@@ -157,9 +155,7 @@ def who(
     second = settings.measure(model, prompts, [all_frozen(base, components), *tests], advance)
     effects = joined(first, second)
     table = _table(effects, base, lines, sign, sampling, components, downstream, tested, chosen)
-    return Covering(
-        effects, base, gone, components, lines, table, sampling, sign, tuple(tested), tuple(chosen)
-    )
+    return Covering(effects, base, gone, components, lines, table, sampling, sign, tuple(tested), tuple(chosen))
 
 
 def _interventions(sites: tuple[Site, ...], given: tuple[Site, ...]) -> tuple[Intervention, Intervention | None]:
@@ -198,9 +194,7 @@ def joined(first: PromptEffects, second: PromptEffects) -> PromptEffects:
         for name in ("total_effect", "lost", "heads", "mlps", "post_norms", "norm")
     }
     shared = {name: getattr(first, name) for name in ("clean", "direct_heads", "direct_mlps")}
-    return PromptEffects(
-        first.prompts, (*first.interventions, *second.interventions), first.operator, **shared, **rows
-    )
+    return PromptEffects(first.prompts, (*first.interventions, *second.interventions), first.operator, **shared, **rows)
 
 
 def _table(

@@ -37,9 +37,7 @@ def ablated_outputs(
     accounts = Accounts(model.anatomy, clean, [intervention], False)
     places = {port: place_of(model, port) for port in {*ports, *touched}}
     patches = {port: accounts.patch(port, [0], places[port].entries) for port in touched}
-    values = {
-        port: replacement(port) if patch.put.any() else clean.outputs_at(port) for port, patch in patches.items()
-    }
+    values = {port: replacement(port) if patch.put.any() else clean.outputs_at(port) for port, patch in patches.items()}
     seen: dict[Port, Tensor] = {}
     taps = [
         places[port].tap(partial(_patched, clean, places[port], patch, values[port], clean.outputs_at(port)))

@@ -3,9 +3,9 @@
     CR_F(S) = m(S) - m(S; F frozen)          what F covers, with all that others do because of it
     share   = CR_F(S) / CR_all(S)            of the whole repair by components: everything downstream frozen
 
-The line of a component is what it writes itself; the freeze test also holds what later components make of that. Freezing
-anything changes something, so the same is done to controls: components of like layer, response and clean direct effect
-that were not found to cover.
+The line of a component is what it writes itself; the freeze test also holds what later components make of that.
+Freezing anything changes something, so the same is done to controls: components of like layer, response and clean
+direct effect that were not found to cover.
 """
 
 from __future__ import annotations
@@ -43,10 +43,13 @@ class Likeness:
         components, here = self.components, self.components.index[site]
         layers = np.abs(components.layers - components.layers[here]) / _LAYERS_APART
         kinds = np.array([other.port.kind != site.port.kind for other in components.sites])
-        unlike = sum(
-            np.abs(self._log(some) - self._log(some)[here]) for some in (self.responses, self.direct_effects)
-        )
+        unlike = sum(np.abs(self._log(some) - self._log(some)[here]) for some in (self.responses, self.direct_effects))
         return np.where(kinds, np.inf, layers + unlike)
+
+    def nearest(self, site: Site, pool: Sequence[Site]) -> list[Site]:
+        """The pool, those most like a site first."""
+        far, index = self.distance(site), self.components.index
+        return sorted(pool, key=lambda other: (float(far[index[other]]), index[other]))
 
     @staticmethod
     def _log(values: Array) -> Array:
@@ -63,10 +66,7 @@ def controls(likeness: Likeness, found: Sequence[Site], pool: Sequence[Site], nu
         pool: what may be a control.
         number: how many; fewer where the pool is small.
     """
-    index = likeness.components.index
-    orders = [
-        sorted(pool, key=lambda site, far=likeness.distance(one): (far[index[site]], index[site])) for one in found
-    ]
+    orders = [likeness.nearest(site, pool) for site in found]
     chosen: dict[Site, None] = {}
     for places in zip(*orders, strict=True):
         for site in places:
@@ -92,7 +92,7 @@ def matched_sets(
     """
     index, rng = likeness.components.index, np.random.default_rng(seed)
     near = 2 * len(found) + 3
-    choices = [sorted(pool, key=lambda site, far=likeness.distance(one): far[index[site]])[:near] for one in found]
+    choices = [likeness.nearest(site, pool)[:near] for site in found]
     sets: dict[frozenset[Site], None] = {}
     for _ in range(20 * number):
         drawn: set[Site] = set()
@@ -122,7 +122,8 @@ def all_frozen(base: Intervention, components: Components) -> Intervention:
 
 def covered(effects: PromptEffects, base: Intervention, frozen: Intervention) -> Array:
     """`m(S) - m(S; F frozen)`, [prompt]."""
-    return effects.total_effect[effects.row(base.name)] - effects.total_effect[effects.row(frozen.name)]
+    change: Array = effects.total_effect[effects.row(base.name)] - effects.total_effect[effects.row(frozen.name)]
+    return change
 
 
 def rank_p(found: float, among: Sequence[float]) -> float:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from selfrepair.ablation.operators import Mean, Operator, PositionMean, Resample, Zero
+from selfrepair.ablation.operators import Mean, Operator, PositionMean, Resample, Source, Zero
 from selfrepair.audit.batches import Batch, batches
 from selfrepair.engine.clean import port_outputs
 from selfrepair.errors import SelfRepairError
@@ -26,8 +26,9 @@ class Corrupt:
     draws: int = 1
     donors: int = 1
 
-    def replacement(self, port: Port, clean: Tensor, source: PromptInputs, draw: int) -> Tensor:
+    def replacement(self, port: Port, clean: Tensor, source: Source, draw: int) -> Tensor:
         """See `Operator.replacement`."""
+        assert isinstance(source, PromptInputs)
         return source.twin(port)
 
 
@@ -142,8 +143,8 @@ def donors_of(prompts: Prompts, chosen: np.ndarray, draw: int, seed: int) -> np.
         others = [one for one in alike.tolist() if one != prompt]
         if not others:
             raise SelfRepairError(
-                f"Prompt '{prompts.ids[prompt]}' has {prompts.lengths[prompt]} tokens, as no other prompt has: there is "
-                "none to resample from.",
+                f"Prompt '{prompts.ids[prompt]}' has {prompts.lengths[prompt]} tokens, as no other prompt has: "
+                "there is none to resample from.",
                 "Give corrupt twins, or choose the ablation mean or zero.",
             )
         different = [one for one in others if prompts.answers[one] != prompts.answers[prompt]]

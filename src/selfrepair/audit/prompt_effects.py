@@ -167,6 +167,13 @@ def prompt_effects(
     return effects
 
 
+def joined(first: PromptEffects, second: PromptEffects) -> PromptEffects:
+    """Ledgers of two measurements on the same prompts."""
+    rows = {name: np.concatenate([getattr(first, name), getattr(second, name)]) for name in _BY_ROW}
+    shared = {name: getattr(first, name) for name in _BY_PROMPT}
+    return PromptEffects(first.prompts, (*first.interventions, *second.interventions), first.operator, **shared, **rows)
+
+
 def _measure(
     model: LanguageModel,
     prompts: Prompts,
@@ -215,7 +222,7 @@ def _write(ledger: Ledger, rows: list[int], prompts: np.ndarray, draws: int, eff
         "post_norms": ledger.post_norms,
         "norm": ledger.norm,
     }
-    places = np.ix_(rows, prompts)
+    places = np.ix_(np.asarray(rows), prompts)
     for name, value in values.items():
         getattr(effects, name)[places] += value[:, :, 0].double().cpu().numpy() / draws
 

@@ -9,15 +9,13 @@ import numpy as np
 import pandas as pd
 
 from selfrepair.ablation.interventions import Intervention
-from selfrepair.ablation.operators import Operator
 from selfrepair.ablation.sites import Site
 from selfrepair.audit.components import Components
 from selfrepair.audit.freeze import Likeness, all_frozen, controls, covered, freeze_tests, rank_p
 from selfrepair.audit.motifs import MOTIFS, labels, motifs
-from selfrepair.audit.prompt_effects import PromptEffects, prompt_effects
-from selfrepair.audit.responses import response_sizes
+from selfrepair.audit.prompt_effects import PromptEffects, joined
 from selfrepair.audit.sampling import Sampling
-from selfrepair.engine.contract import Engine
+from selfrepair.audit.settings import AuditSettings
 from selfrepair.errors import SelfRepairError
 from selfrepair.model.language_model import LanguageModel
 from selfrepair.progress import Advance, ignore
@@ -26,46 +24,6 @@ from selfrepair.statistics.discovery import q_values
 from selfrepair.statistics.estimates import Array, Estimate
 
 BY_RESPONSE = 4  # candidates for freeze tests that are chosen by the size of their response alone
-
-
-@dataclass(frozen=True, eq=False)
-class Settings:
-    """How a question is put to the model.
-
-    Attributes:
-        ablation: what replaced sites get; see `prompt_effects`.
-        top: components that are freeze tested for their lines; four more are for their responses.
-        controls: components like them that are frozen for comparison.
-        donors: other prompts that each one draws on under `resample`.
-        seed: of donors and control sets.
-        engine: computes the ablated runs; replay by default.
-    """
-
-    ablation: str | Operator | None = None
-    top: int = 8
-    controls: int = 20
-    donors: int = 1
-    seed: int = 0
-    engine: Engine | None = None
-
-    def measure(
-        self,
-        model: LanguageModel,
-        prompts: Prompts,
-        interventions: Sequence[Intervention],
-        advance: Advance = ignore,
-    ) -> PromptEffects:
-        """Ledgers of some interventions as these settings have them."""
-        return prompt_effects(
-            model,
-            prompts,
-            interventions,
-            self.ablation,
-            donors=self.donors,
-            seed=self.seed,
-            engine=self.engine,
-            advance=advance,
-        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +58,8 @@ class Covering:
         """A quantity of the base run, [prompt]; less that of what is given."""
         values: Array = getattr(self.effects, name)
         row = values[self.effects.row(self.base.name)]
-        return row if self.given is None else row - values[self.effects.row(self.given.name)]
+        change: Array = row if self.given is None else row - values[self.effects.row(self.given.name)]
+        return change
 
     def total(self, name: str) -> Estimate:
         """The mean of a quantity of the base run over prompts."""
@@ -122,7 +81,7 @@ def who(
     prompts: Prompts,
     sites: Iterable[Site],
     given: Iterable[Site] = (),
-    settings: Settings | None = None,
+    settings: AuditSettings | None = None,
     advance: Advance = ignore,
 ) -> Covering:
     """Who covers for `sites` when they are ablated together.
@@ -138,14 +97,14 @@ def who(
     Raises:
         SelfRepairError: no sites, or prompts without answers.
     """
-    settings, components = settings or Settings(), Components.of(model.anatomy)
+    settings, components = settings or AuditSettings(), Components.of(model.anatomy)
     base, gone = _interventions(tuple(sites), tuple(given))
     first = settings.measure(model, prompts, [base, *([gone] if gone else [])], advance)
     lines = components.lines(first, 0) - (components.lines(first, 1) if gone else 0)
     lost = first.lost[0] - (first.lost[1] if gone else 0)
     sampling = Sampling.of(prompts)
     sign = -1 if float(sampling.mean(lost).value) < 0 else 1
-    responses = response_sizes(model, prompts, base, settings.ablation, donors=settings.donors, seed=settings.seed)
+    responses = settings.responses(model, prompts, base)
     downstream = components.downstream(base)
     tested = candidates(components, sampling.mean(sign * lines.T).value, responses, downstream, settings.top)
     likeness = Likeness(components, responses, np.abs(components.direct_effects(first)).mean(0))
@@ -185,16 +144,6 @@ def candidates(
     chosen = [site for site in by_line if lines[index[site]] > 0]
     by_response = sorted(downstream, key=lambda site: -responses[index[site]])
     return chosen + [site for site in by_response if site not in chosen][:BY_RESPONSE]
-
-
-def joined(first: PromptEffects, second: PromptEffects) -> PromptEffects:
-    """Ledgers of two measurements on the same prompts."""
-    rows = {
-        name: np.concatenate([getattr(first, name), getattr(second, name)])
-        for name in ("total_effect", "lost", "heads", "mlps", "post_norms", "norm")
-    }
-    shared = {name: getattr(first, name) for name in ("clean", "direct_heads", "direct_mlps")}
-    return PromptEffects(first.prompts, (*first.interventions, *second.interventions), first.operator, **shared, **rows)
 
 
 def _table(

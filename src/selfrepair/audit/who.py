@@ -11,8 +11,9 @@ import pandas as pd
 from selfrepair.ablation.interventions import Intervention
 from selfrepair.ablation.sites import Site
 from selfrepair.audit.components import Components
-from selfrepair.audit.freeze import Likeness, all_frozen, controls, covered, freeze_tests, rank_p
-from selfrepair.audit.motifs import MOTIFS, labels, motifs
+from selfrepair.audit.covering_table import Tested, covering_table, second_runs
+from selfrepair.audit.freeze import Likeness, controls
+from selfrepair.audit.motifs import MOTIFS, motifs
 from selfrepair.audit.prompt_effects import PromptEffects, joined
 from selfrepair.audit.sampling import Sampling
 from selfrepair.audit.settings import AuditSettings
@@ -20,7 +21,6 @@ from selfrepair.errors import SelfRepairError
 from selfrepair.model.language_model import LanguageModel
 from selfrepair.progress import Advance, ignore
 from selfrepair.prompts.prompts import Prompts
-from selfrepair.statistics.discovery import q_values
 from selfrepair.statistics.estimates import Array, Estimate
 
 BY_RESPONSE = 4  # candidates for freeze tests that are chosen by the size of their response alone
@@ -97,24 +97,49 @@ def who(
     Raises:
         SelfRepairError: no sites, or prompts without answers.
     """
-    settings, components = settings or AuditSettings(), Components.of(model.anatomy)
+    settings = settings or AuditSettings()
     base, gone = _interventions(tuple(sites), tuple(given))
     first = settings.measure(model, prompts, [base, *([gone] if gone else [])], advance)
-    lines = components.lines(first, 0) - (components.lines(first, 1) if gone else 0)
-    lost = first.lost[0] - (first.lost[1] if gone else 0)
+    return covering(model, first, base, gone, settings, advance=advance)
+
+
+def covering(
+    model: LanguageModel,
+    first: PromptEffects,
+    base: Intervention,
+    given: Intervention | None,
+    settings: AuditSettings,
+    also: Sequence[Site] = (),
+    advance: Advance = ignore,
+) -> Covering:
+    """Who covers in a run that has been measured: chooses what to test, and tests it.
+
+    Args:
+        model: the model.
+        first: ledgers that hold `base`, and `given` where there is one.
+        base: the ablated run in question.
+        given: the run it is compared with; None for the clean one.
+        settings: of the tests.
+        also: components to test besides those with the largest lines and responses.
+        advance: told of ablated runs times prompts as they are done.
+    """
+    prompts, components = first.prompts, Components.of(model.anatomy)
     sampling = Sampling.of(prompts)
+    lines, lost = components.lines(first, first.row(base.name)), first.lost[first.row(base.name)]
+    if given is not None:
+        lines = lines - components.lines(first, first.row(given.name))
+        lost = lost - first.lost[first.row(given.name)]
     sign = -1 if float(sampling.mean(lost).value) < 0 else 1
     responses = settings.responses(model, prompts, base)
     downstream = components.downstream(base)
     tested = candidates(components, sampling.mean(sign * lines.T).value, responses, downstream, settings.top)
+    tested += [site for site in also if site in downstream and site not in tested]
     likeness = Likeness(components, responses, np.abs(components.direct_effects(first)).mean(0))
     pool = [site for site in downstream if site not in tested]
     chosen = controls(likeness, tested, pool, settings.controls)
-    tests = freeze_tests(base, [[site] for site in (*tested, *chosen)])
-    second = settings.measure(model, prompts, [all_frozen(base, components), *tests], advance)
-    effects = joined(first, second)
-    table = _table(effects, base, lines, sign, sampling, components, downstream, tested, chosen)
-    return Covering(effects, base, gone, components, lines, table, sampling, sign, tuple(tested), tuple(chosen))
+    effects = joined(first, settings.measure(model, prompts, second_runs(base, components, tested, chosen), advance))
+    table = covering_table(Tested(effects, base, lines, sign, sampling, components, tuple(tested), tuple(chosen)))
+    return Covering(effects, base, given, components, lines, table, sampling, sign, tuple(tested), tuple(chosen))
 
 
 def _interventions(sites: tuple[Site, ...], given: tuple[Site, ...]) -> tuple[Intervention, Intervention | None]:
@@ -144,77 +169,3 @@ def candidates(
     chosen = [site for site in by_line if lines[index[site]] > 0]
     by_response = sorted(downstream, key=lambda site: -responses[index[site]])
     return chosen + [site for site in by_response if site not in chosen][:BY_RESPONSE]
-
-
-def _table(
-    effects: PromptEffects,
-    base: Intervention,
-    lines: Array,
-    sign: int,
-    sampling: Sampling,
-    components: Components,
-    downstream: Sequence[Site],
-    tested: Sequence[Site],
-    chosen: Sequence[Site],
-) -> pd.DataFrame:
-    """One row per component that can respond."""
-    index = [components.index[site] for site in downstream]
-    x, clean = lines[:, index], components.direct_effects(effects)[:, index]
-    parts = motifs(x, clean, sign)
-    line = sampling.mean(sign * x.T)
-    table = pd.DataFrame(
-        {
-            "component": [str(site) for site in downstream],
-            "kind": [type(site).__name__.lower() for site in downstream],
-            "line": line.value,
-            "line_low": line.low,
-            "line_high": line.high,
-            "line_se": line.standard_error,
-            "p": sampling.p_value(sign * x.T),
-            "clean_direct_effect": sampling.mean(clean.T).value,
-            "ablated_direct_effect": sampling.mean((clean + x).T).value,
-            "label": labels(x, clean, sign, sampling),
-            **{name: sampling.mean(part.T).value for name, part in zip(MOTIFS, parts, strict=True)},
-        }
-    )
-    table.insert(6, "q", q_values(table["p"].to_numpy()))
-    frozen = _frozen(effects, base, sign, sampling, components, tested, chosen)
-    return table.merge(frozen, how="left", on="component").sort_values("line", ascending=False, ignore_index=True)
-
-
-def _frozen(
-    effects: PromptEffects,
-    base: Intervention,
-    sign: int,
-    sampling: Sampling,
-    components: Components,
-    tested: Sequence[Site],
-    chosen: Sequence[Site],
-) -> pd.DataFrame:
-    """Freeze tests of the candidates beside those of the controls."""
-    whole = sign * covered(effects, base, all_frozen(base, components))
-    by_kind: dict[str, list[float]] = {}
-    for site, test in zip(chosen, freeze_tests(base, [[site] for site in chosen]), strict=True):
-        recovered = sign * covered(effects, base, test)
-        by_kind.setdefault(site.port.kind, []).append(float(sampling.mean(recovered).value))
-    rows = []
-    for site, test in zip(tested, freeze_tests(base, [[site] for site in tested]), strict=True):
-        recovered = sign * covered(effects, base, test)
-        mean, share = sampling.mean(recovered), sampling.ratio(recovered, whole)
-        by_controls = by_kind.get(site.port.kind, [])
-        rows.append(
-            {
-                "component": str(site),
-                "freeze": float(mean.value),
-                "freeze_low": float(mean.low),
-                "freeze_high": float(mean.high),
-                "share": float(share.value),
-                "share_low": float(share.low),
-                "share_high": float(share.high),
-                "control_p": rank_p(float(mean.value), by_controls) if by_controls else np.nan,
-                "control_low": float(np.quantile(by_controls, 0.025)) if by_controls else np.nan,
-                "control_high": float(np.quantile(by_controls, 0.975)) if by_controls else np.nan,
-            }
-        )
-    columns = ["component", "freeze", "freeze_low", "freeze_high", "share", "share_low", "share_high"]
-    return pd.DataFrame(rows, columns=[*columns, "control_p", "control_low", "control_high"])

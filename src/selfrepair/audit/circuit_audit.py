@@ -11,19 +11,17 @@ import pandas as pd
 from selfrepair.ablation.sites import Site
 from selfrepair.audit.circuit_runs import CircuitRuns
 from selfrepair.audit.completion import completion_curve, completion_runs
-from selfrepair.audit.components import Components, lies_in
+from selfrepair.audit.components import lies_in
 from selfrepair.audit.faithfulness import Faithfulness, faithfulness
 from selfrepair.audit.missing import Halves, confirmed, selected, stability
 from selfrepair.audit.operator_table import OperatorTable, operator_table, possible
 from selfrepair.audit.prompt_effects import PromptEffects, joined
+from selfrepair.audit.question import Question
 from selfrepair.audit.sampling import Sampling
 from selfrepair.audit.settings import AuditSettings
 from selfrepair.audit.superfluous import members
 from selfrepair.audit.verdict import Verdict, verdict
 from selfrepair.audit.who import Covering, covering
-from selfrepair.model.language_model import LanguageModel
-from selfrepair.progress import Advance, ignore
-from selfrepair.prompts.prompts import Prompts
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,37 +68,28 @@ class CircuitAudit:
         return {**self.runs.roles, **({"missing": more} if more else {})}
 
 
-def audit(
-    model: LanguageModel,
-    prompts: Prompts,
-    roles: Mapping[str, Sequence[Site]],
-    settings: AuditSettings | None = None,
-    advance: Advance = ignore,
-) -> CircuitAudit:
+def audit(question: Question, roles: Mapping[str, Sequence[Site]]) -> CircuitAudit:
     """Audits a circuit on some prompts.
 
     Args:
-        model: the model.
-        prompts: with their answers.
+        question: model, prompts and settings.
         roles: the circuit: sites by role.
-        settings: of the ablation and the tests.
-        advance: told of ablated runs times prompts as they are done.
 
     Raises:
         SelfRepairError: an empty circuit, or sites that the model does not have.
     """
-    settings, sampling = settings or AuditSettings(), Sampling.of(prompts)
-    runs = CircuitRuns(Components.of(model.anatomy), {role: tuple(sites) for role, sites in roles.items()})
-    first = settings.measure(model, prompts, runs.first_look(), advance)
-    halves = Halves.of(prompts, settings.seed)
+    settings, sampling = question.settings, question.sampling
+    runs = CircuitRuns(question.components, {role: tuple(sites) for role, sites in roles.items()})
+    first = question.measure(runs.first_look())
+    halves = Halves.of(question.prompts, settings.seed)
     screened = _screen(first, runs, halves, settings)
-    found = covering(model, first, runs.circuit, None, settings, screened.sites, advance)
+    found = covering(question, first, runs.circuit, None, screened.sites)
     missing = _missing(found, screened)
     added = [site for site in screened.sites if str(site) in set(missing["component"])]
     effects = found.effects
     if added:
-        effects = joined(effects, settings.measure(model, prompts, completion_runs(runs, added), advance))
-    operators = _operators(model, prompts, effects, runs, sampling, settings, advance)
+        effects = joined(effects, question.measure(completion_runs(runs, added)))
+    operators = _operators(question, effects, runs)
     faith = faithfulness(effects, runs, sampling)
     total = found.total("total_effect")
     word = verdict(
@@ -166,18 +155,10 @@ def _missing(found: Covering, screened: _Screened) -> pd.DataFrame:
     return table[table["confirmed"] & beats].reset_index(drop=True)
 
 
-def _operators(
-    model: LanguageModel,
-    prompts: Prompts,
-    effects: PromptEffects,
-    runs: CircuitRuns,
-    sampling: Sampling,
-    settings: AuditSettings,
-    advance: Advance,
-) -> OperatorTable:
+def _operators(question: Question, effects: PromptEffects, runs: CircuitRuns) -> OperatorTable:
     """The circuit's own run under every ablation, the audit's first."""
-    by_operator = {effects.operator: effects}
-    for name in possible(prompts) if settings.operators is None else settings.operators:
+    asked, by_operator = question.settings.operators, {effects.operator: effects}
+    for name in possible(question.prompts) if asked is None else asked:
         if name not in by_operator:
-            by_operator[name] = settings.measure(model, prompts, [runs.circuit], advance, ablation=name)
-    return operator_table(by_operator, runs, sampling)
+            by_operator[name] = question.measure([runs.circuit], name)
+    return operator_table(by_operator, runs, question.sampling)

@@ -1,66 +1,57 @@
-"""How a question is put to the model: what replaces ablated sites, and how many tests there are."""
+"""How a question is put to the model: keywords of `who`, `card` and `audit`, and options of the command line.
 
-from __future__ import annotations
+No torch in here.
+"""
 
-from collections.abc import Sequence
+# Without `from __future__ import annotations`: help is read from the annotations at run time.
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
 
-from selfrepair.ablation.interventions import Intervention
-from selfrepair.ablation.operators import Operator
-from selfrepair.audit.prompt_effects import Array, PromptEffects, prompt_effects
-from selfrepair.audit.responses import response_sizes
-from selfrepair.engine.contract import Engine
-from selfrepair.model.language_model import LanguageModel
-from selfrepair.progress import Advance, ignore
-from selfrepair.prompts.prompts import Prompts
+from selfrepair.run.planning.options import Option
+
+if TYPE_CHECKING:
+    from selfrepair.ablation.operators import Operator
+    from selfrepair.engine.contract import Engine
+
+ABLATIONS = ("corrupt", "resample", "mean", "position-mean", "zero")
+_ABLATION, _TESTS = "Ablation", "Tests"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class AuditSettings:
-    """How a question is put to the model.
+    """How a question is put to the model."""
 
-    Attributes:
-        ablation: what replaced sites get; see `prompt_effects`.
-        top: components that are freeze tested for their lines; four more are for their responses.
-        controls: components like them that are frozen for comparison.
-        donors: other prompts that each one draws on under `resample`.
-        seed: of donors and control sets.
-        engine: computes the ablated runs; replay by default.
-        rate: false discovery rate of the list of what covers.
-        least_share: of what the ablated sites wrote, that a component has to cover to be called missing.
-        operators: ablations that an audit repeats its main rows under; all that the prompts allow by default.
-    """
-
-    ablation: str | Operator | None = None
-    top: int = 8
-    controls: int = 20
-    donors: int = 1
-    seed: int = 0
-    engine: Engine | None = None
-    rate: float = 0.05
-    least_share: float = 0.05
-    operators: tuple[str, ...] | None = None
-
-    def measure(
-        self,
-        model: LanguageModel,
-        prompts: Prompts,
-        interventions: Sequence[Intervention],
-        advance: Advance = ignore,
-        ablation: str | None = None,
-    ) -> PromptEffects:
-        """Ledgers of some interventions as these settings have them, or under another ablation."""
-        return prompt_effects(
-            model,
-            prompts,
-            interventions,
-            ablation or self.ablation,
-            donors=self.donors,
-            seed=self.seed,
-            engine=self.engine,
-            advance=advance,
-        )
-
-    def responses(self, model: LanguageModel, prompts: Prompts, intervention: Intervention) -> Array:
-        """Sizes of all components' responses to an intervention, [component]."""
-        return response_sizes(model, prompts, intervention, self.ablation, donors=self.donors, seed=self.seed)
+    ablation: Annotated[
+        "str | Operator | None",
+        Option(
+            "What ablated components write instead: `corrupt` (as on the prompt's twin), `resample` (as on another "
+            "prompt), `mean`, `position-mean` or `zero`. By default corrupt if there are twins, else resample.",
+            _ABLATION,
+            choices=ABLATIONS,
+            typed=str,
+        ),
+    ] = None
+    donors: Annotated[
+        int, Option("Under resample: other prompts that effects are averaged over.", _ABLATION, least=1)
+    ] = 1
+    seed: Annotated[int, Option("Random seed for donors, control sets and halves.", _ABLATION)] = 0
+    top: Annotated[
+        int, Option("Components to freeze for their lines; four more for their responses.", _TESTS, least=1)
+    ] = 8
+    controls: Annotated[int, Option("Like components to freeze for comparison.", _TESTS, least=0)] = 20
+    rate: Annotated[float, Option("False discovery rate of the list of what covers.", _TESTS)] = 0.05
+    least_share: Annotated[
+        float,
+        Option(
+            "Share of what the circuit wrote that a missing component covers at least.", _TESTS, flag="--least-share"
+        ),
+    ] = 0.05
+    operators: Annotated[
+        tuple[str, ...] | None,
+        Option(
+            "Ablations that an audit tries besides; all that the prompts allow by default.", _TESTS, typed=list[str]
+        ),
+    ] = None
+    engine: Annotated[
+        "Engine | None", Option("Computes the ablated runs; replay by default.", _ABLATION, typed=Any)
+    ] = None

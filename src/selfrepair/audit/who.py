@@ -15,12 +15,9 @@ from selfrepair.audit.covering_table import Tested, covering_table, second_runs
 from selfrepair.audit.freeze import Likeness, controls
 from selfrepair.audit.motifs import MOTIFS, motifs
 from selfrepair.audit.prompt_effects import PromptEffects, joined
+from selfrepair.audit.question import Question
 from selfrepair.audit.sampling import Sampling
-from selfrepair.audit.settings import AuditSettings
 from selfrepair.errors import SelfRepairError
-from selfrepair.model.language_model import LanguageModel
-from selfrepair.progress import Advance, ignore
-from selfrepair.prompts.prompts import Prompts
 from selfrepair.statistics.estimates import Array, Estimate
 
 BY_RESPONSE = 4  # candidates for freeze tests that are chosen by the size of their response alone
@@ -76,68 +73,51 @@ class Covering:
         return {name: self.sampling.mean(part.sum(-1)) for name, part in zip(MOTIFS, parts, strict=True)}
 
 
-def who(
-    model: LanguageModel,
-    prompts: Prompts,
-    sites: Iterable[Site],
-    given: Iterable[Site] = (),
-    settings: AuditSettings | None = None,
-    advance: Advance = ignore,
-) -> Covering:
+def who(question: Question, sites: Iterable[Site], given: Iterable[Site] = ()) -> Covering:
     """Who covers for `sites` when they are ablated together.
 
     Args:
-        model: the model.
-        prompts: the prompts, with their answers.
+        question: model, prompts and settings.
         sites: what is ablated.
         given: what is ablated besides, before and after: who covers for the sites where these are gone?
-        settings: of the ablation and the tests.
-        advance: told of ablated runs times prompts as they are done.
 
     Raises:
         SelfRepairError: no sites, or prompts without answers.
     """
-    settings = settings or AuditSettings()
     base, gone = _interventions(tuple(sites), tuple(given))
-    first = settings.measure(model, prompts, [base, *([gone] if gone else [])], advance)
-    return covering(model, first, base, gone, settings, advance=advance)
+    return covering(question, question.measure([base, *([gone] if gone else [])]), base, gone)
 
 
 def covering(
-    model: LanguageModel,
+    question: Question,
     first: PromptEffects,
     base: Intervention,
     given: Intervention | None,
-    settings: AuditSettings,
     also: Sequence[Site] = (),
-    advance: Advance = ignore,
 ) -> Covering:
     """Who covers in a run that has been measured: chooses what to test, and tests it.
 
     Args:
-        model: the model.
+        question: model, prompts and settings.
         first: ledgers that hold `base`, and `given` where there is one.
         base: the ablated run in question.
         given: the run it is compared with; None for the clean one.
-        settings: of the tests.
         also: components to test besides those with the largest lines and responses.
-        advance: told of ablated runs times prompts as they are done.
     """
-    prompts, components = first.prompts, Components.of(model.anatomy)
-    sampling = Sampling.of(prompts)
+    components, sampling, settings = question.components, question.sampling, question.settings
     lines, lost = components.lines(first, first.row(base.name)), first.lost[first.row(base.name)]
     if given is not None:
         lines = lines - components.lines(first, first.row(given.name))
         lost = lost - first.lost[first.row(given.name)]
     sign = -1 if float(sampling.mean(lost).value) < 0 else 1
-    responses = settings.responses(model, prompts, base)
+    responses = question.responses(base)
     downstream = components.downstream(base)
     tested = candidates(components, sampling.mean(sign * lines.T).value, responses, downstream, settings.top)
     tested += [site for site in also if site in downstream and site not in tested]
     likeness = Likeness(components, responses, np.abs(components.direct_effects(first)).mean(0))
     pool = [site for site in downstream if site not in tested]
     chosen = controls(likeness, tested, pool, settings.controls)
-    effects = joined(first, settings.measure(model, prompts, second_runs(base, components, tested, chosen), advance))
+    effects = joined(first, question.measure(second_runs(base, components, tested, chosen)))
     table = covering_table(Tested(effects, base, lines, sign, sampling, components, tuple(tested), tuple(chosen)))
     return Covering(effects, base, given, components, lines, table, sampling, sign, tuple(tested), tuple(chosen))
 

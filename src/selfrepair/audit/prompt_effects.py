@@ -70,6 +70,16 @@ class PromptEffects:
         return self.total_effect + self.lost
 
     @property
+    def all_heads(self) -> Array:
+        """The line of heads: all heads' changes together, [R, P]."""
+        return self.heads.sum((2, 3), dtype=np.float64)
+
+    @property
+    def all_mlps(self) -> Array:
+        """The line of MLPs, [R, P]."""
+        return self.mlps.sum(2, dtype=np.float64)
+
+    @property
     def ablated(self) -> Array:
         """The readout's value in each ablated run, [R, P]."""
         return self.clean + self.total_effect
@@ -82,7 +92,7 @@ class PromptEffects:
     @property
     def residual(self) -> float:
         """The largest self-repair that no line accounts for: rounding."""
-        lines = self.heads.sum((2, 3)) + self.mlps.sum(2) + self.post_norms + self.norm
+        lines = self.all_heads + self.all_mlps + self.post_norms + self.norm
         return float(np.abs(self.self_repair - lines).max(initial=0))
 
     def row(self, name: str) -> int:

@@ -1,0 +1,112 @@
+"""Who covered, as the terminal shows it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import pandas as pd
+from rich.text import Text
+
+from selfrepair.audit.motifs import MOTIFS
+from selfrepair.audit.question import Question
+from selfrepair.audit.tables.cells import foot, logits, part, probability, signed_or_dash, table
+from selfrepair.audit.who import Covering
+from selfrepair.report.number_formats import DASH, effect, share
+from selfrepair.terminal import Console
+
+MOTIF_TITLES = dict(zip(MOTIFS, ("anti-erasure", "backup", "breakage"), strict=True))
+
+
+def print_who(console: Console, question: Question, found: Covering, floor: float | None, top: int = 8) -> None:
+    """Prints who covers: the sums, one row per component, and what every number is."""
+    console.print(Text(f"Who covers for {found.base.name}", style="bold"))
+    console.print(balance(found))
+    console.print()
+    console.print(components_table(found, top))
+    console.print(sums(found))
+    console.print(foot(question, found.effects.operator, found.effects.residual, floor), style="dim")
+    console.print(_tests_in_words(found), style="dim")
+
+
+def balance(found: Covering) -> str:
+    """Clean value, what was lost, what happened, what came back."""
+    clean = found.sampling.mean(found.effects.clean)
+    return (
+        f"clean {logits(clean)} · the ablated sites wrote {logits(found.total('lost'))} · total effect "
+        f"{logits(found.total('total_effect'))} · covered {part(found.repaired_share)}"
+    )
+
+
+def components_table(found: Covering, top: int, circuit: Collection[str] = ()) -> object:
+    """The components that repair most, and those that break most."""
+    rows = [_row(row) for _, row in shown_rows(found.table, top).iterrows()]
+    headings = [
+        "component",
+        "line",
+        "",
+        "q",
+        "before → after",
+        "how",
+        "freeze test",
+        "",
+        "controls",
+        "alone",
+        "besides",
+    ]
+    return table(headings, rows)
+
+
+def shown_rows(rows: pd.DataFrame, top: int) -> pd.DataFrame:
+    """The largest lines, and of the negative ones the two largest if they are surely not zero."""
+    worst = rows[(rows["line"] < 0) & ~(rows["line_high"] > 0)].nsmallest(2, "line")
+    best = rows[rows["line"] > 0].head(top)
+    return pd.concat([best, worst.iloc[::-1]])
+
+
+def _row(row: pd.Series) -> list[str]:
+    line, ends = effect(row["line"], row["line_low"], row["line_high"])
+    freeze, band = DASH, ""
+    if pd.notna(row["freeze"]):
+        freeze = effect(row["freeze"], row["freeze_low"], row["freeze_high"])[0]
+        part_of, part_ends = share(row["share"], row["share_low"], row["share_high"])
+        band = f"{part_of} {part_ends}".strip()
+    controls = DASH
+    if pd.notna(row["control_low"]):
+        controls = f"{row['control_low']:+.2f} to {row['control_high']:+.2f}"
+    before = f"{row['clean_direct_effect']:+.2f} → {row['ablated_direct_effect']:+.2f}"
+    return [
+        str(row["component"]),
+        line,
+        ends,
+        probability(float(row["q"])),
+        before,
+        str(row["label"]),
+        freeze,
+        band,
+        controls,
+        signed_or_dash(float(row["alone"])),
+        signed_or_dash(float(row["besides"])),
+    ]
+
+
+def sums(found: Covering) -> str:
+    """All lines together, and by motif."""
+    heads, mlps = (found.sampling.mean(found.sign * found.change(name)) for name in ("all_heads", "all_mlps"))
+    rest = {"post-norms": "post_norms", "norm": "norm"}
+    lines = [f"heads {float(heads.value):+.2f}", f"MLPs {float(mlps.value):+.2f}"]
+    for title, name in rest.items():
+        value = found.sign * float(found.total(name).value)
+        if name == "norm" or value:
+            lines.append(f"{title} {value:+.2f}")
+    repair = found.sign * float(found.total("self_repair").value)
+    motif = " · ".join(f"{MOTIF_TITLES[name]} {float(one.value):+.2f}" for name, one in found.motif_sums().items())
+    return f"{' · '.join(lines)} · together {repair:+.2f} = total effect + what was lost\nmotifs of heads and MLPs: {motif}"
+
+
+def _tests_in_words(found: Covering) -> str:
+    return (
+        "line: change in what the component itself writes (positive repairs). freeze test: repair that is gone if it is "
+        "held at its clean output, and its share of the whole repair by components; controls: the same of "
+        f"{len(found.controls)} components of like layer, response and direct effect (95% of those of its kind). alone: "
+        "the metric's change if it alone is ablated; besides: if it is ablated besides."
+    )

@@ -20,6 +20,7 @@ GROUPS = {
         *("Head", "Attention", "Mlp", "Neuron", "At", "Site", "Port"),
         *("Intervention", "each", "together", "pairs", "freezing", "ports_of"),
     ),
+    "Prompts": ("Prompts", "Prompt"),
     "Readouts": ("NextToken", "LogitDifference", "Readout", "Reading"),
     "Engines": (
         *("clean_run", "port_outputs", "ReplayEngine", "DeltaEngine", "ReferenceEngine", "Engine"),
@@ -27,6 +28,7 @@ GROUPS = {
     ),
     "Errors and warnings": (
         *("SelfRepairError", "RefusedModel", "Proof", "ChecksFail", "LedgerDoesNotClose", "NumbersAreInexact"),
+        "PromptsDropped",
     ),
 }
 INTRODUCTION = """\

@@ -52,6 +52,9 @@ if TYPE_CHECKING:
     from selfrepair.model.language_model import LanguageModel as LanguageModel
     from selfrepair.model.load import load as load
     from selfrepair.model.ports import Port as Port
+    from selfrepair.prompts import Prompt as Prompt
+    from selfrepair.prompts import Prompts as Prompts
+    from selfrepair.prompts import PromptsDropped as PromptsDropped
     from selfrepair.report.page import view as view
     from selfrepair.report.page import write_page as write_report
     from selfrepair.results.run_folder import load as load_run
@@ -81,6 +84,7 @@ _MODULES = {
     "selfrepair.model.language_model": ("LanguageModel",),
     "selfrepair.model.load": ("load",),
     "selfrepair.model.ports": ("Port",),
+    "selfrepair.prompts": ("Prompt", "Prompts", "PromptsDropped"),
     "selfrepair.report.page": ("view",),
     "selfrepair.results.runs": ("Run",),
     "selfrepair.run.gathering.compare_runs": ("Comparison", "compare"),
@@ -118,6 +122,9 @@ __all__ = [
     "Operator",
     "Port",
     "PositionMean",
+    "Prompt",
+    "Prompts",
+    "PromptsDropped",
     "Proof",
     "Reading",
     "Readout",

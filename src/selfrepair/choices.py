@@ -7,6 +7,7 @@ from typing import Any
 from selfrepair.registry import Registry
 
 _OPERATORS, _EXECUTORS = "selfrepair.ablation.operators", "selfrepair.run.scheduling.executors"
+_PROMPTS = "selfrepair.prompts.formats"
 
 OPERATORS: Registry[Any] = Registry(
     "ablation operator",
@@ -36,6 +37,14 @@ EXECUTORS: Registry[Any] = Registry(
         "processes": f"{_EXECUTORS}.processes:run_in_processes",
         "ray": f"{_EXECUTORS}.ray:run_on_ray",
         "slurm": f"{_EXECUTORS}.slurm:run_on_slurm",
+    },
+)
+PROMPT_FORMATS: Registry[Any] = Registry(
+    "prompt format",
+    "selfrepair.prompt_formats",
+    {
+        "own": f"{_PROMPTS}.own",
+        "coax": f"{_PROMPTS}.coax",
     },
 )
 _NOT_OFFERED = ("unchanged",)  # measures the numerical floor; as a run it shows nothing

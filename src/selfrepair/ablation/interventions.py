@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import combinations, product
 from typing import Any
 
-from selfrepair.ablation.sites import Site, parse_site
+from selfrepair.ablation.sites import AtSpan, Site, parse_site
 from selfrepair.errors import SelfRepairError
 from selfrepair.model.ports import Port
 
@@ -34,6 +34,11 @@ class Intervention:
 
     def __post_init__(self) -> None:
         for site in (*self.replaced, *self.frozen):
+            if isinstance(site, AtSpan):
+                raise SelfRepairError(
+                    f"{site} names a span, which lies elsewhere in each prompt.",
+                    "Give the prompts that have the span, or positions as in L9H6@3.",
+                )
             if not isinstance(site, Site):
                 raise SelfRepairError(
                     f"{site!r} is not a site.", "Give sites such as Head(9, 6), Mlp(9), Attention(9) or Neuron(9, 123)."

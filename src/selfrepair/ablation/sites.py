@@ -199,6 +199,30 @@ class At:
         return f"{self.site}@{','.join(map(str, self.positions))}"
 
 
+@dataclass(frozen=True)
+class AtSpan:
+    """A site at a named span of each prompt; prints as `L9H6@S2`. It is no `Site` until `names.resolve` makes it one.
+
+    Example:
+        >>> str(AtSpan(Head(9, 6), "S2")), isinstance(AtSpan(Head(9, 6), "S2"), Site)
+        ('L9H6@S2', False)
+
+    Attributes:
+        site: the site.
+        span: what the prompts call the span; `end` is where the answer is read.
+    """
+
+    site: Site
+    span: str
+
+    def __post_init__(self) -> None:
+        if self.site.positions is not None:
+            raise SelfRepairError(f"{self.site} has positions already.", "Give either positions or a span.")
+
+    def __str__(self) -> str:
+        return f"{self.site}@{self.span}"
+
+
 _SITE = re.compile(r"L(\d{1,9})(?:H(\d{1,9})|N(\d{1,9})|\.(attn|mlp))(?:@(-?\d{1,9}(?:,-?\d{1,9})*))?", re.IGNORECASE)
 
 

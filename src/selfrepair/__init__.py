@@ -14,12 +14,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from selfrepair.ablation.edges import Edge as Edge
     from selfrepair.ablation.interventions import Intervention as Intervention
     from selfrepair.ablation.interventions import each as each
     from selfrepair.ablation.interventions import freezing as freezing
     from selfrepair.ablation.interventions import pairs as pairs
     from selfrepair.ablation.interventions import ports_of as ports_of
     from selfrepair.ablation.interventions import together as together
+    from selfrepair.ablation.names import parse_names as parse_names
+    from selfrepair.ablation.names import resolve as resolve
     from selfrepair.ablation.operators import Mean as Mean
     from selfrepair.ablation.operators import Operator as Operator
     from selfrepair.ablation.operators import PositionMean as PositionMean
@@ -28,11 +31,13 @@ if TYPE_CHECKING:
     from selfrepair.ablation.operators import Unchanged as Unchanged
     from selfrepair.ablation.operators import Zero as Zero
     from selfrepair.ablation.sites import At as At
+    from selfrepair.ablation.sites import AtSpan as AtSpan
     from selfrepair.ablation.sites import Attention as Attention
     from selfrepair.ablation.sites import Head as Head
     from selfrepair.ablation.sites import Mlp as Mlp
     from selfrepair.ablation.sites import Neuron as Neuron
     from selfrepair.ablation.sites import Site as Site
+    from selfrepair.ablation.spellings import End as End
     from selfrepair.effects.ledger import Ledger as Ledger
     from selfrepair.effects.readouts import LogitDifference as LogitDifference
     from selfrepair.effects.readouts import NextToken as NextToken
@@ -72,9 +77,12 @@ if TYPE_CHECKING:
     from selfrepair.text import windows as windows
 
 _MODULES = {
+    "selfrepair.ablation.edges": ("Edge",),
     "selfrepair.ablation.interventions": ("Intervention", "each", "freezing", "pairs", "ports_of", "together"),
+    "selfrepair.ablation.names": ("parse_names", "resolve"),
     "selfrepair.ablation.operators": ("Mean", "Operator", "PositionMean", "Resample", "Source", "Unchanged", "Zero"),
-    "selfrepair.ablation.sites": ("At", "Attention", "Head", "Mlp", "Neuron", "Site"),
+    "selfrepair.ablation.sites": ("At", "AtSpan", "Attention", "Head", "Mlp", "Neuron", "Site"),
+    "selfrepair.ablation.spellings": ("End",),
     "selfrepair.effects.ledger": ("Ledger",),
     "selfrepair.effects.readouts": ("LogitDifference", "NextToken", "Reading", "Readout"),
     "selfrepair.engine": ("DeltaEngine", "Engine", "ReferenceEngine", "ReplayEngine"),
@@ -101,11 +109,14 @@ _HOMES |= {
 
 __all__ = [
     "At",
+    "AtSpan",
     "Attention",
     "ChecksFail",
     "CleanRun",
     "Comparison",
     "DeltaEngine",
+    "Edge",
+    "End",
     "Engine",
     "Filter",
     "Head",
@@ -148,9 +159,11 @@ __all__ = [
     "load_run",
     "measure",
     "pairs",
+    "parse_names",
     "port_outputs",
     "ports_of",
     "prove",
+    "resolve",
     "resume",
     "together",
     "view",

@@ -50,7 +50,7 @@ def test_spellings_of_heads(given, expected):
         ([(1, -1)], "names no head"),
         ([-1], "names no head"),
         ([True], "names no head"),
-        ([1.5], "names no head"),
+        ([1.5], "1.5 is a number"),
         ([(1, 1, 1)], "names no head"),
         ([None], "names no head"),
         (7, "names no heads"),

@@ -1,21 +1,135 @@
-"""Heads and layers as researchers write them, the same everywhere: `L9H6`, `9.6`, `L9`, `L8-L11`."""
+"""Components as researchers write them, the same everywhere: one place that reads names and checks that they exist.
+
+`parse_names`, `parse_units` and `parse_groups` give sites; `named_heads`, `existing_heads` and `named_layers` the heads
+and layers of a run over a corpus. How one name is spelled: `ablation.spellings`.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
+from selfrepair.ablation.name_lists import (
+    Given,
+    Place,
+    Spelled,
+    listed,
+    parts_of,
+    places_of,
+    refused_number,
+    whole_numbers,
+)
+from selfrepair.ablation.shape import Shaped, no_such, require_existing, shape_of
+from selfrepair.ablation.sites import At, AtSpan, Attention, Head, Site
+from selfrepair.ablation.spellings import WRITE, spelled
 from selfrepair.errors import SelfRepairError
 
-_HEAD = re.compile(r"L?(\d{1,9})(?:[H.](\d{1,9}))?", re.IGNORECASE)
 _LAYERS = re.compile(r"L?(\d{1,9})(?:\s*[-–]\s*L?(\d{1,9}))?", re.IGNORECASE)
 _WRITE_HEADS = "Write heads as L9H6 (or 9.6), whole layers as L9, several layers as L8-L11."
 _WRITE_LAYERS = "Write layers as 20-29, L26 or 3,5,7."
-Spelled = str | Iterable[object]
-Named = list[tuple[int, int, int | None]]  # first layer, last layer, head (None: all)
+NamedHeads = list[tuple[int, int, int | None]]  # first layer, last layer, head (None: all)
 
 
-def named_heads(given: Spelled) -> Named:
+def parse_names(given: Given, model: Shaped | None = None) -> list[Place]:
+    """The components that names stand for, in any spelling of the field, each once.
+
+    Example:
+        >>> [str(site) for site in parse_names("9.6, a9.h9 MLP 5, L11N584@-1, blocks.9.attn.hook_z[:, :, 1]")]
+        ['L9H6', 'L9H9', 'L5.mlp', 'L11N584@-1', 'L9H1']
+
+    Args:
+        given: names parted by commas or white space, `+` included; JSON as text; `@file`; or a sequence or mapping of
+            names, sites and (layer, head) pairs. Groups (`movers=9.9,9.6`) and sets (`9.9+9.6`) are taken apart.
+        model: a model, its anatomy or shape, or its numbers of heads by layer, to check that components exist; None to
+            leave that out.
+
+    Returns:
+        Sites; where a name says a span (`9.6@S2`), an `AtSpan`, which `resolve` turns into a site.
+
+    Raises:
+        SelfRepairError: something names no component, or one that the model does not have. Numbers that are no text
+            are refused: YAML, JSON and pandas read 9.10 as 9.1, another head.
+    """
+    return list(dict.fromkeys(place for places in parse_units(given, model).values() for place in places))
+
+
+def parse_units(given: Given, model: Shaped | None = None, files: bool = True) -> dict[str, tuple[Place, ...]]:
+    """What is ablated together, by name: a group (`movers=9.9,9.6`), a set (`9.9+9.6`), or one component.
+
+    Args:
+        given: as for `parse_names`.
+        model: as for `parse_names`.
+        files: whether `@file` is followed.
+
+    Raises:
+        SelfRepairError: as for `parse_names`.
+    """
+    shape = None if model is None else shape_of(model)
+    units: dict[str, list[Place]] = {}
+    for entry in listed(given, files):
+        places = places_of(entry, shape)
+        units.setdefault(entry.group or "+".join(map(str, places)), []).extend(places)
+    if not units:
+        raise SelfRepairError("No components were given.", WRITE)
+    found = {name: tuple(dict.fromkeys(places)) for name, places in units.items()}
+    if shape is not None:
+        require_existing((place for places in found.values() for place in places), shape)
+    return found
+
+
+def parse_groups(given: Given, model: Shaped | None = None, files: bool = True) -> dict[str, tuple[Place, ...]]:
+    """Components by the group they were given in; those of none under the empty name.
+
+    Args:
+        given: as for `parse_names`.
+        model: as for `parse_names`.
+        files: whether `@file` is followed.
+
+    Raises:
+        SelfRepairError: as for `parse_names`.
+    """
+    shape = None if model is None else shape_of(model)
+    groups: dict[str, dict[Place, None]] = {}
+    for entry in listed(given, files):
+        groups.setdefault(entry.group, {}).update(dict.fromkeys(places_of(entry, shape)))
+    if shape is not None:
+        require_existing((place for places in groups.values() for place in places), shape)
+    return {group: tuple(places) for group, places in groups.items()}
+
+
+def resolve(place: Place, spans: Mapping[str, tuple[int, int]], position: int, length: int | None = None) -> Site:
+    """A site with the positions it has in one prompt.
+
+    Example:
+        >>> [str(resolve(place, {"S2": (4, 6)}, position=9)) for place in parse_names("9.6@S2 9.6@end MLP 5")]
+        ['L9H6@4,5', 'L9H6@9', 'L5.mlp']
+
+    Args:
+        place: what `parse_names` returned.
+        spans: of the prompt, by name: first position, and the one after the last.
+        position: where the answer is read; `@end` is there, unless a span is called so.
+        length: tokens of the prompt; negative positions are counted from its end. None leaves them as they are,
+            counted from the end of the window.
+
+    Raises:
+        SelfRepairError: the prompt has no such span or position.
+    """
+    if isinstance(place, AtSpan):
+        if place.span not in spans and place.span != "end":
+            known = ", ".join(sorted({*spans, "end"}))
+            raise SelfRepairError(f"A prompt has no span '{place.span}' for {place}.", f"It has: {known}.")
+        start, stop = spans.get(place.span, (position, position + 1))
+        place = At(place.site, tuple(range(start, stop)))
+    if place.positions is None or length is None:
+        return place
+    absent = [one for one in place.positions if not -length <= one < length]
+    if absent:
+        raise SelfRepairError(f"There is no position {absent[0]} for {place}.", f"The prompt has {length} tokens.")
+    positions = tuple(one % length for one in place.positions)
+    return place if positions == place.positions or not isinstance(place, At) else At(place.site, positions)
+
+
+def named_heads(given: Spelled) -> NamedHeads:
     """What is spelled, before it is known which heads there are.
 
     Args:
@@ -26,19 +140,21 @@ def named_heads(given: Spelled) -> Named:
         SelfRepairError: for anything else.
     """
     if isinstance(given, str):
-        return [_head(part.strip()) for part in given.split(",") if part.strip()]
-    found: Named = []
-    for one in _members(given, "heads", _WRITE_HEADS):
-        if isinstance(one, str):
-            found += named_heads(one)
-        elif (numbers := _whole(one)) is not None and len(numbers) <= 2:
+        return [_named_head(part) for entry in listed(given) for part in parts_of(entry)]
+    found: NamedHeads = []
+    for member in _members(given, "heads", _WRITE_HEADS):
+        if isinstance(member, str):
+            found += named_heads(member)
+        elif (numbers := whole_numbers(member)) is not None and len(numbers) <= 2:
             found.append((numbers[0], numbers[0], numbers[1] if len(numbers) > 1 else None))
+        elif isinstance(member, float):
+            raise refused_number(member)
         else:
-            raise SelfRepairError(f"{one!r} names no head.", f"{_WRITE_HEADS} In Python also as (9, 6).")
+            raise SelfRepairError(f"{member!r} names no head.", f"{_WRITE_HEADS} In Python also as (9, 6).")
     return found
 
 
-def existing_heads(named: Named, heads: Sequence[int]) -> list[tuple[int, int]]:
+def existing_heads(named: NamedHeads, heads: Sequence[int]) -> list[tuple[int, int]]:
     """The heads of a model, whole layers written out, each once.
 
     Args:
@@ -49,16 +165,12 @@ def existing_heads(named: Named, heads: Sequence[int]) -> list[tuple[int, int]]:
         SelfRepairError: a head that the model does not have, or none at all.
     """
     last = len(heads) - 1
-    absent = [_spell(*one) for one in named if one[1] > last or one[0] > one[1]]
-    absent += [_spell(*one) for one in named if one[1] <= last and not _there(one, heads)]
-    if absent or not named:
-        there = f"heads 0 to {heads[0] - 1}"
-        if len(set(heads)) > 1:
-            there = f"different numbers of heads; in order they have {', '.join(map(str, heads))}"
-        raise SelfRepairError(
-            f"There are no heads {', '.join(absent)}." if absent else "No heads were given.",
-            f"The model has layers 0 to {last} with {there}.",
-        )
+    if not named:
+        raise SelfRepairError("No heads were given.", _WRITE_HEADS)
+    absent = [one for one in named if one[1] > last or one[0] > one[1] or not _there(one, heads)]
+    if absent:
+        like = [Head(layer, head or 0) for layer, end, head in absent if layer == end]
+        raise no_such([_spell(*one) for one in absent], heads, like)
     pairs = [
         (layer, one)
         for first, end, head in named
@@ -89,19 +201,23 @@ def named_layers(given: Spelled, known: Sequence[int]) -> list[int]:
     return sorted({layer for low, high in spans for layer in range(low, high + 1)} & set(known))
 
 
-def _head(text: str) -> tuple[int, int, int | None]:
-    match = _HEAD.fullmatch(text)
-    if match is not None:
-        layer = int(match[1])
-        return layer, layer, None if match[2] is None else int(match[2])
-    layers = _LAYERS.fullmatch(text)
-    if layers is None:
-        raise SelfRepairError(f"'{text}' names no head.", _WRITE_HEADS)
-    return int(layers[1]), int(layers[2]), None
+def _named_head(part: str | Site | AtSpan) -> tuple[int, int, int | None]:
+    layers = _LAYERS.fullmatch(part) if isinstance(part, str) else None
+    if layers is not None:
+        return int(layers[1]), int(layers[2] or layers[1]), None
+    try:
+        site = spelled(part).site if isinstance(part, str) else part
+    except SelfRepairError as problem:
+        raise SelfRepairError(f"'{part}' names no head.", f"{_WRITE_HEADS}") from problem
+    if isinstance(site, Attention):
+        return site.layer, site.layer, None
+    if not isinstance(site, Head):
+        raise SelfRepairError(f"'{part}' names no head.", _WRITE_HEADS)
+    return site.layer, site.layer, site.head
 
 
 def _spans(part: object) -> list[tuple[int, int]]:
-    numbers = None if isinstance(part, str) else _whole(part)
+    numbers = None if isinstance(part, str) else whole_numbers(part)
     if numbers is not None and len(numbers) == 1:
         return [(numbers[0], numbers[0])]
     spans = []
@@ -112,18 +228,6 @@ def _spans(part: object) -> list[tuple[int, int]]:
             raise SelfRepairError(f"'{text.strip()}' names no layers.", _WRITE_LAYERS)
         spans += [(low, high)] if text.strip() else []
     return spans
-
-
-def _whole(one: object) -> list[int] | None:
-    """Whole numbers of one number or a pair; None for anything else, booleans and negative numbers included."""
-    parts = list(one) if isinstance(one, Iterable) and not isinstance(one, str | bytes) else [one]
-    found = []
-    for part in parts:
-        index = None if isinstance(part, bool) else getattr(part, "__index__", None)
-        if index is None or index() < 0:
-            return None
-        found.append(int(index()))
-    return found or None
 
 
 def _members(given: Iterable[object], what: str, fix: str) -> Iterable[object]:

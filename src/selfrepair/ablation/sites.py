@@ -199,6 +199,45 @@ class At:
         return f"{self.site}@{','.join(map(str, self.positions))}"
 
 
+@dataclass(frozen=True)
+class AtSpan:
+    """A site at a named span of each prompt; prints as `L9H6@S2`. Engines take what `names.resolve` makes of it.
+
+    Example:
+        >>> str(AtSpan(Head(9, 6), "S2"))
+        'L9H6@S2'
+
+    Attributes:
+        site: the site.
+        span: what the prompts call the span; `end` is where the answer is read.
+    """
+
+    site: Site
+    span: str
+
+    def __post_init__(self) -> None:
+        if self.site.positions is not None:
+            raise SelfRepairError(f"{self.site} has positions already.", "Give either positions or a span.")
+
+    @property
+    def port(self) -> Port:
+        """See `Site.port`."""
+        return self.site.port
+
+    @property
+    def entries(self) -> Index | None:
+        """See `Site.entries`."""
+        return self.site.entries
+
+    @property
+    def positions(self) -> Index:
+        """None yet: each prompt has its own. Engines refuse such sites."""
+        return ()
+
+    def __str__(self) -> str:
+        return f"{self.site}@{self.span}"
+
+
 _SITE = re.compile(r"L(\d{1,9})(?:H(\d{1,9})|N(\d{1,9})|\.(attn|mlp))(?:@(-?\d{1,9}(?:,-?\d{1,9})*))?", re.IGNORECASE)
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from selfrepair.ablation.interventions import Intervention
+from selfrepair.ablation.names import resolve
 from selfrepair.ablation.sites import Site
 from selfrepair.effects.readouts import Reading
 from selfrepair.model.language_model import LanguageModel
@@ -76,8 +77,10 @@ def _resolved(intervention: Intervention, prompts: Prompts, prompt: int) -> Inte
     if all(site.positions is None for site in intervention.sites):
         return intervention
 
+    spans, position, length = prompts.spans[prompt], int(prompts.positions[prompt]), int(prompts.lengths[prompt])
+
     def here(site: Site) -> Site:
-        return site
+        return resolve(site, spans, position, length)
 
     return Intervention(
         tuple(map(here, intervention.replaced)), tuple(map(here, intervention.frozen)), intervention.name

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from selfrepair.ablation.names import Named, existing_heads
+from selfrepair.ablation.names import NamedHeads, existing_heads
 
 
-def require_heads(named: Named | None, model: str, revision: str | None) -> None:
+def require_heads(named: NamedHeads | None, model: str, revision: str | None) -> None:
     """Refuses heads that are not in a model's configuration, before its weights are loaded.
 
     Does nothing if there is no configuration to read: loading reports what is wrong.

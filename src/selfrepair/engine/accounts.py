@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from selfrepair.ablation.interventions import Intervention
-from selfrepair.ablation.sites import Site
+from selfrepair.ablation.sites import AtSpan, Site
 from selfrepair.effects.ledger import Ledger
 from selfrepair.engine.clean import CleanRun
 from selfrepair.errors import SelfRepairError
@@ -176,6 +176,11 @@ def require_sites(model: LanguageModel, length: int, interventions: Iterable[Int
     anatomy = model.anatomy
     for site in dict.fromkeys(site for one in interventions for site in one.sites):
         layer = site.port.layer
+        if isinstance(site, AtSpan):
+            raise SelfRepairError(
+                f"{site} is at a span, which lies elsewhere in each prompt.",
+                "Measure it on prompts (selfrepair.audit), or give positions: At(site, (3, 4)).",
+            )
         if not 0 <= layer < anatomy.layers:
             raise SelfRepairError(f"There is no {site}.", f"The model has layers 0 to {anatomy.layers - 1}.")
         entries = place_of(model, site.port).entries

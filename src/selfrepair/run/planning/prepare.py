@@ -9,7 +9,8 @@ from torch import Tensor
 
 from selfrepair.ablation.donors import draw_donors
 from selfrepair.ablation.interventions import Intervention, by_start
-from selfrepair.ablation.names import Spelled, existing_heads, named_heads
+from selfrepair.ablation.name_lists import Spelled
+from selfrepair.ablation.names import existing_heads, named_heads
 from selfrepair.ablation.operators import Operator, operator
 from selfrepair.ablation.sites import Head, Site, all_heads
 from selfrepair.engine import DeltaEngine, Engine, ReplayEngine, engine_named

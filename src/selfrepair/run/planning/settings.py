@@ -15,7 +15,7 @@ from selfrepair import choices
 from selfrepair.run.planning.options import Option, part_of, require_known, settings_of
 
 if TYPE_CHECKING:
-    from selfrepair.ablation.names import Spelled
+    from selfrepair.ablation.name_lists import Spelled
     from selfrepair.ablation.operators import Operator
     from selfrepair.engine import Engine
     from selfrepair.statistics.accumulate import Components

@@ -9,10 +9,10 @@ import numpy as np
 
 from selfrepair.ablation.interventions import Intervention
 from selfrepair.ablation.operators import Unchanged
-from selfrepair.audit.components import Components
-from selfrepair.audit.prompt_effects import Array, PromptEffects, prompt_effects
-from selfrepair.audit.responses import response_sizes
-from selfrepair.audit.sampling import Sampling
+from selfrepair.audit.measuring.components import Components
+from selfrepair.audit.measuring.prompt_effects import Array, PromptEffects, prompt_effects
+from selfrepair.audit.measuring.responses import response_sizes
+from selfrepair.audit.measuring.sampling import Sampling
 from selfrepair.audit.settings import AuditSettings
 from selfrepair.model.language_model import LanguageModel
 from selfrepair.progress import Advance, ignore

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pandas as pd
 from rich.text import Text
 
-from selfrepair.audit.circuit_audit import CircuitAudit
+from selfrepair.audit.circuit.audit import CircuitAudit
+from selfrepair.audit.circuit.verdict import RULE
 from selfrepair.audit.question import Question
 from selfrepair.audit.tables.cells import foot, part, table
 from selfrepair.audit.tables.covering import balance, components_table, sums
-from selfrepair.audit.verdict import RULE
 from selfrepair.report.number_formats import effect, share
 from selfrepair.terminal import Console
 
@@ -60,12 +60,14 @@ def _print_missing(console: Console, found: CircuitAudit) -> None:
     else:
         rows = [
             [
-                row.component,
-                *effect(row.line, row.line_low, row.line_high),
-                *share(row.share, row.share_low, row.share_high),
+                row["component"],
+                *effect(row["line"], row["line_low"], row["line_high"]),
+                *share(row["share"], row["share_low"], row["share_high"]),
+                f"{row['control_low']:+.2f} to {row['control_high']:+.2f}",
+                row["label"],
+                f"{100 * row['stable']:.0f}%",
             ]
-            + [f"{row.control_low:+.2f} to {row.control_high:+.2f}", row.label, f"{100 * row.stable:.0f}%"]
-            for row in found.missing.itertuples()
+            for row in found.missing.to_dict("records")
         ]
         headings = ["component", "line", "", "share of repair", "", "controls", "how", "selected again"]
         _titled(console, "Missing from the circuit", table(headings, rows))

@@ -7,10 +7,10 @@ from collections.abc import Collection
 import pandas as pd
 from rich.text import Text
 
-from selfrepair.audit.motifs import MOTIFS
+from selfrepair.audit.covering.motifs import MOTIFS
+from selfrepair.audit.covering.who import Covering
 from selfrepair.audit.question import Question
 from selfrepair.audit.tables.cells import foot, logits, part, probability, signed_or_dash, table
-from selfrepair.audit.who import Covering
 from selfrepair.report.number_formats import DASH, effect, share
 from selfrepair.terminal import Console
 
@@ -100,13 +100,14 @@ def sums(found: Covering) -> str:
             lines.append(f"{title} {value:+.2f}")
     repair = found.sign * float(found.total("self_repair").value)
     motif = " · ".join(f"{MOTIF_TITLES[name]} {float(one.value):+.2f}" for name, one in found.motif_sums().items())
-    return f"{' · '.join(lines)} · together {repair:+.2f} = total effect + what was lost\nmotifs of heads and MLPs: {motif}"
+    together = f"{' · '.join(lines)} · together {repair:+.2f} = total effect + what was lost"
+    return f"{together}\nmotifs of heads and MLPs: {motif}"
 
 
 def _tests_in_words(found: Covering) -> str:
     return (
-        "line: change in what the component itself writes (positive repairs). freeze test: repair that is gone if it is "
-        "held at its clean output, and its share of the whole repair by components; controls: the same of "
-        f"{len(found.controls)} components of like layer, response and direct effect (95% of those of its kind). alone: "
-        "the metric's change if it alone is ablated; besides: if it is ablated besides."
+        "line: change in what the component itself writes (positive repairs). freeze test: repair that is gone if it "
+        "is held at its clean output, and its share of the whole repair by components; controls: the same of "
+        f"{len(found.controls)} components of like layer, response and direct effect (95% of those of its kind). "
+        "alone: the metric's change if it alone is ablated; besides: if it is ablated besides."
     )

@@ -17,8 +17,8 @@ import numpy as np
 
 from selfrepair.ablation.interventions import Intervention, freezing
 from selfrepair.ablation.sites import Site
-from selfrepair.audit.components import Components
-from selfrepair.audit.prompt_effects import Array, PromptEffects
+from selfrepair.audit.measuring.components import Components
+from selfrepair.audit.measuring.prompt_effects import Array, PromptEffects
 
 ALL_FROZEN = "all frozen"
 _LAYERS_APART = 2.0  # as unlike as twice, or e times, the response
@@ -30,7 +30,7 @@ class Likeness:
 
     Attributes:
         components: of the model.
-        responses: sizes of their responses, see `responses.response_sizes`.
+        responses: sizes of their responses, see `measuring.responses.response_sizes`.
         direct_effects: sizes of their clean direct effects.
     """
 

@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 from scipy.stats import kendalltau
 
-from selfrepair.audit.circuit_runs import CIRCUIT, CircuitRuns
-from selfrepair.audit.missing import jaccard
-from selfrepair.audit.prompt_effects import PromptEffects
-from selfrepair.audit.sampling import Sampling
+from selfrepair.audit.circuit.missing import jaccard
+from selfrepair.audit.circuit.runs import CIRCUIT, CircuitRuns
+from selfrepair.audit.measuring.prompt_effects import PromptEffects
+from selfrepair.audit.measuring.sampling import Sampling
 from selfrepair.prompts.prompts import Prompts
 from selfrepair.statistics.estimates import Estimate
 

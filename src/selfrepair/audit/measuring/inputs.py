@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from selfrepair.ablation.operators import Mean, Operator, PositionMean, Resample, Source, Zero
-from selfrepair.audit.batches import Batch, batches
+from selfrepair.audit.measuring.batches import Batch, batches
 from selfrepair.engine.clean import port_outputs
 from selfrepair.errors import SelfRepairError
 from selfrepair.model.language_model import LanguageModel

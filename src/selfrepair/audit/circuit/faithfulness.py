@@ -15,10 +15,10 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from selfrepair.audit.circuit_runs import CircuitRuns
-from selfrepair.audit.components import Components, lies_in
-from selfrepair.audit.prompt_effects import PromptEffects
-from selfrepair.audit.sampling import Sampling
+from selfrepair.audit.circuit.runs import CircuitRuns
+from selfrepair.audit.measuring.components import Components, lies_in
+from selfrepair.audit.measuring.prompt_effects import PromptEffects
+from selfrepair.audit.measuring.sampling import Sampling
 from selfrepair.statistics.estimates import Estimate
 
 

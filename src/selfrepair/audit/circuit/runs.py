@@ -8,8 +8,8 @@ from functools import cached_property
 
 from selfrepair.ablation.interventions import Intervention
 from selfrepair.ablation.sites import Site
-from selfrepair.audit.components import Components, lies_in
-from selfrepair.audit.freeze import all_frozen
+from selfrepair.audit.covering.freeze import all_frozen
+from selfrepair.audit.measuring.components import Components, lies_in
 from selfrepair.errors import SelfRepairError
 
 CIRCUIT, KEPT, NOTHING_KEPT = "circuit", "all heads but the circuit", "all heads"

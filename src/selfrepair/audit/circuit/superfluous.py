@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 
 from selfrepair.ablation.sites import Site
-from selfrepair.audit.circuit_runs import CIRCUIT, CircuitRuns, role_name
-from selfrepair.audit.prompt_effects import Array, PromptEffects
-from selfrepair.audit.sampling import Sampling
+from selfrepair.audit.circuit.runs import CIRCUIT, CircuitRuns, role_name
+from selfrepair.audit.measuring.prompt_effects import Array, PromptEffects
+from selfrepair.audit.measuring.sampling import Sampling
 
 _WITHIN = 2.0  # standard errors
 

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from selfrepair.audit.sampling import Sampling
+from selfrepair.audit.measuring.sampling import Sampling
 from selfrepair.statistics.estimates import Array, Estimate
 
 MOTIFS = ("anti_erasure", "backup", "breakage")

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from selfrepair.ablation.interventions import Intervention, ports_of
 from selfrepair.ablation.operators import Operator
-from selfrepair.audit.batches import batches
-from selfrepair.audit.components import Components
-from selfrepair.audit.inputs import PromptInputs, operator_for
-from selfrepair.audit.prompt_effects import Array
+from selfrepair.audit.measuring.batches import batches
+from selfrepair.audit.measuring.components import Components
+from selfrepair.audit.measuring.inputs import PromptInputs, operator_for
+from selfrepair.audit.measuring.prompt_effects import Array
 from selfrepair.engine.ablated_outputs import ablated_outputs
 from selfrepair.engine.clean import CleanRun, clean_run
 from selfrepair.model.language_model import LanguageModel

@@ -8,10 +8,10 @@ import pandas as pd
 
 from selfrepair.ablation.interventions import Intervention
 from selfrepair.ablation.sites import Site
-from selfrepair.audit.circuit_runs import CircuitRuns
-from selfrepair.audit.faithfulness import kept_share
-from selfrepair.audit.prompt_effects import PromptEffects
-from selfrepair.audit.sampling import Sampling
+from selfrepair.audit.circuit.faithfulness import kept_share
+from selfrepair.audit.circuit.runs import CircuitRuns
+from selfrepair.audit.measuring.prompt_effects import PromptEffects
+from selfrepair.audit.measuring.sampling import Sampling
 
 ENOUGH = 0.10  # uncovered repair, as a share of what the set wrote, below which no more is added
 

@@ -11,8 +11,8 @@ import torch
 
 from selfrepair.ablation.interventions import Intervention, ports_of
 from selfrepair.ablation.operators import Operator
-from selfrepair.audit.batches import Batch, batches
-from selfrepair.audit.inputs import PromptInputs, operator_for
+from selfrepair.audit.measuring.batches import Batch, batches
+from selfrepair.audit.measuring.inputs import PromptInputs, operator_for
 from selfrepair.effects.ledger import Ledger
 from selfrepair.engine.clean import CleanRun, clean_run
 from selfrepair.engine.contract import Engine
@@ -72,12 +72,12 @@ class PromptEffects:
     @property
     def all_heads(self) -> Array:
         """The line of heads: all heads' changes together, [R, P]."""
-        return self.heads.sum((2, 3), dtype=np.float64)
+        return np.asarray(self.heads.sum((2, 3), dtype=np.float64))
 
     @property
     def all_mlps(self) -> Array:
         """The line of MLPs, [R, P]."""
-        return self.mlps.sum(2, dtype=np.float64)
+        return np.asarray(self.mlps.sum(2, dtype=np.float64))
 
     @property
     def ablated(self) -> Array:

@@ -9,19 +9,19 @@ import numpy as np
 import pandas as pd
 
 from selfrepair.ablation.sites import Site
-from selfrepair.audit.circuit_runs import CircuitRuns
-from selfrepair.audit.completion import completion_curve, completion_runs
-from selfrepair.audit.components import lies_in
-from selfrepair.audit.faithfulness import Faithfulness, faithfulness
-from selfrepair.audit.missing import Halves, confirmed, selected, stability
-from selfrepair.audit.operator_table import OperatorTable, operator_table, possible
-from selfrepair.audit.prompt_effects import PromptEffects, joined
+from selfrepair.audit.circuit.completion import completion_curve, completion_runs
+from selfrepair.audit.circuit.faithfulness import Faithfulness, faithfulness
+from selfrepair.audit.circuit.missing import Halves, confirmed, selected, stability
+from selfrepair.audit.circuit.operators import OperatorTable, operator_table, possible
+from selfrepair.audit.circuit.runs import CircuitRuns
+from selfrepair.audit.circuit.superfluous import members
+from selfrepair.audit.circuit.verdict import Verdict, verdict
+from selfrepair.audit.covering.who import Covering, covering
+from selfrepair.audit.measuring.components import lies_in
+from selfrepair.audit.measuring.prompt_effects import PromptEffects, joined
+from selfrepair.audit.measuring.sampling import Sampling
 from selfrepair.audit.question import Question
-from selfrepair.audit.sampling import Sampling
 from selfrepair.audit.settings import AuditSettings
-from selfrepair.audit.superfluous import members
-from selfrepair.audit.verdict import Verdict, verdict
-from selfrepair.audit.who import Covering, covering
 
 
 @dataclass(frozen=True, eq=False)

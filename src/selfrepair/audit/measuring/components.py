@@ -10,7 +10,7 @@ import numpy as np
 
 from selfrepair.ablation.interventions import Intervention
 from selfrepair.ablation.sites import Head, Mlp, Site
-from selfrepair.audit.prompt_effects import Array, PromptEffects
+from selfrepair.audit.measuring.prompt_effects import Array, PromptEffects
 from selfrepair.model.anatomy import Anatomy
 
 

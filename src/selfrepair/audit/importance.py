@@ -10,11 +10,11 @@ import pandas as pd
 
 from selfrepair.ablation.interventions import Intervention, freezing
 from selfrepair.ablation.sites import Attention, Mlp, Site
-from selfrepair.audit.components import Components
-from selfrepair.audit.freeze import all_frozen
-from selfrepair.audit.prompt_effects import Array, PromptEffects, joined
+from selfrepair.audit.covering.freeze import all_frozen
+from selfrepair.audit.measuring.components import Components
+from selfrepair.audit.measuring.prompt_effects import Array, PromptEffects, joined
+from selfrepair.audit.measuring.sampling import Sampling
 from selfrepair.audit.question import Question
-from selfrepair.audit.sampling import Sampling
 from selfrepair.errors import SelfRepairError
 from selfrepair.statistics.discovery import q_values
 from selfrepair.statistics.estimates import Estimate

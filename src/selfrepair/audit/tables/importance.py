@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rich.text import Text
 
-from selfrepair.audit.card import ImportanceCard
+from selfrepair.audit.importance import ImportanceCard
 from selfrepair.audit.question import Question
 from selfrepair.audit.tables.cells import foot, table
 from selfrepair.report.number_formats import DASH, effect, known, share

@@ -10,13 +10,13 @@ import pandas as pd
 
 from selfrepair.ablation.interventions import Intervention
 from selfrepair.ablation.sites import Site
-from selfrepair.audit.components import Components
-from selfrepair.audit.covering_table import Tested, covering_table, second_runs
-from selfrepair.audit.freeze import Likeness, controls
-from selfrepair.audit.motifs import MOTIFS, motifs
-from selfrepair.audit.prompt_effects import PromptEffects, joined
+from selfrepair.audit.covering.freeze import Likeness, controls
+from selfrepair.audit.covering.motifs import MOTIFS, motifs
+from selfrepair.audit.covering.table import Tested, covering_table, second_runs
+from selfrepair.audit.measuring.components import Components
+from selfrepair.audit.measuring.prompt_effects import PromptEffects, joined
+from selfrepair.audit.measuring.sampling import Sampling
 from selfrepair.audit.question import Question
-from selfrepair.audit.sampling import Sampling
 from selfrepair.errors import SelfRepairError
 from selfrepair.statistics.estimates import Array, Estimate
 

@@ -11,11 +11,11 @@ import pandas as pd
 
 from selfrepair.ablation.interventions import Intervention
 from selfrepair.ablation.sites import Site
-from selfrepair.audit.components import Components
-from selfrepair.audit.freeze import all_frozen, covered, freeze_tests, rank_p
-from selfrepair.audit.motifs import MOTIFS, labels, motifs
-from selfrepair.audit.prompt_effects import Array, PromptEffects
-from selfrepair.audit.sampling import Sampling
+from selfrepair.audit.covering.freeze import all_frozen, covered, freeze_tests, rank_p
+from selfrepair.audit.covering.motifs import MOTIFS, labels, motifs
+from selfrepair.audit.measuring.components import Components
+from selfrepair.audit.measuring.prompt_effects import Array, PromptEffects
+from selfrepair.audit.measuring.sampling import Sampling
 from selfrepair.statistics.discovery import q_values
 from selfrepair.statistics.estimates import Estimate
 

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from selfrepair.audit.prompt_effects import Array
-from selfrepair.audit.sampling import Sampling
+from selfrepair.audit.measuring.prompt_effects import Array
+from selfrepair.audit.measuring.sampling import Sampling
 from selfrepair.prompts.prompts import Prompts
 from selfrepair.statistics.discovery import q_values
 

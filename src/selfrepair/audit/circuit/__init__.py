@@ -1,0 +1,1 @@
+"""The audit of a circuit, part by part."""

@@ -1,0 +1,1 @@
+"""Who covers for ablated sites: lines, motifs, freeze tests beside controls."""

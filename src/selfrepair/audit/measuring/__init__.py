@@ -1,0 +1,1 @@
+"""Ledgers of interventions on prompts, with intervals over prompts or groups."""

@@ -26,10 +26,11 @@ class Meter:
     Args:
         total: tokens to be done.
         show: called after every change.
+        unit: what is counted, for the rate.
     """
 
-    def __init__(self, total: float, show: Callable[[Meter], None]) -> None:
-        self.total, self._show = total, show
+    def __init__(self, total: float, show: Callable[[Meter], None], unit: str = "tokens") -> None:
+        self.total, self._show, self._unit = total, show, unit
         self.done = self._before = 0.0
         self.found = ""
         self._start = time.monotonic()
@@ -80,7 +81,7 @@ class Meter:
 
     def describe(self) -> str:
         """Rate, remaining time and what has been found so far."""
-        parts = [f"{self.rate:,.3g} tokens/s"] if self.rate > 0 else []
+        parts = [f"{self.rate:,.3g} {self._unit}/s"] if self.rate > 0 else []
         if self.left is not None and self.share < 1:
             parts.append(f"about {clock(self.left)} left")
         return "; ".join([part for part in (", ".join(parts), self.found) if part])
@@ -101,25 +102,26 @@ def say(line: str, shown: bool = True) -> None:
 
 
 @contextmanager
-def progress(description: str, tokens: float, shown: bool = True) -> Iterator[Meter]:
+def progress(description: str, tokens: float, shown: bool = True, unit: str = "tokens") -> Iterator[Meter]:
     """Shows how far some work is; the yielded meter is told how much more is done.
 
     Args:
         description: what is being done.
         tokens: the whole amount of work.
         shown: False for silence.
+        unit: what the work is counted in.
     """
     console = Console(stderr=not _in_notebook())
     if not shown:
-        yield Meter(tokens, lambda _meter: None)
+        yield Meter(tokens, lambda _meter: None, unit)
     elif console.is_jupyter:
-        yield Meter(tokens, _Cell(description))
+        yield Meter(tokens, _Cell(description), unit)
     elif console.is_terminal:
         with _bar(console) as bar:
             task = bar.add_task(description, total=tokens, said="")
-            yield Meter(tokens, lambda meter: bar.update(task, completed=meter.done, said=meter.describe()))
+            yield Meter(tokens, lambda meter: bar.update(task, completed=meter.done, said=meter.describe()), unit)
     else:
-        yield Meter(tokens, _Lines(description))
+        yield Meter(tokens, _Lines(description), unit)
 
 
 def _bar(console: Console) -> Progress:

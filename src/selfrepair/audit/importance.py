@@ -66,7 +66,7 @@ def importance_card(question: Question, sites: Iterable[Site]) -> ImportanceCard
     components, sampling, layers = question.components, question.sampling, question.model.anatomy.layers
     first = question.measure([run for site in chosen for run in _first(site, components, layers)])
     repairers = {site: _repairers(first, site, components, sampling) for site in chosen}
-    second = question.measure(_second(repairers))
+    second = question.measure(_second(repairers), "Freezing repairers")
     effects = joined(first, second)
     return ImportanceCard(_table(effects, components, repairers, sampling), sampling, effects)
 

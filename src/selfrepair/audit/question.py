@@ -15,7 +15,7 @@ from selfrepair.audit.measuring.responses import response_sizes
 from selfrepair.audit.measuring.sampling import Sampling
 from selfrepair.audit.settings import AuditSettings
 from selfrepair.model.language_model import LanguageModel
-from selfrepair.progress import Advance, ignore
+from selfrepair.progress import progress
 from selfrepair.prompts.prompts import Prompts
 
 _FLOOR_PROMPTS = 8
@@ -29,13 +29,13 @@ class Question:
         model: the model.
         prompts: with their answers.
         settings: of the ablation and the tests.
-        advance: told of ablated runs times prompts as they are done.
+        progress: whether progress is shown.
     """
 
     model: LanguageModel
     prompts: Prompts
     settings: AuditSettings = field(default_factory=AuditSettings)
-    advance: Advance = ignore
+    progress: bool = False
 
     @property
     def components(self) -> Components:
@@ -47,18 +47,28 @@ class Question:
         """Of the prompts."""
         return Sampling.of(self.prompts)
 
-    def measure(self, interventions: Sequence[Intervention], ablation: str | None = None) -> PromptEffects:
-        """Ledgers of some interventions, under the settings' ablation or another one."""
-        return prompt_effects(
-            self.model,
-            self.prompts,
-            interventions,
-            ablation or self.settings.ablation,
-            donors=self.settings.donors,
-            seed=self.settings.seed,
-            engine=self.settings.engine,
-            advance=self.advance,
-        )
+    def measure(
+        self, interventions: Sequence[Intervention], what: str = "Ablating", ablation: str | None = None
+    ) -> PromptEffects:
+        """Ledgers of some interventions, under the settings' ablation or another one.
+
+        Args:
+            interventions: the ablated runs.
+            what: is being done, for the progress bar.
+            ablation: what replaced sites get, if not as the settings say.
+        """
+        work = len(interventions) * len(self.prompts)
+        with progress(what, work, self.progress, "ablated prompts") as meter:
+            return prompt_effects(
+                self.model,
+                self.prompts,
+                interventions,
+                ablation or self.settings.ablation,
+                donors=self.settings.donors,
+                seed=self.settings.seed,
+                engine=self.settings.engine,
+                advance=meter,
+            )
 
     def responses(self, intervention: Intervention) -> Array:
         """Sizes of all components' responses to an intervention, [component]."""

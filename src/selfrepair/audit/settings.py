@@ -55,3 +55,45 @@ class AuditSettings:
     engine: Annotated[
         "Engine | None", Option("Computes the ablated runs; replay by default.", _ABLATION, typed=Any)
     ] = None
+
+
+_PROMPTS = "Prompts"
+
+
+@dataclass(frozen=True)
+class PromptSource:
+    """Where prompts come from: a file, or the command line."""
+
+    prompts: Annotated[
+        str | None,
+        Option("File of prompts; docs/prompts.md lists the formats.", _PROMPTS, typed=str | None),
+    ] = None
+    prompt: Annotated[
+        tuple[str, ...] | None,
+        Option("A prompt itself, instead of a file; can be repeated.", _PROMPTS, typed=list[str]),
+    ] = None
+    answer: Annotated[
+        tuple[str, ...] | None,
+        Option('Its right answer, with the leading space: `" Mary"`.', _PROMPTS, typed=list[str]),
+    ] = None
+    against: Annotated[
+        tuple[str, ...] | None,
+        Option("Its wrong answer; without one, the answer's centred logit.", _PROMPTS, typed=list[str]),
+    ] = None
+    twin: Annotated[
+        tuple[str, ...] | None, Option("Its corrupt twin, with as many tokens.", _PROMPTS, typed=list[str])
+    ] = None
+    format: Annotated[str | None, Option("Format of the file, if it is not to be found by its content.", _PROMPTS)] = (
+        None
+    )
+    ids_of: Annotated[
+        str | None, Option("Tokenizer that token ids in the file belong to.", _PROMPTS, flag="--ids-of")
+    ] = None
+    groups: Annotated[str | None, Option("Column that names each prompt's group (its template).", _PROMPTS)] = None
+    counterfactual: Annotated[str | None, Option("Which of several twins of the file to take.", _PROMPTS)] = None
+    first_token: Annotated[
+        bool,
+        Option("Compare the first token in which answers of several tokens differ.", _PROMPTS, flag="--first-token"),
+    ] = False
+    chat: Annotated[bool, Option("Put each prompt into the tokenizer's chat template.", _PROMPTS)] = False
+    most: Annotated[int | None, Option("Take the first so many prompts.", _PROMPTS, flag="--most", least=1)] = None

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from selfrepair.cli import check, compare, merge, paper, report, resume, run, show, status
+from selfrepair.cli import ablate, audit, card, check, compare, merge, paper, report, resume, run, show, status, who
 from selfrepair.errors import SelfRepairError
 from selfrepair.terminal import Console
 
@@ -50,6 +50,10 @@ app.command("merge")(merge.merge)
 app.command("compare")(compare.compare)
 app.command("report")(report.report)
 app.command("paper")(paper.paper)
+app.command("who")(who.who)
+app.command("ablate")(ablate.ablate)
+app.command("card")(card.card)
+app.command("audit")(audit.audit)
 
 
 def main() -> None:

@@ -80,7 +80,7 @@ def audit(question: Question, roles: Mapping[str, Sequence[Site]]) -> CircuitAud
     """
     settings, sampling = question.settings, question.sampling
     runs = CircuitRuns(question.components, {role: tuple(sites) for role, sites in roles.items()})
-    first = question.measure(runs.first_look())
+    first = question.measure(runs.first_look(), "Ablating the circuit and its parts")
     halves = Halves.of(question.prompts, settings.seed)
     screened = _screen(first, runs, halves, settings)
     found = covering(question, first, runs.circuit, None, screened.sites)
@@ -88,7 +88,7 @@ def audit(question: Question, roles: Mapping[str, Sequence[Site]]) -> CircuitAud
     added = [site for site in screened.sites if str(site) in set(missing["component"])]
     effects = found.effects
     if added:
-        effects = joined(effects, question.measure(completion_runs(runs, added)))
+        effects = joined(effects, question.measure(completion_runs(runs, added), "Adding what it misses"))
     operators = _operators(question, effects, runs)
     faith = faithfulness(effects, runs, sampling)
     total = found.total("total_effect")
@@ -160,5 +160,5 @@ def _operators(question: Question, effects: PromptEffects, runs: CircuitRuns) ->
     asked, by_operator = question.settings.operators, {effects.operator: effects}
     for name in possible(question.prompts) if asked is None else asked:
         if name not in by_operator:
-            by_operator[name] = question.measure([runs.circuit], name)
+            by_operator[name] = question.measure([runs.circuit], f"Under {name} ablation", name)
     return operator_table(by_operator, runs, question.sampling)

@@ -85,7 +85,7 @@ def who(question: Question, sites: Iterable[Site], given: Iterable[Site] = ()) -
         SelfRepairError: no sites, or prompts without answers.
     """
     base, gone = _interventions(tuple(sites), tuple(given))
-    return covering(question, question.measure([base, *([gone] if gone else [])]), base, gone)
+    return covering(question, question.measure([base, *([gone] if gone else [])], "Ablating"), base, gone)
 
 
 def covering(
@@ -117,7 +117,7 @@ def covering(
     likeness = Likeness(components, responses, np.abs(components.direct_effects(first)).mean(0))
     pool = [site for site in downstream if site not in tested]
     chosen = controls(likeness, tested, pool, settings.controls)
-    effects = joined(first, question.measure(second_runs(base, components, tested, chosen)))
+    effects = joined(first, question.measure(second_runs(base, components, tested, chosen), "Freezing what may cover"))
     table = covering_table(Tested(effects, base, lines, sign, sampling, components, tuple(tested), tuple(chosen)))
     return Covering(effects, base, given, components, lines, table, sampling, sign, tuple(tested), tuple(chosen))
 

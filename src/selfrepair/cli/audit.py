@@ -1,0 +1,50 @@
+"""`selfrepair audit`: a circuit put to the test."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from selfrepair.cli.options import Quiet, with_settings
+from selfrepair.cli.questions import LOADING, PROMPTS, Json, Model, Out, as_json, question, required, settings
+from selfrepair.terminal import Console
+
+_OPTIONS = (*PROMPTS, *settings(), *LOADING)
+
+
+@with_settings(_OPTIONS)
+def audit(
+    model: Model = "default",
+    *,
+    circuit: Annotated[
+        str, typer.Option(help="Its components: `9.9,9.6,10.0`, with roles `movers=9.9,9.6 s2=7.3`, or a circuit file.")
+    ],
+    out: Out = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    **asked: Any,
+) -> None:
+    """Is this circuit needed, is it enough, who covers for it, and what does it miss?
+
+    Necessity and faithfulness with intervals; who covers when the circuit is ablated and by which motif; components
+    that it misses, selected on half of the groups of prompts and confirmed on the other; members it does not need; the
+    same under other ablations; and a verdict by a printed rule.
+    """
+    from selfrepair.audit.circuit.audit import audit as answer
+    from selfrepair.audit.saving import save_audit
+    from selfrepair.audit.tables.audit import print_audit
+    from selfrepair.audit.tables.records import audit_record
+    from selfrepair.cli.circuit_option import roles_of
+
+    named = required(circuit, "components")
+    roles_of(named, None)
+    asking = question(model, asked, quiet)
+    found = answer(asking, roles_of(named, asking.model))
+    floor = asking.floor(found.runs.circuit)
+    if out is not None:
+        save_audit(found, asking, floor, out)
+    if json:
+        as_json(audit_record(asking, found, floor))
+    else:
+        print_audit(Console(), asking, found, floor)

@@ -7,11 +7,15 @@ from rich.text import Text
 
 from selfrepair.audit.measuring.prompt_effects import PromptEffects
 from selfrepair.audit.question import Question
-from selfrepair.audit.tables.cells import foot, logits, table
+from selfrepair.audit.tables.cells import Column, foot, logits, table, with_ends
 from selfrepair.report.number_formats import effect, share
 from selfrepair.terminal import Console
 
-_HEADINGS = ("ablated", "lost", "total effect", "comes back", "heads", "MLPs", "norm", "largest lines")
+_COLUMNS = (
+    *(Column("ablated", left=True), Column("lost"), Column("total effect"), Column("comes back")),
+    *(Column("heads", spare=2), Column("MLPs", spare=2), Column("norm", spare=3)),
+    Column("largest lines", left=True, spare=1),
+)
 
 
 def print_ablated(
@@ -23,12 +27,12 @@ def print_ablated(
     for row in rows.to_dict("records"):
         cells = [str(row["name"])]
         cells += [
-            " ".join(effect(row[name], row[f"{name}_low"], row[f"{name}_high"])) for name in ("lost", "total_effect")
+            with_ends(*effect(row[name], row[f"{name}_low"], row[f"{name}_high"])) for name in ("lost", "total_effect")
         ]
-        cells.append(" ".join(share(row["repaired_share"], row["repaired_share_low"], row["repaired_share_high"])))
+        cells.append(with_ends(*share(row["repaired_share"], row["repaired_share_low"], row["repaired_share_high"])))
         cells += [f"{row[name]:+.2f}" for name in ("all_heads", "all_mlps", "norm")]
         shown.append([*cells, str(row["repairers"])])
-    console.print(table(_HEADINGS, shown))
+    console.print(table(_COLUMNS, shown, console.width))
     frozen = effects.interventions[0].frozen
     if frozen:
         console.print(f"Frozen at their clean output in every run: {', '.join(map(str, frozen))}.")

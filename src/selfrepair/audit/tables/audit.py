@@ -8,7 +8,7 @@ from rich.text import Text
 from selfrepair.audit.circuit.audit import CircuitAudit
 from selfrepair.audit.circuit.verdict import RULE
 from selfrepair.audit.question import Question
-from selfrepair.audit.tables.cells import foot, part, table
+from selfrepair.audit.tables.cells import Column, foot, part, table, with_ends
 from selfrepair.audit.tables.covering import balance, components_table, sums
 from selfrepair.report.number_formats import effect, share
 from selfrepair.terminal import Console
@@ -20,13 +20,13 @@ def print_audit(console: Console, question: Question, found: CircuitAudit, floor
     console.print(Text(f"Circuit: {len(runs.members)} components ({', '.join(map(str, runs.members))})", style="bold"))
     console.print(balance(covering))
     console.print(_faithfulness(found))
-    _titled(console, "Who covered", components_table(covering, 8))
+    _titled(console, "Who covered", components_table(covering, 8, console.width))
     console.print(sums(covering))
     _print_missing(console, found)
-    _titled(console, "Members", _members(found.members))
+    _titled(console, "Members", _members(found.members, console.width))
     if len(found.completion) > 1:
-        _titled(console, "The circuit with what it misses added", _completion(found.completion))
-    _titled(console, "Under other ablations", _operators(found))
+        _titled(console, "The circuit with what it misses added", _completion(found.completion, console.width))
+    _titled(console, "Under other ablations", _operators(found, console.width))
     console.print(found.operators.in_words)
     console.print()
     console.print(Text(f"VERDICT  {found.verdict.word}", style="bold"), f"– {found.verdict.reason}.")
@@ -61,50 +61,61 @@ def _print_missing(console: Console, found: CircuitAudit) -> None:
         rows = [
             [
                 row["component"],
-                *effect(row["line"], row["line_low"], row["line_high"]),
-                *share(row["share"], row["share_low"], row["share_high"]),
+                with_ends(*effect(row["line"], row["line_low"], row["line_high"])),
+                with_ends(*share(row["share"], row["share_low"], row["share_high"])),
                 f"{row['control_low']:+.2f} to {row['control_high']:+.2f}",
                 row["label"],
                 f"{100 * row['stable']:.0f}%",
             ]
             for row in found.missing.to_dict("records")
         ]
-        headings = ["component", "line", "", "share of repair", "", "controls", "how", "selected again"]
-        _titled(console, "Missing from the circuit", table(headings, rows))
+        columns = [
+            Column("component", left=True),
+            Column("line"),
+            Column("share of repair"),
+            Column("controls", spare=2),
+        ]
+        columns += [Column("how", left=True), Column("selected again", spare=1)]
+        _titled(console, "Missing from the circuit", table(columns, rows, console.width))
     console.print(f"{found.halves.in_words}; selected again: in resampled groups.", style="dim")
 
 
-def _members(rows: pd.DataFrame) -> object:
+def _members(rows: pd.DataFrame, width: int) -> object:
     shown = []
     for row in rows.to_dict("records"):
         cells = [str(row["component"]), str(row["roles"])]
         for name in ("direct_effect", "alone", "given_rest", "given_role"):
-            cells.append(" ".join(effect(row[name], row[f"{name}_low"], row[f"{name}_high"])) if name in row else "–")
+            cells.append(with_ends(*effect(row[name], row[f"{name}_low"], row[f"{name}_high"])) if name in row else "–")
         shown.append([*cells, "superfluous?" if row["superfluous"] else ""])
-    return table(["component", "role", "wrote", "ablated alone", "rest gone", "role gone", ""], shown, left=2)
+    columns = [Column("component", left=True), Column("role", left=True, spare=2), Column("wrote")]
+    columns += [Column("ablated alone"), Column("rest gone"), Column("role gone", spare=3), Column("", left=True)]
+    return table(columns, shown, width)
 
 
-def _completion(rows: pd.DataFrame) -> object:
+def _completion(rows: pd.DataFrame, width: int) -> object:
     shown = [
         [
             f"+ {row['added']}" if row["added"] else "circuit",
-            *(" ".join(share(row[name], row[f"{name}_low"], row[f"{name}_high"])) for name in _STEPS),
+            *(with_ends(*share(row[name], row[f"{name}_low"], row[f"{name}_high"])) for name in _STEPS),
         ]
         for row in rows.to_dict("records")
     ]
-    return table(["ablated", "comes back", "necessity", "faithfulness"], shown)
+    headings = ("comes back", "necessity", "faithfulness")
+    return table([Column("ablated", left=True), *map(Column, headings)], shown, width)
 
 
 _STEPS = ("repaired_share", "necessity", "faithfulness")
 
 
-def _operators(found: CircuitAudit) -> object:
+def _operators(found: CircuitAudit, width: int) -> object:
     shown = []
     for row in found.operators.table.to_dict("records"):
         cells = [str(row["ablation"])]
         cells += [
-            " ".join(effect(row[name], row[f"{name}_low"], row[f"{name}_high"])) for name in ("lost", "total_effect")
+            with_ends(*effect(row[name], row[f"{name}_low"], row[f"{name}_high"])) for name in ("lost", "total_effect")
         ]
-        cells.append(" ".join(share(row["repaired_share"], row["repaired_share_low"], row["repaired_share_high"])))
+        cells.append(with_ends(*share(row["repaired_share"], row["repaired_share_low"], row["repaired_share_high"])))
         shown.append([*cells, f"{found.operators.kendall[str(row['ablation'])]:.2f}", str(row["covered_by"])])
-    return table(["ablation", "lost", "total effect", "comes back", "Kendall τ", "covered by"], shown)
+    columns = [Column("ablation", left=True), Column("lost"), Column("total effect"), Column("comes back")]
+    columns += [Column("Kendall τ", spare=2), Column("covered by", left=True, spare=1)]
+    return table(columns, shown, width)

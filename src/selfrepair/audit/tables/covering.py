@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import math
+from collections.abc import Mapping
+from typing import Any
 
 import pandas as pd
+from rich.table import Table
 from rich.text import Text
 
 from selfrepair.audit.covering.motifs import MOTIFS
 from selfrepair.audit.covering.who import Covering
 from selfrepair.audit.question import Question
-from selfrepair.audit.tables.cells import foot, logits, part, probability, signed_or_dash, table
+from selfrepair.audit.tables.cells import Column, foot, logits, part, probability, signed_or_dash, table, with_ends
 from selfrepair.report.number_formats import DASH, effect, share
 from selfrepair.terminal import Console
 
@@ -22,7 +25,7 @@ def print_who(console: Console, question: Question, found: Covering, floor: floa
     console.print(Text(f"Who covers for {found.base.name}", style="bold"))
     console.print(balance(found))
     console.print()
-    console.print(components_table(found, top))
+    console.print(components_table(found, top, console.width))
     console.print(sums(found))
     console.print(foot(question, found.effects.operator, found.effects.residual, floor), style="dim")
     console.print(_tests_in_words(found), style="dim")
@@ -37,23 +40,23 @@ def balance(found: Covering) -> str:
     )
 
 
-def components_table(found: Covering, top: int, circuit: Collection[str] = ()) -> object:
+_COLUMNS = (
+    Column("component", left=True),
+    Column("line"),
+    Column("q", spare=5),
+    Column("before → after", spare=3),
+    Column("how", left=True, spare=1),
+    Column("freeze test"),
+    Column("share of repair", spare=2),
+    Column("controls", spare=4),
+    Column("alone", spare=6),
+    Column("besides", spare=7),
+)
+
+
+def components_table(found: Covering, top: int, width: int) -> Table:
     """The components that repair most, and those that break most."""
-    rows = [_row(row) for _, row in shown_rows(found.table, top).iterrows()]
-    headings = [
-        "component",
-        "line",
-        "",
-        "q",
-        "before → after",
-        "how",
-        "freeze test",
-        "",
-        "controls",
-        "alone",
-        "besides",
-    ]
-    return table(headings, rows)
+    return table(_COLUMNS, [_row(row) for row in shown_rows(found.table, top).to_dict("records")], width)
 
 
 def shown_rows(rows: pd.DataFrame, top: int) -> pd.DataFrame:
@@ -63,29 +66,22 @@ def shown_rows(rows: pd.DataFrame, top: int) -> pd.DataFrame:
     return pd.concat([best, worst.iloc[::-1]])
 
 
-def _row(row: pd.Series) -> list[str]:
-    line, ends = effect(row["line"], row["line_low"], row["line_high"])
-    freeze, band = DASH, ""
-    if pd.notna(row["freeze"]):
-        freeze = effect(row["freeze"], row["freeze_low"], row["freeze_high"])[0]
-        part_of, part_ends = share(row["share"], row["share_low"], row["share_high"])
-        band = f"{part_of} {part_ends}".strip()
-    controls = DASH
-    if pd.notna(row["control_low"]):
-        controls = f"{row['control_low']:+.2f} to {row['control_high']:+.2f}"
-    before = f"{row['clean_direct_effect']:+.2f} → {row['ablated_direct_effect']:+.2f}"
+def _row(row: Mapping[str, Any]) -> list[str]:
+    tested = not math.isnan(row["freeze"])
+    freeze = with_ends(*effect(row["freeze"], row["freeze_low"], row["freeze_high"])) if tested else DASH
+    part_of = with_ends(*share(row["share"], row["share_low"], row["share_high"])) if tested else DASH
+    compared = not math.isnan(row["control_low"])
     return [
         str(row["component"]),
-        line,
-        ends,
-        probability(float(row["q"])),
-        before,
+        with_ends(*effect(row["line"], row["line_low"], row["line_high"])),
+        probability(row["q"]),
+        f"{row['clean_direct_effect']:+.2f} → {row['ablated_direct_effect']:+.2f}",
         str(row["label"]),
         freeze,
-        band,
-        controls,
-        signed_or_dash(float(row["alone"])),
-        signed_or_dash(float(row["besides"])),
+        part_of,
+        f"{row['control_low']:+.2f} to {row['control_high']:+.2f}" if compared else DASH,
+        signed_or_dash(row["alone"]),
+        signed_or_dash(row["besides"]),
     ]
 
 

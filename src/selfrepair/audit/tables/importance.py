@@ -6,7 +6,7 @@ from rich.text import Text
 
 from selfrepair.audit.importance import ImportanceCard
 from selfrepair.audit.question import Question
-from selfrepair.audit.tables.cells import foot, table
+from selfrepair.audit.tables.cells import Column, foot, table, with_ends
 from selfrepair.report.number_formats import DASH, effect, known, share
 from selfrepair.terminal import Console
 
@@ -35,15 +35,15 @@ def print_card(console: Console, question: Question, found: ImportanceCard, floo
     )
     rows.append(["largest repairers", *(str(record["repairers"] or DASH) for record in records)])
     rows.append(["label", *(str(record["label"]) for record in records)])
-    console.print(table(["", *(str(record["component"]) for record in records)], rows))
+    columns = [Column("", left=True), *(Column(str(record["component"])) for record in records)]
+    console.print(table(columns, rows, console.width))
     console.print(foot(question, found.effects.operator, found.effects.residual, floor), style="dim")
 
 
 def _cell(record: dict[str, object], name: str) -> str:
     value, low, high = record[name], record[f"{name}_low"], record[f"{name}_high"]
-    return " ".join(effect(value, low, high)) if known(value) else DASH
+    return with_ends(*effect(value, low, high)) if known(value) else DASH
 
 
 def _share(record: dict[str, object]) -> str:
-    shown, ends = share(record["masking"], record["masking_low"], record["masking_high"])
-    return f"{shown} {ends}".strip()
+    return with_ends(*share(record["masking"], record["masking_low"], record["masking_high"]))

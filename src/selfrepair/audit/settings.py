@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from selfrepair.ablation.operators import Operator
     from selfrepair.engine.contract import Engine
 
-ABLATIONS = ("corrupt", "resample", "mean", "position-mean", "zero")
+ABLATIONS = ("corrupt", "resample", "mean", "position-mean", "zero", "placebo")
 _ABLATION, _TESTS = "Ablation", "Tests"
 
 
@@ -25,7 +25,8 @@ class AuditSettings:
         "str | Operator | None",
         Option(
             "What ablated components write instead: `corrupt` (as on the prompt's twin), `resample` (as on another "
-            "prompt), `mean`, `position-mean` or `zero`. By default corrupt if there are twins, else resample.",
+            "prompt), `mean`, `position-mean`, `zero`, or `placebo` (random, of like size). By default corrupt if there "
+            "are twins, else resample.",
             _ABLATION,
             choices=ABLATIONS,
             typed=str,

@@ -16,6 +16,7 @@ from selfrepair.audit.measuring.sampling import Sampling
 from selfrepair.prompts.prompts import Prompts
 from selfrepair.statistics.estimates import Estimate
 
+PLACEBO = "placebo"  # the baseline: shown, and left out of what is compared
 _MOST_COVERING = 3  # whose names are compared between operators
 
 
@@ -37,8 +38,9 @@ class OperatorTable:
     @property
     def in_words(self) -> str:
         """The conclusion."""
-        names = ", ".join(self.table["ablation"])
-        if len(self.table) == 1:
+        compared = [name for name in self.table["ablation"] if name != PLACEBO]
+        names = ", ".join(compared)
+        if len(compared) == 1:
             return f"Only {names} was tried: whether the conclusion depends on the ablation is not known."
         if self.depends:
             return f"The conclusion depends on the ablation: signs differ between {names}."
@@ -47,7 +49,8 @@ class OperatorTable:
     @property
     def agreement(self) -> float:
         """Smallest Jaccard index of the first ablation's coverers with another's."""
-        sets = [names.split(", ") if names else [] for names in self.table["covered_by"]]
+        compared = self.table[self.table["ablation"] != PLACEBO]
+        sets = [names.split(", ") if names else [] for names in compared["covered_by"]]
         return min((jaccard(sets[0], other) for other in sets[1:]), default=1.0)
 
 
@@ -56,7 +59,7 @@ def possible(prompts: Prompts) -> tuple[str, ...]:
     lengths, numbers = np.unique(prompts.lengths, return_counts=True)
     resample = ("resample",) if len(lengths) and numbers.min() > 1 else ()
     corrupt = ("corrupt",) if prompts.corrupt is not None else ()
-    return ("zero", "mean", *resample, *corrupt)
+    return ("zero", "mean", *resample, *corrupt, PLACEBO)
 
 
 def operator_table(by_operator: Mapping[str, PromptEffects], runs: CircuitRuns, sampling: Sampling) -> OperatorTable:
@@ -77,7 +80,8 @@ def operator_table(by_operator: Mapping[str, PromptEffects], runs: CircuitRuns, 
         sign = -1 if float(sampling.mean(effects.lost[row]).value) < 0 else 1
         lines[name] = sampling.mean(sign * line.T).value
         total, repair = sampling.mean(effects.total_effect[row]), sampling.mean(effects.self_repair[row])
-        signs.append((_sign(total), _sign(repair)))
+        if name != PLACEBO:
+            signs.append((_sign(total), _sign(repair)))
         order = np.argsort(-lines[name])[:_MOST_COVERING]
         found: dict[str, object] = {"ablation": name}
         found |= _columns("lost", sampling.mean(effects.lost[row])) | _columns("total_effect", total)

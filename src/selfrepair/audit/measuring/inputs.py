@@ -11,6 +11,7 @@ from torch import Tensor
 
 from selfrepair.ablation.operators import Mean, Operator, PositionMean, Resample, Source, Zero
 from selfrepair.audit.measuring.batches import Batch, batches
+from selfrepair.audit.measuring.placebo import Placebo
 from selfrepair.engine.clean import port_outputs
 from selfrepair.errors import SelfRepairError
 from selfrepair.model.language_model import LanguageModel
@@ -32,8 +33,17 @@ class Corrupt:
         return source.twin(port)
 
 
-def operator_for(name: str | Operator | None, prompts: Prompts, donors: int = 1) -> Operator:
+def operator_for(
+    name: str | Operator | None, prompts: Prompts, donors: int = 1, model: LanguageModel | None = None, seed: int = 0
+) -> Operator:
     """The operator of that name; by default `corrupt` where the prompts have twins, else `resample`.
+
+    Args:
+        name: of the ablation; `placebo` matches the default one.
+        prompts: what it is used on.
+        donors: under `resample`.
+        model: whose output maps `placebo` needs.
+        seed: of the placebo.
 
     Raises:
         SelfRepairError: `corrupt` without twins, or a name that stands for nothing here.
@@ -46,6 +56,8 @@ def operator_for(name: str | Operator | None, prompts: Prompts, donors: int = 1)
             "Ablation 'corrupt' puts in what a head writes on the prompt's corrupt twin; not every prompt has one.",
             "Give each prompt a twin with as many tokens, or choose resample, mean or zero.",
         )
+    if chosen == "placebo" and model is not None:
+        return Placebo(operator_for(None, prompts, donors), model, seed=seed)
     made: Mapping[str, Operator] = {
         "corrupt": Corrupt(),
         "resample": Resample(donors),
@@ -54,7 +66,9 @@ def operator_for(name: str | Operator | None, prompts: Prompts, donors: int = 1)
         "position-mean": PositionMean(),
     }
     if chosen not in made:
-        raise SelfRepairError(f"No ablation on prompts is called '{chosen}'.", f"There are: {', '.join(made)}.")
+        raise SelfRepairError(
+            f"No ablation on prompts is called '{chosen}'.", f"There are: {', '.join((*made, 'placebo'))}."
+        )
     return made[chosen]
 
 

@@ -154,7 +154,7 @@ def prompt_effects(
         SelfRepairError: interventions of one name, or sites that the model does not have.
     """
     _require_names(interventions)
-    operator = operator_for(ablation, prompts, donors)
+    operator = operator_for(ablation, prompts, donors, model, seed)
     anatomy, number = model.anatomy, len(interventions)
     lines = (number, len(prompts))
     dtype = np.float64 if model.dtype == torch.float64 else np.float32

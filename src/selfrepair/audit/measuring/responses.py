@@ -42,7 +42,7 @@ def response_sizes(
         donors: under `resample`.
         seed: of the donors' draw.
     """
-    components, operator = Components.of(model.anatomy), operator_for(ablation, prompts, donors)
+    components, operator = Components.of(model.anatomy), operator_for(ablation, prompts, donors, model, seed)
     ports = [Port(layer, kind) for kind in ("heads", "mlp") for layer in range(model.anatomy.layers)]
     squares, count = np.zeros(len(components.sites)), 0
     means: dict[Port, Tensor] = {}

@@ -20,7 +20,7 @@ GROUPS = {
         *("Head", "Attention", "Mlp", "Neuron", "At", "Site", "Port"),
         *("Intervention", "each", "together", "pairs", "freezing", "ports_of"),
     ),
-    "Names and circuits": (*("parse_names", "resolve", "AtSpan", "Edge", "End"),),
+    "Names and circuits": (*("parse_names", "resolve", "Circuit", "AtSpan", "Edge", "End"),),
     "Readouts": ("NextToken", "LogitDifference", "Readout", "Reading"),
     "Engines": (
         *("clean_run", "port_outputs", "ReplayEngine", "DeltaEngine", "ReferenceEngine", "Engine"),

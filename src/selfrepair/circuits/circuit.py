@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from selfrepair.ablation.names import parse_groups
 from selfrepair.ablation.shape import Shaped, require_existing, shape_of
 from selfrepair.ablation.sites import At, AtSpan, Head, Mlp, Site
 from selfrepair.choices import CIRCUIT_FORMATS, CIRCUIT_WRITERS
+from selfrepair.circuits.elsewhere import transformer_lens_hooks
 from selfrepair.circuits.selection import Rank
 from selfrepair.circuits.source import open_source
 from selfrepair.errors import SelfRepairError
@@ -110,6 +112,32 @@ class Circuit:
                 return found if model is None else found.checked(model)
         raise SelfRepairError(f"{path} is no circuit in a known format.", f"There are: {', '.join(CIRCUIT_FORMATS)}.")
 
+    @classmethod
+    def given(cls, text: str, top: int | None = None, rank: Rank | None = None, model: Shaped | None = None) -> Circuit:
+        """A circuit as a command takes it: names, or a file of any format.
+
+        Args:
+            text: `9.9,9.6,10.0`, `movers=9.9,9.6`, `graph.json`, or `@graph.json` where a file has the name of a head.
+            top: as for `read`.
+            rank: as for `read`.
+            model: as for `read`.
+
+        Raises:
+            SelfRepairError: as for `read`; or it is neither, or names with `top` or `rank`.
+        """
+        text = text.strip()
+        if text.startswith("@"):
+            return cls.read(text[1:], top, rank, model)
+        try:
+            found = cls(text)
+        except SelfRepairError:
+            if not Path(text).is_file() and not re.search(r"\.[a-z]{2,6}$", text, re.IGNORECASE):
+                raise
+            return cls.read(text, top, rank, model)
+        if top is not None or rank is not None:
+            raise SelfRepairError(f"'{text[:80]}' is a list without scores to choose by.", "Leave top and rank out.")
+        return found if model is None else found.checked(model)
+
     @property
     def sites(self) -> tuple[Place, ...]:
         """All components, each once."""
@@ -206,6 +234,19 @@ class Circuit:
         """
         written: str = CIRCUIT_WRITERS[format](self, None if model is None else shape_of(model))
         return written
+
+    def hooks(self, library: str = "transformer_lens") -> str:
+        """Python code that ablates the circuit by zero elsewhere.
+
+        Args:
+            library: `transformer_lens`.
+
+        Raises:
+            SelfRepairError: another library, or a component whose place differs between prompts.
+        """
+        if library != "transformer_lens":
+            raise SelfRepairError(f"There is no code for '{library}'.", "There is: transformer_lens.")
+        return transformer_lens_hooks(self.sites)
 
     def write(self, path: str | Path, format: str = "selfrepair", model: Shaped | None = None) -> None:
         """Writes the circuit to a file.

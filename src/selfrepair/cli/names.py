@@ -7,7 +7,7 @@ import warnings
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from selfrepair.terminal import Console
@@ -48,7 +48,7 @@ def names(
     if as_json:
         typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
         return
-    table = Table("component", "tool", "is called")
+    table = Table("component", "tool", Column("is called", overflow="fold"))
     for called in found.values():
         for tool, name in called.items():
             table.add_row(Text(called["selfrepair"] if tool == "selfrepair" else ""), Text(tool), Text(name))

@@ -21,7 +21,7 @@ GROUPS = {
         *("Intervention", "each", "together", "pairs", "freezing", "ports_of"),
     ),
     "Prompts": ("Prompts", "Prompt"),
-    "Names and circuits": (*("parse_names", "resolve", "AtSpan", "Edge", "End"),),
+    "Names and circuits": (*("parse_names", "resolve", "Circuit", "AtSpan", "Edge", "End"),),
     "Readouts": ("NextToken", "LogitDifference", "Readout", "Reading"),
     "Engines": (
         *("clean_run", "port_outputs", "ReplayEngine", "DeltaEngine", "ReferenceEngine", "Engine"),

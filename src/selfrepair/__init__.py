@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from selfrepair.ablation.sites import Neuron as Neuron
     from selfrepair.ablation.sites import Site as Site
     from selfrepair.ablation.spellings import End as End
+    from selfrepair.circuits.circuit import Circuit as Circuit
     from selfrepair.effects.ledger import Ledger as Ledger
     from selfrepair.effects.readouts import LogitDifference as LogitDifference
     from selfrepair.effects.readouts import NextToken as NextToken
@@ -83,6 +84,7 @@ _MODULES = {
     "selfrepair.ablation.operators": ("Mean", "Operator", "PositionMean", "Resample", "Source", "Unchanged", "Zero"),
     "selfrepair.ablation.sites": ("At", "AtSpan", "Attention", "Head", "Mlp", "Neuron", "Site"),
     "selfrepair.ablation.spellings": ("End",),
+    "selfrepair.circuits.circuit": ("Circuit",),
     "selfrepair.effects.ledger": ("Ledger",),
     "selfrepair.effects.readouts": ("LogitDifference", "NextToken", "Reading", "Readout"),
     "selfrepair.engine": ("DeltaEngine", "Engine", "ReferenceEngine", "ReplayEngine"),
@@ -112,6 +114,7 @@ __all__ = [
     "AtSpan",
     "Attention",
     "ChecksFail",
+    "Circuit",
     "CleanRun",
     "Comparison",
     "DeltaEngine",

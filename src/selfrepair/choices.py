@@ -47,6 +47,31 @@ PROMPT_FORMATS: Registry[Any] = Registry(
         "coax": f"{_PROMPTS}.coax",
     },
 )
+_READERS, _WRITERS = "selfrepair.circuits.readers", "selfrepair.circuits.writers"
+CIRCUIT_FORMATS: Registry[Any] = Registry(  # in the order in which files are held against them
+    "circuit format",
+    "selfrepair.circuit_formats",
+    {
+        "selfrepair": f"{_READERS}.own:OWN",
+        "circuit-tracer": f"{_READERS}.circuit_tracer:CIRCUIT_TRACER",
+        "eap": f"{_READERS}.eap:EAP",
+        "circuitkit-artifact": f"{_READERS}.circuitkit:ARTIFACT",
+        "circuitkit-scores": f"{_READERS}.circuitkit:SCORES",
+        "edges": f"{_READERS}.edge_lists:EDGES",
+        "roles": f"{_READERS}.roles:ROLES",
+    },
+)
+CIRCUIT_WRITERS: Registry[Any] = Registry(
+    "circuit format to write",
+    "selfrepair.circuit_writers",
+    {
+        "selfrepair": f"{_WRITERS}.tables:own_json",
+        "eap": f"{_WRITERS}.graphs:eap_json",
+        "circuitkit": f"{_WRITERS}.graphs:circuitkit_scores",
+        "dot": f"{_WRITERS}.tables:dot",
+        "csv": f"{_WRITERS}.tables:csv",
+    },
+)
 _NOT_OFFERED = ("unchanged",)  # measures the numerical floor; as a run it shows nothing
 
 

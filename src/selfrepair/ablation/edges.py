@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from selfrepair.ablation.sites import At, AtSpan, Head, Site
+from selfrepair.ablation.sites import At, AtSpan, Site
 from selfrepair.ablation.spellings import Component, End, Via, spelled
 from selfrepair.errors import SelfRepairError
 
@@ -56,14 +56,8 @@ def parse_edge(text: str, heads: Sequence[int] | None = None, score: float | Non
     Raises:
         SelfRepairError: it names no edge.
     """
-    ends = _ARROW.split(text.strip())
-    if len(ends) == 1:
-        ends = _HOOK.findall(text)
-        if _HOOK.sub("", text).strip(" ,;\t()'\""):
-            ends = []
-    if len(ends) != 2:
-        raise SelfRepairError(f"'{text.strip()[:80]}' names no edge.", _WRITE)
-    return edge_between(spelled(ends[0], heads), spelled(ends[1], heads), text.strip(), score)
+    first, second = ends_of(text, heads)
+    return edge_between(first, second, text.strip(), score)
 
 
 def edge_between(first: Component, second: Component, text: str = "", score: float | None = None) -> Edge:
@@ -91,9 +85,22 @@ def edge_between(first: Component, second: Component, text: str = "", score: flo
     return Edge(sender.site, receiver.site, receiver.via, score)
 
 
-def same_head(first: Component, second: Component) -> bool:
-    """Whether both are parts of one head: graphs that have inputs as nodes join them to their head."""
-    return isinstance(first.site, Head) and first.site == second.site
+def ends_of(text: str, heads: Sequence[int] | None = None) -> tuple[Component, Component]:
+    """Both ends of an edge as they are written; in graphs that have inputs as nodes, both may be of one component.
+
+    Args:
+        text: as for `parse_edge`.
+        heads: as for `parse_edge`.
+
+    Raises:
+        SelfRepairError: it names no edge.
+    """
+    ends = _ARROW.split(text.strip())
+    if len(ends) == 1:
+        ends = [] if _HOOK.sub("", text).strip(" ,;\t()'\"") else _HOOK.findall(text)
+    if len(ends) != 2:
+        raise SelfRepairError(f"'{text.strip()[:80]}' names no edge.", _WRITE)
+    return spelled(ends[0], heads), spelled(ends[1], heads)
 
 
 def _depth(component: Component) -> tuple[float, int]:

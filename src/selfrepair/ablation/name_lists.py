@@ -84,6 +84,11 @@ def file_text(path: Path) -> str:
         raise SelfRepairError(
             f"{path} cannot be read as text: {problem}.", "Give `@` and a file with names of components."
         ) from None
+    return uncommented(text)
+
+
+def uncommented(text: str) -> str:
+    """Text without its comments, from `#` to the end of a line."""
     return "\n".join(re.sub(r"(^|\s)#.*", "", line) for line in text.splitlines())
 
 

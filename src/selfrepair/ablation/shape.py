@@ -22,11 +22,15 @@ class Shape:
         key_heads: heads that have keys and values of their own, each shared by a group of query heads; None where it
             is not known.
         neurons: how many each layer's MLP has; None where it is not known.
+        width: of the residual stream; None where it is not known.
+        parallel: whether MLPs read what attention reads, not its result.
     """
 
     heads: tuple[int, ...]
     key_heads: int | None = None
     neurons: tuple[int, ...] | None = None
+    width: int | None = None
+    parallel: bool = False
 
     @property
     def layers(self) -> int:
@@ -73,7 +77,12 @@ def shape_of(given: Shaped) -> Shape:
     config = getattr(getattr(anatomy, "trunk", None), "config", None)
     key_heads = getattr(config, "num_key_value_heads", None)
     heads = getattr(anatomy, "heads_by_layer", anatomy)
-    return Shape(tuple(heads), key_heads if isinstance(key_heads, int) and key_heads > 0 else None)
+    return Shape(
+        tuple(heads),
+        key_heads if isinstance(key_heads, int) and key_heads > 0 else None,
+        width=getattr(anatomy, "width", None),
+        parallel=any(block.parallel for block in getattr(anatomy, "blocks", ())),
+    )
 
 
 def key_group(head: Head, shape: Shape | None) -> tuple[Head, ...]:

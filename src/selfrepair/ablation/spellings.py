@@ -67,8 +67,8 @@ _FORMS: tuple[tuple[str, str], ...] = (
     ("hook", rf"blocks\.(?P<layer>{_N})\.(?P<hook>(?:attn\.|mlp\.)?hook_\w+){_INDEX}"),
     ("input", r"input|embeds?|resid(?:_| )start|hook_(?:pos_)?embed(?:\[[^\[\]]*\])?"),
     ("logits", r"logits|resid(?:_| )end"),
-    ("module", rf"{_PATH}\.(?:self_attn|self_attention|attn|attention)(?P<out>\.\w+)?{_INDEX}"),
-    ("mlp module", rf"{_PATH}\.mlp(?P<out>\.\w+)?{_INDEX}"),
+    ("module", rf"{_PATH}\.(?:self_attn|self_attention|attn(?:\.attention)?|attention)(?P<out>\.\w+)?{_INDEX}"),
+    ("mlp module", rf"{_PATH}\.(?:mlp(?P<out>\.\w+)?|fc2){_INDEX}"),
 )
 _SPELLINGS = [(kind, re.compile(form, re.IGNORECASE)) for kind, form in _FORMS]
 _VIA = re.compile(r"(.*[\d\])])(?:\.([qkv])|<([qkv])>)", re.IGNORECASE | re.DOTALL)
@@ -201,9 +201,9 @@ def _module(layer: int, out: str | None, index: str | None) -> Component | None:
 
 
 def _mlp_module(layer: int, out: str | None, index: str | None) -> Component | None:
-    if out is None:
-        return Component(Mlp(layer)) if index is None else None
-    if out.lower() not in _MLP_OUTS or index is None or not re.fullmatch(_N, index.strip()):
+    if index is None:
+        return Component(Mlp(layer)) if out is None or out.lower() in _MLP_OUTS else None
+    if out is None or out.lower() not in _MLP_OUTS or not re.fullmatch(_N, index.strip()):
         return None
     return Component(Neuron(layer, int(index)))
 

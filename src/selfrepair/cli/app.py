@@ -13,7 +13,22 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from selfrepair.cli import ablate, audit, card, check, compare, merge, paper, report, resume, run, show, status, who
+from selfrepair.cli import (
+    ablate,
+    audit,
+    card,
+    check,
+    compare,
+    merge,
+    names,
+    paper,
+    report,
+    resume,
+    run,
+    show,
+    status,
+    who,
+)
 from selfrepair.errors import SelfRepairError
 from selfrepair.terminal import Console
 
@@ -54,6 +69,7 @@ app.command("who")(who.who)
 app.command("ablate")(ablate.ablate)
 app.command("card")(card.card)
 app.command("audit")(audit.audit)
+app.command("names")(names.names)
 
 
 def main() -> None:

@@ -1,0 +1,1 @@
+"""Circuits as researchers have them: components with roles, edges with scores, and where they come from."""

@@ -1,0 +1,1 @@
+"""One module per format of circuit files; `choices.CIRCUIT_FORMATS` lists them."""

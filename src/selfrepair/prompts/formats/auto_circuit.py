@@ -12,6 +12,7 @@ from selfrepair.prompts.formats.foreign import Foreign
 from selfrepair.prompts.formats.own import answer_of, token_ids
 from selfrepair.prompts.formats.read import Wishes, each_row
 from selfrepair.prompts.prompt import Answer, Dropped, Prompt, Unusable
+from selfrepair.prompts.vocabulary import Vocabulary
 
 
 def detect(content: Content) -> bool:
@@ -70,7 +71,8 @@ def _with_spans(prompts: list[Prompt | Dropped], document: dict[str, Any], wishe
         raise SelfRepairError("word_idxs is no mapping of names to positions.", "Take the file again.")
     if not words:
         return prompts
-    counted = {place: _tokens(one, wishes) for place, one in enumerate(prompts) if isinstance(one, Prompt)}
+    vocabulary = wishes.vocabulary()
+    counted = {place: _tokens(one, vocabulary) for place, one in enumerate(prompts) if isinstance(one, Prompt)}
     labels = document.get("seq_labels")
     length = len(labels) if isinstance(labels, list) else words["end"] + 1 if "end" in words else None
     if length is None and len(set(counted.values())) == 1:
@@ -87,8 +89,8 @@ def _with_spans(prompts: list[Prompt | Dropped], document: dict[str, Any], wishe
     ]
 
 
-def _tokens(prompt: Prompt, wishes: Wishes) -> int:
+def _tokens(prompt: Prompt, vocabulary: Vocabulary) -> int:
     try:
-        return len(wishes.vocabulary().encode(prompt.text) if isinstance(prompt.text, str) else prompt.text)
+        return len(vocabulary.encode(prompt.text) if isinstance(prompt.text, str) else prompt.text)
     except Unusable:
         return -1

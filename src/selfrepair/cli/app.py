@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from selfrepair.cli import check, compare, merge, paper, report, resume, run, show, status
+from selfrepair.cli import check, compare, merge, paper, prompts, report, resume, run, show, status
 from selfrepair.errors import SelfRepairError
 from selfrepair.terminal import Console
 
@@ -43,6 +43,7 @@ def common(
 
 app.command("run")(run.run)
 app.command("check")(check.check)
+app.command("prompts")(prompts.prompts)
 app.command("show")(show.show)
 app.command("resume")(resume.resume)
 app.command("status")(status.status)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich import box
 from rich.table import Table
 from rich.text import Text
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from selfrepair.prompts.vocabulary import Vocabulary
 
 _TEXT, _REASONS, _TOKENS = 48, 20, 6  # characters of a prompt, dropped prompts and tokens that are shown
-_NUMBERS = ("prompt", "tokens", "metric", "twin", "rank")
+_WORDS = ("group", "text", "right", "wrong")  # columns that give way where the terminal is narrow
 _Found = list["Prompt | Dropped"]
 
 
@@ -148,7 +149,7 @@ def _print(console: Console, checked: Check, model: LanguageModel, top: int) -> 
         console.print(f"{len(made) - top:,} more prompts: --top {len(made)}.", style="dim")
     console.print(_summary(checked))
     if made.dropped:
-        table = Table("prompt", "why", title=f"{len(made.dropped)} prompts were dropped")
+        table = Table("prompt", "why", title=f"Dropped: {_counted(len(made.dropped), 'prompt')}")
         for gone in made.dropped[:_REASONS]:
             table.add_row(Text(gone.id), Text(gone.reason))
         console.print(table)
@@ -162,9 +163,9 @@ def _rows(checked: Check, model: LanguageModel, top: int) -> Table:
     from selfrepair.prompts.vocabulary import Vocabulary
 
     made, vocabulary = checked.prompts, Vocabulary(model, "never")
-    table = Table(title="Prompts")
+    table = Table(title="Prompts", box=box.SIMPLE_HEAD)
     for column in ("prompt", "group", "text", "tokens", "right", "wrong", "metric", "twin", "rank"):
-        table.add_column(column, no_wrap=column in _NUMBERS, max_width=_TEXT if column == "text" else None)
+        table.add_column(column, no_wrap=True, min_width=4 if column in _WORDS else None)
     for place in range(min(top, len(made))):
         text = made.texts[place]
         sides = [_shown(side[place], vocabulary) for side in (made.answers, made.wrong)]
@@ -181,6 +182,10 @@ def _shown(tokens: tuple[int, ...], vocabulary: Vocabulary) -> str:
     return vocabulary.pieces(tokens[:_TOKENS]) + more
 
 
+def _counted(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
 def _shown_number(value: float) -> str:
     return "" if value != value else f"{value:+.3f}"
 
@@ -188,7 +193,10 @@ def _shown_number(value: float) -> str:
 def _summary(checked: Check) -> Text:
     numbers, lengths = checked.summary(), checked.prompts.lengths
     measured = f"metric: {numbers['metric_is']}, in logits"
-    lines = [f"{numbers['prompts']} prompts, {numbers['groups']} groups, {lengths.min()} to {lengths.max()} tokens"]
+    lines = [
+        f"{_counted(len(lengths), 'prompt')} in {_counted(len(set(checked.prompts.groups)), 'group')}, "
+        f"{lengths.min()} to {lengths.max()} tokens"
+    ]
     if numbers["accuracy"] is not None:
         lines.append(
             f"right answer preferred: {numbers['accuracy']:.1%} (ranked first of all tokens: "

@@ -155,7 +155,7 @@ def test_token_ids_of_a_table_belong_to_a_tokenizer_that_has_to_be_named(read):
         read(content, "a.csv")
     made = read(content, "a.csv", ids_of=shifted(100))
     assert made.answers == ((MARY,),) and made.wrong == ((JOHN,),) and made.ids == ("1",)
-    with pytest.raises(SelfRepairError, match=r"stand for ' .*', a name that is not in its text"):
+    with pytest.raises(SelfRepairError, match=r"correct_idx stands for .*Are its ids those of the tokenizer"):
         read(content, "a.csv", ids_of=shifted(98))
     with pytest.raises(SelfRepairError, match="cannot be loaded"):
         read(content, "a.csv", ids_of="no/such/folder")
@@ -171,7 +171,8 @@ def test_token_ids_that_are_several_tokens_here_are_refused(read):
         def decode(self, numbers, **_options):
             return {5: " Montreal", 6: " Rome"}[numbers[0]]
 
-    content = table({"clean": TEXT, "corrupted": FRESH, "country_idx": 5, "corrupted_country_idx": 6})
+    row = {"clean": TEXT, "corrupted": FRESH, "country_idx": 5, "corrupted_country_idx": 6}
+    content = table({**row, "country": "Montreal", "corrupted_country": "Rome"})
     with pytest.raises(SelfRepairError, match="' Montreal' is 2 tokens"):
         read(content, "a.csv", ids_of=Other())
 
@@ -187,27 +188,38 @@ def test_eap_twins_are_chosen_and_recorded(read):
 
 
 @pytest.mark.parametrize(
-    ("right", "wrong"),
+    ("columns", "words", "more"),
     [
-        ("correct_idx", "incorrect_idx"),
-        ("country_idx", "corrupted_country_idx"),
-        ("clean_answer_idx", "corrupted_answer_idx"),
-        ("answers_idx", "corrupted_answers_idx"),
+        (("correct_idx", "incorrect_idx"), (" Mary", " John"), {}),
+        (
+            ("country_idx", "corrupted_country_idx"),
+            (" Paris", " Rome"),
+            {"country": "Paris is", "corrupted_country": "Rome"},
+        ),
+        (("clean_answer_idx", "corrupted_answer_idx"), (" she", " he"), {}),
+        (
+            ("answers_idx", "corrupted_answers_idx"),
+            (" house", " drink"),
+            {"answers": "['a', 'house']", "corrupted_answers": "['drink']"},
+        ),
     ],
 )
-def test_eap_columns_of_token_ids(read, right, wrong):
-    made = read(table({"clean": TEXT, "corrupted": FRESH, right: MARY, wrong: JOHN}), "a.csv", ids_of="model")
-    assert (made.answers, made.wrong) == (((MARY,),), ((JOHN,),))
+def test_token_ids_of_eap_are_those_of_the_words_that_are_expected(read, columns, words, more):
+    row = {"clean": TEXT, "corrupted": FRESH, **more, **dict(zip(columns, map(identity, words), strict=True))}
+    made = read(table(row), "a.csv", ids_of="model")
+    assert [made.answers, made.wrong] == [((identity(word),),) for word in words]
+    with pytest.raises(SelfRepairError, match=f"{columns[0]} stands for ' war', which is not in"):
+        read(table({**row, columns[0]: identity(" war")}), "a.csv", ids_of="model")
 
 
 def test_lists_of_token_ids_are_read_and_never_evaluated(read, tmp_path):
     row = {
         "clean": TEXT,
         "corrupted": FRESH,
-        "answers_idx": f"[{MARY}, {MARY + 2}]",
+        "answers_idx": f"[{MARY}, {identity(' Anna')}]",
         "corrupted_answers_idx": f"[{JOHN}]",
     }
-    assert read(table(row), "a.csv", ids_of="model").answers == ((MARY, MARY + 2),)
+    assert read(table(row), "a.csv", ids_of="model").answers == ((MARY, identity(" Anna")),)
     trap = tmp_path / "trap"
     code = f"[__import__('pathlib').Path({str(trap)!r}).touch() or {MARY}]"
     with pytest.raises(SelfRepairError, match="is no list of token ids"):

@@ -6,7 +6,7 @@ from transformers import PreTrainedTokenizerFast
 NAMES = (" Mary", " John", " Anna", " Tom")
 WORDS = (
     *NAMES,
-    " are",
+    *(" are", " he", " she"),
     *(
         "When",
         " and",

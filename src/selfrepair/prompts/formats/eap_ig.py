@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 
 from selfrepair.errors import SelfRepairError
@@ -20,6 +21,17 @@ PAIRS = (  # columns with the id of the right and of the wrong token, or with li
     ("answers_idx", "corrupted_answers_idx"),
 )
 VERBS = ((" is", " are"), (" was", " were"), (" has", " have"), (" does", " do"))  # singular, plural
+_EXPECTED_IN = {  # by column of token ids: the columns that have their words
+    "correct_idx": ("clean",),
+    "incorrect_idx": ("clean", "corrupted", "corrupted_hard"),
+    "country_idx": ("country",),
+    "corrupted_country_idx": ("corrupted_country",),
+    "clean_answer_idx": (),
+    "corrupted_answer_idx": (),
+    "answers_idx": ("answers",),
+    "corrupted_answers_idx": ("corrupted_answers",),
+}
+_PRONOUNS = "he she him her his hers they them their"
 _LONGEST = 2**16  # characters of a list of ids
 
 Sides = Callable[[Row, Prompt], Prompt]
@@ -66,21 +78,38 @@ def read(content: Content, wishes: Wishes) -> Iterator[Prompt | Dropped]:
 
 
 def _by_ids(content: Content, wishes: Wishes) -> Sides:
-    right, wrong = next(pair for pair in PAIRS if set(pair) <= set(content.columns))
-    foreign = Foreign(wishes, f"Column {right!r} of {content.name}")
-    named = "corrupted_hard" in content.columns  # indirect objects: both names are in the prompt
+    columns = next(pair for pair in PAIRS if set(pair) <= set(content.columns))
+    foreign = Foreign(wishes, f"Column {columns[0]!r} of {content.name}")
 
     def answers(row: Row, prompt: Prompt) -> Prompt:
-        sides = [tuple(map(foreign.text, _listed(row[name]))) for name in (right, wrong)]
-        missing = [text for side in sides for text in side if text.strip() not in str(prompt.text)]
-        if named and missing:
-            raise Unusable(
-                f"Its token ids stand for {missing[0]!r}, a name that is not in its text. Are they ids of the "
-                "tokenizer that --ids-of names?"
-            )
+        sides = []
+        for column in columns:
+            texts = tuple(map(foreign.text, _listed(row[column])))
+            _require_expected(texts, column, row)
+            sides.append(texts)
         return _with(prompt, sides[0], sides[1])
 
     return answers
+
+
+def _require_expected(texts: tuple[str, ...], column: str, row: Row) -> None:
+    """Refuses tokens that cannot be the answers: nothing else tells that ids belong to another tokenizer.
+
+    Names and colours stand in the prompt, countries and kinds in columns of their own, and pronouns are few.
+
+    Raises:
+        Unusable: naming the first.
+    """
+    where = _PRONOUNS
+    if _EXPECTED_IN[column]:
+        where = " ".join(str(row.get(name) or "") for name in _EXPECTED_IN[column])
+    for text in texts if where else ():
+        word = text.strip()
+        if not word or re.search(rf"(?<!\w){re.escape(word)}", where) is None:
+            raise Unusable(
+                f"Its {column} stands for {text!r}, which is not in {where[:60]!r}. Are its ids those of the tokenizer "
+                "that --ids-of names?"
+            )
 
 
 def _listed(value: object) -> tuple[object, ...]:

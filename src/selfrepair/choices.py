@@ -44,7 +44,13 @@ PROMPT_FORMATS: Registry[Any] = Registry(
     "selfrepair.prompt_formats",
     {
         "own": f"{_PROMPTS}.own",
+        "auto-circuit": f"{_PROMPTS}.auto_circuit",
+        "eap-ig": f"{_PROMPTS}.eap_ig",
+        "mib": f"{_PROMPTS}.mib",
+        "circuit-kit": f"{_PROMPTS}.circuit_kit",
         "coax": f"{_PROMPTS}.coax",
+        "causalab": f"{_PROMPTS}.causalab",
+        "acdc": f"{_PROMPTS}.acdc",
     },
 )
 _READERS, _WRITERS = "selfrepair.circuits.readers", "selfrepair.circuits.writers"

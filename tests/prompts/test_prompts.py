@@ -88,7 +88,7 @@ def test_padding_is_on_the_right_and_a_model_never_reads_it():
         ({"spans": {"S2": (9, 9)}}, "span 'S2' is [9, 9)"),
         ({"weight": 0.0}, "weights are positive"),
         ({"weight": float("nan")}, "weights are positive"),
-        ({"answers": (204,)}, "204 is no token of the vocabulary of 204"),
+        ({"answers": (300,)}, "300 is no token of the vocabulary of 2"),
         ({"answers": (-1,)}, "-1 is no token"),
         ({"corrupt": TWIN + " the"}, "Its twin has 15 tokens, the prompt 14"),
         ({"text": (*ids(TEXT), 0)}, "end in 0, padding or the end of a text"),

@@ -6,6 +6,7 @@ from transformers import PreTrainedTokenizerFast
 NAMES = (" Mary", " John", " Anna", " Tom")
 WORDS = (
     *NAMES,
+    *(" are", " he", " she"),
     *(
         "When",
         " and",

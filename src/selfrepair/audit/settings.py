@@ -25,7 +25,7 @@ class AuditSettings:
         "str | Operator | None",
         Option(
             "What ablated components write instead: `corrupt` (as on the prompt's twin), `resample` (as on another "
-            "prompt), `mean`, `position-mean`, `zero`, or `placebo` (random, as large). By default corrupt if there "
+            "prompt), `mean`, `position-mean`, `zero`, or `placebo` (random, as large). Default: corrupt if there "
             "are twins, else resample.",
             _ABLATION,
             choices=ABLATIONS,

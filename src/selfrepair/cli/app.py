@@ -22,6 +22,7 @@ from selfrepair.cli import (
     merge,
     names,
     paper,
+    prompts,
     report,
     resume,
     run,
@@ -37,7 +38,9 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     help="Which components compensate for an ablated head? Exact per-token ledgers of self-repair in language models.",
-    epilog="Start with `selfrepair run`: a demo on a small model that takes a few minutes.",
+    epilog="Start with `selfrepair run`: a demo on a small model that takes a few minutes. On a prompt of your own: "
+    "`selfrepair who L24H4 --prompt 'When Mary and John went to the store, John gave a drink to' --answer ' Mary' "
+    "--against ' John'`.",
 )
 
 
@@ -56,20 +59,30 @@ def common(
     """Options that come before the verb."""
 
 
-app.command("run")(run.run)
-app.command("check")(check.check)
-app.command("show")(show.show)
-app.command("resume")(resume.resume)
-app.command("status")(status.status)
-app.command("merge")(merge.merge)
-app.command("compare")(compare.compare)
-app.command("report")(report.report)
-app.command("paper")(paper.paper)
-app.command("who")(who.who)
-app.command("ablate")(ablate.ablate)
-app.command("card")(card.card)
-app.command("audit")(audit.audit)
-app.command("names")(names.names)
+_CORPUS, _OWN, _MODEL = "Every head on a corpus", "Your own prompts and circuit", "Models and names"
+_VERBS = {
+    _CORPUS: {
+        "run": run.run,
+        "show": show.show,
+        "report": report.report,
+        "resume": resume.resume,
+        "status": status.status,
+        "merge": merge.merge,
+        "compare": compare.compare,
+        "paper": paper.paper,
+    },
+    _OWN: {
+        "prompts": prompts.prompts,
+        "who": who.who,
+        "ablate": ablate.ablate,
+        "card": card.card,
+        "audit": audit.audit,
+    },
+    _MODEL: {"check": check.check, "names": names.names},
+}
+for _panel, _verbs in _VERBS.items():
+    for _name, _verb in _verbs.items():
+        app.command(_name, rich_help_panel=_panel)(_verb)
 
 
 def main() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -10,6 +10,7 @@ from selfrepair.cli.options import Quiet, with_settings
 from selfrepair.cli.questions import LOADING, PROMPTS, Json, Model, Out, as_json, question, required, settings
 from selfrepair.terminal import Console
 
+Rank = Literal["signed", "absolute"]
 _OPTIONS = (*PROMPTS, *settings(), *LOADING)
 
 
@@ -20,6 +21,10 @@ def audit(
     circuit: Annotated[
         str, typer.Option(help="Its components: `9.9,9.6,10.0`, with roles `movers=9.9,9.6 s2=7.3`, or a circuit file.")
     ],
+    top_edges: Annotated[
+        int | None, typer.Option(min=1, help="Of a file with scores: take so many edges (or components), best first.")
+    ] = None,
+    rank: Annotated[Rank | None, typer.Option(help="How --top-edges counts scores; there is no default.")] = None,
     out: Out = None,
     json: Json = False,
     quiet: Quiet = False,
@@ -35,12 +40,15 @@ def audit(
     from selfrepair.audit.saving import save_audit
     from selfrepair.audit.tables.audit import print_audit
     from selfrepair.audit.tables.records import audit_record
-    from selfrepair.cli.circuit_option import roles_of
+    from selfrepair.circuits import Circuit
 
     named = required(circuit, "components")
-    roles_of(named, None)
+    Circuit.given(named, top_edges, rank)  # complains before the model is loaded
     asking = question(model, asked, quiet)
-    found = answer(asking, roles_of(named, asking.model))
+    tested = Circuit.given(named, top_edges, rank, asking.model)
+    for note in tested.notes:
+        Console(stderr=True, quiet=quiet).print(f"Note: {note}", style="yellow")
+    found = answer(asking, tested.roles)
     floor = asking.floor(found.runs.circuit)
     if out is not None:
         save_audit(found, asking, floor, out)

@@ -67,6 +67,7 @@ def encoded(prompt: Prompt, vocabulary: Vocabulary, first_token: bool = False) -
     answers, wrong = (tuple(dict.fromkeys(ids[len(common)] for ids in side)) for side in sides)
     if both := set(answers) & set(wrong):
         raise Unusable(f"{vocabulary.pieces(sorted(both))} is the token of a right and of a wrong answer.")
+    vocabulary.require_length(len(tokens + common))
     unequal = None if twin is None or len(twin) == len(tokens) else len(twin)
     return Encoded(
         tokens=tokens + common,

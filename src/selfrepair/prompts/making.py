@@ -101,21 +101,31 @@ def _encoded_all(
     kept: list[tuple[Prompt, Encoded]] = []
     dropped: list[Dropped] = []
     names: Counter[str] = Counter()
-    for number, prompt in enumerate(found, 1):
+    for prompt in _numbered(found):
         if isinstance(prompt, Dropped):
             dropped.append(prompt)
             continue
-        named = prompt if prompt.id else replace(prompt, id=str(number))
-        names[named.id] += 1
-        if names[named.id] > 1:
+        names[prompt.id] += 1
+        if names[prompt.id] > 1:
             raise SelfRepairError(
-                f"Two prompts are called {named.id!r}.", "Give each prompt an id of its own, or none at all."
+                f"Two prompts are called {prompt.id!r}.", "Give each prompt an id of its own, or none at all."
             )
         try:
-            kept.append((named, _encoded(named, vocabulary, options)))
+            kept.append((prompt, _encoded(prompt, vocabulary, options)))
         except Unusable as problem:
-            dropped.append(Dropped(named.id, str(problem)))
+            dropped.append(Dropped(prompt.id, str(problem)))
     return kept, dropped
+
+
+def _numbered(found: Found) -> Iterator[Prompt | Dropped]:
+    """Prompts without a name are called by their place."""
+    for number, prompt in enumerate(found, 1):
+        yield prompt if prompt.id else replace(prompt, id=str(number))
+
+
+def named(found: Found) -> Iterator[Prompt]:
+    """The prompts among what was found, under the names that results give them."""
+    return (prompt for prompt in _numbered(found) if isinstance(prompt, Prompt))
 
 
 def _encoded(prompt: Prompt, vocabulary: Vocabulary, options: Options) -> Encoded:

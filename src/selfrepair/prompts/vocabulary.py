@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from selfrepair.errors import SelfRepairError
+from selfrepair.model.configuration import setting
 from selfrepair.model.language_model import LanguageModel
 from selfrepair.prompts.prompt import Unusable
 from selfrepair.text.tokens import Encoder
@@ -34,6 +35,8 @@ class Vocabulary:
         self.tokenizer = model_or_tokenizer if model is None else model.tokenizer
         self._encoder = None if self.tokenizer is None else Encoder(self.tokenizer)
         self._size = _length(self.tokenizer) if model is None else len(model.anatomy.readout.weight)
+        most = None if model is None else setting(model.network, "max_position_embeddings")
+        self._positions = most if isinstance(most, int) and most > 0 else LONGEST  # XLNet writes -1 for no limit
         self._special = [text for text in _attribute(self.tokenizer, "all_special_tokens", ()) if isinstance(text, str)]
         if bos not in ("auto", "always", "never"):
             raise SelfRepairError(f"bos is {bos!r}.", 'Give "auto", "always" or "never".')
@@ -99,6 +102,15 @@ class Vocabulary:
         wrong = [one for one in ids if one < 0 or (self._size and one >= self._size)]
         if wrong:
             raise Unusable(f"{wrong[0]} is no token of the vocabulary of {self._size or 2**31}.")
+
+    def require_length(self, length: int) -> None:
+        """Refuses more tokens than the model has positions for.
+
+        Raises:
+            Unusable: saying how many.
+        """
+        if length > self._positions:
+            raise Unusable(f"It has {length:,} tokens; at most {self._positions:,} are read.")
 
     def require_unpadded(self, ids: Sequence[int]) -> None:
         """Refuses token ids that are padded: a position too many, or all of them moved.

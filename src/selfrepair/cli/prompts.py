@@ -1,0 +1,210 @@
+"""`selfrepair prompts`: are these prompts fit to be measured on?"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from selfrepair.choices import PROMPT_FORMATS
+from selfrepair.errors import SelfRepairError
+from selfrepair.terminal import Console
+
+if TYPE_CHECKING:
+    from selfrepair.model.language_model import LanguageModel
+    from selfrepair.prompts.check import Check
+    from selfrepair.prompts.prompt import Dropped, Prompt
+    from selfrepair.prompts.prompts import Prompts
+    from selfrepair.prompts.vocabulary import Vocabulary
+
+_TEXT, _REASONS, _TOKENS = 48, 20, 6  # characters of a prompt, dropped prompts and tokens that are shown
+_WORDS = ("group", "text", "right", "wrong")  # columns that give way where the terminal is narrow
+_Found = list["Prompt | Dropped"]
+
+
+def prompts(
+    file: Annotated[Path | None, typer.Argument(help="Prompts: .jsonl, .json, .csv, .parquet, .yaml, .npz.")] = None,
+    model: Annotated[str, typer.Option(help="Hub id, folder, GGUF file, or `default`.")] = "default",
+    format: Annotated[str | None, typer.Option(help=f"By content, or one of {', '.join(PROMPT_FORMATS)}.")] = None,
+    ids_of: Annotated[
+        str | None, typer.Option(help="Whose token ids the file has: a hub id, a folder, or `model`.")
+    ] = None,
+    groups: Annotated[str | None, typer.Option(help="The column that names each prompt's group.")] = None,
+    counterfactual: Annotated[str | None, typer.Option(help="Which of the file's twins is taken.")] = None,
+    bos: Annotated[str, typer.Option(help="What stands in front: `auto`, `always` or `never`.")] = "auto",
+    twins: Annotated[str, typer.Option(help="`equal`: of equal length; `none`: not read.")] = "equal",
+    first_token: Annotated[
+        bool, typer.Option("--first-token", help="Answers may be several tokens: compare the first that differs.")
+    ] = False,
+    chat: Annotated[bool, typer.Option("--chat", help="Put each text into the model's chat template.")] = False,
+    prompt: Annotated[str | None, typer.Option(help="One prompt, in place of a file.")] = None,
+    answer: Annotated[list[str] | None, typer.Option(help='Its right answer, with its space: " Mary".')] = None,
+    against: Annotated[list[str] | None, typer.Option(help='A wrong one: " John".')] = None,
+    corrupt: Annotated[str | None, typer.Option(help="Its corrupted twin.")] = None,
+    to: Annotated[Path | None, typer.Option(help="Write the prompts as JSON lines, our own format.")] = None,
+    dtype: Annotated[str, typer.Option(help="float32, or another precision.")] = "float32",
+    device: Annotated[str, typer.Option(help="`auto`, `cpu`, `cuda`, ...")] = "auto",
+    top: Annotated[int, typer.Option(min=1, help="How many prompts are shown.")] = 12,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON for programs, on standard output.")] = False,
+) -> None:
+    """Check prompts on a model: accuracy, what is measured, lengths, tokens of answers, and what was dropped and why.
+
+    Reads our own format and those of AutoCircuit, EAP-IG, MIB, CircuitKIT, CoAx, causalab and ACDC.
+    """
+    from selfrepair.cli.silence_libraries import quieten
+
+    quieten()
+    from selfrepair.model.load import load
+    from selfrepair.prompts.check import check
+
+    one = (prompt, answer or [], against or [], corrupt)
+    _require_one_source(file, one)
+    loaded = load(model, dtype=dtype, device=device)
+    found, facts = _found(file, one, loaded, (format, ids_of, groups, counterfactual))
+    how = {"bos": bos, "twins": twins, "first_token": first_token, "chat": chat}
+    checked = check(loaded, _made(found, loaded, how, facts))
+    if to is not None:
+        _write(to, found, checked.prompts)
+    if as_json:
+        typer.echo(json.dumps(_json(checked), indent=2))
+    else:
+        _print(Console(), checked, loaded, top)
+    for warning in checked.warnings:
+        Console(stderr=True).print(Text("Careful:", "bold yellow"), warning)
+
+
+_One = tuple[str | None, list[str], list[str], str | None]
+_Wished = tuple[str | None, str | None, str | None, str | None]
+
+
+def _require_one_source(file: Path | None, one: _One) -> None:
+    text, answers, against, corrupt = one
+    if (file is None) == (text is None):
+        raise SelfRepairError(
+            "A file of prompts, or one with --prompt, was expected" + ("; both came." if file else "; neither came."),
+            'selfrepair prompts FILE, or selfrepair prompts --prompt "…" --answer " Mary" --against " John".',
+        )
+    if file is not None and (answers or against or corrupt):
+        raise SelfRepairError("--answer, --against and --corrupt belong to --prompt.", "The file has its own answers.")
+
+
+def _found(file: Path | None, one: _One, model: LanguageModel, wished: _Wished) -> tuple[_Found, dict[str, object]]:
+    """Prompts as their author has them, and facts about the file."""
+    from selfrepair.prompts.formats.read import Wishes, prompts_in
+    from selfrepair.prompts.prompt import Prompt
+
+    format, ids_of, groups, counterfactual = wished
+    if file is not None:
+        return prompts_in(file, model, format, Wishes(ids_of, groups, counterfactual))
+    if any(wished):
+        raise SelfRepairError("--format, --ids-of, --groups and --counterfactual belong to a file.", "Leave them out.")
+    text, answers, against, corrupt = one
+    return [Prompt(text or "", tuple(answers), tuple(against), corrupt)], {"format": "given prompts"}
+
+
+def _made(found: _Found, model: LanguageModel, how: dict[str, Any], facts: dict[str, object]) -> Prompts:
+    from selfrepair.prompts.making import made
+    from selfrepair.prompts.prompt import PromptsDropped
+    from selfrepair.prompts.prompts import Prompts
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PromptsDropped)  # they are printed
+        return Prompts(**made(found, model, how, facts))  # type: ignore[arg-type]
+
+
+def _write(path: Path, found: _Found, kept: Prompts) -> None:
+    """The prompts that can be used, under the names that results give them."""
+    from selfrepair.prompts.making import named
+    from selfrepair.prompts.writing import json_lines
+    from selfrepair.results.atomic_files import put
+
+    usable = set(kept.ids)
+    put(path, json_lines(prompt for prompt in named(found) if prompt.id in usable).encode())
+
+
+def _json(checked: Check) -> dict[str, Any]:
+    from selfrepair.prompts.check import json_rows
+
+    made = checked.prompts
+    return {
+        **checked.summary(),
+        "warnings": list(checked.warnings),
+        "fingerprint": made.fingerprint,
+        "provenance": made.provenance,
+        "prompts_dropped": [{"id": one.id, "reason": one.reason} for one in made.dropped],
+        "rows": json_rows(checked),
+    }
+
+
+def _print(console: Console, checked: Check, model: LanguageModel, top: int) -> None:
+    made = checked.prompts
+    console.print(_rows(checked, model, top))
+    if len(made) > top:
+        console.print(f"{len(made) - top:,} more prompts: --top {len(made)}.", style="dim")
+    console.print(_summary(checked))
+    if made.dropped:
+        table = Table("prompt", "why", title=f"Dropped: {_counted(len(made.dropped), 'prompt')}")
+        for gone in made.dropped[:_REASONS]:
+            table.add_row(Text(gone.id), Text(gone.reason))
+        console.print(table)
+        if len(made.dropped) > _REASONS:
+            console.print(f"{len(made.dropped) - _REASONS:,} more: --json lists all.", style="dim")
+    facts = {name: value for name, value in made.provenance.items() if name not in ("kept", "dropped", "with_twin")}
+    console.print("; ".join(f"{name} {value}" for name, value in facts.items() if value is not None), style="dim")
+
+
+def _rows(checked: Check, model: LanguageModel, top: int) -> Table:
+    from selfrepair.prompts.vocabulary import Vocabulary
+
+    made, vocabulary = checked.prompts, Vocabulary(model, "never")
+    table = Table(title="Prompts", box=box.SIMPLE_HEAD)
+    for column in ("prompt", "group", "text", "tokens", "right", "wrong", "metric", "twin", "rank"):
+        table.add_column(column, no_wrap=True, min_width=4 if column in _WORDS else None)
+    for place in range(min(top, len(made))):
+        text = made.texts[place]
+        sides = [_shown(side[place], vocabulary) for side in (made.answers, made.wrong)]
+        numbers = [_shown_number(values[place]) for values in (checked.metric, checked.twin_metric)]
+        rank = Text(str(checked.ranks[place]), "" if checked.right[place] else "bold red")
+        shown = text if len(text) <= _TEXT else f"…{text[1 - _TEXT :]}"
+        cells = [made.ids[place], made.groups[place], shown, str(made.lengths[place]), *sides, *numbers]
+        table.add_row(*map(Text, cells), rank)
+    return table
+
+
+def _shown(tokens: tuple[int, ...], vocabulary: Vocabulary) -> str:
+    more = f" and {len(tokens) - _TOKENS} more" if len(tokens) > _TOKENS else ""
+    return vocabulary.pieces(tokens[:_TOKENS]) + more
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def _shown_number(value: float) -> str:
+    return "" if value != value else f"{value:+.3f}"
+
+
+def _summary(checked: Check) -> Text:
+    numbers, lengths = checked.summary(), checked.prompts.lengths
+    measured = f"metric: {numbers['metric_is']}, in logits"
+    lines = [
+        f"{_counted(len(lengths), 'prompt')} in {_counted(len(set(checked.prompts.groups)), 'group')}, "
+        f"{lengths.min()} to {lengths.max()} tokens"
+    ]
+    if numbers["accuracy"] is not None:
+        lines.append(
+            f"right answer preferred: {numbers['accuracy']:.1%} (ranked first of all tokens: "
+            f"{numbers['ranked_first']:.1%})"
+        )
+        for name, title in (("metric", "prompts"), ("twin_metric", "twins"), ("difference", "prompts less twins")):
+            if numbers[name] is not None:
+                error = numbers[f"{name}_standard_error"]
+                spread = "" if error is None else f" ± {error:.3f} (standard error over {numbers['over']})"
+                lines.append(f"{title}: {numbers[name]:+.3f}{spread}")
+    return Text("\n".join([*lines, measured]))

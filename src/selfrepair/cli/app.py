@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import warnings
+from collections.abc import Callable
 from importlib.metadata import version
 from io import TextIOWrapper
 from types import FrameType
@@ -60,7 +61,7 @@ def common(
 
 
 _CORPUS, _OWN, _MODEL = "Every head on a corpus", "Your own prompts and circuit", "Models and names"
-_VERBS = {
+_VERBS: dict[str, dict[str, Callable[..., None]]] = {
     _CORPUS: {
         "run": run.run,
         "show": show.show,

@@ -40,7 +40,7 @@ def audit(
     from selfrepair.audit.saving import save_audit
     from selfrepair.audit.tables.audit import print_audit
     from selfrepair.audit.tables.records import audit_record
-    from selfrepair.circuits import Circuit
+    from selfrepair.circuits.circuit import Circuit
 
     named = required(circuit, "components")
     Circuit.given(named, top_edges, rank)  # complains before the model is loaded

@@ -1,8 +1,8 @@
 """Write `ioi.jsonl`: indirect-object prompts in eight templates, each with a twin of as many tokens and other names.
 
-    python examples/make_ioi.py ioi.jsonl
-    selfrepair prompts ioi.jsonl
-    selfrepair audit --prompts ioi.jsonl --circuit 23.3,29.1,23.0
+python examples/make_ioi.py ioi.jsonl
+selfrepair prompts ioi.jsonl
+selfrepair audit --prompts ioi.jsonl --circuit 23.3,29.1,23.0
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ TEMPLATES = (
     "Afterwards, {A} and {B} went to the {place}. {S} gave a {thing} to",
     "The {place} {A} and {B} went to had a {thing}. {S} gave it to",
 )
-NAMES = "John Mary Tom James Paul Mark David Peter Sarah Anna Michael Robert".split()
-PLACES, THINGS = "store park school office garden station".split(), "drink book ring snack bone".split()
+NAMES = ["John", "Mary", "Tom", "James", "Paul", "Mark", "David", "Peter", "Sarah", "Anna", "Michael", "Robert"]
+PLACES, THINGS = ["store", "park", "school", "office", "garden", "station"], ["drink", "book", "ring", "snack", "bone"]
 
 
 def prompts(number: int = 64, seed: int = 0) -> list[dict[str, object]]:

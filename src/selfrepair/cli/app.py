@@ -19,6 +19,7 @@ from selfrepair.cli import (
     audit,
     card,
     check,
+    claim,
     compare,
     merge,
     names,
@@ -78,6 +79,7 @@ _VERBS: dict[str, dict[str, Callable[..., None]]] = {
         "ablate": ablate.ablate,
         "card": card.card,
         "audit": audit.audit,
+        "claim": claim.claim,
     },
     _MODEL: {"check": check.check, "names": names.names},
 }

@@ -36,7 +36,7 @@ def read_heads(file: BinaryIO) -> xr.Dataset:
 
 def written(heads: xr.Dataset) -> memoryview:
     """The bytes of `heads.nc`; made in memory because HDF5 crashes the interpreter on a full disk."""
-    return netcdf_layout.written(heads, {str(name) for name in heads.data_vars if heads[name].ndim > len(CELL)})
+    return netcdf_layout.written(heads, {str(name) for name, one in heads.variables.items() if one.ndim > len(CELL)})
 
 
 def require_own_content(content: io.BytesIO) -> None:

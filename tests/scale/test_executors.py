@@ -49,7 +49,15 @@ def merged(store: Store):
     return resume(store.folder)
 
 
-def test_processes_killed_in_mid_unit(run):
+def test_a_process_that_starts_afresh(started):
+    job, store, expected = started
+    processes.run_in_processes(job, store, 1, shown=False)
+    assert (store.folder / "log.txt").read_text().count("worker starts") == 1
+    assert_same(merged(store), expected)
+
+
+def test_processes_killed_in_mid_unit(run, monkeypatch):
+    workers_start_quickly(monkeypatch)
     place, expected = run
     with Killer(place, 1) as killer:
         assert_same(resume(place, workers=2), expected)

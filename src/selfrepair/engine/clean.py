@@ -152,8 +152,9 @@ def clean_run(
         ports: at which outputs are kept; those of heads always are.
 
     Raises:
-        SelfRepairError: neurons of a block that has none, as in a mixture of experts.
+        SelfRepairError: neurons of a block that has none, as in a mixture of experts; outside `model.running()`.
     """
+    model.require_running("clean_run")
     anatomy = model.anatomy
     reading = reading or NextToken().reading(anatomy, tokens)
     places = {port: place_of(model, port) for port in ports if port.kind != "heads"}
@@ -249,8 +250,9 @@ def port_outputs(model: LanguageModel, tokens: Tensor, ports: Collection[Port]) 
         ports: which.
 
     Raises:
-        SelfRepairError: neurons of a block that has none, as in a mixture of experts.
+        SelfRepairError: neurons of a block that has none, as in a mixture of experts; outside `model.running()`.
     """
+    model.require_running("port_outputs")
     places = {port: place_of(model, port) for port in ports}
     seen: dict[Port, Tensor] = {}
     with removing(*(place.tap(keeping(seen, port, (*tokens.shape, -1))) for port, place in places.items())):

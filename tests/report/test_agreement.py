@@ -1,6 +1,5 @@
 """The terminal, figures and comparisons say the same of one run, on terminals of any width."""
 
-from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,6 +11,7 @@ from selfrepair.report.captions import discoveries
 from selfrepair.report.comparison_table import print_comparison
 from selfrepair.report.tables import print_summary
 from selfrepair.statistics.estimates import Estimate
+from support import with_heads
 
 
 def console(width):
@@ -33,7 +33,7 @@ def test_the_figure_counts_the_heads_that_the_terminal_counts():
     run = made_run(3, 2)
     heads = run.heads.copy(deep=True)
     heads["q_value"].loc[{"filter": "top 2%", "layer": 1}] = np.nan  # tokens from one document: no test
-    run = replace(run, heads=heads)
+    run = with_heads(run, heads)
     (label,) = [line.get_label() for line in overview(run).axes[0].lines if "repaired" in str(line.get_label())]
     tested = discoveries(run, "top 2%")
     assert label.endswith(" of 4 tested") and " of 4 (2 more" in tested

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from selfrepair.report.page.pack import exact
+from selfrepair.results.quantities import PARTS
 from selfrepair.results.runs import Run
-from selfrepair.results.schema import PARTS
 from selfrepair.run.gathering.compare_runs import Incomplete, Sums, sums_of, unrelated_heads
 from selfrepair.statistics.between_runs import difference
 from selfrepair.statistics.estimates import Estimate

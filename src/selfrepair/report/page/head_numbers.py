@@ -8,8 +8,8 @@ import numpy as np
 
 from selfrepair.effects.lines import LINE_QUANTITIES
 from selfrepair.report.page.pack import Blocks, exact
+from selfrepair.results.quantities import quantity_of
 from selfrepair.results.runs import Run
-from selfrepair.results.schema import quantity_of
 from selfrepair.statistics.accumulate import BY_ATTENTION, BY_HEAD, BY_MLP
 from selfrepair.statistics.labels import LABELS, LabelRule
 

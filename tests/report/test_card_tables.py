@@ -94,5 +94,5 @@ def test_donors_needed_in_words(run):
     said = donors_needed(made_run(5, 4, windows=9))
     assert said == ""
     heads = run.heads.assign(donors_needed=(("layer", "head"), needed))
-    words = donors_needed(type(run)(run.plan, run.outcome, heads, run.tokens, run.windows))
+    words = donors_needed(with_heads(run, heads))
     assert "with 3 they" in words and "half of the heads, with 7 of every head" in words

@@ -10,10 +10,10 @@ from rich.console import Console
 
 from selfrepair.report.page import write_page
 from selfrepair.report.tables import print_heads
+from support import with_heads
 
 TOP = "top 20%"
 HEAD = "L1H2"
-from support import with_heads
 
 
 @pytest.fixture(scope="module")

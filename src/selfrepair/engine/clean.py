@@ -154,7 +154,6 @@ def clean_run(
     Raises:
         SelfRepairError: neurons of a block that has none, as in a mixture of experts; outside `model.running()`.
     """
-    model.require_running("clean_run")
     anatomy = model.anatomy
     reading = reading or NextToken().reading(anatomy, tokens)
     places = {port: place_of(model, port) for port in ports if port.kind != "heads"}
@@ -264,6 +263,7 @@ def _watch(
     model: LanguageModel, tokens: Tensor, places: Mapping[Port, Place]
 ) -> tuple[list[_Seen], dict[Port, Tensor], Tensor]:
     """All blocks' inner tensors, outputs at some more ports, and the last block's output."""
+    model.require_running("clean_run")
     anatomy, shape = model.anatomy, (*tokens.shape, -1)
     others: dict[Port, Tensor] = {}
     found: list[dict[str, Tensor]] = [{} for _ in anatomy.blocks]

@@ -41,6 +41,19 @@ def cells_of_heads(heads_by_layer: Sequence[int]) -> list[Cell]:
     ]
 
 
+def cells_of(interventions: xr.Dataset) -> list[Cell]:
+    """The interventions of a dataset, in the order of its axis."""
+    layer, head, kind, name = (interventions[axis].values for axis in COORDINATES)
+    return [
+        Cell(int(one), int(other), str(k), str(n)) for one, other, k, n in zip(layer, head, kind, name, strict=True)
+    ]
+
+
+def shape_of(interventions: xr.Dataset) -> tuple[int, int]:
+    """(layers, places in a layer's row): the cells that interventions lie in."""
+    return int(interventions.sizes[LAYERS]), int(interventions["head"].values.max()) + 1
+
+
 def flat(grid: xr.Dataset, cells: Sequence[Cell]) -> xr.Dataset:
     """Numbers over layers and places in their rows as numbers over interventions.
 
@@ -77,8 +90,8 @@ def by_layer_and_head(interventions: xr.Dataset) -> xr.Dataset:
     Args:
         interventions: from `flat`. Cells without an intervention hold what unmeasured heads do: no tokens, NaN.
     """
-    layers, places = interventions.sizes[LAYERS], _places(interventions)
-    heads = int(interventions["head"].values.max()) + 1
+    layers, heads = shape_of(interventions)
+    places = interventions["layer"].values * heads + interventions["head"].values
     every = np.array_equal(places, np.arange(layers * heads))
 
     def unstacked(name: Any, variable: xr.Variable) -> xr.Variable:
@@ -89,7 +102,7 @@ def by_layer_and_head(interventions: xr.Dataset) -> xr.Dataset:
         dims, (before, after) = variable.dims, (variable.shape[:at], variable.shape[at + 1 :])
         values = variable.values
         if not every:
-            values = np.full((*before, layers * heads, *after), _of_no_head(name, variable), variable.dtype)
+            values = _of_no_heads((*before, layers * heads, *after), name, variable)
             np.moveaxis(values, at, 0)[places] = np.moveaxis(variable.values, at, 0)
         axes = (*dims[:at], "layer", "head", *dims[at + 1 :])
         return xr.Variable(axes, values.reshape(*before, layers, heads, *after), variable.attrs)
@@ -103,8 +116,7 @@ def by_layer_and_head(interventions: xr.Dataset) -> xr.Dataset:
 
 def of_heads(interventions: xr.Dataset) -> bool:
     """Whether each intervention is the ablation of one head, which its `layer` and `head` name."""
-    layer, head, kind, name = (interventions[axis].values for axis in COORDINATES)
-    return all(kind[place] == "head" and name[place] == f"L{layer[place]}H{head[place]}" for place in range(len(layer)))
+    return all(cell.kind == "head" and cell.name == f"L{cell.layer}H{cell.head}" for cell in cells_of(interventions))
 
 
 def require_heads(interventions: xr.Dataset, what: str) -> None:
@@ -146,14 +158,11 @@ def require_axis(interventions: xr.Dataset) -> None:
         raise SelfRepairError("The dataset's interventions share cells, or leave most of them empty.")
 
 
-def _places(interventions: xr.Dataset) -> np.ndarray:
-    heads = int(interventions["head"].values.max()) + 1
-    return np.asarray(interventions["layer"].values * heads + interventions["head"].values)
-
-
-def _of_no_head(name: str, variable: xr.Variable) -> object:
+def _of_no_heads(shape: tuple[int, ...], name: Any, variable: xr.Variable) -> np.ndarray:
+    """What a variable holds where there is no head."""
     if variable.dtype.kind in "OU":
-        return _OF_NO_HEAD.get(name, "")
+        text = np.array(_OF_NO_HEAD.get(name, ""))
+        return np.full(shape, text, np.result_type(variable.dtype, text.dtype))
     if name == "curve_lower_edge":  # [bin, intervention]; the first bin has no lower end, whatever the head
-        return np.where(np.isneginf(variable.values[:, :1]), -np.inf, np.nan)
-    return _OF_NO_HEAD.get(name, np.nan if variable.dtype.kind == "f" else 0)
+        return np.full(shape, np.where(np.isneginf(variable.values[:, :1]), -np.inf, np.nan))
+    return np.full(shape, _OF_NO_HEAD.get(name, np.nan if variable.dtype.kind == "f" else 0), variable.dtype)

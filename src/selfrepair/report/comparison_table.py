@@ -9,7 +9,7 @@ from selfrepair.report.layout import Line, fitted
 from selfrepair.report.number_formats import estimate, units
 from selfrepair.run.gathering.compare_runs import Comparison
 from selfrepair.statistics.estimates import Estimate
-from selfrepair.terminal import Console
+from selfrepair.terminal import Console, plain
 
 
 def print_comparison(console: Console, found: Comparison, top: int) -> None:
@@ -59,5 +59,5 @@ def _differing(found: Comparison, differences: Estimate, top: int) -> list[Line]
         if size[place] == 0:  # no difference, or one whose interval has no ends or is not known
             break
         value, low, high = (float(part[place]) for part in (differences.value, differences.low, differences.high))
-        lines.append(Line(found.cells[place].name, [estimate(found.estimator, value, low, high, change=True)]))
+        lines.append(Line(plain(found.cells[place].name), [estimate(found.estimator, value, low, high, change=True)]))
     return lines

@@ -36,7 +36,7 @@ from selfrepair.report.rows import HEADINGS, Row, column_of, head_rows, head_tab
 from selfrepair.results import checks
 from selfrepair.results.filter_labels import resolve_filter
 from selfrepair.results.runs import Run
-from selfrepair.terminal import Console
+from selfrepair.terminal import Console, plain
 
 __all__ = ["head_table", "print_heads", "print_summary"]
 
@@ -197,8 +197,8 @@ def columns_of(rows: list[Row], what: str = "head") -> list[Column]:
 
 
 def _name(row: Row) -> str:
-    mark = MARKS.get(str(row["label"]))
-    return f"{row['name']} {mark}" if mark else str(row["name"])
+    mark, name = MARKS.get(str(row["label"])), plain(str(row["name"]))
+    return f"{name} {mark}" if mark else name
 
 
 def _joined(value: str, interval: str) -> str:

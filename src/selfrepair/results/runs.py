@@ -90,6 +90,12 @@ class Run:
             SelfRepairError: the run ablated something else.
         """
         require_heads(self.interventions, "Run.heads")
+        return self.grid
+
+    @cached_property
+    def grid(self) -> xr.Dataset:
+        """The same numbers per (filter, layer, head) as kept tokens name them: of other interventions than single
+        heads, `head` is the place among those that start in the layer."""
         return by_layer_and_head(self.interventions)
 
     @cached_property

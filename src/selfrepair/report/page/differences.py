@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from selfrepair.effects.lines import LINES
 from selfrepair.report.page.pack import exact
 from selfrepair.results.intervention_axis import AXIS, Cell, cells_of, shape_of
 from selfrepair.results.quantities import PARTS
@@ -19,7 +20,7 @@ from selfrepair.statistics.between_runs import difference
 from selfrepair.statistics.estimates import Estimate
 from selfrepair.statistics.fieller import difference_of
 
-SHARES = ("repaired_fraction", "fraction_heads", "fraction_mlps", "fraction_norm")
+SHARES = ("repaired_fraction", *(line.share for line in LINES))
 ESTIMATED = (*SHARES, "lost_direct_effect", "self_repair", "total_effect")
 OF_HEADS = ("repaired_fraction", "self_repair", "total_effect", "lost_direct_effect")
 

@@ -13,6 +13,9 @@ from selfrepair.results import checks
 from selfrepair.results.runs import Run
 from selfrepair.text.given_texts import GIVEN
 
+_ONE_AT_A_TIME = (
+    "Heads are ablated one at a time: what two heads do for each other when both are missing is not measured."
+)
 FEW_DOCUMENTS = 20  # below this, intervals over documents are rough
 
 
@@ -64,11 +67,11 @@ def limits(run: Run) -> list[str]:
         )
     measured = int((run.interventions["count"].isel(filter=0).values > 0).sum())
     if measured < run.heads_there_are:
-        said.append(f"{measured} heads were ablated; nothing is known about the others.")
+        said.append(f"{measured} {captions.ablated(run)}s were ablated; nothing is known about the others.")
     said += [
         "A filter by direct effect chooses tokens for which a head looks important; tokens chosen by another rule, and "
         "all tokens together, can show less repair or none.",
-        "Heads are ablated one at a time: what two heads do for each other when both are missing is not measured.",
+        *([_ONE_AT_A_TIME] if run.of_heads else []),
         f"Another operator than {captions.fact(run, 'operator')} asks another question, and has other answers.",
     ]
     return [one for one in said if one]
@@ -77,6 +80,8 @@ def limits(run: Run) -> list[str]:
 def command(run: Run) -> str:
     """The command that repeats the run; with a remark where the command line cannot."""
     plan = run.plan
+    if not run.of_heads:
+        return ""  # other interventions are asked for in Python
     model, text, ablation = (plan.get(name) for name in ("model", "text", "ablation"))
     if not (isinstance(model, dict) and isinstance(text, dict) and isinstance(ablation, dict)):
         return ""

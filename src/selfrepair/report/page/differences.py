@@ -114,9 +114,10 @@ class _FromIntervals:
 
 def _against(first: Run, second: Run, one: Sums | None, other: Sums | None) -> dict[str, Any]:
     filters = [label for label in first.filters if label in second.filters]
+    cells = common(cells_of(first.interventions), cells_of(second.interventions))
     unrelated = unrelated_heads(first.plan, second.plan)
-    every = cells_of(first.interventions), cells_of(second.interventions)
-    cells = ([], []) if unrelated else common(*every)
+    if not (unrelated or cells[0]):
+        unrelated = "the runs have no intervention of one name"
     whole = bool(unrelated) or (first.of_heads and second.of_heads)
     found: _FromUnits | _FromIntervals = _FromIntervals((first, second), cells, whole)
     if one is not None and other is not None:

@@ -22,6 +22,9 @@ from selfrepair.run.unit.thresholds import STAGE as THRESHOLDS
 from selfrepair.statistics.between_runs import difference, same_documents
 from selfrepair.statistics.estimates import Estimate
 from selfrepair.statistics.intervals import Replicated
+from selfrepair.terminal import plain
+
+_NAMED = 8  # interventions that a refusal names
 
 
 @dataclass(frozen=True)
@@ -101,7 +104,7 @@ def compare(
     sums = [Sums(pool) for pool in pools]
     paired = sums[0].pairs_with(sums[1])
     why = unrelated_heads(pools[0].design.plan, pools[1].design.plan, same_heads)
-    cells = common(sums[0].cells, sums[1].cells) if not why else ([], [])
+    cells = _require_common(sums[0].cells, sums[1].cells) if not why else ([], [])
     whole = [one.together(filter, mine, whole=bool(why)) for one, mine in zip(sums, cells, strict=True)]
     single = [one.at(filter, mine) for one, mine in zip(sums, cells, strict=True)] if not why else None
     return Comparison(
@@ -226,20 +229,26 @@ class Sums:
 
 
 def common(first: Sequence[Cell], second: Sequence[Cell]) -> tuple[list[Cell], list[Cell]]:
-    """Interventions that two runs have by name: as the first has them, and as the second.
-
-    Raises:
-        SelfRepairError: none.
-    """
+    """Interventions that two runs have by name: as the first has them, and as the second."""
     theirs = {cell.name: cell for cell in second}
     mine = [cell for cell in first if cell.name in theirs]
-    if not mine:
-        names = [", ".join(cell.name for cell in one[:8]) for one in (first, second)]
+    return mine, [theirs[cell.name] for cell in mine]
+
+
+def _require_common(first: Sequence[Cell], second: Sequence[Cell]) -> tuple[list[Cell], list[Cell]]:
+    """The same; refuses runs that have none.
+
+    Raises:
+        SelfRepairError: naming what they have.
+    """
+    found = common(first, second)
+    if not found[0]:
+        names = [", ".join(plain(cell.name) for cell in one[:_NAMED]) for one in (first, second)]
         raise SelfRepairError(
             f"The runs have no intervention of one name: the first has {names[0]}; the second {names[1]}.",
             "Give what corresponds the same name: Intervention(..., name=...) or together(name, sites).",
         )
-    return mine, [theirs[cell.name] for cell in mine]
+    return found
 
 
 def by_cell(estimate: Estimate, cells: Sequence[Cell], shape: Sequence[int]) -> Estimate:

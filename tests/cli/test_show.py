@@ -52,9 +52,11 @@ def test_json_says_what_heads_nc_says(show_folder, place):
     heads = xr.load_dataset(place / "heads.nc", engine="h5netcdf")
     found = json.loads(show_folder("--json", "--filter", "all", "--top", 99).out)
     assert found["outcome"]["status"] == "complete" and len(found["heads"]) == 12
+    heads = heads.set_index(intervention="name").sel(filter="all")
     for row in found["heads"]:
-        cell = heads.sel(filter="all", layer=row["layer"], head=row["head"])
+        cell = heads.sel(intervention=row["name"])
         assert row["name"] == f"L{row['layer']}H{row['head']}" and row["filter"] == "all"
+        assert (int(cell["layer"]), int(cell["head"])) == (row["layer"], row["head"])
         assert row["count"] == int(cell["count"])
         for name in QUANTITIES:
             for part in ("", "_standard_error", "_low", "_high"):

@@ -70,7 +70,8 @@ def test_workers_without_a_folder_share_a_temporary_one(models, monkeypatch):
     settings = {"batch": 2, "engine": ReplayEngine(fold=2), "heads": [(2, 0)], "replicates": 5, "progress": False}
     alone, together = (measure(model, text(), workers=workers, **settings) for workers in (1, 2))
     together.plan["created"] = alone.plan["created"]
-    assert_same(replace(together, heads=together.heads.assign_attrs(created=alone.heads.attrs["created"])), alone)
+    same = together.interventions.assign_attrs(created=alone.interventions.attrs["created"])
+    assert_same(replace(together, interventions=same), alone)
     assert together.windows.equals(alone.windows) and together.tokens.num_rows > 0
 
 

@@ -1,5 +1,4 @@
 import sys
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +8,7 @@ from selfrepair.errors import SelfRepairError
 from selfrepair.report.figures import direct_effects, overview
 
 pytest.importorskip("matplotlib")
+from support import with_heads
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def dots(line):
 def test_overview_shows_every_head_at_its_depth_and_fills_those_that_are_repaired(run, count):
     heads = run.heads.copy(deep=True)
     heads["label"][:] = np.array(["repaired"] * count + ["uncertain"] * (30 - count), object).reshape(6, 5)
-    run = replace(run, heads=heads)
+    run = with_heads(run, heads)
     axes = overview(run).axes[0]
     series = [line for line in axes.lines if line.get_marker() == "o"]
     filled = [line for line in series if line.get_markerfacecolor() != "white"]

@@ -1,4 +1,4 @@
-"""The ledger's lines, each defined once: ledger, statistics, schema and files take names and texts from here.
+"""The ledger's lines, each defined once: ledger, statistics, files and page take names and texts from here.
 
 The line of a mechanism says how much of the self-repair it accounts for; all lines of a ledger add up to it, token by
 token. A new line is one entry here, and what engines book under its name.
@@ -15,40 +15,58 @@ class Line:
 
     Attributes:
         name: in the ledger.
+        short: its name on the page, after "repair by".
         title: its long name in files.
         text: what it is and how it is computed.
         units: of its values.
+        components: what it is the sum of, by kind (`head`, `attention`, `mlp`); nothing for norms.
+        everywhere: whether every model has such a mechanism; others are shown where the line is not zero.
     """
 
     name: str
+    short: str
     title: str
     text: str
     units: str = "logit"
+    components: tuple[str, ...] = ()
+    everywhere: bool = True
 
     @property
     def quantity(self) -> str:
         """What per-token quantities and columns of files call it."""
         return f"repair_{self.name}"
 
+    @property
+    def share(self) -> str:
+        """What its share of the lost direct effect is called."""
+        return f"fraction_{self.name}"
+
 
 LINES = (
     Line(
         "heads",
+        "heads",
         "self-repair by downstream heads",
         "sum over the other heads of ablated minus clean direct effect, at the clean sigma.",
+        components=("head", "attention"),
     ),
     Line(
         "mlps",
+        "MLPs",
         "self-repair by MLP layers",
         "sum over the MLP layers of ablated minus clean direct effect, at the clean sigma.",
+        components=("mlp",),
     ),
     Line(
         "post_norms",
+        "post-norms",
         "self-repair by post-norms",
         "what the scales of norms after the sublayers did; zero in models without such norms.",
+        everywhere=False,
     ),
     Line(
         "norm",
+        "final norm",
         "self-repair by the final norm",
         "(1 - sigma' / sigma)(logit' - beta), primes marking the ablated run: what the change of the final "
         "norm's scale did.",

@@ -152,7 +152,7 @@ def clean_run(
         ports: at which outputs are kept; those of heads always are.
 
     Raises:
-        SelfRepairError: neurons of a block that has none, as in a mixture of experts.
+        SelfRepairError: neurons of a block that has none, as in a mixture of experts; outside `model.running()`.
     """
     anatomy = model.anatomy
     reading = reading or NextToken().reading(anatomy, tokens)
@@ -249,8 +249,9 @@ def port_outputs(model: LanguageModel, tokens: Tensor, ports: Collection[Port]) 
         ports: which.
 
     Raises:
-        SelfRepairError: neurons of a block that has none, as in a mixture of experts.
+        SelfRepairError: neurons of a block that has none, as in a mixture of experts; outside `model.running()`.
     """
+    model.require_running("port_outputs")
     places = {port: place_of(model, port) for port in ports}
     seen: dict[Port, Tensor] = {}
     with removing(*(place.tap(keeping(seen, port, (*tokens.shape, -1))) for port, place in places.items())):
@@ -262,6 +263,7 @@ def _watch(
     model: LanguageModel, tokens: Tensor, places: Mapping[Port, Place]
 ) -> tuple[list[_Seen], dict[Port, Tensor], Tensor]:
     """All blocks' inner tensors, outputs at some more ports, and the last block's output."""
+    model.require_running("clean_run")
     anatomy, shape = model.anatomy, (*tokens.shape, -1)
     others: dict[Port, Tensor] = {}
     found: list[dict[str, Tensor]] = [{} for _ in anatomy.blocks]

@@ -63,6 +63,7 @@ class ReferenceEngine:
         advance: Advance = ignore,
     ) -> Iterator[Ledger]:
         """See `selfrepair.engine.contract.Engine`."""
+        model.require_running("sweep")
         require_sites(model, clean.tokens.shape[1], interventions)
         before, layers = _Forward(model, clean), model.anatomy.layers
         for intervention in interventions:

@@ -64,6 +64,7 @@ class ReplayEngine:
         advance: Advance = ignore,
     ) -> Iterator[Ledger]:
         """See `selfrepair.engine.contract.Engine`."""
+        model.require_running("sweep")
         if self.fold is None:
             self.fold = self.probe(model, clean)
         require_sites(model, clean.tokens.shape[1], interventions)

@@ -48,7 +48,7 @@ def overview(run: Run, filter: str | None = None, path: str | Path | None = None
     Raises:
         SelfRepairError: unknown filter, matplotlib is missing, or the file cannot be written.
     """
-    require_heads(run.heads, "The figure")
+    require_heads(run.interventions, "The figure")
     label = resolve_filter(run, filter)
     part = run.heads.sel(filter=label)
     repair = part["self_repair"].values
@@ -93,7 +93,7 @@ def direct_effects(run: Run, filter: str | None = "all", path: str | Path | None
     Raises:
         SelfRepairError: unknown filter, matplotlib is missing, or the file cannot be written.
     """
-    require_heads(run.heads, "The figure")
+    require_heads(run.interventions, "The figure")
     figure, axes = _canvas((7.6, 5.6))
     from matplotlib.ticker import MaxNLocator
 

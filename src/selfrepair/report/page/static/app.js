@@ -2,7 +2,6 @@
 
 import { index, runs } from "./data.js";
 import { el, noTip, said } from "./dom.js";
-import { headName } from "./format.js";
 import { isDark } from "./colours.js";
 import { plotly } from "./charts.js";
 import { redrawAll } from "./figure.js";
@@ -50,8 +49,8 @@ async function open(focus) {
 }
 
 function titleOf(place) {
-  if (place.view === "head") return headName(place.layer, place.head);
-  if (place.view === "token") return `${headName(place.layer, place.head)}, token ${place.window}.${place.position}`;
+  if (place.view === "head") return place.run.nameOf(place.layer, place.head);
+  if (place.view === "token") return `${place.run.nameOf(place.layer, place.head)}, token ${place.window}.${place.position}`;
   return TITLES[place.view] ?? "Not here";
 }
 

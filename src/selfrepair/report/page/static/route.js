@@ -14,7 +14,7 @@ export function parse(hash) {
   const place = { run, filter: filter < 0 ? run.standing : filter, quantity: state.get("quantity") ?? undefined, passage: state.get("passage") ?? undefined };
   const parts = path.split("/");
   const head = /^L(\d+)H(\d+)$/.exec(parts[0] === "text" ? (parts[1] ?? "") : parts[0]);
-  const known = head && Number(head[1]) < run.layers && Number(head[2]) < run.heads;
+  const known = head && run.exists(Number(head[1]), Number(head[2]));
   const which = known ? { layer: Number(head[1]), head: Number(head[2]) } : {};
   if (head && !known) return { ...place, view: "unknown", asked: path };
   if (parts[0] === "text") return { ...place, ...which, view: "text" };

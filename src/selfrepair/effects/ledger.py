@@ -40,6 +40,8 @@ class Ledger:
         norm: what the final norm's scale did, `(1 - sigma'/sigma) (logit' - beta)`; the scaled logit `logit' - beta`
             is never taken as that difference.
         sigma_ratio: `sigma / sigma'`, clean over ablated; no unit.
+        curvature: what the total effect of a readout that is not linear in the logits has beyond its gradient; zero for
+            logits and their differences.
     """
 
     interventions: tuple[Intervention, ...]
@@ -52,6 +54,7 @@ class Ledger:
     post_norms: Tensor
     norm: Tensor
     sigma_ratio: Tensor
+    curvature: Tensor
 
     @property
     def self_repair(self) -> Tensor:
@@ -61,7 +64,7 @@ class Ledger:
     @property
     def lines(self) -> dict[str, Tensor]:
         """The lines by name, as `selfrepair.effects.lines` lists them."""
-        lines = (self.by_attention.sum(-1), self.by_mlp.sum(-1), self.post_norms, self.norm)
+        lines = (self.by_attention.sum(-1), self.by_mlp.sum(-1), self.post_norms, self.norm, self.curvature)
         return dict(zip(LINE_NAMES, lines, strict=True))
 
     @property

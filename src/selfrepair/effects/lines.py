@@ -21,6 +21,7 @@ class Line:
         units: of its values.
         components: what it is the sum of, by kind (`head`, `attention`, `mlp`); nothing for norms.
         everywhere: whether every model has such a mechanism; others are shown where the line is not zero.
+        linear: whether readouts that are linear in the stream have it, as those of runs over a corpus are.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Line:
     units: str = "logit"
     components: tuple[str, ...] = ()
     everywhere: bool = True
+    linear: bool = True
 
     @property
     def quantity(self) -> str:
@@ -42,7 +44,7 @@ class Line:
         return f"fraction_{self.name}"
 
 
-LINES = (
+ALL_LINES = (
     Line(
         "heads",
         "heads",
@@ -71,7 +73,16 @@ LINES = (
         "(1 - sigma' / sigma)(logit' - beta), primes marking the ablated run: what the change of the final "
         "norm's scale did.",
     ),
+    Line(
+        "curvature",
+        "curvature",
+        "what the readout's bending adds",
+        "total effect less its linear part along the clean gradient: what log-probabilities change by beyond it.",
+        everywhere=False,
+        linear=False,
+    ),
 )
+LINES = tuple(line for line in ALL_LINES if line.linear)
 
-LINE_NAMES = tuple(line.name for line in LINES)
+LINE_NAMES = tuple(line.name for line in ALL_LINES)
 LINE_QUANTITIES = tuple(line.quantity for line in LINES)

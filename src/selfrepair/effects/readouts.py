@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -31,6 +31,8 @@ class Reading:
         u: the direction of the sum, final norm's gain folded in, [window, P, width]: its value is
             `u . stream / sigma + beta`.
         beta: the part of it that no scale divides [window, P].
+        value: of a readout that is not linear in the stream: its value [...] from the final stream [..., width] at the
+            predictions; `u` is then its gradient on the clean run.
     """
 
     positions: Tensor | None
@@ -38,6 +40,7 @@ class Reading:
     weights: Tensor
     u: Tensor
     beta: Tensor
+    value: Callable[[Tensor], Tensor] | None = None
 
     @classmethod
     def of(cls, anatomy: Anatomy, positions: Tensor | None, targets: Tensor, weights: Tensor) -> Reading:
@@ -70,6 +73,18 @@ class Reading:
         moved = values.flatten(values.ndim - trailing) if trailing else values.unsqueeze(-1)
         read = moved[..., windows, self.positions, :]
         return read.reshape(*read.shape[:-1], *values.shape[values.ndim - trailing :])
+
+    def curvature(self, clean: Tensor, ablated: Tensor, effect: Tensor) -> Tensor:
+        """What the total effect has beyond its linear part [run, window, P]; zero for readouts that are linear.
+
+        Args:
+            clean: the clean final stream, [window, position, width].
+            ablated: the ablated one at the predictions, [run, window, P, width].
+            effect: the linear part of the total effect.
+        """
+        if self.value is None:
+            return torch.zeros_like(effect)
+        return self.value(ablated) - self.value(self.at(clean)) - effect
 
     def from_logits(self, centred: Tensor) -> Tensor:
         """The measured sum [window, P], from centred logits [window, position, vocabulary]."""

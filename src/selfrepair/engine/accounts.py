@@ -150,20 +150,29 @@ class Accounts:
         elsewhere."""
         return change.masked_fill(at_predictions(self.clean, patch.put | patch.held), 0)
 
-    def ledger(self, rows: Rows, total_effect: Tensor, norm: Tensor, sigma_ratio: Tensor) -> Ledger:
-        """The ledger of some runs, from what is read at the end, [run, B, P] each."""
+    def ledger(self, rows: Rows, effect: Tensor, norm: Tensor, sigma_ratio: Tensor, curvature: Tensor) -> Ledger:
+        """The ledger of some runs, from what is read at the end, [run, B, P] each.
+
+        Args:
+            rows: the runs.
+            effect: linear part of the total effect.
+            norm: the final norm's line.
+            sigma_ratio: clean scale over the ablated one.
+            curvature: the rest of the total effect.
+        """
         chosen = self.interventions[rows] if isinstance(rows, slice) else tuple(self.interventions[r] for r in rows)
         return Ledger(
             interventions=chosen,
             direct_effect=self.before[rows],
             ablated_direct_effect=self.after[rows],
-            total_effect=total_effect,
+            total_effect=effect + curvature,
             by_attention=self.by_attention[rows],
             by_mlp=self.by_mlp[rows],
             by_head=None if self.by_head is None else self.by_head[rows],
             post_norms=self.post_norms[rows],
             norm=norm,
             sigma_ratio=sigma_ratio,
+            curvature=curvature,
         )
 
 
@@ -222,7 +231,7 @@ def nothing_happens(
     if idle:
         accounts = Accounts(anatomy, clean, idle, per_component)
         zero = torch.zeros_like(accounts.before)
-        yield accounts.ledger(slice(None), zero, zero.clone(), torch.ones_like(zero))
+        yield accounts.ledger(slice(None), zero, zero.clone(), torch.ones_like(zero), zero.clone())
 
 
 def _rows_by_port(interventions: Sequence[Intervention]) -> dict[Port, list[int]]:

@@ -169,7 +169,7 @@ class _Valuation:
 
     def ledger(self, per_component: bool) -> Ledger:
         anatomy, clean, before, after = self.model.anatomy, self.clean, self.before, self.after
-        value, ablated_value = (clean.reading.from_logits(run.centred) for run in (before, after))
+        value, ablated_value = self._values()
         by_head = value.new_zeros(*value.shape, anatomy.layers, anatomy.heads)
         by_mlp = value.new_zeros(*value.shape, anatomy.layers)
         own, own_after, post_norms = (torch.zeros_like(value) for _ in range(3))
@@ -184,18 +184,30 @@ class _Valuation:
                 post_norms += self._worth(after.attention[layer]) - self._worth(before.attention[layer])
                 post_norms -= change.sum(-1)
         ratio = self.sigma / self.ablated_sigma
+        effect = ablated_value - value
+        bent = clean.reading.curvature(before.final, clean.reading.at(after.final), effect)
         return Ledger(
             interventions=(self.intervention,),
             direct_effect=own[None],
             ablated_direct_effect=own_after[None],
-            total_effect=(ablated_value - value)[None],
+            total_effect=(effect + bent)[None],
             by_attention=by_head.sum(-1)[None],
             by_mlp=by_mlp[None],
             by_head=by_head[None] if per_component else None,
             post_norms=post_norms[None],
             norm=norm_repair(ratio, ablated_value)[None],
             sigma_ratio=ratio[None],
+            curvature=bent[None],
         )
+
+    def _values(self) -> tuple[Tensor, Tensor]:
+        """What is measured of both forwards [window, P], without constants; of a bent readout its linear part."""
+        reading = self.clean.reading
+        if reading.value is None:
+            before, after = (reading.from_logits(run.centred) for run in (self.before, self.after))
+            return before, after
+        final, ablated = (reading.at(run.final) for run in (self.before, self.after))
+        return (reading.u * final).sum(-1) / self.sigma, (reading.u * ablated).sum(-1) / self.ablated_sigma
 
     def _worth(self, write: Tensor) -> Tensor:
         return (self.clean.u * self.clean.reading.at(write)).sum(-1) / self.sigma

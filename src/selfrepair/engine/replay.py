@@ -136,7 +136,8 @@ class Replay:
         scaled_logit = (clean.u * final).sum(-1) / sigma
         ratio = clean.sigma / sigma
         effect = scaled_logit - clean.scaled_logit
-        return self.accounts.ledger(slice(None), effect, norm_repair(ratio, scaled_logit), ratio)
+        bent = clean.reading.curvature(clean.final, final, effect)
+        return self.accounts.ledger(slice(None), effect, norm_repair(ratio, scaled_logit), ratio, bent)
 
     def _run(self) -> Tensor:
         """The ablated residual stream after the last block, [run, window, position, width]."""

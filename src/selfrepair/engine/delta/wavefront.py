@@ -162,7 +162,8 @@ class Runs:
             shrinkage = -square / (clean.sigma + sigma)  # sigma - sigma'
             effect = (clean.u * difference).sum(-1) / sigma + clean.scaled_logit * shrinkage / sigma
             change = shrinkage / clean.sigma * (clean.scaled_logit + effect)
-            yield self.accounts.ledger(rows, effect, change, clean.sigma / sigma)
+            bent = clean.reading.curvature(final, clean.reading.at(final) + difference, effect)
+            yield self.accounts.ledger(rows, effect, change, clean.sigma / sigma, bent)
 
 
 @dataclass(frozen=True)

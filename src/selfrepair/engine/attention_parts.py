@@ -127,9 +127,7 @@ def _reads(layer: int, block: Block, products: list[Product], projected: Tensor,
     return best
 
 
-def _weights_and_values(
-    product: Product, block: Block, length: int, positions: Tensor
-) -> tuple[Tensor, Tensor] | None:
+def _weights_and_values(product: Product, block: Block, length: int, positions: Tensor) -> tuple[Tensor, Tensor] | None:
     """A product's factors, if they have the shapes of weights and values, at the positions."""
     number, heads = len(positions), block.heads
     values = product.operands[-1]

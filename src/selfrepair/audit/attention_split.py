@@ -29,10 +29,9 @@ from selfrepair.audit.sampling import Sampling
 from selfrepair.audit.source_places import Places, places_of, token_texts
 from selfrepair.engine.ablated_reads import AblatedReads, ablated_reads, clean_reads
 from selfrepair.engine.accounts import require_sites
-from selfrepair.engine.attention_parts import HeadReads
+from selfrepair.engine.attention_parts import HeadReads, readable_attention
 from selfrepair.engine.clean import CleanRun
 from selfrepair.engine.contract import Replacement
-from selfrepair.engine.watched import eager_attention
 from selfrepair.errors import SelfRepairError
 from selfrepair.model.language_model import LanguageModel
 from selfrepair.model.ports import Port
@@ -209,7 +208,7 @@ def attention_split(
     )
     means: dict[Port, Tensor] = {}
     layers = sorted({head.layer for head in chosen})
-    with model.running(), eager_attention(model):
+    with model.running(), readable_attention(model):
         for batch in batches(model, prompts, [intervention]):
             ports = ports_of(batch.interventions)
             clean, before = clean_reads(model, batch.tokens, batch.reading, ports, layers)

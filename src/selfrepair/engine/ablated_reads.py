@@ -59,7 +59,7 @@ def clean_reads(
 ) -> tuple[CleanRun, dict[int, HeadReads]]:
     """The clean run of a batch, and what heads read at the one position of each window that is measured.
 
-    Call under `model.running()` and `eager_attention`.
+    Call under `model.running()` and `readable_attention`.
 
     Args:
         model: the model.
@@ -81,7 +81,7 @@ def ablated_reads(
     replacement: Replacement,
     sides: bool,
 ) -> AblatedReads:
-    """What heads read in an ablated run. Call under `model.running()` and `eager_attention`.
+    """What heads read in an ablated run. Call under `model.running()` and `readable_attention`.
 
     Args:
         model: the model.

@@ -18,10 +18,13 @@ import torch
 from torch import Tensor
 
 from selfrepair.engine.attention_products import Fed, Product, Products, fused_weights, repeated
+from selfrepair.engine.watched import eager_attention
 from selfrepair.errors import SelfRepairError
 from selfrepair.model.anatomy import Block
 from selfrepair.model.language_model import LanguageModel
 from selfrepair.model.taps import on_call, on_input, removing
+
+_READABLE = (None, "eager", "sdpa")
 
 
 @dataclass(frozen=True)
@@ -69,11 +72,21 @@ class HeadReads:
 
 
 @contextmanager
+def readable_attention(model: LanguageModel) -> Iterator[None]:
+    """The model's own attention where its products are PyTorch's, as in `sdpa`; plain attention in place of other
+    kernels. It is not changed without need: a model's two ways need not compute the same (Falcon with ALiBi)."""
+    if model.network.config._attn_implementation in _READABLE:
+        yield
+        return
+    with eager_attention(model):
+        yield
+
+
+@contextmanager
 def watched_reads(
     model: LanguageModel, layers: Collection[int], positions: Tensor, fed: Mapping[int, Fed] | None = None
 ) -> Iterator[dict[int, HeadReads]]:
-    """A forward of the trunk in here leaves what heads read, by layer. Wants plain attention (`eager_attention`) for
-    models that compute it in a kernel of their own; PyTorch's fused one is read too.
+    """A forward of the trunk in here leaves what heads read, by layer. Call under `readable_attention`.
 
     Outputs are those that attention has computed, before hooks that were registered later replace them.
 

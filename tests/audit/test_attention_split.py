@@ -85,14 +85,16 @@ def test_other_kernels_give_way_to_plain_attention(monkeypatch):
     assert model.network.config._attn_implementation == "hidden"
 
 
-def test_queries_and_keys_by_hand():
-    """GPT-2's own formula, with the two runs' queries and keys mixed."""
-    name, head = "gpt2", Head(1, 2)
-    found = attention_split(language_model(name), random_prompts(), Intervention((ABLATED,)), [head], "zero")
+@pytest.mark.parametrize("head", [Head(1, 2), Head(2, 1)])
+def test_queries_and_keys_by_hand(head):
+    """GPT-2's own formula, with the two runs' queries and keys mixed; mixing in other layers changes nothing."""
+    name = "gpt2"
+    split = attention_split(language_model(name), random_prompts(), Intervention((ABLATED,)), LATER, "zero")
+    row = split.row(head)
     network, hand = families.build(name, "eager").double(), ANATOMY[name]
     read = {}
     for run, ablated in (("clean", None), ("ablated", ABLATED)):
-        norm = hand.part(network, 1, "attention_norm")
+        norm = hand.part(network, head.layer, "attention_norm")
         handle = norm.register_forward_hook(lambda _m, _a, out, run=run: read.__setitem__(run, out.clone()))
         attention.reads(network, hand, TOKENS, ablated)
         handle.remove()
@@ -100,7 +102,7 @@ def test_queries_and_keys_by_hand():
     own = slice(head.head * 10, head.head * 10 + 10)
     parts = {}
     for run, stream in read.items():
-        c_attn = hand.part(network, 1, "attention").c_attn
+        c_attn = hand.part(network, head.layer, "attention").c_attn
         queries, keys, _ = (stream @ c_attn.weight + c_attn.bias).detach().chunk(3, -1)
         parts[run] = queries[windows, positions][:, own], keys[..., own]
 
@@ -110,15 +112,15 @@ def test_queries_and_keys_by_hand():
         return scores.masked_fill(later, -torch.inf).softmax(-1).numpy()
 
     def weigh(change):
-        seen = found.qk_parts[0]  # a source's worth is what its change of attention was multiplied by
+        seen = split.qk_parts[row]  # a source's worth is what its change of attention was multiplied by
         change_of_both = weights("ablated", "ablated") - weights("clean", "clean")
         worth = np.divide(seen, change_of_both, out=np.zeros_like(seen), where=np.abs(change_of_both) > 0)
         return (change * worth).sum(-1)
 
     queries_first = weights("ablated", "clean") - weights("clean", "clean")
     queries_last = weights("ablated", "ablated") - weights("clean", "ablated")
-    np.testing.assert_allclose(found.query[0], weigh((queries_first + queries_last) / 2), atol=1e-9)
-    np.testing.assert_allclose(found.before[0], weights("clean", "clean"), atol=1e-12)
+    np.testing.assert_allclose(split.query[row], weigh((queries_first + queries_last) / 2), atol=1e-9)
+    np.testing.assert_allclose(split.before[row], weights("clean", "clean"), atol=1e-12)
 
 
 def planted(name: str):
@@ -198,7 +200,13 @@ def test_draws_are_averaged():
     assert split.residual < 1e-9
 
 
-def test_the_models_attention_is_as_it_was():
+def test_the_models_attention_is_as_it_was(monkeypatch):
+    from transformers.models.llama import modeling_llama
+
+    def other(*_args, **_kwargs):
+        raise AssertionError("the model's own attention can be read")
+
+    monkeypatch.setattr(modeling_llama, "eager_attention_forward", other)
     model = language_model("llama")
     used = model.network.config._attn_implementation
     attention_split(model, random_prompts(), Intervention((ABLATED,)), LATER[:1], "zero")

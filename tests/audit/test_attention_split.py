@@ -16,14 +16,14 @@ from zoo import attention, families, oracle
 from zoo.anatomy import ANATOMY
 from zoo.planted import ANSWER, OTHER, PLANTED, POSITION, VOCAB
 
-LENGTHS, ANSWERS, WRONG = (12, 12, 9), (5, 6, 7), (8, 9, 10)
+LENGTHS, POSITIONS, ANSWERS, WRONG = (12, 12, 9), (11, 7, 8), (5, 6, 7), (8, 9, 10)
 TOKENS = families.tokens(3, seed=2)
 ABLATED = Head(0, 1)
 LATER = [Head(layer, head) for layer in (1, 2) for head in range(families.HEADS)]
 
 
 def random_prompts(**changed):
-    return prompts_of(TOKENS.numpy(), LENGTHS, ANSWERS, WRONG, **changed)
+    return prompts_of(TOKENS.numpy(), LENGTHS, ANSWERS, WRONG, positions=POSITIONS, **changed)
 
 
 IMPLEMENTATION = {"falcon_rw": "eager"}  # there sdpa computes something else, and tells no attentions
@@ -32,8 +32,7 @@ IMPLEMENTATION = {"falcon_rw": "eager"}  # there sdpa computes something else, a
 def by_hand(name: str) -> attention.Split:
     network, hand = families.build(name, "eager").double(), ANATOMY[name]
     u = [oracle.directions(network, hand, torch.tensor(some))[0] for some in (ANSWERS, WRONG)]
-    positions = torch.tensor(LENGTHS) - 1  # later tokens change nothing before them
-    return attention.split(network, hand, TOKENS, positions, u[0] - u[1], ABLATED)
+    return attention.split(network, hand, TOKENS, torch.tensor(POSITIONS), u[0] - u[1], ABLATED)
 
 
 @pytest.mark.parametrize("name", families.FAMILIES)
@@ -98,7 +97,7 @@ def test_queries_and_keys_by_hand(head):
         handle = norm.register_forward_hook(lambda _m, _a, out, run=run: read.__setitem__(run, out.clone()))
         attention.reads(network, hand, TOKENS, ablated)
         handle.remove()
-    windows, positions = torch.arange(3), torch.tensor(LENGTHS) - 1
+    windows, positions = torch.arange(3), torch.tensor(POSITIONS)
     own = slice(head.head * 10, head.head * 10 + 10)
     parts = {}
     for run, stream in read.items():
@@ -174,8 +173,8 @@ def test_places_of_prompts_of_several_lengths_add_up(spans):
         assert list(shifts.place) == ["name", "first token", "answer position", "elsewhere"]
         wanted = np.mean([split.before[row, one, slice(*some["name"])].sum() for one, some in enumerate(spans)])
     else:
-        assert list(shifts.place) == [*(f"{back} before" for back in range(8, 0, -1)), "answer position", "elsewhere"]
-        wanted = np.mean([split.before[row, one, length - 9] for one, length in enumerate(LENGTHS)])
+        assert list(shifts.place) == [*(f"{back} before" for back in range(7, 0, -1)), "answer position", "elsewhere"]
+        wanted = np.mean([split.before[row, one, place - 7] for one, place in enumerate(POSITIONS)])
     assert shifts.before[0] == pytest.approx(wanted, abs=1e-12)
     assert np.isnan(split.query).all()
 

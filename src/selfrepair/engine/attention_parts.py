@@ -22,7 +22,7 @@ from selfrepair.engine.watched import eager_attention
 from selfrepair.errors import SelfRepairError
 from selfrepair.model.anatomy import Block
 from selfrepair.model.language_model import LanguageModel
-from selfrepair.model.taps import on_call, on_input, removing
+from selfrepair.model.taps import Arguments, on_call, on_input, removing
 
 _READABLE = (None, "eager", "sdpa")
 
@@ -101,6 +101,9 @@ def watched_reads(
     """
     products, seen = Products(fed or {}), dict[int, HeadReads]()
 
+    def enter(layer: int, _arguments: Arguments) -> None:
+        products.enter(layer)
+
     def finish(layer: int, projected: Tensor) -> None:
         block = model.anatomy.blocks[layer]
         seen[layer] = _reads(layer, block, products.leave(layer), projected.detach(), positions)
@@ -108,7 +111,7 @@ def watched_reads(
     taps = []
     for layer in layers:
         block = model.anatomy.blocks[layer]
-        taps.append(on_call(block.module, lambda _arguments, layer=layer: products.enter(layer)))
+        taps.append(on_call(block.module, partial(enter, layer)))
         taps.append(on_input(block.projection, partial(finish, layer)))
     with removing(*taps), products:
         yield seen

@@ -23,7 +23,7 @@ from selfrepair.ablation.operators import Operator
 from selfrepair.ablation.sites import Head
 from selfrepair.audit.batches import Batch, batches
 from selfrepair.audit.components import lies_in
-from selfrepair.audit.inputs import PromptInputs, operator_for
+from selfrepair.audit.inputs import PromptInputs, operator_for, replacement_of
 from selfrepair.audit.prompt_effects import Array
 from selfrepair.audit.sampling import Sampling
 from selfrepair.audit.source_places import Places, places_of, token_texts
@@ -31,7 +31,6 @@ from selfrepair.engine.ablated_reads import AblatedReads, ablated_reads, clean_r
 from selfrepair.engine.accounts import require_sites
 from selfrepair.engine.attention_parts import HeadReads, readable_attention
 from selfrepair.engine.clean import CleanRun
-from selfrepair.engine.contract import Replacement
 from selfrepair.errors import SelfRepairError
 from selfrepair.model.language_model import LanguageModel
 from selfrepair.model.ports import Port
@@ -214,18 +213,12 @@ def attention_split(
             clean, before = clean_reads(model, batch.tokens, batch.reading, ports, layers)
             inputs = PromptInputs(model, prompts, batch, ports, means, seed)
             for draw in range(operator.draws):
-                replacement = _replacement(model, operator, clean, inputs, draw)
+                replacement = replacement_of(operator, clean, inputs, draw)
                 after = ablated_reads(model, clean, before, batch.interventions[0], replacement, sides)
                 for row, head in enumerate(chosen):
                     parts = _parts(model, clean, head, before[head.layer], after)
                     _add(split, row, batch, parts, operator.draws)
     return split
-
-
-def _replacement(
-    model: LanguageModel, operator: Operator, clean: CleanRun, inputs: PromptInputs, draw: int
-) -> Replacement:
-    return lambda port: operator.replacement(port, clean.outputs_at(port), inputs, draw).to(model.dtype)
 
 
 def _require_free(intervention: Intervention, heads: Sequence[Head]) -> None:

@@ -39,7 +39,7 @@ def told(line, clean, spread: float = 0.01, sign: float = 1.0) -> str:
         (0.5, 0.0, "backup"),
         (0.5, 0.3, "backup"),
         (0.5, -0.8, "suppressor released"),
-        (1.5, -0.5, "suppressor re-aimed"),
+        (1.5, -0.5, "suppressor turned"),
         (-0.4, 0.9, "breakage"),
         (-0.4, -0.9, "breakage"),
         (0.0, 0.5, "unsure"),

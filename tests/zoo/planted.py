@@ -242,6 +242,56 @@ def copy_suppressor(s: float = 0.6, odds: float = 18.0) -> Planted:
     )
 
 
+def released_suppressor(s: float = 0.6) -> Planted:
+    """A negative head that always attends to its own position, and writes against the answer it reads there."""
+    model = blank()
+    set_primary(model)
+    set_head(model, 1, 1, [(read(TSK=SHARP), read(TSK=1))], read(ANS=1), write(ANS=-s))
+    return Planted(
+        "released_suppressor",
+        model,
+        1.0,
+        0.0,
+        total_effect=s - 1,
+        head_lines={(1, 1): s},
+        clean_heads={(1, 1): -s},
+    )
+
+
+def re_aimed_suppressor(s: float = 0.6) -> Planted:
+    """A negative head that attends to the source while the answer is predicted; else it attends to BOS, which it reads
+    with the opposite sign: it writes for the answer then."""
+    model = blank()
+    set_primary(model)
+    pairs = [(read(ANS=2 * SHARP), read(SRC=1)), (read(TSK=SHARP), read(START=1))]
+    set_head(model, 1, 1, pairs, read(CONTENT=1, START=-1), write(ANS=-s))
+    return Planted(
+        "re_aimed_suppressor",
+        model,
+        1.0,
+        0.0,
+        total_effect=2 * s - 1,
+        head_lines={(1, 1): 2 * s},
+        clean_heads={(1, 1): -s},
+    )
+
+
+def turned_suppressor(s: float = 0.6) -> Planted:
+    """A negative head that turns round without attending elsewhere: what its own position holds changes its sign."""
+    model = blank()
+    set_primary(model)
+    set_head(model, 1, 1, [(read(TSK=SHARP), read(TSK=1))], read(ANS=2, TSK=-1), write(ANS=-s))
+    return Planted(
+        "turned_suppressor",
+        model,
+        1.0,
+        0.0,
+        total_effect=2 * s - 1,
+        head_lines={(1, 1): 2 * s},
+        clean_heads={(1, 1): -s},
+    )
+
+
 def two_writers(share: float = 0.4) -> Planted:
     """Two heads always write the answer, and one is lost: no repair, TE is its direct effect's change."""
     model = blank()
@@ -311,6 +361,9 @@ PLANTED: dict[str, Callable[[], Planted]] = {
     "amplifier": lambda: erasure(-0.5),
     "backup_and_erasure": backup_and_erasure,
     "copy_suppressor": copy_suppressor,
+    "released_suppressor": released_suppressor,
+    "re_aimed_suppressor": re_aimed_suppressor,
+    "turned_suppressor": turned_suppressor,
     "two_writers": two_writers,
     "either_will_do": either_will_do,
     "constant_writer": constant_writer,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from functools import partial
 
 from torch import Tensor
@@ -33,20 +34,31 @@ def ablated_outputs(
         replacement: what goes in the place of replaced outputs.
         ports: which.
     """
+    places = {port: place_of(model, port) for port in ports}
+    seen: dict[Port, Tensor] = {}
+    with patched(model, clean, intervention, replacement):
+        taps = [places[port].tap(keeping(seen, port, (*clean.tokens.shape, -1))) for port in ports]
+        with removing(*taps):
+            model.run_trunk(clean.tokens)
+    return {port: places[port].split(seen[port]) for port in ports}
+
+
+@contextmanager
+def patched(
+    model: LanguageModel, clean: CleanRun, intervention: Intervention, replacement: Replacement
+) -> Iterator[None]:
+    """Forwards of the trunk on the clean run's windows in here are the ablated run; see `ablated_outputs`."""
     touched = ports_of([intervention])
     accounts = Accounts(model.anatomy, clean, [intervention], False)
-    places = {port: place_of(model, port) for port in {*ports, *touched}}
+    places = {port: place_of(model, port) for port in touched}
     patches = {port: accounts.patch(port, [0], places[port].entries) for port in touched}
     values = {port: replacement(port) if patch.put.any() else clean.outputs_at(port) for port, patch in patches.items()}
-    seen: dict[Port, Tensor] = {}
     taps = [
         places[port].tap(partial(_patched, clean, places[port], patch, values[port], clean.outputs_at(port)))
         for port, patch in patches.items()
     ]
-    taps += [places[port].tap(keeping(seen, port, (*clean.tokens.shape, -1))) for port in ports]
     with removing(*taps):
-        model.run_trunk(clean.tokens)
-    return {port: places[port].split(seen[port]) for port in ports}
+        yield
 
 
 def _patched(clean: CleanRun, place: Place, patch: Patch, replaced: Tensor, kept: Tensor, value: Tensor) -> Tensor:

@@ -8,11 +8,13 @@ prompt and then averaged (signs differ between prompts):
     breakage     = min(x, 0)                   what is lost besides
 
 They add up to x. A suppressor that crosses zero books up to -b as anti-erasure and the rest as backup; it is one
-component that turned round, and is labelled `re-aimed`.
+component that turned round, and is labelled so. It is labelled `re-aimed` where more than half of that comes of
+attending elsewhere, which `selfrepair.audit.paths.attention_split` tells (`refine_labels`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -24,12 +26,14 @@ MOTIFS = ("anti_erasure", "backup", "breakage")
 LABELS = {
     "backup": "writes the answer more than before",
     "suppressor released": "wrote against the answer, and does so less",
-    "suppressor re-aimed": "wrote against the answer, and writes for it now",
+    "suppressor turned": "wrote against the answer, and writes for it now",
+    "suppressor re-aimed": "wrote against the answer, and writes for it now because it attends elsewhere",
     "breakage": "writes the answer less than before",
     "mixed": "repairs, with a clean direct effect that may have either sign",
     "unsure": "its line may be zero",
 }
 _DEAD_ZONE = 2.0  # standard errors within which a sign is not believed
+_MOST = 0.5  # share of QK above which a head is re-aimed
 _ASLEEP = 0.25  # share of its line that the clean direct effect of a dormant backup may be
 
 
@@ -71,6 +75,21 @@ def labels(lines: np.ndarray, clean: np.ndarray, sign: float, sampling: Sampling
     ]
 
 
+def refine_labels(found: Sequence[str], qk_share: Estimate) -> list[str]:
+    """Labels of heads whose lines were split: suppressors that turned round by attending elsewhere are re-aimed.
+
+    Args:
+        found: labels of the heads, as `labels` has them.
+        qk_share: what part of each one's line came of attending elsewhere, `AttentionSplit.qk_share` [head]; twice its
+            standard error has to lie above a half.
+    """
+    shares = [_Mean(float(value) - _MOST, _error(qk_share, place)) for place, value in enumerate(qk_share.value)]
+    return [
+        "suppressor re-aimed" if label == "suppressor turned" and share.sign > 0 else label
+        for label, share in zip(found, shares, strict=True)
+    ]
+
+
 class _Mean(NamedTuple):
     """A mean and its standard error, 0 where there is none."""
 
@@ -97,6 +116,6 @@ def _label(line: _Mean, before: _Mean, after: _Mean) -> str:
     if line.sign <= 0:
         return "breakage" if line.sign < 0 else "unsure"
     if before.sign < 0:
-        return "suppressor re-aimed" if after.sign > 0 else "suppressor released"
+        return "suppressor turned" if after.sign > 0 else "suppressor released"
     slept = before.most <= _ASLEEP * line.value
     return "backup" if before.sign > 0 or slept else "mixed"

@@ -12,7 +12,8 @@ from torch import Tensor
 from selfrepair.ablation.operators import Mean, Operator, PositionMean, Resample, Source, Zero
 from selfrepair.audit.measuring.batches import Batch, batches
 from selfrepair.audit.measuring.placebo import Placebo
-from selfrepair.engine.clean import port_outputs
+from selfrepair.engine.clean import CleanRun, port_outputs
+from selfrepair.engine.contract import Replacement
 from selfrepair.errors import SelfRepairError
 from selfrepair.model.language_model import LanguageModel
 from selfrepair.model.ports import Port
@@ -135,6 +136,11 @@ class PromptInputs:
         chosen = donors_of(self.all_prompts, self.batch.prompts, draw, self.seed)
         tokens = self.all_prompts.tokens[chosen, : self.batch.tokens.shape[1]]
         return torch.from_numpy(np.ascontiguousarray(tokens, np.int64)).to(self.model.device)
+
+
+def replacement_of(operator: Operator, clean: CleanRun, inputs: PromptInputs, draw: int) -> Replacement:
+    """What an operator puts in the place of a batch's outputs, in one draw."""
+    return lambda port: operator.replacement(port, clean.outputs_at(port), inputs, draw).to(inputs.model.dtype)
 
 
 def donors_of(prompts: Prompts, chosen: np.ndarray, draw: int, seed: int) -> np.ndarray:

@@ -5,99 +5,26 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from audit_prompts import RUNS, asked_prompts, outputs, patches_of, value
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from selfrepair import DeltaEngine, Head, Intervention, Mlp, Prompt, Prompts, ReferenceEngine, SelfRepairError
+from selfrepair import DeltaEngine, Head, Intervention, ReferenceEngine, SelfRepairError
 from selfrepair.ablation.names import parse_names
 from selfrepair.audit.measuring.components import Components, lies_in
 from selfrepair.audit.measuring.inputs import donors_of
 from selfrepair.audit.measuring.prompt_effects import prompt_effects
 from selfrepair.audit.measuring.responses import response_sizes
 from support import language_model
-from zoo import families, interventions, oracle
-from zoo.anatomy import ANATOMY, value_constants
+from zoo import families, interventions
+from zoo.anatomy import ANATOMY
 
-LENGTHS = (7, 9, 7, 12, 9, 12)
-SPANS = ((2, 4), (5, 6), (3, 5), (1, 3), (4, 6), (2, 3))
-RUNS = [
-    Intervention((Head(0, 1),)),
-    Intervention((Head(0, 1), Head(2, 0), Mlp(1)), name="several"),
-    Intervention((Head(1, 2),), (Head(2, 0), Head(2, 3), Mlp(2)), "held"),
-    Intervention(tuple(parse_names("L1H0@S2 L0.mlp@end")), name="named positions"),
-]
 every_family = pytest.mark.parametrize("name", families.FAMILIES)
-
-
-def prompts(lengths=LENGTHS, twins: bool = True, groups: int = 2) -> Prompts:
-    draws = np.random.default_rng(0)
-
-    def tokens(length: int) -> tuple[int, ...]:
-        return tuple(draws.integers(3, families.VOCAB, length).tolist())
-
-    made = [
-        Prompt(
-            tokens(length),
-            answers=((int(draws.integers(families.VOCAB)),), (int(draws.integers(families.VOCAB)),)),
-            wrong=((int(draws.integers(families.VOCAB)),),),
-            corrupt=tokens(length) if twins else None,
-            group=f"group {place % groups}",
-            spans={"S2": SPANS[place % len(SPANS)]},
-        )
-        for place, length in enumerate(lengths)
-    ]
-    return Prompts.of(made, None)
-
-
-def value(network, asked: Prompts, prompt: int, patches: interventions.Patches, anatomy) -> float:
-    """The logit difference from a model's own logits, of one prompt by itself."""
-    length = int(asked.lengths[prompt])
-    tokens = torch.from_numpy(asked.tokens[prompt : prompt + 1, :length].astype(np.int64))
-    capped = interventions.trace(network, anatomy, tokens, patches).logits[0, int(asked.positions[prompt])]
-    logits = oracle.linear_logits(capped, anatomy.soft_cap)
-    right, wrong = (logits[list(side[prompt])].mean() for side in (asked.answers, asked.wrong))
-    return float(right - wrong)
-
-
-def patches_of(model, name: str, asked: Prompts, prompt: int, run: Intervention, donor) -> interventions.Patches:
-    """A run as hooks: replaced parts get the donor's output, frozen ones their clean one."""
-    length = int(asked.lengths[prompt])
-    found, constants = interventions.Patches(), value_constants(model.network, ANATOMY[name])
-    clean = outputs(model, asked.tokens[prompt, :length])
-    spans, position = asked.spans[prompt], int(asked.positions[prompt])
-    for port in {site.port for site in run.sites}:
-        there = clean[port]
-        put, held = (torch.zeros(length, there.shape[2], dtype=torch.bool) for _ in range(2))
-        for mask, sites in ((put, run.replaced), (held, run.frozen)):
-            for site in sites:
-                if site.port == port:
-                    mask[places(site, spans, position), slice(None) if site.entries is None else site.entries[0]] = True
-        values = torch.where(put[..., None], donor[port], there)
-        if port.kind == "heads":
-            found.heads[port.layer] = (put | held, values + constants[port.layer])
-        else:
-            found.mlps[port.layer] = ((put | held)[:, 0], values[:, :, 0])
-    return found
-
-
-def places(site, spans, position: int):
-    span = getattr(site, "span", None)
-    if span == "end":
-        return [position]
-    return list(range(*spans[span])) if span else slice(None)
-
-
-def outputs(model, tokens):
-    from selfrepair import Port, port_outputs
-
-    ports = [Port(layer, kind) for layer in range(families.LAYERS) for kind in ("heads", "mlp")]
-    with model.running():
-        return port_outputs(model, torch.from_numpy(np.asarray(tokens, np.int64))[None], ports)
 
 
 @every_family
 def test_twins_in_the_place_of_sites_equal_plain_forwards_prompt_by_prompt(name):
-    model, asked = language_model(name), prompts()
+    model, asked = language_model(name), asked_prompts()
     effects = prompt_effects(model, asked, RUNS)
     assert effects.operator == "corrupt"
     for prompt in (0, 1, 3):
@@ -112,7 +39,7 @@ def test_twins_in_the_place_of_sites_equal_plain_forwards_prompt_by_prompt(name)
 
 @pytest.mark.parametrize("engine", [ReferenceEngine(), DeltaEngine(fold=2)], ids=["reference", "delta"])
 def test_engines_agree(engine):
-    model, asked = language_model("llama"), prompts()
+    model, asked = language_model("llama"), asked_prompts()
     replay, other = prompt_effects(model, asked, RUNS), prompt_effects(model, asked, RUNS, engine=engine)
     for part in ("total_effect", "lost", "heads", "mlps", "norm"):
         np.testing.assert_allclose(getattr(other, part), getattr(replay, part), atol=1e-9)
@@ -120,7 +47,7 @@ def test_engines_agree(engine):
 
 @pytest.mark.parametrize("ablation", ["corrupt", "resample", "mean", "zero"])
 def test_a_prompt_is_measured_alike_whatever_it_is_batched_with(ablation):
-    model, asked = language_model("gpt2"), prompts()
+    model, asked = language_model("gpt2"), asked_prompts()
     together = prompt_effects(model, asked, RUNS, ablation)
     assert np.abs(together.total_effect[0]).min() > 1e-6
     if ablation in ("corrupt", "zero"):  # the others draw on all prompts
@@ -130,7 +57,7 @@ def test_a_prompt_is_measured_alike_whatever_it_is_batched_with(ablation):
 
 
 def test_the_mean_is_over_all_positions_of_all_prompts_and_no_padding():
-    model, asked = language_model("gpt2"), prompts()
+    model, asked = language_model("gpt2"), asked_prompts()
     port = Head(1, 2).port
     every = [outputs(model, asked.tokens[place, : asked.lengths[place]])[port][0] for place in range(len(asked))]
     mean = torch.cat(every).mean(0)
@@ -145,7 +72,7 @@ def test_the_mean_is_over_all_positions_of_all_prompts_and_no_padding():
 
 
 def test_donors_are_other_prompts_of_the_same_length_with_another_answer():
-    asked = prompts(lengths=(7,) * 6 + (9,) * 3)
+    asked = asked_prompts(lengths=(7,) * 6 + (9,) * 3)
     for draw in range(3):
         chosen = donors_of(asked, np.arange(9), draw, seed=0)
         assert (asked.lengths[chosen] == asked.lengths).all() and (chosen != np.arange(9)).all()
@@ -155,7 +82,7 @@ def test_donors_are_other_prompts_of_the_same_length_with_another_answer():
 
 
 def test_several_donors_average_effects():
-    model, asked = language_model("gpt2"), prompts(lengths=(8,) * 5)
+    model, asked = language_model("gpt2"), asked_prompts(lengths=(8,) * 5)
     three = prompt_effects(model, asked, RUNS[:1], "resample", donors=3)
     one = prompt_effects(model, asked, RUNS[:1], "resample")
     assert not np.allclose(three.total_effect, one.total_effect)
@@ -165,10 +92,10 @@ def test_several_donors_average_effects():
 @pytest.mark.parametrize(
     ("asked", "ablation", "part"),
     [
-        (prompts(lengths=(7, 9)), "resample", "none to resample from"),
-        (prompts(twins=False), "corrupt", "not every prompt has one"),
-        (prompts(), "average", "No ablation on prompts"),
-        (prompts(), "position-mean", "prompts of one length|one length"),
+        (asked_prompts(lengths=(7, 9)), "resample", "none to resample from"),
+        (asked_prompts(twins=False), "corrupt", "not every prompt has one"),
+        (asked_prompts(), "average", "No ablation on prompts"),
+        (asked_prompts(), "position-mean", "prompts of one length|one length"),
     ],
 )
 def test_what_the_prompts_do_not_allow_is_refused(asked, ablation, part):
@@ -178,13 +105,13 @@ def test_what_the_prompts_do_not_allow_is_refused(asked, ablation, part):
 
 def test_runs_of_one_name_are_refused():
     with pytest.raises(SelfRepairError, match="Two interventions"):
-        prompt_effects(language_model("gpt2"), prompts(), [RUNS[0], RUNS[0]])
+        prompt_effects(language_model("gpt2"), asked_prompts(), [RUNS[0], RUNS[0]])
 
 
 def test_an_unknown_span_is_refused_by_name():
     run = Intervention(tuple(parse_names("L1H0@IO")))
     with pytest.raises(SelfRepairError, match="no span 'IO'"):
-        prompt_effects(language_model("gpt2"), prompts(), [run])
+        prompt_effects(language_model("gpt2"), asked_prompts(), [run])
 
 
 def test_engines_refuse_spans_that_are_not_resolved():
@@ -200,7 +127,7 @@ def test_engines_refuse_spans_that_are_not_resolved():
 
 
 def test_responses_are_sizes_of_changes_of_writes():
-    model, asked = language_model("llama"), prompts(lengths=(8,) * 4)
+    model, asked = language_model("llama"), asked_prompts(lengths=(8,) * 4)
     run = Intervention((Head(0, 1),))
     sizes = response_sizes(model, asked, run, "zero")
     components = Components.of(model.anatomy)

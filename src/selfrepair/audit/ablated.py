@@ -12,7 +12,7 @@ from selfrepair.ablation.sites import Site
 from selfrepair.audit.measuring.prompt_effects import PromptEffects
 from selfrepair.audit.question import Question
 
-QUANTITIES = ("total_effect", "lost", "self_repair", "all_heads", "all_mlps", "post_norms", "norm")
+QUANTITIES = ("total_effect", "lost", "self_repair", "all_heads", "all_mlps", "post_norms", "norm", "curvature")
 _NAMED = 3
 
 

@@ -67,6 +67,8 @@ class Question:
                 donors=self.settings.donors,
                 seed=self.settings.seed,
                 engine=self.settings.engine,
+                metric=self.settings.metric,
+                exact=self.settings.exact,
                 advance=meter,
             )
 
@@ -80,5 +82,8 @@ class Question:
     def floor(self, intervention: Intervention) -> float:
         """The numerical floor: the largest effect of putting in what is there already, in logits."""
         some = self.prompts.select(np.arange(min(len(self.prompts), _FLOOR_PROMPTS)))
-        effects = prompt_effects(self.model, some, [intervention], Unchanged(), engine=self.settings.engine)
+        settings = self.settings
+        effects = prompt_effects(
+            self.model, some, [intervention], Unchanged(), engine=settings.engine, metric=settings.metric
+        )
         return float(np.abs(effects.total_effect).max(initial=0))

@@ -23,6 +23,7 @@ _QUANTITIES = {
     "lost": "what the replaced sites no longer write, DE - DE'",
     "post_norms": "what norms behind attention did",
     "norm": "what the final norm's scale did",
+    "curvature": "what a metric that is not linear in the logits changed by beyond its gradient",
 }
 
 
@@ -52,7 +53,7 @@ def dataset(effects: PromptEffects, question: Question, floor: float | None = No
         },
     )
     for variable in made.data_vars.values():
-        variable.attrs["units"] = "logit"
+        variable.attrs["units"] = "logit" if question.settings.metric == "logit-diff" else "nat"
     facts = about(question, effects, floor)
     made.attrs = {
         name: value if isinstance(value, str | float) else json.dumps(value, default=str)

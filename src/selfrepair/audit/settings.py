@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from selfrepair.engine.contract import Engine
 
 ABLATIONS = ("corrupt", "resample", "mean", "position-mean", "zero", "placebo")
+METRICS = ("logit-diff", "log-prob", "kl")
 _ABLATION, _TESTS = "Ablation", "Tests"
 
 
@@ -32,6 +33,22 @@ class AuditSettings:
             typed=str,
         ),
     ] = None
+    metric: Annotated[
+        str,
+        Option(
+            "What is measured at each answer: `logit-diff` (right less wrong answers), `log-prob` (of the answers; "
+            "lines along the clean gradient and a line for the rest), `kl` (of the ablated distribution from the "
+            "clean one).",
+            _ABLATION,
+            choices=METRICS,
+        ),
+    ] = "logit-diff"
+    exact: Annotated[
+        bool,
+        Option(
+            "Lines of log-prob along each run's own mean gradient, which leaves no rest; thrice the time.", _ABLATION
+        ),
+    ] = False
     donors: Annotated[
         int, Option("Under resample: other prompts that effects are averaged over.", _ABLATION, least=1)
     ] = 1

@@ -1,8 +1,8 @@
 """Readouts that are not linear in the logits: log-probabilities, and how far a distribution moves (KL).
 
-Direct effects go along the gradient on the clean run, `g = dm/dl`, which is one direction for all ablated runs; what the
-total effect has beyond it is the ledger's line *curvature*. For single runs there is an exact account instead: along the
-mean gradient on the way from the clean logits to the ablated ones,
+Direct effects go along the gradient on the clean run, `g = dm/dl`, which is one direction for all ablated runs; what
+the total effect has beyond it is the ledger's line *curvature*. For single runs there is an exact account instead:
+along the mean gradient on the way from the clean logits to the ablated ones,
 
     m(l') - m(l) = (l' - l) . integral_0^1 dm/dl (l + a (l' - l)) da
 
@@ -12,7 +12,7 @@ is zero, so only this account says anything about it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -27,8 +27,6 @@ from selfrepair.model.anatomy import Anatomy
 Metric = Literal["log-prob", "kl"]
 METRICS: tuple[Metric, ...] = ("log-prob", "kl")
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(16)
-Measure = Callable[[Tensor], Tensor]
-"""The value [..., window, P] from the model's logits [..., window, P, vocabulary]."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +65,8 @@ class BentReadout:
             final: the clean final stream, [window, position, width].
             windows: their numbers among `positions`.
         """
-        logits, measure = self._clean(anatomy, final, windows)
-        return self._along(anatomy, final, windows, _gradient(measure, logits), measure)
+        measured = self._measured(anatomy, final, windows)
+        return self._along(measured, windows, measured.gradient(measured.clean))
 
     def exact_reading(self, anatomy: Anatomy, final: Tensor, ablated: Tensor, windows: Sequence[int]) -> Reading:
         """The readout along the mean gradient between the clean run and one ablated run.
@@ -79,55 +77,39 @@ class BentReadout:
             ablated: the ablated one.
             windows: their numbers among `positions`.
         """
-        logits, measure = self._clean(anatomy, final, windows)
-        change = _uncapped(anatomy, self._at(ablated, windows)) - logits
-        mean = torch.zeros_like(logits)
+        measured = self._measured(anatomy, final, windows)
+        change = _uncapped(anatomy, self._at(ablated, windows)) - measured.clean
+        mean = torch.zeros_like(measured.clean)
         for node, weight in zip(_NODES.tolist(), _WEIGHTS.tolist(), strict=True):
-            mean += weight / 2 * _gradient(measure, logits + (node + 1) / 2 * change)
-        return self._along(anatomy, final, windows, mean, measure)
+            mean += weight / 2 * measured.gradient(measured.clean + (node + 1) / 2 * change)
+        return self._along(measured, windows, mean)
 
-    def _clean(self, anatomy: Anatomy, final: Tensor, windows: Sequence[int]) -> tuple[Tensor, Measure]:
-        """Clean logits before any cap [window, 1, vocabulary], and the measure as a function of such logits."""
+    def _measured(self, anatomy: Anatomy, final: Tensor, windows: Sequence[int]) -> _Measured:
+        """The clean logits, and the measure as a function of logits, of some windows."""
         logits = _uncapped(anatomy, self._at(final, windows))
-        device = logits.device
         if self.name == "kl":
-            clean = _log_softmax(anatomy, logits)
-            p = clean.exp()
-            held = torch.where(p > 0, clean, 0)  # a masked row has no probability and no part
-
-            def divergence(values: Tensor) -> Tensor:
-                moved = torch.where(p > 0, _log_softmax(anatomy, values), 0)
-                return (p * (held - moved)).sum(-1)
-
-            return logits, divergence
+            return _Divergence(anatomy, logits)
         sides = [self.answers, self.wrong] if self.wrong else [self.answers]
-        masks = [_mask([side[window] for window in windows], logits.shape[-1], device) for side in sides]
+        masks = [_mask([side[window] for window in windows], logits.shape[-1], logits.device) for side in sides]
+        return _LogProbability(anatomy, logits, masks)
 
-        def log_probability(values: Tensor) -> Tensor:
-            logs = _log_softmax(anatomy, values)
-            parts = [torch.logsumexp(logs.masked_fill(~mask, -torch.inf), -1) for mask in masks]
-            return parts[0] if len(parts) == 1 else parts[0] - parts[1]
-
-        return logits, log_probability
-
-    def _along(
-        self, anatomy: Anatomy, final: Tensor, windows: Sequence[int], gradient: Tensor, measure: Measure
-    ) -> Reading:
+    def _along(self, measured: _Measured, windows: Sequence[int], gradient: Tensor) -> Reading:
         """The reading whose direction is a gradient with respect to logits before any cap."""
+        anatomy = measured.anatomy
         readout, norm = anatomy.readout, anatomy.final_norm
         rows = gradient @ readout.weight
         beta = (rows * norm.bias).sum(-1)
         if readout.bias is not None:
             beta = beta + gradient @ readout.bias
-        positions = torch.tensor([[self.positions[window]] for window in windows], device=final.device)
-        targets = torch.zeros(*gradient.shape[:2], 1, dtype=torch.long, device=final.device)
+        positions = torch.tensor([[self.positions[window]] for window in windows], device=gradient.device)
+        targets = torch.zeros(*gradient.shape[:2], 1, dtype=torch.long, device=gradient.device)
         return Reading(
             positions=positions,
             targets=targets,
             weights=torch.zeros_like(gradient[..., :1]),
             u=readout.multiplier * norm.fold(rows),
             beta=readout.multiplier * beta,
-            value=lambda stream: measure(_uncapped(anatomy, stream)),
+            value=lambda stream: measured.value(_uncapped(anatomy, stream)),
         )
 
     def _at(self, stream: Tensor, windows: Sequence[int]) -> Tensor:
@@ -136,11 +118,68 @@ class BentReadout:
         return stream[torch.arange(len(windows), device=stream.device), places][:, None]
 
 
-def _gradient(measure: Measure, logits: Tensor) -> Tensor:
-    with torch.enable_grad(), torch.inference_mode(False):
-        point = logits.detach().clone().requires_grad_()
-        (gradient,) = torch.autograd.grad(measure(point).sum(), point)
-    return torch.nan_to_num(gradient)
+class _Measured:
+    """A function of the logits at some predictions, with its gradient; logits are before any cap."""
+
+    def __init__(self, anatomy: Anatomy, clean: Tensor) -> None:
+        self.anatomy, self.clean = anatomy, clean
+
+    def value(self, logits: Tensor) -> Tensor:
+        """The value [..., window, 1] at logits [..., window, 1, vocabulary]."""
+        raise NotImplementedError
+
+    def slope(self, logs: Tensor) -> Tensor:
+        """The gradient with respect to the model's logits, from its log-probabilities."""
+        raise NotImplementedError
+
+    def gradient(self, logits: Tensor) -> Tensor:
+        """The gradient with respect to logits before any cap."""
+        slope, cap = self.slope(self.log_softmax(logits)), self.anatomy.readout.softcap
+        return slope if cap is None else slope * (1 - torch.tanh(logits / cap) ** 2)
+
+    def log_softmax(self, logits: Tensor) -> Tensor:
+        """The model's own log-probabilities."""
+        capped = self.anatomy.readout.capped(logits)
+        if self.anatomy.readout.masked is not None:
+            capped = capped.masked_fill(self.anatomy.readout.masked, -torch.inf)
+        return torch.log_softmax(capped, -1)
+
+
+class _Divergence(_Measured):
+    """KL of a distribution from the clean one."""
+
+    def __init__(self, anatomy: Anatomy, clean: Tensor) -> None:
+        super().__init__(anatomy, clean)
+        self._clean_logs = self.log_softmax(clean)
+        self._p = self._clean_logs.exp()
+
+    def value(self, logits: Tensor) -> Tensor:
+        """See `_Measured.value`."""
+        apart = torch.where(self._p > 0, self._clean_logs - self.log_softmax(logits), 0)  # masked rows have no part
+        return (self._p * apart).sum(-1)
+
+    def slope(self, logs: Tensor) -> Tensor:
+        """See `_Measured.slope`."""
+        return logs.exp() - self._p
+
+
+class _LogProbability(_Measured):
+    """Of answers together, less that of wrong ones where there are some."""
+
+    def __init__(self, anatomy: Anatomy, clean: Tensor, masks: Sequence[Tensor]) -> None:
+        super().__init__(anatomy, clean)
+        self._masks = masks
+
+    def value(self, logits: Tensor) -> Tensor:
+        """See `_Measured.value`."""
+        logs = self.log_softmax(logits)
+        parts = [torch.logsumexp(logs.masked_fill(~mask, -torch.inf), -1) for mask in self._masks]
+        return parts[0] if len(parts) == 1 else parts[0] - parts[1]
+
+    def slope(self, logs: Tensor) -> Tensor:
+        """See `_Measured.slope`: the answers' shares among themselves, less all probabilities."""
+        shares = [torch.softmax(logs.masked_fill(~mask, -torch.inf), -1) for mask in self._masks]
+        return shares[0] - (logs.exp() if len(shares) == 1 else shares[1])
 
 
 def _uncapped(anatomy: Anatomy, stream: Tensor) -> Tensor:
@@ -148,14 +187,6 @@ def _uncapped(anatomy: Anatomy, stream: Tensor) -> Tensor:
     readout = anatomy.readout
     logits = anatomy.final_norm(stream) @ readout.weight.T
     return readout.multiplier * (logits if readout.bias is None else logits + readout.bias)
-
-
-def _log_softmax(anatomy: Anatomy, logits: Tensor) -> Tensor:
-    """The model's own log-probabilities, from logits before any cap."""
-    capped = anatomy.readout.capped(logits)
-    if anatomy.readout.masked is not None:
-        capped = capped.masked_fill(anatomy.readout.masked, -torch.inf)
-    return torch.log_softmax(capped, -1)
 
 
 def _mask(tokens: Sequence[Sequence[int]], vocabulary: int, device: torch.device) -> Tensor:

@@ -15,7 +15,7 @@ from selfrepair.engine.contract import Replacement
 from selfrepair.model.language_model import LanguageModel
 from selfrepair.model.places import Place, place_of
 from selfrepair.model.ports import Port
-from selfrepair.model.taps import keeping, removing
+from selfrepair.model.taps import keeping, on_input, removing
 
 
 def ablated_outputs(
@@ -41,6 +41,18 @@ def ablated_outputs(
         with removing(*taps):
             model.run_trunk(clean.tokens)
     return {port: places[port].split(seen[port]) for port in ports}
+
+
+def ablated_final(
+    model: LanguageModel, clean: CleanRun, intervention: Intervention, replacement: Replacement
+) -> Tensor:
+    """The final stream of one ablated run [window, position, width]; see `ablated_outputs`."""
+    seen: dict[str, Tensor] = {}
+    with patched(model, clean, intervention, replacement):
+        tap = on_input(model.anatomy.final_norm_module, keeping(seen, "final", (*clean.tokens.shape, -1)))
+        with removing(tap):
+            model.run_trunk(clean.tokens)
+    return seen["final"]
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,11 +12,40 @@ from torch import Tensor
 from selfrepair.ablation.interventions import Intervention
 from selfrepair.ablation.names import resolve
 from selfrepair.ablation.sites import Site
-from selfrepair.effects.readouts import Reading
+from selfrepair.effects.bent_readouts import METRICS as BENT
+from selfrepair.effects.bent_readouts import BentReadout
+from selfrepair.effects.readouts import LogitDifference, Reading
+from selfrepair.engine.clean import CleanRun, clean_run
+from selfrepair.errors import SelfRepairError
 from selfrepair.model.language_model import LanguageModel
+from selfrepair.model.ports import Port
+from selfrepair.model.taps import keeping, on_input, removing
 from selfrepair.prompts.prompts import Prompts
 
+LOGIT_DIFFERENCE = "logit-diff"
+METRICS = (LOGIT_DIFFERENCE, *BENT)
 MOST_TOKENS = 2048  # of a batch: more gains nothing on a processor
+
+
+def readout_of(prompts: Prompts, metric: str) -> LogitDifference | BentReadout:
+    """What is measured of prompts.
+
+    Args:
+        prompts: with what the metric needs.
+        metric: one of `METRICS`.
+
+    Raises:
+        SelfRepairError: an unknown metric, or prompts without answers.
+    """
+    if metric == LOGIT_DIFFERENCE:
+        return prompts.readout()
+    if metric not in BENT:
+        raise SelfRepairError(f"There is no metric '{metric}'.", f"There are: {', '.join(METRICS)}.")
+    positions = tuple(prompts.positions.tolist())
+    if metric == "kl":
+        return BentReadout("kl", positions)
+    wrong = prompts.wrong if all(prompts.wrong) else ()
+    return BentReadout("log-prob", positions, prompts.answers, wrong)
 
 
 @dataclass(frozen=True)
@@ -27,26 +56,46 @@ class Batch:
         prompts: which, int [prompt].
         tokens: [prompt, position].
         twins: tokens of the corrupt twins, [prompt, position]; None without them.
-        reading: what is measured, at one position of each.
+        readout: what is measured, at one position of each.
         interventions: in the order given, named positions resolved.
     """
 
     prompts: np.ndarray
     tokens: Tensor
     twins: Tensor | None
-    reading: Reading
+    readout: LogitDifference | BentReadout
     interventions: tuple[Intervention, ...]
 
+    def clean(self, model: LanguageModel, ports: Collection[Port] = ()) -> CleanRun:
+        """Its clean run, outputs at some ports included. Call under `model.running()`."""
+        return clean_run(model, self.tokens, self.reading(model), ports)
 
-def batches(model: LanguageModel, prompts: Prompts, interventions: Sequence[Intervention]) -> Iterator[Batch]:
+    def reading(self, model: LanguageModel) -> Reading:
+        """What is read of it; of a bent readout along the gradient, for which the clean stream has to be known."""
+        windows = self.prompts.tolist()
+        if not isinstance(self.readout, BentReadout):
+            return self.readout.reading(model.anatomy, self.tokens, windows)
+        seen: dict[str, Tensor] = {}
+        with removing(on_input(model.anatomy.final_norm_module, keeping(seen, "final", (*self.tokens.shape, -1)))):
+            model.run_trunk(self.tokens)
+        return self.readout.reading(model.anatomy, seen["final"], windows)
+
+
+def batches(
+    model: LanguageModel, prompts: Prompts, interventions: Sequence[Intervention], metric: str = LOGIT_DIFFERENCE
+) -> Iterator[Batch]:
     """All prompts in batches.
 
     Args:
         model: the model.
         prompts: the prompts.
         interventions: of every prompt; sites at named positions may lie elsewhere in each.
+        metric: what is measured, one of `METRICS`.
+
+    Raises:
+        SelfRepairError: prompts without what the metric needs.
     """
-    readout = prompts.readout()
+    readout = readout_of(prompts, metric)
     for length, chosen, resolved in _alike(prompts, interventions):
         size = max(1, MOST_TOKENS // length)
         for start in range(0, len(chosen), size):
@@ -56,7 +105,7 @@ def batches(model: LanguageModel, prompts: Prompts, interventions: Sequence[Inte
                 prompts=some,
                 tokens=tokens,
                 twins=None if prompts.corrupt is None else _on_device(prompts.corrupt[some, :length], model),
-                reading=readout.reading(model.anatomy, tokens, some.tolist()),
+                readout=readout,
                 interventions=resolved,
             )
 

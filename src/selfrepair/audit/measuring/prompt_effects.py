@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 import numpy.typing as npt
@@ -11,11 +11,13 @@ import torch
 
 from selfrepair.ablation.interventions import Intervention, ports_of
 from selfrepair.ablation.operators import Operator
-from selfrepair.audit.measuring.batches import Batch, batches
-from selfrepair.audit.measuring.inputs import PromptInputs, operator_for
+from selfrepair.audit.measuring.batches import LOGIT_DIFFERENCE, Batch, batches
+from selfrepair.audit.measuring.inputs import PromptInputs, operator_for, replacement_of
+from selfrepair.effects.bent_readouts import BentReadout
 from selfrepair.effects.ledger import Ledger
+from selfrepair.engine.ablated_outputs import ablated_final
 from selfrepair.engine.clean import CleanRun, clean_run
-from selfrepair.engine.contract import Engine
+from selfrepair.engine.contract import Engine, Replacement
 from selfrepair.engine.replay import ReplayEngine
 from selfrepair.errors import SelfRepairError
 from selfrepair.model.language_model import LanguageModel
@@ -42,6 +44,7 @@ class PromptEffects:
         mlps: of every MLP, [R, P, L].
         post_norms: what norms behind attention did, [R, P].
         norm: what the final norm's scale did, [R, P].
+        curvature: what a log-probability or KL changed by beyond its gradient, [R, P]; zero for logits.
         direct_heads: clean direct effects, [P, L, H].
         direct_mlps: [P, L].
     """
@@ -56,6 +59,7 @@ class PromptEffects:
     mlps: Array
     post_norms: Array
     norm: Array
+    curvature: Array
     direct_heads: Array
     direct_mlps: Array
 
@@ -92,7 +96,7 @@ class PromptEffects:
     @property
     def residual(self) -> float:
         """The largest self-repair that no line accounts for: rounding."""
-        lines = self.all_heads + self.all_mlps + self.post_norms + self.norm
+        lines = self.all_heads + self.all_mlps + self.post_norms + self.norm + self.curvature
         return float(np.abs(self.self_repair - lines).max(initial=0))
 
     def row(self, name: str) -> int:
@@ -116,8 +120,8 @@ class PromptEffects:
 
 
 _BY_PROMPT = ("clean", "direct_heads", "direct_mlps")
-_BY_ROW = ("total_effect", "lost", "heads", "mlps", "post_norms", "norm")
-assert {field.name for field in fields(PromptEffects)} == {
+_BY_ROW = ("total_effect", "lost", "heads", "mlps", "post_norms", "norm", "curvature")
+assert {one.name for one in fields(PromptEffects)} == {
     *_BY_PROMPT,
     *_BY_ROW,
     "prompts",
@@ -135,6 +139,8 @@ def prompt_effects(
     donors: int = 1,
     seed: int = 0,
     engine: Engine | None = None,
+    metric: str = LOGIT_DIFFERENCE,
+    exact: bool = False,
     advance: Advance = ignore,
 ) -> PromptEffects:
     """Ledgers of some interventions on all prompts.
@@ -148,6 +154,9 @@ def prompt_effects(
         donors: other prompts that each one draws on under `resample`; effects are averaged over them.
         seed: of the donors' draw.
         engine: computes the ablated runs; replay by default.
+        metric: `logit-diff`, `log-prob` or `kl`.
+        exact: whether lines of a metric that is not linear go along each run's own mean gradient, which leaves no
+            curvature and takes two forwards more per run; KL, whose clean gradient is zero, always does.
         advance: told of runs times prompts as they are done.
 
     Raises:
@@ -163,17 +172,18 @@ def prompt_effects(
         interventions=tuple(interventions),
         operator=operator.name,
         clean=np.zeros(len(prompts)),
-        **{name: np.zeros(lines) for name in ("total_effect", "lost", "post_norms", "norm")},
+        **{name: np.zeros(lines) for name in ("total_effect", "lost", "post_norms", "norm", "curvature")},
         heads=np.zeros((*lines, anatomy.layers, anatomy.heads), dtype),
         mlps=np.zeros((*lines, anatomy.layers), dtype),
         direct_heads=np.zeros((len(prompts), anatomy.layers, anatomy.heads)),
         direct_mlps=np.zeros((len(prompts), anatomy.layers)),
     )
-    means: dict[Port, torch.Tensor] = {}
-    chosen = engine or ReplayEngine(fold=None)
+    measuring = _Measuring(
+        model, prompts, operator, engine or ReplayEngine(fold=None), seed, exact or metric == "kl", effects, advance
+    )
     with model.running():
-        for batch in batches(model, prompts, interventions):
-            _measure(model, prompts, batch, operator, chosen, means, seed, effects, advance)
+        for batch in batches(model, prompts, interventions, metric):
+            measuring.batch(batch)
     return effects
 
 
@@ -184,37 +194,55 @@ def joined(first: PromptEffects, second: PromptEffects) -> PromptEffects:
     return PromptEffects(first.prompts, (*first.interventions, *second.interventions), first.operator, **shared, **rows)
 
 
-def _measure(
-    model: LanguageModel,
-    prompts: Prompts,
-    batch: Batch,
-    operator: Operator,
-    engine: Engine,
-    means: dict[Port, torch.Tensor],
-    seed: int,
-    effects: PromptEffects,
-    advance: Advance,
-) -> None:
-    """Measures one batch, and writes it to its places in `effects`."""
-    ports = ports_of(batch.interventions)
-    clean = clean_run(model, batch.tokens, batch.reading, ports)
-    _write_clean(clean, batch, effects)
-    inputs = PromptInputs(model, prompts, batch, ports, means, seed)
-    rows = {intervention: row for row, intervention in enumerate(batch.interventions)}
-    for draw in range(operator.draws):
+@dataclass
+class _Measuring:
+    """What all batches of a measurement share."""
 
-        def replacement(port: Port, draw: int = draw) -> torch.Tensor:
-            return operator.replacement(port, clean.outputs_at(port), inputs, draw).to(model.dtype)
+    model: LanguageModel
+    prompts: Prompts
+    operator: Operator
+    engine: Engine
+    seed: int
+    exact: bool
+    effects: PromptEffects
+    advance: Advance
+    means: dict[Port, torch.Tensor] = field(default_factory=dict)
 
-        for start in range(0, len(batch.interventions), max(1, _CHUNK // len(batch.prompts))):
-            some = batch.interventions[start : start + max(1, _CHUNK // len(batch.prompts))]
-            for ledger in engine.sweep(model, clean, some, replacement, True):
-                _write(ledger, [rows[one] for one in ledger.interventions], batch.prompts, operator.draws, effects)
-                advance(len(ledger.interventions) * len(batch.prompts) / operator.draws)
+    def batch(self, batch: Batch) -> None:
+        """Measures one batch, and writes it to its places in `effects`."""
+        ports = ports_of(batch.interventions)
+        clean = batch.clean(self.model, ports)
+        _write_clean(clean, batch, self.effects)
+        inputs = PromptInputs(self.model, self.prompts, batch, ports, self.means, self.seed)
+        most = max(1, _CHUNK // len(batch.prompts))
+        alone = self.exact and isinstance(batch.readout, BentReadout)
+        for draw in range(self.operator.draws):
+            replacement = replacement_of(self.operator, clean, inputs, draw)
+            for start in range(0, len(batch.interventions), 1 if alone else most):
+                some = batch.interventions[start : start + (1 if alone else most)]
+                along = self._exact(batch, clean, some[0], replacement) if alone else clean
+                self._sweep(along, some, replacement, batch)
+
+    def _sweep(self, clean: CleanRun, some: Sequence[Intervention], replacement: Replacement, batch: Batch) -> None:
+        rows = {intervention: row for row, intervention in enumerate(batch.interventions)}
+        for ledger in self.engine.sweep(self.model, clean, some, replacement, True):
+            places = [rows[one] for one in ledger.interventions]
+            _write(ledger, places, batch.prompts, self.operator.draws, self.effects)
+            self.advance(len(places) * len(batch.prompts) / self.operator.draws)
+
+    def _exact(self, batch: Batch, clean: CleanRun, intervention: Intervention, replacement: Replacement) -> CleanRun:
+        """The clean run with directions along one run's mean gradient."""
+        assert isinstance(batch.readout, BentReadout)
+        final = ablated_final(self.model, clean, intervention, replacement)
+        windows = batch.prompts.tolist()
+        reading = batch.readout.exact_reading(self.model.anatomy, clean.final, final, windows)
+        return clean_run(self.model, batch.tokens, reading, ports_of([intervention]))
 
 
 def _write_clean(clean: CleanRun, batch: Batch, effects: PromptEffects) -> None:
-    effects.clean[batch.prompts] = clean.logit[:, 0].double().cpu().numpy()
+    bent = clean.reading.value
+    value = clean.logit if bent is None else bent(clean.reading.at(clean.final))
+    effects.clean[batch.prompts] = value[:, 0].double().cpu().numpy()
     for layer in range(effects.direct_mlps.shape[1]):
         heads = clean.direct_effects(layer)[:, 0].double().cpu().numpy()
         effects.direct_heads[batch.prompts, layer, : heads.shape[1]] = heads
@@ -231,6 +259,7 @@ def _write(ledger: Ledger, rows: list[int], prompts: np.ndarray, draws: int, eff
         "mlps": ledger.by_mlp,
         "post_norms": ledger.post_norms,
         "norm": ledger.norm,
+        "curvature": ledger.curvature,
     }
     places = np.ix_(np.asarray(rows), prompts)
     for name, value in values.items():

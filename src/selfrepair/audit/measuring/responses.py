@@ -17,7 +17,7 @@ from selfrepair.audit.measuring.components import Components
 from selfrepair.audit.measuring.inputs import PromptInputs, operator_for
 from selfrepair.audit.measuring.prompt_effects import Array
 from selfrepair.engine.ablated_outputs import ablated_outputs
-from selfrepair.engine.clean import CleanRun, clean_run
+from selfrepair.engine.clean import CleanRun
 from selfrepair.model.language_model import LanguageModel
 from selfrepair.model.ports import Port
 from selfrepair.prompts.prompts import Prompts
@@ -49,7 +49,7 @@ def response_sizes(
     with model.running():
         for batch in batches(model, prompts, [intervention]):
             touched = ports_of(batch.interventions)
-            clean = clean_run(model, batch.tokens, batch.reading, {*ports, *touched})
+            clean = batch.clean(model, {*ports, *touched})
             inputs = PromptInputs(model, prompts, batch, touched, means, seed)
 
             def replacement(port: Port, clean: CleanRun = clean, inputs: PromptInputs = inputs) -> Tensor:

@@ -210,7 +210,7 @@ def attention_split(
     with model.running(), readable_attention(model):
         for batch in batches(model, prompts, [intervention]):
             ports = ports_of(batch.interventions)
-            clean, before = clean_reads(model, batch.tokens, batch.reading, ports, layers)
+            clean, before = clean_reads(model, batch.tokens, batch.reading(model), ports, layers)
             inputs = PromptInputs(model, prompts, batch, ports, means, seed)
             for draw in range(operator.draws):
                 replacement = replacement_of(operator, clean, inputs, draw)

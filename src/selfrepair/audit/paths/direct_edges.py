@@ -25,7 +25,7 @@ from selfrepair.audit.measuring.prompt_effects import Array
 from selfrepair.audit.measuring.sampling import Sampling
 from selfrepair.engine.ablated_outputs import ablated_outputs
 from selfrepair.engine.accounts import require_sites
-from selfrepair.engine.clean import CleanRun, clean_run
+from selfrepair.engine.clean import CleanRun
 from selfrepair.engine.direct_edges import direct_outputs, rest_frozen
 from selfrepair.model.language_model import LanguageModel
 from selfrepair.model.ports import Port
@@ -61,7 +61,8 @@ class DirectEdges:
         """One row per component downstream, those with the largest lines first: means over prompts with intervals."""
         receivers = self.components.downstream(self.senders)
         columns = [self.components.index[site] for site in receivers]
-        sampling, table = Sampling.of(self.prompts), {"component": [str(site) for site in receivers]}
+        sampling = Sampling.of(self.prompts)
+        table: dict[str, object] = {"component": [str(site) for site in receivers]}
         for name, values in (("line", self.lines), ("direct", self.direct), ("mediated", self.mediated)):
             mean = sampling.mean(values[:, columns].T)
             table |= {name: mean.value, f"{name}_low": mean.low, f"{name}_high": mean.high}
@@ -100,7 +101,7 @@ def direct_edges(
     with model.running():
         for batch in batches(model, prompts, [senders]):
             (base,) = batch.interventions
-            clean = clean_run(model, batch.tokens, batch.reading, ports)
+            clean = batch.clean(model, ports)
             inputs = PromptInputs(model, prompts, batch, ports_of([base]), means, seed)
             places = np.ix_(batch.prompts, np.array(receivers, np.int64))
             for draw in range(operator.draws):

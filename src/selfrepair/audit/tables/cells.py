@@ -94,11 +94,18 @@ def _needed(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
     return sum(widths) + GAP * len(widths)
 
 
+_METRICS = {
+    "logit-diff": ("centred logit of the answers", "mean logit of the answers less that of the wrong ones"),
+    "log-prob": ("log-probability of the answers", "log-probability of the answers less that of the wrong ones"),
+    "kl": ("KL divergence of the ablated distribution from the clean one",) * 2,
+}
+
+
 def foot(question: Question, operator: str, residual: float, floor: float | None = None) -> str:
     """What every number above is: metric, ablation, positions, prompts, intervals, rounding."""
     prompts, sampling = question.prompts, question.sampling
-    wrong = any(prompts.wrong)
-    metric = "mean logit of the answers less that of the wrong ones" if wrong else "centred logit of the answers"
+    metric = _METRICS[question.settings.metric][bool(any(prompts.wrong))]
+    unit = "logits" if question.settings.metric == "logit-diff" else "nats"
     groups = len(set(prompts.groups))
     said = [
         f"{metric}, at each prompt's answer position",
@@ -108,7 +115,7 @@ def foot(question: Question, operator: str, residual: float, floor: float | None
     rounding = f"ledger residual {small(residual)}"
     if floor is not None:
         rounding += f", numerical floor {small(floor)}"
-    return "; ".join([*said, f"{rounding} logits"]) + "."
+    return "; ".join([*said, f"{rounding} {unit}"]) + "."
 
 
 def _counted(number: int, thing: str) -> str:

@@ -88,7 +88,7 @@ def _row(row: Mapping[str, Any]) -> list[str]:
 def sums(found: Covering) -> str:
     """All lines together, and by motif."""
     heads, mlps = (found.sampling.mean(found.sign * found.change(name)) for name in ("all_heads", "all_mlps"))
-    rest = {"post-norms": "post_norms", "norm": "norm"}
+    rest = {"post-norms": "post_norms", "norm": "norm", "curvature": "curvature"}
     lines = [f"heads {float(heads.value):+.2f}", f"MLPs {float(mlps.value):+.2f}"]
     for title, name in rest.items():
         value = found.sign * float(found.total(name).value)

@@ -23,8 +23,9 @@ def about(question: Question, effects: PromptEffects, floor: float | None) -> Re
     prompts, sampling = question.prompts, question.sampling
     return {
         "model": {"name": getattr(question.model, "name", None), "sha256": question.model.digest},
-        "metric": prompts.readout().name,
-        "units": prompts.readout().units,
+        "metric": question.settings.metric,
+        "exact": question.settings.exact,
+        "units": "logits" if question.settings.metric == "logit-diff" else "nats",
         "ablation": effects.operator,
         "prompts": {"number": len(prompts), "groups": len(set(prompts.groups)), "dropped": len(prompts.dropped)},
         "prompts_sha256": prompts.fingerprint,

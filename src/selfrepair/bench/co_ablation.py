@@ -1,7 +1,7 @@
 """Conditional Co-Ablation (CoAx): how much an ablation's effect on the whole prediction grows once others are gone.
 
-Our own implementation of the score that Gong et al. published (arXiv 2607.01940). With clean logits z0, p0 = softmax(z0)
-over the whole vocabulary, at the position where the answer is read:
+Our own implementation of the score that Gong et al. published (arXiv 2607.01940). With clean logits z0 and
+p0 = softmax(z0) over the whole vocabulary, at the position where the answer is read:
 
     f_u        = sqrt(p0) (dz - E_p0[dz])            dz: change of logits when u is ablated
     E(u|0)     = mean over prompts of |f_u|^2        the marginal energy
@@ -38,6 +38,16 @@ from selfrepair.prompts.prompts import Prompts
 from selfrepair.statistics.estimates import Array
 
 _TOKENS = 4096  # of all runs that are made together
+_LEAST = 1e-12  # energy that is added below a ratio: what does nothing alone has one too
+
+
+def amplification(conditional: Array, marginal: Array) -> Array:
+    """CoAx's ratio of energies.
+
+    The published code ranks last what has a marginal energy of exactly zero, as sleeping planted backups have; adding
+    1e-12 ranks them by their conditional energy instead, and changes nothing on trained models.
+    """
+    return np.asarray(conditional / (marginal + _LEAST))
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,11 +83,10 @@ class CoAblation:
         """Per prompt, `|f_{u|S}|^2 - |f_u|^2` [S, N, P]; its mean over prompts is CoAx's `comp`."""
         return self.conditional - self.marginal
 
-    def ratio(self, prompts: np.ndarray | slice = slice(None)) -> Array:
-        """`E(u|S) / E(u|0)` over some prompts, [S, N]; 0 where the marginal energy is 0, as published."""
-        above, below = self.conditional[..., prompts].mean(-1), self.marginal[..., prompts].mean(-1)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return np.where(np.isnan(above), np.nan, np.where(below > 0, above / np.maximum(below, 1e-30), 0.0))
+    @property
+    def ratio(self) -> Array:
+        """`E(u|S) / E(u|0)`, [S, N]; see `amplification`."""
+        return amplification(self.conditional.mean(-1), self.marginal.mean(-1))
 
     @property
     def effect_growth(self) -> Array:
@@ -120,7 +129,9 @@ def co_ablation(
         SelfRepairError: no sites or no sets.
     """
     if not sites or not sets:
-        raise SelfRepairError("Co-ablation needs sites, and sets that are ablated besides.", "Give at least one of each.")
+        raise SelfRepairError(
+            "Co-ablation needs sites, and sets that are ablated besides.", "Give at least one of each."
+        )
     operator, total = operator_for(ablation, prompts), len(prompts)
     runs, alone = (len(sets), len(sites), total), (len(sites), total)
     found = CoAblation(

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from selfrepair.cli import check, compare, merge, paper, report, resume, run, show, status
+from selfrepair.cli import bench, check, compare, merge, paper, report, resume, run, show, status
 from selfrepair.errors import SelfRepairError
 from selfrepair.terminal import Console
 
@@ -50,6 +50,7 @@ app.command("merge")(merge.merge)
 app.command("compare")(compare.compare)
 app.command("report")(report.report)
 app.command("paper")(paper.paper)
+app.add_typer(bench.bench, name="bench")
 
 
 def main() -> None:

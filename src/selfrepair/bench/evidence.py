@@ -10,8 +10,9 @@ import numpy as np
 
 from selfrepair.ablation.sites import Site
 from selfrepair.audit.components import Components
-from selfrepair.audit.motifs import motifs
+from selfrepair.audit.motifs import labels, motifs
 from selfrepair.audit.prompt_effects import PromptEffects
+from selfrepair.audit.sampling import Sampling
 from selfrepair.bench.co_ablation import CoAblation, amplification
 from selfrepair.statistics.estimates import Array
 
@@ -98,7 +99,18 @@ def frozen(evidence: Evidence, drawn: Drawn = EVERY) -> Array:
 
 
 def _backup_part(evidence: Evidence, drawn: Drawn) -> Array:
-    return motifs(evidence.lines[drawn], evidence.direct_effects[drawn], 1.0).backup.mean(0)
+    return np.asarray(motifs(evidence.lines[drawn], evidence.direct_effects[drawn], 1.0).backup.mean(0))
+
+
+def motif_labels(evidence: Evidence, drawn: Drawn = EVERY) -> np.ndarray:
+    """What the audit calls what each candidate does, over some prompts, [candidate]."""
+    lines, clean = evidence.lines[drawn], evidence.direct_effects[drawn]
+    sampling = Sampling(np.arange(len(lines)), np.ones(len(lines)), "prompts")
+    return np.array(labels(lines, clean, 1.0, sampling))
+
+
+def _labelled(evidence: Evidence, drawn: Drawn) -> Array:
+    return np.where(motif_labels(evidence, drawn) == "backup", line(evidence, drawn), 0.0)
 
 
 def _effect_growth(evidence: Evidence, drawn: Drawn) -> Array:
@@ -123,10 +135,11 @@ def _marginal(evidence: Evidence, drawn: Drawn) -> Array:
 
 LINE = Score("line", "change of what it writes for the answer: a line of the ledger", "1", line)
 BACKUP = Score("backup part", "the part of its line that was not there before: motif backup", "1", _backup_part)
+LABELLED = Score("labelled backup", "its line, where its motif is labelled backup", "1", _labelled)
 FREEZE = Score("freeze test", "repair that is gone when it is held at its clean output", "1 + N", frozen)
 GROWTH = Score("CoAx growth", "growth of the energy of its ablation, E(u|S) - E(u|0)", "1 + 2N", _growth)
 RATIO = Score("CoAx ratio", "amplification of that energy, E(u|S) / E(u|0)", "1 + 2N", _ratio)
 EFFECT = Score("effect growth", "growth of its ablation's effect on the answer, -INT", "1 + 2N", _effect_growth)
 CONDITIONAL = Score("conditional energy", "energy of its ablation without the set, E(u|S)", "1 + N", _conditional)
 MARGINAL = Score("single ablation", "energy of its ablation alone, E(u|0)", "N", _marginal)
-SCORES = (LINE, BACKUP, FREEZE, EFFECT, GROWTH, RATIO, CONDITIONAL, MARGINAL)
+SCORES = (LINE, LABELLED, BACKUP, FREEZE, EFFECT, GROWTH, RATIO, CONDITIONAL, MARGINAL)

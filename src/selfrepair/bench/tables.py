@@ -10,16 +10,17 @@ from rich.table import Table
 from rich.text import Text
 
 from selfrepair.bench.evidence import SCORES, Score
+from selfrepair.bench.ioi.benchmark import Asked
 from selfrepair.bench.ioi.published import Published
-from selfrepair.bench.planted.benchmark import NOISE, PLANTED_SCORES, PROMPTS, PlantedScores
+from selfrepair.bench.planted.benchmark import NOISE, PROMPTS, PlantedScores
 from selfrepair.terminal import Console
 
 CIRCULARITY = (
     "What this does not show: labels come from freeze tests of the same ablated run whose lines are ranked, which "
     "favours lines over scores that ask another question (CoAx: what becomes load-bearing). A component that covers "
     "through others only has a freeze test and no line. Backups that were found by their direct effects after a "
-    "knock-out, as IOI's documented ones were, make a high AUC of lines nearly circular. `selfrepair bench planted` has "
-    "neither flaw: there the truth was written by hand."
+    "knock-out, as IOI's documented ones were, make a high AUC of lines nearly circular. `selfrepair bench planted` "
+    "has neither flaw: there the truth was written by hand."
 )
 
 
@@ -31,7 +32,7 @@ def print_planted(console: Console, found: PlantedScores, seeds: int) -> None:
         for heading in ("score", "passes", "backups: AUC", "AP", "all repairers: AUC", "AP"):
             table.add_column(heading, justify="left" if heading == "score" else "right")
         rows = {row["score"]: row for row in group.to_dict("records")}
-        for score in PLANTED_SCORES:
+        for score in SCORES:
             row = rows[score.name]
             columns = ("auc_backups", "ap_backups", "auc_repairers", "ap_repairers")
             cells = [_with_interval(row, name) if name.startswith("auc") else f"{row[name]:.3f}" for name in columns]
@@ -39,11 +40,11 @@ def print_planted(console: Console, found: PlantedScores, seeds: int) -> None:
         console.print(table)
     _print_labels(console, found)
     _print_roles(console, found)
-    _print_meanings(console, PLANTED_SCORES)
+    _print_meanings(console, SCORES)
     console.print(
         f"Readout: logit of ANSWER less that of WRONG at the last position; {PROMPTS} prompts a circuit, {NOISE:.0%} "
-        f"of them noise; ablation zero at all positions, all primaries together; N = {found.candidates} candidates, the "
-        "heads and MLPs that can respond. Intervals: percentiles of 2,000 resamplings of circuits. Truth: set by hand.",
+        f"of them noise; ablation zero at all positions, all primaries together; N = {found.candidates} candidates, "
+        "the heads and MLPs that can respond. Intervals: percentiles of 2,000 resamplings of circuits. Truth: set by hand.",
         style="dim",
     )
 
@@ -78,7 +79,7 @@ def _print_roles(console: Console, found: PlantedScores) -> None:
         console.print(table)
 
 
-def print_ioi(console: Console, table: pd.DataFrame, asked: Any, doubtful: Sequence[str]) -> None:
+def print_ioi(console: Console, table: pd.DataFrame, asked: Asked, doubtful: Sequence[str]) -> None:
     """One line per setting: agreement of line and freeze test, AUC of the scores, and what the line is ahead by."""
     shown = _table(
         f"Who covers for the primaries? AUC for the {asked.positives} heads with the largest freeze tests [95%]"
@@ -113,15 +114,15 @@ def print_ioi(console: Console, table: pd.DataFrame, asked: Any, doubtful: Seque
         )
 
 
-def print_ioi_foot(console: Console, table: pd.DataFrame, asked: Any, candidates: int) -> None:
+def print_ioi_foot(console: Console, table: pd.DataFrame, asked: Asked, candidates: int) -> None:
     """What the numbers of `print_ioi` are."""
     console.print(
         f"Readout: logit of the right name less that of the wrong one, at the last position; {asked.prompts} prompts a "
         f"template; replaced at all positions; primaries: the heads with the largest clean direct effects; N = "
         f"{candidates} heads less the primaries. Smallest freeze test among the {asked.positives} that count as "
-        f"repairers: {table['smallest_freeze'].min():.3f} to {table['smallest_freeze'].max():.3f} logits. Energies: whole "
-        f"vocabulary. Intervals: percentiles of {asked.replicates:,} resamplings of prompts of one template, with labels "
-        "and scores taken again in each; they hold for that template alone.",
+        f"repairers: {table['smallest_freeze'].min():.3f} to {table['smallest_freeze'].max():.3f} logits. Energies: "
+        f"whole vocabulary. Intervals: percentiles of {asked.replicates:,} resamplings of prompts of one template, with "
+        "labels and scores taken again in each; they hold for that template alone.",
         style="dim",
     )
     console.print(CIRCULARITY, style="dim")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -110,13 +111,10 @@ class Setting:
             row[f"ap {score.name}"] = average_precision(positive, ranked)
         for name, other in (("growth", GROWTH), ("ratio", RATIO)):
             row[f"beyond_{name}"] = self._beyond(other, asked.positives, EVERY)
-            ends = interval(
-                lambda drawn, other=other: self._beyond(other, asked.positives, drawn),
-                number,
-                asked.replicates,
-                asked.seed,
+            beyond = partial(self._beyond, other, asked.positives)
+            row[f"beyond_{name}_low"], row[f"beyond_{name}_high"] = interval(
+                beyond, number, asked.replicates, asked.seed
             )
-            row[f"beyond_{name}_low"], row[f"beyond_{name}_high"] = ends
         return row
 
     def _agreement(self, drawn: np.ndarray | slice) -> float:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from selfrepair.bench.tables_of_tokens import prompts_of
+from selfrepair.bench.made_prompts import prompts_of
 from selfrepair.errors import SelfRepairError
 from selfrepair.prompts.prompts import Prompts
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -12,11 +11,9 @@ import pandas as pd
 from selfrepair.ablation.interventions import Intervention
 from selfrepair.ablation.operators import Zero
 from selfrepair.audit.components import Components
-from selfrepair.audit.motifs import labels
 from selfrepair.audit.prompt_effects import prompt_effects
-from selfrepair.audit.sampling import Sampling
 from selfrepair.bench.co_ablation import co_ablation
-from selfrepair.bench.evidence import EVERY, LINE, SCORES, Evidence, Score
+from selfrepair.bench.evidence import EVERY, SCORES, Evidence, motif_labels
 from selfrepair.bench.planted.circuits import BACKUPS, LABELS, REPAIRERS, Circuit, build, draw
 from selfrepair.bench.planted.prompts import planted_prompts
 from selfrepair.bench.ranking import auc, average_precision, interval
@@ -27,13 +24,6 @@ from selfrepair.prompts.prompts import Prompts
 from selfrepair.statistics.estimates import Array
 
 PROMPTS, NOISE = 20, 0.1
-LABELLED = Score(
-    "labelled backup",
-    "its line, where its motif is labelled backup",
-    "1",
-    lambda evidence, drawn: evidence.lines[drawn].mean(0),
-)
-PLANTED_SCORES = (LINE, LABELLED, *SCORES[1:])
 _REPLICATES = 2000
 _ROUNDING = 1e-9  # of what was lost: a line below it is none
 
@@ -168,19 +158,13 @@ class Case:
         """Of the candidates, [candidate]."""
         return self.circuit.roles(self.evidence.sites)
 
-    @cached_property
-    def labels(self) -> np.ndarray:
-        """What `selfrepair.audit.motifs` calls what each candidate does, [candidate]."""
-        return np.array(labels(self.evidence.lines, self.evidence.direct_effects, 1.0, Sampling.of(self.prompts)))
-
     def ranks(self) -> list[dict[str, object]]:
         """One row per score."""
         backups, repairers = np.isin(self.roles, BACKUPS), np.isin(self.roles, REPAIRERS)
-        values_of = {score.name: score.of(self.evidence, EVERY) for score in SCORES}
-        values_of[LABELLED.name] = np.where(self.labels == "backup", values_of[LINE.name], 0.0)
         rows: list[dict[str, object]] = []
-        for score in PLANTED_SCORES:
-            values, row = values_of[score.name], {"score": score.name}
+        for score in SCORES:
+            values = score.of(self.evidence, EVERY)
+            row: dict[str, object] = {"score": score.name}
             for name, positive in (("backups", backups), ("repairers", repairers)):
                 row |= {f"auc_{name}": auc(positive, values), f"ap_{name}": average_precision(positive, values)}
             rows.append(row)
@@ -188,9 +172,10 @@ class Case:
 
     def motifs(self) -> dict[str, float]:
         """How many labels are right, and how far lines are from the truth table."""
+        given = motif_labels(self.evidence)
         wanted = np.array([LABELS.get(role, "") for role in self.roles])
         none = np.abs(self.evidence.lines.mean(0)) <= _ROUNDING * abs(self.lost.mean())
-        right = np.where(wanted == "", none | (self.labels == "unsure"), self.labels == wanted)
+        right = np.where(wanted == "", none | (given == "unsure"), given == wanted)
         truth = self.circuit.lines(self.evidence.sites, self.contents)
         error = np.nan if self.live_norm else float(np.abs(self.evidence.lines - truth).max())
         return {

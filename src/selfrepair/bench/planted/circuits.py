@@ -113,7 +113,7 @@ class Circuit:
                 yield [site for site in self.parts if site.port.layer == layer and isinstance(site, kind)]
 
     @staticmethod
-    def _write(part: Part, gone: bool, awake: Array, contents: Array, held: Array) -> Array:
+    def _write(part: Part, gone: bool, awake: np.ndarray, contents: Array, held: Array) -> Array:
         role, strength = part.role.removeprefix("MLP "), part.strength
         if role == "primary":
             return strength * contents * (not gone)
@@ -143,7 +143,10 @@ def draw(seed: int) -> Circuit:
         for role, (number, low, high) in wanted.items():
             for _ in range(number):
                 parts[places[next(order)]] = Part(role, float(rng.uniform(low, high)))
-    every = [*(Head(layer, head) for layer in range(LAYERS) for head in range(HEADS)), *map(Mlp, range(LAYERS))]
+    every: list[Site] = [
+        *(Head(layer, head) for layer in range(LAYERS) for head in range(HEADS)),
+        *map(Mlp, range(LAYERS)),
+    ]
     return Circuit({site: parts.get(site, Part("inert")) for site in every})
 
 

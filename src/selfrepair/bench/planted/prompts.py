@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from selfrepair.bench.made_prompts import prompts_of
 from selfrepair.bench.planted.features import CONTENT, Token
-from selfrepair.bench.tables_of_tokens import prompts_of
 from selfrepair.prompts.prompts import Prompts
 from selfrepair.statistics.estimates import Array
 

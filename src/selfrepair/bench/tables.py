@@ -12,7 +12,7 @@ from rich.text import Text
 from selfrepair.bench.evidence import SCORES, Score
 from selfrepair.bench.ioi.benchmark import Asked
 from selfrepair.bench.ioi.published import Published
-from selfrepair.bench.planted.benchmark import NOISE, PROMPTS, PlantedScores
+from selfrepair.bench.planted.benchmark import NOISE, PROMPTS, VARIANTS, PlantedScores
 from selfrepair.terminal import Console
 
 CIRCULARITY = (
@@ -44,7 +44,8 @@ def print_planted(console: Console, found: PlantedScores, seeds: int) -> None:
     console.print(
         f"Readout: logit of ANSWER less that of WRONG at the last position; {PROMPTS} prompts a circuit, {NOISE:.0%} "
         f"of them noise; ablation zero at all positions, all primaries together; N = {found.candidates} candidates, "
-        "the heads and MLPs that can respond. Intervals: percentiles of 2,000 resamplings of circuits. Truth: set by hand.",
+        "the heads and MLPs that can respond. Intervals: percentiles of 2,000 resamplings of circuits. The truth was "
+        "set by hand.",
         style="dim",
     )
 
@@ -67,8 +68,9 @@ def _print_labels(console: Console, found: PlantedScores) -> None:
 
 
 def _print_roles(console: Console, found: PlantedScores) -> None:
-    shown = ("line", "freeze test", "effect growth", "CoAx growth")
-    for variant, group in found.roles.groupby("variant", sort=False):
+    """Where norms are fixed and where they are live; other architectures have the same circuits."""
+    shown, alike = ("line", "freeze test", "effect growth", "CoAx growth"), [variant.name for variant in VARIANTS[:2]]
+    for variant, group in found.roles[found.roles["variant"].isin(alike)].groupby("variant", sort=False):
         table = _table(f"{variant}: means by planted role, in logits (CoAx growth: squared)")
         table.add_column("role")
         for heading in ("components", *shown):
@@ -121,8 +123,8 @@ def print_ioi_foot(console: Console, table: pd.DataFrame, asked: Asked, candidat
         f"template; replaced at all positions; primaries: the heads with the largest clean direct effects; N = "
         f"{candidates} heads less the primaries. Smallest freeze test among the {asked.positives} that count as "
         f"repairers: {table['smallest_freeze'].min():.3f} to {table['smallest_freeze'].max():.3f} logits. Energies: "
-        f"whole vocabulary. Intervals: percentiles of {asked.replicates:,} resamplings of prompts of one template, with "
-        "labels and scores taken again in each; they hold for that template alone.",
+        f"whole vocabulary. Intervals: percentiles of {asked.replicates:,} resamplings of prompts of one template, "
+        "with labels and scores taken again in each; they hold for that template alone.",
         style="dim",
     )
     console.print(CIRCULARITY, style="dim")

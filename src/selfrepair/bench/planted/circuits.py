@@ -116,13 +116,13 @@ class Circuit:
     def _write(part: Part, gone: bool, awake: np.ndarray, contents: Array, held: Array) -> Array:
         role, strength = part.role.removeprefix("MLP "), part.strength
         if role == "primary":
-            return strength * contents * (not gone)
+            return np.asarray(strength * contents * (not gone))
         if role == "backup":
-            return strength * contents * awake
+            return np.asarray(strength * contents * awake)
         if role == "re-aimer":
-            return strength * np.where(awake | (contents == 0), 1.0, -contents)
+            return np.asarray(strength * np.where(awake | (contents == 0), 1.0, -contents))
         by_answer = {"suppressor": -strength, "amplifier": strength}
-        return strength * contents if role == "mover" else by_answer.get(role, 0.0) * held
+        return np.asarray(strength * contents if role == "mover" else by_answer.get(role, 0.0) * held)
 
 
 def draw(seed: int) -> Circuit:
@@ -143,10 +143,8 @@ def draw(seed: int) -> Circuit:
         for role, (number, low, high) in wanted.items():
             for _ in range(number):
                 parts[places[next(order)]] = Part(role, float(rng.uniform(low, high)))
-    every: list[Site] = [
-        *(Head(layer, head) for layer in range(LAYERS) for head in range(HEADS)),
-        *map(Mlp, range(LAYERS)),
-    ]
+    every: list[Site] = [Head(layer, head) for layer in range(LAYERS) for head in range(HEADS)]
+    every += map(Mlp, range(LAYERS))
     return Circuit({site: parts.get(site, Part("inert")) for site in every})
 
 

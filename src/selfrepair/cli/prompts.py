@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich import box
+from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
 from selfrepair.choices import PROMPT_FORMATS
 from selfrepair.errors import SelfRepairError
-from selfrepair.terminal import Console
+from selfrepair.terminal import Console, plain
 
 if TYPE_CHECKING:
     from selfrepair.model.language_model import LanguageModel
@@ -23,8 +25,8 @@ if TYPE_CHECKING:
     from selfrepair.prompts.prompts import Prompts
     from selfrepair.prompts.vocabulary import Vocabulary
 
-_TEXT, _REASONS, _TOKENS = 48, 20, 6  # characters of a prompt, dropped prompts and tokens that are shown
-_WORDS = ("group", "text", "right", "wrong")  # columns that give way where the terminal is narrow
+_LEAST, _MOST = 12, 60  # characters of a prompt that are shown, its end
+_REASONS, _ADVICE, _TOKENS = 20, 5, 4  # dropped prompts, remedies and tokens that are shown
 _Found = list["Prompt | Dropped"]
 
 
@@ -144,36 +146,57 @@ def _json(checked: Check) -> dict[str, Any]:
 
 def _print(console: Console, checked: Check, model: LanguageModel, top: int) -> None:
     made = checked.prompts
-    console.print(_rows(checked, model, top))
+    console.print(_rows(checked, model, top, console.width))
     if len(made) > top:
-        console.print(f"{len(made) - top:,} more prompts: --top {len(made)}.", style="dim")
+        console.print(f"{len(made) - top:,} more: --top {len(made)}.", style="dim")
     console.print(_summary(checked))
     if made.dropped:
-        table = Table("prompt", "why", title=f"Dropped: {_counted(len(made.dropped), 'prompt')}")
-        for gone in made.dropped[:_REASONS]:
-            table.add_row(Text(gone.id), Text(gone.reason))
-        console.print(table)
-        if len(made.dropped) > _REASONS:
-            console.print(f"{len(made.dropped) - _REASONS:,} more: --json lists all.", style="dim")
+        _print_dropped(console, made.dropped)
     facts = {name: value for name, value in made.provenance.items() if name not in ("kept", "dropped", "with_twin")}
+    facts["sha256"] = str(facts["sha256"])[:16] if "sha256" in facts else None
     console.print("; ".join(f"{name} {value}" for name, value in facts.items() if value is not None), style="dim")
 
 
-def _rows(checked: Check, model: LanguageModel, top: int) -> Table:
+def _print_dropped(console: Console, dropped: Sequence[Dropped]) -> None:
+    """What was left out and why, and below what helps, once."""
+    table = Table("prompt", "why", title=f"Dropped: {_counted(len(dropped), 'prompt')}", box=box.SIMPLE_HEAD)
+    advice: list[str] = []
+    for gone in dropped[:_REASONS]:
+        reason, _, help_ = gone.reason.partition(". ")
+        table.add_row(Text(gone.id), Text(reason if not help_ else f"{reason}."))
+        advice += [help_] if help_ and help_ not in advice else []
+    console.print(table)
+    for line in advice[:_ADVICE]:
+        console.print(line)
+    if len(dropped) > _REASONS:
+        console.print(f"{len(dropped) - _REASONS:,} more: --json lists all.", style="dim")
+
+
+def _rows(checked: Check, model: LanguageModel, top: int, width: int) -> Table:
     from selfrepair.prompts.vocabulary import Vocabulary
 
     made, vocabulary = checked.prompts, Vocabulary(model, "never")
+    shown = range(min(top, len(made)))
+    columns = {"prompt": [made.ids[place] for place in shown]}
+    if any(made.groups):
+        columns["group"] = [made.groups[place] for place in shown]
+    columns["text"] = [made.texts[place] for place in shown]
+    columns["tokens"] = [str(made.lengths[place]) for place in shown]
+    for name, side in (("right", made.answers), ("wrong", made.wrong)):
+        columns[name] = [_shown(side[place], vocabulary) for place in shown]
+    for name, values in (("metric", checked.metric), ("twin", checked.twin_metric)):
+        columns[name] = [_shown_number(values[place]) for place in shown]
+    columns["rank"] = [str(checked.ranks[place]) for place in shown]
+    columns = {name: [plain(cell) for cell in cells] for name, cells in columns.items()}
+    others = sum(max(map(cell_len, [name, *cells])) + 3 for name, cells in columns.items() if name != "text")
+    room = max(_LEAST, min(_MOST, width - others - 4))
+    columns["text"] = [text if len(text) <= room else f"…{text[1 - room :]}" for text in columns["text"]]
     table = Table(title="Prompts", box=box.SIMPLE_HEAD)
-    for column in ("prompt", "group", "text", "tokens", "right", "wrong", "metric", "twin", "rank"):
-        table.add_column(column, no_wrap=True, min_width=4 if column in _WORDS else None)
-    for place in range(min(top, len(made))):
-        text = made.texts[place]
-        sides = [_shown(side[place], vocabulary) for side in (made.answers, made.wrong)]
-        numbers = [_shown_number(values[place]) for values in (checked.metric, checked.twin_metric)]
-        rank = Text(str(checked.ranks[place]), "" if checked.right[place] else "bold red")
-        shown = text if len(text) <= _TEXT else f"…{text[1 - _TEXT :]}"
-        cells = [made.ids[place], made.groups[place], shown, str(made.lengths[place]), *sides, *numbers]
-        table.add_row(*map(Text, cells), rank)
+    for name in columns:
+        table.add_column(name, no_wrap=name != "text")
+    for place, cells in enumerate(zip(*columns.values(), strict=True)):
+        style = "" if checked.right[place] or not made.answers[place] else "red"
+        table.add_row(*(Text(cell, style) for cell in cells))
     return table
 
 

@@ -23,10 +23,12 @@ def in_chat(prompt: Prompt, vocabulary: Vocabulary, first_token: bool) -> Encode
     ids = _ids(text, vocabulary)
     twin = None if prompt.corrupt is None else _ids(_templated(prompt.corrupt, vocabulary), vocabulary)
 
-    def said(answers: tuple[Answer, ...]) -> tuple[Answer, ...]:
-        return tuple(_behind(text, ids, one, vocabulary) if isinstance(one, str) else one for one in answers)
+    def tokens_of(answers: tuple[Answer, ...]) -> tuple[Answer, ...]:
+        return tuple(
+            _behind(text, ids, answer, vocabulary) if isinstance(answer, str) else answer for answer in answers
+        )
 
-    within = replace(prompt, text=ids, corrupt=twin, answers=said(prompt.answers), wrong=said(prompt.wrong))
+    within = replace(prompt, text=ids, corrupt=twin, answers=tokens_of(prompt.answers), wrong=tokens_of(prompt.wrong))
     return replace(encoded(within, vocabulary, first_token), text=prompt.text)
 
 
@@ -35,16 +37,16 @@ def _templated(text: str, vocabulary: Vocabulary) -> str:
     vocabulary.encode(text)  # refuses special tokens, by which a text could end its turn
     messages = [{"role": "user", "content": text}]
     try:
-        made = vocabulary.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        templated = vocabulary.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
     except Exception as problem:  # templates are programs of others
         raise Unusable(f"The tokenizer's chat template fails on it: {type(problem).__name__}: {problem}") from problem
-    return str(made)
+    return str(templated)
 
 
 def _ids(text: str, vocabulary: Vocabulary) -> tuple[int, ...]:
     """Token ids of a text in the template, whose special tokens are meant."""
     try:
-        return tuple(int(one) for one in vocabulary.tokenizer(text, add_special_tokens=False)["input_ids"])
+        return tuple(int(token) for token in vocabulary.tokenizer(text, add_special_tokens=False)["input_ids"])
     except Exception as problem:  # whatever a tokenizer does
         raise Unusable(f"The tokenizer fails on it: {type(problem).__name__}: {problem}") from problem
 

@@ -412,6 +412,12 @@ def test_items_of_transformer_lens_have_their_answer_in_the_prompt():
     assert Prompts.of([two], PLAIN, first_token=True).answers == ((identity(" Mon"),),)
 
 
+def test_coax_was_written_without_anything_in_front(read):
+    made = read(lines(files.COAX), model=FRONT)
+    assert made.provenance["written_for"] == "nothing in front of the text" and made.provenance["prefix"] == [0]
+    assert read(lines(files.COAX), model=FRONT, bos="never").tokens[0].tolist() == ids(TEXT)
+
+
 def test_mappings_from_python():
     assert Prompts.of([files.COAX, files.OWN], PLAIN).answers == ((MARY,), (MARY,))
     with pytest.raises(SelfRepairError, match="'question', of no known format"):

@@ -161,6 +161,17 @@ def test_token_ids_of_a_table_belong_to_a_tokenizer_that_has_to_be_named(read):
         read(content, "a.csv", ids_of="no/such/folder")
 
 
+def test_token_ids_that_do_not_come_back_are_refused(read):
+    """Some tokenizers leave a single token's space out when they decode it: another word would be measured."""
+
+    class Stripping(type(shifted(0))):
+        def decode(self, numbers, **options):
+            return super().decode(numbers, **options).strip()
+
+    with pytest.raises(SelfRepairError, match="stands for 'Mary', which its tokenizer would write otherwise"):
+        read(table(files.EAP_IOI), "a.csv", ids_of=Stripping())
+
+
 def test_token_ids_that_are_several_tokens_here_are_refused(read):
     class Other:
         all_special_tokens, all_special_ids = (), ()
@@ -399,6 +410,12 @@ def test_items_of_transformer_lens_have_their_answer_in_the_prompt():
     with pytest.raises(SelfRepairError, match="is 2 tokens"):
         Prompts.of([two], PLAIN)
     assert Prompts.of([two], PLAIN, first_token=True).answers == ((identity(" Mon"),),)
+
+
+def test_coax_was_written_without_anything_in_front(read):
+    made = read(lines(files.COAX), model=FRONT)
+    assert made.provenance["written_for"] == "nothing in front of the text" and made.provenance["prefix"] == [0]
+    assert read(lines(files.COAX), model=FRONT, bos="never").tokens[0].tolist() == ids(TEXT)
 
 
 def test_mappings_from_python():

@@ -34,7 +34,7 @@ LABELS = {
     "MLP backup": "backup",
     "suppressor": "suppressor released",
     "MLP suppressor": "suppressor released",
-    "re-aimer": "suppressor re-aimed",
+    "re-aimer": "suppressor turned",  # by lines alone; attention tells that it re-aims
     "amplifier": "breakage",
     "MLP amplifier": "breakage",
 }

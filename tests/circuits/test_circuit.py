@@ -178,9 +178,7 @@ def test_what_a_component_is_called_elsewhere_names_it(family):
     for site in (Head(1, 1), Mlp(1), Attention(1), Neuron(1, 3), At(Head(1, 1), (-1,)), AtSpan(Head(1, 1), "S2")):
         called = elsewhere(site, model)
         for tool, name in called.items():
-            if tool != "nnsight" and not name.endswith(
-                "norm"
-            ):  # through which Gemma 2 writes
+            if tool != "nnsight" and not name.endswith("norm"):  # through which Gemma 2 writes
                 assert parse_names([name], model) == [site], (tool, name)
     head = elsewhere(Head(1, 1), model)
     size = model.anatomy.blocks[1].head_dim

@@ -341,3 +341,15 @@ def test_a_format_can_be_named(tmp_path):
 
 def test_json_has_the_config_that_is_checked():
     assert json.loads(json.dumps(eap_graph()))["cfg"] == CONFIG
+
+
+def test_lists_are_the_last_that_files_are_held_against(monkeypatch):
+    """Otherwise no format of another package would ever be asked: lists take any file."""
+    from selfrepair.circuits import circuit
+
+    circuit._formats.cache_clear()
+    with monkeypatch.context() as patch:
+        others = {name: circuit.CIRCUIT_FORMATS[name] for name in circuit.CIRCUIT_FORMATS} | {"theirs": object()}
+        patch.setattr(circuit, "CIRCUIT_FORMATS", others)
+        assert list(circuit._formats())[-2:] == ["theirs", "roles"]
+    circuit._formats.cache_clear()

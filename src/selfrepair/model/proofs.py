@@ -253,7 +253,7 @@ def _readout_error(model: LanguageModel, tokens: Tensor, run: _Forward) -> float
     constants = readout.centred(readout.constants(model.anatomy.final_norm).double())
     for shift in (0, len(rows) // 3, len(rows) // 2):
         targets = rows[(tokens + shift) % len(rows)]
-        directions = target_directions(model.anatomy, targets)
+        directions = target_directions(model.anatomy, targets.unsqueeze(-1), torch.ones_like(targets).unsqueeze(-1))
         found = (directions.u * run.final).sum(-1) / sigma
         errors.append(relative_error(found, own.gather(-1, targets.unsqueeze(-1)).squeeze(-1), own[..., rows]))
         errors.append(relative_error(directions.beta.double(), constants[targets], _size_of_constants(model)[rows]))

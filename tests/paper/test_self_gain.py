@@ -40,7 +40,7 @@ def new_effects(model, text, head, vectors):
             )
             with removing(*handles):
                 model.run_trunk(tokens)
-            z = block.split_heads(seen["z"])[:, position, head.head]
+            z = block.heads_place.split(seen["z"])[:, position, head.head]
             effect = (z * clean.head_directions[head.layer][:, position, head.head]).sum(-1)
             scale = model.anatomy.final_norm.scale(seen["r"][:, position]) / clean.sigma[:, position]
             at_clean[:, position], at_own[:, position] = effect.numpy(), (effect / scale).numpy()

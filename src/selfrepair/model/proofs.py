@@ -208,7 +208,9 @@ def _size_of_write(written: Tensor, stream: Tensor) -> Tensor:
 def _heads_error(model: LanguageModel, run: _Forward) -> float:
     errors = []
     for layer, block in enumerate(model.anatomy.blocks):
-        writes = torch.einsum("bphe,hed->bpd", block.split_heads(run.projection_inputs[layer]), block.output_weight)
+        writes = torch.einsum(
+            "bphe,hed->bpd", block.heads_place.split(run.projection_inputs[layer]), block.output_weight
+        )
         constant = block.projection(block.value_constant.flatten()[None])[0]
         errors.append(relative_error(writes + constant, run.projections[layer]))
     return max(errors)

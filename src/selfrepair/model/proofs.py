@@ -112,52 +112,48 @@ class _Forward:
 
 
 def _prove(model: LanguageModel, tokens: Tensor) -> list[Proof]:
-    allowed = tolerance(model.dtype)
     run = _watched_forward(model, tokens)
-    layers = range(model.anatomy.layers)
+    return [
+        *_proofs_of_blocks(model, tokens, run),
+        *_proofs_of_logits(model, tokens, run),
+        _replay_proof(model, tokens, run),
+    ]
+
+
+def _proofs_of_blocks(model: LanguageModel, tokens: Tensor, run: _Forward) -> list[Proof]:
+    """What blocks are made of."""
+    allowed, layers = tolerance(model.dtype), range(model.anatomy.layers)
     read = [*(run.residuals[layer] for layer in layers[1:]), run.final]
     chain = max(relative_error(run.outputs[layer], given) for layer, given in zip(layers, read, strict=True))
+    constants = _value_constant_error(model, tokens)
     return [
         Proof("blocks chain", "each block's output is the next one's input", chain, 0.0),
-        Proof(
-            "residual sum",
-            "input + attention + MLP = output of every block",
-            _residual_error(model, run),
-            allowed,
-        ),
-        Proof(
-            "heads sum",
-            "heads' writes and a constant sum to the projection",
-            _heads_error(model, run),
-            allowed,
-        ),
+        Proof("residual sum", "input + attention + MLP = output of every block", _residual_error(model, run), allowed),
+        Proof("heads sum", "heads' writes and a constant sum to the projection", _heads_error(model, run), allowed),
         Proof("head count", "as many heads as each layer, or the configuration, says", _head_count_error(model), 0.0),
-        Proof(
-            "value constant",
-            "at a zero stream every head puts out its value constant",
-            _value_constant_error(model, tokens),
-            allowed,
-        ),
+        Proof("value constant", "at a zero stream every head puts out its value constant", constants, allowed),
         Proof("post-norms", "attention's write is its norm of the projection", _norm_error(model, run), allowed),
+    ]
+
+
+def _proofs_of_logits(model: LanguageModel, tokens: Tensor, run: _Forward) -> list[Proof]:
+    """How logits follow from the final stream."""
+    allowed = tolerance(model.dtype)
+    error = float(logit_errors(model, run.final, run.scaled_logits).max())
+    return [
         Proof(
             "read-out",
             "u . residual / sigma + beta = the model's own centred logit",
             _readout_error(model, tokens, run),
             allowed,
         ),
-        Proof(
-            own_forward.LOGITS,
-            "the final stream gives the model's own centred logits, all of them",
-            float(logit_errors(model, run.final, run.scaled_logits).max()),
-            allowed,
-        ),
-        Proof(
-            _REPLAY,
-            "a block given its input and arguments again gives its output again, whatever ran between",
-            _replay_error(model, tokens, run),
-            allowed,
-        ),
+        Proof(own_forward.LOGITS, "the final stream gives the model's own centred logits, all of them", error, allowed),
     ]
+
+
+def _replay_proof(model: LanguageModel, tokens: Tensor, run: _Forward) -> Proof:
+    statement = "a block given its input and arguments again gives its output again, whatever ran between"
+    return Proof(_REPLAY, statement, _replay_error(model, tokens, run), tolerance(model.dtype))
 
 
 def _own_forward_proof(model: LanguageModel, tokens: Tensor) -> Proof:

@@ -11,7 +11,7 @@ from selfrepair.paper.experiments.self_gain import chosen_heads, dose_figures, s
 from selfrepair.paper.experiments.self_gain.scan_heads import OTHER, OWN, RANDOM, Head
 from selfrepair.paper.inputs.corpus import Corpus
 from selfrepair.paper.inputs.recipe import original
-from selfrepair.paper.pictures import with_matplotlib, with_plotly
+from selfrepair.pictures import with_matplotlib, with_plotly
 from selfrepair.text import Windows
 from support import corpus, language_model
 

@@ -14,7 +14,7 @@ from selfrepair.paper.experiments.name_movers.prompts import ORDERS
 from selfrepair.paper.experiments.name_movers.roles import BACKUP, MOVER, RELEASED, made_up, responses
 from selfrepair.paper.experiments.name_movers.study import IoiStudy
 from selfrepair.paper.numbers.over_documents import Number, tally_of, whiskers
-from selfrepair.paper.pictures.picture import FAINT, PALETTE, Marks, Panel, Picture, Rule
+from selfrepair.pictures.picture import FAINT, PALETTE, Marks, Panel, Picture, Rule
 
 SECTION = "ioi"
 _COVERING = ((BACKUP, "backups"), (RELEASED, "released suppressors"))

@@ -13,7 +13,7 @@ from selfrepair.paper.experiments.neurons.stability import CHANGE
 from selfrepair.paper.experiments.neurons.study import COUNTED, EFFECT, REPAIR, NeuronStudy
 from selfrepair.paper.numbers.over_documents import Number, Tally, whiskers
 from selfrepair.paper.pictures.captions import FIXED
-from selfrepair.paper.pictures.picture import FAINT, PALETTE, Marks, Panel, Picture, Rule, histogram, symmetric
+from selfrepair.pictures.picture import FAINT, PALETTE, Marks, Panel, Picture, Rule, histogram, symmetric
 
 SECTION = "neurons"
 

@@ -12,7 +12,7 @@ from selfrepair.paper.experiments.norm.figures import COLOUR, SECTION, under_leg
 from selfrepair.paper.experiments.norm.study import MOVERS, SPLITS, NormStudy
 from selfrepair.paper.numbers.over_documents import COUNT, Number, divide, quantiles_apart, whiskers
 from selfrepair.paper.pictures.captions import FIXED
-from selfrepair.paper.pictures.picture import FAINT, PALETTE, Marks, Panel, Picture, Rule
+from selfrepair.pictures.picture import FAINT, PALETTE, Marks, Panel, Picture, Rule
 
 FROZEN = {
     "self_repair": "norm and rest live",

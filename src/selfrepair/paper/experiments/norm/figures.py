@@ -15,7 +15,7 @@ from selfrepair.paper.inputs.corpus import OPERATORS
 from selfrepair.paper.numbers.document_halves import ON_HALF
 from selfrepair.paper.numbers.over_documents import COUNT, Number, Sums, divide, joined
 from selfrepair.paper.pictures.captions import FIXED
-from selfrepair.paper.pictures.picture import FAINT, PALETTE, Marks, Panel, Picture, Rule, histogram, scatter, symmetric
+from selfrepair.pictures.picture import FAINT, PALETTE, Marks, Panel, Picture, Rule, histogram, scatter, symmetric
 
 SECTION = "layernorm"
 SHOWN = 8  # bins of stream lengths drawn as one

@@ -12,7 +12,7 @@ import pandas as pd
 from selfrepair.paper.exhibit import Exhibit
 from selfrepair.paper.experiments.published.reference_folder import read_self_repression, same_model
 from selfrepair.paper.numbers.over_documents import Number
-from selfrepair.paper.pictures.picture import Marks, Panel, Picture, Rule, square
+from selfrepair.pictures.picture import Marks, Panel, Picture, Rule, square
 
 SECTION = "published"
 

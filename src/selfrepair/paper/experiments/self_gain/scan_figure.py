@@ -9,7 +9,7 @@ from selfrepair.ablation.sites import Head
 from selfrepair.paper.exhibit import Exhibit
 from selfrepair.paper.experiments.self_gain.scan_heads import OWN, RANDOM, SECTION, Scan, said_scale
 from selfrepair.paper.numbers.over_documents import Number
-from selfrepair.paper.pictures.picture import FAINT, Marks, Panel, Picture, Rule
+from selfrepair.pictures.picture import FAINT, Marks, Panel, Picture, Rule
 
 
 def all_heads(found: Scan) -> Exhibit:

@@ -61,7 +61,8 @@ class DirectEdges:
         """One row per component downstream, those with the largest lines first: means over prompts with intervals."""
         receivers = self.components.downstream(self.senders)
         columns = [self.components.index[site] for site in receivers]
-        sampling, table = Sampling.of(self.prompts), {"component": [str(site) for site in receivers]}
+        sampling = Sampling.of(self.prompts)
+        table: dict[str, Array | list[str]] = {"component": [str(site) for site in receivers]}
         for name, values in (("line", self.lines), ("direct", self.direct), ("mediated", self.mediated)):
             mean = sampling.mean(values[:, columns].T)
             table |= {name: mean.value, f"{name}_low": mean.low, f"{name}_high": mean.high}

@@ -62,7 +62,7 @@ class DirectEdges:
         receivers = self.components.downstream(self.senders)
         columns = [self.components.index[site] for site in receivers]
         sampling = Sampling.of(self.prompts)
-        table: dict[str, Array | list[str]] = {"component": [str(site) for site in receivers]}
+        table: dict[str, object] = {"component": [str(site) for site in receivers]}
         for name, values in (("line", self.lines), ("direct", self.direct), ("mediated", self.mediated)):
             mean = sampling.mean(values[:, columns].T)
             table |= {name: mean.value, f"{name}_low": mean.low, f"{name}_high": mean.high}

@@ -103,6 +103,30 @@ def test_nothing_lies_between_neighbouring_parallel_blocks(name):
     assert max(mediated(name, Head(0, 0)).values()) > 1e-6
 
 
+@pytest.mark.parametrize("name", ["gpt2", "granite"])
+def test_responses_are_sizes_of_changes_of_writes(name):
+    """Between neighbours the whole response is direct; sizes are those of hooks, multipliers included."""
+    model, hand, senders = language_model(name), ANATOMY[name], Intervention((Head(1, 0),))
+    edges = direct_edges(model, random_prompts(), senders, "zero")
+    constant = value_constants(model.network, hand)[1, 0]
+    runs = [oracle.trace(model.network, hand, TOKENS), oracle.trace(model.network, hand, TOKENS, 1, 0, constant)]
+    windows, positions = torch.arange(3), torch.tensor(POSITIONS)
+    sigma = hand.scale(model.network.get_submodule(hand.final_norm), runs[0].residual)[windows, positions]
+
+    def size(write: torch.Tensor) -> np.ndarray:
+        return ((write[windows, positions] / sigma[:, None]) ** 2).sum(-1).numpy()
+
+    mlp, head = edges.components.index[Mlp(1)], edges.components.index[Head(2, 3)]
+    write = (runs[1].z[2, :, :, 3] - runs[0].z[2, :, :, 3]) @ hand.w_o(model.network, 2, 3) * hand.residual_multiplier
+    np.testing.assert_allclose(edges.responses[:, mlp], size(runs[1].mlps[1] - runs[0].mlps[1]), atol=1e-9)
+    np.testing.assert_allclose(edges.responses[:, head], size(write), atol=1e-9)
+    np.testing.assert_allclose(edges.direct_responses[:, mlp], edges.responses[:, mlp], atol=1e-9)
+    assert np.abs(edges.direct_responses - edges.responses)[:, head].max() > 1e-4
+    table = edges.table().set_index("component")
+    assert table.direct_response["L1.mlp"] == pytest.approx(1, abs=1e-9)
+    assert table.response["L2H3"] == pytest.approx(size(write).mean() ** 0.5, abs=1e-9)
+
+
 def test_the_planted_backup_reads_the_primary_itself():
     case = PLANTED["backup"]()
     prompts = prompts_of(case.tokens.numpy(), (POSITION + 1,), (ANSWER,), (OTHER,))

@@ -147,8 +147,10 @@ def _weights_and_values(product: Product, block: Block, length: int, positions: 
     """A product's factors, if they have the shapes of weights and values, at the positions."""
     number, heads = len(positions), block.heads
     values = product.operands[-1]
-    groups = values.numel() / (number * length * block.head_dim)
-    if values.shape[-2:] != (length, block.head_dim) or groups < 1 or heads % groups:
+    if values.shape[-2:] != (length, block.head_dim):
+        return None
+    groups, rest = divmod(values[..., 0, 0].numel(), number)
+    if rest or not groups or heads % groups:
         return None
     values = repeated(values.reshape(number, -1, length, block.head_dim), heads)
     windows = torch.arange(number, device=positions.device)

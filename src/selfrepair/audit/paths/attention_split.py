@@ -31,6 +31,7 @@ from selfrepair.engine.ablated_reads import AblatedReads, ablated_reads, clean_r
 from selfrepair.engine.accounts import require_sites
 from selfrepair.engine.attention_parts import HeadReads, readable_attention
 from selfrepair.engine.clean import CleanRun
+from selfrepair.engine.direct_edges import rest_frozen
 from selfrepair.errors import SelfRepairError
 from selfrepair.model.language_model import LanguageModel
 from selfrepair.model.ports import Port
@@ -48,6 +49,7 @@ class AttentionSplit:
         intervention: the ablated run.
         heads: in the order of the first axis.
         operator: what replaced sites got.
+        direct: whether lines are direct edges from the replaced sites (`selfrepair.audit.direct_edges`).
         line: change in each head's direct effect, from its output, [K, P].
         before: attention at the answer's position in the clean run, [K, P, S]; 0 behind a prompt's end.
         after: in the ablated run; with several draws the mean over them.
@@ -62,6 +64,7 @@ class AttentionSplit:
     intervention: Intervention
     heads: tuple[Head, ...]
     operator: str
+    direct: bool
     line: Array
     before: Array
     after: Array
@@ -175,6 +178,7 @@ def attention_split(
     donors: int = 1,
     seed: int = 0,
     sides: bool = True,
+    direct: bool = False,
 ) -> AttentionSplit:
     """Splits the lines of some heads in an ablated run by what they attend to and what they read there.
 
@@ -187,6 +191,7 @@ def attention_split(
         donors: other prompts that each one draws on under `resample`; parts are averaged over them.
         seed: of the donors' draw.
         sides: whether QK is split by queries and keys, for three more forwards per batch.
+        direct: splits what the heads do because of the replaced sites' own writes alone, with all else as it was.
 
     Raises:
         SelfRepairError: heads that the model does not have, that the run replaces or freezes, or whose outputs are not
@@ -201,6 +206,7 @@ def attention_split(
         intervention,
         chosen,
         operator.name,
+        direct,
         **{name: np.zeros(lines) for name in ("line", "query", "key")},
         **{name: np.zeros(by_source) for name in _PARTS},
         texts=token_texts(model.tokenizer, prompts),
@@ -208,7 +214,7 @@ def attention_split(
     means: dict[Port, Tensor] = {}
     layers = sorted({head.layer for head in chosen})
     with model.running(), readable_attention(model):
-        for batch in batches(model, prompts, [intervention]):
+        for batch in batches(model, prompts, [rest_frozen(model.anatomy, intervention) if direct else intervention]):
             ports = ports_of(batch.interventions)
             clean, before = clean_reads(model, batch.tokens, batch.reading(model), ports, layers)
             inputs = PromptInputs(model, prompts, batch, ports, means, seed)

@@ -32,4 +32,6 @@ def prompts_of(
         groups=tuple(groups or ["one"] * number),
         texts=tuple(f"prompt {one + 1}" for one in range(number)),
         weights=np.ones(number),
+        dropped=(),
+        provenance={},
     )

@@ -10,9 +10,9 @@ from attention_prompts import prompts_of
 from selfrepair import Head, SelfRepairError, load
 from selfrepair.ablation.interventions import Intervention, freezing
 from selfrepair.ablation.sites import Attention, Mlp, Neuron
-from selfrepair.audit.attention_split import attention_split
-from selfrepair.audit.direct_edges import direct_edges
-from selfrepair.audit.prompt_effects import prompt_effects
+from selfrepair.audit.measuring.prompt_effects import prompt_effects
+from selfrepair.audit.paths.attention_split import attention_split
+from selfrepair.audit.paths.direct_edges import direct_edges
 from support import language_model, roomy
 from zoo import families, interventions, oracle
 from zoo.anatomy import ANATOMY, value_constants

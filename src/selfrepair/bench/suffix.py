@@ -23,9 +23,9 @@ from selfrepair.engine.accounts import Accounts, Patch
 from selfrepair.engine.clean import CleanRun
 from selfrepair.model.arguments import block_arguments
 from selfrepair.model.language_model import LanguageModel
-from selfrepair.model.places import Place, place_of
+from selfrepair.model.places import place_of
 from selfrepair.model.ports import KINDS, Port
-from selfrepair.model.taps import first_tensor, removing, with_input
+from selfrepair.model.taps import Place, first_tensor, removing, with_input
 from selfrepair.prompts.prompts import Prompts
 
 

@@ -121,7 +121,7 @@ def _reads(layer: int, block: Block, products: list[Product], projected: Tensor,
     """Of one layer, from its products: the one whose result is what the projection reads."""
     windows = torch.arange(len(positions), device=positions.device)
     length = projected[..., 0].numel() // len(positions)
-    outputs = block.split_heads(projected.reshape(len(positions), length, -1)[windows, positions])
+    outputs = block.heads_place.split(projected.reshape(len(positions), length, -1)[windows, positions])
     best: HeadReads | None = None
     for product in reversed(products):
         parts = _weights_and_values(product, block, length, positions)

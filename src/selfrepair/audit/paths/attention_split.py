@@ -49,7 +49,7 @@ class AttentionSplit:
         intervention: the ablated run.
         heads: in the order of the first axis.
         operator: what replaced sites got.
-        direct: whether lines are direct edges from the replaced sites (`selfrepair.audit.direct_edges`).
+        direct: whether lines are direct edges from the replaced sites (`selfrepair.audit.paths.direct_edges`).
         line: change in each head's direct effect, from its output, [K, P].
         before: attention at the answer's position in the clean run, [K, P, S]; 0 behind a prompt's end.
         after: in the ablated run; with several draws the mean over them.

@@ -11,11 +11,13 @@ import pandas as pd
 from selfrepair.ablation.interventions import Intervention
 from selfrepair.ablation.sites import Site
 from selfrepair.audit.covering.freeze import Likeness, controls
+from selfrepair.audit.covering.mechanism import split_of, with_mechanism
 from selfrepair.audit.covering.motifs import MOTIFS, motifs
 from selfrepair.audit.covering.table import Tested, covering_table, second_runs
 from selfrepair.audit.measuring.components import Components
 from selfrepair.audit.measuring.prompt_effects import PromptEffects, joined
 from selfrepair.audit.measuring.sampling import Sampling
+from selfrepair.audit.paths.attention_split import AttentionSplit
 from selfrepair.audit.question import Question
 from selfrepair.errors import SelfRepairError
 from selfrepair.statistics.estimates import Array, Estimate
@@ -38,6 +40,8 @@ class Covering:
         sign: +1 where the ablated sites wrote for the answer, -1 where they wrote against it.
         tested: which components were frozen.
         controls: which were frozen for comparison.
+        split: the tested heads' lines by attention; None where something is given, or where it cannot be had.
+        note: why it cannot be had; empty otherwise.
     """
 
     effects: PromptEffects
@@ -50,6 +54,8 @@ class Covering:
     sign: int
     tested: tuple[Site, ...]
     controls: tuple[Site, ...]
+    split: AttentionSplit | None
+    note: str
 
     def change(self, name: str) -> Array:
         """A quantity of the base run, [prompt]; less that of what is given."""
@@ -119,7 +125,14 @@ def covering(
     chosen = controls(likeness, tested, pool, settings.controls)
     effects = joined(first, question.measure(second_runs(base, components, tested, chosen), "Freezing what may cover"))
     table = covering_table(Tested(effects, base, lines, sign, sampling, components, tuple(tested), tuple(chosen)))
-    return Covering(effects, base, given, components, lines, table, sampling, sign, tuple(tested), tuple(chosen))
+    split, note = (None, "") if given is not None else split_of(question, base, tested)
+    return Covering(
+        *(effects, base, given, components, lines, with_mechanism(table, split), sampling, sign),
+        tuple(tested),
+        tuple(chosen),
+        split,
+        note,
+    )
 
 
 def _interventions(sites: tuple[Site, ...], given: tuple[Site, ...]) -> tuple[Intervention, Intervention | None]:

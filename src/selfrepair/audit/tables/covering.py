@@ -29,6 +29,8 @@ def print_who(console: Console, question: Question, found: Covering, floor: floa
     console.print(sums(found))
     console.print(foot(question, found.effects.operator, found.effects.residual, floor), style="dim")
     console.print(_tests_in_words(found), style="dim")
+    if found.note:
+        console.print(found.note, style="yellow")
 
 
 def balance(found: Covering) -> str:
@@ -43,14 +45,15 @@ def balance(found: Covering) -> str:
 _COLUMNS = (
     Column("component", left=True),
     Column("line"),
-    Column("q", spare=5),
-    Column("before → after", spare=3),
-    Column("how", left=True, spare=1),
-    Column("freeze test"),
-    Column("share of repair", spare=2),
-    Column("controls", spare=4),
-    Column("alone", spare=6),
-    Column("besides", spare=7),
+    Column("q", spare=7),
+    Column("before → after", spare=4),
+    Column("how", left=True),
+    Column("attends", left=True, spare=5),
+    Column("freeze test", spare=1),
+    Column("share of repair", spare=3),
+    Column("controls", spare=6),
+    Column("alone", spare=8),
+    Column("besides", spare=9),
 )
 
 
@@ -77,6 +80,7 @@ def _row(row: Mapping[str, Any]) -> list[str]:
         probability(row["q"]),
         f"{row['clean_direct_effect']:+.2f} → {row['ablated_direct_effect']:+.2f}",
         str(row["label"]),
+        str(row["attends"]),
         freeze,
         part_of,
         f"{row['control_low']:+.2f} to {row['control_high']:+.2f}" if compared else DASH,
@@ -105,5 +109,6 @@ def _tests_in_words(found: Covering) -> str:
         "line: change in what the component itself writes (positive repairs). freeze test: repair that is gone if it "
         "is held at its clean output, and its share of the whole repair by components; controls: the same of "
         f"{len(found.controls)} components of like layer, response and direct effect (95% of those of its kind). "
-        "alone: the metric's change if it alone is ablated; besides: if it is ablated besides."
+        "alone: the metric's change if it alone is ablated; besides: if it is ablated besides. attends: where its "
+        "attention from the answer's position changed most, clean → ablated."
     )

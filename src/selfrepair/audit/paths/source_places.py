@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,23 +42,52 @@ class Places:
 
 
 def places_of(prompts: Prompts) -> Places:
-    """Named spans that all prompts have, and beside them the first token, the answer's position, and all the rest;
-    without a span in common, distances from the answer's position."""
-    names = [name for name in (prompts.spans[0] if len(prompts) else ()) if all(name in one for one in prompts.spans)]
+    """Named spans that all prompts have, and beside them the first token, the answer's position, and all the rest.
+
+    Without a span in common, the tokens that are the right or the wrong answer, where all prompts hold them equally
+    often (names in "Mary and John ... John gave it to"); without those, distances from the answer's position.
+    """
+    spans = prompts.spans if _common(prompts.spans) else _answers_within(prompts)
+    names = _common(spans)
     real = np.arange(prompts.tokens.shape[1]) < np.asarray(prompts.lengths)[:, None]
-    chosen = _by_span(prompts, names, real) if names else _by_distance(prompts, real)
+    chosen = _by_span(prompts, spans, names, real) if names else _by_distance(prompts, real)
     rest = real & ~np.any(list(chosen.values()), axis=0)
     if rest.any():
         chosen["elsewhere"] = rest
     return Places(tuple(chosen), np.stack(list(chosen.values())))
 
 
-def _by_span(prompts: Prompts, names: list[str], real: np.ndarray) -> dict[str, np.ndarray]:
+Spans = Sequence[Mapping[str, tuple[int, int]]]
+
+
+def _common(spans: Spans) -> list[str]:
+    """Names that all prompts have."""
+    return [name for name in (spans[0] if spans else ()) if all(name in one for one in spans)]
+
+
+def _answers_within(prompts: Prompts) -> Spans:
+    """By prompt, where its right and wrong answers stand in it already: `answer`, `wrong answer`, numbered if several
+    times; nothing where prompts differ in how often they do."""
+    found: list[dict[str, tuple[int, int]]] = [{} for _ in range(len(prompts))]
+    for name, sides in (("answer", prompts.answers), ("wrong answer", prompts.wrong)):
+        places = [
+            [place for place in range(int(length)) if int(row[place]) in side]
+            for row, length, side in zip(prompts.tokens, prompts.lengths, sides, strict=True)
+        ]
+        counts = {len(some) for some in places}
+        if len(counts) == 1 and counts != {0}:
+            for spans, some in zip(found, places, strict=True):
+                for number, place in enumerate(some):
+                    spans[name if len(some) == 1 else f"{name} ({number + 1})"] = (place, place + 1)
+    return found
+
+
+def _by_span(prompts: Prompts, spans: Spans, names: list[str], real: np.ndarray) -> dict[str, np.ndarray]:
     """Positions of spans, then of the first token and of the answer where no span has them."""
     positions = np.arange(real.shape[1])
     chosen = {}
     for name in names:
-        start, end = np.array([one[name] for one in prompts.spans])[:, :2].T
+        start, end = np.array([one[name] for one in spans])[:, :2].T
         chosen[name] = (positions >= start[:, None]) & (positions < end[:, None]) & real
     for name, place in (("first token", np.zeros(len(real), np.int64)), ("answer position", prompts.positions)):
         free = (positions == np.asarray(place)[:, None]) & ~np.any(list(chosen.values()), axis=0)

@@ -21,6 +21,7 @@ from selfrepair.prompts.prompts import Prompts
 from selfrepair.statistics.discovery import q_values
 
 SPLIT_FROM = 60  # prompts
+_ROUNDING = 1e-5  # share of what was lost: lines below it are rounding, and rounding may be the same in all prompts
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +82,7 @@ def selected(lines: Array, lost: Array, sampling: Sampling, sign: int, rate: flo
     """
     q = q_values(sampling.p_value(sign * lines.T))
     share = sampling.mean(sign * lines.T).value / max(float(sampling.mean(sign * lost).value), 1e-12)
-    return np.asarray((q <= rate) & (share >= least_share))
+    return np.asarray((q <= rate) & (share >= max(least_share, _ROUNDING)))
 
 
 def confirmed(lines: Array, sampling: Sampling, sign: int, rate: float) -> np.ndarray:

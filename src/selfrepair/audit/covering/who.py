@@ -22,6 +22,8 @@ from selfrepair.audit.question import Question
 from selfrepair.errors import SelfRepairError
 from selfrepair.statistics.estimates import Array, Estimate
 
+_NOT_COVERING = 0.05  # one-sided p-value above which a component is not thought to cover
+_NEXT_TO_NOTHING = 0.002  # of what was lost
 BY_RESPONSE = 4  # candidates for freeze tests that are chosen by the size of their response alone
 
 
@@ -121,7 +123,8 @@ def covering(
     tested = candidates(components, sampling.mean(sign * lines.T).value, responses, downstream, settings.top)
     tested += [site for site in also if site in downstream and site not in tested]
     likeness = Likeness(components, responses, np.abs(components.direct_effects(first)).mean(0))
-    pool = [site for site in downstream if site not in tested]
+    idle = _idle(sampling, sign * lines.T, float(sampling.mean(sign * lost).value))
+    pool = [site for site in downstream if site not in tested and idle[components.index[site]]]
     chosen = controls(likeness, tested, pool, settings.controls)
     effects = joined(first, question.measure(second_runs(base, components, tested, chosen), "Freezing what may cover"))
     table = covering_table(Tested(effects, base, lines, sign, sampling, components, tuple(tested), tuple(chosen)))
@@ -143,6 +146,13 @@ def _interventions(sites: tuple[Site, ...], given: tuple[Site, ...]) -> tuple[In
         return Intervention(sites), None
     gone = Intervention(given, name=f"given {'+'.join(map(str, given))}")
     return Intervention((*sites, *given), name=f"{'+'.join(map(str, sites))} {gone.name}"), gone
+
+
+def _idle(sampling: Sampling, lines: Array, lost: float) -> np.ndarray:
+    """Which components may be controls, bool [component]: their lines [component, prompt] may well be zero, or are next
+    to nothing of what was lost."""
+    p = np.nan_to_num(sampling.p_value(lines), nan=0.0)
+    return np.asarray((p > _NOT_COVERING) | (sampling.mean(lines).value < _NEXT_TO_NOTHING * lost))
 
 
 def candidates(

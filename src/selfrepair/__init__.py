@@ -38,6 +38,10 @@ if TYPE_CHECKING:
     from selfrepair.ablation.sites import Neuron as Neuron
     from selfrepair.ablation.sites import Site as Site
     from selfrepair.ablation.spellings import End as End
+    from selfrepair.audit.questions import ablate as ablate
+    from selfrepair.audit.questions import audit as audit
+    from selfrepair.audit.questions import card as card
+    from selfrepair.audit.questions import who as who
     from selfrepair.circuits.circuit import Circuit as Circuit
     from selfrepair.effects.ledger import Ledger as Ledger
     from selfrepair.effects.readouts import LogitDifference as LogitDifference
@@ -84,6 +88,7 @@ _MODULES = {
     "selfrepair.ablation.operators": ("Mean", "Operator", "PositionMean", "Resample", "Source", "Unchanged", "Zero"),
     "selfrepair.ablation.sites": ("At", "AtSpan", "Attention", "Head", "Mlp", "Neuron", "Site"),
     "selfrepair.ablation.spellings": ("End",),
+    "selfrepair.audit.questions": ("ablate", "audit", "card", "who"),
     "selfrepair.circuits.circuit": ("Circuit",),
     "selfrepair.effects.ledger": ("Ledger",),
     "selfrepair.effects.readouts": ("LogitDifference", "NextToken", "Reading", "Readout"),
@@ -153,6 +158,9 @@ __all__ = [
     "Unchanged",
     "Windows",
     "Zero",
+    "ablate",
+    "audit",
+    "card",
     "clean_run",
     "combine",
     "compare",
@@ -170,6 +178,7 @@ __all__ = [
     "resume",
     "together",
     "view",
+    "who",
     "windows",
     "write_report",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,20 @@ from selfrepair.ablation.interventions import Intervention
 from selfrepair.ablation.sites import Site
 from selfrepair.audit.measuring.prompt_effects import PromptEffects
 from selfrepair.audit.question import Question
+
+
+@dataclass(frozen=True, eq=False)
+class AblatedRuns:
+    """Some ablated runs.
+
+    Attributes:
+        table: one row per run, see `summary`.
+        effects: every prompt's ledger.
+    """
+
+    table: pd.DataFrame
+    effects: PromptEffects
+
 
 QUANTITIES = ("total_effect", "lost", "self_repair", "all_heads", "all_mlps", "post_norms", "norm", "curvature")
 _NAMED = 3

@@ -38,10 +38,6 @@ if TYPE_CHECKING:
     from selfrepair.ablation.sites import Neuron as Neuron
     from selfrepair.ablation.sites import Site as Site
     from selfrepair.ablation.spellings import End as End
-    from selfrepair.audit.questions import ablate as ablate
-    from selfrepair.audit.questions import audit as audit
-    from selfrepair.audit.questions import card as card
-    from selfrepair.audit.questions import who as who
     from selfrepair.circuits.circuit import Circuit as Circuit
     from selfrepair.effects.ledger import Ledger as Ledger
     from selfrepair.effects.readouts import LogitDifference as LogitDifference
@@ -65,6 +61,10 @@ if TYPE_CHECKING:
     from selfrepair.prompts import Prompt as Prompt
     from selfrepair.prompts import Prompts as Prompts
     from selfrepair.prompts import PromptsDropped as PromptsDropped
+    from selfrepair.questions.asked import ablate as ablate
+    from selfrepair.questions.asked import audit as audit
+    from selfrepair.questions.asked import card as card
+    from selfrepair.questions.asked import who as who
     from selfrepair.report.page import view as view
     from selfrepair.report.page import write_page as write_report
     from selfrepair.results.run_folder import load as load_run
@@ -88,7 +88,7 @@ _MODULES = {
     "selfrepair.ablation.operators": ("Mean", "Operator", "PositionMean", "Resample", "Source", "Unchanged", "Zero"),
     "selfrepair.ablation.sites": ("At", "AtSpan", "Attention", "Head", "Mlp", "Neuron", "Site"),
     "selfrepair.ablation.spellings": ("End",),
-    "selfrepair.audit.questions": ("ablate", "audit", "card", "who"),
+    "selfrepair.questions.asked": ("ablate", "audit", "card", "who"),
     "selfrepair.circuits.circuit": ("Circuit",),
     "selfrepair.effects.ledger": ("Ledger",),
     "selfrepair.effects.readouts": ("LogitDifference", "NextToken", "Reading", "Readout"),

@@ -9,9 +9,9 @@ import torch
 from selfrepair import SelfRepairError
 from selfrepair.ablation.interventions import Intervention, each, freezing, together
 from selfrepair.ablation.sites import Head, Mlp
-from selfrepair.audit.measuring.prompt_effects import prompt_effects
 from selfrepair.bench.co_ablation import co_ablation
 from selfrepair.engine.replay import ReplayEngine
+from selfrepair.questions.measuring.prompt_effects import prompt_effects
 from support import DONORS, TOKENS
 from zoo import families, interventions, oracle
 from zoo.anatomy import ANATOMY, value_constants

@@ -11,8 +11,6 @@ from typer.testing import CliRunner
 from selfrepair import load
 from selfrepair.ablation.interventions import Intervention, pairs
 from selfrepair.ablation.operators import Zero
-from selfrepair.audit.measuring.components import Components
-from selfrepair.audit.measuring.prompt_effects import prompt_effects
 from selfrepair.bench.evidence import EVERY, SCORES
 from selfrepair.bench.planted import benchmark
 from selfrepair.bench.planted.benchmark import VARIANTS, Case, Variant, planted_benchmark
@@ -21,6 +19,8 @@ from selfrepair.bench.planted.networks import NETWORKS
 from selfrepair.bench.planted.prompts import planted_prompts
 from selfrepair.cli.app import app
 from selfrepair.engine.replay import ReplayEngine
+from selfrepair.questions.measuring.components import Components
+from selfrepair.questions.measuring.prompt_effects import prompt_effects
 
 SEEDS = range(3)
 

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from selfrepair import Head, ReplayEngine
-from selfrepair.audit.measuring.components import Components
-from selfrepair.audit.measuring.prompt_effects import prompt_effects
 from selfrepair.bench.co_ablation import co_ablation
 from selfrepair.bench.evidence import EVERY, GROWTH, Evidence, frozen, line
 from selfrepair.bench.ioi.benchmark import primary_sets
 from selfrepair.bench.ioi.texts import TEMPLATES, ioi_prompts
 from selfrepair.bench.ranking import pearson
+from selfrepair.questions.measuring.components import Components
+from selfrepair.questions.measuring.prompt_effects import prompt_effects
 
 pytestmark = pytest.mark.real
 

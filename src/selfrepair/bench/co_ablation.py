@@ -26,15 +26,15 @@ from torch import Tensor
 from selfrepair.ablation.interventions import Intervention, each, freezing
 from selfrepair.ablation.operators import Operator
 from selfrepair.ablation.sites import Site
-from selfrepair.audit.measuring.batches import batches
-from selfrepair.audit.measuring.components import lies_in
-from selfrepair.audit.measuring.inputs import operator_for
 from selfrepair.bench.suffix import Suffixes
 from selfrepair.errors import SelfRepairError
 from selfrepair.model.language_model import LanguageModel
 from selfrepair.model.ports import KINDS, Port
 from selfrepair.progress import Advance, ignore
 from selfrepair.prompts.prompts import Prompts
+from selfrepair.questions.measuring.batches import batches
+from selfrepair.questions.measuring.components import lies_in
+from selfrepair.questions.measuring.inputs import operator_for
 from selfrepair.statistics.estimates import Array
 
 _TOKENS = 4096  # of all runs that are made together

@@ -9,11 +9,11 @@ from typing import NamedTuple
 import numpy as np
 
 from selfrepair.ablation.sites import Site
-from selfrepair.audit.covering.motifs import labels, motifs
-from selfrepair.audit.measuring.components import Components
-from selfrepair.audit.measuring.prompt_effects import PromptEffects
-from selfrepair.audit.measuring.sampling import Sampling
 from selfrepair.bench.co_ablation import CoAblation, amplification
+from selfrepair.questions.covering.motifs import labels, motifs
+from selfrepair.questions.measuring.components import Components
+from selfrepair.questions.measuring.prompt_effects import PromptEffects
+from selfrepair.questions.measuring.sampling import Sampling
 from selfrepair.statistics.estimates import Array
 
 Drawn = np.ndarray | slice

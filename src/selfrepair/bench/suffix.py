@@ -17,8 +17,6 @@ from torch import Tensor
 
 from selfrepair.ablation.interventions import Intervention, ports_of
 from selfrepair.ablation.operators import Operator
-from selfrepair.audit.measuring.batches import Batch
-from selfrepair.audit.measuring.inputs import PromptInputs
 from selfrepair.engine.accounts import Accounts, Patch
 from selfrepair.engine.clean import CleanRun
 from selfrepair.model.arguments import block_arguments
@@ -27,6 +25,8 @@ from selfrepair.model.places import place_of
 from selfrepair.model.ports import KINDS, Port
 from selfrepair.model.taps import Place, first_tensor, removing, with_input
 from selfrepair.prompts.prompts import Prompts
+from selfrepair.questions.measuring.batches import Batch
+from selfrepair.questions.measuring.inputs import PromptInputs
 
 
 @dataclass

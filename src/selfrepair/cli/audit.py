@@ -36,11 +36,11 @@ def audit(
     that it misses, selected on half of the groups of prompts and confirmed on the other; members it does not need; the
     same under other ablations; and a verdict by a printed rule.
     """
-    from selfrepair.audit.circuit.audit import audit as answer
-    from selfrepair.audit.saving import save_audit
-    from selfrepair.audit.tables.audit import print_audit
-    from selfrepair.audit.tables.records import audit_record
     from selfrepair.circuits.circuit import Circuit
+    from selfrepair.questions.circuit.audit import audit as answer
+    from selfrepair.questions.saving import save_audit
+    from selfrepair.questions.tables.audit import print_audit
+    from selfrepair.questions.tables.records import audit_record
 
     named = required(circuit, "components")
     Circuit.given(named, top_edges, rank)  # complains before the model is loaded

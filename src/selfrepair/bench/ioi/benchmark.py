@@ -11,8 +11,6 @@ import pandas as pd
 
 from selfrepair.ablation.interventions import Intervention, together
 from selfrepair.ablation.sites import Head, all_heads
-from selfrepair.audit.measuring.components import Components
-from selfrepair.audit.measuring.prompt_effects import prompt_effects
 from selfrepair.bench.co_ablation import co_ablation
 from selfrepair.bench.evidence import EVERY, GROWTH, LINE, RATIO, SCORES, Evidence, Score, frozen, line
 from selfrepair.bench.ioi.texts import TEMPLATES, ioi_prompts
@@ -22,6 +20,8 @@ from selfrepair.engine.replay import ReplayEngine
 from selfrepair.model.language_model import LanguageModel
 from selfrepair.progress import Advance, ignore
 from selfrepair.prompts.prompts import Prompts
+from selfrepair.questions.measuring.components import Components
+from selfrepair.questions.measuring.prompt_effects import prompt_effects
 from selfrepair.statistics.estimates import Array
 
 _CLEAN = 0.9  # accuracy below which prompts are not what the model can do

@@ -10,8 +10,6 @@ import pandas as pd
 
 from selfrepair.ablation.interventions import Intervention
 from selfrepair.ablation.operators import Zero
-from selfrepair.audit.measuring.components import Components
-from selfrepair.audit.measuring.prompt_effects import prompt_effects
 from selfrepair.bench.co_ablation import co_ablation
 from selfrepair.bench.evidence import EVERY, SCORES, Evidence, motif_labels
 from selfrepair.bench.planted.circuits import BACKUPS, LABELS, REPAIRERS, Circuit, build, draw
@@ -21,6 +19,8 @@ from selfrepair.engine.replay import ReplayEngine
 from selfrepair.model.load import load
 from selfrepair.progress import Advance, ignore
 from selfrepair.prompts.prompts import Prompts
+from selfrepair.questions.measuring.components import Components
+from selfrepair.questions.measuring.prompt_effects import prompt_effects
 from selfrepair.statistics.estimates import Array
 
 PROMPTS, NOISE = 20, 0.1

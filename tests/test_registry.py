@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from selfrepair import SelfRepairError, choices, measure
@@ -17,7 +18,18 @@ from selfrepair.registry import Registry
 from selfrepair.run.planning import settings
 from selfrepair.run.planning.reload import load_job
 from selfrepair.run.scheduling import executors
+from selfrepair.statistics.filters import Filter, score_of
 from support import corpus, language_model
+
+
+def outer(effects):
+    """Another package's kind of filter: direct effects of the largest size."""
+    return np.abs(effects)
+
+
+def halved(effects):
+    """A kind of filter that gives no thresholds."""
+    return effects / 2
 
 
 @dataclass
@@ -52,9 +64,11 @@ def offer(monkeypatch):
     return add
 
 
-@pytest.mark.parametrize("registry", [choices.OPERATORS, choices.ENGINES, choices.EXECUTORS], ids=lambda one: one.kind)
+@pytest.mark.parametrize(
+    "registry", [choices.OPERATORS, choices.ENGINES, choices.EXECUTORS, choices.FILTERS], ids=lambda one: one.kind
+)
 def test_everything_that_is_named_can_be_loaded(registry):
-    assert all(callable(registry[name]) for name in registry) and len(registry) == len([*registry]) >= 3
+    assert all(callable(registry[name]) for name in registry) and len(registry) == len([*registry]) >= 2
 
 
 def test_the_command_line_offers_what_the_registries_have():
@@ -146,3 +160,43 @@ def test_another_packages_executor_is_called(offer):
     assert job.started == [("store", 3, True)]
     with pytest.raises(SelfRepairError, match=r"No executor is called 'nowhere'"):
         executors.execute(job, "store", "nowhere", 3, True)
+
+
+@pytest.fixture
+def fresh_filters():
+    score_of.cache_clear()
+    yield
+    score_of.cache_clear()
+
+
+@pytest.mark.usefixtures("fresh_filters")
+def test_a_run_with_another_packages_filter_averages_over_its_tokens(offer):
+    offer("selfrepair.filters", "outer", f"{__name__}:outer")
+    run = measure(
+        language_model("gpt2"), corpus(), ablation="zero", heads="L1", filters=["top:0.1", "outer:0.1", "all"],
+        sample=10_000, replicates=20, progress=False,
+    )  # fmt: skip
+    assert run.filters == ["top 10%", "outer 10%", "all"]
+    rows = run.tokens_frame()
+    assert set(rows["kept_as"]) <= {"top", "outer", "sample"} and "outer" in set(rows["kept_as"])
+    found = run.heads.sel(filter="outer 10%", layer=1)
+    for head, tokens in rows.groupby("head"):
+        sizes = tokens["direct_effect"].abs().sort_values(ascending=False)
+        chosen = sizes.index[: int(0.1 * len(tokens))]
+        cell = found.sel(head=head)
+        assert int(cell["count"]) == len(chosen) and float(cell["threshold"]) == np.float32(sizes[chosen[-1]])
+        np.testing.assert_allclose(cell["total_effect"], tokens.loc[chosen, "total_effect"].mean(), rtol=1e-5)
+        lines = float(cell["repair_by_mlp"].sum())
+        np.testing.assert_allclose(lines, tokens.loc[chosen, "repair_mlps"].mean(), rtol=1e-4, atol=1e-6)
+    assert np.isfinite(found["total_effect_standard_error"]).all()
+    assert run.heads.attrs["inexact_replicates"] == 0
+    assert len(run.table("outer")) == len(run.table("top"))
+
+
+@pytest.mark.usefixtures("fresh_filters")
+def test_a_filter_whose_score_gives_no_thresholds_is_refused(offer):
+    offer("selfrepair.filters", "halved", f"{__name__}:halved", "halving")
+    with pytest.raises(SelfRepairError, match=r"'halved' \(halving\) gives no thresholds"):
+        Filter("halved", 0.5).thresholds(np.arange(4.0).reshape(1, 1, 4))
+    with pytest.raises(SelfRepairError, match="Unknown filter 'outer'"):
+        Filter("outer")

@@ -7,6 +7,7 @@ from typing import Any
 from selfrepair.registry import Registry
 
 _OPERATORS, _EXECUTORS = "selfrepair.ablation.operators", "selfrepair.run.scheduling.executors"
+_FILTERS = "selfrepair.statistics.filters"
 
 OPERATORS: Registry[Any] = Registry(
     "ablation operator",
@@ -28,6 +29,12 @@ ENGINES: Registry[Any] = Registry(
         "reference": "selfrepair.engine.reference:ReferenceEngine",
     },
     reserved=("auto",),
+)
+FILTERS: Registry[Any] = Registry(
+    "filter",
+    "selfrepair.filters",
+    {"top": f"{_FILTERS}:largest", "bottom": f"{_FILTERS}:smallest"},
+    reserved=("all",),
 )
 EXECUTORS: Registry[Any] = Registry(
     "executor",

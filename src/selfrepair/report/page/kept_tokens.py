@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from selfrepair.report.page.pack import Blocks, Fixed
 from selfrepair.results.proven import Stored
 from selfrepair.results.runs import Run
+from selfrepair.statistics.filters import Filter
 
 COLUMNS = (
     "direct_effect",
@@ -149,12 +150,7 @@ def _passes(run: Run, columns: dict[str, np.ndarray]) -> np.ndarray:
     place = columns["layer"].astype(int), columns["head"].astype(int)
     for number, label in enumerate(run.filters):
         limit = run.heads["threshold"].values[number].astype(np.float32)
-        if label.startswith("top"):
-            passes[:, number] = effect >= limit[place]
-        elif label.startswith("bottom"):
-            passes[:, number] = effect <= limit[place]
-        else:
-            passes[:, number] = columns["in_sample"]
+        passes[:, number] = Filter.parse(label).passes_kept(effect, limit[place], columns["in_sample"])
     return passes
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 OPERATORS = tuple(choices.operators())  # those of installed packages too
 ENGINES = ("auto", *choices.ENGINES)
+FILTERS = ", ".join(("`all`", *(f"`{kind}:0.02`" for kind in choices.FILTERS)))
 PRECISIONS = ("full", "bfloat16", "int8")
 EXECUTORS = tuple(choices.EXECUTORS)
 STOPS = ("card", "heads")
@@ -123,8 +124,7 @@ class Statistics:
     filters: Annotated[
         "Sequence[Filter | str]",
         Option(
-            "Tokens that numbers average over: `all`, `top:0.02`, `bottom:0.02` (per head, by clean direct effect). "
-            "Can be repeated.",
+            f"Tokens that numbers average over: {FILTERS} (per head, by clean direct effect). Can be repeated.",
             _ABLATION,
             plan="filters",
             flag="--filter",

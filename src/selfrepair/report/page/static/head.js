@@ -81,12 +81,12 @@ const SLOPES = "The two slopes ask different things. With intercept: by how much
 
 function tokensPython(run, filter, layer, head) {
   return (
+    "from selfrepair import Filter\n" +
     loading(run) +
     `tokens = run.tokens_frame().query("layer == ${layer} and head == ${head}")\n` +
-    (run.filters[filter].label === "all"
-      ? 'tokens = tokens[tokens["in_sample"]]\n'
-      : `limit = float(run.heads["threshold"].sel(filter=${JSON.stringify(run.filters[filter].label)}, layer=${layer}, head=${head}))\n` +
-        `tokens = tokens[tokens["direct_effect"] ${run.filters[filter].label.startsWith("top") ? ">=" : "<="} limit]\n`) +
+    `limit = float(run.heads["threshold"].sel(filter=${JSON.stringify(run.filters[filter].label)}, layer=${layer}, head=${head}))\n` +
+    `passes = Filter.parse(${JSON.stringify(run.filters[filter].label)}).passes_kept\n` +
+    `tokens = tokens[passes(tokens["direct_effect"], limit, tokens["in_sample"])]\n` +
     'change, total = tokens["ablated_direct_effect"] - tokens["direct_effect"], tokens["total_effect"]\n'
   );
 }
@@ -108,7 +108,7 @@ function scatterFigure(place, points, density, words) {
   const lost = run.cell("lost_direct_effect", filter, layer, head).value, total = run.cell("total_effect", filter, layer, head).value;
   const intercept = total + slope.value * lost;
   const drawn = density ? evenly(points, AMID_DENSITY) : points;
-  const sample = run.filters[filter].label === "all" ? "the run's uniform sample of tokens" : "kept tokens of the filter";
+  const sample = !run.filters[filter].chooses ? "the run's uniform sample of tokens" : "kept tokens of the filter";
   return chart({
     title: `${headName(layer, head)}: total effect against change in direct effect`,
     caption: `One point per token: ${drawn.length} of ${sample}${density ? "; shading: all of them" : ""}. Fitted over all tokens of the filter (95% intervals over documents): with intercept, slope ${inWords(slope)}; through the origin, slope ${inWords(origin)}; 1 is no repair, 0 full. ${SLOPES} ${sentence(run.caption(filter))}. ${run.sampled ? run.sampled + "." : ""}`,

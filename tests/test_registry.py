@@ -12,13 +12,19 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from selfrepair import SelfRepairError, choices, measure
+from selfrepair import SelfRepairError, choices, load_run, measure
 from selfrepair.engine import ReplayEngine, engine_named
-from selfrepair.registry import Registry
+from selfrepair.registry import Registry, installed
+from selfrepair.report import number_formats
+from selfrepair.report.page.head_numbers import quantities
+from selfrepair.report.page.method import method
 from selfrepair.run.planning import settings
 from selfrepair.run.planning.reload import load_job
 from selfrepair.run.scheduling import executors
-from selfrepair.statistics.filters import Filter, score_of
+from selfrepair.statistics.estimator import Estimator, Shown
+from selfrepair.statistics.estimators import ESTIMATORS
+from selfrepair.statistics.features import INDEX
+from selfrepair.statistics.filters import Filter
 from support import corpus, language_model
 
 
@@ -30,6 +36,17 @@ def outer(effects):
 def halved(effects):
     """A kind of filter that gives no thresholds."""
     return effects / 2
+
+
+# another package's estimator, of sums that there are
+halfway = Estimator(
+    "halfway",
+    "1",
+    "Share of tokens that are not repaired.",
+    lambda sums: 1 - sums[..., INDEX["repaired"]] / sums[..., INDEX["count"]],
+    scale="share",
+    shown=Shown("Elsewhere", "half way", "1 - repaired"),
+)
 
 
 @dataclass
@@ -49,24 +66,23 @@ def offer(monkeypatch):
     """Offers entry points: group, name, value, package."""
     points = []
 
-    def entry_points(group, **chosen):
-        return [
-            point
-            for point in points
-            if point.group == group and all(getattr(point, key) == value for key, value in chosen.items())
-        ]
+    def entry_points(group):
+        return [point for point in points if point.group == group]
 
     def add(group, name, value, package="other"):
         point = metadata.EntryPoint(name, value, group)
         points.append(point._for(SimpleNamespace(name=package, version="1.5")))
+        installed.cache_clear()
 
     monkeypatch.setattr(metadata, "entry_points", entry_points)
-    return add
+    yield add
+    installed.cache_clear()
 
 
-@pytest.mark.parametrize(
-    "registry", [choices.OPERATORS, choices.ENGINES, choices.EXECUTORS, choices.FILTERS], ids=lambda one: one.kind
-)
+REGISTRIES = [choices.OPERATORS, choices.ENGINES, choices.EXECUTORS, choices.FILTERS, ESTIMATORS]
+
+
+@pytest.mark.parametrize("registry", REGISTRIES, ids=lambda registry: registry.kind)
 def test_everything_that_is_named_can_be_loaded(registry):
     assert all(callable(registry[name]) for name in registry) and len(registry) == len([*registry]) >= 2
 
@@ -162,14 +178,6 @@ def test_another_packages_executor_is_called(offer):
         executors.execute(job, "store", "nowhere", 3, True)
 
 
-@pytest.fixture
-def fresh_filters():
-    score_of.cache_clear()
-    yield
-    score_of.cache_clear()
-
-
-@pytest.mark.usefixtures("fresh_filters")
 def test_a_run_with_another_packages_filter_averages_over_its_tokens(offer):
     offer("selfrepair.filters", "outer", f"{__name__}:outer")
     run = measure(
@@ -193,10 +201,32 @@ def test_a_run_with_another_packages_filter_averages_over_its_tokens(offer):
     assert len(run.table("outer")) == len(run.table("top"))
 
 
-@pytest.mark.usefixtures("fresh_filters")
 def test_a_filter_whose_score_gives_no_thresholds_is_refused(offer):
     offer("selfrepair.filters", "halved", f"{__name__}:halved", "halving")
     with pytest.raises(SelfRepairError, match=r"'halved' \(halving\) gives no thresholds"):
         Filter("halved", 0.5).thresholds(np.arange(4.0).reshape(1, 1, 4))
     with pytest.raises(SelfRepairError, match="Unknown filter 'outer'"):
         Filter("outer")
+
+
+def test_another_packages_estimator_is_in_results_tables_and_page(offer, tmp_path, monkeypatch):
+    offer("selfrepair.estimators", "halfway", f"{__name__}:halfway")
+    run = measure(language_model("gpt2"), corpus(), ablation="zero", heads="L1", replicates=20, progress=False)
+    found = run.heads.sel(layer=1)
+    np.testing.assert_allclose(found["halfway"], 1 - found["share_repaired"])
+    assert run.heads["halfway"].attrs["description"] == halfway.description
+    shown = {one["name"]: one for one in quantities(run)}["halfway"]
+    assert (shown["group"], shown["title"], shown["percent"]) == ("Elsewhere", "half way", True)
+    assert ["halfway", "1 - repaired"] in [row[:2] for row in method()["rows"]]
+    assert number_formats.units("halfway") == "%"
+    run.save(tmp_path / "run")
+    monkeypatch.setattr(metadata, "entry_points", lambda group: [])
+    installed.cache_clear()
+    again = load_run(tmp_path / "run")  # where the package is not installed
+    assert "halfway" in again.heads and "halfway" not in {one["name"] for one in quantities(again)}
+
+
+def test_an_estimator_that_is_none_is_refused_before_the_sweep(offer):
+    offer("selfrepair.estimators", "outer", f"{__name__}:outer", "wrong")
+    with pytest.raises(SelfRepairError, match=r"The estimator 'outer' \(wrong\) is not"):
+        measure(language_model("gpt2"), corpus(), progress=False)

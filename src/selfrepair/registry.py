@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import cache
 from importlib import metadata
 from importlib.metadata import EntryPoint
 from typing import Any, Generic, TypeVar
@@ -10,6 +11,12 @@ from typing import Any, Generic, TypeVar
 from selfrepair.errors import SelfRepairError
 
 T = TypeVar("T")
+
+
+@cache
+def installed(group: str) -> tuple[EntryPoint, ...]:
+    """The entry points of a group, looked for once: it takes milliseconds, and names are asked for often."""
+    return tuple(metadata.entry_points(group=group))
 
 
 def package_of(point: EntryPoint) -> str:
@@ -69,7 +76,7 @@ class Registry(Mapping[str, T], Generic[T]):
         Raises:
             SelfRepairError: packages offer different things under this name, or a name that is taken.
         """
-        points = list(metadata.entry_points(group=self.group, name=name))
+        points = [point for point in installed(self.group) if point.name == name]
         own = self._own.get(name)
         if points and (own is not None or name in self.reserved):
             raise SelfRepairError(
@@ -85,7 +92,7 @@ class Registry(Mapping[str, T], Generic[T]):
 
     def _others(self) -> set[str]:
         taken = {*self._own, *self.reserved}
-        return {point.name for point in metadata.entry_points(group=self.group)} - taken
+        return {point.name for point in installed(self.group)} - taken
 
     def __contains__(self, name: object) -> bool:
         return name in self._own or name in self._others()

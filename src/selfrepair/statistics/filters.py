@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -29,7 +28,6 @@ def smallest(effects: np.ndarray) -> np.ndarray:
     return -effects
 
 
-@cache
 def score_of(kind: str) -> Score:
     """The score of a kind of filter, of this package or another.
 

@@ -28,6 +28,7 @@ from selfrepair.run.planning.job import Job
 from selfrepair.run.planning.plan_limits import MOST_REPLICATES, MOST_SEED, require_sane
 from selfrepair.run.planning.run_plan import filters_of
 from selfrepair.run.planning.settings import STOPS, Settings, Statistics
+from selfrepair.statistics.estimators import all_estimators
 from selfrepair.statistics.stopping import StopRule
 from selfrepair.text import Windows
 
@@ -54,6 +55,7 @@ def prepare(
     if isinstance(computing.engine, str) and computing.engine != "auto":
         engine_named(computing.engine)  # complains of unknown names before anything takes time
     filters_of(settings)
+    all_estimators()  # as here: what another package offers fails now, not after the sweep
     heads = all_heads(model.anatomy) if ablation.heads is None else _checked_heads(model, ablation.heads)
     sets = None
     if interventions is not None:

@@ -10,10 +10,16 @@ from importlib import metadata
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from selfrepair import SelfRepairError, choices, load_run, measure
 from selfrepair.engine import ReplayEngine, engine_named
+from selfrepair.paper import make
+from selfrepair.paper.exhibit import Exhibit
+from selfrepair.paper.inputs.recipe import DEFAULT
+from selfrepair.paper.page import Folder
+from selfrepair.paper.study import experiment
 from selfrepair.registry import Registry, installed
 from selfrepair.report import number_formats
 from selfrepair.report.page.head_numbers import quantities
@@ -49,6 +55,13 @@ halfway = Estimator(
 )
 
 
+@experiment("Elsewhere", needs_sweep=False)
+def elsewhere(study):
+    """Another package's experiment."""
+    table = pd.DataFrame({"x": [study.seed]})
+    yield Exhibit("counted", "elsewhere", "Table 1", "Counted", "Counted once.", table, (), None)
+
+
 @dataclass
 class Again(ReplayEngine):
     """Another package's engine."""
@@ -79,12 +92,12 @@ def offer(monkeypatch):
     installed.cache_clear()
 
 
-REGISTRIES = [choices.OPERATORS, choices.ENGINES, choices.EXECUTORS, choices.FILTERS, ESTIMATORS]
+REGISTRIES = [choices.OPERATORS, choices.ENGINES, choices.EXECUTORS, choices.FILTERS, choices.EXPERIMENTS, ESTIMATORS]
 
 
 @pytest.mark.parametrize("registry", REGISTRIES, ids=lambda registry: registry.kind)
 def test_everything_that_is_named_can_be_loaded(registry):
-    assert all(callable(registry[name]) for name in registry) and len(registry) == len([*registry]) >= 2
+    assert all(registry[name] is not None for name in registry) and len(registry) == len([*registry]) >= 2
 
 
 def test_the_command_line_offers_what_the_registries_have():
@@ -230,3 +243,14 @@ def test_an_estimator_that_is_none_is_refused_before_the_sweep(offer):
     offer("selfrepair.estimators", "outer", f"{__name__}:outer", "wrong")
     with pytest.raises(SelfRepairError, match=r"The estimator 'outer' \(wrong\) is not"):
         measure(language_model("gpt2"), corpus(), progress=False)
+
+
+def test_another_packages_experiment_is_made_and_on_the_page(offer, tmp_path):
+    offer("selfrepair.experiments", "elsewhere", f"{__name__}:elsewhere")
+    assert not make.needs_sweep(["elsewhere"]) and make.needs_sweep([])
+    study = make.Study(language_model("gpt2"), corpus(), None, DEFAULT)
+    made = make.make(study, ["elsewhere"], keeper=Folder(tmp_path))
+    assert [one.name for one in made.exhibits] == ["counted"] and not made.failed
+    assert "Elsewhere</h2>" in (tmp_path / "index.html").read_text()
+    with pytest.raises(SelfRepairError, match=r"No experiment is called 'nowhere'"):
+        make.make(study, ["nowhere"])

@@ -7,7 +7,7 @@ from typing import Any
 from selfrepair.registry import Registry
 
 _OPERATORS, _EXECUTORS = "selfrepair.ablation.operators", "selfrepair.run.scheduling.executors"
-_FILTERS = "selfrepair.statistics.filters"
+_FILTERS, _EXPERIMENTS = "selfrepair.statistics.filters", "selfrepair.paper.experiments"
 
 OPERATORS: Registry[Any] = Registry(
     "ablation operator",
@@ -43,6 +43,19 @@ EXECUTORS: Registry[Any] = Registry(
         "processes": f"{_EXECUTORS}.processes:run_in_processes",
         "ray": f"{_EXECUTORS}.ray:run_on_ray",
         "slurm": f"{_EXECUTORS}.slurm:run_on_slurm",
+    },
+)
+EXPERIMENTS: Registry[Any] = Registry(
+    "experiment",
+    "selfrepair.experiments",
+    {
+        "overview": f"{_EXPERIMENTS}.overview:exhibits",
+        "noise": f"{_EXPERIMENTS}.noise:exhibits",
+        "layernorm": f"{_EXPERIMENTS}.norm:exhibits",
+        "neurons": f"{_EXPERIMENTS}.neurons:exhibits",
+        "iterative": f"{_EXPERIMENTS}.self_gain:exhibits",
+        "ioi": f"{_EXPERIMENTS}.name_movers:exhibits",
+        "published": f"{_EXPERIMENTS}.published:exhibits",
     },
 )
 _NOT_OFFERED = ("unchanged",)  # measures the numerical floor; as a run it shows nothing

@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from selfrepair import SelfRepairError, choices, load_run, measure
+from selfrepair import Resample, SelfRepairError, Zero, choices, load_run, measure, resume
+from selfrepair.ablation.operators import POSITION_MEANS
 from selfrepair.engine import ReplayEngine, engine_named
 from selfrepair.paper import make
 from selfrepair.paper.exhibit import Exhibit
@@ -59,7 +60,7 @@ halfway = Estimator(
 def elsewhere(study):
     """Another package's experiment."""
     table = pd.DataFrame({"x": [study.seed]})
-    yield Exhibit("counted", "elsewhere", "Table 1", "Counted", "Counted once.", table, (), None)
+    yield Exhibit("counted", "Table 1", "elsewhere", "Counted", "Counted once.", table)
 
 
 @dataclass
@@ -183,7 +184,7 @@ def test_a_run_with_another_packages_engine_can_be_continued(offer, tmp_path, mo
 
 def test_another_packages_executor_is_called(offer):
     offer("selfrepair.executors", "elsewhere", f"{__name__}:start")
-    plan = {"model": {"source": {}}, "ablation": {"operator": "zero", "by_name": True}}
+    plan = {"model": {"source": {}}, "ablation": {"operator": "zero", "by_name": True}, "engine_by_name": True}
     job = SimpleNamespace(plan=plan, started=[])
     executors.execute(job, "store", "elsewhere", 3, True)
     assert job.started == [("store", 3, True)]
@@ -254,3 +255,57 @@ def test_another_packages_experiment_is_made_and_on_the_page(offer, tmp_path):
     assert "Elsewhere</h2>" in (tmp_path / "index.html").read_text()
     with pytest.raises(SelfRepairError, match=r"No experiment is called 'nowhere'"):
         make.make(study, ["nowhere"])
+
+
+@dataclass
+class Impostor(ReplayEngine):
+    """An engine of the user's that has the name of a built-in one."""
+
+    name: str = "replay"
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_engine_with_a_built_in_engines_name_is_not_taken_for_it(tmp_path, workers):
+    model, text, place = language_model("gpt2"), corpus(), tmp_path / "run"
+    run = measure(model, text, ablation="zero", heads="L2H1", engine=Impostor(), out=place, progress=False)
+    assert run.plan["engine"] == "replay" and run.plan["engine_by_name"] is False
+    with pytest.raises(SelfRepairError, match=r"engine 'replay' of this run was an object of a class that no name"):
+        resume(place, model, workers=workers, progress=False)
+    again = measure(
+        model, text, ablation="zero", heads="L2H1", engine=ReplayEngine(), out=tmp_path / "b", progress=False
+    )
+    assert again.plan["engine_by_name"] is True and resume(tmp_path / "b", model, progress=False)
+
+
+def test_what_keeps_half_of_an_operators_contract_is_refused():
+    class Duck:
+        name, draws, donors = "duck", 1, 0
+
+        def replacement(self, port, clean, source, draw):
+            return clean
+
+    class Greedy(Zero):
+        needs = frozenset({"variances"})
+
+    class Idle(Zero):
+        draws = 0
+
+    for operator, said in ((Duck(), "no needs, draw_donors"), (Greedy(), "needs 'variances'"), (Idle(), "draws = 0")):
+        with pytest.raises(SelfRepairError, match=said):
+            measure(language_model("gpt2"), corpus(), ablation=operator, progress=False)
+
+
+def test_an_operators_own_donors_and_needs_are_heeded():
+    class Next(Resample):
+        name = "next window"
+        needs = frozenset({POSITION_MEANS})
+
+        def draw_donors(self, windows, seed):
+            return (np.arange(len(windows))[:, None] + 1 + seed) % len(windows)
+
+        def replacement(self, port, clean, source, draw):
+            assert source.position_mean(port).shape == clean.shape[1:]
+            return source.donor(port, draw)
+
+    run = measure(language_model("gpt2"), corpus(), ablation=Next(), heads="L1H0", seed=2, progress=False)
+    assert run.windows["donors"].tolist() == [[(one + 3) % len(run.windows)] for one in range(len(run.windows))]

@@ -45,6 +45,7 @@ _KINDS: dict[tuple[str, ...], type | tuple[type, ...]] = {
     ("engine",): str,
     ("engine_settings",): dict,
     ("engine_reason",): str,
+    ("engine_by_name",): bool,
     ("components",): str,
     ("memory_predicted",): (int, float),
     ("until",): (dict, type(None)),

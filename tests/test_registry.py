@@ -308,4 +308,4 @@ def test_an_operators_own_donors_and_needs_are_heeded():
             return source.donor(port, draw)
 
     run = measure(language_model("gpt2"), corpus(), ablation=Next(), heads="L1H0", seed=2, progress=False)
-    assert run.windows["donors"].tolist() == [[(one + 3) % len(run.windows)] for one in range(len(run.windows))]
+    assert run.windows["donors"].to_pylist() == [[(one + 3) % len(run.windows)] for one in range(len(run.windows))]

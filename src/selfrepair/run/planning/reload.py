@@ -53,10 +53,10 @@ def require_by_name(plan: Plan) -> None:
     """
     if not plan["engine_by_name"]:
         raise SelfRepairError(
-            f"The engine '{plan['engine']}' of this run was an object of a class that no name stands for, so it cannot "
-            "be made again from the plan.",
-            "Start it again with `measure(..., engine=...)` from the program that defines it, with one worker; or offer "
-            "the engine by an entry point.",
+            f"The engine '{plan['engine']}' of this run was an object of a class that no name stands for, so it "
+            "cannot be made again from the plan.",
+            "Start it again with `measure(..., engine=...)` from the program that defines it, with one worker; or "
+            "offer the engine by an entry point.",
         )
     name = plan["ablation"]["operator"]
     if not plan["ablation"].get("by_name") or name not in OPERATORS:

@@ -21,7 +21,7 @@ from selfrepair.paper.exhibit import Exhibit
 from selfrepair.paper.inputs.recipe import DEFAULT
 from selfrepair.paper.page import Folder
 from selfrepair.paper.study import experiment
-from selfrepair.registry import Registry, installed
+from selfrepair.registry import Registry
 from selfrepair.report import number_formats
 from selfrepair.report.page.head_numbers import quantities
 from selfrepair.report.page.method import method
@@ -32,6 +32,8 @@ from selfrepair.statistics.estimator import Estimator, Shown
 from selfrepair.statistics.estimators import ESTIMATORS
 from selfrepair.statistics.features import INDEX
 from selfrepair.statistics.filters import Filter
+from selfrepair.text import read_documents
+from selfrepair.text.document import Document
 from support import corpus, language_model
 
 
@@ -80,20 +82,16 @@ def offer(monkeypatch):
     """Offers entry points: group, name, value, package."""
     points = []
 
-    def entry_points(group):
-        return [point for point in points if point.group == group]
-
     def add(group, name, value, package="other"):
         point = metadata.EntryPoint(name, value, group)
         points.append(point._for(SimpleNamespace(name=package, version="1.5")))
-        installed.cache_clear()
 
-    monkeypatch.setattr(metadata, "entry_points", entry_points)
-    yield add
-    installed.cache_clear()
+    monkeypatch.setattr("selfrepair.registry.installed", lambda group: [one for one in points if one.group == group])
+    return add
 
 
-REGISTRIES = [choices.OPERATORS, choices.ENGINES, choices.EXECUTORS, choices.FILTERS, choices.EXPERIMENTS, ESTIMATORS]
+OWN = [getattr(choices, name) for name in dir(choices) if isinstance(getattr(choices, name), Registry)]
+REGISTRIES = [*OWN, ESTIMATORS]
 
 
 @pytest.mark.parametrize("registry", REGISTRIES, ids=lambda registry: registry.kind)
@@ -140,6 +138,16 @@ def test_names_come_without_an_import(offer):
     assert [*registry] == ["own", "other"] and "other" in registry and "third" not in registry
     with pytest.raises(SelfRepairError, match=r"No thing is called 'third'"):
         registry["third"]
+
+
+def test_packages_that_are_installed_meanwhile_are_found(tmp_path, monkeypatch):
+    registry, info = Registry("thing", "things.tested", {}), tmp_path / "other-1.5.dist-info"
+    monkeypatch.syspath_prepend(tmp_path)
+    assert [*registry] == []
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: other\nVersion: 1.5\n")
+    (info / "entry_points.txt").write_text("[things.tested]\nlate = os:sep\n")
+    assert [*registry] == ["late"] and registry["late"] == os.sep
 
 
 def test_a_package_that_fails_is_named(offer):
@@ -234,8 +242,7 @@ def test_another_packages_estimator_is_in_results_tables_and_page(offer, tmp_pat
     assert ["halfway", "1 - repaired"] in [row[:2] for row in method()["rows"]]
     assert number_formats.units("halfway") == "%"
     run.save(tmp_path / "run")
-    monkeypatch.setattr(metadata, "entry_points", lambda group: [])
-    installed.cache_clear()
+    monkeypatch.setattr("selfrepair.registry.installed", lambda group: [])
     again = load_run(tmp_path / "run")  # where the package is not installed
     assert "halfway" in again.heads and "halfway" not in {one["name"] for one in quantities(again)}
 
@@ -309,3 +316,22 @@ def test_an_operators_own_donors_and_needs_are_heeded():
 
     run = measure(language_model("gpt2"), corpus(), ablation=Next(), heads="L1H0", seed=2, progress=False)
     assert run.windows["donors"].to_pylist() == [[(one + 3) % len(run.windows)] for one in range(len(run.windows))]
+
+
+def pairs(path, field, most):
+    """Another package's text format: lines of `name=text`."""
+    for line in path.read_text().splitlines():
+        name, text = line.split("=")
+        yield Document.cut(f"{name}:{field}", text, most)
+
+
+def test_another_packages_text_format_is_read(offer, tmp_path):
+    file = tmp_path / "some.PAIRS.gz"
+    file.write_text("a=One text.\nb=Another.")
+    with pytest.raises(SelfRepairError, match="file of an unknown kind"):
+        read_documents(str(file))
+    offer("selfrepair.text_formats", "pairs.gz", f"{__name__}:pairs")
+    found = list(read_documents(str(file), field="x"))
+    assert [(one.name, one.text) for one in found] == [("a:x", "One text."), ("b:x", "Another.")]
+    with pytest.raises(SelfRepairError, match=r"\.parquet, \.pairs\.gz"):
+        read_documents("no dataset's name")

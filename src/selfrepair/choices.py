@@ -7,6 +7,7 @@ from typing import Any
 from selfrepair.registry import Registry
 
 _OPERATORS, _EXECUTORS = "selfrepair.ablation.operators", "selfrepair.run.scheduling.executors"
+_FILES = "selfrepair.text.files"
 _FILTERS, _EXPERIMENTS = "selfrepair.statistics.filters", "selfrepair.paper.experiments"
 
 OPERATORS: Registry[Any] = Registry(
@@ -56,6 +57,19 @@ EXPERIMENTS: Registry[Any] = Registry(
         "iterative": f"{_EXPERIMENTS}.self_gain:exhibits",
         "ioi": f"{_EXPERIMENTS}.name_movers:exhibits",
         "published": f"{_EXPERIMENTS}.published:exhibits",
+    },
+)
+TEXT_FORMATS: Registry[Any] = Registry(
+    "text format",
+    "selfrepair.text_formats",
+    {
+        "txt": f"{_FILES}:text_documents",
+        **{
+            f"{kind}{packed}": f"{_FILES}:json_documents"
+            for kind in ("jsonl", "json")
+            for packed in ("", ".gz", ".zst")
+        },
+        "parquet": f"{_FILES}:parquet_documents",
     },
 )
 _NOT_OFFERED = ("unchanged",)  # measures the numerical floor; as a run it shows nothing

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib import metadata
 from importlib.metadata import EntryPoint
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from selfrepair.errors import SelfRepairError
@@ -13,10 +15,23 @@ from selfrepair.errors import SelfRepairError
 T = TypeVar("T")
 
 
-@cache
 def installed(group: str) -> tuple[EntryPoint, ...]:
-    """The entry points of a group, looked for once: it takes milliseconds, and names are asked for often."""
+    """The entry points of a group. They are looked for again only if packages have come or gone since: it takes
+    milliseconds, and names are asked for often."""
+    return _installed(group, tuple((place, _changed(place)) for place in sys.path))
+
+
+@cache
+def _installed(group: str, _places: tuple[tuple[str, int], ...]) -> tuple[EntryPoint, ...]:
     return tuple(metadata.entry_points(group=group))
+
+
+def _changed(place: str) -> int:
+    """When a folder that packages are found in was last changed; 0 where there is none."""
+    try:
+        return Path(place).stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def package_of(point: EntryPoint) -> str:

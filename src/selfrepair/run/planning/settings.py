@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 OPERATORS = tuple(choices.operators())  # those of installed packages too
 ENGINES = ("auto", *choices.ENGINES)
+FORMATS = ", ".join(f".{name}" for name in choices.TEXT_FORMATS)
 FILTERS = ", ".join(("`all`", *(f"`{kind}:0.02`" for kind in choices.FILTERS)))
 PRECISIONS = ("full", "bfloat16", "int8")
 EXECUTORS = tuple(choices.EXECUTORS)
@@ -38,8 +39,7 @@ class Text:
     text: Annotated[
         str,
         Option(
-            "`builtin` (Python's own prose and code), a .txt, .jsonl(.gz, .zst), .json(.gz, .zst) or .parquet file, or "
-            "a Hugging Face dataset id.",
+            f"`builtin` (Python's own prose and code), a file ({FORMATS}), or a Hugging Face dataset id.",
             _TEXT,
             plan="text.source",
         ),

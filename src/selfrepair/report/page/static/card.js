@@ -6,7 +6,7 @@ import { between, betweenLogits, hasEnds, percent, sentence, signed } from "./fo
 import { theme } from "./colours.js";
 import { band } from "./charts.js";
 import { chart } from "./figure.js";
-import { address } from "./route.js";
+import { address, views } from "./route.js";
 
 const SPLIT = { fraction_heads: "heads", fraction_mlps: "MLPs", fraction_post_norms: "post-norms", fraction_norm: "final norm" };
 
@@ -15,7 +15,9 @@ export function loading(run) {
   return where + "\n";
 }
 
-export function cardView({ run, filter }) {
+views.push({ name: "card", title: "Card", show: cardView });
+
+function cardView({ run, filter }) {
   const of = (name) => run.whole(name, filter);
   const whole = of("repaired_fraction"), lost = of("lost_direct_effect");
   const one = run.filters[filter];

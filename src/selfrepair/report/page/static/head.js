@@ -7,11 +7,22 @@ import { diverging, fullScale, inkOn, theme } from "./colours.js";
 import { band, ranking, repairScatter, waterfall } from "./charts.js";
 import { chart } from "./figure.js";
 import { headSteps } from "./ledger.js";
-import { address, go } from "./route.js";
+import { address, go, headNamed, views } from "./route.js";
 import { loading } from "./card.js";
 import { pythonFor } from "./map.js";
 
-export async function headView(place) {
+views.push({
+  name: "head",
+  title: "Head",
+  ofHead: true,
+  needsHead: true,
+  show: headView,
+  heading: ({ layer, head }) => headName(layer, head),
+  path: ({ layer, head }) => headName(layer, head),
+  parse: ([name, rest], run) => (rest === "token" ? undefined : headNamed(name, run)),
+});
+
+async function headView(place) {
   const { run, filter, layer, head } = place;
   const name = headName(layer, head);
   const label = run.label(filter, layer, head);

@@ -5,12 +5,14 @@ import { between, betweenLogits, betweenPercent, hasEnds, headName, percent, pla
 import { diverging, labelColour, scaleFor } from "./colours.js";
 import { copyButton, drawing } from "./figure.js";
 import { sortable } from "./table.js";
-import { address, go } from "./route.js";
+import { address, go, views } from "./route.js";
 import { loading } from "./card.js";
 
 const LABEL = { name: "label", title: "label", group: "label", description: "What ablating the head does. Repaired and amplified go by intervals and allow for the number of heads tested; the others go by intervals alone.", units: "" };
 
-export function mapView(place) {
+views.push({ name: "map", title: "Map", show: mapView });
+
+function mapView(place) {
   const { run, filter } = place;
   const quantity = place.quantity === "label" ? LABEL : (run.quantity[place.quantity] ?? run.quantity.self_repair);
   return [

@@ -37,11 +37,12 @@ FILTERS: Registry[Any] = Registry(
     {"top": f"{_FILTERS}:largest", "bottom": f"{_FILTERS}:smallest"},
     reserved=("all",),
 )
+HERE = "processes"  # the executor of this machine, which needs no folder that others see
 EXECUTORS: Registry[Any] = Registry(
     "executor",
     "selfrepair.executors",
     {
-        "processes": f"{_EXECUTORS}.processes:run_in_processes",
+        HERE: f"{_EXECUTORS}.processes:run_in_processes",
         "ray": f"{_EXECUTORS}.ray:run_on_ray",
         "slurm": f"{_EXECUTORS}.slurm:run_on_slurm",
     },

@@ -112,7 +112,7 @@ def token_blocks(run: Run, kept: Kept, blocks: Blocks, windows: np.ndarray) -> d
         windows: numbers of the windows in the page; rows name windows by their place in it.
     """
     found: dict[str, Any] = {"rows": {}, "density": {}}
-    bits = (kept.passes * 2 ** np.arange(kept.passes.shape[1])).sum(1).astype(np.uint8)
+    bits = _bits(kept.passes)
     there = np.isin(kept.columns["window"], windows)
     for layer in np.unique(kept.columns["layer"]):
         rows = np.flatnonzero((kept.columns["layer"] == layer) & there)
@@ -128,6 +128,15 @@ def token_blocks(run: Run, kept: Kept, blocks: Blocks, windows: np.ndarray) -> d
         found["rows"][int(layer)] = blocks.arrays(arrays)
     found["density"] = {layer: blocks.arrays(arrays) for layer, arrays in kept.densities.items()}
     return found
+
+
+def _bits(passes: np.ndarray) -> np.ndarray:
+    """Which filters tokens pass, a bit for each: [row], from [row, filter] of at most 32 filters."""
+    filters = passes.shape[1]
+    bits = (passes.astype(np.int64) << np.arange(filters)).sum(1)
+    if filters <= 8:
+        return np.asarray(bits.astype(np.uint8))
+    return np.asarray(bits.astype(np.uint16) if filters <= 16 else bits.astype(np.uint32).view(np.int32))
 
 
 def _rows_of(run: Run) -> int:

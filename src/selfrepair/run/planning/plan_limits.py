@@ -52,7 +52,7 @@ _KINDS: dict[tuple[str, ...], type | tuple[type, ...]] = {
     ("heads",): list,
     ("filters",): list,
 }
-_MOST_FILTERS = 64
+_MOST_FILTERS = 32  # the page has a bit for each
 _FIX = "The plan is damaged or was made up: copy the folder again, or start a new run."
 
 

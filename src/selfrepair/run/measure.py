@@ -13,7 +13,6 @@ from torch import set_num_threads
 
 from selfrepair.ablation.interventions import Intervention
 from selfrepair.ablation.sites import Site
-from selfrepair.choices import HERE
 from selfrepair.errors import SelfRepairError
 from selfrepair.model.language_model import LanguageModel
 from selfrepair.progress import say
@@ -31,7 +30,7 @@ from selfrepair.run.planning.job import Design, Job
 from selfrepair.run.planning.prepare import prepare
 from selfrepair.run.planning.reload import load_job
 from selfrepair.run.planning.settings import Keywords, Settings, with_keywords
-from selfrepair.run.scheduling.executors import execute
+from selfrepair.run.scheduling.executors import HERE, execute
 from selfrepair.run.scheduling.unit_loop import merged_survey, persistently, run_units
 from selfrepair.run.storage.log import log
 from selfrepair.run.storage.store import RESULTS, Store

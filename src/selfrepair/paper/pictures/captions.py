@@ -53,11 +53,11 @@ def rows_of(run: Run, label: str) -> pd.DataFrame:
         run: the run.
         label: one of its filters.
     """
-    rows = run.tokens_frame()
+    rows, one = run.tokens_frame(), Filter.parse(label)
+    if not one.chooses:  # the sample stands for all tokens, also of a run without that filter
+        return rows[rows["in_sample"]].reset_index(drop=True)
     limits = run.heads["threshold"].sel(filter=label).values[rows["layer"], rows["head"]]
-    effect = rows["direct_effect"].to_numpy(np.float64)
-    passes = Filter.parse(label).passes_kept(effect, limits, rows["in_sample"].to_numpy())
-    return rows[passes].reset_index(drop=True)
+    return rows[one.passes(rows["direct_effect"].to_numpy(np.float64), limits)].reset_index(drop=True)
 
 
 def numbers_table(numbers: tuple[Number, ...]) -> pd.DataFrame:

@@ -224,9 +224,7 @@ class Work:
     """How many workers do the work, and where; the results do not depend on it."""
 
     workers: Annotated[int, Option("Workers that share the work.", _COMPUTING, plan="", least=1)] = 1
-    executor: Annotated[str, Option("Where several workers run.", _COMPUTING, plan="", choices=EXECUTORS)] = (
-        choices.HERE
-    )
+    executor: Annotated[str, Option("Where workers run.", _COMPUTING, plan="", choices=EXECUTORS)] = choices.HERE
     threads: Annotated[
         int | None,
         Option(

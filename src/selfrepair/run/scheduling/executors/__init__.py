@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from selfrepair import choices
+from selfrepair.choices import HERE as HERE
 from selfrepair.errors import SelfRepairError
 from selfrepair.registry import Registry
 from selfrepair.run.planning.job import Job

@@ -21,6 +21,7 @@ from made_runs import made_run
 
 from selfrepair.report.page import Source, write_page
 from selfrepair.results.extras import SCHEMAS, Extras
+from selfrepair.results.intervention_axis import cells_of_heads, flat
 from selfrepair.results.runs import Run
 from selfrepair.statistics.accumulate import QUANTITIES
 from selfrepair.statistics.keep import TOKEN_SCHEMA
@@ -41,7 +42,8 @@ def large_run(layers: int, heads: int, tokens: int) -> Run:
         if values.dtype.kind == "f":
             whole[name] = values.copy(data=values.values * rng.lognormal(0, 0.3, values.shape).astype(values.dtype))
     windows = tokens // LENGTH
-    return Run(small.plan, small.outcome, whole, kept(rng, layers, heads, tokens), text(rng, windows),
+    stored = flat(whole, cells_of_heads([heads] * layers))
+    return Run(small.plan, small.outcome, stored, kept(rng, layers, heads, tokens), text(rng, windows),
                extras(rng, layers, heads, windows))  # fmt: skip
 
 

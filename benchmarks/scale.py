@@ -256,7 +256,8 @@ def inexact_thresholds(place: Path) -> int:
     kept = max(1, int(0.02 * effects.shape[-1]))
     with xr.open_dataset(place / "heads.nc") as heads:
         found = {label: heads["threshold"].sel(filter=label).values for label in ("top 2%", "bottom 2%")}
-    wrong = [found["top 2%"] != effects[..., -kept], found["bottom 2%"] != effects[..., kept - 1]]
+    high, low = (effects[..., place].ravel() for place in (-kept, kept - 1))  # [intervention], as in the file
+    wrong = [found["top 2%"] != high, found["bottom 2%"] != low]
     return int(np.sum(wrong))
 
 

@@ -8,9 +8,10 @@ from functools import cache
 
 import numpy as np
 import torch
+import xarray as xr
 from torch import Tensor
 
-from selfrepair import LanguageModel, Windows, load
+from selfrepair import LanguageModel, Run, Windows, load
 from selfrepair.ablation.interventions import Intervention, each
 from selfrepair.ablation.operators import operator
 from selfrepair.ablation.sites import Head, all_heads
@@ -18,6 +19,7 @@ from selfrepair.effects.ledger import Ledger
 from selfrepair.engine.clean import CleanRun, clean_run, head_outputs
 from selfrepair.engine.contract import Replacement
 from selfrepair.model.ports import Port
+from selfrepair.results.intervention_axis import cells_of_heads, flat
 from zoo import families, oracle
 from zoo.anatomy import ANATOMY, value_constants
 from zoo.planted import ANSWER, BOS, NEUTRAL, SOURCE, TASK
@@ -188,3 +190,9 @@ def corpus(
         names=tuple(f"document {i}" for i in range(documents.max() + 1)),
         provenance={"source": "random", "seed": seed},
     )
+
+
+def with_heads(run: Run, heads: xr.Dataset) -> Run:
+    """The same run with other numbers, given by layer and head."""
+    cells = cells_of_heads([heads.sizes["head"]] * heads.sizes["layer"])
+    return replace(run, interventions=flat(heads, cells))

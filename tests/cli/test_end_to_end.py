@@ -98,7 +98,7 @@ def test_the_plan_is_enough_to_repeat_the_run(ended, place):
 
 
 def test_heads_nc_holds_ledgers_that_close(heads):
-    assert heads["self_repair"].dims == ("filter", "layer", "head")
+    assert heads["self_repair"].dims == ("filter", "intervention")
     assert list(heads["filter"].values) == ["all", "top 2%", "bottom 2%"]
     parts = sum(heads[name] for name in LINES)
     np.testing.assert_allclose(heads["self_repair"], parts, atol=1e-5)

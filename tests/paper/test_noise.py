@@ -12,8 +12,9 @@ from selfrepair.errors import SelfRepairError
 from selfrepair.paper import make
 from selfrepair.paper.experiments import noise
 from selfrepair.paper.inputs.recipe import DEFAULT
-from selfrepair.paper.pictures import with_matplotlib, with_plotly
-from selfrepair.paper.pictures.picture import CELLS, DENSITY_LABEL, SPARSE, scatter
+from selfrepair.pictures import with_matplotlib, with_plotly
+from selfrepair.pictures.picture import CELLS, DENSITY_LABEL, SPARSE, scatter
+from selfrepair.results.intervention_axis import cells_of_heads, flat
 from selfrepair.results.runs import Run
 from support import corpus, language_model
 
@@ -69,7 +70,7 @@ def made_up(direct, total, lost, repaired, over_the_top):
     grid["count"] = (("filter", "layer", "head"), np.full((1, 2, heads), 12))
     frame = pd.concat([early, rows], ignore_index=True)
     dataset = xr.Dataset(grid, {"filter": [LABEL]}, {"model": "m", "operator": "resample", "tokens": TOKENS})
-    return Run({}, {}, dataset, pa.Table.from_pandas(frame), pa.table({}))
+    return Run({}, {}, flat(dataset, cells_of_heads([heads] * 2)), pa.Table.from_pandas(frame), pa.table({}))
 
 
 def six_heads(quiet=0.01, follows=0.0):

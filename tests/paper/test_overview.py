@@ -12,10 +12,10 @@ from selfrepair.errors import SelfRepairError
 from selfrepair.paper import make
 from selfrepair.paper.experiments import overview
 from selfrepair.paper.inputs.recipe import original
-from selfrepair.paper.pictures import with_matplotlib, with_plotly
 from selfrepair.paper.pictures.captions import about
-from selfrepair.paper.pictures.picture import Marks, Panel, Picture
-from support import Head, corpus, language_model, oracle_ledger
+from selfrepair.pictures import with_matplotlib, with_plotly
+from selfrepair.pictures.picture import Marks, Panel, Picture
+from support import Head, corpus, language_model, oracle_ledger, with_heads
 
 LAYERS, HEADS, SHARE = 3, 4, 0.2
 NAMES = tuple(f"L{layer}H{head}" for layer in range(LAYERS) for head in range(HEADS))
@@ -150,7 +150,7 @@ def test_runs_that_cannot_stand_beside_are_refused(run, monkeypatch):
     found = {
         "whole": run,
         "part": replace(run, outcome=run.outcome | {"status": "interrupted"}),
-        "top": replace(run, heads=run.heads.isel(filter=[1])),
+        "top": with_heads(run, run.heads.isel(filter=[1])),
     }
     monkeypatch.setattr("selfrepair.results.run_folder.load", found.get)
     assert overview.read_beside(["whole"]) == (run,)

@@ -16,8 +16,9 @@ from selfrepair.paper.experiments import noise, overview
 from selfrepair.paper.inputs.recipe import DEFAULT
 from selfrepair.paper.numbers.over_documents import Number
 from selfrepair.paper.page import paper_folder
-from selfrepair.paper.pictures import with_matplotlib, with_plotly
-from selfrepair.paper.pictures.picture import Marks, Panel, Picture, Rule
+from selfrepair.pictures import with_matplotlib, with_plotly
+from selfrepair.pictures.picture import Marks, Panel, Picture, Rule
+from support import with_heads
 from zoo import families
 
 
@@ -112,7 +113,7 @@ def test_text_from_data_is_escaped(paper, tmp_path):
     evil = '<script>alert("x")</script>'
     heads = paper.run.heads.assign_attrs(model=evil, text=evil)
     exhibit = replace(paper.exhibits[0], caption=evil, title=evil, numbers=(Number(evil, 1.0),))
-    other = make.Paper(replace(paper.run, heads=heads), "default", [exhibit], {"ioi": evil})
+    other = make.Paper(with_heads(paper.run, heads), "default", [exhibit], {"ioi": evil})
     paper_folder.write(other, tmp_path)
     assert "<script>" not in (tmp_path / "index.html").read_text()
     assert evil not in (tmp_path / "figures" / f"{exhibit.name}.html").read_text()

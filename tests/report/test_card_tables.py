@@ -1,5 +1,4 @@
 import json
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +10,7 @@ from selfrepair.report.captions import donors_needed
 from selfrepair.report.card import card_table, print_card
 from selfrepair.report.number_formats import share
 from selfrepair.report.rows import PARTS
+from support import with_heads
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def test_the_models_number_is_that_of_its_layers_together(run):
 def test_the_card_is_printed_whole(run, width, size):
     shares = ("repaired_fraction", "fraction_heads", "fraction_mlps", "fraction_norm")
     wide = {f"layer_{name}{part}": size * run.heads[f"layer_{name}{part}"] for name in shares for part in PARTS}
-    run = replace(run, heads=run.heads.assign(wide))
+    run = with_heads(run, run.heads.assign(wide))
     said = printed(run, width)
     assert "…" not in said and "±" not in said and max(map(len, said.splitlines())) <= width
     for row in card_table(run):
@@ -73,7 +73,7 @@ def test_unbounded_intervals_are_said_and_their_shares_are_in_brackets(run, widt
         heads[f"layer_{name}_low"][:], heads[f"layer_{name}_high"][:] = 0.1, 0.2
     for name, value in ends.items():
         heads[name][:] = value
-    unsure = replace(run, heads=heads)
+    unsure = with_heads(run, heads)
     said = printed(unsure, width)
     assert said.count("unbounded") == 4 and said.count("%)") == 4 * 4
     rows = card_table(unsure)
@@ -94,5 +94,5 @@ def test_donors_needed_in_words(run):
     said = donors_needed(made_run(5, 4, windows=9))
     assert said == ""
     heads = run.heads.assign(donors_needed=(("layer", "head"), needed))
-    words = donors_needed(type(run)(run.plan, run.outcome, heads, run.tokens, run.windows))
+    words = donors_needed(with_heads(run, heads))
     assert "with 3 they" in words and "half of the heads, with 7 of every head" in words

@@ -1,5 +1,4 @@
 import json
-from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,8 +7,10 @@ from made_runs import made_run
 
 from selfrepair.errors import SelfRepairError
 from selfrepair.report.rows import head_table
+from selfrepair.results.dataset import _largest
 from selfrepair.results.filter_labels import resolve_filter
-from selfrepair.results.schema import LARGEST, PARTS, _largest
+from selfrepair.results.quantities import LARGEST, PARTS
+from support import with_heads
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +49,7 @@ def test_rows_are_sorted_with_missing_ones_last(run):
 def one_untested(run):
     q = run.heads["q_value"].copy(deep=True)
     q[:, 0, 1] = np.nan
-    return replace(run, heads=run.heads.assign(q_value=q))
+    return with_heads(run, run.heads.assign(q_value=q))
 
 
 def test_rows_are_cut_as_asked(run):
@@ -100,7 +101,7 @@ def test_breakage_has_no_largest_repairer():
         variables[name] = -abs(variables[name])
     lines = SimpleNamespace(names=["repair_by_head", "repair_by_mlp"], documents=np.full((3, 3, 4), 6),
                             freedom=np.full((3, 3, 4), 5.0))  # fmt: skip
-    broken = replace(run, heads=run.heads.assign(_largest(variables, lines)))
+    broken = with_heads(run, run.heads.assign(_largest(variables, lines)))
     for row in head_table(broken, top=None):
         assert [row[name] for name in LARGEST[:4]] == [None] * 4
 

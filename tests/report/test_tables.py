@@ -1,5 +1,4 @@
 import re
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,6 +7,7 @@ from rich.console import Console
 
 from selfrepair.report.number_formats import share
 from selfrepair.report.tables import print_heads, print_summary
+from support import with_heads
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def test_numbers_are_signed_and_have_their_intervals(run):
 def test_the_largest_repairer_is_named_where_its_interval_is_above_zero(run):
     heads = run.heads.copy(deep=True)
     heads["largest_repair_low"][:] = -abs(heads["largest_repair_low"])
-    assert "MLP 4 " in printed(run, 140) and "MLP 4 " not in printed(replace(run, heads=heads), 140)
+    assert "MLP 4 " in printed(run, 140) and "MLP 4 " not in printed(with_heads(run, heads), 140)
 
 
 def ends_of(row):
@@ -75,7 +75,7 @@ def changed(run, **numbers):
     heads = run.heads.copy(deep=True)
     for name, value in numbers.items():
         heads[name][:] = value
-    return replace(run, heads=heads)
+    return with_heads(run, heads)
 
 
 def table_of(said):
@@ -147,7 +147,7 @@ def test_interrupted_runs_say_so():
 def test_the_summary_is_never_cut(run, width, size):
     shares = ("repaired_fraction", "fraction_heads", "fraction_mlps", "fraction_norm")
     names = [f"pooled_{name}{part}" for name in shares for part in ("", "_low", "_high")]
-    large = replace(run, heads=run.heads.assign({name: size * run.heads[name] for name in names}))
+    large = with_heads(run, run.heads.assign({name: size * run.heads[name] for name in names}))
     said = printed(large, width, print_summary)
     assert "…" not in said and "±" not in said and max(map(len, said.splitlines())) <= width
     for label in run.filters:
@@ -160,7 +160,7 @@ def test_the_summary_is_never_cut(run, width, size):
 def test_the_summary_puts_shares_of_what_may_be_nothing_in_brackets(run):
     low = run.heads["pooled_repaired_fraction_low"].copy(deep=True)
     low[:] = [-np.inf, 0.1, 0.1]
-    said = printed(replace(run, heads=run.heads.assign(pooled_repaired_fraction_low=low)), 140, print_summary)
+    said = printed(with_heads(run, run.heads.assign(pooled_repaired_fraction_low=low)), 140, print_summary)
     lines = {line.split()[1]: line for line in said.splitlines() if "%" in line and ":" not in line}
     assert lines["all"].count("%)") == 4 and "(" not in lines["top"]
 
@@ -187,7 +187,7 @@ def headings(run, width):
 
 def test_short_supplies_of_kept_tokens_are_confessed(run):
     for short, said in ((0.0, None), (0.004, "up to 1% of them"), (0.25, "up to 25% of them")):
-        attributed = replace(run, heads=run.heads.assign_attrs(inexact_replicates=short))
+        attributed = with_heads(run, run.heads.assign_attrs(inexact_replicates=short))
         for show in (print_heads, print_summary):
             text = " ".join(printed(attributed, 140, show).replace("│", " ").split())
             assert ("too few kept tokens" in text) == (said is not None)
@@ -197,7 +197,7 @@ def test_short_supplies_of_kept_tokens_are_confessed(run):
 def test_the_summary_says_how_many_heads_could_not_be_tested(run):
     q = run.heads["q_value"].copy(deep=True)
     q[1, 0, :3] = np.nan
-    said = " ".join(printed(replace(run, heads=run.heads.assign(q_value=q)), 140, print_summary).split())
+    said = " ".join(printed(with_heads(run, run.heads.assign(q_value=q)), 140, print_summary).split())
     assert "of 17 (3 more could not be tested)" in said
 
 

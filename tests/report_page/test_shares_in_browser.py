@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from selfrepair.report.page import write_page
+from support import with_heads
 
 
 def page_with(open_page, run, tmp_path, **numbers):
@@ -14,7 +13,7 @@ def page_with(open_page, run, tmp_path, **numbers):
     heads = run.heads.copy(deep=True)
     for name, value in numbers.items():
         heads[name][:] = value
-    return open_page(path=write_page([replace(run, heads=heads)], tmp_path / "changed.html"))
+    return open_page(path=write_page([with_heads(run, heads)], tmp_path / "changed.html"))
 
 
 def test_ends_of_intervals_in_the_table_are_rounded_not_cut_off(open_page, run, tmp_path):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +10,7 @@ from rich.console import Console
 
 from selfrepair.report.page import write_page
 from selfrepair.report.tables import print_heads
+from support import with_heads
 
 TOP = "top 20%"
 HEAD = "L1H2"
@@ -38,7 +38,7 @@ def unsure_of(run):
     heads["pooled_repaired_fraction_low"][:], heads["pooled_repaired_fraction_high"][:] = -np.inf, np.inf
     heads["pooled_lost_direct_effect_low"][:] = 0.01
     heads["repair_norm"][:] = 5e-18
-    return replace(run, heads=heads)
+    return with_heads(run, heads)
 
 
 def shown(tab):
@@ -168,7 +168,7 @@ def test_both_slopes_are_drawn_and_explained(open_page, run):
 def test_labels_on_the_page_are_those_of_the_file(open_page, run, tmp_path):
     heads = run.heads.copy(deep=True)
     heads["label"][:] = np.array(["repaired", "uncertain", "amplified", "redundant"], object)
-    page = open_page(path=write_page([replace(run, heads=heads)], tmp_path / "report.html"))
+    page = open_page(path=write_page([with_heads(run, heads)], tmp_path / "report.html"))
     tab = page.at("map")
     marks = {"repaired": "*", "amplified": "†"}
     for layer in range(3):

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from selfrepair.results.dataset import heads_dataset
+from selfrepair.results.intervention_axis import cells_of_heads
 from selfrepair.results.runs import Run
-from selfrepair.results.schema import heads_dataset
 from selfrepair.statistics.accumulate import DocumentSums, TokenEffects
 from selfrepair.statistics.bootstrap import bootstrap_all, bootstrap_filtered, document_weights, effective_documents
 from selfrepair.statistics.component_lines import Lines, TextLines
@@ -123,6 +124,7 @@ def run_of(made, components="heads", seed=0, **attributes):
         edges=edges,
         donor_split=None,
         donors_needed=None,
+        cells=cells_of_heads([made.shape[1]] * made.shape[0]),
         attributes=said,
     )
     nothing = {name: np.zeros(0, np.int32) for name in TOKEN_SCHEMA.names}

@@ -52,7 +52,7 @@ def test_what_is_saved_comes_back(run, saved):
 def test_other_tools_open_it(run, saved):
     with xr.open_dataset(saved / "heads.nc") as heads:
         top = heads["self_repair"].sel(filter="top 2%")
-        assert top.shape == (3, 4) and top.attrs["units"] == "logit"
+        assert top.shape == (12,) and top["name"].values[5] == "L1H1" and top.attrs["units"] == "logit"
     frame = pd.read_parquet(saved / "tokens.parquet")
     assert len(frame) == run.tokens.num_rows and {"document", "kept_as", "in_sample"} <= set(frame.columns)
     pd.testing.assert_frame_equal(frame, run.tokens_frame())
@@ -179,7 +179,7 @@ def test_files_of_the_wrong_kind_are_named(run, saved, tmp_path):
     with pytest.raises(SelfRepairError, match=r"outcome\.json"):
         load(saved)
     run_folder.write_json(run.outcome, saved / "outcome.json")
-    run.heads.drop_vars("count").to_netcdf(saved / "heads.nc", engine="h5netcdf")
+    run.interventions.drop_vars("count").to_netcdf(saved / "heads.nc", engine="h5netcdf")
     proven_anew(saved)
     with pytest.raises(SelfRepairError, match=r"heads\.nc.*'count'"):
         load(saved)

@@ -7,6 +7,9 @@ from made_runs import ATTRIBUTES, BINS, curve, document_sums, kept_rows, layer_s
 
 from selfrepair.errors import SelfRepairError
 from selfrepair.results import schema
+from selfrepair.results.dataset import heads_dataset, plain_attributes
+from selfrepair.results.intervention_axis import cells_of_heads
+from selfrepair.results.quantities import QUANTITY
 from selfrepair.statistics.accumulate import QUANTITIES
 from selfrepair.statistics.curves import bin_edges
 from selfrepair.statistics.donor_variance import VarianceSplit
@@ -23,7 +26,7 @@ def run():
 
 
 def test_every_quantity_is_described():
-    assert set(schema.QUANTITY) == set(QUANTITIES)
+    assert set(QUANTITY) == set(QUANTITIES)
 
 
 def test_every_variable_says_what_it_is(run):
@@ -44,7 +47,7 @@ def test_axes_and_coordinates(run):
     assert heads["repair_by_head"].dims == ("filter", "layer", "head", "by_layer", "by_head")
     assert heads["repair_by_mlp_standard_error"].dims == ("filter", "layer", "head", "by_layer")
     assert heads["threshold"].sel(filter="top 2%").min() > heads["threshold"].sel(filter="bottom 2%").max()
-    schema.check_heads(heads)
+    schema.check_heads(run.interventions)
 
 
 def test_the_ledger_closes_in_the_means(run):
@@ -73,7 +76,7 @@ def test_attributes_are_plain_and_the_note_is_there(run):
     assert attrs["resumed"] == "false" and attrs["note"] == "none" and json.loads(attrs["seeds"]) == [0, 1]
     assert "over documents, from a bootstrap" in attrs["intervals"] and "in each replicate" in attrs["intervals"]
     assert "Fieller" in attrs["intervals"] and "docs/coverage.md" in attrs["intervals"]
-    assert schema.plain_attributes({"a": np.float32(1), "b": {"c": 1}}) == {"a": 1.0, "b": '{"c": 1}'}
+    assert plain_attributes({"a": np.float32(1), "b": {"c": 1}}) == {"a": 1.0, "b": '{"c": 1}'}
 
 
 def test_heads_have_a_label_and_a_q_value(run):
@@ -110,8 +113,8 @@ def test_variances_are_there_with_several_donors():
         summariser.add(layer_sums(made, layer, sums[:, layer], kept_rows(made)[layer], []))
     edges = bin_edges(made.survey, BINS)
     labels = [one.label for one in made.filters]
-    split = VarianceSplit(*parts, donors=4)
-    heads = schema.heads_dataset(
+    split = VarianceSplit(*parts)
+    heads = heads_dataset(
         summariser.summary(),
         labels,
         made.thresholds,
@@ -120,6 +123,7 @@ def test_variances_are_there_with_several_donors():
         edges,
         split,
         np.full(made.shape, 5.0),
+        cells_of_heads([made.shape[1]] * made.shape[0]),
         {},
     )
     for name, value in (("document", 1), ("token", 2), ("donor", 3)):
@@ -133,12 +137,16 @@ def test_without_components_there_are_none():
 
 
 def broken(run, what):
-    heads = run.heads
+    heads = run.interventions
     return {
         "missing": heads.drop_vars("self_repair_low"),
-        "axes": heads.assign(self_repair=heads["self_repair"].transpose("layer", "head", "filter")),
+        "axes": heads.assign(self_repair=heads["self_repair"].transpose("intervention", "filter")),
         "kind": heads.assign(count=heads["count"].astype(float)),
         "schema": heads.assign_attrs(schema=99),
+        "unnamed": heads.drop_vars("name"),
+        "outside": heads.assign_coords(layer=heads["layer"] + 1),
+        "twice": heads.assign_coords(head=heads["head"] * 0),
+        "empty": heads.assign_coords(head=heads["head"] * 1000),
         "foreign": xr.Dataset({"temperature": ("x", [1.0])}),
     }[what]
 
@@ -150,6 +158,10 @@ def broken(run, what):
         ("axes", "has axes"),
         ("kind", "'count' holds float64"),
         ("schema", "schema 99"),
+        ("unnamed", "no coordinate 'name'"),
+        ("outside", "outside its 3 layers"),
+        ("twice", "share cells"),
+        ("empty", "leave most of them empty"),
         ("foreign", "schema none"),
     ],
 )

@@ -4,11 +4,13 @@ own where they are sets, names and coordinates, and what is refused."""
 import numpy as np
 import pytest
 import torch
+import xarray as xr
 
-from selfrepair import ReferenceEngine, SelfRepairError, load_run, measure, resume, view
+from selfrepair import ReferenceEngine, SelfRepairError, load_run, measure, resume
 from selfrepair.ablation.interventions import Intervention, each, freezing, ports_of, together
 from selfrepair.ablation.sites import At, Attention, Head, Mlp, Neuron, parse_site
 from selfrepair.engine.clean import clean_run
+from selfrepair.results.intervention_axis import cells_of
 from support import corpus, language_model
 
 FEW = {"replicates": 10, "sample": 10**6, "progress": False}
@@ -27,16 +29,21 @@ def test_single_heads_as_interventions_give_the_numbers_of_heads(ablation):
     heads = [Head(2, 1), Head(1, 3), Head(1, 0)]
     plain = measure(model, text, ablation=ablation, heads=heads, engine="replay", **FEW)
     named = measure(model, text, ablation=ablation, interventions=each(heads), engine="replay", **FEW)
-    found = named.interventions
-    assert found.sizes["intervention"] == 3 and set(found["name"].values) == {"L2H1", "L1H3", "L1H0"}
-    for place in range(3):
-        of = plain.heads.sel(layer=found["layer"].values[place], head=parse_site(str(found["name"].values[place])).head)
+    assert named.of_heads and named.plan["heads"] == plain.plan["heads"] and named.plan["interventions"] is None
+    xr.testing.assert_identical(named.heads.drop_attrs(), plain.heads.drop_attrs())
+    assert named.tokens.equals(plain.tokens)
+
+
+def test_heads_under_other_names_are_found_by_these():
+    model, text = language_model("gpt2"), corpus()
+    plain = measure(model, text, ablation="zero", heads=[Head(2, 1), Head(1, 3)], engine="replay", **FEW)
+    chosen = [Intervention((Head(1, 3),), name="early"), Intervention((Head(2, 1),), name="late")]
+    named = measure(model, text, ablation="zero", interventions=chosen, engine="replay", **FEW)
+    assert not named.of_heads and named.interventions["name"].values.tolist() == ["early", "late"]
+    for place, (layer, head) in enumerate([(1, 3), (2, 1)]):
+        of, found = plain.heads.sel(layer=layer, head=head), named.interventions.isel(intervention=place)
         for name in ("self_repair", "self_repair_low", "total_effect", "repair_norm", "repair_by_head", "count"):
-            np.testing.assert_allclose(
-                found[name].isel(intervention=place).values, of[name].values, rtol=1e-6, atol=1e-9, err_msg=name
-            )
-    assert plain.interventions.sizes["intervention"] == 3
-    assert not named.of_heads and plain.of_heads
+            np.testing.assert_allclose(found[name].values, of[name].values, rtol=1e-6, atol=1e-9, err_msg=name)
 
 
 @pytest.mark.parametrize("engine", ["replay", "delta", "reference"])
@@ -54,7 +61,7 @@ def test_sets_are_measured_token_by_token(name, engine, tmp_path):
             )
             for row, one in enumerate(ledger.interventions)
         }
-    names = {cell: name for cell, name in np.ndenumerate(run.heads["name"].values) if name}
+    names = {(cell.layer, cell.head): cell.name for cell in cells_of(run.interventions)}
     assert set(names.values()) == {one.name for one in SETS}
     frame = run.tokens_frame()
     assert len(frame)
@@ -66,13 +73,11 @@ def test_sets_are_measured_token_by_token(name, engine, tmp_path):
     assert kinds["L1.mlp"] == "mlp" and kinds["movers"] == kinds["frozen"] == "set" and kinds["L1.attn"] == "attention"
     table = run.table("all", top=None)
     assert set(table["name"]) == {one.name for one in SETS}
-    for make in (run.plot_overview, lambda: view(run)):
+    for make in (run.plot_overview, lambda: run.heads):
         with pytest.raises(SelfRepairError, match="single heads"):
             make()
     again = load_run(tmp_path / "run")
-    assert again.interventions.identical(run.interventions) or np.array_equal(
-        again.interventions["self_repair"].values, run.interventions["self_repair"].values, equal_nan=True
-    )
+    xr.testing.assert_identical(again.interventions, run.interventions)
     assert resume(tmp_path / "run", model, progress=False).outcome["status"] == "complete"
 
 

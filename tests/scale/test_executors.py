@@ -49,7 +49,15 @@ def merged(store: Store):
     return resume(store.folder)
 
 
-def test_processes_killed_in_mid_unit(run):
+def test_a_process_that_starts_afresh(started):
+    job, store, expected = started
+    processes.run_in_processes(job, store, 1, shown=False)
+    assert (store.folder / "log.txt").read_text().count("worker starts") == 1
+    assert_same(merged(store), expected)
+
+
+def test_processes_killed_in_mid_unit(run, monkeypatch):
+    workers_start_quickly(monkeypatch)
     place, expected = run
     with Killer(place, 1) as killer:
         assert_same(resume(place, workers=2), expected)
@@ -62,7 +70,8 @@ def test_workers_without_a_folder_share_a_temporary_one(models, monkeypatch):
     settings = {"batch": 2, "engine": ReplayEngine(fold=2), "heads": [(2, 0)], "replicates": 5, "progress": False}
     alone, together = (measure(model, text(), workers=workers, **settings) for workers in (1, 2))
     together.plan["created"] = alone.plan["created"]
-    assert_same(replace(together, heads=together.heads.assign_attrs(created=alone.heads.attrs["created"])), alone)
+    same = together.interventions.assign_attrs(created=alone.interventions.attrs["created"])
+    assert_same(replace(together, interventions=same), alone)
     assert together.windows.equals(alone.windows) and together.tokens.num_rows > 0
 
 

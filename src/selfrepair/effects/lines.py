@@ -1,4 +1,4 @@
-"""The ledger's lines, each defined once: ledger, statistics, schema and files take names and texts from here.
+"""The ledger's lines, each defined once: ledger, statistics, files and page take names and texts from here.
 
 The line of a mechanism says how much of the self-repair it accounts for; all lines of a ledger add up to it, token by
 token. A new line is one entry here, and what engines book under its name.
@@ -15,43 +15,91 @@ class Line:
 
     Attributes:
         name: in the ledger.
+        short: its name on the page, after "repair by".
         title: its long name in files.
         text: what it is and how it is computed.
+        formula: of a token's value, on the page.
+        paper: where the paper has it.
+        share_in_paper: where the paper has its share of the lost direct effect; the whole's share is explained above.
         units: of its values.
+        components: what it is the sum of, by kind (`head`, `attention`, `mlp`); nothing for norms.
+        everywhere: whether every model has such a mechanism; others are shown where the line is not zero.
     """
 
     name: str
+    short: str
     title: str
     text: str
+    formula: str
+    paper: str
+    share_in_paper: str = "as above"
     units: str = "logit"
+    components: tuple[str, ...] = ()
+    everywhere: bool = True
 
     @property
     def quantity(self) -> str:
         """What per-token quantities and columns of files call it."""
         return f"repair_{self.name}"
 
+    @property
+    def share(self) -> str:
+        """What its share of the lost direct effect is called."""
+        return f"fraction_{self.name}"
+
+    @property
+    def heading(self) -> str:
+        """What the page calls its mean."""
+        return f"repair by {self.short}"
+
+    @property
+    def share_heading(self) -> str:
+        """What the page calls its share of the lost direct effect."""
+        return f"repaired by {self.short}, share"
+
+    @property
+    def share_formula(self) -> str:
+        """How that share comes from sums over tokens."""
+        return f"Σ {self.heading} / Σ L"
+
 
 LINES = (
     Line(
         "heads",
+        "heads",
         "self-repair by downstream heads",
         "sum over the other heads of ablated minus clean direct effect, at the clean sigma.",
+        formula="Σ over other heads of (DE′ − DE)",
+        paper="equation 2; section 4",
+        components=("head", "attention"),
     ),
     Line(
         "mlps",
+        "MLPs",
         "self-repair by MLP layers",
         "sum over the MLP layers of ablated minus clean direct effect, at the clean sigma.",
+        formula="Σ over MLP layers of (DE′ − DE)",
+        paper="equation 2; section 4.2",
+        components=("mlp",),
     ),
     Line(
         "post_norms",
+        "post-norms",
         "self-repair by post-norms",
         "what the scales of norms after the sublayers did; zero in models without such norms.",
+        formula="change of attention's write beyond its heads'",
+        paper="not in the paper (its models have none)",
+        everywhere=False,
     ),
     Line(
         "norm",
+        "final norm",
         "self-repair by the final norm",
         "(1 - sigma' / sigma)(logit' - beta), primes marking the ablated run: what the change of the final "
         "norm's scale did.",
+        formula="(1 − σ′/σ)(logit′ − β)",
+        paper="equation 2 and Appendix B; Figure 6",
+        share_in_paper="compare Figure 11, a mean of clipped ratios",
     ),
 )
 

@@ -11,10 +11,10 @@ from torch import Tensor
 from selfrepair.effects.readouts import NextToken, Reading
 from selfrepair.model.language_model import LanguageModel
 from selfrepair.model.own_forward import own_forward, require_own_logits, require_own_stream, telling_window
-from selfrepair.model.places import Place, place_of
+from selfrepair.model.places import place_of
 from selfrepair.model.ports import Port
 from selfrepair.model.proofs import tolerance
-from selfrepair.model.taps import keeping, on_input, on_output, removing
+from selfrepair.model.taps import Place, keeping, on_input, on_output, removing
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ def clean_run(
         ports: at which outputs are kept; those of heads always are.
 
     Raises:
-        SelfRepairError: neurons of a block that has none, as in a mixture of experts.
+        SelfRepairError: neurons of a block that has none, as in a mixture of experts; outside `model.running()`.
     """
     anatomy = model.anatomy
     reading = reading or NextToken().reading(anatomy, tokens)
@@ -181,7 +181,7 @@ def clean_run(
         residuals=tuple(layer.residual for layer in seen),
         final=last,
         head_outputs=tuple(
-            block.split_heads(layer.projection_input) for block, layer in zip(anatomy.blocks, seen, strict=True)
+            block.heads_place.split(layer.projection_input) for block, layer in zip(anatomy.blocks, seen, strict=True)
         ),
         direction=direction,
         head_directions=tuple(head_directions),
@@ -249,8 +249,9 @@ def port_outputs(model: LanguageModel, tokens: Tensor, ports: Collection[Port]) 
         ports: which.
 
     Raises:
-        SelfRepairError: neurons of a block that has none, as in a mixture of experts.
+        SelfRepairError: neurons of a block that has none, as in a mixture of experts; outside `model.running()`.
     """
+    model.require_running("port_outputs")
     places = {port: place_of(model, port) for port in ports}
     seen: dict[Port, Tensor] = {}
     with removing(*(place.tap(keeping(seen, port, (*tokens.shape, -1))) for port, place in places.items())):
@@ -262,6 +263,7 @@ def _watch(
     model: LanguageModel, tokens: Tensor, places: Mapping[Port, Place]
 ) -> tuple[list[_Seen], dict[Port, Tensor], Tensor]:
     """All blocks' inner tensors, outputs at some more ports, and the last block's output."""
+    model.require_running("clean_run")
     anatomy, shape = model.anatomy, (*tokens.shape, -1)
     others: dict[Port, Tensor] = {}
     found: list[dict[str, Tensor]] = [{} for _ in anatomy.blocks]

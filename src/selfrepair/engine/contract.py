@@ -70,5 +70,8 @@ class Engine(Protocol):
             replacement: what to put in the replaced sites' places.
             per_component: whether ledgers get a line for every downstream head.
             advance: told of work as it is done, in blocks times ablated runs times windows.
+
+        Raises:
+            SelfRepairError: outside `model.running()`, or sites that the model does not have.
         """
         ...

@@ -13,7 +13,7 @@ from torch import Tensor
 from selfrepair.model.anatomy import Anatomy
 from selfrepair.model.constants import logits_without_constants
 from selfrepair.model.neurons import Neurons, find_neurons
-from selfrepair.model.precision import running
+from selfrepair.model.precision import require_running, running
 from selfrepair.model.vocabulary import vocabulary
 from selfrepair.terminal import plain
 
@@ -80,6 +80,17 @@ class LanguageModel:
         """Inference at the model's own precision throughout."""
         with running(self.dtype):
             yield
+
+    def require_running(self, what: str) -> None:
+        """Refuses to go on outside `running`.
+
+        Args:
+            what: was called, as in `sweep`.
+
+        Raises:
+            SelfRepairError: saying where to call it.
+        """
+        require_running(self.dtype, what)
 
     def run_trunk(self, tokens: Tensor) -> None:
         """A forward from embeddings to final norm, for what taps see of it. `tokens`: [window, position]."""

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
+from selfrepair.errors import SelfRepairError
+
 _WIDE = torch.float64
 _NARROW = torch.float32
 
@@ -43,3 +45,23 @@ def running(dtype: torch.dtype) -> Iterator[None]:
                 yield
         else:
             yield
+
+
+def require_running(dtype: torch.dtype, what: str) -> None:
+    """Refuses to compute outside `running`: torch would record everything for gradients, and a float64 model would
+    round to float32 without a word.
+
+    Args:
+        dtype: the model's.
+        what: was called, as in `sweep`.
+
+    Raises:
+        SelfRepairError: saying where to call it.
+    """
+    doubled = dtype != _WIDE or torch.zeros((), dtype=_WIDE).float().dtype == _WIDE
+    if not (torch.is_inference_mode_enabled() and doubled):
+        raise SelfRepairError(
+            f"`{what}` was called outside `model.running()`, which keeps the model's precision and computes no "
+            "gradients.",
+            "Put clean_run, port_outputs and the loop over sweep's ledgers under `with model.running():`.",
+        )

@@ -7,7 +7,7 @@ import io
 
 from rich.text import Text
 
-from selfrepair.report.captions import chosen_tokens, operator
+from selfrepair.report.captions import ablated, chosen_tokens, operator
 from selfrepair.report.layout import plain_table
 from selfrepair.report.number_formats import small
 from selfrepair.report.rows import head_rows
@@ -76,14 +76,15 @@ def as_html(run: Run) -> str:
 def _heads(run: Run) -> tuple[str, list[str], list[list[str]], list[str]]:
     """Title, headings, rows and notes of the heads with the largest direct effects."""
     label = resolve_filter(run, None)
-    rows = head_rows(run, label, top=HEADS)
-    columns = narrowed(columns_of(rows), rows, WIDTH)
-    title = f"Heads by direct effect, largest first; {operator(run)}; {chosen_tokens(label)}; logit"
+    rows, what = head_rows(run, label, top=HEADS), ablated(run)
+    columns = narrowed(columns_of(rows, what), rows, WIDTH)
+    shown = f"{operator(run)}; {chosen_tokens(label, what)}; logit"
     cells = [[column.show(row) for column in columns] for row in rows]
+    title = f"{what.capitalize()}s by direct effect, largest first; {shown}"
     return title, [column.heading for column in columns], cells, notes(run, columns, rows)
 
 
 def _facts(run: Run) -> list[tuple[str, str]]:
-    attributes = run.heads.attrs
+    attributes = run.interventions.attrs
     said = [(label, small(attributes[name])) for name, label in SHOWN if name in attributes]
     return [*said, ("filters", ", ".join(run.filters))]

@@ -22,7 +22,7 @@ MARKS = {REPAIRED: "*", AMPLIFIED: "†"}  # beside a head's name
 
 def fact(run: Run, name: str) -> str:
     """One of the run's attributes as text that steers no terminal or page; `unknown` where it says nothing."""
-    return plain(str(run.heads.attrs.get(name, "unknown")))
+    return plain(str(run.interventions.attrs.get(name, "unknown")))
 
 
 def operator(run: Run) -> str:
@@ -32,42 +32,52 @@ def operator(run: Run) -> str:
     return said if donors in ("unknown", "none", "", "0") else f"{said} (donors: {donors})"
 
 
-def chosen_tokens(label: str) -> str:
-    """A filter in words."""
-    return "all tokens" if label == "all" else f"each head's {label} of tokens by clean direct effect"
+def ablated(run: Run) -> str:
+    """What each ablated run of a run is of: one head, or another intervention."""
+    return "head" if run.of_heads else "intervention"
+
+
+def lost(run: Run) -> str:
+    """What there is to repair, in words."""
+    return "what heads lose" if run.of_heads else "what ablations take away"
+
+
+def chosen_tokens(label: str, what: str = "head") -> str:
+    """A filter in words; `what`: as `ablated` has it."""
+    return "all tokens" if label == "all" else f"each {what}'s {label} of tokens by clean direct effect"
 
 
 def amount(run: Run, label: str) -> str:
-    """Tokens per head under this filter and the documents they come from, in words."""
-    part = run.heads.sel(filter=label)
+    """Tokens per head (or intervention) under this filter and the documents they come from, in words."""
+    what, part = ablated(run), run.interventions.sel(filter=label)
     counts, documents = part["count"].values, part["documents"].values
     measured = counts > 0
     if not measured.any():
-        return "no head has tokens"
-    said = f"{span(counts[measured])} tokens per head from {span(documents[measured])} documents"
-    texts = int(run.heads.attrs.get("texts", 1))
+        return f"no {what} has tokens"
+    said = f"{span(counts[measured])} tokens per {what} from {span(documents[measured])} documents"
+    texts = int(run.interventions.attrs.get("texts", 1))
     said += f" of {texts} texts, chosen within each" if texts > 1 else ""
     without = run.heads_there_are - int(measured.sum())
-    return f"{said}; {without} of {run.heads_there_are} heads have none" if without else said
+    return f"{said}; {without} of {run.heads_there_are} {what}s have none" if without else said
 
 
 def errors(run: Run) -> str:
     """What intervals are, whether the filter could be applied exactly in every replicate, and what they cover."""
     said = "95% intervals from a bootstrap over documents, the filter applied again in each replicate"
-    short = run.heads.attrs.get("inexact_replicates", 0)
+    short = run.interventions.attrs.get("inexact_replicates", 0)
     if isinstance(short, float | int) and short > 0:
         share = f"{100 * short:.0f}%" if short >= 0.01 else "1%"
-        said += f" (for some heads with too few kept tokens to do so exactly in up to {share} of them)"
+        said += f" (for some {ablated(run)}s with too few kept tokens to do so exactly in up to {share} of them)"
     return f"{said}; {COVERS}"
 
 
 def discoveries(run: Run, label: str) -> str:
-    """How many heads are labelled repaired, and how many amplified, under this filter, in words."""
-    part = run.heads.sel(filter=label)
+    """How many heads (or interventions) are labelled repaired, and how many amplified, under this filter."""
+    part = run.interventions.sel(filter=label)
     tested = int(np.isfinite(part["q_value"].values).sum())
     untested = int((part["count"].values > 0).sum()) - tested
     counts = {name: int((part["label"].values == name).sum()) for name in MARKS}
-    said = f"heads repaired at a false discovery rate of {100 * RATE:g}%: {counts[REPAIRED]} of {tested}"
+    said = f"{ablated(run)}s repaired at a false discovery rate of {100 * RATE:g}%: {counts[REPAIRED]} of {tested}"
     said += f", amplified: {counts[AMPLIFIED]}" if counts[AMPLIFIED] else ""
     return f"{said} ({untested} more could not be tested)" if untested > 0 else said
 
@@ -89,7 +99,7 @@ def rule_in_words() -> str:
 
 def left_out(run: Run) -> str:
     """Which positions statistics leave out."""
-    first = int(run.heads.attrs.get("first_position", 1))
+    first = int(run.interventions.attrs.get("first_position", 1))
     if first == 0:
         return "no position left out"
     return "position 0 left out" if first == 1 else f"positions 0 to {first - 1} left out"
@@ -106,9 +116,9 @@ def floor(run: Run) -> str:
     """Numerical floor and ledger residual, centred logits; and the engine's error, where it is not exact: a floor of
     zero says nothing about that."""
     said = [
-        f"{label} {small(run.heads.attrs[name])}"
+        f"{label} {small(run.interventions.attrs[name])}"
         for name, label in (("numerical_floor", "numerical floor"), ("ledger_residual", "ledger residual"))
-        if name in run.heads.attrs
+        if name in run.interventions.attrs
     ]
     engine = engine_error(run)
     said = [f"{' · '.join(said)} (logit)" if said else "numerical floor not measured"]
@@ -130,21 +140,21 @@ def status(run: Run) -> str:
         return f"Run {said}. {' '.join(failed)} Do not use these numbers."
     if said in ("unknown", "complete", "finished", "done"):
         return ""
-    return f"Run {said}: heads may have few tokens or none."
+    return f"Run {said}: {ablated(run)}s may have few tokens or none."
 
 
 def donors_needed(run: Run) -> str:
     """How many donors the run's question needs, in words; nothing where one donor was drawn."""
-    if "donors_needed" not in run.heads:
+    if "donors_needed" not in run.interventions:
         return ""
-    needed = run.heads["donors_needed"].values
+    needed = run.interventions["donors_needed"].values
     known = needed[~np.isnan(needed)]
     if not len(known):
         return ""
-    half = float(np.median(known))
+    half, what = float(np.median(known)), ablated(run)
     return (
         f"donors: {fact(run, 'donors')} drawn; with {half:g} they would make up at most a tenth of the variance of "
-        f"the mean self-repair (all tokens) of half of the heads, with {float(known.max()):g} of every head."
+        f"the mean self-repair (all tokens) of half of the {what}s, with {float(known.max()):g} of every {what}."
     )
 
 
@@ -153,12 +163,13 @@ def stopped(run: Run) -> str:
     until = run.outcome.get("until")
     if not until:
         return ""
-    what = "repaired fraction" if until["of"] == "card" else "mean self-repair (logit)"
-    who = "all heads together" if until["of"] == "card" else f"each head; widest for {until['head']}"
+    number = "repaired fraction" if until["of"] == "card" else "mean self-repair (logit)"
+    what = ablated(run)
+    who = f"all {what}s together" if until["of"] == "card" else f"each {what}; widest for {until['head']}"
     read = f"{until['documents']:,} of {until['of_documents']:,} documents"
     how = f"stopped early after {read}" if until["reached"] else f"not reached after {read}"
     return (
-        f"Until a standard error of {until['standard_error']:g} ({what}, {who}, {until['filter']}): {how}, at "
+        f"Until a standard error of {until['standard_error']:g} ({number}, {who}, {until['filter']}): {how}, at "
         f"{until['estimate']:.3f}, 95% interval {until['low']:.3f} to {until['high']:.3f}, which holds although the "
         "run was looked at after every unit; the others are as for a run planned at this size."
     )

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 from rich.text import Text
 
-from selfrepair.report.captions import amount, chosen_tokens, errors, fact, left_out, operator
+from selfrepair.report.captions import ablated, amount, chosen_tokens, errors, fact, left_out, lost, operator
 from selfrepair.report.layout import fitted
 from selfrepair.report.number_formats import known
 from selfrepair.report.rows import PARTS, Row, strict, unbounded
 from selfrepair.report.tables import SHARES, UNSURE, share_line
 from selfrepair.results.filter_labels import resolve_filter
+from selfrepair.results.intervention_axis import LAYERS
 from selfrepair.results.runs import Run
 from selfrepair.statistics.pooled import CARD, FRACTIONS
 from selfrepair.terminal import Console
@@ -37,11 +39,11 @@ def card_table(run: Run, filter: str | None = None) -> list[Row]:
 
 def _rows(run: Run, label: str) -> list[Row]:
     """The rows with numbers as they are, infinite ends included."""
-    chosen = run.heads.sel(filter=label)
+    chosen = run.interventions.sel(filter=label)
     names = [name + part for name in CARD for part in PARTS]
     parts = [("model", None, chosen, "pooled_")]
-    for layer in chosen["layer"].values[chosen["count"].values.any(-1)].tolist():
-        parts.append((f"layer {layer}", layer, chosen.sel(layer=layer), "layer_"))
+    for layer in np.unique(chosen["layer"].values[chosen["count"].values > 0]).tolist():
+        parts.append((f"layer {layer}", layer, chosen.sel({LAYERS: layer}), "layer_"))
     rows: list[Row] = []
     for part, number, cell, start in parts:
         row: Row = {"part": part, "layer": number, "filter": label}
@@ -60,9 +62,9 @@ def print_card(console: Console, run: Run, filter: str | None = None) -> None:
     rows = _rows(run, label)
     shares = {heading: name for heading, name in SHARES.items() if name != "fraction_post_norms" or _any(rows, name)}
     lines = [share_line(str(row["part"]), row, list(shares.values())) for row in rows]
-    console.print(Text(f"{fact(run, 'model')}: the share of what heads lose that is made good", style="bold"))
+    console.print(Text(f"{fact(run, 'model')}: the share of {lost(run)} that is made good", style="bold"))
     console.print(Text(operator(run)))
-    console.print(Text(f"filter: {chosen_tokens(label)}; {amount(run, label)}"))
+    console.print(Text(f"filter: {chosen_tokens(label, ablated(run))}; {amount(run, label)}"))
     console.print()
     console.print(fitted("", ["lost DE", *shares], lines, console.width))
     console.print(

@@ -9,22 +9,25 @@ from selfrepair.report.layout import Line, fitted
 from selfrepair.report.number_formats import estimate, units
 from selfrepair.run.gathering.compare_runs import Comparison
 from selfrepair.statistics.estimates import Estimate
-from selfrepair.terminal import Console
+from selfrepair.terminal import Console, plain
 
 
 def print_comparison(console: Console, found: Comparison, top: int) -> None:
-    """Print both runs' number, its difference, and the heads that differ most.
+    """Print both runs' number, its difference, and the heads, or other interventions, that differ most.
 
     Args:
         console: where.
         found: the comparison.
-        top: how many heads.
+        top: how many of these.
     """
-    name = found.estimator
+    name, what = found.estimator, "head" if found.of_heads else "intervention"
     how = "paired by document" if found.paired else "not paired: the texts differ"
-    _print(console, f"{name} ({units(name)}), {found.filter}; all heads together; {how}", _whole(found))
-    if found.heads is not None and (lines := _heads(found.heads, name, top)):
-        title = f"Heads that differ most ({units(name)}), by difference over the half-width of its interval"
+    both = "" if found.of_heads or found.unrelated else " that both runs have"
+    _print(console, f"{name} ({units(name)}), {found.filter}; all {what}s{both} together; {how}", _whole(found))
+    if found.differences is not None and (lines := _differing(found, found.differences, top)):
+        title = (
+            f"{what.capitalize()}s that differ most ({units(name)}), by difference over the half-width of its interval"
+        )
         _print(console, title, lines)
     said = "Differences are the second run minus the first. In square brackets: 95% intervals over documents."
     console.print(Text(said, "dim"))
@@ -48,14 +51,13 @@ def _parts(one: Estimate) -> tuple[float, float, float]:
     return float(one.value), float(one.low), float(one.high)
 
 
-def _heads(heads: Estimate, name: str, top: int) -> list[Line]:
+def _differing(found: Comparison, differences: Estimate, top: int) -> list[Line]:
     with np.errstate(divide="ignore", invalid="ignore"):
-        size = np.nan_to_num(2 * np.abs(heads.value) / (heads.high - heads.low), nan=0, posinf=0)
+        size = np.nan_to_num(2 * np.abs(differences.value) / (differences.high - differences.low), nan=0, posinf=0)
     lines = []
-    for place in np.argsort(-size, axis=None, kind="stable")[:top]:
-        layer, head = (int(one) for one in np.unravel_index(place, size.shape))
-        if size[layer, head] == 0:  # no difference, or one whose interval has no ends or is not known
+    for place in np.argsort(-size, kind="stable")[:top]:
+        if size[place] == 0:  # no difference, or one whose interval has no ends or is not known
             break
-        value, low, high = (float(part[layer, head]) for part in (heads.value, heads.low, heads.high))
-        lines.append(Line(f"L{layer}H{head}", [estimate(name, value, low, high, change=True)]))
+        value, low, high = (float(part[place]) for part in (differences.value, differences.low, differences.high))
+        lines.append(Line(plain(found.cells[place].name), [estimate(found.estimator, value, low, high, change=True)]))
     return lines

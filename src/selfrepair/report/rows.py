@@ -1,4 +1,4 @@
-"""Heads as plain rows: sorted, cut, and with the single component that repaired most."""
+"""Heads, or other interventions, as plain rows: sorted, cut, and with the single component that repaired most."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import numpy as np
 from selfrepair.ablation.names import named_layers
 from selfrepair.errors import SelfRepairError
 from selfrepair.results.filter_labels import resolve_filter
+from selfrepair.results.intervention_axis import LAYERS
+from selfrepair.results.quantities import LARGEST
 from selfrepair.results.runs import Run
-from selfrepair.results.schema import LARGEST
 from selfrepair.statistics.accumulate import QUANTITIES
 
 Row = dict[str, str | int | float | None]
@@ -18,6 +19,7 @@ ESTIMATED = (*QUANTITIES, "lost_direct_effect", "repaired_fraction")
 PARTS = ("", "_standard_error", "_low", "_high")
 # Headings of the printed table, each with the column of `head_table` that it shows and sorts by.
 HEADINGS = {
+    "intervention": "name",
     "head": "name",
     "DE": "direct_effect",
     "lost DE": "lost_direct_effect",
@@ -43,7 +45,7 @@ def head_table(
     top: int | None = 20,
     layers: Sequence[int | str] | str | None = None,
 ) -> list[Row]:
-    """Heads as rows for JSON, CSV or a data frame; heads that were not measured are left out.
+    """Heads, or other interventions, as rows for JSON, CSV or a data frame; unmeasured ones are left out.
 
     Args:
         run: the run.
@@ -55,13 +57,13 @@ def head_table(
         layers: only heads of these layers: numbers, or spelled as in `named_layers`.
 
     Returns:
-        Per head: `name` (L9H6), `layer`, `head`, `filter`, every mean with `_standard_error`, `_low`, `_high`
-        (centred logits; `repaired_fraction` and `sigma_ratio` no unit), `repaired_fraction_unbounded` (whether lost
-        direct effect may be zero, so that the fraction may be anything and its interval has no ends), `count`,
-        `documents`, `q_value`, `label` (see `statistics.labels`), and where components were recorded
-        `largest_repairer` (its name), `largest_repair` (its mean, centred logits) and `largest_repair_low` and `_high`,
-        which allow for its being the largest of `largest_repair_among` components. None stands for not available, or
-        for an interval that has no end.
+        Per head or intervention: `name` (L9H6), `layer`, `head` (its place in the layer), `filter`, every mean with
+        `_standard_error`, `_low`, `_high` (centred logits; `repaired_fraction` and `sigma_ratio` no unit),
+        `repaired_fraction_unbounded` (whether lost direct effect may be zero, so that the fraction may be anything and
+        its interval has no ends), `count`, `documents`, `q_value`, `label` (see `statistics.labels`), and where
+        components were recorded `largest_repairer` (its name), `largest_repair` (its mean, centred logits) and
+        `largest_repair_low` and `_high`, which allow for its being the largest of `largest_repair_among` components.
+        None stands for not available, or for an interval that has no end.
 
     Raises:
         SelfRepairError: unknown filter, column or layer.
@@ -80,32 +82,32 @@ def head_rows(
 ) -> list[Row]:
     """The rows of `head_table` with numbers as they are: NaN where there is none, infinite ends of intervals."""
     label = resolve_filter(run, filter)
-    chosen = run.heads.sel(filter=label)
-    known = [int(layer) for layer in run.heads["layer"].values]
-    wanted = known if layers is None else named_layers(layers, known)
+    chosen = run.interventions.sel(filter=label)
+    wanted = None if layers is None else set(named_layers(layers, list(range(chosen.sizes[LAYERS]))))
     names = [name + part for name in ESTIMATED for part in PARTS] + ["count", "documents", "q_value"]
     names += [name for name in LARGEST[1:] if name in chosen]
-    columns = {name: chosen[name].values for name in names}
-    measured = run.heads["count"].values.any(run.heads["count"].dims.index("filter"))
-    some = bool(measured.any())  # without any, a table of dashes says what there would be
-    labels = chosen["label"].values
+    columns = {name: chosen[name].values for name in ("name", "layer", "head", *names, "label")}
     largest = chosen[LARGEST[0]].values if LARGEST[0] in chosen else None
-    names_of_cells = run.heads["name"].values if "name" in run.heads.coords else None
     rows: list[Row] = []
-    for layer in wanted:
-        for head in (int(number) for number in run.heads["head"].values):
-            place = known.index(layer), head
-            if some and not measured[place]:
-                continue
-            name = f"L{layer}H{head}" if names_of_cells is None else str(names_of_cells[place])
-            row: Row = {"name": name, "layer": layer, "head": head, "filter": label}
-            row |= {name: values[place].item() for name, values in columns.items()}
-            row["repaired_fraction_unbounded"] = unbounded(row, "repaired_fraction")
-            row["label"] = str(labels[place]) if row["count"] else None
-            if largest is not None:
-                row[LARGEST[0]] = str(largest[place]) or None
-            rows.append(row)
+    for place in _measured(run):
+        row: Row = {"name": str(columns["name"][place]), "layer": int(columns["layer"][place])}
+        if wanted is not None and row["layer"] not in wanted:
+            continue
+        row |= {"head": int(columns["head"][place]), "filter": label}
+        row |= {name: columns[name][place].item() for name in names}
+        row["repaired_fraction_unbounded"] = unbounded(row, "repaired_fraction")
+        row["label"] = str(columns["label"][place]) if row["count"] else None
+        if largest is not None:
+            row[LARGEST[0]] = str(largest[place]) or None
+        rows.append(row)
     return ordered(rows, sort, descending)[:top]
+
+
+def _measured(run: Run) -> np.ndarray:
+    """Places of interventions that were measured; all where none was: a table of dashes says what there would be."""
+    counts = run.interventions["count"]
+    measured = counts.values.any(counts.dims.index("filter"))
+    return np.flatnonzero(measured if measured.any() else ~measured)
 
 
 def column_of(sort: str, rows: Sequence[Row]) -> str:

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from selfrepair.report.captions import (
     MARKS,
+    ablated,
     amount,
     centring,
     chosen_tokens,
@@ -22,6 +23,7 @@ from selfrepair.report.captions import (
     fact,
     floor,
     left_out,
+    lost,
     operator,
     repaired_rule,
     rule_in_words,
@@ -34,7 +36,7 @@ from selfrepair.report.rows import HEADINGS, Row, column_of, head_rows, head_tab
 from selfrepair.results import checks
 from selfrepair.results.filter_labels import resolve_filter
 from selfrepair.results.runs import Run
-from selfrepair.terminal import Console
+from selfrepair.terminal import Console, plain
 
 __all__ = ["head_table", "print_heads", "print_summary"]
 
@@ -66,7 +68,7 @@ def print_heads(
     """
     label = resolve_filter(run, filter)
     rows = head_rows(run, label, sort, descending, top, layers)
-    every = columns_of(rows)
+    every = columns_of(rows, ablated(run))
     columns = narrowed(every, rows, console.width)
     table = plain_table()
     for place, column in enumerate(columns):
@@ -74,9 +76,9 @@ def print_heads(
     for row in rows:
         table.add_row(*(_styled(column, row) for column in columns))
     order = "largest" if descending else "smallest"
-    console.print(Text(f"Heads by {_heading(sort, rows)}, {order} first", style="bold"))
+    console.print(Text(f"{ablated(run).capitalize()}s by {_heading(sort, rows)}, {order} first", style="bold"))
     console.print(Text(operator(run)))
-    console.print(Text(f"filter: {chosen_tokens(label)}"))
+    console.print(Text(f"filter: {chosen_tokens(label, ablated(run))}"))
     console.print(Text(amount(run, label)))
     console.print(Text(f"{fact(run, 'model')} · text: {fact(run, 'text')} · engine: {fact(run, 'engine')}", "dim"))
     console.print()
@@ -92,20 +94,23 @@ def print_heads(
 def _heading(sort: str, rows: list[Row]) -> str:
     """The sorted column as the table heads it."""
     column = column_of(sort, rows)
-    headings = {name: heading for heading, name in HEADINGS.items()} | {"direct_effect": "direct effect"}
+    headings = {name: heading for heading, name in HEADINGS.items()} | {
+        "direct_effect": "direct effect",
+        "name": "name",
+    }
     return headings.get(column, column.replace("_", " "))
 
 
 def print_summary(console: Console, run: Run) -> None:
     """Print the whole model's totals under each filter, split into heads, MLPs and norms."""
-    post = _any(run.heads["pooled_fraction_post_norms"].values)
+    post = _any(run.interventions["pooled_fraction_post_norms"].values)
     names = [name for name in SHARES.values() if post or name != "fraction_post_norms"]
     headings = [heading for heading, name in SHARES.items() if name in names]
     width = min(console.width, 100)
     lines = [_pooled(run, label, names) for label in run.filters]
     table = fitted("filter", ["lost DE", *headings], lines, width - 6)
     caption = Text(
-        f"repaired = ΣSR / Σ(lost direct effect), all heads together, {UNSURE}; the parts add up to it. "
+        f"repaired = ΣSR / Σ(lost direct effect), all {ablated(run)}s together, {UNSURE}; the parts add up to it. "
         f"Square brackets: {errors(run)}. A head is repaired where {rule_in_words()}. "
         f"{operator(run)}; {left_out(run)}.",
         "dim",
@@ -116,7 +121,7 @@ def print_summary(console: Console, run: Run) -> None:
     more = [Text(said) for said in (donors_needed(run), stopped(run)) if said]
     for line in (Text(""), *repaired, *more, Text(""), caption):
         body.add_row(line)
-    title = f"{fact(run, 'model')}: how much of what heads lose is repaired"
+    title = f"{fact(run, 'model')}: how much of {lost(run)} is repaired"
     if cell_len(title) > width - 6:  # more than the frame's upper edge can take without cutting it
         console.print(Text(title))
         title = ""
@@ -134,7 +139,7 @@ SHARES = {
 
 def _pooled(run: Run, label: str, names: Sequence[str]) -> Line:
     """A filter's line: what all heads together lose, and the shares of it that are repaired."""
-    part = run.heads.sel(filter=label)
+    part = run.interventions.sel(filter=label)
     numbers = ["lost_direct_effect", *names]
     return share_line(
         label,
@@ -164,14 +169,14 @@ def narrowed(columns: list[Column], rows: list[Row], width: int) -> list[Column]
     return kept
 
 
-def columns_of(rows: list[Row]) -> list[Column]:
-    """The table's columns, all of them; those that have nothing to show are left out."""
+def columns_of(rows: list[Row], what: str = "head") -> list[Column]:
+    """The table's columns, all of them, those that have nothing to show left out; `what`: each row is of."""
 
     def number(heading: str, spare: int = 0) -> Column:
         return Column(heading, lambda row: signed(row[HEADINGS[heading]]), spare)
 
     columns = [
-        Column("head", _name),
+        Column(what, _name),
         number("DE", 1),
         number("lost DE", 6),
         number("total", 5),
@@ -192,8 +197,8 @@ def columns_of(rows: list[Row]) -> list[Column]:
 
 
 def _name(row: Row) -> str:
-    mark = MARKS.get(str(row["label"]))
-    return f"{row['name']} {mark}" if mark else str(row["name"])
+    mark, name = MARKS.get(str(row["label"])), plain(str(row["name"]))
+    return f"{name} {mark}" if mark else name
 
 
 def _joined(value: str, interval: str) -> str:
@@ -231,7 +236,7 @@ def notes(run: Run, columns: list[Column], rows: list[Row]) -> list[str]:
         )
     if any(column.heading == "label" for column in columns):
         lines.append(
-            "label: what ablating the head does; repaired and amplified by the rule above, others by single intervals."
+            "label: what the ablation does; repaired and amplified by the rule above, others by single intervals."
         )
     lines += [*([f"{said.capitalize()}."] if (said := centring(run)) else []), *checks.warned(run.outcome)]
     return [*lines, status(run)] if status(run) else lines
@@ -239,7 +244,7 @@ def notes(run: Run, columns: list[Column], rows: list[Row]) -> list[str]:
 
 def _styled(column: Column, row: Row) -> Text:
     text = Text(column.show(row))
-    if column.heading == "head":
+    if column.heading in ("head", "intervention"):
         text.stylize("bold")
     if column.heading == "self-repair" and leaves_out_zero(row["self_repair_low"], row["self_repair_high"]):
         text.stylize("green" if _same_side(row["self_repair"], row["lost_direct_effect"]) else "red")

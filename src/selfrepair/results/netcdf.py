@@ -15,8 +15,8 @@ import h5py
 import numpy as np
 import xarray as xr
 
+from selfrepair.results import netcdf_layout
 from selfrepair.results.schema import CELL
-from selfrepair.results.size_limits import bounded_dataset
 
 _AT_ONCE = 2**26  # bytes of text that may be in memory before they are counted
 _MOST_DIMENSIONS = 32
@@ -31,16 +31,12 @@ def read_heads(file: BinaryIO) -> xr.Dataset:
     """
     content = io.BytesIO(file.read())
     require_own_content(content)
-    with xr.open_dataset(content, engine="h5netcdf") as heads:
-        return bounded_dataset(content, heads)
+    return netcdf_layout.read(content)
 
 
 def written(heads: xr.Dataset) -> memoryview:
     """The bytes of `heads.nc`; made in memory because HDF5 crashes the interpreter on a full disk."""
-    large = {name: {"zlib": True} for name in heads.data_vars if heads[name].ndim > len(CELL)}
-    content = io.BytesIO()
-    heads.to_netcdf(content, engine="h5netcdf", encoding=large)
-    return content.getbuffer()
+    return netcdf_layout.written(heads, {str(name) for name, one in heads.variables.items() if one.ndim > len(CELL)})
 
 
 def require_own_content(content: io.BytesIO) -> None:

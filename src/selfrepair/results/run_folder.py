@@ -98,7 +98,7 @@ def write_results(run: Run, folder: Path) -> Run:
     files = {
         PLAN: write_plan(run.plan, made / PLAN),
         OUTCOME: write_json(run.outcome, made / OUTCOME),
-        HEADS: put(made / HEADS, netcdf.written(run.heads)),
+        HEADS: put(made / HEADS, netcdf.written(run.interventions)),
         TOKENS: _proven(run.kept),
         WINDOWS: _proven(run.corpus),
         **_write_extras(run, folder),
@@ -202,7 +202,7 @@ def load(path: str | Path) -> Run:
         outcome=read_part(stored[OUTCOME], _read_json, lambda _: None),
         kept=stored[TOKENS],
         corpus=stored[WINDOWS],
-        heads=read_part(stored[HEADS], netcdf.read_heads, schema.check_heads),
+        interventions=read_part(stored[HEADS], netcdf.read_heads, schema.check_heads),
         extras=read_extras(stored),
     )
     read_part(stored[TOKENS], pq.read_schema, schema.check_tokens)

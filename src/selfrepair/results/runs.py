@@ -12,6 +12,7 @@ import pyarrow as pa
 import xarray as xr
 
 from selfrepair.results.extras import Extras
+from selfrepair.results.intervention_axis import AXIS, by_layer_and_head, of_heads, require_heads
 from selfrepair.results.plan import Plan
 from selfrepair.results.proven import Stored
 from selfrepair.results.stored_tables import read_tokens, read_windows, token_batches
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, repr=False)
 class Run:
-    """One measurement: estimates per filter and head, kept tokens, windows, plan and outcome.
+    """One measurement: estimates per filter and intervention, kept tokens, windows, plan and outcome.
 
     Example:
         >>> run.filters
@@ -38,7 +39,9 @@ class Run:
     Args:
         plan: everything needed to repeat the run; JSON-able.
         outcome: what the run found out about itself: status, seconds, loss, floor, residual; JSON-able.
-        heads: means per (filter, layer, head), see `results.schema`; attributes hold units and formulas.
+        interventions: means per (filter, intervention), as stored, see `results.schema`; attributes hold units and
+            formulas. The axis has the coordinates `layer`, `head`, `kind` and `name`; the heads of the model that were
+            not ablated have a `count` of zero.
         kept: the table of kept tokens, or the file that holds it, with what proves it.
         corpus: the table of windows, or the file that holds it, likewise.
         extras: texts of tokens, whole passages and close-ups of single tokens, where the run kept them.
@@ -46,7 +49,7 @@ class Run:
 
     plan: Plan
     outcome: dict[str, Any]
-    heads: xr.Dataset
+    interventions: xr.Dataset
     kept: pa.Table | Stored
     corpus: pa.Table | Stored
     extras: Extras = field(default_factory=Extras)
@@ -77,29 +80,33 @@ class Run:
     @property
     def filters(self) -> list[str]:
         """Labels of the filters, in order."""
-        return [str(label) for label in self.heads["filter"].values]
+        return [str(label) for label in self.interventions["filter"].values]
 
     @cached_property
-    def interventions(self) -> xr.Dataset:
-        """The same numbers as `heads` with one axis `intervention`, whose coordinates are `layer` (in which it starts),
-        `head`, `kind` and `name`; see `results.intervention_axis.flat`."""
-        from selfrepair.results.intervention_axis import flat
+    def heads(self) -> xr.Dataset:
+        """The same numbers per (filter, layer, head), where every intervention is one head.
 
-        return flat(self.heads)
+        Raises:
+            SelfRepairError: the run ablated something else.
+        """
+        require_heads(self.interventions, "Run.heads")
+        return self.grid
 
-    @property
+    @cached_property
+    def grid(self) -> xr.Dataset:
+        """The same numbers per (filter, layer, head) as kept tokens name them: of other interventions than single
+        heads, `head` is the place among those that start in the layer."""
+        return by_layer_and_head(self.interventions)
+
+    @cached_property
     def of_heads(self) -> bool:
-        """Whether each intervention is the ablation of one head, so that the axes of `heads` are layers and heads."""
-        return self.plan.get("interventions") is None
+        """Whether each intervention is the ablation of one head, so that there are `heads`."""
+        return of_heads(self.interventions)
 
     @property
     def heads_there_are(self) -> int:
-        """How many heads the model has, all layers together; the grid of results has room for as many in each."""
-        if not self.of_heads:
-            return len(self.plan["heads"])
-        model = self.plan.get("model")
-        by_layer = model.get("heads_by_layer") if isinstance(model, dict) else None
-        return sum(by_layer) if by_layer else self.heads.sizes["layer"] * self.heads.sizes["head"]
+        """How many heads the model has, all layers together; of other interventions, how many were asked for."""
+        return int(self.interventions.sizes[AXIS])
 
     def tokens_frame(self) -> pd.DataFrame:
         """The kept tokens as a pandas frame."""

@@ -8,7 +8,6 @@ from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import xarray as xr
 
 from selfrepair.errors import SelfRepairError
 from selfrepair.pages import Column, pages, require_pages, row_groups
@@ -68,16 +67,6 @@ def require_room(file: BinaryIO, size: int, what: str) -> None:
     """
     if size > _most(file):
         raise _too_much(f"{what} of {size:,} bytes")
-
-
-def bounded_dataset(file: BinaryIO, dataset: xr.Dataset) -> xr.Dataset:
-    """A dataset that was opened, read into memory.
-
-    Raises:
-        ValueError: its axes are longer than a file of this size can fill.
-    """
-    require_room(file, sum(value.size * value.dtype.itemsize for value in dataset.variables.values()), "arrays")
-    return dataset.load()
 
 
 def bounded_json(file: BinaryIO, **options: Any) -> Any:

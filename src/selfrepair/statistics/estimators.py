@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from selfrepair.effects.lines import LINE_QUANTITIES
+from selfrepair.effects.lines import LINE_QUANTITIES, LINES
 from selfrepair.errors import SelfRepairError
 from selfrepair.registry import Registry
 from selfrepair.statistics.estimator import EFFECTS, LINES_OF_LEDGER, SHARES, SLOPES, TOKENS, Estimator, Shown
@@ -103,20 +103,10 @@ def _effects() -> list[Estimator]:
 
 
 def _ledger() -> list[Estimator]:
-    shown = {
-        "repair_heads": ("repair by heads", "Σ over other heads of (DE′ − DE)", "equation 2; section 4"),
-        "repair_mlps": ("repair by MLPs", "Σ over MLP layers of (DE′ − DE)", "equation 2; section 4.2"),
-        "repair_post_norms": (
-            "repair by post-norms",
-            "change of attention's write beyond its heads'",
-            "not in the paper (its models have none)",
-        ),
-        "repair_norm": ("repair by the final norm", "(1 − σ′/σ)(logit′ − β)", "equation 2 and Appendix B; Figure 6"),
-    }
     scale = Shown(TOKENS, "scale of the final norm, clean / ablated", "σ / σ′", "section 4.1; Figure 4", neutral=1.0)
     gross = Shown(TOKENS, "self-repair, gross (mean of sizes)", "mean of |SR|")
     return [
-        *(_mean(line, shown=Shown(LINES_OF_LEDGER, *shown.get(line, ()))) for line in LINE_QUANTITIES),
+        *(_mean(one.quantity, shown=Shown(LINES_OF_LEDGER, one.heading, one.formula, one.paper)) for one in LINES),
         _mean("sigma_ratio", NONE, scale),
         *(
             Estimator(
@@ -138,21 +128,13 @@ def _ledger() -> list[Estimator]:
 def _fractions() -> list[Estimator]:
     whole = "Share of the lost direct effect that is made good, sum SR / sum L."
     as_whole = Shown(SHARES, "", "Σ SR / Σ L", "not in the paper, which averages clipped ratios")
-    shown = {
-        "repair_heads": ("repaired by heads, share", "Σ repair by heads / Σ L", "as above"),
-        "repair_mlps": ("repaired by MLPs, share", "Σ repair by MLPs / Σ L", "as above"),
-        "repair_post_norms": ("repaired by post-norms, share", "Σ repair by post-norms / Σ L", "as above"),
-        "repair_norm": (
-            "repaired by the norm, share",
-            "Σ repair by the norm / Σ L",
-            "compare Figure 11, a mean of clipped ratios",
-        ),
-    }
     fractions = [_of_lost("repaired_fraction", whole, "self_repair", shown=as_whole)]
-    for line in LINE_QUANTITIES:
-        text = f"Part of the repaired fraction by this line, sum {line} / sum L; the lines add up to the whole."
-        part = Shown(SHARES, *shown.get(line, ()))
-        fractions.append(_of_lost(line.replace("repair", "fraction"), text, line, shown=part))
+    for line in LINES:
+        text = (
+            f"Part of the repaired fraction by this line, sum {line.quantity} / sum L; the lines add up to the whole."
+        )
+        part = Shown(SHARES, line.share_heading, line.share_formula, line.share_in_paper)
+        fractions.append(_of_lost(line.share, text, line.quantity, shown=part))
     masking = "1 - sum TE / sum(-L): what a total effect hides. Equals repaired_fraction, by the ledger's identity."
     by_identity = "not in the paper; equals the repaired fraction by the ledger's identity"
     hidden = Shown(SHARES, "masking, 1 − TE/ΔDE", "1 − Σ TE / Σ(−L)", by_identity)

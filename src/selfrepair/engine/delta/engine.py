@@ -101,6 +101,7 @@ class DeltaEngine:
         advance: Advance = ignore,
     ) -> Iterator[Ledger]:
         """See `selfrepair.engine.contract.Engine`."""
+        model.require_running("sweep")
         require_sites(model, clean.tokens.shape[1], interventions)
         yield from nothing_happens(model.anatomy, clean, interventions, per_component)
         ordered = [one for _, group in by_start(interventions) for one in group]

@@ -18,12 +18,13 @@ from selfrepair.report import captions
 from selfrepair.report.page import closeups, head_numbers, kept_tokens, run_facts
 from selfrepair.report.page import text as page_text
 from selfrepair.report.page.differences import differences
+from selfrepair.report.page.lines import lines
 from selfrepair.report.page.method import method
 from selfrepair.report.page.pack import Blocks, plain_json
 from selfrepair.report.page.script import application, library, style
 from selfrepair.results import atomic_files, run_folder
 from selfrepair.results.filter_labels import resolve_filter
-from selfrepair.results.intervention_axis import require_heads
+from selfrepair.results.intervention_axis import shape_of
 from selfrepair.results.runs import Run
 from selfrepair.statistics.filters import Filter
 from selfrepair.statistics.labels import AMPLIFIED, LABELS
@@ -131,10 +132,9 @@ def run_index(source: Source, blocks: Blocks, runs: int = 1) -> dict[str, Any]:
         blocks: where they go.
         runs: how many runs share the page's room.
     """
-    require_heads(source.run.heads, "The page")
     run = source.run
-    heads = run.heads.sizes["layer"] * run.heads.sizes["head"]
-    room = max(ROWS, min(MOST_ROWS, ROWS_PER_HEAD * heads)) // runs
+    layers, heads = shape_of(run.interventions)
+    room = max(ROWS, min(MOST_ROWS, ROWS_PER_HEAD * layers * heads)) // runs
     kept = kept_tokens.kept_tokens(run, room, closeups.closeup_places(run))
     windows = _windows(run, kept, TEXT_TOKENS // runs)
     return {
@@ -151,14 +151,18 @@ def run_index(source: Source, blocks: Blocks, runs: int = 1) -> dict[str, Any]:
         "leftOut": captions.left_out(run),
         "floor": captions.floor(run),
         "status": captions.status(run),
-        "layers": run.heads.sizes["layer"],
-        "heads": run.heads.sizes["head"],
-        "donors": str(run.heads.attrs.get("donors", "")),
+        "layers": layers,
+        "heads": heads,
+        "modelHeads": head_numbers.heads_of_model(run),
+        "names": head_numbers.names(run),
+        "what": captions.ablated(run),
+        "lose": captions.lost(run).removeprefix("what "),
+        "donors": str(run.interventions.attrs.get("donors", "")),
         "labels": list(LABELS),
         "rule": head_numbers.label_rule(run),
         "repairedRule": f"{captions.repaired_rule(AMPLIFIED)}.",
         "quantities": head_numbers.quantities(run),
-        "postNorms": head_numbers.has_post_norms(run),
+        "lines": lines(run),
         "pooled": head_numbers.pooled(run),
         "cells": head_numbers.cells(run, blocks),
         "curve": head_numbers.curve(run, blocks),
@@ -176,7 +180,7 @@ def _filter(run: Run, label: str) -> dict[str, str | bool]:
     return {
         "label": label,
         "chooses": Filter.parse(label).chooses,
-        "words": captions.chosen_tokens(label),
+        "words": captions.chosen_tokens(label, captions.ablated(run)),
         "amount": captions.amount(run, label),
         "discoveries": captions.discoveries(run, label),
     }

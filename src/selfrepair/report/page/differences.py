@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import xarray as xr
 
+from selfrepair.effects.lines import LINES
 from selfrepair.report.page.pack import exact
+from selfrepair.results.intervention_axis import AXIS, Cell, cells_of, shape_of
+from selfrepair.results.quantities import PARTS
 from selfrepair.results.runs import Run
-from selfrepair.results.schema import PARTS
-from selfrepair.run.gathering.compare_runs import Incomplete, Sums, sums_of, unrelated_heads
+from selfrepair.run.gathering.compare_runs import Incomplete, Sums, by_cell, common, sums_of, unrelated_heads
 from selfrepair.statistics.between_runs import difference
 from selfrepair.statistics.estimates import Estimate
 from selfrepair.statistics.fieller import difference_of
 
-SHARES = ("repaired_fraction", "fraction_heads", "fraction_mlps", "fraction_norm")
+SHARES = ("repaired_fraction", *(line.share for line in LINES))
 ESTIMATED = (*SHARES, "lost_direct_effect", "self_repair", "total_effect")
 OF_HEADS = ("repaired_fraction", "self_repair", "total_effect", "lost_direct_effect")
 
@@ -47,42 +51,102 @@ def _sums(folder: Path | None) -> Sums | None:
         return None
 
 
+@dataclass(frozen=True)
+class _FromUnits:
+    """Differences of two runs from the sums of their units.
+
+    Attributes:
+        runs: their sums.
+        cells: the interventions that both have, as each has them.
+        whole: whether all together is of all interventions, or of those that both have.
+    """
+
+    runs: tuple[Sums, Sums]
+    cells: tuple[list[Cell], list[Cell]]
+    whole: bool
+
+    @property
+    def paired(self) -> bool:
+        return self.runs[0].pairs_with(self.runs[1])
+
+    @property
+    def how(self) -> str:
+        return "paired by document: both runs are on the same text" if self.paired else "not paired: texts differ"
+
+    def together(self, label: str, name: str) -> Estimate | None:
+        first, second = (run.together(label, mine, self.whole) for run, mine in zip(self.runs, self.cells, strict=True))
+        return difference(first, second, name, paired=self.paired)
+
+    def single(self, label: str, name: str) -> Estimate | None:
+        first, second = (run.at(label, mine) for run, mine in zip(self.runs, self.cells, strict=True))
+        return difference(first, second, name, paired=self.paired)
+
+
+@dataclass(frozen=True)
+class _FromIntervals:
+    """The same from values and their intervals alone."""
+
+    runs: tuple[Run, Run]
+    cells: tuple[list[Cell], list[Cell]]
+    whole: bool
+    paired: bool = False
+    how: str = "not paired, from the intervals in heads.nc: not all units are at hand"
+
+    def together(self, label: str, name: str) -> Estimate | None:
+        every = all(
+            len(run.interventions["name"]) == len(mine) for run, mine in zip(self.runs, self.cells, strict=True)
+        )
+        if not (self.whole or every) or f"pooled_{name}" not in self.runs[0].interventions:
+            return None
+        first, second = (_estimate(run.interventions, f"pooled_{name}", label) for run in self.runs)
+        return difference_of(first, second)
+
+    def single(self, label: str, name: str) -> Estimate | None:
+        if name not in self.runs[0].interventions:
+            return None
+        parts = []
+        for run, mine in zip(self.runs, self.cells, strict=True):
+            places = {cell.name: place for place, cell in enumerate(cells_of(run.interventions))}
+            chosen = run.interventions.isel({AXIS: [places[cell.name] for cell in mine]})
+            parts.append(_estimate(chosen, name, label))
+        return difference_of(parts[0], parts[1])
+
+
 def _against(first: Run, second: Run, one: Sums | None, other: Sums | None) -> dict[str, Any]:
     filters = [label for label in first.filters if label in second.filters]
-    found: dict[str, Any] = {"filters": filters, "pooled": {}, "heads": {}}
-    found["unrelated"] = unrelated_heads(first.plan, second.plan)
+    cells = common(cells_of(first.interventions), cells_of(second.interventions))
+    unrelated = unrelated_heads(first.plan, second.plan)
+    if not (unrelated or cells[0]):
+        unrelated = "the runs have no intervention of one name"
+    whole = bool(unrelated) or (first.of_heads and second.of_heads)
+    found: _FromUnits | _FromIntervals = _FromIntervals((first, second), cells, whole)
     if one is not None and other is not None:
-        paired = one.pairs_with(other)
-        found["how"] = "paired by document: both runs are on the same text" if paired else "not paired: texts differ"
-        for name in ESTIMATED:
-            found["pooled"][name] = [
-                _listed(difference(one.model(label), other.model(label), name, paired=paired)) for label in filters
-            ]
-        for name in () if found["unrelated"] else OF_HEADS:
-            found["heads"][name] = [
-                _listed(difference(one.heads(label), other.heads(label), name, paired=paired)) for label in filters
-            ]
-    else:
-        paired = False
-        found["how"] = "not paired, from the intervals in heads.nc: not all units are at hand"
-        for name in ESTIMATED:
-            found["pooled"][name] = _plain(first, second, f"pooled_{name}", filters)
-        for name in () if found["unrelated"] else OF_HEADS:
-            found["heads"][name] = _plain(first, second, name, filters)
-    return found | {"paired": paired}
+        found = _FromUnits((one, other), cells, whole)
+    shape = shape_of(first.interventions)
+
+    def of_cells(label: str, name: str) -> Any:
+        estimate = found.single(label, name)
+        return None if estimate is None else _listed(by_cell(estimate, cells[0], shape))
+
+    def together(label: str, name: str) -> Any:
+        estimate = found.together(label, name)
+        return None if estimate is None else _listed(estimate)
+
+    single = () if unrelated else OF_HEADS
+    return {
+        "filters": filters,
+        "unrelated": unrelated,
+        "paired": found.paired,
+        "how": found.how,
+        "pooled": {name: [together(label, name) for label in filters] for name in ESTIMATED},
+        "heads": {name: [of_cells(label, name) for label in filters] for name in single},
+    }
 
 
-def _plain(first: Run, second: Run, name: str, filters: Sequence[str]) -> list[Any]:
-    """Differences from values and their intervals alone."""
-    if name not in first.heads:
-        return []
-    return [_listed(difference_of(_estimate(first, one, name), _estimate(second, one, name))) for one in filters]
-
-
-def _estimate(run: Run, label: str, name: str) -> Estimate:
-    value, error, low, high = (run.heads[f"{name}{part}"].sel(filter=label).values for part in PARTS)
-    documents = "documents" if run.heads[name].ndim > 1 else "pooled_documents"
-    return Estimate(value, error, low, high, run.heads[documents].sel(filter=label).values)
+def _estimate(numbers: xr.Dataset, name: str, label: str) -> Estimate:
+    value, error, low, high = (numbers[f"{name}{part}"].sel(filter=label).values for part in PARTS)
+    documents = "documents" if numbers[name].ndim > 1 else "pooled_documents"
+    return Estimate(value, error, low, high, numbers[documents].sel(filter=label).values)
 
 
 def _listed(estimate: Estimate) -> Any:

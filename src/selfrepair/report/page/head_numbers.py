@@ -6,27 +6,42 @@ from typing import Any
 
 import numpy as np
 
+from selfrepair.effects.lines import LINES
+from selfrepair.report.page.lines import absent
 from selfrepair.report.page.pack import Blocks, exact
+from selfrepair.results.intervention_axis import cells_of, shape_of
+from selfrepair.results.quantities import quantity_of
 from selfrepair.results.runs import Run
-from selfrepair.results.schema import quantity_of
 from selfrepair.statistics.accumulate import BY_ATTENTION, BY_HEAD, BY_MLP
 from selfrepair.statistics.estimator import GROUPS
 from selfrepair.statistics.estimators import all_estimators
 from selfrepair.statistics.labels import LABELS, LabelRule
+from selfrepair.terminal import readable
 
 PARTS = ("", "_low", "_high")
 LARGEST = 24  # repairers of a head that are shown one by one
 
 
-def has_post_norms(run: Run) -> bool:
-    """Whether the model has norms behind its sublayers that did anything."""
-    return bool((np.nan_to_num(run.heads["repair_post_norms"].values) != 0).any())
+def names(run: Run) -> list[list[str]] | None:
+    """Names of interventions [layer][place], empty where there is none; None where all are heads."""
+    if run.of_heads:
+        return None
+    layers, places = shape_of(run.interventions)
+    found = [[""] * places for _ in range(layers)]
+    for cell in cells_of(run.interventions):
+        found[cell.layer][cell.head] = readable(cell.name)
+    return found
+
+
+def heads_of_model(run: Run) -> int:
+    """How many heads a layer has at most: components are numbered by it."""
+    return int(run.interventions.sizes.get("by_head", run.grid.sizes["head"]))
 
 
 def quantities(run: Run) -> list[dict[str, Any]]:
     """What the map can show, in the order of its menu."""
-    left_out = () if has_post_norms(run) else ("repair_post_norms", "fraction_post_norms")
-    there = [one for one in all_estimators().values() if one.name in run.heads and one.name not in left_out]
+    left_out = {name for line in absent(run) for name in (line.quantity, line.share)}
+    there = [one for one in all_estimators().values() if one.name in run.grid and one.name not in left_out]
     menu = [(one, one.shown) for one in there if one.shown is not None]
     return [
         {
@@ -47,7 +62,7 @@ def quantities(run: Run) -> list[dict[str, Any]]:
 
 def cells(run: Run, blocks: Blocks) -> dict[str, Any]:
     """Every quantity over [filter, layer, head] with error and interval; counts, thresholds, labels, q-values."""
-    heads = run.heads
+    heads = run.grid
     arrays = {
         f"{one['name']}{part}": heads[f"{one['name']}{part}"].values.astype(np.float32)
         for one in quantities(run)
@@ -63,20 +78,19 @@ def cells(run: Run, blocks: Blocks) -> dict[str, Any]:
 
 def pooled(run: Run) -> dict[str, Any]:
     """Numbers of the whole model [filter] and of layers [filter][layer], with their intervals."""
-    shares = ("repaired_fraction", "fraction_heads", "fraction_mlps", "fraction_post_norms", "fraction_norm")
-    names = (*shares, "lost_direct_effect", "self_repair")
+    names = ("repaired_fraction", *(line.share for line in LINES), "lost_direct_effect", "self_repair")
     found: dict[str, Any] = {}
     for kind in ("pooled", "layer"):
-        found[kind] = {name + part: exact(run.heads[f"{kind}_{name}{part}"].values) for name in names for part in PARTS}
-    found["pooled"]["count"] = exact(run.heads["pooled_count"].values)
-    found["pooled"]["documents"] = exact(run.heads["pooled_documents"].values)
+        found[kind] = {name + part: exact(run.grid[f"{kind}_{name}{part}"].values) for name in names for part in PARTS}
+    found["pooled"]["count"] = exact(run.grid["pooled_count"].values)
+    found["pooled"]["documents"] = exact(run.grid["pooled_documents"].values)
     return found
 
 
 def curve(run: Run, blocks: Blocks) -> dict[str, Any]:
     """Self-repair over quantiles of direct effect, [bin, layer, head]."""
     names = [f"curve_self_repair{part}" for part in PARTS] + ["curve_lower_edge"]
-    return blocks.arrays({name: run.heads[name].values.astype(np.float32) for name in names})
+    return blocks.arrays({name: run.grid[name].values.astype(np.float32) for name in names})
 
 
 def repairers(run: Run, blocks: Blocks) -> dict[str, Any] | None:
@@ -87,11 +101,11 @@ def repairers(run: Run, blocks: Blocks) -> dict[str, Any] | None:
         `layers * heads + layers + layer` for the whole attention of a layer; -1 for none. `effect`, `low`, `high`
         alike.
     """
-    if BY_MLP not in run.heads:
+    if BY_MLP not in run.grid:
         return None
     values, lows, highs = (_components(run, part) for part in ("", "_low", "_high"))
-    layers, heads = run.heads.sizes["layer"], run.heads.sizes["head"]
-    by_head = BY_HEAD in run.heads
+    layers, heads = run.grid.sizes["layer"], heads_of_model(run)
+    by_head = BY_HEAD in run.grid
     numbers = np.arange(values.shape[-1])
     if not by_head:
         numbers = np.concatenate([layers * heads + layers + np.arange(layers), layers * heads + np.arange(layers)])
@@ -112,11 +126,11 @@ def repairers(run: Run, blocks: Blocks) -> dict[str, Any] | None:
 
 def label_rule(run: Run) -> list[str]:
     """The rule behind the labels, line by line."""
-    return str(run.heads["label"].attrs.get("description", LabelRule().describe())).splitlines()
+    return str(run.grid["label"].attrs.get("description", LabelRule().describe())).splitlines()
 
 
 def _components(run: Run, part: str) -> np.ndarray:
     """Lines of all components side by side, [filter, layer, head, component]: heads (or attention layers), MLPs."""
-    attention = run.heads[(BY_HEAD if BY_HEAD in run.heads else BY_ATTENTION) + part].values
+    attention = run.grid[(BY_HEAD if BY_HEAD in run.grid else BY_ATTENTION) + part].values
     cell = attention.shape[:3]
-    return np.concatenate([attention.reshape(*cell, -1), run.heads[BY_MLP + part].values], -1)
+    return np.concatenate([attention.reshape(*cell, -1), run.grid[BY_MLP + part].values], -1)

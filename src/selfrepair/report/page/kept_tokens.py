@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from selfrepair.effects.lines import LINE_QUANTITIES
 from selfrepair.report.page.pack import Blocks, Fixed
 from selfrepair.results.proven import Stored
 from selfrepair.results.runs import Run
@@ -20,10 +21,7 @@ COLUMNS = (
     "direct_effect",
     "ablated_direct_effect",
     "total_effect",
-    "repair_heads",
-    "repair_mlps",
-    "repair_post_norms",
-    "repair_norm",
+    *LINE_QUANTITIES,
     "sigma_ratio",
 )
 READ = ("layer", "head", "window", "position", "in_sample", *COLUMNS)
@@ -69,7 +67,7 @@ def kept_tokens(run: Run, rows: int, always: set[tuple[int, int, int, int]]) -> 
         rows: how many rows fit in the page, all heads together.
         always: (layer, head, window, position) that must be among them.
     """
-    measured = int((run.heads["count"].isel(filter=0).values > 0).sum())
+    measured = int((run.interventions["count"].isel(filter=0).values > 0).sum())
     parts, total, densities = [], 0, {}
     fits = _rows_of(run) <= rows
     for columns in layers_of(run):
@@ -158,7 +156,7 @@ def _passes(run: Run, columns: dict[str, np.ndarray]) -> np.ndarray:
     passes = np.zeros((len(effect), len(run.filters)), bool)
     place = columns["layer"].astype(int), columns["head"].astype(int)
     for number, label in enumerate(run.filters):
-        limit = run.heads["threshold"].values[number].astype(np.float32)
+        limit = run.grid["threshold"].values[number].astype(np.float32)
         passes[:, number] = Filter.parse(label).passes_kept(effect, limit[place], columns["in_sample"])
     return passes
 

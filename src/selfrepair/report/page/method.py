@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from selfrepair.results.schema import INTERVALS_NOTE, quantity_of
+from selfrepair.results.quantities import INTERVALS_NOTE, quantity_of
 from selfrepair.statistics.estimators import all_estimators
 
 PAPER = "Rushing and Nanda, “Explorations of Self-Repair in Language Models”, ICML 2024"

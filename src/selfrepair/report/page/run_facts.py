@@ -13,6 +13,9 @@ from selfrepair.results import checks
 from selfrepair.results.runs import Run
 from selfrepair.text.given_texts import GIVEN
 
+_ONE_AT_A_TIME = (
+    "Heads are ablated one at a time: what two heads do for each other when both are missing is not measured."
+)
 FEW_DOCUMENTS = 20  # below this, intervals over documents are rough
 
 
@@ -23,17 +26,23 @@ def facts(run: Run) -> list[list[str]]:
         ["text", captions.fact(run, "text")],
         ["operator", captions.operator(run)],
         ["filters", ", ".join(run.filters)],
-        ["tokens", _grouped(run.heads.attrs.get("tokens"))],
-        ["documents", _grouped(run.heads.attrs.get("documents"))],
+        ["tokens", _grouped(run.interventions.attrs.get("tokens"))],
+        ["documents", _grouped(run.interventions.attrs.get("documents"))],
         ["positions", captions.left_out(run)],
         ["vocabulary", captions.centring(run)],
         ["engine", captions.fact(run, "engine")],
         ["precision", captions.fact(run, "dtype")],
-        ["loss", _number(run.heads.attrs.get("loss_nats_per_token"), "nats per token")],
-        ["numerical floor", _number(run.heads.attrs.get("numerical_floor"), "logit")],
-        ["measured error", _number(run.heads.attrs.get("ledger_residual"), "logit, largest residual of any ledger")],
+        ["loss", _number(run.interventions.attrs.get("loss_nats_per_token"), "nats per token")],
+        ["numerical floor", _number(run.interventions.attrs.get("numerical_floor"), "logit")],
+        [
+            "measured error",
+            _number(run.interventions.attrs.get("ledger_residual"), "logit, largest residual of any ledger"),
+        ],
         ["engine's error per token", captions.engine_error(run)],
-        ["read-out error", _number(run.heads.attrs.get("readout_error"), "logit, against the model's own logits")],
+        [
+            "read-out error",
+            _number(run.interventions.attrs.get("readout_error"), "logit, against the model's own logits"),
+        ],
         ["made with", captions.fact(run, "software")],
         ["made", captions.fact(run, "created")],
     ]
@@ -43,26 +52,26 @@ def facts(run: Run) -> list[list[str]]:
 def limits(run: Run) -> list[str]:
     """What this run cannot say."""
     said = [captions.status(run), *checks.warned(run.outcome)]
-    documents = _whole(run.heads.attrs.get("documents"))
+    documents = _whole(run.interventions.attrs.get("documents"))
     if documents is not None and documents < FEW_DOCUMENTS:
         said.append(
             f"Only {documents} documents: errors over documents are rough, and other texts may well behave otherwise."
         )
-    if _whole(run.heads.attrs.get("donors")) == 1:
+    if _whole(run.interventions.attrs.get("donors")) == 1:
         said.append("One donor per window: what a number owes to the donors that were drawn is part of its noise.")
-    short = run.heads.attrs.get("inexact_replicates", 0)
+    short = run.interventions.attrs.get("inexact_replicates", 0)
     if isinstance(short, float | int) and short > 0.005:
         said.append(
             f"For some heads too few tokens were kept to apply the filter exactly in up to {100 * short:.0f}% of the "
             "replicates; their intervals are a little too narrow."
         )
-    measured = int((run.heads["count"].isel(filter=0).values > 0).sum())
+    measured = int((run.interventions["count"].isel(filter=0).values > 0).sum())
     if measured < run.heads_there_are:
-        said.append(f"{measured} heads were ablated; nothing is known about the others.")
+        said.append(f"{measured} {captions.ablated(run)}s were ablated; nothing is known about the others.")
     said += [
         "A filter by direct effect chooses tokens for which a head looks important; tokens chosen by another rule, and "
         "all tokens together, can show less repair or none.",
-        "Heads are ablated one at a time: what two heads do for each other when both are missing is not measured.",
+        *([_ONE_AT_A_TIME] if run.of_heads else []),
         f"Another operator than {captions.fact(run, 'operator')} asks another question, and has other answers.",
     ]
     return [one for one in said if one]
@@ -71,6 +80,8 @@ def limits(run: Run) -> list[str]:
 def command(run: Run) -> str:
     """The command that repeats the run; with a remark where the command line cannot."""
     plan = run.plan
+    if not run.of_heads:
+        return ""  # other interventions are asked for in Python
     model, text, ablation = (plan.get(name) for name in ("model", "text", "ablation"))
     if not (isinstance(model, dict) and isinstance(text, dict) and isinstance(ablation, dict)):
         return ""

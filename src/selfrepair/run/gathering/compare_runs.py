@@ -12,6 +12,7 @@ import numpy as np
 from selfrepair.errors import SelfRepairError
 from selfrepair.model.kinship import unrelated
 from selfrepair.results import manifest
+from selfrepair.results.intervention_axis import Cell
 from selfrepair.results.plan import Plan
 from selfrepair.run.gathering.all_texts import Pool, part_of, pool_of
 from selfrepair.run.planning import run_plan
@@ -21,6 +22,9 @@ from selfrepair.run.unit.thresholds import STAGE as THRESHOLDS
 from selfrepair.statistics.between_runs import difference, same_documents
 from selfrepair.statistics.estimates import Estimate
 from selfrepair.statistics.intervals import Replicated
+from selfrepair.terminal import plain
+
+_NAMED = 8  # interventions that a refusal names
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,9 @@ class Comparison:
         paired: whether document by document: the runs are on the same text.
         each: the number of both runs, all heads together.
         change: its difference.
-        heads: difference of every head [layer, head]; None where heads of one model are not heads of the other.
+        of_heads: whether both runs are of single heads.
+        cells: heads, or other interventions, that both runs have by name; as the first run has them.
+        differences: of each of them [intervention]; None where those of one model are not those of the other.
         unrelated: why they are not; empty where they are.
     """
 
@@ -49,8 +55,18 @@ class Comparison:
     paired: bool
     each: tuple[Estimate, Estimate]
     change: Estimate
-    heads: Estimate | None
+    of_heads: bool
+    cells: tuple[Cell, ...]
+    differences: Estimate | None
     unrelated: str
+
+    @property
+    def heads(self) -> Estimate | None:
+        """Difference of every head [layer, head]; None where heads are not compared, or other interventions are."""
+        if self.differences is None or not self.of_heads:
+            return None
+        shape = (1 + max(cell.layer for cell in self.cells), 1 + max(cell.head for cell in self.cells))
+        return by_cell(self.differences, self.cells, shape)
 
 
 def compare(
@@ -64,7 +80,8 @@ def compare(
 
     Paired by document where both are on the same text with the same seed: what a document does to both cancels.
     Heads are subtracted one by one only where the models are versions of one another: the same weights, revisions of
-    one model, or weights that correlate, as those of checkpoints, fine-tunes and quantisations do.
+    one model, or weights that correlate, as those of checkpoints, fine-tunes and quantisations do. Other interventions
+    are subtracted by their names, likewise; numbers of all together are then of those that both runs have.
 
     Example:
         >>> compare("runs/resample", "runs/mean", filter="all").names
@@ -78,15 +95,18 @@ def compare(
         same_heads: subtract heads of equal name all the same, as far as the models have equally many.
 
     Raises:
-        SelfRepairError: no such run, one that is not complete or is damaged, or a filter that not both have.
+        SelfRepairError: no such run, one that is not complete or is damaged, a filter that not both have, or no
+            intervention that both have.
     """
     pools = [_pool(Path(path)) for path in (first, second)]
     for path in (first, second):
         manifest.check(Path(path))
-    sums = [_heads(pool, filter) for pool in pools]
-    paired = _paired(pools[0], pools[1])
-    whole = [one.pooled() for one in sums]
+    sums = [Sums(pool) for pool in pools]
+    paired = sums[0].pairs_with(sums[1])
     why = unrelated_heads(pools[0].design.plan, pools[1].design.plan, same_heads)
+    cells = _require_common(sums[0].cells, sums[1].cells) if not why else ([], [])
+    whole = [one.together(filter, mine, whole=bool(why)) for one, mine in zip(sums, cells, strict=True)]
+    single = [one.at(filter, mine) for one, mine in zip(sums, cells, strict=True)] if not why else None
     return Comparison(
         names=(_name(pools[0]), _name(pools[1])),
         filter=filter,
@@ -94,7 +114,9 @@ def compare(
         paired=paired,
         each=(whole[0].estimate(estimator), whole[1].estimate(estimator)),
         change=difference(whole[0], whole[1], estimator, paired=paired),
-        heads=difference(sums[0], sums[1], estimator, paired=paired) if not why else None,
+        of_heads=all(one.of_heads for one in sums),
+        cells=tuple(cells[0]),
+        differences=difference(single[0], single[1], estimator, paired=paired) if single else None,
         unrelated=why,
     )
 
@@ -125,11 +147,6 @@ def _pool(path: Path) -> Pool:
         SelfRepairError: something is damaged.
     """
     designs = [(place, load_design(place)) for place in text_folders(path)]
-    if not all(design.of_heads for _, design in designs):
-        raise SelfRepairError(
-            f"{path} ablated other interventions than single heads, and runs are compared head by head.",
-            "Compare their numbers in Run.interventions.",
-        )
     stores = [Store(place, run_plan.identity(design.plan)) for place, design in designs]
     for store in stores:
         if not store.finished(THRESHOLDS):
@@ -153,27 +170,6 @@ def _name(pool: Pool) -> str:
     return f"{plan['model']['name']}, {plan['ablation']['operator']}"
 
 
-def _paired(first: Pool, second: Pool) -> bool:
-    plans = first.design.plan, second.design.plan
-    same = plans[0]["seed"] == plans[1]["seed"] and plans[0]["replicates"] == plans[1]["replicates"]
-    return same and same_documents(first.digests, second.digests)
-
-
-def _heads(pool: Pool, label: str) -> Replicated:
-    """Sums of all heads [layer, head] under one filter."""
-    labels = [one.label for one in pool.design.filters]
-    if label not in labels:
-        raise SelfRepairError(f"A run has no filter '{label}'.", f"It has: {', '.join(labels)}.")
-    place = labels.index(label)
-    layers = [pool.layer(layer) for layer in range(pool.design.shape[0])]
-    return Replicated(
-        np.stack([one.sums[place] for one in layers]),
-        np.stack([one.replicates[:, place] for one in layers], 1),
-        np.stack([one.documents[place] for one in layers]),
-        np.stack([one.effective[place] for one in layers]),
-    )
-
-
 def compare_all(paths: Sequence[str | Path], filter: str, estimator: str, same_heads: bool = False) -> list[Comparison]:
     """Every run against the first."""
     return [compare(paths[0], path, filter, estimator, same_heads) for path in paths[1:]]
@@ -190,19 +186,82 @@ class Sums:
         self._pool = pool
         self._found: dict[str, Replicated] = {}
 
-    def heads(self, label: str) -> Replicated:
-        """Sums of all heads [layer, head] under one filter."""
-        if label not in self._found:
-            self._found[label] = _heads(self._pool, label)
-        return self._found[label]
+    @property
+    def cells(self) -> list[Cell]:
+        """The interventions, as results have them."""
+        return self._pool.design.axis
 
-    def model(self, label: str) -> Replicated:
-        """All heads together."""
-        return self.heads(label).pooled()
+    @property
+    def of_heads(self) -> bool:
+        """Whether each is the ablation of one head."""
+        return self._pool.design.of_heads
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(layers, cells per layer) of the sums."""
+        return self._pool.design.shape
+
+    def at(self, label: str, cells: Sequence[Cell]) -> Replicated:
+        """Sums of some interventions [intervention] under one filter."""
+        sums, (layers, heads) = self._sums(label), np.array([cell[:2] for cell in cells], int).reshape(-1, 2).T
+        return Replicated(
+            sums.sums[layers, heads],
+            sums.replicates[:, layers, heads],
+            sums.documents[layers, heads],
+            sums.effective[layers, heads],
+        )
+
+    def together(self, label: str, cells: Sequence[Cell], whole: bool = False) -> Replicated:
+        """All heads together; of other interventions those in `cells`, or all of the run if `whole`."""
+        return self._sums(label).pooled() if self.of_heads or whole else self.at(label, cells).pooled()
 
     def pairs_with(self, other: Sums) -> bool:
         """Whether both runs are on the same documents with the same seed."""
-        return _paired(self._pool, other._pool)
+        plans = self._pool.design.plan, other._pool.design.plan
+        same = plans[0]["seed"] == plans[1]["seed"] and plans[0]["replicates"] == plans[1]["replicates"]
+        return same and same_documents(self._pool.digests, other._pool.digests)
+
+    def _sums(self, label: str) -> Replicated:
+        """Sums of all cells [layer, head] under one filter."""
+        if label not in self._found:
+            self._found[label] = _summed(self._pool, label)
+        return self._found[label]
+
+
+def common(first: Sequence[Cell], second: Sequence[Cell]) -> tuple[list[Cell], list[Cell]]:
+    """Interventions that two runs have by name: as the first has them, and as the second."""
+    theirs = {cell.name: cell for cell in second}
+    mine = [cell for cell in first if cell.name in theirs]
+    return mine, [theirs[cell.name] for cell in mine]
+
+
+def _require_common(first: Sequence[Cell], second: Sequence[Cell]) -> tuple[list[Cell], list[Cell]]:
+    """The same; refuses runs that have none.
+
+    Raises:
+        SelfRepairError: naming what they have.
+    """
+    found = common(first, second)
+    if not found[0]:
+        names = [", ".join(plain(cell.name) for cell in one[:_NAMED]) for one in (first, second)]
+        raise SelfRepairError(
+            f"The runs have no intervention of one name: the first has {names[0]}; the second {names[1]}.",
+            "Give what corresponds the same name: Intervention(..., name=...) or together(name, sites).",
+        )
+    return found
+
+
+def by_cell(estimate: Estimate, cells: Sequence[Cell], shape: Sequence[int]) -> Estimate:
+    """Numbers of interventions [intervention] at their cells [layer, head]; NaN, of no documents, in all others."""
+    layers, heads = np.array([cell[:2] for cell in cells], int).reshape(-1, 2).T
+
+    def spread(values: np.ndarray) -> np.ndarray:
+        found = np.full(tuple(shape), 0 if values.dtype.kind in "iu" else np.nan, values.dtype)
+        found[layers, heads] = values
+        return found
+
+    parts = (estimate.value, estimate.standard_error, estimate.low, estimate.high, estimate.documents)
+    return Estimate(*map(spread, parts))
 
 
 def sums_of(path: str | Path) -> Sums:
@@ -213,3 +272,18 @@ def sums_of(path: str | Path) -> Sums:
         SelfRepairError: no such run, or a damaged one.
     """
     return Sums(_pool(Path(path)))
+
+
+def _summed(pool: Pool, label: str) -> Replicated:
+    """Sums of all cells [layer, head] under one filter."""
+    labels = [one.label for one in pool.design.filters]
+    if label not in labels:
+        raise SelfRepairError(f"A run has no filter '{label}'.", f"It has: {', '.join(labels)}.")
+    place = labels.index(label)
+    layers = [pool.layer(layer) for layer in range(pool.design.shape[0])]
+    return Replicated(
+        np.stack([one.sums[place] for one in layers]),
+        np.stack([one.replicates[:, place] for one in layers], 1),
+        np.stack([one.documents[place] for one in layers]),
+        np.stack([one.effective[place] for one in layers]),
+    )

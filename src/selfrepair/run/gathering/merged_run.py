@@ -8,12 +8,12 @@ import numpy as np
 
 from selfrepair.results import checks, manifest, run_folder
 from selfrepair.results.atomic_files import putting_table
+from selfrepair.results.dataset import heads_dataset
 from selfrepair.results.extras import Extras
-from selfrepair.results.intervention_axis import with_names
 from selfrepair.results.plan import Plan
 from selfrepair.results.proven import Stored
 from selfrepair.results.runs import Run
-from selfrepair.results.schema import described_schema, heads_dataset
+from selfrepair.results.schema import described_schema
 from selfrepair.results.windows_file import joined_names
 from selfrepair.run.gathering.all_texts import Pool
 from selfrepair.run.gathering.best_effort import never_costs_the_run
@@ -63,10 +63,9 @@ def merged(pool: Pool, plan: Plan, place: Path, status: str, seconds: float) -> 
         edges=pool.surveyed("curve_edges"),
         donor_split=pool.donor_split,
         donors_needed=pool.donors_needed,
+        cells=pool.design.axis,
         attributes=_attributes(plan, outcome),
     )
-    if not pool.design.of_heads:
-        heads = with_names(heads, {cell: (one.name, one.kind) for one, cell in pool.design.cells.items()})
     units = [(starts[text], unit) for text, one in enumerate(pool.mergers) for unit in one.units]
     passages = None
     with never_costs_the_run("whole passages"):

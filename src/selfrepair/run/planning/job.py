@@ -12,6 +12,7 @@ from selfrepair.ablation.operators import Operator
 from selfrepair.ablation.sites import Head
 from selfrepair.engine import Engine
 from selfrepair.model.language_model import LanguageModel
+from selfrepair.results.intervention_axis import Cell, cells_of_heads
 from selfrepair.results.plan import Plan
 from selfrepair.run.planning.batch_size import UNIT_TOKENS
 from selfrepair.statistics.accumulate import Components
@@ -77,6 +78,13 @@ class Design:
     def at(self) -> dict[tuple[int, int], Intervention]:
         """The intervention of each cell."""
         return {cell: intervention for intervention, cell in self.cells.items()}
+
+    @cached_property
+    def axis(self) -> list[Cell]:
+        """The axis `intervention` of results: of single heads, every head of the model, ablated or not."""
+        if self.of_heads:
+            return cells_of_heads(self.plan["model"]["heads_by_layer"])
+        return sorted(Cell(*cell, one.kind, one.name) for one, cell in self.cells.items())
 
     def columns(self, layer: int) -> int:
         """Cells in the row of a layer: its heads, or the interventions that start there."""

@@ -64,6 +64,8 @@ def prepare(
             raise SelfRepairError("Both heads and interventions were given.", "Give one of them.")
         sets = checked_interventions(model, windows, interventions)
         heads = cells_of(sets)
+        if (single := single_heads(sets)) is not None:
+            sets, heads = None, single
     _require_counts(statistics)
     first = windows.first_scored(statistics.first)
     stop = stopping(settings.stopping.until_se, settings.stopping.until)
@@ -148,6 +150,14 @@ def cells_of(interventions: Sequence[Intervention]) -> list[Head]:
     return [Head(start, place) for start, group in by_start(interventions) for place in range(len(group))]
 
 
+def single_heads(interventions: Sequence[Intervention]) -> list[Head] | None:
+    """The heads, where each intervention is one head under its own name: a run of heads, by whatever door it came."""
+    heads = [site for one in interventions for site in one.replaced if isinstance(site, Head)]
+    if [(one.kind, one.name) for one in interventions] != [("head", str(head)) for head in heads]:
+        return None
+    return _in_order(heads)
+
+
 def chosen_engine(
     engine: str | Engine, precision: str | None, model: LanguageModel, tokens: Tensor, heads: list[Head], passes: int
 ) -> Choice:
@@ -223,4 +233,9 @@ def _require_logits(model: LanguageModel, windows: Windows, first: int) -> None:
 
 def _checked_heads(model: LanguageModel, given: Spelled) -> list[Head]:
     pairs = existing_heads(named_heads(given), [block.heads for block in model.anatomy.blocks])
-    return sorted((Head(*pair) for pair in pairs), key=lambda head: (-head.layer, head.head))
+    return _in_order([Head(*pair) for pair in pairs])
+
+
+def _in_order(heads: list[Head]) -> list[Head]:
+    """Last layer first, as `all_heads` has them."""
+    return sorted(heads, key=lambda head: (-head.layer, head.head))

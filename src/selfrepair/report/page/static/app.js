@@ -81,7 +81,7 @@ function bar(place) {
 function changeRun(place, run) {
   const filter = run.filters.findIndex((one) => one.label === place.run.filters[place.filter].label);
   const kept = { run, filter: filter < 0 ? run.standing : filter };
-  const fits = place.layer !== undefined && place.layer < run.layers && place.head < run.heads;
+  const fits = place.layer !== undefined && run.exists(place.layer, place.head);
   if (place.view === "head" && fits) go({ ...place, ...kept });
   else go({ ...kept, view: viewNamed(place.view)?.needsHead ? "map" : place.view });
 }
@@ -91,7 +91,7 @@ function jump(place) {
     event.preventDefault();
     const match = /^\s*l?(\d+)\s*[.h,]\s*(\d+)\s*$/i.exec(event.target.elements.head.value);
     const [layer, head] = match ? [Number(match[1]), Number(match[2])] : [];
-    if (!match || layer >= place.run.layers || head >= place.run.heads) said("No such head.");
+    if (!match || !place.run.exists(layer, head)) said("No such head.");
     else go({ run: place.run, filter: place.filter, view: "head", layer, head });
   };
   return el("form", { class: "jump", onsubmit: find }, el("input", { name: "head", id: "jump", size: "6", placeholder: "L9H6", "aria-label": "Go to a head", autocomplete: "off" }));

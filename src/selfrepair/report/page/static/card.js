@@ -8,7 +8,8 @@ import { band } from "./charts.js";
 import { chart } from "./figure.js";
 import { address, views } from "./route.js";
 
-const SPLIT = { fraction_heads: "heads", fraction_mlps: "MLPs", fraction_post_norms: "post-norms", fraction_norm: "final norm" };
+// How the share of each line is drawn over depth: dash and colour.
+const STROKES = [["dot", "#e69f00"], ["dash", "#009e73"], ["dashdot", "#56b4e9"], ["longdash", "#cc79a7"], ["longdashdot", "#0072b2"], ["solid", "#d55e00"]];
 
 export function loading(run) {
   const where = run.folder === null ? "# `run` is the run that this report was made from" : `from selfrepair import load_run\n\nrun = load_run(${JSON.stringify(run.folder)})`;
@@ -21,16 +22,15 @@ function cardView({ run, filter }) {
   const of = (name) => run.whole(name, filter);
   const whole = of("repaired_fraction"), lost = of("lost_direct_effect");
   const one = run.filters[filter];
-  const parts = Object.entries(SPLIT).filter(([name]) => name !== "fraction_post_norms" || run.postNorms);
   return [
     run.status && el("p", { class: "warning" }, run.status),
     el(
       "section",
       { class: "hero" },
       el("p", { class: "over" }, `${run.operator} · ${one.words}`),
-      el("p", { class: "headline" }, number(whole.value, percent(whole.value), { "data-name": "pooled_repaired_fraction" }), el("span", {}, " of the direct effect that heads lose is repaired")),
-      el("p", {}, `95% interval ${between(whole.low, whole.high, run.quantity.repaired_fraction)}, over documents${hasEnds(whole) ? "" : ": the heads may lose nothing, so that the share may be anything"}. Heads lose ${signed(lost.value)} logit on average (${betweenLogits(lost.low, lost.high)}); what the rest of the model makes up of it is the sum of self-repair over the sum of lost direct effect, all heads together.`),
-      splitBar(parts.map(([name, title]) => ({ title, ...of(name) })), whole.value),
+      el("p", { class: "headline" }, number(whole.value, percent(whole.value), { "data-name": "pooled_repaired_fraction" }), el("span", {}, ` of the direct effect that ${run.lose} is repaired`)),
+      el("p", {}, `95% interval ${between(whole.low, whole.high, run.quantity.repaired_fraction)}, over documents${hasEnds(whole) ? "" : ": there may be nothing lost, so that the share may be anything"}. ${sentence(run.lose)} ${signed(lost.value)} logit on average (${betweenLogits(lost.low, lost.high)}); what the rest of the model makes up of it is the sum of self-repair over the sum of lost direct effect, all ${run.what}s together.`),
+      splitBar(run.lines.map((line) => ({ title: line.short, ...of(line.share) })), whole.value),
       el("p", { class: "note" }, `${sentence(one.discoveries)}. ${run.repairedRule} ${sentence(one.amount)}. ${run.errors}; ${run.leftOut}.`),
     ),
     el("div", { class: "two" }, profile(run, filter), factsSection(run)),
@@ -40,7 +40,7 @@ function cardView({ run, filter }) {
 }
 
 function ways(run, filter) {
-  const links = [["map", "the map of all heads"], ["text", "passages, token by token"], ["method", "what each number is"]];
+  const links = [["map", `the map of all ${run.what}s`], ["text", "passages, token by token"], ["method", "what each number is"]];
   if (index.runs.length > 1) links.splice(2, 0, ["comparison", "the runs side by side"]);
   return links.map(([view, words]) => el("a", { class: "button", href: address({ run, filter, view }) }, words));
 }
@@ -78,19 +78,18 @@ function profile(run, filter) {
   const pick = (name, end = "value") => sure.map((layer) => 100 * run.whole(name, filter, layer)[end]);
   return chart({
     title: "Repair over depth",
-    caption: `Share of the lost direct effect that is repaired, per layer of the ablated heads; band: 95% interval over documents; left out: layers whose lost direct effect may be zero, so that the share may be anything; the axis ends where it would hide the rest. ${sentence(run.caption(filter))}.`,
-    python: loading(run) + `layers = run.heads["layer_repaired_fraction"].sel(filter=${JSON.stringify(run.filters[filter].label)})\n`,
+    caption: `Share of the lost direct effect that is repaired, per layer ${run.names ? "in which interventions start" : "of the ablated heads"}; band: 95% interval over documents; left out: layers whose lost direct effect may be zero, so that the share may be anything; the axis ends where it would hide the rest. ${sentence(run.caption(filter))}.`,
+    python: loading(run) + `layers = ${run.names ? "run.interventions" : "run.heads"}["layer_repaired_fraction"].sel(filter=${JSON.stringify(run.filters[filter].label)})\n`,
     spec: () => {
       const colour = theme();
-      const lines = Object.entries(SPLIT).filter(([name]) => name !== "fraction_post_norms" || run.postNorms);
-      const cut = cutAt([...pick("repaired_fraction"), ...lines.flatMap(([name]) => pick(name))]);
-      const strokes = { fraction_heads: ["dot", "#e69f00"], fraction_mlps: ["dash", "#009e73"], fraction_post_norms: ["dashdot", "#56b4e9"], fraction_norm: ["longdash", "#cc79a7"] };
+      const cut = cutAt([...pick("repaired_fraction"), ...run.lines.flatMap((line) => pick(line.share))]);
+      const stroke = (line) => STROKES[line.stroke % STROKES.length];
       return {
         data: [
           ...band(sure, pick("repaired_fraction"), pick("repaired_fraction", "low"), pick("repaired_fraction", "high"), "all", colour.accent),
-          ...lines.map(([name, title]) => ({ type: "scatter", mode: "lines", x: sure, y: pick(name), name: title, line: { dash: strokes[name][0], color: strokes[name][1], width: 1.8 } })),
+          ...run.lines.map((line) => ({ type: "scatter", mode: "lines", x: sure, y: pick(line.share), name: line.short, line: { dash: stroke(line)[0], color: stroke(line)[1], width: 1.8 } })),
         ],
-        layout: { xaxis: { title: { text: "layer of the ablated head" } }, yaxis: { title: { text: "repaired, %" }, range: cut } },
+        layout: { xaxis: { title: { text: run.names ? "layer in which interventions start" : "layer of the ablated head" } }, yaxis: { title: { text: "repaired, %" }, range: cut } },
       };
     },
   });

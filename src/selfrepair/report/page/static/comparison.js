@@ -2,7 +2,7 @@
 
 import { index, runs } from "./data.js";
 import { el, nextFrame } from "./dom.js";
-import { between, exact, headName, plain, sentence, shown } from "./format.js";
+import { between, exact, plain, sentence, shown } from "./format.js";
 import { diverging, scaleFor } from "./colours.js";
 import { band } from "./charts.js";
 import { chart, drawing } from "./figure.js";
@@ -10,7 +10,9 @@ import { address, go, views } from "./route.js";
 import { cutAt, loading } from "./card.js";
 import { grid, known, scaleInWords, scaleLegend } from "./map.js";
 
-const NUMBERS = { repaired_fraction: "repaired", fraction_heads: "by heads", fraction_mlps: "by MLPs", fraction_norm: "by the norm", self_repair: "self-repair", lost_direct_effect: "lost direct effect" };
+// What the table of runs shows: all lines of the ledger that one of them has.
+const LINES = new Map(runs.flatMap((run) => run.lines).sort((a, b) => a.stroke - b.stroke).map((line) => [line.share, `by ${line.short}`]));
+const NUMBERS = { repaired_fraction: "repaired", ...Object.fromEntries(LINES), self_repair: "self-repair", lost_direct_effect: "lost direct effect" };
 const PALETTE = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"];
 
 function called(run) {
@@ -59,7 +61,7 @@ function numbersTable(having, label) {
     const quantity = runs[0].quantity;
     return el("tr", { class: "change" }, el("th", { scope: "row" }, `${called(runs[at + 1])} − first`, el("div", { class: "quiet" }, one.how)), Object.keys(NUMBERS).map((name) => el("td", { class: "numeric" }, one.pooled[name]?.[filter] ? shownWith(quantity[name], ...one.pooled[name][filter].map(exact)) : "–")));
   });
-  return el("div", { class: "scroll", tabindex: "0" }, el("table", { class: "compare" }, el("caption", {}, `All heads together; ${label}; value and 95% interval over documents`), el("thead", {}, el("tr", {}, el("th", {}, "run"), Object.values(NUMBERS).map((title) => el("th", { scope: "col", class: "numeric" }, title)))), el("tbody", {}, rows, changes)));
+  return el("div", { class: "scroll", tabindex: "0" }, el("table", { class: "compare" }, el("caption", {}, `All ${runs[0].what}s together; ${label}; value and 95% interval over documents`), el("thead", {}, el("tr", {}, el("th", {}, "run"), Object.values(NUMBERS).map((title) => el("th", { scope: "col", class: "numeric" }, title)))), el("tbody", {}, rows, changes)));
 }
 
 function shownWith(quantity, value, low, high) {
@@ -95,7 +97,7 @@ function maps(having, label, quantity) {
       mapFigureOf({
         title: `${sentence(quantity.title)}: ${called(run)}`,
         caption: `${sentence(scaleInWords(quantity, scale))}, the same for all runs; a dot: the 95% interval over documents leaves out ${scale.neutral ? shown(scale.neutral, quantity) : "zero"}. ${sentence(run.caption(filterIn(run, label)))}.`,
-        python: loading(run) + `value = run.heads["${quantity.name}"].sel(filter=${JSON.stringify(label)})\n`,
+        python: loading(run) + `value = ${run.python}["${quantity.name}"].sel(filter=${JSON.stringify(label)})\n`,
         picture: grid({ run, filter: filterIn(run, label) }, quantity, (value) => diverging((value - scale.neutral) / scale.full), cellOf(run)),
         legend: scaleLegend(quantity, scale),
       }),
@@ -125,7 +127,7 @@ function differenceMaps(label, quantity) {
     return mapFigureOf({
       title: `Difference of ${quantity.title}: ${called(second)} − ${called(first)}`,
       caption: `${sentence(one.how)}; ${scaleInWords(quantity, scale)}; a dot: the 95% interval over documents leaves out zero. ${label}.`,
-      python: [first, second].map((run, which) => loading(run).replaceAll("run =", `run_${which + 1} =`)).join("\n") + `difference = run_2.heads["${quantity.name}"].sel(filter=${JSON.stringify(label)}) - run_1.heads["${quantity.name}"].sel(filter=${JSON.stringify(label)})\n`,
+      python: [first, second].map((run, which) => loading(run).replaceAll("run =", `run_${which + 1} =`)).join("\n") + `difference = ${[second, first].map((run, which) => `${run.python.replace("run", `run_${2 - which}`)}["${quantity.name}"].sel(filter=${JSON.stringify(label)})`).join(" - ")}\n`,
       picture: grid(place, quantity, (value) => diverging(value / scale.full), cellOf, `difference of ${quantity.title}`),
       legend: scaleLegend(quantity, scale),
     });
@@ -144,23 +146,23 @@ function differenceLists(label) {
   return index.differences.map((one, at) => {
     const filter = one.filters.indexOf(label);
     const cells = filter < 0 ? undefined : one.heads.self_repair?.[filter];
-    if (!cells) return el("p", { class: "note" }, `${called(runs[at + 1])}: heads are not compared one by one: ${one.unrelated || "no such filter in one of the runs"}.`);
+    if (!cells) return el("p", { class: "note" }, `${called(runs[at + 1])}: ${runs[0].what}s are not compared one by one: ${one.unrelated || "no such filter in one of the runs"}.`);
     const rows = cells.flatMap((heads, layer) => heads.map((given, head) => {
       const [value, low, high] = given.map(exact);
       return { layer, head, value, low, high, size: Math.abs(value) / ((high - low) / 2 || Infinity) };
-    }));
+    })).filter((row) => Number.isFinite(row.value));
     rows.sort((a, b) => (b.size || 0) - (a.size || 0));
     const quantity = runs[0].quantity.self_repair;
     return el(
       "section",
       {},
-      el("h2", {}, "Heads that differ most"),
+      el("h2", {}, `${sentence(runs[0].what)}s that differ most`),
       el("p", { class: "note" }, `${called(runs[at + 1])} minus ${called(runs[0])}; ${label}; ${one.how}; by difference of self-repair over the half-width of its 95% interval.`),
       el(
         "table",
         { class: "plain" },
-        el("thead", {}, el("tr", {}, ["head", "self-repair", "95% interval", "repaired, points"].map((text) => el("th", { scope: "col" }, text)))),
-        el("tbody", {}, rows.slice(0, DIFFERING).map((row) => el("tr", {}, el("td", {}, el("a", { href: address({ run: runs[0], filter: filterIn(runs[0], label), view: "head", layer: row.layer, head: row.head }) }, headName(row.layer, row.head))), el("td", { class: "numeric" }, shown(row.value, quantity)), el("td", { class: "numeric" }, between(row.low, row.high, quantity)), el("td", { class: "numeric" }, points(one.heads.repaired_fraction?.[filter]?.[row.layer]?.[row.head]))))),
+        el("thead", {}, el("tr", {}, [runs[0].what, "self-repair", "95% interval", "repaired, points"].map((text) => el("th", { scope: "col" }, text)))),
+        el("tbody", {}, rows.slice(0, DIFFERING).map((row) => el("tr", {}, el("td", {}, el("a", { href: address({ run: runs[0], filter: filterIn(runs[0], label), view: "head", layer: row.layer, head: row.head }) }, runs[0].nameOf(row.layer, row.head))), el("td", { class: "numeric" }, shown(row.value, quantity)), el("td", { class: "numeric" }, between(row.low, row.high, quantity)), el("td", { class: "numeric" }, points(one.heads.repaired_fraction?.[filter]?.[row.layer]?.[row.head]))))),
       ),
     );
   });

@@ -61,8 +61,6 @@ function typed(one, buffer) {
   return Float64Array.from(new Int32Array(buffer), (value) => (value === MISSING ? NaN : value * one.step));
 }
 
-const LINES = ["repair_heads", "repair_mlps", "repair_post_norms", "repair_norm"];
-
 // One run, as views ask for it.
 class Run {
   constructor(given, number) {
@@ -78,6 +76,30 @@ class Run {
 
   place(filter, layer, head) {
     return (filter * this.layers + layer) * this.heads + head;
+  }
+
+  // Cells that have a head, or another intervention, in the order of layers.
+  get every() {
+    const all = Array.from({ length: this.layers * this.heads }, (_, at) => ({ layer: Math.floor(at / this.heads), head: at % this.heads }));
+    return all.filter(({ layer, head }) => this.exists(layer, head));
+  }
+
+  exists(layer, head) {
+    return layer < this.layers && head < this.heads && (!this.names || this.names[layer][head] !== "");
+  }
+
+  // What results call a head, or another intervention.
+  nameOf(layer, head) {
+    return this.names ? this.names[layer][head] : headName(layer, head);
+  }
+
+  // Its numbers in Python, and how one of them is chosen.
+  get python() {
+    return this.names ? 'run.interventions.set_index(intervention="name")' : "run.heads";
+  }
+
+  where(layer, head) {
+    return this.names ? `intervention=${JSON.stringify(this.nameOf(layer, head))}` : `layer=${layer}, head=${head}`;
   }
 
   // A number of one head: its value and the ends of its interval.
@@ -110,11 +132,6 @@ class Run {
 
   measured(filter, layer, head) {
     return this.values.count[this.place(filter, layer, head)] > 0;
-  }
-
-  // Lines of the ledger that this model has.
-  get lines() {
-    return this.postNorms ? LINES : LINES.filter((line) => line !== "repair_post_norms");
   }
 
   caption(filter) {
@@ -164,9 +181,9 @@ class Run {
   }
 
   component(number) {
-    const cells = this.layers * this.heads;
+    const cells = this.layers * this.modelHeads;
     if (number < cells) {
-      const [layer, head] = [Math.floor(number / this.heads), number % this.heads];
+      const [layer, head] = [Math.floor(number / this.modelHeads), number % this.modelHeads];
       return { kind: "head", layer, head, name: headName(layer, head) };
     }
     const layer = (number - cells) % this.layers;
@@ -183,8 +200,8 @@ function ofHead(arrays, head) {
   const rows = [];
   for (let i = 0; i < arrays.head.length; i++) {
     if (arrays.head[i] !== head) continue;
-    const row = { window: arrays.window[i], position: arrays.position[i], passes: arrays.passes?.[i] ?? 0 };
-    for (const name of ["direct_effect", "ablated_direct_effect", "total_effect", ...LINES, "sigma_ratio"]) row[name] = arrays[name][i];
+    const row = { passes: 0 };
+    for (const [name, values] of Object.entries(arrays)) row[name] = values[i]; // where it is, its effects and its ledger
     row.lost = row.direct_effect - row.ablated_direct_effect;
     row.self_repair = row.total_effect + row.lost;
     rows.push(row);

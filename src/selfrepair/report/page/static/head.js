@@ -17,20 +17,20 @@ views.push({
   ofHead: true,
   needsHead: true,
   show: headView,
-  heading: ({ layer, head }) => headName(layer, head),
+  heading: ({ run, layer, head }) => run.nameOf(layer, head),
   path: ({ layer, head }) => headName(layer, head),
   parse: ([name, rest], run) => (rest === "token" ? undefined : headNamed(name, run)),
 });
 
 async function headView(place) {
   const { run, filter, layer, head } = place;
-  const name = headName(layer, head);
+  const name = run.nameOf(layer, head);
   const label = run.label(filter, layer, head);
   const top = [
     el("div", { class: "title" }, el("h1", {}, name), el("span", { class: "badge" }, label), steps(place)),
     el("p", { class: "lead" }, `${sentence(run.filters[filter].words)}; ${run.operator}; ${run.values.count[run.place(filter, layer, head)]} tokens from ${run.values.documents[run.place(filter, layer, head)]} documents; intervals are 95%, over documents; ${run.leftOut}.`),
   ];
-  if (!run.measured(filter, layer, head)) return [...top, el("p", { class: "warning" }, "This head was not ablated, or has no tokens under this filter.")];
+  if (!run.measured(filter, layer, head)) return [...top, el("p", { class: "warning" }, `This ${run.what} was not ablated, or has no tokens under this filter.`)];
   const later = el("div", { class: "later" });
   return {
     content: [...top, summary(place), el("p", {}, el("a", { class: "button", href: address({ ...place, view: "text" }) }, `Read passages with ${name}'s repair`)), later],
@@ -55,16 +55,16 @@ async function headView(place) {
 
 function steps(place) {
   const { run, layer, head } = place;
-  const at = layer * run.heads + head;
-  const to = (number) => ({ ...place, layer: Math.floor(number / run.heads), head: number % run.heads });
-  const link = (number, words, key) => number >= 0 && number < run.layers * run.heads && el("a", { class: "step", rel: key, href: address(to(number)) }, words);
-  return el("nav", { class: "steps", "aria-label": "Neighbouring heads" }, link(at - 1, "← previous", "prev"), link(at + 1, "next →", "next"));
+  const every = run.every;
+  const at = every.findIndex((one) => one.layer === layer && one.head === head);
+  const link = (number, words, key) => every[number] && el("a", { class: "step", rel: key, href: address({ ...place, ...every[number] }) }, words);
+  return el("nav", { class: "steps", "aria-label": `Neighbouring ${run.what}s` }, link(at - 1, "← previous", "prev"), link(at + 1, "next →", "next"));
 }
 
-// Tiles, in rows that belong together.
+// Tiles, in rows that belong together; the second starts with the lines of the ledger.
 const SHOWN = [
   ["direct_effect", "ablated_direct_effect", "lost_direct_effect", "total_effect", "self_repair"],
-  ["repair_heads", "repair_mlps", "repair_post_norms", "repair_norm", "repaired_fraction"],
+  ["repaired_fraction"],
   ["slope", "slope_through_origin", "retention"],
   ["share_repaired", "share_over_repaired", "share_worse"],
 ];
@@ -78,8 +78,8 @@ function summary({ run, filter, layer, head }) {
     return tile(quantity.title, quantity.description, number(one.value, run.determined(quantity, filter, layer, head) ? text : `(${text})`, { "data-name": name, class: "value" }), between(one.low, one.high, quantity));
   };
   const q = run.values.q_value[run.place(filter, layer, head)];
-  const tested = tile("q-value", "Benjamini–Hochberg adjusted p-value that the rest of the model reacts to the ablation: see the rule behind the labels", number(q, plain(q), { "data-name": "q_value", class: "value" }), "over the filter's heads");
-  const rows = [SHOWN[0], SHOWN[1], [...SHOWN[2], ...SHOWN[3]]].map((names) => names.map(card).filter(Boolean));
+  const tested = tile("q-value", "Benjamini–Hochberg adjusted p-value that the rest of the model reacts to the ablation: see the rule behind the labels", number(q, plain(q), { "data-name": "q_value", class: "value" }), `over the filter's ${run.what}s`);
+  const rows = [SHOWN[0], [...run.lines.map((line) => line.quantity), ...SHOWN[1]], [...SHOWN[2], ...SHOWN[3]]].map((names) => names.map(card).filter(Boolean));
   rows[2].push(tested);
   return [rows.map((tiles) => el("dl", { class: "numbers", style: { "--tiles": tiles.length } }, tiles)), el("p", { class: "note" }, `Below each number: its 95% interval over documents. In brackets: a share of what may be zero. The two slopes are explained under the first picture.`)];
 }
@@ -95,7 +95,7 @@ function tokensPython(run, filter, layer, head) {
     "from selfrepair import Filter\n" +
     loading(run) +
     `tokens = run.tokens_frame().query("layer == ${layer} and head == ${head}")\n` +
-    `limit = float(run.heads["threshold"].sel(filter=${JSON.stringify(run.filters[filter].label)}, layer=${layer}, head=${head}))\n` +
+    `limit = float(${run.python}["threshold"].sel(filter=${JSON.stringify(run.filters[filter].label)}, ${run.where(layer, head)}))\n` +
     `passes = Filter.parse(${JSON.stringify(run.filters[filter].label)}).passes_kept\n` +
     `tokens = tokens[passes(tokens["direct_effect"], limit, tokens["in_sample"])]\n` +
     'change, total = tokens["ablated_direct_effect"] - tokens["direct_effect"], tokens["total_effect"]\n'
@@ -121,7 +121,7 @@ function scatterFigure(place, points, density, words) {
   const drawn = density ? evenly(points, AMID_DENSITY) : points;
   const sample = !run.filters[filter].chooses ? "the run's uniform sample of tokens" : "kept tokens of the filter";
   return chart({
-    title: `${headName(layer, head)}: total effect against change in direct effect`,
+    title: `${run.nameOf(layer, head)}: total effect against change in direct effect`,
     caption: `One point per token: ${drawn.length} of ${sample}${density ? "; shading: all of them" : ""}. Fitted over all tokens of the filter (95% intervals over documents): with intercept, slope ${inWords(slope)}; through the origin, slope ${inWords(origin)}; 1 is no repair, 0 full. ${SLOPES} ${sentence(run.caption(filter))}. ${run.sampled ? run.sampled + "." : ""}`,
     python: tokensPython(run, filter, layer, head),
     spec: () => repairScatter({ points: drawn, density, slope: slope.value, intercept, origin: origin.value }),
@@ -135,9 +135,9 @@ function scatterFigure(place, points, density, words) {
 function waterfallFigure(place, parts) {
   const { run, filter, layer, head } = place;
   return chart({
-    title: `${headName(layer, head)}: from what was lost to what happened`,
+    title: `${run.nameOf(layer, head)}: from what was lost to what happened`,
     caption: `Means over the filter's tokens; whiskers: 95% intervals over documents, of each bar's own height (“other” bars have none): the direct effect that the ablation takes away, what each repairer gives back (or takes), and the total effect left. ${sentence(run.caption(filter))}.`,
-    python: pythonFor(run, filter, run.quantity.total_effect, layer, head) + `lines = {name: float(run.heads[name].sel(filter=${JSON.stringify(run.filters[filter].label)}, layer=${layer}, head=${head})) for name in ("lost_direct_effect", "repair_heads", "repair_mlps", "repair_post_norms", "repair_norm")}\n`,
+    python: pythonFor(run, filter, run.quantity.total_effect, layer, head) + `lines = {name: float(${run.python}[name].sel(filter=${JSON.stringify(run.filters[filter].label)}, ${run.where(layer, head)})) for name in (${["lost_direct_effect", ...run.lines.map((line) => line.quantity)].map((name) => JSON.stringify(name)).join(", ")})}\n`,
     spec: () => waterfall(headSteps(run, filter, layer, head, parts)),
   });
 }
@@ -147,14 +147,14 @@ function repairersFigure(place, parts) {
   if (!parts.length) return undefined;
   const label = JSON.stringify(run.filters[filter].label);
   return chart({
-    title: `Who repairs ${headName(layer, head)}`,
+    title: `Who repairs ${run.nameOf(layer, head)}`,
     caption: `Downstream components by the change in their direct effect on the target, the ${Math.min(parts.length, 16)} largest in size; whiskers: 95% intervals over documents of each alone, the threshold's own error included, which do not allow for its having been chosen. ${sentence(run.caption(filter))}.`,
-    python: loading(run) + `cell = run.heads.sel(filter=${label}, layer=${layer}, head=${head})\nmlps = cell["repair_by_mlp"]\nheads = cell.get("repair_by_head", cell["repair_by_attention"])\n`,
+    python: loading(run) + `cell = ${run.python}.sel(filter=${label}, ${run.where(layer, head)})\nmlps = cell["repair_by_mlp"]\nheads = cell.get("repair_by_head", cell["repair_by_attention"])\n`,
     spec: () => ranking(parts.slice(0, 16)),
     height: 380,
     opens: (point) => {
       const part = parts.slice(0, 16).reverse()[point.pointIndex];
-      if (part.kind === "head") go({ ...place, layer: part.layer, head: part.head });
+      if (part.kind === "head" && !run.names) go({ ...place, layer: part.layer, head: part.head });
     },
   });
 }
@@ -167,9 +167,9 @@ function curveFigure(place, curve) {
   const pick = (ending) => all.map((bin) => at(`curve_self_repair${ending}`, bin));
   const names = all.map((bin) => `${Math.round((100 * bin) / bins)}–${Math.round((100 * (bin + 1)) / bins)}%, from ${bin ? signed(at("curve_lower_edge", bin), 2) : "−∞"}`);
   return chart({
-    title: `${headName(layer, head)}: self-repair over quantiles of direct effect`,
-    caption: `Mean self-repair of the tokens in each of ${bins} equally full bins of the head's clean direct effect, lowest first; band: 95% interval over documents, the error of the bins' edges included. All tokens; ${run.operator}; ${run.leftOut}.`,
-    python: loading(run) + `curve = run.heads["curve_self_repair"].sel(layer=${layer}, head=${head})\nedges = run.heads["curve_lower_edge"].sel(layer=${layer}, head=${head})\n`,
+    title: `${run.nameOf(layer, head)}: self-repair over quantiles of direct effect`,
+    caption: `Mean self-repair of the tokens in each of ${bins} equally full bins of the ${run.what}'s clean direct effect, lowest first; band: 95% interval over documents, the error of the bins' edges included. All tokens; ${run.operator}; ${run.leftOut}.`,
+    python: loading(run) + `curve = ${run.python}["curve_self_repair"].sel(${run.where(layer, head)})\nedges = ${run.python}["curve_lower_edge"].sel(${run.where(layer, head)})\n`,
     spec: () => {
       const data = band(all.map((bin) => (100 * (bin + 0.5)) / bins), pick(""), pick("_low"), pick("_high"), "self-repair", theme().accent);
       data[1].customdata = names;

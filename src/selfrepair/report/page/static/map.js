@@ -1,7 +1,7 @@
 // The map: layer by head, any quantity, any filter; and the table beside it.
 
 import { el, number, roving, svg, tipped } from "./dom.js";
-import { between, betweenLogits, betweenPercent, hasEnds, headName, percent, plain, sentence, shown, signed } from "./format.js";
+import { between, betweenLogits, betweenPercent, hasEnds, percent, plain, sentence, shown, signed } from "./format.js";
 import { diverging, labelColour, scaleFor } from "./colours.js";
 import { copyButton, drawing } from "./figure.js";
 import { sortable } from "./table.js";
@@ -16,7 +16,7 @@ function mapView(place) {
   const { run, filter } = place;
   const quantity = place.quantity === "label" ? LABEL : (run.quantity[place.quantity] ?? run.quantity.self_repair);
   return [
-    el("h1", {}, "Every head"),
+    el("h1", {}, `Every ${place.run.what}`),
     el("div", { class: "controls" }, el("label", {}, "Show ", menu(place, quantity))),
     el("p", { class: "lead" }, sentence(quantity.description)),
     mapFigure(place, quantity),
@@ -32,10 +32,10 @@ function menu(place, quantity) {
 }
 
 export function pythonFor(run, filter, quantity, layer, head) {
-  const where = layer === undefined ? "" : `, layer=${layer}, head=${head}`;
+  const where = layer === undefined ? "" : `, ${run.where(layer, head)}`;
   const cell = `.sel(filter=${JSON.stringify(run.filters[filter].label)}${where})`;
-  const interval = quantity.name === "label" ? "" : `low, high = (run.heads[f"${quantity.name}_{end}"]${cell} for end in ("low", "high"))\n`;
-  return loading(run) + `value = run.heads["${quantity.name}"]${cell}\n${interval}`;
+  const interval = quantity.name === "label" ? "" : `low, high = (${run.python}[f"${quantity.name}_{end}"]${cell} for end in ("low", "high"))\n`;
+  return loading(run) + `value = ${run.python}["${quantity.name}"]${cell}\n${interval}`;
 }
 
 const SIDE = 26;
@@ -47,9 +47,9 @@ function mapFigure(place, quantity) {
   const scale = ofLabels ? undefined : scaleFor(known(run, filter, cellOf), quantity);
   const picture = grid(place, quantity, (value) => diverging((value - scale.neutral) / scale.full), cellOf);
   const note = ofLabels ? "" : `A dot: the 95% interval leaves out ${scale.neutral ? shown(scale.neutral, quantity) : "zero"}.`;
-  const says = ofLabels ? "The word that the rule below gives each head" : `${sentence(quantity.title)}; ${scaleInWords(quantity, scale)}; intervals are 95%, over documents`;
+  const says = ofLabels ? `The word that the rule below gives each ${run.what}` : `${sentence(quantity.title)}; ${scaleInWords(quantity, scale)}; intervals are 95%, over documents`;
   const figure = drawing({
-    title: `${sentence(quantity.title)}, head by head`,
+    title: `${sentence(quantity.title)}, ${run.what} by ${run.what}`,
     caption: `${says}. ${sentence(run.caption(filter))}. Empty: not ablated, or no tokens.`,
     python: pythonFor(run, filter, quantity),
     body: el("div", { class: "map scroll" }, picture),
@@ -86,26 +86,28 @@ export function grid(place, quantity, colourOf, cellOf, what = quantity.title) {
   const [width, height] = [left + SIDE * run.layers + 8, top + SIDE * run.heads + 40];
   const every = run.layers > 40 ? 5 : run.layers > 24 ? 2 : 1;
   const links = [];
-  const picture = svg("svg", { viewBox: `0 0 ${width} ${height}`, role: "group", "aria-label": `${what} of every head`, style: { minWidth: `${Math.min(width, left + 15 * run.layers)}px`, maxWidth: `${Math.max(width, Math.min(1.6 * width, 1180))}px` } });
-  for (let head = 0; head < run.heads; head++) picture.append(svg("text", { x: left - 8, y: top + SIDE * (head + 0.65), "text-anchor": "end", class: "tick" }, `H${head}`));
+  const picture = svg("svg", { viewBox: `0 0 ${width} ${height}`, role: "group", "aria-label": `${what} of every ${run.what}`, style: { minWidth: `${Math.min(width, left + 15 * run.layers)}px`, maxWidth: `${Math.max(width, Math.min(1.6 * width, 1180))}px` } });
+  for (let head = 0; head < run.heads; head++) picture.append(svg("text", { x: left - 8, y: top + SIDE * (head + 0.65), "text-anchor": "end", class: "tick" }, run.names ? String(head + 1) : `H${head}`));
   for (let layer = 0; layer < run.layers; layer++) {
     if (layer % every === 0) picture.append(svg("text", { x: left + SIDE * (layer + 0.5), y: top + SIDE * run.heads + 16, "text-anchor": "middle", class: "tick" }, String(layer)));
     for (let head = 0; head < run.heads; head++) {
+      if (!run.exists(layer, head)) continue;
       const link = cellLink(place, quantity, colourOf, cellOf, what, layer, head);
       link.setAttribute("transform", `translate(${left + SIDE * layer} ${top + SIDE * head})`);
       links.push(link);
       picture.append(link);
     }
   }
-  picture.append(svg("text", { x: left + (SIDE * run.layers) / 2, y: height - 6, "text-anchor": "middle", class: "tick" }, "layer"));
-  const steps = { ArrowDown: 1, ArrowUp: -1, ArrowRight: run.heads, ArrowLeft: -run.heads };
+  picture.append(svg("text", { x: left + (SIDE * run.layers) / 2, y: height - 6, "text-anchor": "middle", class: "tick" }, run.names ? "layer in which it starts" : "layer"));
+  const across = run.names ? 1 : run.heads; // other interventions need not fill the grid
+  const steps = { ArrowDown: 1, ArrowUp: -1, ArrowRight: across, ArrowLeft: -across };
   roving(picture, links, (at, key) => (key === "Home" ? 0 : key === "End" ? links.length - 1 : key in steps ? at + steps[key] : undefined));
   return picture;
 }
 
 function cellLink(place, quantity, colourOf, cellOf, what, layer, head) {
   const { run, filter } = place;
-  const name = headName(layer, head);
+  const name = run.nameOf(layer, head);
   const measured = run.measured(filter, layer, head);
   const one = quantity.name === "label" ? {} : cellOf(layer, head);
   const label = run.label(filter, layer, head);
@@ -158,7 +160,7 @@ function interval(text) {
 function headTable(place, quantity) {
   const { run, filter } = place;
   const rows = [];
-  for (let layer = 0; layer < run.layers; layer++) for (let head = 0; head < run.heads; head++) if (run.measured(filter, layer, head)) rows.push({ layer, head });
+  for (const { layer, head } of run.every) if (run.measured(filter, layer, head)) rows.push({ layer, head });
   const value = (name) => (row) => run.cell(name, filter, row.layer, row.head).value;
   const column = (name, title, hint) => ({ name, title, hint, numeric: true, value: value(name), cell: (row) => number(value(name)(row), shown(value(name)(row), run.quantity[name]), { "data-name": name }) });
   const repair = column("self_repair", "self-repair", run.quantity.self_repair.description);
@@ -173,20 +175,17 @@ function headTable(place, quantity) {
     return [hasEnds(one) || !Number.isFinite(one.value) ? text : `(${text})`, interval(betweenPercent(one.low, one.high, 0))];
   };
   const columns = [
-    { title: "head", value: (row) => row.layer * run.heads + row.head, cell: (row) => el("a", { href: address({ ...place, view: "head", ...row, quantity: undefined }) }, `${headName(row.layer, row.head)}${BESIDE[run.label(filter, row.layer, row.head)] ?? ""}`) },
+    { title: run.what, value: (row) => row.layer * run.heads + row.head, cell: (row) => el("a", { href: address({ ...place, view: "head", ...row, quantity: undefined }) }, `${run.nameOf(row.layer, row.head)}${BESIDE[run.label(filter, row.layer, row.head)] ?? ""}`) },
     column("direct_effect", "DE", run.quantity.direct_effect.description),
     column("lost_direct_effect", "lost DE", run.quantity.lost_direct_effect.description),
     column("total_effect", "total", run.quantity.total_effect.description),
     repair,
     fraction,
-    column("repair_heads", "heads", run.quantity.repair_heads.description),
-    column("repair_mlps", "MLPs", run.quantity.repair_mlps.description),
-    run.postNorms && column("repair_post_norms", "post-norms", run.quantity.repair_post_norms.description),
-    column("repair_norm", "norm", run.quantity.repair_norm.description),
+    ...run.lines.map((line) => column(line.quantity, line.short, line.text)),
     { title: "label", value: (row) => run.label(filter, row.layer, row.head), cell: (row) => run.label(filter, row.layer, row.head) },
-    { title: "q", hint: "Benjamini–Hochberg adjusted p-value, over the filter's heads: repaired and amplified heads have 0.05 or less", numeric: true, value: (row) => run.values.q_value[run.place(filter, row.layer, row.head)], cell: (row) => plain(run.values.q_value[run.place(filter, row.layer, row.head)]) },
-    { title: "documents", hint: "documents that the head's tokens under this filter come from", numeric: true, value: (row) => run.values.documents[run.place(filter, row.layer, row.head)], cell: (row) => String(run.values.documents[run.place(filter, row.layer, row.head)]) },
-  ].filter(Boolean);
+    { title: "q", hint: `Benjamini–Hochberg adjusted p-value, over the filter's ${run.what}s: repaired and amplified ones have 0.05 or less`, numeric: true, value: (row) => run.values.q_value[run.place(filter, row.layer, row.head)], cell: (row) => plain(run.values.q_value[run.place(filter, row.layer, row.head)]) },
+    { title: "documents", hint: `documents that the ${run.what}'s tokens under this filter come from`, numeric: true, value: (row) => run.values.documents[run.place(filter, row.layer, row.head)], cell: (row) => String(run.values.documents[run.place(filter, row.layer, row.head)]) },
+  ];
   const extra = columns.some((one) => one.name === quantity.name) || quantity.name === "label" ? [] : [column(quantity.name, quantity.title, quantity.description)];
   const shownColumns = [...columns.slice(0, 1), ...extra, ...columns.slice(1)];
   const python = loading(run) + `table = run.table(${JSON.stringify(run.filters[filter].label)}, top=None)\n`;
@@ -194,6 +193,6 @@ function headTable(place, quantity) {
     "section",
     {},
     el("div", { class: "figure-head" }, el("h2", {}, "The same as a table"), el("div", { class: "tools" }, copyButton(python))),
-    sortable({ columns: shownColumns, rows, sort: { column: Math.max(1, shownColumns.findIndex((one) => one.name === quantity.name)), descending: true }, caption: `Heads; mean changes of the target's centred logit. ${sentence(run.caption(filter))}. Below numbers: 95% intervals over documents. ${run.repairedRule}` }),
+    sortable({ columns: shownColumns, rows, sort: { column: Math.max(1, shownColumns.findIndex((one) => one.name === quantity.name)), descending: true }, caption: `${sentence(run.what)}s; mean changes of the target's centred logit. ${sentence(run.caption(filter))}. Below numbers: 95% intervals over documents. ${run.repairedRule}` }),
   );
 }

@@ -25,7 +25,7 @@ function methodView({ run }) {
     el("h2", {}, "The run again"),
     run.command ? [el("p", {}, "The command that repeats this run:"), el("pre", { class: "command", tabindex: "0" }, run.command), copyButton(run.command, "Copy the command")] : el("p", {}, "The run's plan does not say how it was started."),
     el("h2", {}, "The numbers in Python"),
-    el("pre", { tabindex: "0" }, loading(run) + 'run.heads                      # everything, as an xarray Dataset with units\nrun.table("top 2%")            # heads as a pandas frame\nrun.tokens_frame()             # kept tokens with their ledgers\nrun.extras.closeups            # single tokens, looked at closely'),
+    el("pre", { tabindex: "0" }, loading(run) + (run.names ? "run.interventions              # everything, as an xarray Dataset with units\n" : "run.heads                      # everything, as an xarray Dataset with units\n") + 'run.table("top 2%")            # heads as a pandas frame\nrun.tokens_frame()             # kept tokens with their ledgers\nrun.extras.closeups            # single tokens, looked at closely'),
     copyButton(loading(run)),
     run.sampled && el("p", { class: "note" }, `${run.sampled}.`),
   ];

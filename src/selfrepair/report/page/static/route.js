@@ -33,11 +33,11 @@ export function parse(hash) {
   return { ...place, view: "unknown", asked: path };
 }
 
-// The head that a part of an address names; undefined where it names none that there is.
+// The cell that a part of an address names, of a head or of another intervention; undefined where there is none.
 export function headNamed(part, run) {
   const match = /^L(\d+)H(\d+)$/.exec(part ?? "");
   const [layer, head] = match ? [Number(match[1]), Number(match[2])] : [];
-  return match && layer < run.layers && head < run.heads ? { layer, head } : undefined;
+  return match && run.exists(layer, head) ? { layer, head } : undefined;
 }
 
 // The address of a place; what is as usual is left out.

@@ -24,7 +24,7 @@ async function textView(given) {
   const { run, filter } = given;
   const place = given.layer === undefined ? { ...given, ...leadingHead(run, filter) } : given;
   const { layer, head } = place;
-  const name = headName(layer, head);
+  const name = run.nameOf(layer, head);
   const quantity = place.quantity in COLOURED ? place.quantity : "self_repair";
   const [kept, whole, words, close] = await Promise.all([run.rowsOf(layer, head), run.passagesOf(layer, head), run.words(), run.closeupsOf(layer, head)]);
   const entire = passages(whole);
@@ -35,7 +35,7 @@ async function textView(given) {
   return [
     el("div", { class: "title" }, el("h1", {}, "Text"), el("span", { class: "badge" }, name)),
     controls(place, quantity, windows, window, words),
-    window === undefined ? el("p", { class: "warning" }, "The run kept no tokens of this head.") : passage(place, quantity, window, rows, words, close, entire.includes(window)),
+    window === undefined ? el("p", { class: "warning" }, `The run kept no tokens of this ${run.what}.`) : passage(place, quantity, window, rows, words, close, entire.includes(window)),
   ];
 }
 
@@ -47,16 +47,16 @@ function passages(rows) {
 
 function controls(place, quantity, windows, window, words) {
   const { run } = place;
-  const all = Array.from({ length: run.layers * run.heads }, (_, at) => [Math.floor(at / run.heads), at % run.heads]).filter(([layer, head]) => run.measured(0, layer, head));
+  const all = run.every.filter(({ layer, head }) => run.measured(0, layer, head));
   const option = (value, text, selected) => el("option", { value, selected }, text);
   const moved = (change) => (event) => go({ ...place, ...change(event.target.value) });
   return el(
     "div",
     { class: "controls" },
-    el("label", {}, "Head ", el("select", { id: "text-head", onchange: moved((value) => ({ layer: Number(value.split(".")[0]), head: Number(value.split(".")[1]) })) }, all.map(([layer, head]) => option(`${layer}.${head}`, headName(layer, head), layer === place.layer && head === place.head)))),
+    el("label", {}, `${sentence(run.what)} `, el("select", { id: "text-head", onchange: moved((value) => ({ layer: Number(value.split(".")[0]), head: Number(value.split(".")[1]) })) }, all.map(({ layer, head }) => option(`${layer}.${head}`, run.nameOf(layer, head), layer === place.layer && head === place.head)))),
     el("label", {}, "Colour ", el("select", { id: "text-quantity", onchange: moved((value) => ({ quantity: value })) }, Object.entries(COLOURED).map(([name, title]) => option(name, title, name === quantity)))),
     el("label", {}, "Passage ", el("select", { id: "text-passage", onchange: moved((value) => ({ passage: value })) }, windows.map((one) => option(String(words.numbers[one]), `${words.numbers[one]} · ${words.document(one)}`, one === window)))),
-    el("a", { class: "button", href: address({ ...place, view: "head", quantity: undefined }) }, `${headName(place.layer, place.head)} in numbers`),
+    el("a", { class: "button", href: address({ ...place, view: "head", quantity: undefined }) }, `${run.nameOf(place.layer, place.head)} in numbers`),
   );
 }
 
@@ -85,10 +85,10 @@ function passage(place, quantity, window, rows, words, close, whole) {
   return el(
     "section",
     { class: "figure" },
-    el("div", { class: "figure-head" }, el("h3", {}, `${sentence(COLOURED[quantity])} of ${headName(layer, head)}, window ${words.numbers[window]}`), el("div", { class: "tools" }, copyButton(python))),
+    el("div", { class: "figure-head" }, el("h3", {}, `${sentence(COLOURED[quantity])} of ${run.nameOf(layer, head)}, window ${words.numbers[window]}`), el("div", { class: "tools" }, copyButton(python))),
     el("div", { class: "legend", "aria-hidden": "true" }, el("span", {}, `≤ ${signed(-full, 2)}`), el("span", { class: "ramp", style: { background: `linear-gradient(90deg, ${stops.join(",")})` } }), el("span", {}, `≥ ${signed(full, 2)} logit`)),
     group,
-    el("p", { class: "figcaption" }, `A token's colour: what ablating the head did to its own prediction, made one token earlier; ${scope}. Single tokens have no interval. ${sentence(run.operator)}; ${run.leftOut}. Solid underline: looked at closely. Arrow keys move, Enter opens.`),
+    el("p", { class: "figcaption" }, `A token's colour: what the ablation did to its own prediction, made one token earlier; ${scope}. Single tokens have no interval. ${sentence(run.operator)}; ${run.leftOut}. Solid underline: looked at closely. Arrow keys move, Enter opens.`),
   );
 }
 

@@ -5,7 +5,7 @@ import { headName, percent, sentence, shortened, signed, spaced } from "./format
 import { diverging, inkOn } from "./colours.js";
 import { ranking, waterfall } from "./charts.js";
 import { chart, copyButton } from "./figure.js";
-import { LINE_NAMES, tokenSteps } from "./ledger.js";
+import { tokenSteps } from "./ledger.js";
 import { address, headNamed, views } from "./route.js";
 import { loading } from "./card.js";
 
@@ -16,7 +16,7 @@ views.push({
   within: "head",
   needsHead: true,
   show: tokenView,
-  heading: ({ layer, head, window, position }) => `${headName(layer, head)}, token ${window}.${position}`,
+  heading: ({ run, layer, head, window, position }) => `${run.nameOf(layer, head)}, token ${window}.${position}`,
   path: ({ layer, head, window, position }) => `${headName(layer, head)}/token/${window}.${position}`,
   parse: ([name, kind, at], run) => {
     const head = headNamed(name, run);
@@ -31,7 +31,7 @@ async function tokenView(place) {
   const window = words.place(place.window);
   const here = (row) => row.window === window && row.position === position;
   const row = rows.find(here) ?? whole.find(here);
-  const name = headName(layer, head);
+  const name = run.nameOf(layer, head);
   const target = window < 0 ? "" : words.at(window, position + 1);
   const top = [
     el("p", { class: "crumbs" }, el("a", { href: address({ ...place, view: "head" }) }, name), " › ", el("a", { href: address({ ...place, view: "text", passage: String(place.window) }) }, `window ${place.window}`), ` › position ${position}`),
@@ -39,13 +39,13 @@ async function tokenView(place) {
   ];
   if (!row) return [...top, el("p", { class: "warning" }, "The run did not keep this token for this head, or this page has no room for it. Runs keep each head's tokens with the largest and smallest direct effects, and a uniform sample.")];
   const seen = await run.closeup(layer, head, window, position);
-  const caption = `One token; no interval. ${sentence(run.operator)}; head ${name}, window ${place.window}, position ${position} (${words.document(window)}).`;
+  const caption = `One token; no interval. ${sentence(run.operator)}; ${run.what} ${name}, window ${place.window}, position ${position} (${words.document(window)}).`;
   const figures = [ledgerFigure(place, row, caption), seen && tokenRepairers(place, seen, caption)].filter(Boolean);
   return {
     content: [
       ...top,
       context(words, window, position),
-      el("p", { class: "lead" }, `Without ${name} the target's logit changes by ${signed(row.total_effect)}; the head's own contribution changes by ${signed(-row.lost)}. The rest of the model makes up ${signed(row.self_repair)}.`),
+      el("p", { class: "lead" }, `Without ${name} the target's logit changes by ${signed(row.total_effect)}; the ${run.what}'s own contribution changes by ${signed(-row.lost)}. The rest of the model makes up ${signed(row.self_repair)}.`),
       numbers(run, row),
       el("div", { class: "two" }, figures),
       seen ? predictions(place, seen, words, window) : el("p", { class: "note" }, "This token was not looked at closely: runs keep the most likely next tokens, the repairers and the attention for a few tokens per head, those with the largest effects."),
@@ -71,7 +71,7 @@ function context(words, window, position) {
 }
 
 function numbers(run, row) {
-  const values = [["direct effect", "direct_effect"], ["lost direct effect", "lost"], ["total effect", "total_effect"], ["self-repair", "self_repair"], ...run.lines.map((line) => [`repair by ${LINE_NAMES[line]}`, line])];
+  const values = [["direct effect", "direct_effect"], ["lost direct effect", "lost"], ["total effect", "total_effect"], ["self-repair", "self_repair"], ...run.lines.map((line) => [`repair by ${line.short}`, line.quantity])];
   const one = ([title, name]) => el("div", { class: "number" }, el("dt", {}, title), el("dd", {}, number(row[name], signed(row[name]), { "data-name": name, class: "value" })));
   return el("dl", { class: "numbers", style: { "--tiles": values.length + 1 } }, values.map(one), el("div", { class: "number" }, el("dt", {}, "scale, clean / ablated"), el("dd", {}, number(row.sigma_ratio, row.sigma_ratio.toFixed(4), { "data-name": "sigma_ratio", class: "value" }))));
 }
@@ -140,7 +140,7 @@ function predictions(place, seen, words, window) {
     {},
     el("div", { class: "figure-head" }, el("h2", {}, "The ten most likely next tokens"), el("div", { class: "tools" }, copyButton(python))),
     el("p", { class: "note" }, `${donorNote(place.run)}The target `, el("bdi", { class: "token target" }, spaced(shortened(words.at(window, place.position + 1)))), ` goes from ${percent(before, 2)} to ${percent(after, 2)}.`),
-    el("div", { class: "two" }, list("Before: the model as it is", seen.before, false), list(`After: without ${headName(place.layer, place.head)}`, seen.after, true)),
+    el("div", { class: "two" }, list("Before: the model as it is", seen.before, false), list(`After: without ${place.run.nameOf(place.layer, place.head)}`, seen.after, true)),
   );
 }
 
@@ -175,7 +175,7 @@ function attention(place, seen, words, window) {
   return el(
     "section",
     {},
-    el("h2", {}, "What ", el("a", { href: address({ ...place, view: "head", layer: seen.attending[0], head: seen.attending[1] }) }, name), " attended to"),
+    el("h2", {}, "What ", place.run.names ? name : el("a", { href: address({ ...place, view: "head", layer: seen.attending[0], head: seen.attending[1] }) }, name), " attended to"),
     el("p", { class: "note" }, `${name} repaired this token most of all heads. Attention weights at the position that predicts the target, the ${positions.length} positions with the largest weights; they are ${percent(sum(before), 0)} of its attention before and ${percent(sum(after), 0)} after. One token, no interval. ${donorNote(place.run)}${sentence(place.run.operator)}.`),
     el("div", { class: "two" }, strip("Before", before, (value) => value / most), strip("After", after, (value) => value / most)),
     strip(`Change (full colour: ${percent(moved)})`, change, (value) => value / moved),

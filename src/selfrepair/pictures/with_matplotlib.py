@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from selfrepair.errors import SelfRepairError
-from selfrepair.paper.pictures.picture import CELLS, DENSITY_LABEL, FAINT, INK, SPARSE, Marks, Panel, Picture, Rule
+from selfrepair.pictures.picture import CELLS, DENSITY_LABEL, FAINT, INK, SPARSE, Marks, Panel, Picture, Rule
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,8 +22,13 @@ WIDTH, HEIGHT = 4.6, 3.7  # of a panel, inches
 _TWO_COLUMNS = 26  # letters of a name, of which two go beside each other under a panel
 
 
-def draw(picture: Picture, title: str = "") -> Figure:
-    """The picture as a matplotlib figure.
+def draw(picture: Picture, title: str = "", size: tuple[float, float] | None = None) -> Figure:
+    """The picture as a matplotlib figure, which notebooks show by themselves.
+
+    Args:
+        picture: what to draw.
+        title: above it.
+        size: of the figure, inches; by default what its panels need.
 
     Raises:
         SelfRepairError: matplotlib is missing.
@@ -32,12 +37,22 @@ def draw(picture: Picture, title: str = "") -> Figure:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as problem:
-        raise SelfRepairError("Figures need matplotlib.", "pip install 'selfrepair[paper]'") from problem
+        raise SelfRepairError("Figures need matplotlib.", "pip install 'selfrepair[plots]'") from problem
     columns = min(picture.columns, len(picture.panels))
     rows = -(-len(picture.panels) // columns)
     alone = 1.3 if columns == 1 else 1.0
     tall = sum(picture.heights) if picture.heights else rows
-    figure = Figure((WIDTH * columns * alone, HEIGHT * tall * alone + 0.35), layout="constrained", facecolor="white")
+
+    class Shown(Figure):
+        """A figure that notebooks show by themselves."""
+
+        def _repr_png_(self) -> bytes:
+            content = io.BytesIO()
+            self.savefig(content, format="png", dpi=110)
+            return content.getvalue()
+
+    needed = (WIDTH * columns * alone, HEIGHT * tall * alone + 0.35)
+    figure = Shown(size or needed, layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     grid = figure.subplots(rows, columns, squeeze=False, height_ratios=picture.heights or None)
     ends = picture.shades()
@@ -141,16 +156,17 @@ def _points(axes: Axes, marks: Marks, _panel: Panel, picture: Picture, ends: tup
             alpha=0.55 if len(marks.x) <= 60 else 0.3 if len(marks.x) <= 150 else 0.14,
             zorder=2,
         )
-    look: dict[str, Any] = {"color": marks.colour}
+    look: dict[str, Any] = {"color": marks.colour, "edgecolors": _edge(marks, picture), "linewidths": 0.35}
+    if marks.hollow:
+        look = {"facecolors": "white", "edgecolors": marks.colour, "linewidths": 0.9}
     if marks.shade is not None and ends is not None:
-        look = {"c": marks.shade, "cmap": _map(picture), "vmin": ends[0], "vmax": ends[1]}
+        look |= {"c": marks.shade, "cmap": _map(picture), "vmin": ends[0], "vmax": ends[1]}
+        del look["color"]
     axes.scatter(
         marks.x,
         marks.y,
         s=marks.size**2,
         alpha=marks.opacity,
-        edgecolors=_edge(marks, picture),
-        linewidths=0.35,
         label=marks.label or None,
         zorder=3,
         rasterized=len(marks.x) > 2000,
@@ -252,9 +268,12 @@ def _map(picture: Picture) -> str:
 def _colour_bar(figure: Figure, grid: Any, picture: Picture, ends: tuple[float, float]) -> None:
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
+    from matplotlib.ticker import MaxNLocator
 
     scale = ScalarMappable(Normalize(*ends), _map(picture))
     bar = figure.colorbar(scale, ax=grid, pad=0.02, aspect=36)
+    if all(np.array_equal(shade, np.round(shade)) for shade in picture.shaded()):
+        bar.ax.yaxis.set_major_locator(MaxNLocator(integer=True))
     bar.set_label(picture.shade_label, fontsize=9)
     bar.ax.tick_params(labelsize=8, length=3)
     bar.outline.set_visible(False)

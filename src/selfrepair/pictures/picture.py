@@ -31,6 +31,7 @@ class Marks:
         size: of points, in points.
         opacity: 0 to 1.
         dashed: lines only.
+        hollow: whether points are outlines.
     """
 
     x: np.ndarray
@@ -45,6 +46,7 @@ class Marks:
     size: float = 4.5
     opacity: float = 0.9
     dashed: bool = False
+    hollow: bool = False
 
 
 @dataclass(frozen=True)
@@ -137,9 +139,13 @@ class Picture:
     diverging: bool = False
     heights: tuple[float, ...] = ()
 
+    def shaded(self) -> list[np.ndarray]:
+        """All values of the colour scale, one array for each series that has them."""
+        return [marks.shade for panel in self.panels for marks in panel.marks if marks.shade is not None]
+
     def shades(self) -> tuple[float, float] | None:
         """Ends of the colour scale, None where nothing is shaded."""
-        values = [marks.shade for panel in self.panels for marks in panel.marks if marks.shade is not None]
+        values = self.shaded()
         if not values:
             return None
         if self.shade_range is not None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from selfrepair.errors import SelfRepairError
-from selfrepair.paper.pictures.picture import CELLS, DENSITY_LABEL, FAINT, INK, SPARSE, Marks, Panel, Picture, Rule
+from selfrepair.pictures.picture import CELLS, DENSITY_LABEL, FAINT, INK, SPARSE, Marks, Panel, Picture, Rule
 
 SCRIPT = "plotly.min.js"
 _PANEL = 430  # pixels

@@ -45,7 +45,7 @@ function ways(run, filter) {
   return links.map(([view, words]) => el("a", { class: "button", href: address({ run, filter, view }) }, words));
 }
 
-const SHARE = { units: "1", group: "shares", name: "" };
+const SHARE = { units: "1", percent: true };
 
 // Shares that add up to the whole; those below zero to the left.
 function splitBar(parts, whole) {

@@ -89,7 +89,9 @@ def test_docstrings_name_every_argument_with_its_type(name):
     if inspect.isfunction(shown):
         arguments, typed = list(inspect.signature(shown).parameters), typing.get_type_hints(shown)
         if "settings" in typed:  # spelled out as keywords
-            typed |= dict.fromkeys([*Keywords.__annotations__, *Asked.__annotations__], object)  # their types need imports for checkers alone
+            typed |= dict.fromkeys(
+                [*Keywords.__annotations__, *Asked.__annotations__], object
+            )  # their types need imports for checkers alone
         assert {*arguments, "return"} <= set(typed)
     else:
         arguments = [field for field in getattr(shown, "__dataclass_fields__", ()) if not field.startswith("_")]

@@ -102,5 +102,5 @@ def _json(facts: dict[str, object], tables: dict[str, pd.DataFrame]) -> str:
     """Facts and tables; numbers that there are none of are null."""
     from selfrepair.bench.tables import CIRCULARITY
 
-    rows = {name: json.loads(table.to_json(orient="records")) for name, table in tables.items()}
+    rows = {name: json.loads(table.to_json(orient="records", double_precision=15)) for name, table in tables.items()}
     return json.dumps(facts | rows | {"caution": CIRCULARITY}, indent=2, default=str)

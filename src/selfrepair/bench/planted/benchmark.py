@@ -25,6 +25,7 @@ from selfrepair.statistics.estimates import Array
 
 PROMPTS, NOISE = 20, 0.1
 _REPLICATES = 2000
+_DIGITS = 12  # of scores: what differs by rounding alone is a tie
 _ROUNDING = 1e-9  # of what was lost: a line below it is none
 
 
@@ -163,7 +164,7 @@ class Case:
         backups, repairers = np.isin(self.roles, BACKUPS), np.isin(self.roles, REPAIRERS)
         rows: list[dict[str, object]] = []
         for score in SCORES:
-            values = score.of(self.evidence, EVERY)
+            values = np.round(score.of(self.evidence, EVERY), _DIGITS)
             row: dict[str, object] = {"score": score.name}
             for name, positive in (("backups", backups), ("repairers", repairers)):
                 row |= {f"auc_{name}": auc(positive, values), f"ap_{name}": average_precision(positive, values)}

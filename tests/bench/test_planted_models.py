@@ -90,6 +90,7 @@ def test_one_pass_ranks_all_repairers_first_and_names_their_motifs(cases):
         assert ranks["line"]["auc_repairers"] >= 0.99
         assert ranks["labelled backup"]["auc_backups"] == 1
         right = case.motifs()
+        assert right["truth_error"] < 1e-9
         assert right["labels_right"] >= 0.95 and right["unmoved_right"] >= 0.95 and right["residual"] < 1e-9
 
 
@@ -125,6 +126,8 @@ def test_architectures_with_the_same_circuit_have_the_same_figures(cases):
     assert len(live) == 3
     for case in live[1:]:
         np.testing.assert_allclose(score(case, "freeze test"), score(live[0], "freeze test"), atol=2e-6)
+        for row, other in zip(case.ranks(), live[0].ranks(), strict=True):
+            assert row == pytest.approx(other, abs=1e-9)  # ties, too: what rounding leaves does not rank
 
 
 def test_the_benchmark_can_fail(cases):

@@ -37,7 +37,7 @@ from selfrepair.progress import Advance, ignore
 from selfrepair.prompts.prompts import Prompts
 from selfrepair.statistics.estimates import Array
 
-_TOKENS = 4096  # of all runs that are made together
+_TOKENS, _LOGITS = 4096, 2**25  # of all runs that are made together
 _LEAST = 1e-12  # energy that is added below a ratio: what does nothing alone has one too
 
 
@@ -194,7 +194,8 @@ class _Sweep:
             advance(len(chunk) * len(self.prompts))
 
     def _chunks(self) -> Iterator[tuple[int, list[int]]]:
-        sites, most = self.found.sites, max(1, _TOKENS // self.suffixes.clean.tokens.numel())
+        sites = self.found.sites
+        most = max(1, min(_TOKENS // self.suffixes.clean.tokens.numel(), _LOGITS // self.clean.numel()))
         order = sorted(range(len(sites)), key=lambda place: _depth(sites[place]))
         for (layer, _), group in groupby(order, key=lambda place: _depth(sites[place])):
             places = list(group)

@@ -61,9 +61,8 @@ def _print_labels(console: Console, found: PlantedScores) -> None:
     ):
         table.add_column(heading, justify="left" if heading == "models" else "right")
     for row in found.labelled().to_dict("records"):
-        error = "live norm" if pd.isna(row["truth_error"]) else f"{row['truth_error']:.0e}"
         cells = [_with_interval(row, name) for name in ("labels_right", "unmoved_right")]
-        table.add_row(str(row["variant"]), *cells, error, f"{row['residual']:.0e}")
+        table.add_row(str(row["variant"]), *cells, f"{row['truth_error']:.0e}", f"{row['residual']:.0e}")
     console.print(table)
 
 

@@ -156,7 +156,12 @@ def test_the_command_prints_the_figures_with_the_caution(small, monkeypatch):
     shown = CliRunner().invoke(app, ["bench", "coax", "tiny", "--quick", "--quiet"], env={"COLUMNS": "250"})
     assert shown.exit_code == 0, shown.output
     words = " ".join(shown.output.split())
-    assert "nearly circular" in words and "CoAx ratio" in words and "Template 1: When {io} and {s}" in words
+    assert (
+        "nearly circular" in words
+        and "Primaries a: L" in words
+        and "CoAx ratio (1 + 2N)" in words
+        and "Template 1: When {io} and {s}" in words
+    )
     ended = CliRunner().invoke(app, ["bench", "coax", "tiny", "--quick", "--quiet", "--json", "--positives", "2"])
     found = json.loads(ended.stdout)
     assert (

@@ -110,6 +110,7 @@ def test_a_live_norm_lets_effects_of_movers_grow_although_they_do_not_respond(ca
         movers = case.roles == "mover"
         assert np.abs(score(case, "line")[movers]).max() < 1e-9
         assert np.abs(score(case, "freeze test")[movers]).max() < 1e-9
+        assert np.abs(score(case, "growth, fixed norm")[movers]).max() < 1e-9
         growth = score(case, "effect growth")[movers]
         assert growth.min() > 0.005 if case.live_norm else np.abs(growth).max() < 1e-9
 

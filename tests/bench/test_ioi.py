@@ -22,6 +22,7 @@ from selfrepair.engine.replay import ReplayEngine
 from zoo.families import randomise
 
 ENGINE = ReplayEngine(fold=4)
+QUICK = Asked(templates=1, prompts=3, ablations=("zero",), primaries=(1,), replicates=5)
 ASKED = Asked(templates=2, prompts=4, primaries=(1, 2, 3), replicates=20)
 WORDS = sorted(
     {
@@ -195,7 +196,7 @@ def test_gpt2_small_is_known_by_its_shape_and_measured_as_published(small, monke
     monkeypatch.setattr(module, "load", lambda _name: small)
     monkeypatch.setattr(published, "is_gpt2_small", lambda _model: True)
     monkeypatch.setattr(published, "published_benchmark", lambda _model: found)
-    monkeypatch.setattr(benchmark, "Asked", lambda **_asked: ASKED)
+    monkeypatch.setattr(benchmark, "Asked", lambda **_asked: QUICK)
     shown = CliRunner().invoke(app, ["bench", "coax", "tiny", "--quiet"], env={"COLUMNS": "200"})
     assert shown.exit_code == 0, shown.output
     assert "0.984" in shown.output and "-0.004" in shown.output and "documented backups" in shown.output

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from selfrepair.cli.options import Quiet, with_settings
 from selfrepair.cli.questions import LOADING, PROMPTS, Json, Model, Out, as_json, question, required, settings
+from selfrepair.errors import SelfRepairError
 from selfrepair.terminal import Console
 
 _OPTIONS = (*PROMPTS, *settings("ablation", "donors", "seed", "top", "controls"), *LOADING)
@@ -19,6 +22,11 @@ def who(
     model: Model = "default",
     *,
     given: Annotated[str, typer.Option(help="What is ablated besides, before and after.")] = "",
+    run: Annotated[
+        Path | None,
+        typer.Option(help="A finished run's folder, instead of prompts: its lines are read, at no cost."),
+    ] = None,
+    filter: Annotated[str, typer.Option(help="With --run: which tokens, e.g. `top 2%`.")] = "",
     out: Out = None,
     json: Json = False,
     quiet: Quiet = False,
@@ -39,6 +47,9 @@ def who(
     from selfrepair.questions.tables.records import covering_record
 
     named = required(components, "components")
+    if run is not None:
+        _show_run(run, named, filter, asked, json)
+        return
     parse_names(named)  # complains before the model is loaded
     asking = question(model, asked, quiet)
     sites = parse_names(named, asking.model)
@@ -50,3 +61,27 @@ def who(
         as_json(covering_record(asking, found, floor))
     else:
         print_who(Console(), asking, found, floor)
+
+
+def _show_run(folder: Path, name: str, filter: str, asked: Mapping[str, Any], json: bool) -> None:
+    """Prints the lines that a finished run has."""
+    from selfrepair.ablation.names import parse_names
+    from selfrepair.cli.exit_code import CHECKS_FAIL, exit_code_of
+    from selfrepair.questions.on_a_run import lines_in_run
+    from selfrepair.questions.tables.on_a_run import print_run_lines
+    from selfrepair.questions.tables.records import rows
+    from selfrepair.results.run_folder import load
+
+    if asked["prompts"] or asked["prompt"]:
+        raise SelfRepairError("A run and prompts were given.", "Give --run, or prompts.")
+    loaded = load(folder)
+    known = {str(one) for one in loaded.interventions["name"].values}
+    title = name if name in known else "+".join(map(str, parse_names(name)))
+    table = lines_in_run(loaded, title, filter or None)
+    code = exit_code_of(loaded)
+    if json:
+        as_json({"ablated": title, "components": rows(table)})
+    else:
+        print_run_lines(Console(), loaded, title, filter or None, table)
+    if code == CHECKS_FAIL:
+        raise typer.Exit(code)

@@ -71,13 +71,13 @@ def audit_page(question: Question, found: CircuitAudit, more: Extras) -> str:
         more: what was measured for the page.
     """
     shown = Shown(question, found, more)
-    lists = el("div", members(shown), completion(shown), class_="two")
     content = joined(
         verdict_card(shown),
         waterfall(shown),
         drawing(shown),
         missing_list(shown),
-        lists,
+        members(shown),
+        completion(shown),
         ablations(shown),
         prompt_browser(shown),
         method(shown),

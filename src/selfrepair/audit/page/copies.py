@@ -10,6 +10,7 @@ from selfrepair.audit.page.shown import Shown
 from selfrepair.audit.settings import AuditSettings
 from selfrepair.statistics.estimates import Estimate
 
+_LOADING = {"revision": None, "dtype": "float32", "device": "auto"}  # options of `load` with their defaults
 _IN_CLAIMS = ("donors", "seed", "controls")
 
 
@@ -17,6 +18,7 @@ def as_python(shown: Shown) -> str:
     """Code that makes the audit again; names from data are literals."""
     roles = {role: [str(site) for site in sites] for role, sites in shown.found.runs.roles.items()}
     settings = ", ".join(f"{name}={value!r}" for name, value in _settings(shown).items())
+    identifier, how = _loaded(shown)
     circuit = "\n".join(f"    {role!r}: {names!r}," for role, names in roles.items())
     return "\n".join(
         [
@@ -25,7 +27,7 @@ def as_python(shown: Shown) -> str:
             "from selfrepair.audit.question import Question",
             "from selfrepair.audit.settings import AuditSettings",
             "",
-            f"model = load({_model(shown)!r})",
+            f"model = load({', '.join([repr(identifier), *(f'{name}={value!r}' for name, value in how.items())])})",
             f"prompts = Prompts.read({_file(shown)!r}, model){_chosen(shown)}",
             f"circuit = Circuit({{\n{circuit}\n}})",
             f"question = Question(model, prompts, AuditSettings({settings}))",
@@ -50,8 +52,9 @@ def as_claims(shown: Shown) -> str:
         **({} if shown.question.settings.metric == "logit-diff" else {"metric": shown.question.settings.metric}),
     }
     settings = {name: value for name, value in _settings(shown).items() if name in _IN_CLAIMS}
+    identifier, how = _loaded(shown)
     lines = [
-        f"model: {{id: {_quoted(_model(shown))}}}",
+        f"model: {{{', '.join(f'{name}: {_quoted(value)}' for name, value in {'id': identifier, **how}.items())}}}",
         f"prompts: {{{', '.join(f'{name}: {_quoted(value)}' for name, value in prompts.items())}}}",
         f"ablation: {_quoted(found.effects.operator)}",
         *(f"{name}: {value}" for name, value in settings.items()),
@@ -87,8 +90,12 @@ def _settings(shown: Shown) -> dict[str, object]:
     return given
 
 
-def _model(shown: Shown) -> str:
-    return str(getattr(shown.question.model, "name", "default"))
+def _loaded(shown: Shown) -> tuple[str, dict[str, str]]:
+    """What loads the model again: its identifier and options; of a model that came as an object, its name."""
+    model = shown.question.model
+    source = getattr(model, "source", None) or {"model": model.name}
+    options = {name: str(source[name]) for name, usual in _LOADING.items() if source.get(name, usual) != usual}
+    return str(source["model"]), options
 
 
 def _file(shown: Shown) -> str:

@@ -14,7 +14,7 @@ from selfrepair.audit.page.shown import Shown, figure, motif_class
 from selfrepair.audit.tables.covering import shown_rows
 
 COVERING = 6  # components outside that are drawn
-_COLUMN, _WIDE, _HIGH, _GAP, _TOP, _LEFT = 132, 112, 42, 12, 34, 14
+_COLUMN, _WIDE, _HIGH, _GAP, _TOP, _LEFT = 132, 112, 42, 12, 54, 14
 _LANES = 46  # between members and what covers
 
 
@@ -29,6 +29,7 @@ class Node:
         title: the whole.
         x: left edge.
         y: upper edge.
+        first: whether no other box stands above it in its column and row of boxes.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Node:
     title: str
     x: float
     y: float
+    first: bool = True
 
 
 class Arrow(NamedTuple):
@@ -97,7 +99,7 @@ def _placed(shown: Shown, names: Sequence[str], sites: dict[str, Site], layers: 
         layer = sites[name].port.layer
         place = filled[layer] = filled.get(layer, -1) + 1
         x, y = _LEFT + _COLUMN * layers.index(layer) + (_COLUMN - _WIDE) / 2, top + place * (_HIGH + _GAP)
-        nodes.append(Node(name, *_words(shown, name, sites[name]), x, y))
+        nodes.append(Node(name, *_words(shown, name, sites[name]), x, y, place == 0))
     return nodes
 
 
@@ -110,7 +112,11 @@ def _words(shown: Shown, name: str, site: Site) -> tuple[str, str, str]:
     row = table[table["component"] == name].iloc[0]
     missing = " missing" if name in shown.missing else ""
     title = f"{name}, outside the circuit: {row['label']}, line {row['line']:+.3f} {shown.unit}"
-    return f"{row['line']:+.2f} {row['label']}", f"outside {motif_class(str(row['label']))}{missing}", title
+    return (
+        f"{row['line']:+.2f} {str(row['label']).removeprefix('suppressor ')}",
+        f"outside {motif_class(str(row['label']))}{missing}",
+        title,
+    )
 
 
 def measured(shown: Shown, names: Sequence[str]) -> list[Arrow]:
@@ -124,7 +130,8 @@ def measured(shown: Shown, names: Sequence[str]) -> list[Arrow]:
     for edge in table.to_dict("records"):
         weight = abs(edge["total"]) / largest if largest else 0.0
         if weight >= 0.05:
-            title = f"{edge['source']} ablated alone: {edge['target']} writes {edge['total']:+.3f}, {edge['direct']:+.3f} of it directly"
+            change = f"{edge['target']} writes {edge['total']:+.3f}, {edge['direct']:+.3f} of it directly"
+            title = f"{edge['source']} ablated alone: {change}"
             arrows.append(
                 Arrow(edge["source"], edge["target"], weight, motif_class(shown.label(edge["target"])), title)
             )
@@ -178,41 +185,57 @@ def _node(node: Node) -> Markup:
     )
 
 
-def _short(text: str, most: int = 19) -> str:
+def _short(text: str, most: int = 18) -> str:
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def _arrow(arrow: Arrow, places: dict[str, Node]) -> Markup | None:
-    """A curve from the lower or right side of the source to the target."""
-    start, end = places[arrow.source], places[arrow.target]
-    below = end.y > start.y + _HIGH
-    x1, y1 = (start.x + _WIDE / 2, start.y + _HIGH) if below else (start.x + _WIDE, start.y + _HIGH / 2)
-    x2, y2 = (end.x + _WIDE / 2, end.y) if below else (end.x, end.y + _HIGH / 2)
-    bend = max(abs(y2 - y1), 40) / 2 if below else 0
-    path = f"M{x1:.1f},{y1:.1f} C{x1:.1f},{y1 + bend:.1f} {x2:.1f},{y2 - bend:.1f} {x2:.1f},{y2:.1f}"
-    width = f"{1 + 4 * math.sqrt(min(arrow.weight, 1.0)):.2f}"
+    """A curve from the right side of the source to the left side of the target."""
+    path = _curve(places[arrow.source], places[arrow.target])
     return el(
         "path",
         el("title", arrow.title),
         d=path,
         class_=f"edge {arrow.look}",
-        stroke_width=width,
+        stroke_width=f"{1 + 4 * math.sqrt(min(arrow.weight, 1.0)):.2f}",
         data_source=arrow.source,
         data_target=arrow.target,
     )
 
 
-def _caption(shown: Shown) -> str:
+def _curve(start: Node, end: Node) -> str:
+    """The path between two boxes: over others that stand in the same row, from lower to upper side in one column."""
+    apart = end.x - start.x
+    if apart < _COLUMN / 2:  # an MLP behind heads of its layer
+        middle, down = start.x + _WIDE / 2, end.y > start.y
+        y1, y2 = (start.y + _HIGH, end.y) if down else (start.y, end.y + _HIGH)
+        return f"M{middle:.1f},{y1:.1f} L{middle:.1f},{y2:.1f}"
+    if abs(end.y - start.y) < 1 and apart > _COLUMN * 1.5:
+        x1, x2, top = start.x + _WIDE * 0.7, end.x + _WIDE * 0.3, start.y
+        return f"M{x1:.1f},{top:.1f} C{x1 + 20:.1f},{top - 30:.1f} {x2 - 20:.1f},{top - 30:.1f} {x2:.1f},{top:.1f}"
+    x1, y1, x2, y2 = start.x + _WIDE, start.y + _HIGH / 2, end.x, end.y + _HIGH / 2
+    if end.first and y2 > y1 + _HIGH and apart > _COLUMN * 1.5:  # from above, past the boxes in between
+        across, last = x1 + apart / 2, x2 + 30
+        return f"M{x1:.1f},{y1:.1f} C{across:.1f},{y1:.1f} {last:.1f},{end.y - 60:.1f} {last:.1f},{end.y:.1f}"
+    bend = max((x2 - x1) / 2, 16)
+    return f"M{x1:.1f},{y1:.1f} C{x1 + bend:.1f},{y1:.1f} {x2 - bend:.1f},{y2:.1f} {x2:.1f},{y2:.1f}"
+
+
+def _caption(shown: Shown) -> Markup:
     boxes = (
         "Above: the circuit's members by layer. Below, dashed: components outside whose lines repair, in the colour of "
         "their motif; those with a heavy frame are missing from the circuit. "
     )
     if shown.extras.graph is not None:
-        return boxes + (
+        return joined(
+            boxes,
             "Edges are measured: what the later component writes more or less when the earlier one alone is ablated; "
-            "edges below 5% of the largest are left out. Choose a box to pin its edges and follow them."
+            "edges below 5% of the largest are left out. Choose a box to pin its edges and follow them.",
         )
-    return boxes + (
-        "Members were ablated together: edges show which of them lie in front, as thick as the component's line is "
-        "large. `selfrepair audit --edges` measures edges of single members. Choose a box to pin its edges."
+    return joined(
+        boxes,
+        "Members were ablated together: edges only show which of them lie in front, as thick as the component's line "
+        "is large; ",
+        el("code", "selfrepair audit --edges"),
+        " measures edges of single members. Choose a box to pin it and see its numbers.",
     )

@@ -66,8 +66,8 @@ def extras(question: Question, found: CircuitAudit, floor: float | None = None, 
     common = (question.model, question.prompts, base)
 
     def split() -> AttentionSplit:
-        how = {"donors": settings.donors, "seed": settings.seed}
-        return attention_split(*common, heads, settings.ablation, sides=False, **how)
+        donors, seed = settings.donors, settings.seed
+        return attention_split(*common, heads, settings.ablation, donors=donors, seed=seed, sides=False)
 
     def direct() -> DirectEdges:
         return direct_edges(*common, settings.ablation, donors=settings.donors, seed=settings.seed)

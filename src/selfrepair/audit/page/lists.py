@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -112,8 +111,8 @@ def members(shown: Shown) -> Markup:
         text = f"{unmasked:+.2f} → {masked:+.2f}"
         pictured.append(tracks.row(axis, str(row["component"]), marks, text, title))
     caption = (
-        "Each member ablated alone. ○: less of what it wrote, as if nothing responded (unmasked). ● with whisker: total "
-        "effect, as it was (masked by self-repair where it lies nearer to zero). superfluous: all effects of the table "
+        "Each member ablated alone. ○: less what it wrote, as if nothing responded (unmasked). ● with whisker: the "
+        "total effect, as it was (masked by self-repair where it lies nearer to zero). superfluous: all effects of the table "
         "within two standard errors of zero."
     )
     content = joined(el("div", *pictured, tracks.scale(axis, shown.unit), class_="rows"), _members_table(rows))
@@ -150,9 +149,9 @@ def completion(shown: Shown) -> Markup:
         pictured.append(el("h3", title))
         pictured += [_step(axis, row, name) for row in rows]
     caption = (
-        f"Shares with intervals, of the circuit and then with one component more at a time. comes back: of what the set "
-        f"wrote, when all of it is ablated; below {100 * ENOUGH:.0f}% (the line) nothing more has to be added. necessity "
-        "and faithfulness: 0% with every head ablated, 100% with none; MLPs live."
+        "Shares with intervals, of the circuit and then with one component more at a time. comes back: of what the set "
+        f"wrote, when all of it is ablated; below {100 * ENOUGH:.0f}% (the line) nothing more has to be added. "
+        "necessity and faithfulness: 0% with every head ablated, 100% with none; MLPs live."
     )
     said = None if len(rows) > 1 else el("p", "Nothing is missing, so nothing was added.", class_="lead")
     content = joined(said, el("div", *pictured, tracks.scale(axis, "", percent=True), class_="rows completion"))
@@ -175,8 +174,8 @@ def ablations(shown: Shown) -> Markup:
     rows = [_ablation(row, operators.kendall[str(row["ablation"])]) for row in operators.table.to_dict("records")]
     headings = ["ablation", "the circuit wrote", "total effect", "comes back", "Kendall τ", "largest lines that repair"]
     caption = (
-        "Kendall τ: rank correlation of all components' lines with those under the first ablation. placebo replaces what "
-        "is ablated by something random of the same size: what happens to any circuit that is hit so hard."
+        "Kendall τ: rank correlation of all components' lines with those under the first ablation. placebo replaces "
+        "what is ablated by something random of the same size: what happens to any circuit that is hit so hard."
     )
     content = joined(el("p", operators.in_words, class_="lead"), plain_table(headings, rows, {1, 2, 3, 4}))
     return figure("Under other ablations", content, caption, "ablations")
@@ -185,5 +184,4 @@ def ablations(shown: Shown) -> Markup:
 def _ablation(row: Row, kendall: float) -> list[str]:
     effects = [effect_text(row[name], row[f"{name}_low"], row[f"{name}_high"]) for name in ("lost", "total_effect")]
     back = share_text(row["repaired_share"], row["repaired_share_low"], row["repaired_share_high"])
-    bracketed = f"({back})" if not math.isfinite(row["repaired_share_low"]) else back
-    return [str(row["ablation"]), *effects, bracketed, signed_or_dash(kendall), str(row["covered_by"])]
+    return [str(row["ablation"]), *effects, back, signed_or_dash(kendall), str(row["covered_by"])]

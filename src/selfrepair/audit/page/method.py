@@ -29,11 +29,12 @@ def method(shown: Shown) -> Markup:
     """The end of the page."""
     found, extras = shown.found, shown.extras
     facts = about(shown.question, found.effects, extras.floor)
+    prompts = facts["prompts"]
     rows = [
         ("model", f"{facts['model']['name']}, sha256 {str(facts['model']['sha256'])[:16]}"),
         (
             "prompts",
-            f"{facts['prompts']['number']}, sha256 {str(facts['prompts_sha256'])[:16]}; dropped {facts['prompts']['dropped']}",
+            f"{prompts['number']}, sha256 {str(facts['prompts_sha256'])[:16]}; dropped {prompts['dropped']}",
         ),
         ("read from", str(shown.question.prompts.provenance.get("file", "prompts given in Python"))),
         ("seed", str(facts["seed"])),
@@ -66,7 +67,7 @@ def _copies(shown: Shown) -> Markup:
         "div",
         el("h3", "As Python"),
         python,
-        el("h3", "As claims, for `selfrepair claim claims.yaml`"),
+        el("h3", "As claims, for ", el("code", "selfrepair claim claims.yaml")),
         claims,
         id="copies",
     )

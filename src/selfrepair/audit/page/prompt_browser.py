@@ -1,4 +1,4 @@
-"""Prompt by prompt: tokens and answers, the readout before and after, the prompt's own lines, attention of repairers."""
+"""Prompt by prompt: tokens and answers, readout before and after, the prompt's own lines, attention of repairers."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def prompt_browser(shown: Shown) -> Markup:
         class_="controls",
     )
     caption = (
-        f"{said}. Numbers are of the run with the circuit ablated, in {shown.unit}: came back = total effect + what the "
-        "circuit wrote. Lines: what each component writes more (+) or less (−) on this prompt. Attention is that of the "
-        "answer's position (framed) to each token, before and after the ablation."
+        f"{said}. Numbers are of the run with the circuit ablated, in {shown.unit}: came back = total effect + what "
+        "the circuit wrote. Lines: what each component writes more (+) or less (−) on this prompt. Attention is that "
+        "of the answer's position (framed) to each token, before and after the ablation."
     )
     return el(
         "section",
@@ -167,6 +167,7 @@ def _attends(shown: Shown, place: int, row: int, name: str) -> Markup:
     for index in order:
         named += [el("span", tokens[index], class_="token source"), Markup(f" {parts[index]:+.2f} ")]
     label = shown.label(name)
+    line, qk, ov = (float(values[row, place]) for values in (split.line, split.qk, split.ov))
     return el(
         "div",
         el("h3", f"{name} attends", el("span", label, class_=f"badge {motif_class(label)}")),
@@ -174,7 +175,7 @@ def _attends(shown: Shown, place: int, row: int, name: str) -> Markup:
         _attended("after", tokens, split.after[row, place]),
         el(
             "p",
-            f"line {split.line[row, place]:+.2f} = QK {split.qk[row, place]:+.2f} + OV {split.ov[row, place]:+.2f}; most by ",
+            f"line {line:+.2f} = QK {qk:+.2f} + OV {ov:+.2f}; most by ",
             *named,
             class_="quiet",
         ),
@@ -187,4 +188,4 @@ def _attended(when: str, tokens: tuple[str, ...], weights: Array) -> Markup:
     for text, weight in zip(tokens, weights, strict=False):
         share = f"--a:{100 * min(max(float(weight), 0.0), 1.0):.0f}%" if weight >= _FAINT else None
         pieces.append(el("span", text, class_="token", style=share, title=f"{100 * float(weight):.1f}%"))
-    return el("p", el("b", when), " ", *pieces, class_="attended-row")
+    return el("p", el("b", when), el("span", *pieces), class_="attended-row")

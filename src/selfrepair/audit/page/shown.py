@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from selfrepair.ablation.sites import Site
@@ -71,8 +72,9 @@ def effect_text(value: float, low: float, high: float) -> str:
 
 
 def share_text(value: float, low: float, high: float) -> str:
-    """A share with its interval."""
-    return with_ends(*share(float(value), float(low), float(high)))
+    """A share with its interval; in round brackets where its denominator may be zero."""
+    text, interval = share(float(value), float(low), float(high))
+    return f"({text})" if math.isinf(low) or math.isinf(high) else with_ends(text, interval)
 
 
 def ends(estimate: Estimate) -> tuple[float, float, float]:
@@ -80,7 +82,7 @@ def ends(estimate: Estimate) -> tuple[float, float, float]:
     return float(estimate.value), float(estimate.low), float(estimate.high)
 
 
-def figure(title: str, content: Markup, caption: str, anchor: str | None = None) -> Markup:
+def figure(title: str, content: Markup, caption: str | Markup, anchor: str | None = None) -> Markup:
     """A titled part of the page with what its numbers are."""
     return el("figure", el("h2", title), content, el("figcaption", caption), id=anchor)
 

@@ -111,7 +111,7 @@ def scale(axis: Axis, unit: str, percent: bool = False) -> Markup:
     marks = [
         el(
             "span",
-            f"{100 * tick:.0f}%" if percent else f"{tick:g}".replace("-", "−"),
+            f"{100 * tick:.0f}%" if percent else f"{tick:g}",
             style=f"left:{axis.at(tick):.2f}%",
         )
         for tick in ticks

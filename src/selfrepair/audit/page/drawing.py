@@ -53,7 +53,7 @@ class Arrow(NamedTuple):
 
 def drawing(shown: Shown) -> Markup:
     """The drawing, and below it the edges of each component, one of which can be pinned."""
-    covering = [name for name in covering_names(shown)]
+    covering = covering_names(shown)
     sites = {str(site): site for site in (*shown.found.covering.components.sites, *shown.members)}
     members = [str(site) for site in shown.members]
     layers = sorted({sites[name].port.layer for name in (*members, *covering)})

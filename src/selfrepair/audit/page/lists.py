@@ -112,8 +112,8 @@ def members(shown: Shown) -> Markup:
         pictured.append(tracks.row(axis, str(row["component"]), marks, text, title))
     caption = (
         "Each member ablated alone. ○: less what it wrote, as if nothing responded (unmasked). ● with whisker: the "
-        "total effect, as it was (masked by self-repair where it lies nearer to zero). superfluous: all effects of the table "
-        "within two standard errors of zero."
+        "total effect, as it was (masked by self-repair where it lies nearer to zero). superfluous: all effects of the "
+        "table within two standard errors of zero."
     )
     content = joined(el("div", *pictured, tracks.scale(axis, shown.unit), class_="rows"), _members_table(rows))
     return figure("The members, masked and unmasked", content, caption, "members")

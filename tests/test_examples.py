@@ -19,6 +19,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 import selfrepair
 from loading import tiny_models
 from selfrepair import LanguageModel, Run, Windows, clean_run, load, measure, port_outputs, windows
+from selfrepair.questions.asked import Asked
 from selfrepair.run.planning.settings import Keywords
 
 SENTENCES = [
@@ -54,10 +55,13 @@ def names(tmp_path_factory) -> dict[str, object]:
     ports = [selfrepair.Port(layer, kind) for layer in range(2) for kind in ("heads", "mlp")]
     with model.running():
         clean, donors = clean_run(model, tokens, ports=ports), port_outputs(model, tokens.flip(0), ports)
+    prompts = selfrepair.Prompts.of(
+        [selfrepair.Prompt(text, ("w",), ("t",)) for text in ("The head writes a ", "The name that comes ")], model
+    )
     public = {name: getattr(selfrepair, name) for name in selfrepair.__all__}
     yield public | {
         **{"network": made, "tokenizer": tokenizer, "model": model, "text": text, "run": run},
-        **{"tokens": tokens, "clean": clean, "donors": donors},
+        **{"tokens": tokens, "clean": clean, "donors": donors, "prompts": prompts},
     }
     os.chdir(before)
 
@@ -85,7 +89,9 @@ def test_docstrings_name_every_argument_with_its_type(name):
     if inspect.isfunction(shown):
         arguments, typed = list(inspect.signature(shown).parameters), typing.get_type_hints(shown)
         if "settings" in typed:  # spelled out as keywords
-            typed |= dict.fromkeys(Keywords.__annotations__, object)  # their types need imports for checkers alone
+            typed |= dict.fromkeys(
+                [*Keywords.__annotations__, *Asked.__annotations__], object
+            )  # their types need imports for checkers alone
         assert {*arguments, "return"} <= set(typed)
     else:
         arguments = [field for field in getattr(shown, "__dataclass_fields__", ()) if not field.startswith("_")]

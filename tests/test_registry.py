@@ -52,7 +52,10 @@ def offer(monkeypatch):
     return add
 
 
-@pytest.mark.parametrize("registry", [choices.OPERATORS, choices.ENGINES, choices.EXECUTORS], ids=lambda one: one.kind)
+REGISTRIES = [choices.OPERATORS, choices.ENGINES, choices.EXECUTORS, choices.CIRCUIT_WRITERS]
+
+
+@pytest.mark.parametrize("registry", REGISTRIES, ids=lambda one: one.kind)
 def test_everything_that_is_named_can_be_loaded(registry):
     assert all(callable(registry[name]) for name in registry) and len(registry) == len([*registry]) >= 3
 

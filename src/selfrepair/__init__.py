@@ -61,6 +61,12 @@ if TYPE_CHECKING:
     from selfrepair.prompts import Prompt as Prompt
     from selfrepair.prompts import Prompts as Prompts
     from selfrepair.prompts import PromptsDropped as PromptsDropped
+    from selfrepair.questions.asked import ablate as ablate
+    from selfrepair.questions.asked import audit as audit
+    from selfrepair.questions.asked import card as card
+    from selfrepair.questions.asked import graph as graph
+    from selfrepair.questions.asked import who as who
+    from selfrepair.questions.asked import write_audit as write_audit
     from selfrepair.report.page import view as view
     from selfrepair.report.page import write_page as write_report
     from selfrepair.results.run_folder import load as load_run
@@ -84,6 +90,7 @@ _MODULES = {
     "selfrepair.ablation.operators": ("Mean", "Operator", "PositionMean", "Resample", "Source", "Unchanged", "Zero"),
     "selfrepair.ablation.sites": ("At", "AtSpan", "Attention", "Head", "Mlp", "Neuron", "Site"),
     "selfrepair.ablation.spellings": ("End",),
+    "selfrepair.questions.asked": ("ablate", "audit", "card", "graph", "who", "write_audit"),
     "selfrepair.circuits.circuit": ("Circuit",),
     "selfrepair.effects.ledger": ("Ledger",),
     "selfrepair.effects.readouts": ("LogitDifference", "NextToken", "Reading", "Readout"),
@@ -153,11 +160,15 @@ __all__ = [
     "Unchanged",
     "Windows",
     "Zero",
+    "ablate",
+    "audit",
+    "card",
     "clean_run",
     "combine",
     "compare",
     "each",
     "freezing",
+    "graph",
     "load",
     "load_run",
     "measure",
@@ -170,7 +181,9 @@ __all__ = [
     "resume",
     "together",
     "view",
+    "who",
     "windows",
+    "write_audit",
     "write_report",
 ]
 

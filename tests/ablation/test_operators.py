@@ -66,10 +66,16 @@ def test_value_constants_belong_to_no_head(name):
         texts = Texts(clean, head_outputs(model, TOKENS))
         for layer, block in enumerate(model.anatomy.blocks):
             assert torch.equal(texts.donor(Port(layer, "heads"), 0), clean.head_outputs[layer])
-            joined = block.join_heads(clean.head_outputs[layer])
-            assert (block.split_heads(joined) - clean.head_outputs[layer]).abs().max() < 1e-14
-            zero = block.join_heads(torch.zeros_like(clean.head_outputs[layer]))
+            joined = block.heads_place.join(clean.head_outputs[layer])
+            assert (block.heads_place.split(joined) - clean.head_outputs[layer]).abs().max() < 1e-14
+            zero = block.heads_place.join(torch.zeros_like(clean.head_outputs[layer]))
             assert torch.equal(zero, block.value_constant.flatten().expand_as(zero))
+            donor = clean.head_outputs[layer].roll(1, 0)
+            put = block.heads_place.put(joined, {1: donor[:, :, 1]}).unflatten(-1, (block.heads, -1))
+            whole = joined.unflatten(-1, (block.heads, -1))
+            assert torch.equal(put[:, :, 1], donor[:, :, 1] + block.value_constant[1])
+            others = [head for head in range(block.heads) if head != 1]
+            assert torch.equal(put[:, :, others], whole[:, :, others])  # bit for bit: no constant goes out and in
 
 
 def test_units():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import time
 import zipfile
 
 import pytest
@@ -73,13 +74,22 @@ def test_lists_without_roles(tmp_path, content):
         ("c.json", '{"a": ["9.9"', "no JSON that can be read"),
         ("c.json", '{"prompts": []}', "has prompts, not a circuit"),
         ("c.txt", "", "No components|no components"),
-        ("c.txt", "@/etc/hostname", "names no component|no position"),
-        ("c.json", '["@/etc/hostname"]', "names no component|no position"),
     ],
 )
 def test_lists_that_say_something_else_are_refused(tmp_path, file, content, said):
     with pytest.raises(SelfRepairError, match=said):
         Circuit.read(written(tmp_path, file, content))
+
+
+OWN = '{{"format": "selfrepair circuit", "version": 1, "roles": "@{}"}}'
+
+
+@pytest.mark.parametrize("form", ["@{}", '["@{}"]', '{{"movers": "@{}"}}', OWN])
+def test_names_in_a_file_open_no_other_file(tmp_path, form):
+    inner = written(tmp_path, "inner.txt", "9.9")
+    assert Circuit.read(inner).heads == (Head(9, 9),)
+    with pytest.raises(SelfRepairError):
+        Circuit.read(written(tmp_path, "c.txt", form.format(inner)))
 
 
 def test_a_list_has_nothing_to_choose_from(tmp_path):
@@ -332,6 +342,18 @@ def test_files_that_are_not_there_or_too_large(tmp_path, monkeypatch):
         Circuit.read(written(tmp_path, "c.txt", "9.9 " * 10))
 
 
+SPACE = " " * 200_000
+
+
+@pytest.mark.parametrize("content", [SPACE, f"9.9{SPACE}x y", f"a->b{SPACE}x", "mlp " * 50_000])
+def test_long_files_of_nothing_take_no_time(tmp_path, content):
+    """Patterns that try every run of white space from every place would take minutes."""
+    started = time.process_time()
+    with pytest.raises(SelfRepairError):
+        Circuit.read(written(tmp_path, "c.txt", content))
+    assert time.process_time() - started < 5
+
+
 def test_a_format_can_be_named(tmp_path):
     path = written(tmp_path, "c.json", {"nodes": ["9.9"], "edges": ["9.6"]})
     assert Circuit.read(path, format="roles").roles["edges"] == (Head(9, 6),)
@@ -341,3 +363,15 @@ def test_a_format_can_be_named(tmp_path):
 
 def test_json_has_the_config_that_is_checked():
     assert json.loads(json.dumps(eap_graph()))["cfg"] == CONFIG
+
+
+def test_lists_are_the_last_that_files_are_held_against(monkeypatch):
+    """Otherwise no format of another package would ever be asked: lists take any file."""
+    from selfrepair.circuits import circuit
+
+    circuit._formats.cache_clear()
+    with monkeypatch.context() as patch:
+        others = {name: circuit.CIRCUIT_FORMATS[name] for name in circuit.CIRCUIT_FORMATS} | {"theirs": object()}
+        patch.setattr(circuit, "CIRCUIT_FORMATS", others)
+        assert list(circuit._formats())[-2:] == ["theirs", "roles"]
+    circuit._formats.cache_clear()

@@ -15,6 +15,7 @@ from torch import nn
 from selfrepair import ReferenceEngine, RefusedModel, ReplayEngine, SelfRepairError, load, measure, prove
 from selfrepair.ablation.sites import Head
 from selfrepair.cli.check import _parts
+from selfrepair.effects.readouts import LogitDifference
 from selfrepair.engine import DeltaEngine
 from selfrepair.engine.ablation_proofs import _future_error
 from selfrepair.engine.clean import clean_run
@@ -282,3 +283,17 @@ def test_the_papers_norm_study_takes_effects_without_constants(which):
     with model.running(), removing(on_input(model.anatomy.final_norm_module, lambda x: final.append(x.clone()))):
         clean = clean_run(model, TOKENS)
         assert (scaled_logits(model.anatomy, TOKENS, final[0]) - clean.scaled_logit).abs().max() < 2e-5
+
+
+def test_a_difference_of_logits_holds_nothing_of_the_vocabularys_mean():
+    """Padded rows at minus a billion put the mean at minus a hundred million, of which float32 keeps no units."""
+    network = padded(-1e9)
+    network.lm_head.bias.data[:-7] = torch.randn(90, generator=torch.Generator().manual_seed(0))
+    readout = LogitDifference((-1, 3), ((5, 8, 11), (6, 7, 9)), ((20,), (21,)))
+    model = load(network)
+    with model.running(), torch.no_grad():
+        clean = clean_run(model, TOKENS[:2], readout.reading(model.anatomy, TOKENS[:2]))
+        logits = copy.deepcopy(network).double()(TOKENS[:2]).logits
+    for window, position in enumerate((-1, 3)):
+        right, wrong = (logits[window, position, list(side[window])] for side in (readout.answers, readout.against))
+        assert abs(float(clean.logit[window, 0] - (right.mean() - wrong.mean()))) < 1e-4

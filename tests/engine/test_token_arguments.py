@@ -9,10 +9,11 @@ import torch
 
 from selfrepair import LanguageModel, ReferenceEngine, RefusedModel, ReplayEngine, load, prove
 from selfrepair.ablation.sites import Head
-from selfrepair.engine import DeltaEngine, replay
+from selfrepair.engine import DeltaEngine
 from selfrepair.engine.clean import clean_run
 from selfrepair.engine.delta import engine as delta
 from selfrepair.engine.watched import WatchedReplay, eager_attention
+from selfrepair.model import block_run
 from selfrepair.model.arguments import block_arguments
 from selfrepair.model.taps import removing
 from selfrepair.paper.experiments.self_gain.add_vector import Adder
@@ -146,7 +147,7 @@ def test_delta_refuses_a_recording_of_another_text(monkeypatch):
 
 def test_arguments_of_another_text_are_seen_by_check(monkeypatch):
     model, made = model_of("experts by token id"), block_arguments
-    monkeypatch.setattr(replay, "block_arguments", lambda model, tokens: made(model, torch.zeros_like(tokens)))
+    monkeypatch.setattr(block_run, "block_arguments", lambda model, tokens: made(model, torch.zeros_like(tokens)))
     failing = {proof.identity for proof in prove(model) if not proof.holds}
     assert {"own output", "engines agree"} <= failing
 

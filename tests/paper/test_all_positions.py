@@ -40,7 +40,7 @@ def plain(model, tokens, layer, vectors):
         )
         with removing(*handles):
             model.run_trunk(tokens)
-        outputs.append(block.split_heads(seen["heads"])[:, position])
+        outputs.append(block.heads_place.split(seen["heads"])[:, position])
         scales.append(norm.scale(seen["final"])[:, position])
     return torch.stack(outputs, 1), torch.stack(scales, 1)
 

@@ -8,14 +8,15 @@ import torch
 
 from loading.tiny_models import tokenizer
 from selfrepair import load
+from selfrepair.effects.lines import LINE_NAMES
 from selfrepair.errors import SelfRepairError
 from selfrepair.model.taps import on_input, removing
-from selfrepair.paper.experiments.name_movers import figures
+from selfrepair.paper.experiments.name_movers import figures, roles
 from selfrepair.paper.experiments.name_movers import study as name_movers
 from selfrepair.paper.experiments.name_movers.prompts import ORDERS, TEMPLATES, Prompts, make_prompts
 from support import language_model, roomy
-from zoo import families, oracle
-from zoo.anatomy import ANATOMY
+from zoo import families, interventions, oracle
+from zoo.anatomy import ANATOMY, value_constants
 from zoo.planted import ANSWER, BOS, NEUTRAL, OTHER, SOURCE, TASK, backup, copy_suppressor
 
 
@@ -104,8 +105,7 @@ def test_a_study_is_what_plain_forwards_give(name):
         np.testing.assert_allclose(found, differences(model, prompts, [put(head) for head in heads]), atol=1e-9)
         parts = study.parts[label]
         repair = parts["total"] + parts["lost"]
-        if not model.anatomy.has_post_norms:
-            np.testing.assert_allclose(repair, parts["heads"] + parts["mlps"] + parts["norm"], atol=1e-9)
+        np.testing.assert_allclose(repair, sum(parts[line] for line in LINE_NAMES), atol=1e-9)
     seen = {}
     source = model.anatomy.blocks[study.source].module
     target = model.anatomy.blocks[study.source + 1].module
@@ -113,6 +113,53 @@ def test_a_study_is_what_plain_forwards_give(name):
     np.testing.assert_allclose(study.moved_difference, differences(model, prompts, handles), atol=1e-9)
     below = [place for place, head in enumerate(study.heads) if head.layer <= study.source]
     assert (study.moved[:, below] == 0).all()
+
+
+@pytest.mark.parametrize("name", ["gpt2", "gpt_neox_parallel", "gemma2"])
+def test_the_ledger_of_movers_is_that_of_vectors_in_plain_forwards(monkeypatch, name):
+    """Every write as a vector, read at the last token in the difference of the two names' directions."""
+    model, prompts, hand = language_model(name), random_prompts(), ANATOMY[name]
+    network, tokens = model.network, torch.from_numpy(prompts.tokens)
+    movers = (name_movers.Head(1, 0), name_movers.Head(0, 1), name_movers.Head(1, 2))
+    monkeypatch.setattr(name_movers, "_movers", lambda *_: movers)
+    study = name_movers.study_ioi(model, prompts)
+    assert list(study.change) == ["L1H0", "L0H1", "L1H2", "all movers"]
+    rows, end = np.arange(len(prompts)), prompts.end
+    names = [torch.from_numpy(one)[:, None].expand_as(tokens) for one in (prompts.indirect, prompts.subject)]
+    (u, beta), (u_other, beta_other) = (oracle.directions(network, hand, targets) for targets in names)
+    u, beta = u - u_other, beta - beta_other
+    clean, donors = (oracle.trace(network, hand, torch.from_numpy(x)) for x in (prompts.tokens, prompts.corrupted))
+    final, constants = network.get_submodule(hand.final_norm), value_constants(network, hand)
+    sigma = hand.scale(final, clean.residual)
+
+    def effects(run):
+        return oracle._head_lines(network, hand, run.z, constants, clean, u, sigma)[..., rows, end]
+
+    for label, change in study.change.items():
+        heads = study.movers if label == "all movers" else [head for head in study.movers if str(head) == label]
+        put = {layer: torch.zeros(tokens.shape[1], hand.heads, dtype=torch.bool) for layer, _ in heads}
+        for layer, head in heads:
+            put[layer][:, head] = True
+        ablated = interventions.trace(
+            network, hand, tokens, interventions.Patches({layer: (put[layer], donors.z[layer]) for layer in put})
+        )
+        wanted = (effects(ablated) - effects(clean)).numpy()
+        lost = -sum(wanted[head] for head in heads)
+        attention = wanted.sum((0, 1))
+        for head in heads:
+            wanted[head] = 0
+        np.testing.assert_allclose(change, wanted.reshape(-1, len(prompts)).T, atol=1e-9)
+        moved = (u * (ablated.mlps - clean.mlps).sum(0)).sum(-1) / sigma
+        scale = hand.scale(final, ablated.residual)
+        norm = (1 - scale / sigma) * (u * ablated.residual).sum(-1) / scale
+        total = (u * ablated.residual).sum(-1) / scale - (u * clean.residual).sum(-1) / sigma
+        parts = {"lost": lost, "heads": wanted.sum((0, 1)), "mlps": moved[rows, end].numpy()}
+        parts |= {"norm": norm[rows, end].numpy(), "total": total[rows, end].numpy()}
+        parts["post_norms"] = parts["total"] - parts["norm"] - parts["mlps"] - attention
+        assert set(parts) == set(study.parts[label])
+        for part, values in parts.items():
+            np.testing.assert_allclose(study.parts[label][part], values, atol=1e-9, err_msg=part)
+        assert (np.abs(parts["post_norms"]).max() > 1e-6) == model.anatomy.has_post_norms
 
 
 def test_direct_effects_add_up_with_the_rest_to_the_logit_difference():
@@ -148,8 +195,8 @@ def test_the_planted_backup_is_found():
     assert study.difference[0] - study.ablated["all movers"][0] == pytest.approx(0.4 * whole)
     table = figures.movers_and_backups(study).table.set_index("name")
     assert table["role"].to_dict() == {str(h): "" for h in study.heads} | {
-        "L0H0": figures.MOVER,
-        "L1H0": figures.BACKUP,
+        "L0H0": roles.MOVER,
+        "L1H0": roles.BACKUP,
     }
 
 
@@ -157,7 +204,7 @@ def test_a_suppressor_that_lets_go_is_no_backup():
     case = copy_suppressor()
     study = name_movers.study_ioi(load(roomy(case.model)), planted_prompts())
     table = figures.movers_and_backups(study).table.set_index("name")
-    assert table["role"]["L1H1"] == figures.RELEASED
+    assert table["role"]["L1H1"] == roles.RELEASED
     assert table["response"]["L1H1"] == pytest.approx(case.head_lines[1, 1] * 6 / 5)
 
 

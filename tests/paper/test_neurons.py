@@ -17,7 +17,7 @@ from selfrepair.paper.experiments.neurons.neuron_sums import NeuronSums
 from selfrepair.paper.inputs.corpus import Corpus
 from selfrepair.paper.inputs.recipe import original
 from selfrepair.paper.inputs.recorded_replay import Replayer
-from selfrepair.paper.pictures import with_matplotlib, with_plotly
+from selfrepair.pictures import with_matplotlib, with_plotly
 from support import TOKENS, corpus, language_model, planted_windows, roomy, sweep
 from zoo import families
 from zoo.planted import POSITION, erasure

@@ -12,8 +12,8 @@ from selfrepair.errors import SelfRepairError
 from selfrepair.paper import make
 from selfrepair.paper.experiments import noise
 from selfrepair.paper.inputs.recipe import DEFAULT
-from selfrepair.paper.pictures import with_matplotlib, with_plotly
-from selfrepair.paper.pictures.picture import CELLS, DENSITY_LABEL, SPARSE, scatter
+from selfrepair.pictures import with_matplotlib, with_plotly
+from selfrepair.pictures.picture import CELLS, DENSITY_LABEL, SPARSE, scatter
 from selfrepair.results.intervention_axis import cells_of_heads, flat
 from selfrepair.results.runs import Run
 from support import corpus, language_model

@@ -14,7 +14,7 @@ from selfrepair.paper.experiments.norm import study as norm_study
 from selfrepair.paper.experiments.norm.all_heads import repair_by_norm
 from selfrepair.paper.inputs.corpus import OPERATORS, Corpus
 from selfrepair.paper.inputs.recorded_replay import Replayer
-from selfrepair.paper.pictures import with_matplotlib, with_plotly
+from selfrepair.pictures import with_matplotlib, with_plotly
 from selfrepair.results.windows_file import windows_of
 from support import corpus, language_model, sweep
 from zoo import oracle

@@ -12,9 +12,9 @@ from selfrepair.errors import SelfRepairError
 from selfrepair.paper import make
 from selfrepair.paper.experiments import overview
 from selfrepair.paper.inputs.recipe import original
-from selfrepair.paper.pictures import with_matplotlib, with_plotly
 from selfrepair.paper.pictures.captions import about
-from selfrepair.paper.pictures.picture import Marks, Panel, Picture
+from selfrepair.pictures import with_matplotlib, with_plotly
+from selfrepair.pictures.picture import Marks, Panel, Picture
 from support import Head, corpus, language_model, oracle_ledger, with_heads
 
 LAYERS, HEADS, SHARE = 3, 4, 0.2

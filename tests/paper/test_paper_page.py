@@ -16,8 +16,8 @@ from selfrepair.paper.experiments import noise, overview
 from selfrepair.paper.inputs.recipe import DEFAULT
 from selfrepair.paper.numbers.over_documents import Number
 from selfrepair.paper.page import paper_folder
-from selfrepair.paper.pictures import with_matplotlib, with_plotly
-from selfrepair.paper.pictures.picture import Marks, Panel, Picture, Rule
+from selfrepair.pictures import with_matplotlib, with_plotly
+from selfrepair.pictures.picture import Marks, Panel, Picture, Rule
 from support import with_heads
 from zoo import families
 

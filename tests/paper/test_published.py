@@ -11,7 +11,7 @@ from selfrepair.paper.experiments import published
 from selfrepair.paper.experiments.published import reference_folder
 from selfrepair.paper.inputs.recipe import DEFAULT
 from selfrepair.paper.numbers.over_documents import Number
-from selfrepair.paper.pictures import with_matplotlib
+from selfrepair.pictures import with_matplotlib
 from support import corpus, language_model
 
 

@@ -11,7 +11,7 @@ from selfrepair.paper.experiments.self_gain import chosen_heads, dose_figures, s
 from selfrepair.paper.experiments.self_gain.scan_heads import OTHER, OWN, RANDOM, Head
 from selfrepair.paper.inputs.corpus import Corpus
 from selfrepair.paper.inputs.recipe import original
-from selfrepair.paper.pictures import with_matplotlib, with_plotly
+from selfrepair.pictures import with_matplotlib, with_plotly
 from selfrepair.text import Windows
 from support import corpus, language_model
 
@@ -40,7 +40,7 @@ def new_effects(model, text, head, vectors):
             )
             with removing(*handles):
                 model.run_trunk(tokens)
-            z = block.split_heads(seen["z"])[:, position, head.head]
+            z = block.heads_place.split(seen["z"])[:, position, head.head]
             effect = (z * clean.head_directions[head.layer][:, position, head.head]).sum(-1)
             scale = model.anatomy.final_norm.scale(seen["r"][:, position]) / clean.sigma[:, position]
             at_clean[:, position], at_own[:, position] = effect.numpy(), (effect / scale).numpy()

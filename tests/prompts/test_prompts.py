@@ -164,7 +164,7 @@ def test_halves_have_no_group_in_common():
     first, second = made.split(seed=1)
     assert len(first) == len(second) == 4 and not set(first.groups) & set(second.groups)
     assert sorted(first.ids + second.ids) == sorted(made.ids)
-    assert {half.groups for half in made.split(1)} == {half.groups for half in made.split(2)}  # 4 against 2 + 2
+    assert all(len(half) == 4 for seed in range(12) for half in made.split(seed))  # 4 against 2 + 2, however drawn
     single = made.select(np.array(made.groups) == "x")
     parts = {tuple(sorted(half.ids for half in single.split(seed))) for seed in range(8)}
     assert len(parts) > 1 and single.split(3)[0].ids == single.split(3)[0].ids
@@ -258,11 +258,15 @@ def test_the_table_and_what_notebooks_show():
 
 def test_a_chat_template_is_put_around_each_text():
     chat = tokenizer()
-    chat.chat_template = "<|end|>{{ messages[0]['content'] }}<|end|>The{% if add_generation_prompt %}:{% endif %}"
-    made = one(chat, chat=True, corrupt=TWIN, answers=(" Paris",), wrong=(" The",))
-    assert made.tokens[0].tolist() == [0, *ids(TEXT), 0, *ids("The:")]
-    assert made.corrupt[0, 1:15].tolist() == ids(TWIN) and made.positions.tolist() == [17]
-    assert made.answers == (tuple(ids("Paris")),) and made.wrong == (tuple(ids("The")),)  # a turn begins without space
-    assert made.texts == (TEXT,)
+    for end, answers in (("\n", ("Paris", "The")), (":", (" Paris", " The"))):  # no space where a line begins
+        ending = json.dumps(end)
+        chat.chat_template = f"<|end|>{{{{ messages[0]['content'] }}}}<|end|>The{{{{ {ending} }}}}"
+        made = one(chat, chat=True, corrupt=TWIN, answers=(" Paris",), wrong=(" The",))
+        assert made.tokens[0].tolist() == [0, *ids(TEXT), 0, *ids("The" + end)]
+        assert made.corrupt[0, 1:15].tolist() == ids(TWIN) and made.positions.tolist() == [17]
+        assert [*made.answers, *made.wrong] == [tuple(ids(answer)) for answer in answers]
+        assert made.texts == (TEXT,)
     assert "positions or spans" in refusal(chat, chat=True, spans={"IO": (0, 1)})
+    assert "written out" in refusal(chat, chat=True, text="<|end|>")
+    assert "It is token ids" in refusal(chat, chat=True, text=tuple(ids(TEXT)))
     assert "chat template fails" in refusal(PLAIN, chat=True)

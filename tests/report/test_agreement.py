@@ -35,7 +35,8 @@ def test_the_figure_counts_the_heads_that_the_terminal_counts():
     heads = run.heads.copy(deep=True)
     heads["q_value"].loc[{"filter": "top 2%", "layer": 1}] = np.nan  # tokens from one document: no test
     run = with_heads(run, heads)
-    (label,) = [line.get_label() for line in overview(run).axes[0].lines if "repaired" in str(line.get_label())]
+    labels = overview(run).axes[0].get_legend_handles_labels()[1]
+    (label,) = [label for label in labels if "repaired" in label]
     tested = discoveries(run, "top 2%")
     assert label.endswith(" of 4 tested") and " of 4 (2 more" in tested
 

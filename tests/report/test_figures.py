@@ -22,27 +22,25 @@ def words(figure):
     return " ".join(text.get_text() for text in figure.findobj(matplotlib.text.Text)).replace("\n", " ")
 
 
-def dots(line):
-    return np.column_stack([np.asarray(line.get_xdata()), np.asarray(line.get_ydata())])
-
-
 @pytest.mark.parametrize("count", [0, 7, 30])
 def test_overview_shows_every_head_at_its_depth_and_fills_those_that_are_repaired(run, count):
+    from matplotlib.collections import PathCollection
+
     heads = run.heads.copy(deep=True)
     heads["label"][:] = np.array(["repaired"] * count + ["uncertain"] * (30 - count), object).reshape(6, 5)
     run = with_heads(run, heads)
     axes = overview(run).axes[0]
-    series = [line for line in axes.lines if line.get_marker() == "o"]
-    filled = [line for line in series if line.get_markerfacecolor() != "white"]
-    assert [line.get_label() for line in filled] == [f"repaired heads: {count} of 30 tested"]
-    assert len(dots(filled[0])) == count
-    every = np.concatenate([dots(line) for line in series])
+    series = [dots for dots in axes.collections if isinstance(dots, PathCollection)]
+    filled = [dots for dots in series if dots.get_facecolor()[0][:3].min() < 1]
+    assert [dots.get_label() for dots in filled] == [f"repaired heads: {count} of 30 tested"]
+    assert len(filled[0].get_offsets()) == count and sum(len(dots.get_offsets()) for dots in series) == 30
+    every = np.concatenate([dots.get_offsets().data for dots in series])
     every = every[np.argsort(every[:, 0], kind="stable")]
     np.testing.assert_array_equal(every[:, 1], run.heads["self_repair"].sel(filter="top 2%").values.ravel())
     np.testing.assert_allclose(every[:, 0].reshape(6, 5).mean(1), np.arange(6) / 6, atol=1e-12)
     means = next(line for line in axes.lines if line.get_label() == "mean of the layer's heads")
     expected = run.heads["self_repair"].sel(filter="top 2%").mean("head")
-    np.testing.assert_allclose(dots(means)[:, 1], expected)
+    np.testing.assert_allclose(means.get_ydata(), expected)
 
 
 def test_direct_effects_shows_every_head_and_the_lines(run):

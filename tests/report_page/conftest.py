@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from browsing import browser as browser
-from browsing import opening_pages
 from hostile import small_run, with_texts
 
+from browsing import browser as browser
+from browsing import opening_pages
 from selfrepair import load_run
 from selfrepair.report.page import write_page
+
 
 @pytest.fixture(scope="session")
 def folders(tmp_path_factory):

@@ -113,7 +113,7 @@ def test_variances_are_there_with_several_donors():
         summariser.add(layer_sums(made, layer, sums[:, layer], kept_rows(made)[layer], []))
     edges = bin_edges(made.survey, BINS)
     labels = [one.label for one in made.filters]
-    split = VarianceSplit(*parts, donors=4)
+    split = VarianceSplit(*parts)
     heads = heads_dataset(
         summariser.summary(),
         labels,

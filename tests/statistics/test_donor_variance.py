@@ -16,6 +16,12 @@ def nested(rng, sizes, document, token, donor, donors, cells=1):
     return np.broadcast_to(np.asarray(sizes)[:, None], shape), sums, squares, within
 
 
+def mean_variance(split, tokens, donors):
+    """Variance of the mean over all tokens [document], from its definition."""
+    each = tokens / tokens.sum()
+    return split.document * (each**2).sum() + (split.token + split.donor / donors) / tokens.sum()
+
+
 def test_parts_are_found_again_on_average():
     rng = np.random.default_rng(0)
     sizes = rng.integers(5, 60, 40)
@@ -30,9 +36,9 @@ def test_the_variance_of_the_mean_is_the_one_seen_over_corpora():
     sizes = np.array([5, 10, 40, 80, 20])
     tokens, sums, _, _ = nested(rng, sizes, 0.3, 1.0, 1.5, 2, cells=4000)
     seen = (sums.sum(0) / sizes.sum()).var()
-    split = VarianceSplit(np.array(0.09), np.array(1.0), np.array(2.25), 2)
-    np.testing.assert_allclose(split.mean_variance(sizes), seen, rtol=0.05)
-    assert split.mean_variance(sizes, 8) < split.mean_variance(sizes, 4) < split.mean_variance(sizes)
+    split = VarianceSplit(np.array(0.09), np.array(1.0), np.array(2.25))
+    np.testing.assert_allclose(mean_variance(split, sizes, 2), seen, rtol=0.05)
+    assert mean_variance(split, sizes, 8) < mean_variance(split, sizes, 4) < mean_variance(split, sizes, 2)
     assert tokens.shape == sums.shape
 
 
@@ -53,25 +59,27 @@ def test_one_document_or_none_tells_nothing(recwarn):
 
 def test_donors_needed_is_the_smallest_number():
     sizes = np.array([30, 50, 20, 100])
-    split = VarianceSplit(np.array([0.02, 0.0, 0.0]), np.array([1.0, 1.0, 0.5]), np.array([4.0, 1.0, 0.0]), 2)
+    split = VarianceSplit(np.array([0.02, 0.0, 0.0]), np.array([1.0, 1.0, 0.5]), np.array([4.0, 1.0, 0.0]))
     needed = donors_needed(split, sizes)
     for cell, number in enumerate(needed.astype(int)):
-        part = VarianceSplit(*(getattr(split, name)[cell] for name in ("document", "token", "donor")), 2)
-        share = [1 - part.mean_variance(sizes, np.inf) / part.mean_variance(sizes, k) for k in (number, number - 0.999)]
+        part = VarianceSplit(*(getattr(split, name)[cell] for name in ("document", "token", "donor")))
+        share = [
+            1 - mean_variance(part, sizes, np.inf) / mean_variance(part, sizes, k) for k in (number, number - 0.999)
+        ]
         assert share[0] <= 0.1 + 1e-9
-        assert number == 1 or 1 - part.mean_variance(sizes, np.inf) / part.mean_variance(sizes, number - 1) > 0.1
+        assert number == 1 or 1 - mean_variance(part, sizes, np.inf) / mean_variance(part, sizes, number - 1) > 0.1
     assert needed.tolist()[1:] == [9, 1]
 
 
 def test_donors_needed_for_a_standard_error():
     sizes = np.full(20, 10)
-    split = VarianceSplit(np.array([0.0, 1.0]), np.array([1.0, 1.0]), np.array([4.0, 4.0]), 3)
+    split = VarianceSplit(np.array([0.0, 1.0]), np.array([1.0, 1.0]), np.array([4.0, 4.0]))
     needed = donors_needed(split, sizes, target=0.08)
     assert needed[1] == np.inf  # the documents alone scatter more
-    assert split.mean_variance(sizes, needed[0])[0] <= 0.08**2 < split.mean_variance(sizes, needed[0] - 1)[0]
+    assert mean_variance(split, sizes, needed[0])[0] <= 0.08**2 < mean_variance(split, sizes, needed[0] - 1)[0]
 
 
 @pytest.mark.parametrize("wrong", [{"share": 0}, {"share": 1}, {"target": 0.0}])
 def test_questions_without_an_answer_are_refused(wrong):
     with pytest.raises(ValueError, match="share"):
-        donors_needed(VarianceSplit(np.ones(1), np.ones(1), np.ones(1), 2), np.ones(3), **wrong)
+        donors_needed(VarianceSplit(np.ones(1), np.ones(1), np.ones(1)), np.ones(3), **wrong)

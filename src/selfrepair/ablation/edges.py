@@ -13,6 +13,7 @@ from selfrepair.errors import SelfRepairError
 
 _HOOK = re.compile(r"(?:blocks\.\d{1,9}\.[\w.]+?|hook_\w+?)\[[^\[\]]*\]", re.IGNORECASE)
 _ARROW = re.compile(r"\s*(?:<?->|→|<-(?!>)|←)\s*")
+LONGEST = 1000  # characters of one edge: patterns for edges take quadratic time
 _WRITE = "Write edges as L9H9->L10H0.q, a9.h9->a10.h0<q>, m5->logits or two hooks of TransformerLens."
 
 
@@ -95,7 +96,7 @@ def ends_of(text: str, heads: Sequence[int] | None = None) -> tuple[Component, C
     Raises:
         SelfRepairError: it names no edge.
     """
-    ends = _ARROW.split(text.strip())
+    ends = _ARROW.split(text.strip()) if len(text) <= LONGEST else []
     if len(ends) == 1:
         ends = [] if _HOOK.sub("", text).strip(" ,;\t()'\"") else _HOOK.findall(text)
     if len(ends) != 2:

@@ -141,6 +141,7 @@ def atoms(text: str) -> list[str]:
     Raises:
         SelfRepairError: brackets do not match.
     """
+    text = re.sub(r"\s+", " ", text)  # long runs of white space would take the patterns below quadratic time
     text = _RANGE_DASH.sub("-", _AROUND.sub(r"\1", text))
     found, place = [], 0
     while (match := _ATOM.search(text, place)) is not None:

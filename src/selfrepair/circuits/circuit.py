@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from selfrepair.ablation.edges import Edge
@@ -15,9 +16,10 @@ from selfrepair.ablation.sites import At, AtSpan, Head, Mlp, Site
 from selfrepair.choices import CIRCUIT_FORMATS, CIRCUIT_WRITERS
 from selfrepair.circuits.elsewhere import transformer_lens_hooks
 from selfrepair.circuits.selection import Rank
-from selfrepair.circuits.source import open_source
+from selfrepair.circuits.source import Format, open_source
 from selfrepair.errors import SelfRepairError
 
+_ANY = "roles"  # the format of lists
 UNNAMED = "circuit"  # the role of components that were given none
 
 
@@ -103,8 +105,8 @@ class Circuit:
             SelfRepairError: the file cannot be read, is a pickle, is of another model, or needs `top` and `rank`.
         """
         source = open_source(Path(path), None if model is None else shape_of(model))
-        for name in CIRCUIT_FORMATS if format is None else [format]:
-            reader = CIRCUIT_FORMATS[name]
+        readers = _formats() if format is None else {format: CIRCUIT_FORMATS[format]}
+        for name, reader in readers.items():
             if format is not None or reader.recognises(source):
                 read = reader.read(source, top, rank)
                 provenance = {"format": name, "file": Path(path).name, **read.provenance}
@@ -260,6 +262,12 @@ class Circuit:
             SelfRepairError: as for `text`.
         """
         Path(path).write_text(self.text(format, model), encoding="utf-8")
+
+
+@cache
+def _formats() -> dict[str, Format]:
+    """All of them, the one that reads any names last; which packages offer some takes milliseconds to look up."""
+    return {name: CIRCUIT_FORMATS[name] for name in sorted(CIRCUIT_FORMATS, key=lambda name: name == _ANY)}
 
 
 def _bare(place: Place) -> Site:

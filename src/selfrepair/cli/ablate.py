@@ -28,10 +28,10 @@ def ablate(
 ) -> None:
     """Ablate components on your own prompts, and see what each prompt's answer lost and who made up for it."""
     from selfrepair.ablation.names import parse_names, parse_units
-    from selfrepair.audit.ablated import ablated_runs, summary
-    from selfrepair.audit.saving import save_effects
-    from selfrepair.audit.tables.ablated import print_ablated
-    from selfrepair.audit.tables.records import ablated_record
+    from selfrepair.questions.ablated import ablated_runs, summary
+    from selfrepair.questions.saving import save_effects
+    from selfrepair.questions.tables.ablated import print_ablated
+    from selfrepair.questions.tables.records import ablated_record
 
     named = required(interventions, "components")
     parse_units(named)

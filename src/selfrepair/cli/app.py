@@ -17,6 +17,7 @@ from rich.text import Text
 from selfrepair.cli import (
     ablate,
     audit,
+    bench,
     card,
     check,
     claim,
@@ -62,7 +63,7 @@ def common(
     """Options that come before the verb."""
 
 
-_CORPUS, _OWN, _MODEL = "Every head on a corpus", "Your own prompts and circuit", "Models and names"
+_CORPUS, _OWN, _MODEL = "Every head on a corpus", "Your own prompts and circuit", "Models, names and benchmarks"
 _VERBS: dict[str, dict[str, Callable[..., None]]] = {
     _CORPUS: {
         "run": run.run,
@@ -88,6 +89,7 @@ _VERBS: dict[str, dict[str, Callable[..., None]]] = {
 for _panel, _verbs in _VERBS.items():
     for _name, _verb in _verbs.items():
         app.command(_name, rich_help_panel=_panel)(_verb)
+app.add_typer(bench.bench, name="bench", rich_help_panel=_MODEL)
 
 
 def main() -> None:

@@ -14,8 +14,8 @@ from selfrepair.errors import SelfRepairError
 from selfrepair.terminal import Console
 
 if TYPE_CHECKING:
-    from selfrepair.audit.circuit.audit import CircuitAudit
-    from selfrepair.audit.question import Question
+    from selfrepair.questions.circuit.audit import CircuitAudit
+    from selfrepair.questions.question import Question
 
 Rank = Literal["signed", "absolute"]
 _OPTIONS = (*PROMPTS, *settings(), *LOADING)
@@ -48,11 +48,11 @@ def audit(
     that it misses, selected on half of the groups of prompts and confirmed on the other; members it does not need; the
     same under other ablations; and a verdict by a printed rule.
     """
-    from selfrepair.audit.circuit.audit import audit as answer
-    from selfrepair.audit.saving import save_audit
-    from selfrepair.audit.tables.audit import print_audit
-    from selfrepair.audit.tables.records import audit_record
     from selfrepair.circuits.circuit import Circuit
+    from selfrepair.questions.circuit.audit import audit as answer
+    from selfrepair.questions.saving import save_audit
+    from selfrepair.questions.tables.audit import print_audit
+    from selfrepair.questions.tables.records import audit_record
 
     named = required(circuit, "components")
     if (open_ or edges) and (out is None or not page):
@@ -85,7 +85,7 @@ def _write_page(
     quiet: bool,
 ) -> None:
     """Writes audit.html, says where it is, and opens it where that was asked for."""
-    from selfrepair.audit.page.build import PAGE, write_audit_page
+    from selfrepair.questions.page.build import PAGE, write_audit_page
 
     path = write_audit_page(question, found, folder / PAGE, floor, edges)
     Console(stderr=True, quiet=quiet).print(f"Page: {path}", soft_wrap=True)

@@ -29,10 +29,10 @@ def card(
     everything later, or just its own repairers held still.
     """
     from selfrepair.ablation.names import parse_names
-    from selfrepair.audit.importance import importance_card
-    from selfrepair.audit.saving import save_card
-    from selfrepair.audit.tables.importance import print_card
-    from selfrepair.audit.tables.records import card_record
+    from selfrepair.questions.importance import importance_card
+    from selfrepair.questions.saving import save_card
+    from selfrepair.questions.tables.importance import print_card
+    from selfrepair.questions.tables.records import card_record
 
     named = required(components, "components")
     parse_names(named)

@@ -12,7 +12,7 @@ from selfrepair.cli.options import Quiet
 from selfrepair.terminal import Console
 
 if TYPE_CHECKING:
-    from selfrepair.audit.claims.judging import Judged
+    from selfrepair.questions.claims.judging import Judged
 
 _MARKS = {
     "holds": ("✓", "green"),
@@ -31,11 +31,11 @@ def claim(
 
     Undecided is no pass: the interval holds the bound. How many groups or prompts would decide is printed.
     """
-    from selfrepair.audit.claims.asking import asked
-    from selfrepair.audit.claims.claims_file import read_claims
-    from selfrepair.audit.claims.judging import KINDS, exit_code, judge
     from selfrepair.cli.questions import as_json
     from selfrepair.cli.silence_libraries import quieten
+    from selfrepair.questions.claims.asking import asked
+    from selfrepair.questions.claims.claims_file import read_claims
+    from selfrepair.questions.claims.judging import KINDS, exit_code, judge
 
     claims = read_claims(file, KINDS)
     quieten()

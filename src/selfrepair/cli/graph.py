@@ -38,10 +38,10 @@ def graph(
     norms and nothing linearised.
     """
     from selfrepair.ablation.names import parse_names
-    from selfrepair.audit.graph import edge_graph
-    from selfrepair.audit.graph import strongest as strongest_heads
-    from selfrepair.audit.graph_files import graph_record, save_graph, writer
-    from selfrepair.audit.tables.graph import print_graph
+    from selfrepair.questions.graph import edge_graph
+    from selfrepair.questions.graph import strongest as strongest_heads
+    from selfrepair.questions.graph_files import graph_record, save_graph, writer
+    from selfrepair.questions.tables.graph import print_graph
 
     if bool(senders.strip()) == (strongest is not None):
         given = "both were" if strongest else "neither was"

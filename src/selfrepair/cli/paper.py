@@ -24,6 +24,21 @@ class RecipeName(StrEnum):
     original = "original"
 
 
+Recipe = Annotated[
+    RecipeName,
+    typer.Option(
+        help="`original`: the choices of the paper's authors, including known flaws: packing, donors at a fixed "
+        "offset, position 0, clipping, percentiles."
+    ),
+]
+Reference = Annotated[Path | None, typer.Option(help="Folder with published tables (heads.csv) to compare with.")]
+Finished = Annotated[
+    Path | None, typer.Option(help="Finished results folder of this model, used instead of a new sweep.")
+]
+Others = Annotated[
+    list[Path] | None,
+    typer.Option("--with", help="Results folders of other models or operators, for the overview's panels."),
+]
 _SETTINGS = (
     *options(Text, "text", "tokens", "length", "bos", "field", tokens=2048, length=128),
     *options(Statistics, "seed"),
@@ -43,23 +58,10 @@ def paper(
             "repeated; all by default."
         ),
     ] = None,
-    recipe: Annotated[
-        RecipeName,
-        typer.Option(
-            help="`original`: the choices of the paper's authors, including known flaws: packing, donors at a fixed "
-            "offset, position 0, clipping, percentiles."
-        ),
-    ] = RecipeName.default,
-    reference: Annotated[
-        Path | None, typer.Option(help="Folder with published tables (heads.csv) to compare with.")
-    ] = None,
-    run: Annotated[
-        Path | None, typer.Option(help="Finished results folder of this model, used instead of a new sweep.")
-    ] = None,
-    others: Annotated[
-        list[Path] | None,
-        typer.Option("--with", help="Results folders of other models or operators, for the overview's panels."),
-    ] = None,
+    recipe: Recipe = RecipeName.default,
+    reference: Reference = None,
+    run: Finished = None,
+    others: Others = None,
     out: Annotated[Path | None, typer.Option(help="Folder; by default a new one below selfrepair-papers/.")] = None,
     scan_tokens: Annotated[int, typer.Option(min=1, help="Tokens for the self-gain scan over all heads.")] = 768,
     quiet: Quiet = False,
@@ -72,34 +74,21 @@ def paper(
     measured on up to a million tokens.
     """
     from selfrepair.cli.silence_libraries import quieten
+    from selfrepair.results.run_folder import load as load_run
     from selfrepair.results.run_folder import prepare_folder
 
     quieten()
-    from selfrepair.model.load import load
     from selfrepair.paper import make
     from selfrepair.paper.experiments import overview
     from selfrepair.paper.page import paper_folder
-    from selfrepair.text import read_documents
-    from selfrepair.text.bounded import LEAST
 
     make.check_names(only or (), reference)
-    _require_packages()
-    if reference is not None:
-        from selfrepair.paper.experiments.published.reference_folder import read_heads, read_self_repression
-
-        read_heads(reference)  # fails now rather than after the sweep
-        read_self_repression(reference)
+    _require_readable(reference, asked if run is None else None)
     beside = overview.read_beside(others or ())
-    if run is None:
-        next(iter(read_documents(asked["text"], field=asked["field"], most=LEAST)))
     place = prepare_folder(out or Path("selfrepair-papers") / datetime.now().strftime("%Y-%m-%d-%H%M%S"))
     console = Console(stderr=True, quiet=quiet)
-    console.print("Loading the model and proving its identities.")
-    loaded = load(model, **part_of(Loading, asked))
-    console.print(f"{loaded!r}: its identities hold.")
+    loaded = _loaded(model, asked, console)
     if run is not None:
-        from selfrepair.results.run_folder import load as load_run
-
         study = make.study_of(loaded, load_run(run), recipe.value)
     else:
         study = _studied(loaded, asked, recipe.value, only or (), place, not quiet)
@@ -107,6 +96,35 @@ def paper(
     folder = paper_folder.Folder(place)
     made = make.make(study, only or (), lambda name: console.print(f"{paper_folder.HEADINGS[name]} ({name})"), folder)
     _report(made, folder.show(made))
+
+
+def _require_readable(reference: Path | None, asked: Mapping[str, Any] | None) -> None:
+    """Fails before the sweep if packages are missing, or what is to be read cannot be.
+
+    Args:
+        reference: folder with published tables.
+        asked: settings of a text that is to be measured.
+    """
+    from selfrepair.paper.experiments.published.reference_folder import read_heads, read_self_repression
+    from selfrepair.text import read_documents
+    from selfrepair.text.bounded import LEAST
+
+    _require_packages()
+    if reference is not None:
+        read_heads(reference)
+        read_self_repression(reference)
+    if asked is not None:
+        next(iter(read_documents(asked["text"], field=asked["field"], most=LEAST)))
+
+
+def _loaded(model: str, asked: Mapping[str, Any], console: Console) -> Any:
+    """The model, its identities proved."""
+    from selfrepair.model.load import load
+
+    console.print("Loading the model and proving its identities.")
+    loaded = load(model, **part_of(Loading, asked))
+    console.print(f"{loaded!r}: its identities hold.")
+    return loaded
 
 
 def _studied(

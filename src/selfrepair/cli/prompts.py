@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich import box
+from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
 from selfrepair.choices import PROMPT_FORMATS
 from selfrepair.errors import SelfRepairError
-from selfrepair.terminal import Console
+from selfrepair.terminal import Console, plain
 
 if TYPE_CHECKING:
     from selfrepair.model.language_model import LanguageModel
@@ -23,9 +25,9 @@ if TYPE_CHECKING:
     from selfrepair.prompts.prompts import Prompts
     from selfrepair.prompts.vocabulary import Vocabulary
 
-_TEXT, _REASONS, _TOKENS = 48, 20, 6  # characters of a prompt, dropped prompts and tokens that are shown
-_WORDS = ("group", "text", "right", "wrong")  # columns that give way where the terminal is narrow
-_Found = list["Prompt | Dropped"]
+_LEAST, _MOST = 12, 60  # characters of a prompt that are shown, its end
+_REASONS, _ADVICE, _TOKENS = 20, 5, 4  # dropped prompts, remedies and tokens that are shown
+_Prompts = list["Prompt | Dropped"]
 
 
 def prompts(
@@ -63,14 +65,14 @@ def prompts(
     from selfrepair.model.load import load
     from selfrepair.prompts.check import check
 
-    one = (prompt, answer or [], against or [], corrupt)
-    _require_one_source(file, one)
+    single = (prompt, answer or [], against or [], corrupt)
+    _require_one_source(file, single)
     loaded = load(model, dtype=dtype, device=device)
-    found, facts = _found(file, one, loaded, (format, ids_of, groups, counterfactual))
+    prompts_read, facts = _prompts_of(file, single, loaded, (format, ids_of, groups, counterfactual))
     how = {"bos": bos, "twins": twins, "first_token": first_token, "chat": chat}
-    checked = check(loaded, _made(found, loaded, how, facts))
+    checked = check(loaded, _tokenised(prompts_read, loaded, how, facts))
     if to is not None:
-        _write(to, found, checked.prompts)
+        _write(to, prompts_read, checked.prompts)
     if as_json:
         typer.echo(json.dumps(_json(checked), indent=2))
     else:
@@ -79,12 +81,12 @@ def prompts(
         Console(stderr=True).print(Text("Careful:", "bold yellow"), warning)
 
 
-_One = tuple[str | None, list[str], list[str], str | None]
+_Single = tuple[str | None, list[str], list[str], str | None]
 _Wished = tuple[str | None, str | None, str | None, str | None]
 
 
-def _require_one_source(file: Path | None, one: _One) -> None:
-    text, answers, against, corrupt = one
+def _require_one_source(file: Path | None, single: _Single) -> None:
+    text, answers, against, corrupt = single
     if (file is None) == (text is None):
         raise SelfRepairError(
             "A file of prompts, or one with --prompt, was expected" + ("; both came." if file else "; neither came."),
@@ -94,7 +96,9 @@ def _require_one_source(file: Path | None, one: _One) -> None:
         raise SelfRepairError("--answer, --against and --corrupt belong to --prompt.", "The file has its own answers.")
 
 
-def _found(file: Path | None, one: _One, model: LanguageModel, wished: _Wished) -> tuple[_Found, dict[str, object]]:
+def _prompts_of(
+    file: Path | None, single: _Single, model: LanguageModel, wished: _Wished
+) -> tuple[_Prompts, dict[str, object]]:
     """Prompts as their author has them, and facts about the file."""
     from selfrepair.prompts.formats.read import Wishes, prompts_in
     from selfrepair.prompts.prompt import Prompt
@@ -104,76 +108,97 @@ def _found(file: Path | None, one: _One, model: LanguageModel, wished: _Wished) 
         return prompts_in(file, model, format, Wishes(ids_of, groups, counterfactual))
     if any(wished):
         raise SelfRepairError("--format, --ids-of, --groups and --counterfactual belong to a file.", "Leave them out.")
-    text, answers, against, corrupt = one
+    text, answers, against, corrupt = single
     return [Prompt(text or "", tuple(answers), tuple(against), corrupt)], {"format": "given prompts"}
 
 
-def _made(found: _Found, model: LanguageModel, how: dict[str, Any], facts: dict[str, object]) -> Prompts:
-    from selfrepair.prompts.making import made
+def _tokenised(prompts_read: _Prompts, model: LanguageModel, how: dict[str, Any], facts: dict[str, object]) -> Prompts:
+    from selfrepair.prompts.making import fields_of
     from selfrepair.prompts.prompt import PromptsDropped
     from selfrepair.prompts.prompts import Prompts
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", PromptsDropped)  # they are printed
-        return Prompts(**made(found, model, how, facts))  # type: ignore[arg-type]
+        return Prompts(**fields_of(prompts_read, model, how, facts))  # type: ignore[arg-type]
 
 
-def _write(path: Path, found: _Found, kept: Prompts) -> None:
+def _write(path: Path, prompts_read: _Prompts, kept: Prompts) -> None:
     """The prompts that can be used, under the names that results give them."""
     from selfrepair.prompts.making import named
     from selfrepair.prompts.writing import json_lines
     from selfrepair.results.atomic_files import put
 
     usable = set(kept.ids)
-    put(path, json_lines(prompt for prompt in named(found) if prompt.id in usable).encode())
+    put(path, json_lines(prompt for prompt in named(prompts_read) if prompt.id in usable).encode())
 
 
 def _json(checked: Check) -> dict[str, Any]:
     from selfrepair.prompts.check import json_rows
 
-    made = checked.prompts
+    kept = checked.prompts
     return {
         **checked.summary(),
         "warnings": list(checked.warnings),
-        "fingerprint": made.fingerprint,
-        "provenance": made.provenance,
-        "prompts_dropped": [{"id": one.id, "reason": one.reason} for one in made.dropped],
+        "fingerprint": kept.fingerprint,
+        "provenance": kept.provenance,
+        "prompts_dropped": [{"id": gone.id, "reason": gone.reason} for gone in kept.dropped],
         "rows": json_rows(checked),
     }
 
 
 def _print(console: Console, checked: Check, model: LanguageModel, top: int) -> None:
-    made = checked.prompts
-    console.print(_rows(checked, model, top))
-    if len(made) > top:
-        console.print(f"{len(made) - top:,} more prompts: --top {len(made)}.", style="dim")
+    kept = checked.prompts
+    console.print(_rows(checked, model, top, console.width))
+    if len(kept) > top:
+        console.print(f"{len(kept) - top:,} more: --top {len(kept)}.", style="dim")
     console.print(_summary(checked))
-    if made.dropped:
-        table = Table("prompt", "why", title=f"Dropped: {_counted(len(made.dropped), 'prompt')}")
-        for gone in made.dropped[:_REASONS]:
-            table.add_row(Text(gone.id), Text(gone.reason))
-        console.print(table)
-        if len(made.dropped) > _REASONS:
-            console.print(f"{len(made.dropped) - _REASONS:,} more: --json lists all.", style="dim")
-    facts = {name: value for name, value in made.provenance.items() if name not in ("kept", "dropped", "with_twin")}
+    if kept.dropped:
+        _print_dropped(console, kept.dropped)
+    facts = {name: value for name, value in kept.provenance.items() if name not in ("kept", "dropped", "with_twin")}
+    facts["sha256"] = str(facts["sha256"])[:16] if "sha256" in facts else None
     console.print("; ".join(f"{name} {value}" for name, value in facts.items() if value is not None), style="dim")
 
 
-def _rows(checked: Check, model: LanguageModel, top: int) -> Table:
+def _print_dropped(console: Console, dropped: Sequence[Dropped]) -> None:
+    """What was left out and why, and below what helps, once."""
+    table = Table("prompt", "why", title=f"Dropped: {_counted(len(dropped), 'prompt')}", box=box.SIMPLE_HEAD)
+    advice: list[str] = []
+    for gone in dropped[:_REASONS]:
+        reason, _, help_ = gone.reason.partition(". ")
+        table.add_row(Text(gone.id), Text(reason if not help_ else f"{reason}."))
+        advice += [help_] if help_ and help_ not in advice else []
+    console.print(table)
+    for line in advice[:_ADVICE]:
+        console.print(line)
+    if len(dropped) > _REASONS:
+        console.print(f"{len(dropped) - _REASONS:,} more: --json lists all.", style="dim")
+
+
+def _rows(checked: Check, model: LanguageModel, top: int, width: int) -> Table:
     from selfrepair.prompts.vocabulary import Vocabulary
 
-    made, vocabulary = checked.prompts, Vocabulary(model, "never")
+    kept, vocabulary = checked.prompts, Vocabulary(model, "never")
+    shown = range(min(top, len(kept)))
+    columns = {"prompt": [kept.ids[index] for index in shown]}
+    if any(kept.groups):
+        columns["group"] = [kept.groups[index] for index in shown]
+    columns["text"] = [kept.texts[index] for index in shown]
+    columns["tokens"] = [str(kept.lengths[index]) for index in shown]
+    for name, side in (("right", kept.answers), ("wrong", kept.wrong)):
+        columns[name] = [_shown(side[index], vocabulary) for index in shown]
+    for name, values in (("metric", checked.metric), ("twin", checked.twin_metric)):
+        columns[name] = [_shown_number(values[index]) for index in shown]
+    columns["rank"] = [str(checked.ranks[index]) for index in shown]
+    columns = {name: [plain(cell) for cell in cells] for name, cells in columns.items()}
+    others = sum(max(map(cell_len, [name, *cells])) + 3 for name, cells in columns.items() if name != "text")
+    room = max(_LEAST, min(_MOST, width - others - 4))
+    columns["text"] = [text if len(text) <= room else f"…{text[1 - room :]}" for text in columns["text"]]
     table = Table(title="Prompts", box=box.SIMPLE_HEAD)
-    for column in ("prompt", "group", "text", "tokens", "right", "wrong", "metric", "twin", "rank"):
-        table.add_column(column, no_wrap=True, min_width=4 if column in _WORDS else None)
-    for place in range(min(top, len(made))):
-        text = made.texts[place]
-        sides = [_shown(side[place], vocabulary) for side in (made.answers, made.wrong)]
-        numbers = [_shown_number(values[place]) for values in (checked.metric, checked.twin_metric)]
-        rank = Text(str(checked.ranks[place]), "" if checked.right[place] else "bold red")
-        shown = text if len(text) <= _TEXT else f"…{text[1 - _TEXT :]}"
-        cells = [made.ids[place], made.groups[place], shown, str(made.lengths[place]), *sides, *numbers]
-        table.add_row(*map(Text, cells), rank)
+    for name in columns:
+        table.add_column(name, no_wrap=name != "text")
+    for index, cells in enumerate(zip(*columns.values(), strict=True)):
+        style = "" if checked.right[index] or not kept.answers[index] else "red"
+        table.add_row(*(Text(cell, style) for cell in cells))
     return table
 
 

@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from selfrepair.audit.settings import AuditSettings, PromptSource
 from selfrepair.cli.options import options
 from selfrepair.errors import SelfRepairError
+from selfrepair.questions.settings import AuditSettings, PromptSource
 from selfrepair.run.planning.options import part_of
 from selfrepair.run.planning.settings import Loading
 from selfrepair.terminal import Console
 
 if TYPE_CHECKING:
-    from selfrepair.audit.question import Question
     from selfrepair.model.language_model import LanguageModel
     from selfrepair.prompts import Prompts
+    from selfrepair.questions.question import Question
 
 Model = Annotated[str, typer.Argument(help="Hub id, folder with safetensors, GGUF file, or `default`.")]
 Json = Annotated[bool, typer.Option("--json", help="JSON for programs, on standard output.")]
@@ -40,9 +40,9 @@ def settings(*names: str) -> list[Any]:
 
 def question(model: str, asked: Mapping[str, Any], quiet: bool) -> Question:
     """Loads the model, reads the prompts, and puts the settings together."""
-    from selfrepair.audit.question import Question
     from selfrepair.cli.silence_libraries import quieten
     from selfrepair.model.load import load
+    from selfrepair.questions.question import Question
 
     _require_prompts(asked)
     quieten()

@@ -33,10 +33,10 @@ def who(
     --against " John"
     """
     from selfrepair.ablation.names import parse_names
-    from selfrepair.audit.covering.who import who as answer
-    from selfrepair.audit.saving import save_covering
-    from selfrepair.audit.tables.covering import print_who
-    from selfrepair.audit.tables.records import covering_record
+    from selfrepair.questions.covering.who import who as answer
+    from selfrepair.questions.saving import save_covering
+    from selfrepair.questions.tables.covering import print_who
+    from selfrepair.questions.tables.records import covering_record
 
     named = required(components, "components")
     parse_names(named)  # complains before the model is loaded

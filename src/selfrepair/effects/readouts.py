@@ -45,10 +45,8 @@ class Reading:
     @classmethod
     def of(cls, anatomy: Anatomy, positions: Tensor | None, targets: Tensor, weights: Tensor) -> Reading:
         """A reading from targets and weights, see the attributes."""
-        directions = target_directions(anatomy, targets)
-        weights = weights.to(directions.beta)
-        u = (directions.u * weights.unsqueeze(-1)).sum(-2)
-        return cls(positions, targets, weights, u, (directions.beta * weights).sum(-1))
+        directions = target_directions(anatomy, targets, weights)
+        return cls(positions, targets, weights.to(directions.beta), directions.u, directions.beta)
 
     @property
     def shape(self) -> torch.Size:

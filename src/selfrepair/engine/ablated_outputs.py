@@ -13,9 +13,9 @@ from selfrepair.engine.accounts import Accounts, Patch
 from selfrepair.engine.clean import CleanRun
 from selfrepair.engine.contract import Replacement
 from selfrepair.model.language_model import LanguageModel
-from selfrepair.model.places import Place, place_of
+from selfrepair.model.places import place_of
 from selfrepair.model.ports import Port
-from selfrepair.model.taps import keeping, on_input, removing
+from selfrepair.model.taps import Place, keeping, on_input, removing
 
 
 def ablated_outputs(

@@ -188,7 +188,7 @@ def require_sites(model: LanguageModel, length: int, interventions: Iterable[Int
         if isinstance(site, AtSpan):
             raise SelfRepairError(
                 f"{site} is at a span, which lies elsewhere in each prompt.",
-                "Measure it on prompts (selfrepair.audit), or give positions: At(site, (3, 4)).",
+                "Measure it on prompts (selfrepair.questions), or give positions: At(site, (3, 4)).",
             )
         if not 0 <= layer < anatomy.layers:
             raise SelfRepairError(f"There is no {site}.", f"The model has layers 0 to {anatomy.layers - 1}.")

@@ -121,7 +121,7 @@ def _reads(layer: int, block: Block, products: list[Product], projected: Tensor,
     """Of one layer, from its products: the one whose result is what the projection reads."""
     windows = torch.arange(len(positions), device=positions.device)
     length = projected[..., 0].numel() // len(positions)
-    outputs = block.split_heads(projected.reshape(len(positions), length, -1)[windows, positions])
+    outputs = block.heads_place.split(projected.reshape(len(positions), length, -1)[windows, positions])
     best: HeadReads | None = None
     for product in reversed(products):
         parts = _weights_and_values(product, block, length, positions)
@@ -147,8 +147,10 @@ def _weights_and_values(product: Product, block: Block, length: int, positions: 
     """A product's factors, if they have the shapes of weights and values, at the positions."""
     number, heads = len(positions), block.heads
     values = product.operands[-1]
-    groups = values.numel() / (number * length * block.head_dim)
-    if values.shape[-2:] != (length, block.head_dim) or groups < 1 or heads % groups:
+    if values.shape[-2:] != (length, block.head_dim):
+        return None
+    groups, rest = divmod(values[..., 0, 0].numel(), number)
+    if rest or not groups or heads % groups:
         return None
     values = repeated(values.reshape(number, -1, length, block.head_dim), heads)
     windows = torch.arange(number, device=positions.device)

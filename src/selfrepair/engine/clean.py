@@ -11,10 +11,10 @@ from torch import Tensor
 from selfrepair.effects.readouts import NextToken, Reading
 from selfrepair.model.language_model import LanguageModel
 from selfrepair.model.own_forward import own_forward, require_own_logits, require_own_stream, telling_window
-from selfrepair.model.places import Place, place_of
+from selfrepair.model.places import place_of
 from selfrepair.model.ports import Port
 from selfrepair.model.proofs import tolerance
-from selfrepair.model.taps import keeping, on_input, on_output, removing
+from selfrepair.model.taps import Place, keeping, on_input, on_output, removing
 
 
 @dataclass(frozen=True)
@@ -181,7 +181,7 @@ def clean_run(
         residuals=tuple(layer.residual for layer in seen),
         final=last,
         head_outputs=tuple(
-            block.split_heads(layer.projection_input) for block, layer in zip(anatomy.blocks, seen, strict=True)
+            block.heads_place.split(layer.projection_input) for block, layer in zip(anatomy.blocks, seen, strict=True)
         ),
         direction=direction,
         head_directions=tuple(head_directions),

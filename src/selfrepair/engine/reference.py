@@ -18,9 +18,9 @@ from selfrepair.engine.clean import CleanRun
 from selfrepair.engine.contract import Replacement, Settings
 from selfrepair.model.anatomy import Block
 from selfrepair.model.language_model import LanguageModel
-from selfrepair.model.places import Place, place_of
+from selfrepair.model.places import place_of
 from selfrepair.model.ports import Port
-from selfrepair.model.taps import on_input, on_output, removing
+from selfrepair.model.taps import Place, on_input, on_output, removing
 from selfrepair.progress import Advance, ignore
 
 

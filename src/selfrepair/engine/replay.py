@@ -18,11 +18,11 @@ from selfrepair.engine.clean import CleanRun
 from selfrepair.engine.contract import Replacement, Settings
 from selfrepair.engine.fold import Folding, fastest_fold, halving_when_memory_ends
 from selfrepair.model.anatomy import Block
-from selfrepair.model.arguments import block_arguments
+from selfrepair.model.block_run import BlockRun
 from selfrepair.model.language_model import LanguageModel
-from selfrepair.model.places import Place, place_of
+from selfrepair.model.places import place_of
 from selfrepair.model.ports import KINDS, Port
-from selfrepair.model.taps import first_tensor, on_input, on_output, removing, with_input
+from selfrepair.model.taps import Place, on_input, on_output, removing
 from selfrepair.progress import Advance, ignore
 
 
@@ -110,7 +110,7 @@ class Replay:
         per_component: bool,
     ) -> None:
         self.model, self.anatomy, self.clean, self.start = model, model.anatomy, clean, start
-        self.arguments = block_arguments(model, clean.tokens.repeat(len(interventions), 1))
+        self.blocks = BlockRun(model, clean.tokens.repeat(len(interventions), 1))
         self.accounts = Accounts(model.anatomy, clean, interventions, per_component)
         self._through_heads = torch.zeros_like(self.accounts.before)  # what heads of the layer at work changed by
         self._through_neurons: Tensor | None = None
@@ -131,7 +131,7 @@ class Replay:
     def ledger(self) -> Ledger:
         """Runs the blocks and books what they do."""
         clean = self.clean
-        final = clean.reading.at(self._run())
+        final = clean.reading.at(self.run())
         sigma = self.anatomy.final_norm.scale(final)
         scaled_logit = (clean.u * final).sum(-1) / sigma
         ratio = clean.sigma / sigma
@@ -139,16 +139,13 @@ class Replay:
         bent = clean.reading.curvature(clean.final, final, effect)
         return self.accounts.ledger(slice(None), effect, norm_repair(ratio, scaled_logit), ratio, bent)
 
-    def _run(self) -> Tensor:
+    def run(self) -> Tensor:
         """The ablated residual stream after the last block, [run, window, position, width]."""
-        hidden = self.clean.residuals[self.start].repeat(len(self.accounts.interventions), 1, 1)
-        with removing(*self._taps()):
-            for block, given in zip(self.anatomy.blocks[self.start :], self.arguments[self.start :], strict=True):
-                args, kwargs = with_input(given, hidden)
-                hidden = first_tensor(block.module(*args, **kwargs))
-        return self._unfold(hidden)
+        stream = self.clean.residuals[self.start].repeat(len(self.accounts.interventions), 1, 1)
+        with removing(*self.taps()):
+            return self._unfold(self.blocks(stream, self.start))
 
-    def _taps(self) -> list[Any]:
+    def taps(self) -> list[Any]:
         """Hooks of all replayed layers; what is replaced or held is so before anything is read."""
         handles = []
         for layer in range(self.start, len(self.anatomy.blocks)):
@@ -213,7 +210,7 @@ class Replay:
 
     def _book_heads(self, layer: int, value: Tensor) -> None:
         block = self.anatomy.blocks[layer]
-        after = self.clean.direct_effects(layer, block.split_heads(self._unfold(value)))
+        after = self.clean.direct_effects(layer, block.heads_place.split(self._unfold(value)))
         self.accounts.book_heads(layer, slice(None), after - self.clean.direct_effects(layer))
 
     def _book_mlp(self, layer: int, value: Tensor) -> None:

@@ -105,11 +105,13 @@ class WatchedReplay(Replay):
         self.attention = Attention(positions)
         self.final = clean.direction
 
-    def _taps(self) -> list[Any]:
-        return [*super()._taps(), *self.attention.taps(self.anatomy, self.start)]
+    def taps(self) -> list[Any]:
+        """Those of the replay, and on attention."""
+        return [*super().taps(), *self.attention.taps(self.anatomy, self.start)]
 
-    def _run(self) -> Tensor:
-        final = super()._run()
+    def run(self) -> Tensor:
+        """See `Replay.run`; keeps the stream at the watched positions."""
+        final = super().run()
         self.final = final[:, 0, self.attention.positions]
         return final
 

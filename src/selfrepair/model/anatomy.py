@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from selfrepair.model.norms import Norm
+from selfrepair.model.taps import Place
 
 
 @dataclass(frozen=True)
@@ -50,14 +51,10 @@ class Block:
         """Width of one head's output."""
         return self.output_weight.shape[1]
 
-    def split_heads(self, projection_input: Tensor) -> Tensor:
-        """Heads' outputs [..., heads, head_dim], value constants taken out, from the projection's input."""
-        outputs = projection_input.reshape(*projection_input.shape[:-1], *self.value_constant.shape)
-        return outputs - self.value_constant
-
-    def join_heads(self, head_outputs: Tensor) -> Tensor:
-        """The projection's input [..., heads * head_dim] from heads' outputs."""
-        return (head_outputs + self.value_constant).flatten(-2)
+    @property
+    def heads_place(self) -> Place:
+        """Where heads' outputs are: what the output projection reads."""
+        return Place(self.projection, True, self.heads, self.head_dim, self.value_constant)
 
     def through_norm(self, direction: Tensor) -> Tensor:
         """The direction that, on the projection's output (over the norm's scale), reads what `direction` reads

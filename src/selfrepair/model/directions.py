@@ -1,4 +1,4 @@
-"""What a write to the residual stream is worth to the target's logit."""
+"""What a write to the residual stream is worth to the targets' logits."""
 
 from __future__ import annotations
 
@@ -11,26 +11,39 @@ from selfrepair.model.anatomy import Anatomy
 
 @dataclass(frozen=True)
 class Directions:
-    """Unembedding directions of the targets, with the final norm's gain folded in and the vocabulary's mean out.
+    """Unembedding directions of weighted targets, with the final norm's gain folded in and the vocabulary's mean out.
 
     `centred logit = u . residual / sigma + beta`, exactly, with `sigma` the final norm's scale; the first part is
     the scaled logit, on which alone ablations have an effect
     (docs/methods.md 1.2): `u = P(gamma * (w_t - mean w))`, `beta = bias_norm . (w_t - mean w) + b_t - mean b`.
 
     Attributes:
-        u: [window, position, width].
-        beta: [window, position].
+        u: [..., width].
+        beta: [...].
     """
 
     u: Tensor
     beta: Tensor
 
 
-def target_directions(anatomy: Anatomy, targets: Tensor) -> Directions:
-    """Directions of the given target tokens [window, position]."""
+def target_directions(anatomy: Anatomy, targets: Tensor, weights: Tensor) -> Directions:
+    """Directions of weighted sums of tokens' centred logits.
+
+    Weights are added up before the vocabulary's mean is taken out: where they add up to zero, as in a difference of
+    two logits, nothing of it is left, however huge it is (padded rows at -1e9).
+
+    Args:
+        anatomy: of the model.
+        targets: tokens [..., token].
+        weights: what each one's centred logit is multiplied with, [..., token]; in full precision.
+
+    Returns:
+        [..., width] and [...].
+    """
     readout, norm = anatomy.readout, anatomy.final_norm
-    rows = readout.weight[targets] - readout.mean_weight
+    total, weights = weights.sum(-1).to(readout.weight), weights.to(readout.weight)
+    rows = (readout.weight[targets] * weights.unsqueeze(-1)).sum(-2) - total.unsqueeze(-1) * readout.mean_weight
     beta = (rows * norm.bias).sum(-1)
     if readout.bias is not None:
-        beta = beta + readout.bias[targets] - readout.mean_bias
+        beta = beta + (readout.bias[targets] * weights).sum(-1) - total * readout.mean_bias
     return Directions(readout.multiplier * norm.fold(rows), readout.multiplier * beta)

@@ -22,7 +22,6 @@ _CONFIG_BYTES, _JSON_BYTES = 4 * 2**20, 256 * 2**20
 _LARGEST = 2**32  # no size, count or token id in a configuration is larger
 _COUNTED = re.compile("layer|label|block|stage|depth|expert|group")  # of what configurations make lists
 _MOST_COUNTED = 100_000
-_PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 _AGAIN = (
     "Files that are damaged or cut short have to be taken again; the folder needs config.json, tokenizer files "
     "and .safetensors weights, as save_pretrained writes them."

@@ -112,52 +112,48 @@ class _Forward:
 
 
 def _prove(model: LanguageModel, tokens: Tensor) -> list[Proof]:
-    allowed = tolerance(model.dtype)
     run = _watched_forward(model, tokens)
-    layers = range(model.anatomy.layers)
+    return [
+        *_proofs_of_blocks(model, tokens, run),
+        *_proofs_of_logits(model, tokens, run),
+        _replay_proof(model, tokens, run),
+    ]
+
+
+def _proofs_of_blocks(model: LanguageModel, tokens: Tensor, run: _Forward) -> list[Proof]:
+    """What blocks are made of."""
+    allowed, layers = tolerance(model.dtype), range(model.anatomy.layers)
     read = [*(run.residuals[layer] for layer in layers[1:]), run.final]
     chain = max(relative_error(run.outputs[layer], given) for layer, given in zip(layers, read, strict=True))
+    constants = _value_constant_error(model, tokens)
     return [
         Proof("blocks chain", "each block's output is the next one's input", chain, 0.0),
-        Proof(
-            "residual sum",
-            "input + attention + MLP = output of every block",
-            _residual_error(model, run),
-            allowed,
-        ),
-        Proof(
-            "heads sum",
-            "heads' writes and a constant sum to the projection",
-            _heads_error(model, run),
-            allowed,
-        ),
+        Proof("residual sum", "input + attention + MLP = output of every block", _residual_error(model, run), allowed),
+        Proof("heads sum", "heads' writes and a constant sum to the projection", _heads_error(model, run), allowed),
         Proof("head count", "as many heads as each layer, or the configuration, says", _head_count_error(model), 0.0),
-        Proof(
-            "value constant",
-            "at a zero stream every head puts out its value constant",
-            _value_constant_error(model, tokens),
-            allowed,
-        ),
+        Proof("value constant", "at a zero stream every head puts out its value constant", constants, allowed),
         Proof("post-norms", "attention's write is its norm of the projection", _norm_error(model, run), allowed),
+    ]
+
+
+def _proofs_of_logits(model: LanguageModel, tokens: Tensor, run: _Forward) -> list[Proof]:
+    """How logits follow from the final stream."""
+    allowed = tolerance(model.dtype)
+    error = float(logit_errors(model, run.final, run.scaled_logits).max())
+    return [
         Proof(
             "read-out",
             "u . residual / sigma + beta = the model's own centred logit",
             _readout_error(model, tokens, run),
             allowed,
         ),
-        Proof(
-            own_forward.LOGITS,
-            "the final stream gives the model's own centred logits, all of them",
-            float(logit_errors(model, run.final, run.scaled_logits).max()),
-            allowed,
-        ),
-        Proof(
-            _REPLAY,
-            "a block given its input and arguments again gives its output again, whatever ran between",
-            _replay_error(model, tokens, run),
-            allowed,
-        ),
+        Proof(own_forward.LOGITS, "the final stream gives the model's own centred logits, all of them", error, allowed),
     ]
+
+
+def _replay_proof(model: LanguageModel, tokens: Tensor, run: _Forward) -> Proof:
+    statement = "a block given its input and arguments again gives its output again, whatever ran between"
+    return Proof(_REPLAY, statement, _replay_error(model, tokens, run), tolerance(model.dtype))
 
 
 def _own_forward_proof(model: LanguageModel, tokens: Tensor) -> Proof:
@@ -208,7 +204,9 @@ def _size_of_write(written: Tensor, stream: Tensor) -> Tensor:
 def _heads_error(model: LanguageModel, run: _Forward) -> float:
     errors = []
     for layer, block in enumerate(model.anatomy.blocks):
-        writes = torch.einsum("bphe,hed->bpd", block.split_heads(run.projection_inputs[layer]), block.output_weight)
+        writes = torch.einsum(
+            "bphe,hed->bpd", block.heads_place.split(run.projection_inputs[layer]), block.output_weight
+        )
         constant = block.projection(block.value_constant.flatten()[None])[0]
         errors.append(relative_error(writes + constant, run.projections[layer]))
     return max(errors)
@@ -253,7 +251,7 @@ def _readout_error(model: LanguageModel, tokens: Tensor, run: _Forward) -> float
     constants = readout.centred(readout.constants(model.anatomy.final_norm).double())
     for shift in (0, len(rows) // 3, len(rows) // 2):
         targets = rows[(tokens + shift) % len(rows)]
-        directions = target_directions(model.anatomy, targets)
+        directions = target_directions(model.anatomy, targets.unsqueeze(-1), torch.ones_like(targets).unsqueeze(-1))
         found = (directions.u * run.final).sum(-1) / sigma
         errors.append(relative_error(found, own.gather(-1, targets.unsqueeze(-1)).squeeze(-1), own[..., rows]))
         errors.append(relative_error(directions.beta.double(), constants[targets], _size_of_constants(model)[rows]))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from torch import Tensor, nn
@@ -98,3 +99,44 @@ def on_call(module: nn.Module, read: Callable[[Arguments], None]) -> Any:
         read((args, kwargs))
 
     return module.register_forward_pre_hook(hook, with_kwargs=True)
+
+
+@dataclass(frozen=True)
+class Place:
+    """A module's input or output that is made of equal parts, such as heads or neurons.
+
+    Attributes:
+        module: the module whose input or output it is.
+        is_input: whether it is the input.
+        entries: how many parts the tensor has.
+        size: width of each.
+        constant: what each entry holds whatever the block reads [entry, size], left out when the tensor is split; None
+            for nothing.
+    """
+
+    module: nn.Module
+    is_input: bool
+    entries: int
+    size: int
+    constant: Tensor | None = None
+
+    def split(self, value: Tensor) -> Tensor:
+        """The entries [..., entry, size] of the module's tensor [..., entries * size], constants left out."""
+        parts = value.reshape(*value.shape[:-1], self.entries, self.size)
+        return parts if self.constant is None else parts - self.constant
+
+    def join(self, outputs: Tensor) -> Tensor:
+        """The module's tensor [..., entries * size] from its entries."""
+        return (outputs if self.constant is None else outputs + self.constant).flatten(-2)
+
+    def put(self, value: Tensor, outputs: Mapping[int, Tensor]) -> Tensor:
+        """The module's tensor [..., entries * size] with other outputs, by entry [..., size]; the rest of it stays as
+        it is, bit for bit."""
+        parts = value.reshape(*value.shape[:-1], self.entries, self.size).clone()
+        for entry, output in outputs.items():
+            parts[..., entry, :] = output if self.constant is None else output + self.constant[entry]
+        return parts.flatten(-2)
+
+    def tap(self, read: Callable[[Tensor], Tensor | None]) -> Any:
+        """A hook that calls `read` with the module's tensor; what it returns, if anything, takes its place."""
+        return (on_input if self.is_input else on_output)(self.module, read)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from selfrepair.model.taps import Arguments, first_tensor, main_input, removing, with_input
+from selfrepair.model.taps import Arguments, first_tensor, removing, with_input
 
 
 @dataclass(frozen=True)
@@ -80,8 +80,3 @@ def perturbed(hidden: Tensor) -> Tensor:
     noise = torch.randn_like(hidden)
     noise[:, -1] = 0
     return hidden + noise
-
-
-def captured_input(arguments: Arguments) -> Tensor:
-    """The hidden states a block was given, detached from what happens to them later."""
-    return main_input(arguments).clone()

@@ -20,7 +20,7 @@ from selfrepair.paper.experiments import published as published
 from selfrepair.paper.experiments import self_gain as self_gain
 from selfrepair.paper.inputs.corpus import Corpus as Corpus
 from selfrepair.paper.numbers.over_documents import Number as Number
-from selfrepair.paper.pictures.with_matplotlib import draw as draw
+from selfrepair.pictures.with_matplotlib import draw as draw
 
 __all__ = [
     "Corpus",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from selfrepair.paper.numbers.over_documents import Number
-from selfrepair.paper.pictures.picture import Picture
+from selfrepair.pictures.picture import Picture
 
 
 @dataclass(frozen=True)

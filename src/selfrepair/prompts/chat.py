@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 from selfrepair.prompts.in_context import Encoded, encoded
 from selfrepair.prompts.prompt import Answer, Prompt, Unusable
@@ -21,30 +19,43 @@ def in_chat(prompt: Prompt, vocabulary: Vocabulary, first_token: bool) -> Encode
         raise Unusable("It is token ids, which no chat template takes. Give its text, or leave chat out.")
     if prompt.position != -1 or prompt.spans:
         raise Unusable("It has positions or spans, which move in a chat template. Leave them or chat out.")
-    ids = _templated(prompt.text, vocabulary)
-    twin = None if prompt.corrupt is None else _templated(prompt.corrupt, vocabulary)
-    plain = replace(
-        prompt,
-        text=ids,
-        corrupt=twin,
-        answers=tuple(_first_said(one, vocabulary) for one in prompt.answers),
-        wrong=tuple(_first_said(one, vocabulary) for one in prompt.wrong),
-    )
-    return replace(encoded(plain, vocabulary, first_token), text=prompt.text)
+    text = _templated(prompt.text, vocabulary)
+    ids = _ids(text, vocabulary)
+    twin = None if prompt.corrupt is None else _ids(_templated(prompt.corrupt, vocabulary), vocabulary)
+
+    def tokens_of(answers: tuple[Answer, ...]) -> tuple[Answer, ...]:
+        return tuple(
+            _behind(text, ids, answer, vocabulary) if isinstance(answer, str) else answer for answer in answers
+        )
+
+    within = replace(prompt, text=ids, corrupt=twin, answers=tokens_of(prompt.answers), wrong=tokens_of(prompt.wrong))
+    return replace(encoded(within, vocabulary, first_token), text=prompt.text)
 
 
-def _templated(text: str, vocabulary: Vocabulary) -> tuple[int, ...]:
-    """Token ids of a text in the template, up to where the model's turn begins."""
+def _templated(text: str, vocabulary: Vocabulary) -> str:
+    """A text in the template, up to where the model's turn begins."""
     vocabulary.encode(text)  # refuses special tokens, by which a text could end its turn
     messages = [{"role": "user", "content": text}]
     try:
-        made: Any = vocabulary.tokenizer.apply_chat_template(messages, tokenize=True, add_generation_prompt=True)
+        templated = vocabulary.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
     except Exception as problem:  # templates are programs of others
         raise Unusable(f"The tokenizer's chat template fails on it: {type(problem).__name__}: {problem}") from problem
-    ids = made["input_ids"] if isinstance(made, Mapping) or hasattr(made, "input_ids") else made
-    return tuple(int(one) for one in ids)
+    return str(templated)
 
 
-def _first_said(answer: Answer, vocabulary: Vocabulary) -> Answer:
-    """An answer at the beginning of the model's turn, where no space stands in front."""
-    return vocabulary.encode(answer.removeprefix(" ")) if isinstance(answer, str) else answer
+def _ids(text: str, vocabulary: Vocabulary) -> tuple[int, ...]:
+    """Token ids of a text in the template, whose special tokens are meant."""
+    try:
+        return tuple(int(token) for token in vocabulary.tokenizer(text, add_special_tokens=False)["input_ids"])
+    except Exception as problem:  # whatever a tokenizer does
+        raise Unusable(f"The tokenizer fails on it: {type(problem).__name__}: {problem}") from problem
+
+
+def _behind(text: str, ids: tuple[int, ...], answer: str, vocabulary: Vocabulary) -> tuple[int, ...]:
+    """The tokens of an answer at the beginning of the model's turn; where a line begins, without its space."""
+    vocabulary.encode(answer)  # refuses special tokens
+    written = answer.removeprefix(" ") if text[-1:].isspace() else answer
+    whole = _ids(text + written, vocabulary)
+    if whole[: len(ids)] != ids or len(whole) == len(ids):
+        raise Unusable(f"The answer {answer!r} changes how the chat template before it is tokenised.")
+    return whole[len(ids) :]

@@ -77,16 +77,16 @@ class Check:
 
     def summary(self) -> dict[str, object]:
         """The numbers over all prompts; JSON-able, None for what there is not."""
-        made = self.prompts
-        first = float(np.average(self.ranks == 1, weights=made.weights)) if all(made.answers) else math.nan
-        found: dict[str, object] = {"prompts": len(made), "groups": len(set(made.groups))}
-        found |= {"accuracy": _number(self.accuracy), "ranked_first": _number(first)}
+        prompts = self.prompts
+        first = float(np.average(self.ranks == 1, weights=prompts.weights)) if all(prompts.answers) else math.nan
+        numbers: dict[str, object] = {"prompts": len(prompts), "groups": len(set(prompts.groups))}
+        numbers |= {"accuracy": _number(self.accuracy), "ranked_first": _number(first)}
         rows = {"metric": self.metric, "twin_metric": self.twin_metric, "difference": self.metric - self.twin_metric}
         for name, values in rows.items():
             average = self.mean(values)
-            found |= {name: _number(average.value), f"{name}_standard_error": _number(average.error)}
-            found["over"] = average.over
-        return found | {"metric_is": metric_in_words(made), "dropped": len(made.dropped)}
+            numbers |= {name: _number(average.value), f"{name}_standard_error": _number(average.error)}
+            numbers["over"] = average.over
+        return numbers | {"metric_is": metric_in_words(prompts), "dropped": len(prompts.dropped)}
 
 
 def metric_in_words(prompts: Prompts) -> str:
@@ -124,15 +124,15 @@ def check(model: LanguageModel, prompts: Prompts, batch: int = 16) -> Check:
     size = len(prompts)
     nothing = np.full(size, np.nan)
     if not all(prompts.answers):
-        found = Check(prompts, nothing, nothing, np.zeros(size, np.int64), np.zeros(size, bool))
+        checked = Check(prompts, nothing, nothing, np.zeros(size, np.int64), np.zeros(size, bool))
     else:
         metric, ranks = _measured(model, prompts, prompts.tokens, batch)
         twin = nothing if prompts.corrupt is None else _measured(model, prompts, prompts.corrupt, batch)[0]
         right = metric > 0 if any(prompts.wrong) else ranks == 1
-        found = Check(prompts, metric, twin, ranks, right)
-    difference = found.mean(found.metric - found.twin_metric)
-    told = worries(prompts, found.accuracy, (difference.value, difference.error), FEWEST_GROUPS)
-    return Check(prompts, found.metric, found.twin_metric, found.ranks, found.right, told)
+        checked = Check(prompts, metric, twin, ranks, right)
+    difference = checked.mean(checked.metric - checked.twin_metric)
+    warned = worries(prompts, checked.accuracy, (difference.value, difference.error), FEWEST_GROUPS)
+    return Check(prompts, checked.metric, checked.twin_metric, checked.ranks, checked.right, warned)
 
 
 def _measured(model: LanguageModel, prompts: Prompts, tokens: NDArray[Any], batch: int) -> tuple[Floats, NDArray[Any]]:
@@ -158,7 +158,7 @@ def _batches(
                 f"On {model.name} some prompts' metric is not finite.",
                 "An answer may be a row of the vocabulary that the model masks; or the model overflows: take float32.",
             )
-        ranks = [_rank(logits[place], prompts.answers[number]) for place, number in enumerate(chosen)]
+        ranks = [_rank(logits[index], prompts.answers[number]) for index, number in enumerate(chosen)]
         yield metric.double().cpu().numpy(), np.array(ranks)
 
 
@@ -178,16 +178,16 @@ def _rank(logits: Tensor, answers: tuple[int, ...]) -> int:
 
 def json_rows(checked: Check) -> list[dict[str, object]]:
     """The table in JSON's own values, None for numbers that there are not."""
-    made = checked.prompts
+    prompts = checked.prompts
     return [
         {
-            **{"id": made.ids[place], "group": made.groups[place], "text": made.texts[place]},
-            **{"tokens": int(made.lengths[place]), "position": int(made.positions[place])},
-            **{"answers": list(made.answers[place]), "wrong": list(made.wrong[place])},
-            **{"metric": _number(checked.metric[place]), "twin_metric": _number(checked.twin_metric[place])},
-            **{"right": bool(checked.right[place]), "rank": int(checked.ranks[place]) or None},
+            **{"id": prompts.ids[index], "group": prompts.groups[index], "text": prompts.texts[index]},
+            **{"tokens": int(prompts.lengths[index]), "position": int(prompts.positions[index])},
+            **{"answers": list(prompts.answers[index]), "wrong": list(prompts.wrong[index])},
+            **{"metric": _number(checked.metric[index]), "twin_metric": _number(checked.twin_metric[index])},
+            **{"right": bool(checked.right[index]), "rank": int(checked.ranks[index]) or None},
         }
-        for place in range(len(made))
+        for index in range(len(prompts))
     ]
 
 

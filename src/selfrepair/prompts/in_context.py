@@ -60,7 +60,7 @@ def encoded(prompt: Prompt, vocabulary: Vocabulary, first_token: bool = False) -
     if prompt.corrupt is not None:
         other, other_front = _tokens(prompt.corrupt, vocabulary)
         twin = vocabulary.prefix[:other_front] + other
-    sides = [[_continuation(prompt, own, position, one, vocabulary) for one in side] for side in _sides(prompt)]
+    sides = [[_continuation(prompt, own, position, answer, vocabulary) for answer in side] for side in _sides(prompt)]
     common = _common(sides, vocabulary, first_token)
     if common and position != len(own) - 1:
         raise Unusable("Its answers begin with the same tokens, which fit only behind its last one.")
@@ -96,8 +96,8 @@ def _tokens(text: str | Sequence[int], vocabulary: Vocabulary) -> tuple[Ids, int
     ids = tuple(map(int, text))
     vocabulary.require(ids)
     vocabulary.require_unpadded(ids)
-    there = len(vocabulary.prefix) > 0 and ids[: len(vocabulary.prefix)] == vocabulary.prefix
-    return ids, 0 if there else len(vocabulary.prefix)
+    present = len(vocabulary.prefix) > 0 and ids[: len(vocabulary.prefix)] == vocabulary.prefix
+    return ids, 0 if present else len(vocabulary.prefix)
 
 
 def _position(position: int, length: int) -> int:

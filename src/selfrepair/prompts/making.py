@@ -52,11 +52,11 @@ def given(prompts: Iterable[Prompt | Mapping[str, Any]]) -> Iterator[Prompt | Dr
             yield Dropped(str(number), str(problem))
 
 
-def made(found: Found, model_or_tokenizer: Any, how: Tokenising, facts: Mapping[str, object]) -> dict[str, Any]:
+def fields_of(prompts: Found, model_or_tokenizer: Any, how: Tokenising, facts: Mapping[str, object]) -> dict[str, Any]:
     """The fields of `Prompts`.
 
     Args:
-        found: prompts, and what a reader left out.
+        prompts: as their authors have them, and what a reader left out.
         model_or_tokenizer: whose tokens are wanted.
         how: keywords of `Options`.
         facts: for the provenance.
@@ -69,26 +69,26 @@ def made(found: Found, model_or_tokenizer: Any, how: Tokenising, facts: Mapping[
     """
     options = Options.of(how)
     vocabulary = Vocabulary(model_or_tokenizer, options.bos)
-    kept, dropped = _encoded_all(found, vocabulary, options)
+    kept, dropped = _encoded_all(prompts, vocabulary, options)
     kept, dropped = _comparable(kept, dropped, options)
     if not kept:
         raise _none(dropped)
     if dropped:
         warnings.warn(PromptsDropped(_dropped_in_words(len(kept), dropped)), stacklevel=3)
-    twins = [one.corrupt for _, one in kept]
+    twins = [item.corrupt for _, item in kept]
     provenance = {**facts, **options.facts(), "prefix": list(vocabulary.prefix), "tokenizer": vocabulary.name}
     provenance |= {"kept": len(kept), "dropped": len(dropped), "with_twin": sum(twin is not None for twin in twins)}
     return {
-        "tokens": _padded([one.tokens for _, one in kept]),
-        "lengths": np.array([len(one.tokens) for _, one in kept], np.int64),
+        "tokens": _padded([item.tokens for _, item in kept]),
+        "lengths": np.array([len(item.tokens) for _, item in kept], np.int64),
         "corrupt": _padded([twin for twin in twins if twin is not None]) if None not in twins else None,
-        "answers": tuple(one.answers for _, one in kept),
-        "wrong": tuple(one.wrong for _, one in kept),
-        "positions": np.array([one.position for _, one in kept], np.int64),
-        "spans": tuple(one.spans for _, one in kept),
+        "answers": tuple(item.answers for _, item in kept),
+        "wrong": tuple(item.wrong for _, item in kept),
+        "positions": np.array([item.position for _, item in kept], np.int64),
+        "spans": tuple(item.spans for _, item in kept),
         "ids": tuple(prompt.id for prompt, _ in kept),
         "groups": tuple(prompt.group for prompt, _ in kept),
-        "texts": tuple(one.text for _, one in kept),
+        "texts": tuple(item.text for _, item in kept),
         "weights": np.array([prompt.weight for prompt, _ in kept], np.float64),
         "dropped": tuple(dropped),
         "provenance": provenance,
@@ -96,12 +96,12 @@ def made(found: Found, model_or_tokenizer: Any, how: Tokenising, facts: Mapping[
 
 
 def _encoded_all(
-    found: Found, vocabulary: Vocabulary, options: Options
+    prompts: Found, vocabulary: Vocabulary, options: Options
 ) -> tuple[list[tuple[Prompt, Encoded]], list[Dropped]]:
     kept: list[tuple[Prompt, Encoded]] = []
     dropped: list[Dropped] = []
     names: Counter[str] = Counter()
-    for prompt in _numbered(found):
+    for prompt in _numbered(prompts):
         if isinstance(prompt, Dropped):
             dropped.append(prompt)
             continue
@@ -117,15 +117,15 @@ def _encoded_all(
     return kept, dropped
 
 
-def _numbered(found: Found) -> Iterator[Prompt | Dropped]:
+def _numbered(prompts: Found) -> Iterator[Prompt | Dropped]:
     """Prompts without a name are called by their place."""
-    for number, prompt in enumerate(found, 1):
+    for number, prompt in enumerate(prompts, 1):
         yield prompt if prompt.id else replace(prompt, id=str(number))
 
 
-def named(found: Found) -> Iterator[Prompt]:
+def named(prompts: Found) -> Iterator[Prompt]:
     """The prompts among what was found, under the names that results give them."""
-    return (prompt for prompt in _numbered(found) if isinstance(prompt, Prompt))
+    return (prompt for prompt in _numbered(prompts) if isinstance(prompt, Prompt))
 
 
 def _encoded(prompt: Prompt, vocabulary: Vocabulary, options: Options) -> Encoded:
@@ -139,26 +139,26 @@ def _encoded(prompt: Prompt, vocabulary: Vocabulary, options: Options) -> Encode
     if options.twins == "none":
         prompt = replace(prompt, corrupt=None)
     if options.chat:
-        one = in_chat(prompt, vocabulary, options.first_token)
+        item = in_chat(prompt, vocabulary, options.first_token)
     else:
-        one = encoded(prompt, vocabulary, options.first_token)
-    if one.unequal is not None:
+        item = encoded(prompt, vocabulary, options.first_token)
+    if item.unequal is not None:
         raise Unusable(
-            f"Its twin has {one.unequal} tokens, the prompt {len(one.tokens)}: nothing tells which of its positions "
+            f"Its twin has {item.unequal} tokens, the prompt {len(item.tokens)}: nothing tells which of its positions "
             'replaces which. Write a twin of equal length, or leave twins out (twins="none", --twins none) and '
             "ablate by zero, mean or resampling."
         )
-    return one
+    return item
 
 
 def _comparable(
     kept: list[tuple[Prompt, Encoded]], dropped: list[Dropped], options: Options
 ) -> tuple[list[tuple[Prompt, Encoded]], list[Dropped]]:
     """Prompts without answers are of use only among themselves."""
-    if not any(one.answers for _, one in kept):
+    if not any(item.answers for _, item in kept):
         return kept, dropped
-    without = [Dropped(prompt.id, "It has no answer, and others have.") for prompt, one in kept if not one.answers]
-    return [(prompt, one) for prompt, one in kept if one.answers], [*dropped, *without]
+    without = [Dropped(prompt.id, "It has no answer, and others have.") for prompt, item in kept if not item.answers]
+    return [(prompt, item) for prompt, item in kept if item.answers], [*dropped, *without]
 
 
 def _padded(rows: Sequence[tuple[int, ...]]) -> Any:
@@ -170,13 +170,13 @@ def _padded(rows: Sequence[tuple[int, ...]]) -> Any:
             "Leave the longest out, or measure them apart.",
         )
     table = np.full((len(rows), longest), _PADDING, np.int64)
-    for place, row in enumerate(rows):
-        table[place, : len(row)] = row
+    for row_number, row in enumerate(rows):
+        table[row_number, : len(row)] = row
     return table
 
 
 def _dropped_in_words(kept: int, dropped: Sequence[Dropped]) -> str:
-    shown = "; ".join(f"{one.id}: {one.reason}" for one in dropped[:3])
+    shown = "; ".join(f"{item.id}: {item.reason}" for item in dropped[:3])
     more = f"; and {len(dropped) - 3} more, see .dropped" if len(dropped) > 3 else ""
     return plain(f"{len(dropped)} of {kept + len(dropped)} prompts cannot be used and were dropped. {shown}{more}")
 

@@ -33,20 +33,20 @@ def paired(
                 f"There are {len(texts or ())} clean prompts and {len(part)} {name}.", "Give one for each prompt."
             )
     right, other = _sides(parts["answers"], parts["wrong"])
-    made = []
-    for place, text in enumerate(texts or ()):
-        twin = None if parts["corrupt"] is None else parts["corrupt"][place]
-        length = None if sizes is None else int(sizes[place])
-        made.append(
+    prompts = []
+    for index, text in enumerate(texts or ()):
+        twin = None if parts["corrupt"] is None else parts["corrupt"][index]
+        length = None if sizes is None else int(sizes[index])
+        prompts.append(
             Prompt(
                 text=_cut(text, length),
                 corrupt=None if twin is None else _cut(twin, length),
-                answers=right[place] if right else (),
-                wrong=other[place] if other else (),
-                group="" if parts["groups"] is None else str(parts["groups"][place]),
+                answers=right[index] if right else (),
+                wrong=other[index] if other else (),
+                group="" if parts["groups"] is None else str(parts["groups"][index]),
             )
         )
-    return made
+    return prompts
 
 
 def _whole(values: Any, name: str) -> list[Any] | None:
@@ -66,14 +66,14 @@ def _whole(values: Any, name: str) -> list[Any] | None:
 
 def _rows(values: Any, name: str) -> list[str | tuple[int, ...]] | None:
     listed = _whole(values, name)
-    return None if listed is None else [_row(value, f"{name}[{place}]") for place, value in enumerate(listed)]
+    return None if listed is None else [_row(value, f"{name}[{index}]") for index, value in enumerate(listed)]
 
 
 def _row(value: Any, name: str) -> str | tuple[int, ...]:
     if isinstance(value, str):
         return value
     try:
-        return tuple(_token(one, name) for one in value)
+        return tuple(_token(entry, name) for entry in value)
     except TypeError:
         raise SelfRepairError(
             f"{name} is of type {type(value).__name__}.", "Give texts, or token ids [prompt, position]."
@@ -102,19 +102,19 @@ def _sides(
     """Right and wrong answers of each prompt; pairs hold both."""
     if answers is None:
         return None, None
-    pairs = wrong is None and all(isinstance(one, list | tuple) and len(one) == 2 for one in answers)
-    if wrong is None and not pairs and any(isinstance(one, list | tuple) and len(one) != 1 for one in answers):
+    pairs = wrong is None and all(isinstance(entry, list | tuple) and len(entry) == 2 for entry in answers)
+    if wrong is None and not pairs and any(isinstance(entry, list | tuple) and len(entry) != 1 for entry in answers):
         raise SelfRepairError(
             "answers are expected as [prompt, 2], the right and the wrong one of each prompt.",
             "Give wrong ones as wrong= where there are several right ones.",
         )
     if pairs:
-        return [(_answer(one[0]),) for one in answers], [(_answer(one[1]),) for one in answers]
+        return [(_answer(entry[0]),) for entry in answers], [(_answer(entry[1]),) for entry in answers]
     return _each(answers), None if wrong is None else _each(wrong)
 
 
 def _each(side: list[Any]) -> list[tuple[Answer, ...]]:
-    return [tuple(map(_answer, one)) if isinstance(one, list | tuple) else (_answer(one),) for one in side]
+    return [tuple(map(_answer, entry)) if isinstance(entry, list | tuple) else (_answer(entry),) for entry in side]
 
 
 def _answer(value: Any) -> Answer:

@@ -25,8 +25,8 @@ class Prompt:
         corrupt: the twin that ablations take their replacements from, as text or token ids.
         id: how results call it; its place, from 1 on, where none is given.
         group: what it was made from, such as its template; prompts of one group are no independent samples.
-        position: of the token after which the answer is expected. Counted from 0 without tokens that the tokenizer
-            puts in front; negative ones from the prompt's end.
+        position: of the token after which the answer is expected. Counted from 0 in the text's own tokens,
+            or in the ids as given, without what is put in front; negative ones from the prompt's end.
         spans: named stretches [start, end), counted as positions are.
         weight: how much it counts in means.
     """

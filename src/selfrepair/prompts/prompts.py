@@ -107,10 +107,10 @@ class Prompts:
             PromptsDropped: some prompts cannot be used.
         """
         from selfrepair.prompts.formats.read import Wishes, prompts_in
-        from selfrepair.prompts.making import made
+        from selfrepair.prompts.making import fields_of
 
-        found, facts = prompts_in(path, model_or_tokenizer, format, Wishes(ids_of, groups, counterfactual))
-        return cls(**made(found, model_or_tokenizer, how, facts))
+        prompts, facts = prompts_in(path, model_or_tokenizer, format, Wishes(ids_of, groups, counterfactual))
+        return cls(**fields_of(prompts, model_or_tokenizer, how, facts))
 
     @classmethod
     def of(
@@ -130,9 +130,9 @@ class Prompts:
         Warns:
             PromptsDropped: some cannot be used.
         """
-        from selfrepair.prompts.making import given, made
+        from selfrepair.prompts.making import fields_of, given
 
-        return cls(**made(given(prompts), model_or_tokenizer, how, {"format": "given prompts"}))
+        return cls(**fields_of(given(prompts), model_or_tokenizer, how, {"format": "given prompts"}))
 
     @classmethod
     def from_pairs(
@@ -166,11 +166,11 @@ class Prompts:
         Warns:
             PromptsDropped: some cannot be used.
         """
-        from selfrepair.prompts.making import given, made
+        from selfrepair.prompts.making import fields_of, given
         from selfrepair.prompts.pairs import paired
 
         prompts = paired(clean, corrupt, answers, wrong=wrong, lengths=lengths, groups=groups)
-        return cls(**made(given(prompts), model_or_tokenizer, how, {"format": "pairs"}))
+        return cls(**fields_of(given(prompts), model_or_tokenizer, how, {"format": "pairs"}))
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -186,7 +186,7 @@ class Prompts:
         """
         chosen = np.arange(len(self))[np.asarray(indices, dtype=None if len(indices) else np.int64)]
         taken = {
-            name: tuple(getattr(self, name)[one] for one in chosen)
+            name: tuple(getattr(self, name)[index] for index in chosen)
             for name in ("answers", "wrong", "spans", "ids", "groups", "texts")
         }
         return replace(
@@ -220,7 +220,7 @@ class Prompts:
             half = filled.index(min(filled))
             halves[half].add(name)
             filled[half] += sizes[name]
-        first, second = ([place for place, name in enumerate(names) if name in half] for half in halves)
+        first, second = ([index for index, name in enumerate(names) if name in half] for half in halves)
         return self.select(first), self.select(second)
 
     def readout(self) -> LogitDifference:
@@ -235,7 +235,7 @@ class Prompts:
                 "Give answers; without them only the change of the whole distribution (KL) can be measured.",
             )
         if any(self.wrong) and not all(self.wrong):
-            without = self.ids[[bool(one) for one in self.wrong].index(False)]
+            without = self.ids[[bool(wrong) for wrong in self.wrong].index(False)]
             raise SelfRepairError(
                 f"Some prompts have wrong answers, and others (such as {without!r}) have none.",
                 "Give wrong answers for every prompt or for none: a logit difference and a logit are not comparable.",
@@ -246,13 +246,13 @@ class Prompts:
     def fingerprint(self) -> str:
         """SHA-256 (hex) of tokens, twins, answers, positions, spans, names, groups and weights; not of padding."""
         digest = hashlib.sha256()
-        for place in range(len(self)):
-            length = int(self.lengths[place])
-            twin = None if self.corrupt is None else self.corrupt[place, :length].tolist()
-            spans = sorted((name, *map(int, span)) for name, span in self.spans[place].items())
-            row = [self.tokens[place, :length].tolist(), twin, self.answers[place], self.wrong[place], spans]
-            names = [self.ids[place], self.groups[place], float(self.weights[place])]
-            digest.update(json.dumps([*row, int(self.positions[place]), *names]).encode() + b"\n")
+        for index in range(len(self)):
+            length = int(self.lengths[index])
+            twin = None if self.corrupt is None else self.corrupt[index, :length].tolist()
+            spans = sorted((name, *map(int, span)) for name, span in self.spans[index].items())
+            row = [self.tokens[index, :length].tolist(), twin, self.answers[index], self.wrong[index], spans]
+            names = [self.ids[index], self.groups[index], float(self.weights[index])]
+            digest.update(json.dumps([*row, int(self.positions[index]), *names]).encode() + b"\n")
         return digest.hexdigest()
 
     def table(self) -> pd.DataFrame:

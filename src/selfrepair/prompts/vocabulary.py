@@ -89,7 +89,7 @@ class Vocabulary:
     def pieces(self, ids: Sequence[int]) -> str:
         """Tokens one by one, to be shown: `'the' ' end'`; their numbers where they have no text."""
         try:
-            return " ".join(repr(self.decode([one])) for one in ids)
+            return " ".join(repr(self.decode([token])) for token in ids)
         except Unusable:
             return " ".join(map(str, ids))
 
@@ -99,7 +99,7 @@ class Vocabulary:
         Raises:
             Unusable: naming the first.
         """
-        wrong = [one for one in ids if one < 0 or (self._size and one >= self._size)]
+        wrong = [token for token in ids if token < 0 or (self._size and token >= self._size)]
         if wrong:
             raise Unusable(f"{wrong[0]} is no token of the vocabulary of {self._size or 2**31}.")
 
@@ -120,7 +120,7 @@ class Vocabulary:
         """
         names = ("pad_token_id", "eos_token_id", "bos_token_id")
         pad, end, start = (_attribute(self.tokenizer, name, None) for name in names)
-        fill = {one for one in (pad, end) if isinstance(one, int)}
+        fill = {token for token in (pad, end) if isinstance(token, int)}
         if ids and ids[-1] in fill:
             raise Unusable(
                 f"Its token ids end in {ids[-1]}, padding or the end of a text, where an answer is expected. "
@@ -136,10 +136,10 @@ class Vocabulary:
 
 def _attribute(tokenizer: Any, name: str, default: Any) -> Any:
     try:
-        found = getattr(tokenizer, name, default)
+        value = getattr(tokenizer, name, default)
     except Exception:
         return default
-    return default if found is None else found
+    return default if value is None else value
 
 
 def _length(tokenizer: Any) -> int:

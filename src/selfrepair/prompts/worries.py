@@ -20,49 +20,51 @@ def worries(prompts: Prompts, accuracy: float, difference: tuple[float, float], 
         difference: of prompts less twins, mean and standard error; NaN where there are none.
         fewest: groups that are a sample.
     """
-    told = []
+    warnings = []
     if accuracy < ACCURACY:
-        told.append(
+        warnings.append(
             f"The right answer is preferred on {accuracy:.0%} of the prompts, less than {ACCURACY:.0%}: on the others "
             "there is no behaviour to ablate. Leave them out, or take a model that can do the task."
         )
-    told += _about_twins(prompts, *difference)
+    warnings += _about_twins(prompts, *difference)
     groups = len(set(prompts.groups))
     if len(prompts) == 1:
-        told.append("There is one prompt: values are shown, and no interval can be.")
+        warnings.append("There is one prompt: values are shown, and no interval can be.")
     elif groups == 1:
-        told.append("All prompts are of one group: intervals are over prompts; templates are not sampled.")
+        warnings.append("All prompts are of one group: intervals are over prompts; templates are not sampled.")
     elif groups < fewest:
-        told.append(
+        warnings.append(
             f"There are {groups} groups, fewer than {fewest}: the range over groups is shown, and no interval over "
             "them; templates are not sampled."
         )
-    again = _repeated(prompts)
-    if again:
-        told.append(f"{again} prompts say the same as another: they are no independent samples.")
-    if left := prompts.provenance.get("spans_left_out"):
-        told.append(f"{left}; their spans are left out.")
-    return tuple(told)
+    repeated = _repeated(prompts)
+    if repeated:
+        warnings.append(f"{repeated} prompts say the same as another: they are no independent samples.")
+    if left_out := prompts.provenance.get("spans_left_out"):
+        warnings.append(f"{left_out}; their spans are left out.")
+    return tuple(warnings)
 
 
 def _about_twins(prompts: Prompts, mean: float, error: float) -> list[str]:
-    told = []
-    have = prompts.provenance.get("with_twin")
-    if prompts.corrupt is None and isinstance(have, int) and have:
-        told.append(f"{have} of {len(prompts)} prompts have a twin: twins are used where all have one, so none is.")
+    warnings = []
+    with_twin = prompts.provenance.get("with_twin")
+    if prompts.corrupt is None and isinstance(with_twin, int) and with_twin:
+        warnings.append(
+            f"{with_twin} of {len(prompts)} prompts have a twin: twins are used where all have one, so none is."
+        )
     if prompts.corrupt is not None:
-        same = int((prompts.corrupt == prompts.tokens).all(1).sum())
-        if same:
-            told.append(f"{same} twins are the prompt itself: replacing from them changes nothing.")
+        unchanged = int((prompts.corrupt == prompts.tokens).all(1).sum())
+        if unchanged:
+            warnings.append(f"{unchanged} twins are the prompt itself: replacing from them changes nothing.")
     if math.isfinite(error) and not mean > ERRORS * error:
-        told.append(
+        warnings.append(
             f"Prompts and twins differ by {mean:+.2f}, less than {ERRORS:g} standard errors ({error:.2f}): the twins "
             "do not take the answer away, so that what is replaced from them is hard to see."
         )
-    return told
+    return warnings
 
 
 def _repeated(prompts: Prompts) -> int:
     rows = zip(prompts.tokens, prompts.lengths, prompts.answers, prompts.positions, strict=True)
-    said = Counter((row[:length].tobytes(), answers, int(position)) for row, length, answers, position in rows)
-    return sum(count - 1 for count in said.values())
+    counts = Counter((row[:length].tobytes(), answers, int(position)) for row, length, answers, position in rows)
+    return sum(count - 1 for count in counts.values())

@@ -44,11 +44,6 @@ def windows_parts(
         yield _part(windows, donors, rows).replace_schema_metadata(notes)
 
 
-def windows_table(windows: Windows, donors: np.ndarray) -> pa.Table:
-    """All parts of `windows_parts` as one table."""
-    return pa.concat_tables(windows_parts(windows, donors))
-
-
 def _part(windows: Windows, donors: np.ndarray, rows: range) -> pa.Table:
     inside = [windows.documents[i, : windows.lengths[i]] for i in rows]
     names = [[windows.names[document] for document in dict.fromkeys(row.tolist())] for row in inside]

@@ -16,20 +16,20 @@ from selfrepair.ablation.sites import Site
 from selfrepair.errors import SelfRepairError
 from selfrepair.model.language_model import LanguageModel
 from selfrepair.progress import say
-from selfrepair.results import checks, manifest, run_folder
-from selfrepair.results.extras import Extras
+from selfrepair.results import checks, run_folder
 from selfrepair.results.proven import Damaged
 from selfrepair.results.runs import Run
-from selfrepair.run.closeups.attach import attach_closeups
+from selfrepair.run.closeups.attach import attach_closeups, closeups_of_before
 from selfrepair.run.gathering.all_texts import part_of, pool_of
 from selfrepair.run.gathering.best_effort import never_costs_the_run, temporary_folder
 from selfrepair.run.gathering.engine_bias import biases
 from selfrepair.run.gathering.merged_run import merged
 from selfrepair.run.planning import run_plan
 from selfrepair.run.planning.job import Design, Job
+from selfrepair.run.planning.keyword_signature import with_keywords
 from selfrepair.run.planning.prepare import prepare
 from selfrepair.run.planning.reload import load_job
-from selfrepair.run.planning.settings import Keywords, Settings, with_keywords
+from selfrepair.run.planning.settings import Keywords, Settings
 from selfrepair.run.scheduling.executors import execute
 from selfrepair.run.scheduling.unit_loop import merged_survey, persistently, run_units
 from selfrepair.run.storage.log import log
@@ -265,25 +265,9 @@ def _merge(job: Job, store: Store, swept: _Swept, started: float, keep: bool) ->
     if swept.status == "complete" and swept.here and pool.judgement.engine_inexact:
         run = _with_biases(job, surveyed.starting_with(""), run)
     if keep:
-        run = replace(run, extras=replace(_closer_look(store, run), passages=run.extras.passages))
+        run = replace(run, extras=replace(closeups_of_before(store, run), passages=run.extras.passages))
         run = run_folder.write_results(run, place)
     return run
-
-
-def _closer_look(store: Store, run: Run) -> Extras:
-    """The close-ups of the results that are there, if they were taken of the same units; says where they are not."""
-    if not (store.folder / manifest.MANIFEST).is_file():
-        return Extras()
-    try:
-        before = run_folder.load(store.folder)
-    except SelfRepairError as problem:
-        store.tell(f"The results in {store.folder} are made again from the units: {problem.problem}")
-        return Extras()
-    if before.outcome.get("made_of") == run.outcome["made_of"]:
-        return before.extras
-    if before.extras.closeups is not None:
-        store.tell(f"The close-ups in {store.folder} are not of these {run.outcome['units']} units: they are removed.")
-    return Extras()
 
 
 def _with_biases(job: Job, surveyed: Arrays, run: Run) -> Run:

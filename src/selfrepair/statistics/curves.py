@@ -43,12 +43,6 @@ def bin_edges(direct_effects: np.ndarray, bins: int) -> npt.NDArray[np.floating]
     return edges
 
 
-def bin_index(direct_effects: np.ndarray, edges: np.ndarray) -> npt.NDArray[np.int64]:
-    """The bin of each token, [head, ...], from direct effects [head, ...] and edges [head, bins - 1]."""
-    places = [np.searchsorted(edge, effect, side="right") for effect, edge in zip(direct_effects, edges, strict=True)]
-    return np.asarray(places, np.int64).reshape(direct_effects.shape)
-
-
 @dataclass(frozen=True)
 class CurveMoments:
     """Moments over documents of what a curve needs; additive over sets of **whole** documents.

@@ -33,24 +33,11 @@ class VarianceSplit:
         document: variance of the documents' own levels.
         token: variance of tokens about their document's level, donors averaged out.
         donor: variance over the donors of one token; NaN if there was one donor, and then so is `token`.
-        donors: donors per token in the run they come from.
     """
 
     document: Array
     token: Array
     donor: Array
-    donors: int
-
-    def mean_variance(self, tokens: np.ndarray, donors: int | np.ndarray | None = None) -> Array:
-        """Variance of the mean over all tokens: `document sum n^2 / N^2 + token / N + donor / (K N)`.
-
-        Args:
-            tokens: [document, ...], tokens of each document, of this run or of one that is being planned.
-            donors: donors per token, K; those of the run, if left out.
-        """
-        documents, each = _shares(tokens)
-        number = self.donors if donors is None else donors
-        return np.asarray(self.document * documents + (self.token + self.donor / number) * each)
 
 
 def variance_split(
@@ -77,7 +64,7 @@ def variance_split(
         size = (total - (n**2).sum(axis=0) / total) / freedom
         document = ((levels - s.sum(axis=0) ** 2 / total) / freedom - within) / size
         donor = np.asarray(np.sum(donor_variances, axis=0) / total if donors > 1 else np.full(total.shape, np.nan))
-    return VarianceSplit(np.maximum(document, 0), np.maximum(within - donor / donors, 0), donor, donors)
+    return VarianceSplit(np.maximum(document, 0), np.maximum(within - donor / donors, 0), donor)
 
 
 def donors_needed(

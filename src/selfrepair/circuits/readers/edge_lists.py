@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 
-from selfrepair.ablation.edges import Edge, edge_between, ends_of
+from selfrepair.ablation.edges import LONGEST, Edge, edge_between, ends_of
 from selfrepair.ablation.name_lists import uncommented
 from selfrepair.circuits.graph import components_of
 from selfrepair.circuits.selection import Rank, best, rank_needed
@@ -42,6 +42,8 @@ def _read(source: Source, top: int | None, rank: Rank | None) -> Read:
     heads = None if source.shape is None else source.shape.heads
     edges, inside = [], 0
     for line in _lines(source):
+        if len(line) > LONGEST:
+            raise source.damaged(f"'{line[:40]}…' is too long for an edge")
         text, score = _scored(line.strip().strip("()"))
         first, second = ends_of(_TUPLE.sub(r"\1[\2]", _TORCH_INDEX.sub(r"[\1]", text)), heads)
         if first.site == second.site:

@@ -37,7 +37,8 @@ def _read(source: Source, top: int | None, rank: Rank | None) -> Read:
     except (TypeError, ValueError, AttributeError):
         raise source.damaged("its edges or scores are none") from None
     provenance = {str(name): str(value) for name, value in _mapping(data, "provenance").items()}
-    notes = tuple(map(str, data.get("notes", [])))
+    given = data.get("notes", [])
+    notes = tuple(map(str, given)) if isinstance(given, list) else ()
     return Read(parse_groups(data["roles"], files=False), edges, scores, provenance, notes)
 
 

@@ -8,6 +8,8 @@ from selfrepair.circuits.selection import Rank
 from selfrepair.circuits.source import Format, Read, Source, refused_pickle
 from selfrepair.errors import SelfRepairError
 
+_MOST_BYTES = 4 * 2**20  # of names
+
 
 def _recognises(source: Source) -> bool:
     return True
@@ -21,6 +23,8 @@ def _read(source: Source, top: int | None, rank: Rank | None) -> Read:
     if source.mapping("prompts") is not None:
         raise SelfRepairError(f"{source.path.name} has prompts, not a circuit.", "Give it as the prompts.")
     data = source.data
+    if data is None and len(source.content) > _MOST_BYTES:
+        raise source.damaged("it is too large for a list of names")
     names = uncommented(source.text) if data is None else data
     return Read(parse_groups(names, files=False))  # names in a file are never names of other files
 

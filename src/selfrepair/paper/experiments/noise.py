@@ -11,12 +11,12 @@ import pandas as pd
 from selfrepair.ablation.sites import Head
 from selfrepair.errors import SelfRepairError
 from selfrepair.paper.exhibit import Exhibit
-from selfrepair.paper.experiments.overview import depth_panel
 from selfrepair.paper.numbers.across_heads import HeadSums
 from selfrepair.paper.numbers.document_halves import FIRST, SECOND, rows_in_half
 from selfrepair.paper.numbers.over_documents import Number, products, tally_of
 from selfrepair.paper.pictures.captions import FIXED, about, rows_of, sampled
-from selfrepair.paper.pictures.picture import FAINT, PALETTE, Panel, Picture, Rule, scatter, symmetric
+from selfrepair.pictures.picture import FAINT, PALETTE, Panel, Picture, Rule, scatter, symmetric
+from selfrepair.report.panels import depth_panel
 from selfrepair.results.filter_labels import resolve_filter
 from selfrepair.results.runs import Run
 

@@ -17,7 +17,7 @@ from selfrepair.engine.clean import CleanRun, clean_run, head_outputs, require_o
 from selfrepair.errors import SelfRepairError
 from selfrepair.model.language_model import LanguageModel
 from selfrepair.model.ports import Port
-from selfrepair.model.taps import on_input, removing
+from selfrepair.model.taps import removing
 from selfrepair.paper.inputs.recipe import DEFAULT, Recipe, batch_mean, next_batch_source
 from selfrepair.run.planning.batch_size import plan_memory, real_tokens, tokens_of
 from selfrepair.text import Windows
@@ -151,9 +151,9 @@ class Corpus:
 
             def add(value: Tensor, mask: Tensor = mask, shape: tuple[int, ...] = shape) -> None:
                 nonlocal total
-                total = total + block.split_heads(value.reshape(shape))[mask].double().sum(0)
+                total = total + block.heads_place.split(value.reshape(shape))[mask].double().sum(0)
 
-            with removing(on_input(block.projection, add)):
+            with removing(block.heads_place.tap(add)):
                 self.model.run_trunk(tokens)
             count += int(real.sum())
         self._means[layer] = (total / max(count, 1)).to(self.model.dtype)

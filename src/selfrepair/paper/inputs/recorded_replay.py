@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from selfrepair.engine.clean import CleanRun
-from selfrepair.model.arguments import block_arguments
+from selfrepair.model.block_run import BlockRun
 from selfrepair.model.language_model import LanguageModel
-from selfrepair.model.taps import first_tensor, keeping, on_input, on_output, removing, with_input
+from selfrepair.model.taps import Place, keeping, on_input, on_output, removing
 
 
 @dataclass(frozen=True)
@@ -60,49 +61,38 @@ class Replayer:
             stream: the input of block `layer`; the clean one by default.
             keep_heads: layers whose head outputs to keep.
         """
-        windows, positions = clean.tokens.shape
-        shape = (windows, positions, -1)
-        blocks = self.model.anatomy.blocks
+        blocks, shape = self.model.anatomy.blocks, (*clean.tokens.shape, -1)
+        run = BlockRun(self.model, clean.tokens)
         attention: dict[int, Tensor] = {}
         mlp: dict[int, Tensor] = {}
         inner: dict[int, Tensor] = {}
-        inputs: dict[int, Tensor] = {}
+        heads: dict[int, Tensor] = {}
         handles: list[Any] = []
-        for one in range(layer, len(blocks)):
-            changes = {head: value for (at, head), value in (in_place or {}).items() if at == one}
-            if changes:
-                handles.append(on_input(blocks[one].projection, _putting(changes, blocks[one], shape)))
-            if one in keep_heads:
-                handles.append(on_input(blocks[one].projection, keeping(inputs, one, shape)))
-            handles.append(on_output(blocks[one].attention_write, keeping(attention, one, shape)))
-            handles.append(on_output(blocks[one].mlp_write, keeping(mlp, one, shape)))
-            if neurons and one in neurons:
-                handles.append(on_input(neurons[one], keeping(inner, one, shape)))
-        hidden = clean.residuals[layer] if stream is None else stream
-        arguments = block_arguments(self.model, clean.tokens)
+        for above in range(layer, len(blocks)):
+            block = blocks[above]
+            put = {head: value for (at, head), value in (in_place or {}).items() if at == above}
+            if put:
+                handles.append(block.heads_place.tap(partial(_put, block.heads_place, put, shape)))
+            if above in keep_heads:
+                handles.append(block.heads_place.tap(keeping(heads, above, shape)))
+            handles.append(on_output(block.attention_write, keeping(attention, above, shape)))
+            handles.append(on_output(block.mlp_write, keeping(mlp, above, shape)))
+            if neurons and above in neurons:
+                handles.append(on_input(neurons[above], keeping(inner, above, shape)))
         with removing(*handles):
-            for block, given in zip(blocks[layer:], arguments[layer:], strict=True):
-                args, kwargs = with_input(given, hidden)
-                hidden = first_tensor(block.module(*args, **kwargs)).reshape(hidden.shape)
+            final = run(clean.residuals[layer] if stream is None else stream, layer)
         return Replayed(
-            hidden,
-            {one: blocks[one].attention_multiplier * write for one, write in attention.items()},
-            {one: blocks[one].mlp_multiplier * write for one, write in mlp.items()},
+            final,
+            {above: blocks[above].attention_multiplier * write for above, write in attention.items()},
+            {above: blocks[above].mlp_multiplier * write for above, write in mlp.items()},
             inner,
-            {one: blocks[one].split_heads(value) for one, value in inputs.items()},
+            {above: blocks[above].heads_place.split(value) for above, value in heads.items()},
         )
 
 
-def _putting(changes: dict[int, Tensor], block: Any, shape: tuple[int, int, int]) -> Any:
-    """A hook that overwrites some heads' slices of the projection's input."""
-
-    def put(value: Tensor) -> Tensor:
-        outputs = value.reshape(shape).reshape(*shape[:2], *block.value_constant.shape).clone()
-        for head, output in changes.items():
-            outputs[:, :, head] = output + block.value_constant[head]
-        return outputs.reshape(value.shape)
-
-    return put
+def _put(place: Place, outputs: Mapping[int, Tensor], shape: tuple[int, ...], value: Tensor) -> Tensor:
+    """The projection's input with some heads' outputs, [window, position, head_dim] each, in their places."""
+    return place.put(value.reshape(shape), outputs).reshape(value.shape)
 
 
 def at_predictions(stream: Tensor) -> Tensor:

@@ -16,8 +16,8 @@ from selfrepair.paper.claims import ARITHMETIC, FAILS, HOLDS, MISSING, OPEN, UNJ
 from selfrepair.paper.exhibit import Exhibit
 from selfrepair.paper.make import Paper
 from selfrepair.paper.numbers.over_documents import Number
-from selfrepair.paper.pictures import with_matplotlib, with_plotly
 from selfrepair.paper.pictures.captions import numbers_table
+from selfrepair.pictures import with_matplotlib, with_plotly
 from selfrepair.report.captions import discoveries, engine_error, fact
 from selfrepair.report.number_formats import brief, small
 from selfrepair.results.atomic_files import put

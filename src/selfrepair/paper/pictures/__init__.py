@@ -1,1 +1,1 @@
-"""Figures as descriptions, drawn by matplotlib and by plotly; their captions."""
+"""What captions of the paper's figures say."""

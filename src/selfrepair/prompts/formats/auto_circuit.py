@@ -36,7 +36,8 @@ def read(content: Content, wishes: Wishes) -> Iterator[Prompt | Dropped]:
 def _mixed(rows: list[Row]) -> bool:
     """Whether texts have answers in token ids."""
     return any(
-        isinstance(row.get("clean"), str) and any(type(one) is int for one in _side(row, "answers")) for row in rows
+        isinstance(row.get("clean"), str) and any(type(answer) is int for answer in _side(row, "answers"))
+        for row in rows
     )
 
 
@@ -46,7 +47,9 @@ def _side(row: Row, name: str) -> list[Any]:
 
 
 def _prompt(row: Row, foreign: Foreign | None) -> Prompt:
-    sides = [tuple(_answer(one, name, foreign) for one in _side(row, name)) for name in ("answers", "wrong_answers")]
+    sides = [
+        tuple(_answer(answer, name, foreign) for answer in _side(row, name)) for name in ("answers", "wrong_answers")
+    ]
     corrupt = None if row.get("corrupt") is None else _text(row["corrupt"], "corrupt", foreign)
     return Prompt(_text(row.get("clean"), "clean", foreign), sides[0], sides[1], corrupt)
 
@@ -67,25 +70,25 @@ def _text(value: object, name: str, foreign: Foreign | None) -> str | tuple[int,
 def _with_spans(prompts: list[Prompt | Dropped], document: dict[str, Any], wishes: Wishes) -> list[Prompt | Dropped]:
     """Prompts with the file's positions, as far as they have the number of tokens that these were counted for."""
     words = document.get("word_idxs") or {}
-    if not isinstance(words, dict) or not all(type(place) is int for place in words.values()):
+    if not isinstance(words, dict) or not all(type(index) is int for index in words.values()):
         raise SelfRepairError("word_idxs is no mapping of names to positions.", "Take the file again.")
     if not words:
         return prompts
     vocabulary = wishes.vocabulary()
-    counted = {place: _tokens(one, vocabulary) for place, one in enumerate(prompts) if isinstance(one, Prompt)}
+    counted = {index: _tokens(prompt, vocabulary) for index, prompt in enumerate(prompts) if isinstance(prompt, Prompt)}
     labels = document.get("seq_labels")
     length = len(labels) if isinstance(labels, list) else words["end"] + 1 if "end" in words else None
     if length is None and len(set(counted.values())) == 1:
         length = next(iter(counted.values()))
-    moved = [place for place, count in counted.items() if count != length]
+    moved = [index for index, count in counted.items() if count != length]
     if moved:
         wishes.facts["spans_left_out"] = (
             f"{len(moved)} of {len(counted)} prompts have another number of tokens than word_idxs was counted for"
         )
-    spans = {str(name): (place, place + 1) for name, place in words.items()}
+    spans = {str(name): (index, index + 1) for name, index in words.items()}
     return [
-        replace(one, spans=spans) if isinstance(one, Prompt) and place not in moved else one
-        for place, one in enumerate(prompts)
+        replace(prompt, spans=spans) if isinstance(prompt, Prompt) and index not in moved else prompt
+        for index, prompt in enumerate(prompts)
     ]
 
 

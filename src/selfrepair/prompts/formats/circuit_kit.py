@@ -34,8 +34,8 @@ def detect(content: Content) -> bool:
 
 
 def _schema(columns: tuple[str, ...]) -> dict[str, str]:
-    found = {key: next((name for name in names if name in columns), None) for key, names in _COLUMNS.items()}
-    return {key: name for key, name in found.items() if name is not None}
+    schema = {key: next((name for name in names if name in columns), None) for key, names in _COLUMNS.items()}
+    return {key: name for key, name in schema.items() if name is not None}
 
 
 def read(content: Content, wishes: Wishes) -> Iterator[Prompt | Dropped]:
@@ -118,7 +118,7 @@ def _filled(row: Mapping[str, Any], template: str) -> str:
     missing = [name for name in _VARIABLE.findall(template) if name not in row]
     if missing:
         raise Unusable(f"The template names {missing[0]!r}, which is no column.")
-    return _VARIABLE.sub(lambda found: str(row[found[1]]), template)
+    return _VARIABLE.sub(lambda match: str(row[match[1]]), template)
 
 
 def _answer(row: Mapping[str, Any], name: str) -> str:
@@ -135,7 +135,7 @@ def _choices(value: object) -> list[str]:
         listed = None
     if not isinstance(listed, list):
         raise Unusable(f"Its choices {value!r:.40} are no list.")
-    return [str(one) for one in listed]
+    return [str(choice) for choice in listed]
 
 
 def _spaced(answer: str) -> str:

@@ -16,8 +16,9 @@ def detect(content: Content) -> bool:
 
 
 def read(content: Content, wishes: Wishes) -> Iterator[Prompt | Dropped]:
-    """See `Format`. Its own code puts nothing in front of a text (`bos="never"`); the last position is read."""
+    """See `Format`. Its own code puts nothing in front of a text (`bos="never"`), which is recorded."""
     wishes.refuse_unused()
+    wishes.facts["written_for"] = "nothing in front of the text"
     return each_row(content, wishes, prompt_of)
 
 

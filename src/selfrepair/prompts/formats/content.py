@@ -68,20 +68,20 @@ def load(path: Path) -> Content:
         )
     try:
         content = read_bytes(path, JSON_BYTES)
-        found = _READERS[suffix](content)
+        parsed = _READERS[suffix](content)
     except FileNotFoundError:
         raise SelfRepairError(f"There is no file {path}.", "Give the file that holds the prompts.") from None
     except (OSError, ValueError, RecursionError, csv.Error, pa.ArrowException) as problem:
         reason = str(problem).splitlines()[0] if str(problem) else type(problem).__name__
         raise SelfRepairError(f"{path} cannot be read: {reason}.", "It may be damaged: fetch it again.") from problem
-    table = isinstance(found, list) and all(isinstance(row, dict) for row in found)
+    table = isinstance(parsed, list) and all(isinstance(row, dict) for row in parsed)
     return Content(
         path=path,
         name=file_name(path),
         sha256=hashlib.sha256(content).hexdigest(),
         suffix=suffix,
-        rows=found if table else [],
-        document=None if table else found,
+        rows=parsed if table else [],
+        document=None if table else parsed,
     )
 
 
@@ -173,7 +173,7 @@ def _arrays(content: bytes) -> dict[str, Any]:
     """Arrays of an .npz file, without pickles, none larger than files of its size can be."""
     import zipfile
 
-    found = {}
+    arrays = {}
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as packed:
             for name in packed.namelist():
@@ -181,10 +181,10 @@ def _arrays(content: bytes) -> dict[str, Any]:
                     unpacked = member.read(JSON_BYTES + 1)
                 if len(unpacked) > JSON_BYTES:
                     raise ValueError(f"its array {name!r} is larger than {JSON_BYTES / 2**20:g} MiB")
-                found[name.removesuffix(".npy")] = np.load(io.BytesIO(unpacked), allow_pickle=False)
+                arrays[name.removesuffix(".npy")] = np.load(io.BytesIO(unpacked), allow_pickle=False)
     except (zipfile.BadZipFile, NotImplementedError, EOFError, RuntimeError) as problem:
         raise ValueError(f"it is no archive of arrays: {problem}") from None
-    return found
+    return arrays
 
 
 _READERS: dict[str, Callable[[bytes], Any]] = {

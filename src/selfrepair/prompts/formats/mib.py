@@ -28,16 +28,16 @@ def detect(content: Content) -> bool:
 
 
 def _task(columns: tuple[str, ...]) -> str | None:
-    there = set(columns)
-    if {"Context1", "Context2", "Target1", "Target2"} <= there:
+    names = set(columns)
+    if {"Context1", "Context2", "Target1", "Target2"} <= names:
         return "ewok"
-    if {"clean", "corrupted", "year"} <= there:
+    if {"clean", "corrupted", "year"} <= names:
         return "greater-than"
-    if "prompt" not in there or not any(name.endswith(_SUFFIX) for name in there):
+    if "prompt" not in names or not any(name.endswith(_SUFFIX) for name in names):
         return None
-    if "metadata" in there:
+    if "metadata" in names:
         return "ioi"
-    return "multiple choice" if {"choices", "answerKey"} <= there else "arithmetic" if "label" in there else None
+    return "multiple choice" if {"choices", "answerKey"} <= names else "arithmetic" if "label" in names else None
 
 
 def read(content: Content, wishes: Wishes) -> Iterator[Prompt | Dropped]:
@@ -68,15 +68,15 @@ def _counterfactual(task: str, columns: tuple[str, ...], wishes: Wishes) -> str:
         wishes.facts["counterfactual"] = "Context2" if task == "ewok" else "corrupted"
         return ""
     wishes.refuse_unused("counterfactual")
-    there = [name for name in columns if name.endswith(_SUFFIX)]
+    names = [name for name in columns if name.endswith(_SUFFIX)]
     asked = wishes.counterfactual or DEFAULTS[task]
-    chosen = asked if asked in there else f"{asked}{_SUFFIX}"
-    if chosen not in there:
+    chosen = asked if asked in names else f"{asked}{_SUFFIX}"
+    if chosen not in names:
         raise SelfRepairError(
             f"There is no counterfactual {asked!r} in the file.",
-            f"Choose one with --counterfactual: {', '.join(there)}.",
+            f"Choose one with --counterfactual: {', '.join(names)}.",
         )
-    wishes.facts.update({"counterfactual": chosen, "counterfactuals_there": there})
+    wishes.facts.update({"counterfactual": chosen, "counterfactuals_there": names})
     return chosen
 
 

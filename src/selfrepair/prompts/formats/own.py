@@ -32,28 +32,28 @@ def prompt_of(row: Mapping[str, Any]) -> Prompt:
     Raises:
         Unusable: a value of another type, or a key that there is not.
     """
-    there = {name: value for name, value in row.items() if value is not None}
-    unknown = sorted(map(str, set(there) - set(KEYS)))
+    given = {name: value for name, value in row.items() if value is not None}
+    unknown = sorted(map(str, set(given) - set(KEYS)))
     if unknown:
         raise Unusable(f"It has the key {unknown[0]!r}; keys are {', '.join(KEYS)}.")
-    text = _text(there, "text", "tokens")
+    text = _text(given, "text", "tokens")
     if text is None:
         raise Unusable("It has neither text nor tokens.")
-    position = there.get("position", -1)
-    weight = there.get("weight", 1.0)
+    position = given.get("position", -1)
+    weight = given.get("weight", 1.0)
     if not isinstance(position, int) or isinstance(position, bool):
         raise Unusable(f"Its position is {position!r:.40}, no whole number.")
     if not isinstance(weight, int | float) or isinstance(weight, bool):
         raise Unusable(f"Its weight is {weight!r:.40}, no number.")
     return Prompt(
         text=text,
-        answers=_answers(there, "answers"),
-        wrong=_answers(there, "wrong"),
-        corrupt=_text(there, "corrupt", "corrupt_tokens"),
-        id=str(there.get("id", "")),
-        group=str(there.get("group", "")),
+        answers=_answers(given, "answers"),
+        wrong=_answers(given, "wrong"),
+        corrupt=_text(given, "corrupt", "corrupt_tokens"),
+        id=str(given.get("id", "")),
+        group=str(given.get("group", "")),
         position=position,
-        spans=_spans(there.get("spans", {})),
+        spans=_spans(given.get("spans", {})),
         weight=float(weight),
     )
 
@@ -75,7 +75,7 @@ def token_ids(value: object, name: str) -> tuple[int, ...]:
     Raises:
         Unusable: it is something else.
     """
-    if not isinstance(value, list | tuple) or not all(type(one) is int for one in value):
+    if not isinstance(value, list | tuple) or not all(type(entry) is int for entry in value):
         raise Unusable(f"Its {name} are no list of token ids.")
     return tuple(value)
 
@@ -86,7 +86,7 @@ def _answers(row: Mapping[str, Any], name: str) -> tuple[Answer, ...]:
         raise Unusable(f'Its {name} are a text; a list was expected: ["{value}"].')
     if not isinstance(value, list | tuple):
         raise Unusable(f"Its {name} are no list.")
-    return tuple(answer_of(one, name) for one in value)
+    return tuple(answer_of(entry, name) for entry in value)
 
 
 def answer_of(value: object, name: str) -> Answer:
@@ -103,7 +103,7 @@ def answer_of(value: object, name: str) -> Answer:
 def _spans(value: object) -> dict[str, tuple[int, int]]:
     pairs = value
     if isinstance(value, list):  # Parquet has maps as lists of pairs
-        pairs = dict(value) if all(isinstance(one, tuple) and len(one) == 2 for one in value) else None
+        pairs = dict(value) if all(isinstance(entry, tuple) and len(entry) == 2 for entry in value) else None
     if not isinstance(pairs, dict):
         raise Unusable('Its spans are expected as {"S2": [start, end]}.')
     spans = {}

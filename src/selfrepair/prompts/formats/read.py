@@ -73,18 +73,18 @@ def prompts_in(
     content = load(Path(path))
     wishes = replace(wishes, model_or_tokenizer=model_or_tokenizer)
     name = format or _detected(content)
-    found = list(PROMPT_FORMATS[name].read(content, wishes))
+    prompts = list(PROMPT_FORMATS[name].read(content, wishes))
     facts: dict[str, object] = {"file": content.name, "sha256": content.sha256, "format": name}
-    return found, facts | wishes.facts
+    return prompts, facts | wishes.facts
 
 
 def _detected(content: Content) -> str:
     for name in PROMPT_FORMATS:
         if PROMPT_FORMATS[name].detect(content):
             return name
-    there = ", ".join(repr(column[:40]) for column in content.columns[:12])
+    columns = ", ".join(repr(column[:40]) for column in content.columns[:12])
     raise SelfRepairError(
-        f"{content.name} is of no known prompt format" + (f"; its columns are {there}." if there else "."),
+        f"{content.name} is of no known prompt format" + (f"; its columns are {columns}." if columns else "."),
         f"Name the format (--format {'|'.join(PROMPT_FORMATS)}), or write JSON lines with text, answers and wrong.",
     )
 

@@ -8,7 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pyarrow as pa
 
-from selfrepair.results import run_folder
+from selfrepair.errors import SelfRepairError
+from selfrepair.results import manifest, run_folder
 from selfrepair.results.extras import Extras
 from selfrepair.results.runs import Run
 from selfrepair.run.closeups.make_closeups import COLUMNS, closeups
@@ -45,6 +46,27 @@ def attach_closeups(job: Job, surveyed: Arrays, run: Run, store: Store | None, s
         with never_costs_the_run("files of close-ups and texts of tokens"), store.alone(RESULTS):
             run_folder.add_extras(looked, store.folder)
     return looked
+
+
+def closeups_of_before(store: Store, run: Run) -> Extras:
+    """The close-ups of the results that lie in a folder, if they were taken of the same units; reports where not.
+
+    Args:
+        store: the folder.
+        run: the results that are about to take the place of those.
+    """
+    if not (store.folder / manifest.MANIFEST).is_file():
+        return Extras()
+    try:
+        before = run_folder.load(store.folder)
+    except SelfRepairError as problem:
+        store.tell(f"The results in {store.folder} are made again from the units: {problem.problem}")
+        return Extras()
+    if before.outcome.get("made_of") == run.outcome["made_of"]:
+        return before.extras
+    if before.extras.closeups is not None:
+        store.tell(f"The close-ups in {store.folder} are not of these {run.outcome['units']} units: they are removed.")
+    return Extras()
 
 
 def _named(job: Job, closer: pa.Table | None) -> Iterable[int]:

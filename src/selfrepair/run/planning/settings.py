@@ -5,11 +5,9 @@ A new option is a field here with its help, its line in `Keywords` (for type che
 """
 
 # Without `from __future__ import annotations`: help is read from the annotations at run time.
-import inspect
-import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, TypedDict, TypeVar, Unpack
+from typing import TYPE_CHECKING, Annotated, Any, TypedDict, Unpack
 
 from selfrepair import choices
 from selfrepair.run.planning.options import Option, part_of, require_known, settings_of
@@ -299,22 +297,3 @@ GROUPS: dict[str, Any] = {
     "stopping": Stopping,
     "work": Work,
 }
-
-
-Function = TypeVar("Function", bound=Callable[..., Any])
-
-
-def with_keywords(function: Function) -> Function:
-    """Puts the fields of `Settings` into the signature and the docstring of a function that takes `Keywords`."""
-    given = inspect.signature(function)
-    settings = [setting for group in GROUPS.values() for setting in settings_of(group)]
-    own = [one for one in given.parameters.values() if one.kind is not inspect.Parameter.VAR_KEYWORD]
-    keywords = [
-        inspect.Parameter(one.name, inspect.Parameter.KEYWORD_ONLY, default=one.default, annotation=one.type)
-        for one in settings
-    ]
-    function.__signature__ = given.replace(parameters=own + keywords)  # type: ignore[attr-defined]
-    wrap = textwrap.TextWrapper(120, initial_indent=" " * 12, subsequent_indent=" " * 16)
-    lines = "\n".join(wrap.fill(f"{one.name}: {one.option.help}") for one in settings)
-    function.__doc__ = (function.__doc__ or "").replace("{settings}", lines.lstrip())
-    return function

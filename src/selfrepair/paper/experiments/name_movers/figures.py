@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
+from selfrepair.effects.lines import LINE_NAMES
 from selfrepair.paper.exhibit import Exhibit
-from selfrepair.paper.experiments.name_movers.moved_stream import waking_numbers
+from selfrepair.paper.experiments.name_movers.moved_stream import waking_numbers, woken_share
 from selfrepair.paper.experiments.name_movers.prompts import ORDERS
+from selfrepair.paper.experiments.name_movers.roles import BACKUP, MOVER, RELEASED, made_up, responses
 from selfrepair.paper.experiments.name_movers.study import IoiStudy
 from selfrepair.paper.numbers.over_documents import Number, tally_of, whiskers
-from selfrepair.paper.pictures.picture import FAINT, PALETTE, Marks, Panel, Picture, Rule
+from selfrepair.pictures.picture import FAINT, PALETTE, Marks, Panel, Picture, Rule
 
 SECTION = "ioi"
-MOVER, BACKUP, RELEASED = "mover", "backup", "suppressor released"
+_COVERING = ((BACKUP, "backups"), (RELEASED, "released suppressors"))
 _ROLES = (
     ("", FAINT, "other heads"),
     (MOVER, PALETTE[1], "name movers (ablated)"),
@@ -26,7 +28,7 @@ _ROLES = (
 
 def movers_and_backups(study: IoiStudy) -> Exhibit:
     """Clean direct effect of every head against its response when all movers are ablated."""
-    table = _responses(study)
+    table = responses(study)
     down = (table["layer"] > study.source) & (table["role"] != MOVER)
     caption = _doubt(study) + (
         f"Name movers, by clean direct effect: {', '.join(map(str, study.movers))}. Left: what every "
@@ -45,27 +47,6 @@ def movers_and_backups(study: IoiStudy) -> Exhibit:
         tuple(_numbers_of_movers(study, table, down)),
         Picture((_response_panel(table), _waking_panel(study, table, down)), columns=2),
     )
-
-
-def _responses(study: IoiStudy) -> pd.DataFrame:
-    """One row per head: its clean effect, its response, what it does on the moved stream, and its role."""
-    rows = []
-    for place, head in enumerate(study.heads):
-        tally = tally_of(
-            study.cluster,
-            {
-                "clean": study.effects[:, place],
-                "response": study.change["all movers"][:, place],
-                "moved": study.moved[:, place],
-            },
-        )
-        numbers = {name: tally.mean(name) for name in ("clean", "response", "moved")}
-        row: dict[str, object] = {"name": str(head), "layer": head.layer, "head": head.head}
-        row["role"] = _role(head in study.movers, numbers)
-        for name, number in numbers.items():
-            row |= {name: number.value, f"{name}_low": number.low, f"{name}_high": number.high}
-        rows.append(row)
-    return pd.DataFrame(rows)
 
 
 def _response_panel(table: pd.DataFrame) -> Panel:
@@ -118,8 +99,8 @@ def _notes(heads: pd.DataFrame, x: str, y: str) -> tuple[tuple[float, float, str
 
 def _numbers_of_movers(study: IoiStudy, table: pd.DataFrame, down: pd.Series) -> list[Number]:
     """How many heads have each role, and what they make up."""
-    share = float(np.mean(table.loc[table["layer"] == study.source + 1, "moved"] > 0)) if down.any() else float("nan")
     backups = (table["role"] == BACKUP).to_numpy()
+    next_layer = (table["layer"] == study.source + 1).to_numpy()
     numbers = [
         Number("name movers", float(len(study.movers)), units="heads"),
         Number("backups: heads whose response is above 0 beyond its interval", float(backups.sum()), units="heads"),
@@ -128,9 +109,8 @@ def _numbers_of_movers(study: IoiStudy, table: pd.DataFrame, down: pd.Series) ->
             float((table["role"] == RELEASED).sum()),
             units="heads",
         ),
-        Number("share of the movers' loss made up by backups", _made_up(study, table, BACKUP)),
-        Number("share of the movers' loss made up by released suppressors", _made_up(study, table, RELEASED)),
-        Number("share of heads one layer above that wake up when the stream is moved", share),
+        *(made_up(study, role, f"share of the movers' loss made up by {name}") for role, name in _COVERING),
+        woken_share(study.cluster, study.moved[:, next_layer]),
     ]
     if _does_it(study):
         numbers += waking_numbers(study.cluster, study.change["all movers"], study.moved, down.to_numpy(), backups)
@@ -157,18 +137,6 @@ def _doubt(study: IoiStudy) -> str:
     return "" if _does_it(study) else "This model does not name the indirect object: read nothing into its movers. "
 
 
-def _role(mover: bool, numbers: Mapping[str, Number]) -> str:
-    """What a head does when all movers are ablated."""
-    if mover or not numbers["response"].low > 0:
-        return MOVER if mover else ""
-    return RELEASED if numbers["clean"].high < 0 else BACKUP
-
-
-def _made_up(study: IoiStudy, table: pd.DataFrame, role: str) -> float:
-    """Part of the direct effect lost with all movers that heads of a role make up."""
-    return float(table.loc[table["role"] == role, "response"].sum() / study.parts["all movers"]["lost"].mean())
-
-
 def logit_differences(study: IoiStudy) -> Exhibit:
     """The logit difference clean, with each mover ablated, with all, and what made up for the loss."""
     names = ["clean", *study.ablated, "stream moved"]
@@ -182,11 +150,9 @@ def logit_differences(study: IoiStudy) -> Exhibit:
     rule, axis = (Rule(0, colour=FAINT),), tuple(names)
     first = Panel("logit difference, right name less the other", "", "logit", (bars,), rule, categories=axis)
     second, shares = _made_up_panel(study)
-    accuracy = Number("share of prompts with the right name ahead, clean", float((study.difference > 0).mean()))
-    orders = [
-        Number(f"logit difference, clean, {name}", float(study.difference[study.order == place].mean()), units="logit")
-        for place, name in enumerate(ORDERS)
-    ]
+    ahead = tally_of(study.cluster, {"ahead": study.difference > 0})
+    accuracy = ahead.share("ahead", "share of prompts with the right name ahead, clean")
+    orders = [_in_order(study, place) for place in range(len(ORDERS))]
     table = pd.DataFrame(
         {
             "template": study.template,
@@ -212,6 +178,13 @@ def logit_differences(study: IoiStudy) -> Exhibit:
     )
 
 
+def _in_order(study: IoiStudy, order: int) -> Number:
+    """The clean logit difference of the prompts with the names in one order."""
+    chosen = study.order == order
+    tally = tally_of(study.cluster[chosen], {"x": study.difference[chosen]})
+    return tally.mean("x", "logit", f"logit difference, clean, {ORDERS[order]}")
+
+
 def _made_up_panel(study: IoiStudy) -> tuple[Panel, list[Number]]:
     """By whom the lost direct effect is made up; with the shares shown, those of all together first."""
     tallies = {
@@ -219,13 +192,12 @@ def _made_up_panel(study: IoiStudy) -> tuple[Panel, list[Number]]:
         for name, parts in study.parts.items()
     }
     marks, by_part = [], []
-    lines = {"heads": "other heads", "mlps": "MLPs", "norm": "final norm"}
-    for place, (key, label) in enumerate(lines.items()):
+    for place, (key, label) in enumerate(_lines_of(study).items()):
         shares = [tally.ratio(key, "lost", name=f"{name}: repaired by {label}") for name, tally in tallies.items()]
         marks.append(_line_of(shares, label, PALETTE[place], place))
         by_part += shares
     whole = [tally.ratio("repair", "lost", name=f"{name}: repaired fraction") for name, tally in tallies.items()]
-    marks.append(_line_of(whole, "in all", "#222222", 3))
+    marks.append(_line_of(whole, "in all", "#222222", len(marks)))
     panel = Panel(
         "who makes up for it",
         "",
@@ -237,8 +209,14 @@ def _made_up_panel(study: IoiStudy) -> tuple[Panel, list[Number]]:
     return panel, whole + by_part
 
 
-def _line_of(found: Sequence[Number], said: str, colour: str, place: int) -> Marks:
-    values = np.array([one.value for one in found])
-    error = whiskers(found)
-    x = np.arange(len(found)) + (place - 1.5) * 0.15
-    return Marks(x, values, "points", said, colour, y_error=error, size=5)
+def _lines_of(study: IoiStudy) -> dict[str, str]:
+    """The ledger's lines with their labels; that of post-norms where the model has any."""
+    moved = any(np.any(parts["post_norms"]) for parts in study.parts.values())
+    labels = {"heads": "other heads", "mlps": "MLPs", "post_norms": "post-norms", "norm": "final norm"}
+    return {line: labels[line] for line in LINE_NAMES if moved or line != "post_norms"}
+
+
+def _line_of(shares: Sequence[Number], label: str, colour: str, place: int) -> Marks:
+    values = np.array([share.value for share in shares])
+    x = np.arange(len(shares)) + (place - 1.5) * 0.15
+    return Marks(x, values, "points", label, colour, y_error=whiskers(shares), size=5)

@@ -32,6 +32,26 @@ def waking_numbers(
     return found
 
 
+def woken_share(cluster: np.ndarray, moved: np.ndarray) -> Number:
+    """Share of heads whose mean direct effect rises when the stream of the layer below them is moved into theirs.
+
+    Args:
+        cluster: [prompt], what counts as a document.
+        moved: change of direct effects of one layer's heads, [prompt, head], logits.
+
+    Returns:
+        The share; its interval has the means of every replicate of the templates, each with its signs.
+    """
+    name = "share of heads one layer above that wake up when the stream is moved"
+    if not moved.shape[1]:
+        return Number(name, float("nan"))
+    places = np.unique(cluster, return_inverse=True)[1]
+    sums = {"moved": _by_cluster(moved, places)}
+    return bootstrapped(
+        name, lambda drawn: np.asarray((drawn["moved"] > 0).mean(-1)), sums, np.bincount(places), scale="share"
+    )
+
+
 def _by_cluster(values: np.ndarray, places: np.ndarray) -> Array:
     sums = np.zeros((int(places.max()) + 1, values.shape[1]))
     np.add.at(sums, places, values)

@@ -9,17 +9,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from selfrepair.ablation.interventions import each, together
 from selfrepair.ablation.sites import Head, all_heads
+from selfrepair.effects.ledger import Ledger
+from selfrepair.effects.readouts import LogitDifference
 from selfrepair.engine.clean import CleanRun, clean_run, head_outputs, require_own_forward
+from selfrepair.engine.replay import ReplayEngine
 from selfrepair.model.language_model import LanguageModel
 from selfrepair.paper.experiments.name_movers.prompts import Prompts
-from selfrepair.paper.inputs.recorded_replay import Replayed, Replayer
+from selfrepair.paper.inputs.recorded_replay import Replayer
 from selfrepair.paper.numbers.over_documents import tally_of
 from selfrepair.run.planning.batch_size import require_known
 
 MOST_MOVERS = 5
 LEAST_SHARE = 0.2  # of the largest head's direct effect, for a head to count as a name mover
 BATCH = 32  # prompts
+ALL_MOVERS = "all movers"
 
 
 @dataclass(frozen=True)
@@ -36,7 +41,7 @@ class IoiStudy:
         effects: clean direct effects [prompt, head].
         ablated: by what was ablated (`L9H6`, `all movers`), logit differences [prompt].
         change: by what was ablated, change of every head's direct effect [prompt, head].
-        parts: by what was ablated, `lost, total, heads, mlps, norm` [prompt] each.
+        parts: by what was ablated, `lost`, `total` and the ledger's lines (`effects/lines.py`) [prompt] each.
         moved: change of every head's direct effect when the stream that feeds the layer `source` is moved into the
             next one [prompt, head]; zero up to that layer.
         moved_difference: the logit difference then.
@@ -65,15 +70,11 @@ class IoiStudy:
 
 
 @dataclass(frozen=True)
-class _Reading:
-    """Directions that read the logit difference at the last token of each prompt."""
+class _Batch:
+    """Some prompts: their clean run, read at each prompt's last token, and the heads' outputs on the corrupted ones."""
 
     clean: CleanRun
-    end: Tensor
-    u: Tensor  # [prompt, width]
-    beta: Tensor
-    sigma: Tensor
-    by_layer: tuple[Tensor, ...]  # [prompt, head, head_dim]
+    donors: tuple[Tensor, ...]
 
 
 def study_ioi(model: LanguageModel, prompts: Prompts, most: int = MOST_MOVERS) -> IoiStudy:
@@ -88,98 +89,66 @@ def study_ioi(model: LanguageModel, prompts: Prompts, most: int = MOST_MOVERS) -
     for given in (prompts.tokens, prompts.corrupted):
         require_known(given, model)
     heads = tuple(sorted(all_heads(model.anatomy)))
-    replayer = Replayer(model)
     groups = [np.arange(start, min(start + BATCH, len(prompts))) for start in range(0, len(prompts), BATCH)]
     with model.running():
-        clean = [_measure_clean(model, prompts, group) for group in groups]
-        effects = np.concatenate([_effects(reading, heads) for reading, _ in clean])
-        difference = np.concatenate([_difference(model, reading, None) for reading, _ in clean])
+        batches = [_measure_clean(model, prompts, group) for group in groups]
+        effects = np.concatenate([_effects(batch.clean, heads) for batch in batches])
         movers = _movers(heads, effects, prompts, most)
-        ablations = {str(head): (head,) for head in movers} | {"all movers": movers}
-        found: dict[str, list[dict[str, np.ndarray]]] = {name: [] for name in ablations}
-        moved: list[dict[str, np.ndarray]] = []
         source = _source(model, movers)
-        for reading, donors in clean:
-            for name, chosen in ablations.items():
-                found[name].append(_ablated(model, replayer, reading, donors, chosen, heads))
-            moved.append(_move(model, replayer, reading, heads, source))
-    joined = {
-        name: {key: np.concatenate([one[key] for one in parts]) for key in parts[0]} for name, parts in found.items()
-    }
-    kept = ("lost", "total", "heads", "mlps", "norm")
+        ledgers = [_ablate(model, batch, movers) for batch in batches]
+        moved = [_move(model, batch.clean, heads, source) for batch in batches]
+    difference = np.concatenate([_array(batch.clean.logit) for batch in batches])
+    names = list(ledgers[0])
+    parts = {name: _joined([_parts(by_name[name]) for by_name in ledgers]) for name in names}
     return IoiStudy(
-        about=f"{model.name} · {len(prompts)} prompts, {len(set(prompts.template.tolist()))} "
-        "templates in both orders · "
-        "ablation: outputs on the same template with three fresh names (ABC) · effects on the logit "
-        "of the indirect object "
-        "less that of the subject, at the last token · intervals over templates",
+        about=_about(model, prompts),
         heads=heads,
         movers=movers,
         difference=difference,
         effects=effects,
-        ablated={name: parts["difference"] for name, parts in joined.items()},
-        change={name: parts["change"] for name, parts in joined.items()},
-        parts={name: {key: parts[key] for key in kept} for name, parts in joined.items()},
-        moved=np.concatenate([one["change"] for one in moved]),
-        moved_difference=np.concatenate([one["difference"] for one in moved]),
+        ablated={name: difference + parts[name]["total"] for name in names},
+        change={name: np.concatenate([_responses(by_name[name], heads) for by_name in ledgers]) for name in names},
+        parts=parts,
+        moved=np.concatenate([change for change, _ in moved]),
+        moved_difference=np.concatenate([after for _, after in moved]),
         source=source,
         template=prompts.template,
         order=prompts.order,
     )
 
 
-def _measure_clean(model: LanguageModel, prompts: Prompts, group: np.ndarray) -> tuple[_Reading, tuple[Tensor, ...]]:
-    tokens = torch.from_numpy(prompts.tokens[group]).to(model.device)
-    clean = clean_run(model, tokens)
-    donors = head_outputs(model, torch.from_numpy(prompts.corrupted[group]).to(model.device))
-    end = torch.from_numpy(prompts.end[group]).to(model.device)
-    require_own_forward(model, clean, torch.arange(tokens.shape[1], device=end.device) <= end[:, None])
-    readout, norm = model.anatomy.readout, model.anatomy.final_norm
-    pair = [torch.from_numpy(names[group]).to(model.device) for names in (prompts.indirect, prompts.subject)]
-    rows = readout.weight[pair[0]] - readout.weight[pair[1]]
-    beta = (rows * norm.bias).sum(-1)
-    if readout.bias is not None:
-        beta = beta + readout.bias[pair[0]] - readout.bias[pair[1]]
-    u, beta = readout.multiplier * norm.fold(rows), readout.multiplier * beta
-    final = _at(Replayer(model).run(clean, model.anatomy.layers - 1).final, end)
-    sigma = norm.scale(final)
-    by_layer = []
-    for layer, block in enumerate(model.anatomy.blocks):
-        inward = block.through_norm(u / sigma.unsqueeze(-1))
-        if block.attention_norm is not None:
-            written = block.projection(block.join_heads(clean.head_outputs[layer]))
-            inward = inward / block.attention_norm.scale(_at(written, end)).unsqueeze(-1)
-        by_layer.append(torch.einsum("bd,hed->bhe", inward, block.output_weight))
-    return _Reading(clean, end, u, beta, sigma, tuple(by_layer)), donors
+def _about(model: LanguageModel, prompts: Prompts) -> str:
+    return (
+        f"{model.name} · {len(prompts)} prompts, {len(set(prompts.template.tolist()))} templates in both orders · "
+        "ablation: outputs on the same template with three fresh names (ABC) · effects on the logit of the indirect "
+        "object less that of the subject, at the last token · intervals over templates"
+    )
 
 
-def _at(values: Tensor, end: Tensor) -> Tensor:
-    """Entries at each prompt's last token, [prompt, ...] from [prompt, position, ...]."""
-    return values[torch.arange(len(end), device=values.device), end]
+def _measure_clean(model: LanguageModel, prompts: Prompts, group: np.ndarray) -> _Batch:
+    """The clean run of some prompts, proved to be the model's own on their real positions."""
+    tokens, corrupted = (torch.from_numpy(ids[group]).to(model.device) for ids in (prompts.tokens, prompts.corrupted))
+    end, right, wrong = (ids[group].tolist() for ids in (prompts.end, prompts.indirect, prompts.subject))
+    readout = LogitDifference(tuple(end), tuple((name,) for name in right), tuple((name,) for name in wrong))
+    clean = clean_run(model, tokens, readout.reading(model.anatomy, tokens))
+    last = torch.tensor(end, device=model.device)[:, None]
+    require_own_forward(model, clean, torch.arange(tokens.shape[1], device=model.device) <= last)
+    return _Batch(clean, head_outputs(model, corrupted))
 
 
-def _heads_of(reading: _Reading, outputs: Mapping[int, Tensor], heads: Sequence[Head]) -> np.ndarray:
-    """Direct effects of heads [prompt, head] from layers' outputs."""
-    worth = {layer: (_at(value, reading.end) * reading.by_layer[layer]).sum(-1) for layer, value in outputs.items()}
-    return torch.stack([worth[head.layer][:, head.head] for head in heads], -1).double().cpu().numpy()
+def _array(values: Tensor) -> np.ndarray:
+    """Of the one prediction per prompt, [prompt] float64 from [prompt, 1]."""
+    return np.asarray(values[:, 0].double().cpu().numpy())
 
 
-def _effects(reading: _Reading, heads: Sequence[Head]) -> np.ndarray:
-    return _heads_of(reading, dict(enumerate(reading.clean.head_outputs)), heads)
+def _joined(batches: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    return {key: np.concatenate([batch[key] for batch in batches]) for key in batches[0]}
 
 
-def _difference(model: LanguageModel, reading: _Reading, final: Tensor | None) -> np.ndarray:
-    """Logit difference [prompt] from the final stream; the clean one by default."""
-    return np.asarray(_scaled_difference(model, reading, final) + reading.beta.double().cpu().numpy())
-
-
-def _scaled_difference(model: LanguageModel, reading: _Reading, final: Tensor | None) -> np.ndarray:
-    """The same without the part that no scale divides: effects are taken from this one."""
-    if final is None:
-        final = Replayer(model).run(reading.clean, model.anatomy.layers - 1).final
-    last = _at(final, reading.end)
-    value = (reading.u * last).sum(-1) / model.anatomy.final_norm.scale(last)
-    return np.asarray(value.double().cpu().numpy())
+def _effects(clean: CleanRun, heads: Sequence[Head]) -> np.ndarray:
+    """Clean direct effects [prompt, head]."""
+    by_layer = [clean.direct_effects(layer) for layer in range(len(clean.head_outputs))]
+    return np.stack([_array(by_layer[head.layer][..., head.head]) for head in heads], -1)
 
 
 def _movers(heads: Sequence[Head], effects: np.ndarray, prompts: Prompts, most: int) -> tuple[Head, ...]:
@@ -200,57 +169,42 @@ def _source(model: LanguageModel, movers: Sequence[Head]) -> int:
     return below[0] if below else model.anatomy.layers - 2
 
 
-def _ablated(
-    model: LanguageModel,
-    replayer: Replayer,
-    reading: _Reading,
-    donors: tuple[Tensor, ...],
-    chosen: Sequence[Head],
-    heads: Sequence[Head],
-) -> dict[str, np.ndarray]:
-    clean = reading.clean
-    start = min(head.layer for head in chosen)
-    above = range(start, model.anatomy.layers)
-    in_place = {(head.layer, head.head): donors[head.layer][:, :, head.head] for head in chosen}
-    before = replayer.run(clean, start, keep_heads=above)
-    after = replayer.run(clean, start, in_place, keep_heads=above)
-    change = _change(reading, before, after, heads)
-    own = [list(heads).index(head) for head in chosen]
-    lost = -change[:, own].sum(1)
-    others = change.copy()
-    others[:, own] = 0
-    direction = reading.u / reading.sigma.unsqueeze(-1)
-    mlps = sum((_at(after.mlp[layer] - before.mlp[layer], reading.end) * direction).sum(-1) for layer in after.mlp)
-    assert isinstance(mlps, Tensor)
-    scaled, was = (_scaled_difference(model, reading, run.final) for run in (after, before))
-    scale = model.anatomy.final_norm.scale(_at(after.final, reading.end))
-    norm = (1 - (scale / reading.sigma).double().cpu().numpy()) * scaled
-    return {
-        "difference": scaled + reading.beta.double().cpu().numpy(),
-        "change": others,
-        "lost": lost,
-        "total": scaled - was,
-        "heads": others.sum(1),
-        "mlps": mlps.double().cpu().numpy(),
-        "norm": norm,
-    }
+def _ablate(model: LanguageModel, batch: _Batch, movers: Sequence[Head]) -> dict[str, Ledger]:
+    """By what was ablated, each mover and all of them together, its ledger."""
+    interventions = [*each(movers), together(ALL_MOVERS, movers)]
+    ledgers = ReplayEngine(fold=1).sweep(
+        model, batch.clean, interventions, lambda port: batch.donors[port.layer], per_component=True
+    )
+    by_name = {ledger.interventions[0].name: ledger for ledger in ledgers}
+    return {intervention.name: by_name[intervention.name] for intervention in interventions}
 
 
-def _change(reading: _Reading, before: Replayed, after: Replayed, heads: Sequence[Head]) -> np.ndarray:
-    """Change of every head's direct effect [prompt, head]; zero below the lowest block that ran."""
-    found = np.zeros((len(reading.end), len(heads)))
-    ran = [place for place, head in enumerate(heads) if head.layer in after.heads]
-    some = [heads[place] for place in ran]
-    found[:, ran] = _heads_of(reading, after.heads, some) - _heads_of(reading, before.heads, some)
-    return found
+def _parts(ledger: Ledger) -> dict[str, np.ndarray]:
+    """What was lost, what that came to, and the ledger's lines, [prompt] each."""
+    lost = ledger.direct_effect - ledger.ablated_direct_effect
+    amounts = {"lost": lost, "total": ledger.total_effect, **ledger.lines}
+    return {name: _array(amount[0]) for name, amount in amounts.items()}
 
 
-def _move(
-    model: LanguageModel, replayer: Replayer, reading: _Reading, heads: Sequence[Head], source: int
-) -> dict[str, np.ndarray]:
-    """The stream in front of `source` put in front of the next layer: that layer's writes, biases and all, are gone."""
+def _responses(ledger: Ledger, heads: Sequence[Head]) -> np.ndarray:
+    """Change of every head's direct effect [prompt, head]; zero for those that are ablated."""
+    assert ledger.by_head is not None
+    return np.stack([_array(ledger.by_head[0, ..., head.layer, head.head]) for head in heads], -1)
+
+
+def _move(model: LanguageModel, clean: CleanRun, heads: Sequence[Head], source: int) -> tuple[np.ndarray, np.ndarray]:
+    """The stream in front of `source` put in front of the next layer: that layer's writes, biases and all, are gone.
+
+    Returns:
+        Change of every head's direct effect [prompt, head], and the logit difference then [prompt].
+    """
     above = range(source + 1, model.anatomy.layers)
-    before = replayer.run(reading.clean, source + 1, keep_heads=above)
-    after = replayer.run(reading.clean, source + 1, stream=reading.clean.residuals[source], keep_heads=above)
-    change = _change(reading, before, after, heads)
-    return {"change": change, "difference": _difference(model, reading, after.final)}
+    after = Replayer(model).run(clean, source + 1, stream=clean.residuals[source], keep_heads=above)
+    change = np.zeros((len(clean.tokens), len(heads)))
+    for place, head in enumerate(heads):
+        if head.layer in after.heads:
+            effects = clean.direct_effects(head.layer, after.heads[head.layer]) - clean.direct_effects(head.layer)
+            change[:, place] = _array(effects[..., head.head])
+    final = clean.reading.at(after.final)
+    difference = (clean.u * final).sum(-1) / model.anatomy.final_norm.scale(final) + clean.beta
+    return change, _array(difference)

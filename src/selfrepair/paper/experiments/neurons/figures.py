@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
 
 from selfrepair.paper.exhibit import Exhibit
-from selfrepair.paper.experiments.neurons.neuron_sums import CARRIED, SORTED_TOKENS
+from selfrepair.paper.experiments.neurons.neuron_sums import CARRIED, SORTED_TOKENS, NeuronSums
 from selfrepair.paper.experiments.neurons.stability import CHANGE
 from selfrepair.paper.experiments.neurons.study import COUNTED, EFFECT, REPAIR, NeuronStudy
 from selfrepair.paper.numbers.over_documents import Number, Tally, whiskers
 from selfrepair.paper.pictures.captions import FIXED
-from selfrepair.paper.pictures.picture import FAINT, PALETTE, Marks, Panel, Picture, Rule, histogram, symmetric
+from selfrepair.pictures.picture import FAINT, PALETTE, Marks, Panel, Picture, Rule, histogram, symmetric
 
 SECTION = "neurons"
 
@@ -78,37 +78,17 @@ def rank_curves(study: NeuronStudy, layer: int | None = None) -> Exhibit:
     Raises:
         SelfRepairError: the MLP was not looked into.
     """
-    panels, rows, numbers = [], [], []
     layer, found = study.of(EFFECT, layer, study.heads)
+    panels, rows, numbers = [], [], []
     for head, sums in found.items():
         shares = sums.exceeding()
-        rank = np.arange(1, shares.shape[1] + 1)
-        marks = tuple(
-            Marks(rank.astype(float), shares[place], "line", f"{100 * share:g}% of DE", PALETTE[place])
-            for place, share in enumerate(sums.shares)
-        )
-        panels.append(
-            Panel(
-                f"{head}, MLP {layer}: {sums.neurons:,} neurons",
-                "rank of the neuron",
-                "share of tokens",
-                marks,
-                y_range=(-0.02, 1.02),
-                x_range=(0.5, len(rank) + 0.5),
-            )
-        )
+        panels.append(_rank_panel(f"{head}, MLP {layer}: {sums.neurons:,} neurons", sums.shares, shares))
         numbers += sums.numbers(f"{head}, MLP {layer}, {EFFECT}")
-        for place, share in enumerate(sums.shares):
-            rows += [
-                {
-                    "head": str(head),
-                    "layer": layer,
-                    "share_of_DE": share,
-                    "rank": int(r),
-                    "share_of_tokens": float(v),
-                }
-                for r, v in zip(rank, shares[place], strict=True)
-            ]
+        rows += [
+            {"head": str(head), "layer": layer, "share_of_DE": share, "rank": rank, "share_of_tokens": float(value)}
+            for share, values in zip(sums.shares, shares, strict=True)
+            for rank, value in enumerate(values, start=1)
+        ]
     caption = (
         f"Share of tokens on which the neuron of MLP {layer} with the r-th largest repair makes up for more than a "
         "given share of the head's direct effect; ranks, not neurons, are followed. "
@@ -126,6 +106,17 @@ def rank_curves(study: NeuronStudy, layer: int | None = None) -> Exhibit:
     )
 
 
+def _rank_panel(title: str, levels: Sequence[float], shares: np.ndarray) -> Panel:
+    """Shares of tokens [level, rank] over the rank, a line for each share of the head's direct effect."""
+    rank = np.arange(1, shares.shape[1] + 1, dtype=float)
+    marks = tuple(
+        Marks(rank, shares[place], "line", f"{100 * level:g}% of DE", PALETTE[place])
+        for place, level in enumerate(levels)
+    )
+    ends = (0.5, len(rank) + 0.5)
+    return Panel(title, "rank of the neuron", "share of tokens", marks, y_range=(-0.02, 1.02), x_range=ends)
+
+
 def cumulative_change(study: NeuronStudy, layer: int | None = None) -> Exhibit:
     """Cumulative absolute change by rank, coloured by the median clean direct effect (Figures 12 to 15).
 
@@ -136,53 +127,18 @@ def cumulative_change(study: NeuronStudy, layer: int | None = None) -> Exhibit:
     Raises:
         SelfRepairError: the MLP was not looked into.
     """
-    panels, rows, numbers = [], [], []
-    name = COUNTED if any(one == COUNTED for _, _, one in study.sums) else EFFECT
+    name = COUNTED if any(filter == COUNTED for _, _, filter in study.sums) else EFFECT
     layer, found = study.of(name, layer, study.heads)
+    panels, rows, numbers = [], [], []
     for head, sums in found.items():
-        curve, medians = sums.curve(), sums.medians()
-        rank = np.arange(1, len(curve) + 1)
-        shown = np.unique(
-            np.concatenate([np.arange(min(60, len(rank))), np.linspace(0, len(rank) - 1, 400).astype(int)])
-        )
-        marks = Marks(
-            rank[shown] / len(rank),
-            curve[shown],
-            shade=medians[shown],
-            size=3.6,
-            opacity=1.0,
-            names=tuple(f"rank {r}" for r in rank[shown]),
-        )
         of = f"{head}, MLP {layer}"
-        negligible = sums.tally.share("negligible", f"{of}: share of neurons with negligible change")
-        numbers += [
-            negligible,
-            Number(f"{of}: median clean DE of the top neuron", float(medians[0]), units="logit"),
-            sums.top_ranks(f"{of}: share of the ten first ranks with negative median DE"),
-            *(
-                sums.tally.share(column, f"{of}: share of absolute change {said}", "changed")
-                for column, said in CHANGE.items()
-            ),
-        ]
-        panels.append(
-            Panel(
-                f"{of}: {negligible.value:.0%} of {sums.neurons:,} negligible",
-                "rank by signed change / neurons",
-                "share of all absolute change",
-                (marks,),
-                y_range=(-0.02, 1.02),
-            )
-        )
-        rows += [
-            {
-                "head": str(head),
-                "layer": layer,
-                "rank": int(r),
-                "cumulative_share": float(c),
-                "median_clean_DE": float(m),
-            }
-            for r, c, m in zip(rank, curve, medians, strict=True)
-        ]
+        curve, medians = sums.curve(), sums.medians()
+        negligible, *others = _numbers_of_change(sums, of, float(medians[0]))
+        numbers += [negligible, *others]
+        title = f"{of}: {negligible.value:.0%} of {sums.neurons:,} negligible"
+        panels.append(_cumulative_panel(title, curve, medians))
+        columns = {"rank": np.arange(1, len(curve) + 1), "cumulative_share": curve, "median_clean_DE": medians}
+        rows.append(pd.DataFrame({"head": str(head), "layer": layer, **columns}))
     caption = (
         f"Neurons of MLP {layer} sorted by signed change on each token, largest repair first: share of the summed "
         "absolute change up to a rank. The right end rises because there the most negative changes lie. Negligible: "
@@ -195,10 +151,46 @@ def cumulative_change(study: NeuronStudy, layer: int | None = None) -> Exhibit:
         SECTION,
         "How many neurons change at all",
         caption,
-        pd.DataFrame(rows),
+        pd.concat(rows, ignore_index=True),
         tuple(numbers),
         Picture(tuple(panels), columns=2, shade_label="median clean DE (logit)", diverging=True),
     )
+
+
+def _numbers_of_change(sums: NeuronSums, of: str, top: float) -> list[Number]:
+    """The share of neurons with negligible change, what the top one does, and where absolute change comes from.
+
+    Args:
+        sums: of one head and MLP.
+        of: which, for names.
+        top: median clean direct effect of the top neuron, logits.
+    """
+    tally = sums.tally
+    return [
+        tally.share("negligible", f"{of}: share of neurons with negligible change"),
+        Number(f"{of}: median clean DE of the top neuron", top, units="logit"),
+        sums.top_ranks(f"{of}: share of the ten first ranks with negative median DE"),
+        *(
+            tally.share(column, f"{of}: share of absolute change {words}", "changed")
+            for column, words in CHANGE.items()
+        ),
+    ]
+
+
+def _cumulative_panel(title: str, curve: np.ndarray, medians: np.ndarray) -> Panel:
+    """Cumulative change by rank; of many ranks the first ones and some hundred others are drawn."""
+    ranks = len(curve)
+    shown = np.unique(np.concatenate([np.arange(min(60, ranks)), np.linspace(0, ranks - 1, 400).astype(int)]))
+    marks = Marks(
+        (shown + 1) / ranks,
+        curve[shown],
+        shade=medians[shown],
+        size=3.6,
+        opacity=1.0,
+        names=tuple(f"rank {rank + 1}" for rank in shown),
+    )
+    across, up = "rank by signed change / neurons", "share of all absolute change"
+    return Panel(title, across, up, (marks,), y_range=(-0.02, 1.02))
 
 
 def by_layer(study: NeuronStudy) -> Exhibit:

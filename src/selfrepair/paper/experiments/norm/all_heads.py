@@ -6,11 +6,12 @@ import numpy as np
 import pandas as pd
 
 from selfrepair.paper.exhibit import Exhibit
-from selfrepair.paper.experiments.overview import SHOWN, depth_panel
+from selfrepair.paper.experiments.overview import SHOWN
 from selfrepair.paper.numbers.across_heads import HeadSums
 from selfrepair.paper.numbers.over_documents import COUNT, Number, Tally, divide, tally_of
 from selfrepair.paper.pictures.captions import FIXED, about, last_quarter, rows_of, sampled
-from selfrepair.paper.pictures.picture import FAINT, PALETTE, Marks, Panel, Picture, Rule
+from selfrepair.pictures.picture import FAINT, PALETTE, Marks, Panel, Picture, Rule
+from selfrepair.report.panels import depth_panel
 from selfrepair.results.filter_labels import resolve_filter
 from selfrepair.results.runs import Run
 

@@ -12,66 +12,38 @@ from selfrepair.paper.experiments.norm.figures import COLOUR, SECTION, under_leg
 from selfrepair.paper.experiments.norm.study import MOVERS, SPLITS, NormStudy
 from selfrepair.paper.numbers.over_documents import COUNT, Number, divide, quantiles_apart, whiskers
 from selfrepair.paper.pictures.captions import FIXED
-from selfrepair.paper.pictures.picture import FAINT, PALETTE, Marks, Panel, Picture, Rule
+from selfrepair.pictures.picture import FAINT, PALETTE, Marks, Panel, Picture, Rule
 
 FROZEN = {
     "self_repair": "norm and rest live",
     "by the norm alone": "norm live, rest frozen",
     "by the rest alone": "norm frozen, rest live",
 }
+ACCOUNTS = {"what the norm does": SPLITS, "who moved the norm": MOVERS, "self-repair with parts frozen": FROZEN}
 
 
 def accounts(study: NormStudy, operator: str = "resample") -> Exhibit:
     """The norm term split three ways, by who moved the norm, and self-repair with parts of the model frozen: the rest
     of the downstream with the norm live, the norm with the rest live (section 3, Appendix B)."""
-    groups = {
-        "what the norm does": SPLITS,
-        "who moved the norm": MOVERS,
-        "self-repair with parts frozen": FROZEN,
-    }
-    names = [str(head) for head in study.heads]
-    keys = [(head, operator) for head in study.heads]
-    panels, numbers, rows = [], [], []
-    for title, parts in groups.items():
-        marks = []
-        for place, (column, said) in enumerate(parts.items()):
-            found = [
-                study.top[key].ratio(column, "lost", name=f"{name}: {said} / lost")
-                for key, name in zip(keys, names, strict=True)
-            ]
-            marks.append(_beside(found, place, len(parts), said, names, PALETTE[place]))
-            numbers += found
-            rows += [
-                {
-                    "split": title,
-                    "part": said,
-                    "head": str(key[0]),
-                    "operator": key[1],
-                    "fraction of lost DE": one.value,
-                    "low": one.low,
-                    "high": one.high,
-                }
-                for key, one in zip(keys, found, strict=True)
-            ]
-        panels.append(
-            Panel(
-                title,
-                "",
-                "Σ part / Σ (DE − DE′)",
-                tuple(marks),
-                (Rule(0, colour=FAINT),),
-                y_range=under_legend(marks),
-                categories=tuple(names),
-            )
-        )
+    panels, rows = [], []
+    numbers: list[Number] = []
+    for title, parts in ACCOUNTS.items():
+        fractions = _fractions(study, operator, parts)
+        panels.append(_panel_of_parts(study, title, parts, fractions))
+        numbers += [number for found in fractions.values() for number in found]
+        rows += [
+            {"split": title, "part": parts[column], "head": str(head), "operator": operator}
+            | {"fraction of lost DE": number.value, "low": number.low, "high": number.high}
+            for column, found in fractions.items()
+            for head, number in zip(study.heads, found, strict=True)
+        ]
     numbers += [
         Number("largest error of the closed form of Appendix B", study.closure, units="logit", exact=True),
         Number("largest error of the sum of who moved the norm", study.movers, units="logit", exact=True),
     ]
-    for key, name in zip(keys, names, strict=True):
-        numbers.append(
-            study.top[key].share("norm exceeds", f"{name}: share of tokens whose norm repair is at least DE")
-        )
+    for head in study.heads:
+        name = f"{head}: share of tokens whose norm repair is at least DE"
+        numbers.append(study.top[head, operator].share("norm exceeds", name))
     caption = (
         f"The final norm's part of self-repair as a share of what was lost, {operator} ablation. k = σ/σ′ − 1, l the "
         "clean logit. The three parts add up to the norm's line, and so do the three movers "
@@ -89,6 +61,36 @@ def accounts(study: NormStudy, operator: str = "resample") -> Exhibit:
         pd.DataFrame(rows),
         tuple(numbers),
         Picture(tuple(panels), columns=3),
+    )
+
+
+def _fractions(study: NormStudy, operator: str, parts: Mapping[str, str]) -> dict[str, list[Number]]:
+    """Each part of one split as a fraction of lost direct effect, by column, one number a head."""
+    return {
+        column: [
+            study.top[head, operator].ratio(column, "lost", name=f"{head}: {words} / lost") for head in study.heads
+        ]
+        for column, words in parts.items()
+    }
+
+
+def _panel_of_parts(
+    study: NormStudy, title: str, parts: Mapping[str, str], fractions: Mapping[str, Sequence[Number]]
+) -> Panel:
+    """One split: heads across, its parts side by side."""
+    names = [str(head) for head in study.heads]
+    marks = [
+        _beside(fractions[column], place, len(parts), words, names, PALETTE[place])
+        for place, (column, words) in enumerate(parts.items())
+    ]
+    return Panel(
+        title,
+        "",
+        "Σ part / Σ (DE − DE′)",
+        tuple(marks),
+        (Rule(0, colour=FAINT),),
+        y_range=under_legend(marks),
+        categories=tuple(names),
     )
 
 
@@ -118,49 +120,19 @@ def _spread_of_logits(study: NormStudy) -> list[Number]:
 def significance(study: NormStudy, ratio: float = 1.02, difference: float = 10.0) -> Exhibit:
     """Appendix G: how much more the norm repairs one token than another, `(s/s' - 1)(logit_A - logit_B)`."""
     example = (ratio - 1) * difference
+    paper = Number(f"the paper's example: ratio {ratio:g}, {difference:g} logits", example, units="logit", exact=True)
     rows: list[dict[str, object]] = [
         {"head": "the paper's example", "ratio": ratio, "difference of logits": difference, "repair": example}
     ]
-    numbers = [
-        Number(f"the paper's example: ratio {ratio:g}, {difference:g} logits", example, units="logit", exact=True)
-    ]
-    heads = tuple(map(str, study.heads))
-    marks = []
-
-    def difference_of(sums: Mapping[str, np.ndarray]) -> np.ndarray:
-        return (divide(sums["ratio"], sums[COUNT]) - 1) * difference
-
-    for place, operator in enumerate(study.operators):
-        tallies = [study.top[head, operator] for head in study.heads]
-        found = [
-            tally.number(f"{head}: repair per {difference:g} logits, {operator}", difference_of, "logit")
-            for head, tally in zip(heads, tallies, strict=True)
-        ]
+    worth = {operator: _worth(study, operator, difference) for operator in study.operators}
+    for operator, found in worth.items():
         rows += [
-            {
-                "head": head,
-                "operator": operator,
-                "ratio": tally.mean("ratio").value,
-                "difference of logits": difference,
-                "repair": one.value,
-                "low": one.low,
-                "high": one.high,
-            }
-            for head, tally, one in zip(heads, tallies, found, strict=True)
+            {"head": str(head), "operator": operator, "ratio": study.top[head, operator].mean("ratio").value}
+            | {"difference of logits": difference, "repair": number.value, "low": number.low, "high": number.high}
+            for head, number in zip(study.heads, found, strict=True)
         ]
-        marks.append(_beside(found, place, len(study.operators), operator, heads, COLOUR[operator]))
-        numbers += found
-    rules = (Rule(0, example, f"the paper's example, {example:.2g}"), Rule(0, colour=FAINT))
-    panel = Panel(
-        f"of two tokens {difference:g} logits apart",
-        "",
-        f"(σ/σ′ − 1) × {difference:g} (logit)",
-        tuple(marks),
-        rules,
-        y_range=under_legend(marks, example),
-        categories=heads,
-    )
-    numbers += _spread_of_logits(study)
+    numbers = [paper, *(number for found in worth.values() for number in found), *_spread_of_logits(study)]
+    panel = _panel_of_worth(study, worth, difference, example)
     caption = (
         "How much more the norm's change under an ablation repairs a token than one whose logit is "
         f"{difference:g} lower: (σ/σ′ − 1) × {difference:g}, with each head's mean σ/σ′. The paper's example: a ratio "
@@ -175,4 +147,36 @@ def significance(study: NormStudy, ratio: float = 1.02, difference: float = 10.0
         pd.DataFrame(rows),
         tuple(numbers),
         Picture((panel,), columns=1),
+    )
+
+
+def _worth(study: NormStudy, operator: str, difference: float) -> list[Number]:
+    """Repair of a token more than of one whose logit is so much lower, one number a head."""
+
+    def more(sums: Mapping[str, np.ndarray]) -> np.ndarray:
+        return (divide(sums["ratio"], sums[COUNT]) - 1) * difference
+
+    return [
+        study.top[head, operator].number(f"{head}: repair per {difference:g} logits, {operator}", more, "logit")
+        for head in study.heads
+    ]
+
+
+def _panel_of_worth(
+    study: NormStudy, worth: Mapping[str, Sequence[Number]], difference: float, example: float
+) -> Panel:
+    """Heads across, operators side by side, with the paper's example as a line."""
+    heads = tuple(map(str, study.heads))
+    marks = [
+        _beside(found, place, len(worth), operator, heads, COLOUR[operator])
+        for place, (operator, found) in enumerate(worth.items())
+    ]
+    return Panel(
+        f"of two tokens {difference:g} logits apart",
+        "",
+        f"(σ/σ′ − 1) × {difference:g} (logit)",
+        tuple(marks),
+        (Rule(0, example, f"the paper's example, {example:.2g}"), Rule(0, colour=FAINT)),
+        y_range=under_legend(marks, example),
+        categories=heads,
     )

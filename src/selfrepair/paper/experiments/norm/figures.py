@@ -15,7 +15,7 @@ from selfrepair.paper.inputs.corpus import OPERATORS
 from selfrepair.paper.numbers.document_halves import ON_HALF
 from selfrepair.paper.numbers.over_documents import COUNT, Number, Sums, divide, joined
 from selfrepair.paper.pictures.captions import FIXED
-from selfrepair.paper.pictures.picture import FAINT, PALETTE, Marks, Panel, Picture, Rule, histogram, scatter, symmetric
+from selfrepair.pictures.picture import FAINT, PALETTE, Marks, Panel, Picture, Rule, histogram, scatter, symmetric
 
 SECTION = "layernorm"
 SHOWN = 8  # bins of stream lengths drawn as one
@@ -138,48 +138,17 @@ def one_head(study: NormStudy, head: Head) -> Exhibit:
 
 def stream_lengths(study: NormStudy, head: Head) -> Exhibit:
     """How much shorter or longer ablation makes the final stream (Figure 16)."""
-    marks, tables, numbers = [], [], []
-    spans = []
+    numbers, tables = [], []
     for operator in study.operators:
-        counts = study.lengths[head, operator]
-        share = counts / max(counts.sum(), 1)
-        median = _quantile(share, 0.5)
-        spans += [_quantile(share, 0.003), _quantile(share, 0.997)]
-        numbers.append(Number(f"{head}: median length, ablated / clean, {operator}", median))
-        tally = study.streams[head, operator]
-        numbers.append(tally.share("shorter", f"{head}: share of streams shorter, {operator}"))
-        numbers.append(tally.mean("length", name=f"{head}: mean length, ablated / clean, {operator}"))
-        tables.append(
-            pd.DataFrame(
-                {
-                    "head": str(head),
-                    "operator": operator,
-                    "from": LENGTH_EDGES[:-1],
-                    "to": LENGTH_EDGES[1:],
-                    "count": counts,
-                }
-            )
-        )
-        marks.append(
-            Marks(
-                LENGTH_EDGES[1:-1:SHOWN],
-                share[1:-1].reshape(-1, SHOWN).sum(1),
-                "steps",
-                f"{operator}: median {median:.4f}",
-                COLOUR[operator],
-            )
-        )
+        counts, tally = study.lengths[head, operator], study.streams[head, operator]
+        numbers += [
+            Number(f"{head}: median length, ablated / clean, {operator}", _quantile(_share(counts), 0.5)),
+            tally.share("shorter", f"{head}: share of streams shorter, {operator}"),
+            tally.mean("length", name=f"{head}: mean length, ablated / clean, {operator}"),
+        ]
+        columns = {"from": LENGTH_EDGES[:-1], "to": LENGTH_EDGES[1:], "count": counts}
+        tables.append(pd.DataFrame({"head": str(head), "operator": operator, **columns}))
     numbers += _zero_less_others(study, head)
-    low, high = min(*spans, 1.0), max(*(one for one in spans if np.isfinite(one)), 1.0)
-    room = 0.05 * max(high - low, 0.01)
-    panel = Panel(
-        str(head),
-        "‖final stream‖ ablated / clean",
-        "share of positions",
-        tuple(marks),
-        (Rule(None, 1.0, "1"),),
-        x_range=(low - room, high + room),
-    )
     caption = (
         "Norm of the stream after the last block under each operator, ablated over clean, at all "
         f"{int(study.lengths[head, study.operators[0]].sum()):,} positions of real tokens that count, those that "
@@ -193,8 +162,33 @@ def stream_lengths(study: NormStudy, head: Head) -> Exhibit:
         caption,
         pd.concat(tables, ignore_index=True),
         tuple(numbers),
-        Picture((panel,), columns=1),
+        Picture((_length_panel(study, head),), columns=1),
     )
+
+
+def _length_panel(study: NormStudy, head: Head) -> Panel:
+    """Histograms of lengths by operator; the axis holds all but a few in a thousand."""
+    marks, ends = [], [1.0]
+    for operator in study.operators:
+        share = _share(study.lengths[head, operator])
+        heights = share[1:-1].reshape(-1, SHOWN).sum(1)
+        label = f"{operator}: median {_quantile(share, 0.5):.4f}"
+        marks.append(Marks(LENGTH_EDGES[1:-1:SHOWN], heights, "steps", label, COLOUR[operator]))
+        ends += [_quantile(share, 0.003), _quantile(share, 0.997)]
+    low, high = min(ends), max(ends)
+    room = 0.05 * max(high - low, 0.01)
+    return Panel(
+        str(head),
+        "‖final stream‖ ablated / clean",
+        "share of positions",
+        tuple(marks),
+        (Rule(None, 1.0, "1"),),
+        x_range=(low - room, high + room),
+    )
+
+
+def _share(counts: np.ndarray) -> np.ndarray:
+    return np.asarray(counts / max(counts.sum(), 1))
 
 
 def _quantile(share: np.ndarray, of: float) -> float:

@@ -70,15 +70,6 @@ class NormTerms:
         return self.total - self.change
 
 
-def norm_terms(corpus: Corpus, replayer: Replayer, batch: Batch, head: Head, operator: str) -> NormTerms:
-    """Ablates one head over a batch; call under `model.running()`."""
-    clean, layer = batch.clean, head.layer
-    in_place = corpus.replacement(operator, batch, layer)
-    before = replayer.run(clean, layer)
-    after = replayer.run(clean, layer, {(layer, head.head): in_place[:, :, head.head]})
-    return terms_of(corpus, batch, head, before, after, in_place)
-
-
 def terms_of(
     corpus: Corpus, batch: Batch, head: Head, before: Replayed, after: Replayed, in_place: Tensor
 ) -> NormTerms:

@@ -5,7 +5,6 @@ from selfrepair.paper.experiments.overview.figures import idealised as idealised
 from selfrepair.paper.experiments.overview.figures import repair_by_depth as repair_by_depth
 from selfrepair.paper.experiments.overview.numbers import SHOWN as SHOWN
 from selfrepair.paper.experiments.overview.numbers import repair_numbers as repair_numbers
-from selfrepair.paper.experiments.overview.panels import depth_panel as depth_panel
 from selfrepair.paper.experiments.overview.runs_beside import about_all as about_all
 from selfrepair.paper.experiments.overview.runs_beside import names as names
 from selfrepair.paper.experiments.overview.runs_beside import read_beside as read_beside

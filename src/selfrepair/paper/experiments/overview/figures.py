@@ -8,9 +8,10 @@ import numpy as np
 
 from selfrepair.paper.exhibit import Exhibit
 from selfrepair.paper.experiments.overview.numbers import between_numbers, repair_numbers
-from selfrepair.paper.experiments.overview.panels import depth_panel, effect_panels, idealised_panels
+from selfrepair.paper.experiments.overview.panels import effect_panels, idealised_panels
 from selfrepair.paper.experiments.overview.runs_beside import about_all, heads_of_all, names, numbers_of_all, prefixes
-from selfrepair.paper.pictures.picture import Picture
+from selfrepair.pictures.picture import Picture
+from selfrepair.report.panels import depth_panel
 from selfrepair.results.filter_labels import resolve_filter
 from selfrepair.results.runs import Run
 

@@ -24,7 +24,7 @@ from selfrepair.paper.experiments.published.reference_folder import (
 )
 from selfrepair.paper.numbers.over_documents import Number
 from selfrepair.paper.pictures.captions import about
-from selfrepair.paper.pictures.picture import FAINT, Marks, Panel, Picture, Rule, square
+from selfrepair.pictures.picture import FAINT, Marks, Panel, Picture, Rule, square
 from selfrepair.report.captions import fact, span
 from selfrepair.results.runs import Run
 

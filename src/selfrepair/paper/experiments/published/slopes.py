@@ -12,7 +12,7 @@ import pandas as pd
 from selfrepair.paper.exhibit import Exhibit
 from selfrepair.paper.experiments.published.reference_folder import read_self_repression, same_model
 from selfrepair.paper.numbers.over_documents import Number
-from selfrepair.paper.pictures.picture import Marks, Panel, Picture, Rule, square
+from selfrepair.pictures.picture import Marks, Panel, Picture, Rule, square
 
 SECTION = "published"
 
@@ -51,25 +51,10 @@ def compare_self_repression(
         why = "the scan chose others" if slopes else "the experiment called iterative was not made"
         caption = f"Slopes were published for {known} of {model}; none was measured here, since {why}: no comparison."
         return Exhibit("published-self-repression", "Published tables", SECTION, title, caption, _plain_slopes(mine))
-    error = np.nan_to_num(np.stack([rows["measured"] - rows["low"], rows["high"] - rows["measured"]]))
-    said = tuple(f"{head} × {scale:g}" for head, scale in zip(rows["head"], rows["scale"], strict=True))
-    x, y = rows["published"].to_numpy(np.float64), rows["measured"].to_numpy(np.float64)
-    theirs = np.nan_to_num(rows["published interval, half"].to_numpy(np.float64))
-    label = "a head and scale, 95% intervals"
-    marks = Marks(x, y, label=label, names=said, x_error=np.stack([theirs, theirs]), y_error=error, size=5)
-    ends = square(x, y)
-    panel = Panel(
-        f"{len(rows)} slopes of {rows['head'].nunique()} heads: new on clean direct effect",
-        "published slope",
-        "measured here",
-        (marks,),
-        (Rule(1, label="equal"),),
-        ends,
-        ends,
-        notes=tuple(zip(x.tolist(), y.tolist(), said, strict=True)),
-    )
+    names = tuple(f"{head} × {scale:g}" for head, scale in zip(rows["head"], rows["scale"], strict=True))
     numbers = tuple(
-        Number(f"{name}: slope, measured - published", b - a) for name, a, b in zip(said, x, y, strict=True)
+        Number(f"{name}: slope, measured - published", float(apart))
+        for name, apart in zip(names, rows["measured"] - rows["published"], strict=True)
     )
     caption = (
         f"Slopes of self-repression that the authors published, beside those measured on {model}, both at the "
@@ -79,7 +64,34 @@ def compare_self_repression(
         + " ".join(map(_slope_verdict, rows.to_dict("records")))
     )
     return Exhibit(
-        "published-self-repression", "Published tables", SECTION, title, caption, rows, numbers, Picture((panel,), 1)
+        "published-self-repression",
+        "Published tables",
+        SECTION,
+        title,
+        caption,
+        rows,
+        numbers,
+        Picture((_slope_panel(rows, names),), 1),
+    )
+
+
+def _slope_panel(rows: pd.DataFrame, names: tuple[str, ...]) -> Panel:
+    """Measured slopes over published ones, with both intervals."""
+    error = np.nan_to_num(np.stack([rows["measured"] - rows["low"], rows["high"] - rows["measured"]]))
+    x, y = rows["published"].to_numpy(np.float64), rows["measured"].to_numpy(np.float64)
+    theirs = np.nan_to_num(rows["published interval, half"].to_numpy(np.float64))
+    label = "a head and scale, 95% intervals"
+    marks = Marks(x, y, label=label, names=names, x_error=np.stack([theirs, theirs]), y_error=error, size=5)
+    ends = square(x, y)
+    return Panel(
+        f"{len(rows)} slopes of {rows['head'].nunique()} heads: new on clean direct effect",
+        "published slope",
+        "measured here",
+        (marks,),
+        (Rule(1, label="equal"),),
+        ends,
+        ends,
+        notes=tuple(zip(x.tolist(), y.tolist(), names, strict=True)),
     )
 
 

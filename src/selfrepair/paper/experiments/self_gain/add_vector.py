@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 
 import torch
@@ -9,9 +10,9 @@ from torch import Tensor
 
 from selfrepair.engine.clean import CleanRun
 from selfrepair.errors import SelfRepairError
-from selfrepair.model.arguments import block_arguments
+from selfrepair.model.block_run import BlockRun
 from selfrepair.model.language_model import LanguageModel
-from selfrepair.model.taps import Arguments, first_tensor, on_input, removing, with_input
+from selfrepair.model.taps import removing
 from selfrepair.paper.experiments.self_gain.all_positions import Twin, twin_attention
 
 
@@ -58,50 +59,42 @@ class Adder:
         copies, windows, positions, _ = vectors.shape
         hidden = (clean.residuals[layer] + vectors).flatten(0, 1)
         # both before the twin comes in: masks are made for the model's own attention function
-        clean_arguments = block_arguments(self.model, clean.tokens)
-        arguments = block_arguments(self.model, clean.tokens.repeat(copies, 1))
+        clean_run, run = (BlockRun(self.model, clean.tokens.repeat(fold, 1)) for fold in (1, copies))
         block = self.model.anatomy.blocks[layer]
         with twin_attention(self.model) as twin:
             last = self.model.anatomy.layers if to_the_end else layer + 1
-            self._record(clean, clean_arguments, layer, last, twin)
+            self._record(clean, clean_run, range(layer, last), twin)
             twin.recording = False
-            outputs, final = self._blocks(hidden, arguments, layer, last, not to_the_end)
+            outputs, final = self._run(run, hidden, layer, last, not to_the_end)
         shape = (copies, windows, positions)
-        heads = block.split_heads(outputs).reshape(*shape, block.heads, block.head_dim)
+        heads = block.heads_place.split(outputs).reshape(*shape, block.heads, block.head_dim)
         sigma = self.model.anatomy.final_norm.scale(final).reshape(shape) if to_the_end else None
         return Added(heads, sigma)
 
-    def _record(self, clean: CleanRun, arguments: list[Arguments], layer: int, last: int, twin: Twin) -> None:
+    def _record(self, clean: CleanRun, run: BlockRun, layers: range, twin: Twin) -> None:
         """Clean keys and values of the blocks that will run."""
-        for one in range(layer, last):
-            self._blocks(clean.residuals[one], arguments, one, one + 1, True)
+        for layer in layers:
+            self._run(run, clean.residuals[layer], layer, layer + 1, True)
         if not twin.called:
             raise SelfRepairError(
                 f"{type(self.model.network).__name__} does not use Hugging Face's registry of attention functions.",
                 "Heads of this family are run position by position: Adder(model, single=True).",
             )
 
-    def _blocks(
-        self, hidden: Tensor, arguments: list[Arguments], layer: int, last: int, stop: bool
-    ) -> tuple[Tensor, Tensor]:
+    def _run(self, run: BlockRun, stream: Tensor, first: int, last: int, stop: bool) -> tuple[Tensor, Tensor]:
         """The first block's projection input, and the stream after the last, which is not reached with `stop`."""
-        blocks = self.model.anatomy.blocks
         kept: list[Tensor] = []
 
         def keep(value: Tensor) -> None:
             if not kept:
-                kept.append(value.reshape(*hidden.shape[:2], -1).clone())
+                kept.append(value.reshape(*stream.shape[:2], -1).clone())
             if stop:
                 raise _Enough
 
-        with removing(on_input(blocks[layer].projection, keep)):
-            try:
-                for block, given in zip(blocks[layer:last], arguments[layer:last], strict=True):
-                    args, kwargs = with_input(given, hidden)
-                    hidden = first_tensor(block.module(*args, **kwargs)).reshape(hidden.shape)
-            except _Enough:
-                return kept[0], hidden
-        return kept[0], hidden
+        final = stream
+        with removing(self.model.anatomy.blocks[first].heads_place.tap(keep)), suppress(_Enough):
+            final = run(stream, first, last)
+        return kept[0], final
 
     def _singly(self, clean: CleanRun, layer: int, vectors: Tensor, to_the_end: bool) -> Added:
         """A run of its own for every position."""
@@ -113,9 +106,11 @@ class Adder:
         for position in range(positions):
             hidden = clean.residuals[layer].repeat(copies, 1, 1, 1)
             hidden[:, :, position] += vectors[:, :, position]
-            arguments = block_arguments(self.model, clean.tokens.repeat(copies, 1))
-            inputs, final = self._blocks(hidden.flatten(0, 1), arguments, layer, last, not to_the_end)
-            outputs[:, :, position] = block.split_heads(inputs[:, position]).reshape(copies, windows, block.heads, -1)
+            run = BlockRun(self.model, clean.tokens.repeat(copies, 1))
+            inputs, final = self._run(run, hidden.flatten(0, 1), layer, last, not to_the_end)
+            outputs[:, :, position] = block.heads_place.split(inputs[:, position]).reshape(
+                copies, windows, block.heads, -1
+            )
             if sigma is not None:
                 sigma[:, :, position] = self.model.anatomy.final_norm.scale(final[:, position]).reshape(copies, windows)
         return Added(outputs, sigma)

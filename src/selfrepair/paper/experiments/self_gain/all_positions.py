@@ -6,10 +6,9 @@ attention in row p takes keys and values of positions j < p from the clean run a
 
     z'_p = sum_{j<p} a_j v_j + a_p v'_p,  a = softmax over (q'_p . k_j for j < p, q'_p . k'_p)
 
-(docs/methods.md 5.3). All positions of all windows then cost one forward of the
-same blocks. Attention is replaced through Hugging Face's own registry of attention functions, after position codes
-were applied; families that do not use the registry are refused, and
-`added.adder_for` holds the rest against single runs.
+(docs/methods.md 5.3). All positions of all windows then cost one forward of the same blocks. Attention is replaced
+through Hugging Face's own registry of attention functions, after position codes were applied; families that do not use
+the registry are refused, and `add_vector.adder_for` holds the rest against single runs.
 """
 
 from __future__ import annotations

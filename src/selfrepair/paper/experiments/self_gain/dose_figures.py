@@ -13,7 +13,7 @@ from selfrepair.paper.experiments.self_gain.chosen_heads import Doses
 from selfrepair.paper.experiments.self_gain.scan_heads import KINDS, OWN, SECTION, said_scale
 from selfrepair.paper.numbers.document_halves import ON_SECOND, SECOND
 from selfrepair.paper.numbers.over_documents import Array, Number, Sums, divide, joined, slope_of, whiskers
-from selfrepair.paper.pictures.picture import FAINT, PALETTE, Marks, Panel, Picture, Rule, scatter, symmetric
+from selfrepair.pictures.picture import FAINT, PALETTE, Marks, Panel, Picture, Rule, scatter, symmetric
 
 
 def repression(doses: Doses, why: dict[Head, str] | None = None) -> Exhibit:

@@ -5,57 +5,36 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from selfrepair.ablation.sites import Head
 from selfrepair.paper.exhibit import Exhibit
 from selfrepair.paper.experiments.self_gain.scan_heads import OWN, RANDOM, SECTION, Scan, said_scale
 from selfrepair.paper.numbers.over_documents import Number
-from selfrepair.paper.pictures.picture import FAINT, Marks, Panel, Picture, Rule
+from selfrepair.pictures.picture import FAINT, Marks, Panel, Picture, Rule
 
 
 def all_heads(found: Scan) -> Exhibit:
     """Self-gain of every head over depth, beside what a random direction of the same norm does (not in the paper)."""
-    layers, most = found.shape
-    heads = sorted({head for head, _ in found.tallies})
-    rows = []
-    for head in heads:
-        row: dict[str, object] = {"name": str(head), "layer": head.layer, "head": head.head}
-        for kind in found.kinds:
-            slope = found.slope(head, kind)
-            gain = found.tallies[head, kind].ratio("change.write", "write.write", name="gain")
-            row |= {f"slope, {kind}": slope.value, f"slope, {kind}, low": slope.low, f"slope, {kind}, high": slope.high}
-            row[f"gain, {kind}"] = gain.value
-        if RANDOM in found.kinds:
-            excess = found.excess(head)
-            row |= {"excess": excess.value, "excess_low": excess.low, "excess_high": excess.high}
-        rows.append(row)
-    table = pd.DataFrame(rows)
-    depth = (table["layer"] + (np.linspace(-0.28, 0.28, most) if most > 1 else np.zeros(1))[table["head"]]) / layers
-    x, panels = depth.to_numpy(), []
-    for title, column, ends in (
-        (
+    table = pd.DataFrame([_row(found, head) for head in sorted({head for head, _ in found.tallies})])
+    slope = f"slope, {OWN}"
+    panels = [
+        _depth_panel(
             f"slope of new on clean DE, own output × {found.scale:g}",
-            f"slope, {OWN}",
-            (f"slope, {OWN}, low", f"slope, {OWN}, high"),
-        ),
-        ("the same less that of a random direction", "excess", ("excess_low", "excess_high")),
-    ):
-        if column not in table:
-            continue
-        values = table[column].to_numpy()
-        error = np.nan_to_num(np.stack([values - table[ends[0]], table[ends[1]] - values]))
-        finite = values[np.isfinite(values)]
-        low, high = (finite.min(), finite.max()) if finite.size else (0, 1)
-        room = 0.25 * max(high - low, 0.05)
-        neutral = 1.0 if "slope" in column else 0.0
-        marks = Marks(x, values, names=tuple(table["name"]), y_error=error, size=4.2, label="a head, 95% interval")
-        label = "no response" if neutral else "as a random direction"
+            table,
+            (slope, f"{slope}, low", f"{slope}, high"),
+            Rule(0, 1.0, "no response", FAINT),
+            "slope",
+            found.shape,
+        )
+    ]
+    if RANDOM in found.kinds:
         panels.append(
-            Panel(
-                title,
-                f"relative depth (layer / {layers})",
-                "slope" if neutral else "difference of slopes",
-                (marks,),
-                (Rule(0, neutral, label, FAINT),),
-                y_range=(min(low, neutral) - room, max(high, neutral) + room),
+            _depth_panel(
+                "the same less that of a random direction",
+                table,
+                ("excess", "excess_low", "excess_high"),
+                Rule(0, 0.0, "as a random direction", FAINT),
+                "difference of slopes",
+                found.shape,
             )
         )
     numbers = _scan_numbers(found)
@@ -76,6 +55,51 @@ def all_heads(found: Scan) -> Exhibit:
         numbers,
         Picture(tuple(panels), columns=2),
     )
+
+
+def _row(found: Scan, head: Head) -> dict[str, object]:
+    """A head's slopes and gains, and the excess over a random direction where one was added."""
+    row: dict[str, object] = {"name": str(head), "layer": head.layer, "head": head.head}
+    for kind in found.kinds:
+        slope = found.slope(head, kind)
+        gain = found.tallies[head, kind].ratio("change.write", "write.write", name="gain")
+        row |= {f"slope, {kind}": slope.value, f"slope, {kind}, low": slope.low, f"slope, {kind}, high": slope.high}
+        row[f"gain, {kind}"] = gain.value
+    if RANDOM in found.kinds:
+        excess = found.excess(head)
+        row |= {"excess": excess.value, "excess_low": excess.low, "excess_high": excess.high}
+    return row
+
+
+def _depth_panel(
+    title: str, table: pd.DataFrame, columns: tuple[str, str, str], neutral: Rule, y_title: str, shape: tuple[int, int]
+) -> Panel:
+    """One number of all heads over depth, heads of a layer side by side.
+
+    Args:
+        title: of the panel.
+        table: a row per head.
+        columns: the number, its interval's lower and its upper end.
+        neutral: the horizontal line at what means nothing.
+        y_title: of the number.
+        shape: layers, and heads of the widest layer.
+    """
+    layers, most = shape
+    values, low, high = (table[column].to_numpy() for column in columns)
+    beside = (np.linspace(-0.28, 0.28, most) if most > 1 else np.zeros(1))[table["head"]]
+    marks = Marks(
+        ((table["layer"] + beside) / layers).to_numpy(),
+        values,
+        names=tuple(table["name"]),
+        y_error=np.nan_to_num(np.stack([values - low, high - values])),
+        size=4.2,
+        label="a head, 95% interval",
+    )
+    finite = values[np.isfinite(values)]
+    least, largest = (finite.min(), finite.max()) if finite.size else (0, 1)
+    room = 0.25 * max(largest - least, 0.05)
+    ends = min(least, neutral.at) - room, max(largest, neutral.at) + room
+    return Panel(title, f"relative depth (layer / {layers})", y_title, (marks,), (neutral,), y_range=ends)
 
 
 def _scan_numbers(found: Scan) -> tuple[Number, ...]:

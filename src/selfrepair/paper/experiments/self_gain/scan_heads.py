@@ -204,7 +204,7 @@ def head_writes(corpus: Corpus, clean: CleanRun, layer: int) -> Tensor:
     writes = torch.einsum("bphe,hed->hbpd", outputs, block.output_weight)
     norm = block.attention_norm
     if norm is not None:
-        projected = block.projection(block.join_heads(outputs))
+        projected = block.projection(block.heads_place.join(outputs))
         writes = norm.gain * norm.centre(writes) / norm.scale(projected).unsqueeze(-1)
     added: Tensor = block.attention_multiplier * writes
     return added

@@ -1,0 +1,1 @@
+"""Figures as descriptions, drawn by matplotlib and by plotly."""

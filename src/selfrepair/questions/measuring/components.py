@@ -1,0 +1,85 @@
+"""Every component that may cover for others, as one list: all heads, then all MLPs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from selfrepair.ablation.interventions import Intervention
+from selfrepair.ablation.sites import Head, Mlp, Site
+from selfrepair.model.anatomy import Anatomy
+from selfrepair.questions.measuring.prompt_effects import Array, PromptEffects
+
+
+def lies_in(site: Site, sites: Iterable[Site]) -> bool:
+    """Whether some of `sites` is this one, holds it, or lies inside it."""
+    for other in sites:
+        if other.port.layer != site.port.layer:
+            continue
+        if {site.port.kind, other.port.kind} == {"mlp", "neurons"}:
+            return True
+        if other.port == site.port and (None in (site.entries, other.entries) or _share(site, other)):
+            return True
+    return False
+
+
+def _share(site: Site, other: Site) -> bool:
+    return bool(set(site.entries or ()) & set(other.entries or ()))
+
+
+@dataclass(frozen=True)
+class Components:
+    """The components of a model, in the order of all tables' columns.
+
+    Attributes:
+        heads: how many heads each layer has.
+    """
+
+    heads: tuple[int, ...]
+
+    @classmethod
+    def of(cls, anatomy: Anatomy) -> Components:
+        """Of a model."""
+        return cls(tuple(block.heads for block in anatomy.blocks))
+
+    @cached_property
+    def sites(self) -> tuple[Site, ...]:
+        """All of them."""
+        heads = [Head(layer, head) for layer, number in enumerate(self.heads) for head in range(number)]
+        return (*heads, *(Mlp(layer) for layer in range(len(self.heads))))
+
+    @cached_property
+    def index(self) -> dict[Site, int]:
+        """Where each is in the list."""
+        return {site: place for place, site in enumerate(self.sites)}
+
+    @cached_property
+    def layers(self) -> np.ndarray:
+        """The layer of each."""
+        return np.array([site.port.layer for site in self.sites])
+
+    def lines(self, effects: PromptEffects, row: int) -> Array:
+        """Lines of one intervention, [prompt, component]."""
+        return self._flat(effects.heads[row], effects.mlps[row])
+
+    def direct_effects(self, effects: PromptEffects) -> Array:
+        """Clean direct effects, [prompt, component]."""
+        return self._flat(effects.direct_heads, effects.direct_mlps)
+
+    def downstream(self, intervention: Intervention) -> tuple[Site, ...]:
+        """Components that can respond to an intervention: from its first layer on, those that it replaces left out."""
+        start, gone = intervention.start, intervention.replaced
+        if start is None:
+            return ()
+        return tuple(site for site in self.sites if self._responds(site, start) and not lies_in(site, gone))
+
+    @staticmethod
+    def _responds(site: Site, start: int) -> bool:
+        return site.port.layer > start or (site.port.layer == start and site.port.kind == "mlp")
+
+    def _flat(self, heads: np.ndarray, mlps: np.ndarray) -> Array:
+        real = np.arange(heads.shape[-1]) < np.array(self.heads)[:, None]
+        return np.concatenate([heads[:, real], mlps], -1).astype(np.float64)

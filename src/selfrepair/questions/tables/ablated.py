@@ -1,0 +1,39 @@
+"""Ablated runs, as the terminal shows them."""
+
+from __future__ import annotations
+
+import pandas as pd
+from rich.text import Text
+
+from selfrepair.questions.measuring.prompt_effects import PromptEffects
+from selfrepair.questions.question import Question
+from selfrepair.questions.tables.cells import Column, foot, logits, table, with_ends
+from selfrepair.report.number_formats import effect, share
+from selfrepair.terminal import Console
+
+_COLUMNS = (
+    *(Column("ablated", left=True), Column("lost"), Column("total effect"), Column("comes back")),
+    *(Column("heads", spare=2), Column("MLPs", spare=2), Column("norm", spare=3)),
+    Column("largest lines", left=True, spare=1),
+)
+
+
+def print_ablated(
+    console: Console, question: Question, effects: PromptEffects, rows: pd.DataFrame, floor: float | None
+) -> None:
+    """Prints one row per run."""
+    console.print(Text("Ablated runs", style="bold"), f"clean {logits(question.sampling.mean(effects.clean))}")
+    shown = []
+    for row in rows.to_dict("records"):
+        cells = [str(row["name"])]
+        cells += [
+            with_ends(*effect(row[name], row[f"{name}_low"], row[f"{name}_high"])) for name in ("lost", "total_effect")
+        ]
+        cells.append(with_ends(*share(row["repaired_share"], row["repaired_share_low"], row["repaired_share_high"])))
+        cells += [f"{row[name]:+.2f}" for name in ("all_heads", "all_mlps", "norm")]
+        shown.append([*cells, str(row["repairers"])])
+    console.print(table(_COLUMNS, shown, console.width))
+    frozen = effects.interventions[0].frozen
+    if frozen:
+        console.print(f"Frozen at their clean output in every run: {', '.join(map(str, frozen))}.")
+    console.print(foot(question, effects.operator, effects.residual, floor), style="dim")

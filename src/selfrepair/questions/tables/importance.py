@@ -1,0 +1,49 @@
+"""Importance cards, as the terminal shows them."""
+
+from __future__ import annotations
+
+from rich.text import Text
+
+from selfrepair.questions.importance import ImportanceCard
+from selfrepair.questions.question import Question
+from selfrepair.questions.tables.cells import Column, foot, table, with_ends
+from selfrepair.report.number_formats import DASH, effect, known, share
+from selfrepair.terminal import Console
+
+_ROWS = {
+    "direct_effect": "direct effect",
+    "lost": "lost direct effect",
+    "total_effect": "total effect",
+    "self_repair": "self-repair",
+    "norm_frozen": "total effect, final norm frozen",
+    "mlps_frozen": "total effect, later MLPs frozen",
+    "attention_frozen": "total effect, later attention frozen",
+    "all_frozen": "total effect, all later components frozen",
+    "repairers_frozen": "total effect, its repairers frozen",
+    "given_repairers": "effect where its repairers are gone",
+}
+
+
+def print_card(console: Console, question: Question, found: ImportanceCard, floor: float | None) -> None:
+    """Prints one column per component."""
+    console.print(Text("Importance, masked and unmasked", style="bold"))
+    records = found.table.to_dict("records")
+    rows = [[title, *(_cell(record, name) for record in records)] for name, title in _ROWS.items()]
+    rows.append(["masked by self-repair", *(_share(record) for record in records)])
+    rows.append(
+        ["rank by total effect → by what was lost", *(f"{r['rank_masked']} → {r['rank_unmasked']}" for r in records)]
+    )
+    rows.append(["largest repairers", *(str(record["repairers"] or DASH) for record in records)])
+    rows.append(["label", *(str(record["label"]) for record in records)])
+    columns = [Column("", left=True), *(Column(str(record["component"])) for record in records)]
+    console.print(table(columns, rows, console.width))
+    console.print(foot(question, found.effects.operator, found.effects.residual, floor), style="dim")
+
+
+def _cell(record: dict[str, object], name: str) -> str:
+    value, low, high = record[name], record[f"{name}_low"], record[f"{name}_high"]
+    return with_ends(*effect(value, low, high)) if known(value) else DASH
+
+
+def _share(record: dict[str, object]) -> str:
+    return with_ends(*share(record["masking"], record["masking_low"], record["masking_high"]))

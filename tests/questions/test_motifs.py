@@ -1,0 +1,54 @@
+"""Motifs add up to the lines, token by token, and name what planted heads do."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from selfrepair.questions.covering.motifs import LABELS, labels, motifs
+from selfrepair.questions.measuring.sampling import Sampling
+
+numbers = arrays(np.float64, (5, 3), elements=st.floats(-5, 5))
+
+
+@settings(max_examples=200, deadline=None)
+@given(numbers, numbers, st.sampled_from([1.0, -1.0]))
+def test_motifs_add_up_and_have_their_signs(lines, clean, sign):
+    parts = motifs(lines, clean, sign)
+    np.testing.assert_allclose(sum(parts), sign * lines, atol=1e-12)
+    assert (parts.anti_erasure >= 0).all() and (parts.backup >= 0).all() and (parts.breakage <= 0).all()
+    assert ((parts.anti_erasure == 0) | (sign * clean < 0)).all()
+    assert (parts.anti_erasure <= np.abs(clean) + 1e-12).all()
+
+
+def told(line, clean, spread: float = 0.01, sign: float = 1.0) -> str:
+    rng = np.random.default_rng(0)
+    noise = spread * rng.normal(size=(2, 40, 1))
+    sampling = Sampling(np.arange(40), np.ones(40), "prompts")
+    (label,) = labels(np.full((40, 1), line) + noise[0], np.full((40, 1), clean) + noise[1], sign, sampling)
+    assert label in LABELS
+    return label
+
+
+@pytest.mark.parametrize(
+    ("line", "clean", "label"),
+    [
+        (0.5, 0.0, "backup"),
+        (0.5, 0.3, "backup"),
+        (0.5, -0.8, "suppressor released"),
+        (1.5, -0.5, "suppressor turned"),
+        (-0.4, 0.9, "breakage"),
+        (-0.4, -0.9, "breakage"),
+        (0.0, 0.5, "unsure"),
+    ],
+)
+def test_labels(line, clean, label):
+    assert told(line, clean) == label
+    assert told(-line, -clean, sign=-1.0) == label  # the sites wrote against the answer
+
+
+def test_a_clean_effect_of_either_sign_is_mixed():
+    assert told(0.5, -0.1, spread=0.6) == "mixed"

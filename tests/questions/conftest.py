@@ -1,0 +1,3 @@
+"""The browser for tests of the audit page."""
+
+from browsing import browser as browser

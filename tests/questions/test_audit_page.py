@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -157,9 +158,13 @@ def test_names_that_are_copied_stay_literals(tmp_path):
     code = as_python(given("hostile"))
     constants = {node.value for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Constant)}
     assert {HOSTILE[0], NAME} <= constants
+    odd = 'a\u2028 "b\x1b.jsonl'
+    page = given("hostile")
+    prompts = replace(page.question.prompts, provenance={"file": odd})
     path = tmp_path / "claims.yaml"
-    path.write_text(as_claims(given("hostile")))
-    assert read_claims(path, KINDS).model["id"] == NAME
+    path.write_text(as_claims(replace(page, question=replace(page.question, prompts=prompts))))
+    claims = read_claims(path, KINDS)
+    assert (claims.model["id"], claims.prompts["file"]) == (NAME, odd)
 
 
 def test_axes_hold_all_values_and_mark_ends_beyond_them():

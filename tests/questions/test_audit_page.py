@@ -20,7 +20,7 @@ from selfrepair.questions.page.copies import as_claims, as_python
 from selfrepair.questions.page.drawing import assumed, covering_names, measured
 from selfrepair.questions.page.extras import extras, unmeasured
 from selfrepair.questions.page.markup import Markup, el, shown
-from selfrepair.questions.page.shown import Shown
+from selfrepair.questions.page.shown import Shown, effect_text, share_text
 from selfrepair.questions.page.tracks import Axis, whisker
 
 
@@ -94,6 +94,22 @@ def test_text_from_data_is_no_markup():
     assert HOSTILE[0] in read.text and NAME in read.text and "⟨U+200F⟩" in read.text
     assert not set(text) & {"\u202e", "\u200f", "\x00", "\x1b"}
     assert "👩‍🚀" in read.text and "سلام" in read.text
+
+
+@pytest.mark.parametrize("name", ["covered", "hostile"])
+def test_every_cell_has_its_heading(name):
+    tags = [tag for tag, given in Reader(page_of(name)).elements if tag in ("table", "tr", "th", "td")]
+    tables = " ".join(tags).split("table")[1:]
+    assert len(tables) > 2
+    for table in tables:
+        assert len({row.count("t") - row.count("tr") for row in table.split("tr")[1:]}) == 1
+
+
+def test_numbers_that_are_rounding_are_zeros():
+    assert effect_text(1e-17, -2e-17, 3e-16) == "+0.000 [+0.00, +0.00]"
+    assert share_text(1.0, 1 - 1e-15, 1 + 1e-15) == "100% [100, 100]"
+    assert share_text(0.5, float("-inf"), float("inf")) == "(50%)"
+    assert effect_text(0.5, float("nan"), float("nan")) == "+0.500"
 
 
 def test_the_page_asks_the_network_for_nothing():

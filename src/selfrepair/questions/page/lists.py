@@ -34,8 +34,8 @@ def missing_list(shown: Shown) -> Markup:
     pictured = [_tested(axis, row, shown) for row in records]
     caption = (
         "● with whisker: repair that is gone when the component is held at its clean output, with its interval. ○: its "
-        f"line, what it writes itself. Grey band: the same freeze test of {len(shown.found.covering.controls)} "
-        "components of like layer, response and direct effect (95% of those of its kind). Missing: its line repairs at "
+        "line, what it writes itself. Grey band: the same freeze test of controls, "
+        f"{len(shown.found.covering.controls)} in all, of like layer, response and direct effect (95% of those of its kind). Missing: its line repairs at "
         f"a false discovery rate of {100 * shown.question.settings.rate:g}%, makes up for at least "
         f"{100 * shown.question.settings.least_share:g}% of what the circuit wrote, is confirmed, and its freeze test "
         f"lies above the band. {shown.found.halves.in_words[:1].upper()}{shown.found.halves.in_words[1:]}."
@@ -72,6 +72,7 @@ def _missing_table(shown: Shown) -> Markup | None:
         "share of repair",
         "before → after",
         "how",
+        "attends",
         "alone",
         "besides",
         "selected again",

@@ -11,7 +11,7 @@ from selfrepair.questions.page.extras import Extras
 from selfrepair.questions.page.markup import Markup, el
 from selfrepair.questions.question import Question
 from selfrepair.questions.tables.cells import with_ends
-from selfrepair.report.number_formats import effect, share
+from selfrepair.report.number_formats import SMALLEST, effect, share
 from selfrepair.statistics.estimates import Estimate
 
 MOTIF_CLASSES = {
@@ -68,13 +68,19 @@ def motif_class(label: str) -> str:
 
 def effect_text(value: float, low: float, high: float) -> str:
     """A mean with its interval, where there is one."""
-    return with_ends(*effect(float(value), float(low), float(high)))
+    return with_ends(*effect(*_told_apart(value, low, high)))
 
 
 def share_text(value: float, low: float, high: float) -> str:
     """A share with its interval; in round brackets where its denominator may be zero."""
-    text, interval = share(float(value), float(low), float(high))
+    text, interval = share(*_told_apart(value, low, high))
     return f"({text})" if math.isinf(low) or math.isinf(high) else with_ends(text, interval)
+
+
+def _told_apart(value: float, low: float, high: float) -> tuple[float, float, float]:
+    """A number and its ends without what is rounding: ends that are one, and sizes of nothing."""
+    value, low, high = (0.0 if abs(one) < SMALLEST else float(one) for one in (value, low, high))
+    return (value, value, value) if 0 <= high - low < SMALLEST else (value, low, high)
 
 
 def ends(estimate: Estimate) -> tuple[float, float, float]:
@@ -96,6 +102,8 @@ def plain_table(headings: list[str], rows: list[list[str]], numeric: set[int], c
         numeric: columns that are set to the right.
         caption: above it.
     """
+
+    assert all(len(row) == len(headings) for row in rows)
 
     def cell(name: str, place: int, content: str, **more: str) -> Markup:
         return el(name, content, class_="numeric" if place in numeric else None, **more)

@@ -63,6 +63,7 @@ def _tiles(shown: Shown) -> Markup:
 def _tile(title: str, estimate: Estimate, name: str, kind: str) -> Markup:
     text = logits(estimate) if kind == "effect" else part(estimate)
     value, _, interval = text.partition(" ")
+    interval = "its denominator may be zero" if value.startswith("(") else interval
     return el(
         "div",
         el("dt", title),

@@ -35,7 +35,8 @@ def missing_list(shown: Shown) -> Markup:
     caption = (
         "● with whisker: repair that is gone when the component is held at its clean output, with its interval. ○: its "
         "line, what it writes itself. Grey band: the same freeze test of controls, "
-        f"{len(shown.found.covering.controls)} in all, of like layer, response and direct effect (95% of those of its kind). Missing: its line repairs at "
+        f"{len(shown.found.covering.controls)} in all, of like layer, response and direct effect (95% of those of its "
+        "kind). Missing: its line repairs at "
         f"a false discovery rate of {100 * shown.question.settings.rate:g}%, makes up for at least "
         f"{100 * shown.question.settings.least_share:g}% of what the circuit wrote, is confirmed, and its freeze test "
         f"lies above the band. {shown.found.halves.in_words[:1].upper()}{shown.found.halves.in_words[1:]}."

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 from hostile import small_run, with_texts
 
-from browsing import browser as browser
 from browsing import opening_pages
 from selfrepair import load_run
 from selfrepair.report.page import write_page

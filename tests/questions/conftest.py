@@ -1,3 +1,0 @@
-"""The browser for tests of the audit page."""
-
-from browsing import browser as browser

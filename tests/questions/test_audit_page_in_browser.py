@@ -91,7 +91,7 @@ def test_what_is_copied_is_what_is_shown(open_page):
     tab = open_page("hostile")
     for name, words in (("as-python", "from selfrepair import"), ("as-claims", "claims:")):
         tab.locator(f'[data-copy="{name}"]').click()
-        tab.wait_for_function("document.getElementById('said').textContent === 'Copied.'")
+        tab.locator("#said", has_text="Copied.").wait_for()
         copied = tab.evaluate("navigator.clipboard.readText()")
         assert copied == tab.locator(f"#{name}").text_content() and words in copied
         tab.evaluate("document.getElementById('said').textContent = ''")

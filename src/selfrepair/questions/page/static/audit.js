@@ -3,9 +3,12 @@
 
 const byId = (id) => document.getElementById(id);
 
+let fading;
+
 function say(text) {
+  clearTimeout(fading);
   byId("said").textContent = text;
-  setTimeout(() => (byId("said").textContent = ""), 2500);
+  fading = setTimeout(() => (byId("said").textContent = ""), 2500);
 }
 
 // Copying

@@ -10,13 +10,13 @@ from typing import Any
 
 from torch import Tensor
 
-from selfrepair import LanguageModel, Port, Run, Source, Windows, load, measure, windows
+from selfrepair import LanguageModel, Operator, Port, Run, Source, Windows, load, measure, windows
 
 
-class Halved:
+class Halved(Operator):
     """Half of every output. Effects of half an ablation show whether repair grows in proportion to the damage."""
 
-    name, draws, donors = "halved", 1, 0
+    name = "halved"
 
     def replacement(self, port: Port, clean: Tensor, source: Source, draw: int) -> Tensor:
         """What to put in the place of `clean` [window, position, head, head_dim]: a tensor of the same shape."""

@@ -9,15 +9,60 @@ from dataclasses import dataclass
 from importlib import metadata
 from types import SimpleNamespace
 
+import numpy as np
+import pandas as pd
 import pytest
 
-from selfrepair import SelfRepairError, choices, measure
+from selfrepair import Resample, SelfRepairError, Zero, choices, load_run, measure, resume
+from selfrepair.ablation.operators import POSITION_MEANS
 from selfrepair.engine import ReplayEngine, engine_named
+from selfrepair.paper import make
+from selfrepair.paper.exhibit import Exhibit
+from selfrepair.paper.inputs.recipe import DEFAULT
+from selfrepair.paper.page import Folder
+from selfrepair.paper.study import experiment
 from selfrepair.registry import Registry
+from selfrepair.report import number_formats
+from selfrepair.report.page.head_numbers import quantities
+from selfrepair.report.page.method import method
 from selfrepair.run.planning import settings
 from selfrepair.run.planning.reload import load_job
 from selfrepair.run.scheduling import executors
+from selfrepair.statistics.estimator import Estimator, Shown
+from selfrepair.statistics.estimators import ESTIMATORS
+from selfrepair.statistics.features import INDEX
+from selfrepair.statistics.filters import Filter
+from selfrepair.text import read_documents
+from selfrepair.text.document import Document
 from support import corpus, language_model
+
+
+def outer(effects):
+    """Another package's kind of filter: direct effects of the largest size."""
+    return np.abs(effects)
+
+
+def halved(effects):
+    """A kind of filter that gives no thresholds."""
+    return effects / 2
+
+
+# another package's estimator, of sums that there are
+halfway = Estimator(
+    "halfway",
+    "1",
+    "Share of tokens that are not repaired.",
+    lambda sums: 1 - sums[..., INDEX["repaired"]] / sums[..., INDEX["count"]],
+    scale="share",
+    shown=Shown("Elsewhere", "half way", "1 - repaired"),
+)
+
+
+@experiment("Elsewhere", needs_sweep=False)
+def elsewhere(study):
+    """Another package's experiment."""
+    table = pd.DataFrame({"x": [study.seed]})
+    yield Exhibit("counted", "Table 1", "elsewhere", "Counted", "Counted once.", table)
 
 
 @dataclass
@@ -37,27 +82,21 @@ def offer(monkeypatch):
     """Offers entry points: group, name, value, package."""
     points = []
 
-    def entry_points(group, **chosen):
-        return [
-            point
-            for point in points
-            if point.group == group and all(getattr(point, key) == value for key, value in chosen.items())
-        ]
-
     def add(group, name, value, package="other"):
         point = metadata.EntryPoint(name, value, group)
         points.append(point._for(SimpleNamespace(name=package, version="1.5")))
 
-    monkeypatch.setattr(metadata, "entry_points", entry_points)
+    monkeypatch.setattr("selfrepair.registry.installed", lambda group: [one for one in points if one.group == group])
     return add
 
 
-REGISTRIES = [choices.OPERATORS, choices.ENGINES, choices.EXECUTORS, choices.CIRCUIT_WRITERS]
+OWN = [getattr(choices, name) for name in dir(choices) if isinstance(getattr(choices, name), Registry)]
+REGISTRIES = [*OWN, ESTIMATORS]
 
 
-@pytest.mark.parametrize("registry", REGISTRIES, ids=lambda one: one.kind)
+@pytest.mark.parametrize("registry", REGISTRIES, ids=lambda registry: registry.kind)
 def test_everything_that_is_named_can_be_loaded(registry):
-    assert all(callable(registry[name]) for name in registry) and len(registry) == len([*registry]) >= 3
+    assert all(registry[name] is not None for name in registry) and len(registry) == len([*registry]) >= 2
 
 
 def test_the_command_line_offers_what_the_registries_have():
@@ -99,6 +138,16 @@ def test_names_come_without_an_import(offer):
     assert [*registry] == ["own", "other"] and "other" in registry and "third" not in registry
     with pytest.raises(SelfRepairError, match=r"No thing is called 'third'"):
         registry["third"]
+
+
+def test_packages_that_are_installed_meanwhile_are_found(tmp_path, monkeypatch):
+    registry, info = Registry("thing", "things.tested", {}), tmp_path / "other-1.5.dist-info"
+    monkeypatch.syspath_prepend(tmp_path)
+    assert [*registry] == []
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: other\nVersion: 1.5\n")
+    (info / "entry_points.txt").write_text("[things.tested]\nlate = os:sep\n")
+    assert [*registry] == ["late"] and registry["late"] == os.sep
 
 
 def test_a_package_that_fails_is_named(offer):
@@ -143,9 +192,146 @@ def test_a_run_with_another_packages_engine_can_be_continued(offer, tmp_path, mo
 
 def test_another_packages_executor_is_called(offer):
     offer("selfrepair.executors", "elsewhere", f"{__name__}:start")
-    plan = {"model": {"source": {}}, "ablation": {"operator": "zero", "by_name": True}}
+    plan = {"model": {"source": {}}, "ablation": {"operator": "zero", "by_name": True}, "engine_by_name": True}
     job = SimpleNamespace(plan=plan, started=[])
     executors.execute(job, "store", "elsewhere", 3, True)
     assert job.started == [("store", 3, True)]
     with pytest.raises(SelfRepairError, match=r"No executor is called 'nowhere'"):
         executors.execute(job, "store", "nowhere", 3, True)
+
+
+def test_a_run_with_another_packages_filter_averages_over_its_tokens(offer):
+    offer("selfrepair.filters", "outer", f"{__name__}:outer")
+    run = measure(
+        language_model("gpt2"), corpus(), ablation="zero", heads="L1", filters=["top:0.1", "outer:0.1", "all"],
+        sample=10_000, replicates=20, progress=False,
+    )  # fmt: skip
+    assert run.filters == ["top 10%", "outer 10%", "all"]
+    rows = run.tokens_frame()
+    assert set(rows["kept_as"]) <= {"top", "outer", "sample"} and "outer" in set(rows["kept_as"])
+    found = run.heads.sel(filter="outer 10%", layer=1)
+    for head, tokens in rows.groupby("head"):
+        sizes = tokens["direct_effect"].abs().sort_values(ascending=False)
+        chosen = sizes.index[: int(0.1 * len(tokens))]
+        cell = found.sel(head=head)
+        assert int(cell["count"]) == len(chosen) and float(cell["threshold"]) == np.float32(sizes[chosen[-1]])
+        np.testing.assert_allclose(cell["total_effect"], tokens.loc[chosen, "total_effect"].mean(), rtol=1e-5)
+        lines = float(cell["repair_by_mlp"].sum())
+        np.testing.assert_allclose(lines, tokens.loc[chosen, "repair_mlps"].mean(), rtol=1e-4, atol=1e-6)
+    assert np.isfinite(found["total_effect_standard_error"]).all()
+    assert run.heads.attrs["inexact_replicates"] == 0
+    assert len(run.table("outer")) == len(run.table("top"))
+
+
+def test_a_filter_whose_score_gives_no_thresholds_is_refused(offer):
+    offer("selfrepair.filters", "halved", f"{__name__}:halved", "halving")
+    with pytest.raises(SelfRepairError, match=r"'halved' \(halving\) gives no thresholds"):
+        Filter("halved", 0.5).thresholds(np.arange(4.0).reshape(1, 1, 4))
+    with pytest.raises(SelfRepairError, match="Unknown filter 'outer'"):
+        Filter("outer")
+
+
+def test_another_packages_estimator_is_in_results_tables_and_page(offer, tmp_path, monkeypatch):
+    offer("selfrepair.estimators", "halfway", f"{__name__}:halfway")
+    run = measure(language_model("gpt2"), corpus(), ablation="zero", heads="L1", replicates=20, progress=False)
+    found = run.heads.sel(layer=1)
+    np.testing.assert_allclose(found["halfway"], 1 - found["share_repaired"])
+    assert run.heads["halfway"].attrs["description"] == halfway.description
+    shown = {one["name"]: one for one in quantities(run)}["halfway"]
+    assert (shown["group"], shown["title"], shown["percent"]) == ("Elsewhere", "half way", True)
+    assert ["halfway", "1 - repaired"] in [row[:2] for row in method()["rows"]]
+    assert number_formats.units("halfway") == "%"
+    run.save(tmp_path / "run")
+    monkeypatch.setattr("selfrepair.registry.installed", lambda group: [])
+    again = load_run(tmp_path / "run")  # where the package is not installed
+    assert "halfway" in again.heads and "halfway" not in {one["name"] for one in quantities(again)}
+
+
+def test_an_estimator_that_is_none_is_refused_before_the_sweep(offer):
+    offer("selfrepair.estimators", "outer", f"{__name__}:outer", "wrong")
+    with pytest.raises(SelfRepairError, match=r"The estimator 'outer' \(wrong\) is not"):
+        measure(language_model("gpt2"), corpus(), progress=False)
+
+
+def test_another_packages_experiment_is_made_and_on_the_page(offer, tmp_path):
+    offer("selfrepair.experiments", "elsewhere", f"{__name__}:elsewhere")
+    assert not make.needs_sweep(["elsewhere"]) and make.needs_sweep([])
+    study = make.Study(language_model("gpt2"), corpus(), None, DEFAULT)
+    made = make.make(study, ["elsewhere"], keeper=Folder(tmp_path))
+    assert [one.name for one in made.exhibits] == ["counted"] and not made.failed
+    assert "Elsewhere</h2>" in (tmp_path / "index.html").read_text()
+    with pytest.raises(SelfRepairError, match=r"No experiment is called 'nowhere'"):
+        make.make(study, ["nowhere"])
+
+
+@dataclass
+class Impostor(ReplayEngine):
+    """An engine of the user's that has the name of a built-in one."""
+
+    name: str = "replay"
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_engine_with_a_built_in_engines_name_is_not_taken_for_it(tmp_path, workers):
+    model, text, place = language_model("gpt2"), corpus(), tmp_path / "run"
+    run = measure(model, text, ablation="zero", heads="L2H1", engine=Impostor(), out=place, progress=False)
+    assert run.plan["engine"] == "replay" and run.plan["engine_by_name"] is False
+    with pytest.raises(SelfRepairError, match=r"engine 'replay' of this run was an object of a class that no name"):
+        resume(place, model, workers=workers, progress=False)
+    again = measure(
+        model, text, ablation="zero", heads="L2H1", engine=ReplayEngine(), out=tmp_path / "b", progress=False
+    )
+    assert again.plan["engine_by_name"] is True and resume(tmp_path / "b", model, progress=False)
+
+
+def test_what_keeps_half_of_an_operators_contract_is_refused():
+    class Duck:
+        name, draws, donors = "duck", 1, 0
+
+        def replacement(self, port, clean, source, draw):
+            return clean
+
+    class Greedy(Zero):
+        needs = frozenset({"variances"})
+
+    class Idle(Zero):
+        draws = 0
+
+    for operator, said in ((Duck(), "no needs, draw_donors"), (Greedy(), "needs 'variances'"), (Idle(), "draws = 0")):
+        with pytest.raises(SelfRepairError, match=said):
+            measure(language_model("gpt2"), corpus(), ablation=operator, progress=False)
+
+
+def test_an_operators_own_donors_and_needs_are_heeded():
+    class Next(Resample):
+        name = "next window"
+        needs = frozenset({POSITION_MEANS})
+
+        def draw_donors(self, windows, seed):
+            return (np.arange(len(windows))[:, None] + 1 + seed) % len(windows)
+
+        def replacement(self, port, clean, source, draw):
+            assert source.position_mean(port).shape == clean.shape[1:]
+            return source.donor(port, draw)
+
+    run = measure(language_model("gpt2"), corpus(), ablation=Next(), heads="L1H0", seed=2, progress=False)
+    assert run.windows["donors"].to_pylist() == [[(one + 3) % len(run.windows)] for one in range(len(run.windows))]
+
+
+def pairs(path, field, most):
+    """Another package's text format: lines of `name=text`."""
+    for line in path.read_text().splitlines():
+        name, text = line.split("=")
+        yield Document.cut(f"{name}:{field}", text, most)
+
+
+def test_another_packages_text_format_is_read(offer, tmp_path):
+    file = tmp_path / "some.PAIRS.gz"
+    file.write_text("a=One text.\nb=Another.")
+    with pytest.raises(SelfRepairError, match="file of an unknown kind"):
+        read_documents(str(file))
+    offer("selfrepair.text_formats", "pairs.gz", f"{__name__}:pairs")
+    found = list(read_documents(str(file), field="x"))
+    assert [(one.name, one.text) for one in found] == [("a:x", "One text."), ("b:x", "Another.")]
+    with pytest.raises(SelfRepairError, match=r"\.parquet, \.pairs\.gz"):
+        read_documents("no dataset's name")

@@ -12,6 +12,7 @@ from selfrepair.run.gathering.one_text import Part
 from selfrepair.run.planning.job import Design
 from selfrepair.run.storage.finished_unit import Unit
 from selfrepair.run.unit.sums import UnitSums
+from selfrepair.run.unit.thresholds import KEEP
 from selfrepair.statistics.accumulate import TokenEffects
 from selfrepair.statistics.curves import bin_edges
 from selfrepair.statistics.filters import all_thresholds
@@ -109,13 +110,10 @@ def pool_from(design: Design, chunks: Sequence[TokenEffects], effects: np.ndarra
         effects: direct effects of all heads, [layer, head, token], which the survey would find.
     """
     kept = keep_thresholds(design.filters, effects, design.documents[design.scored])
-    nothing = np.full(design.shape, np.nan, np.float32)
     surveyed = {
         "thresholds": all_thresholds(design.filters, effects),
         "curve_edges": bin_edges(effects, BINS),
-        "keep_top": nothing if kept.top is None else kept.top,
-        "keep_bottom": nothing if kept.bottom is None else kept.bottom,
-    }
+    } | {f"{KEEP}{kind}": limits for kind, limits in kept.items()}
     book = UnitSums(design, 0, surveyed)  # type: ignore[arg-type]
     for chunk in chunks:
         book.add(chunk)

@@ -42,8 +42,7 @@ def book_lines(tally: Tally, rng: np.random.Generator, documents: int, tails: st
     found = quantities(rng, tails, GROUPS[GROUP], heads, document)
     design = design_of(rng, document, [TOP], SHAPE, "heads", replicates=2)
     effects = np.broadcast_to(found["direct_effect"], (*SHAPE, len(document)))
-    kept = keep_thresholds([Filter.parse(TOP)], effects[:1], document).top
-    assert kept is not None
+    kept = keep_thresholds([Filter.parse(TOP)], effects[:1], document)["top"]
     head, token = np.nonzero(found["direct_effect"] >= kept[0][:, None])
     slope, size = slopes(pattern, heads)
     draw = noise(rng, tails != "light")

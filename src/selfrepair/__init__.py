@@ -81,7 +81,7 @@ if TYPE_CHECKING:
     from selfrepair.run.measure import resume as resume
     from selfrepair.statistics.filters import Filter as Filter
     from selfrepair.text import Windows as Windows
-    from selfrepair.text import windows as windows
+    from selfrepair.text.cutting import windows as windows
 
 _MODULES = {
     "selfrepair.ablation.edges": ("Edge",),

@@ -8,6 +8,8 @@ from selfrepair.registry import Registry
 
 _OPERATORS, _EXECUTORS = "selfrepair.ablation.operators", "selfrepair.run.scheduling.executors"
 _PROMPTS = "selfrepair.prompts.formats"
+_FILES = "selfrepair.text.files"
+_FILTERS, _EXPERIMENTS = "selfrepair.statistics.filters", "selfrepair.paper.experiments"
 
 OPERATORS: Registry[Any] = Registry(
     "ablation operator",
@@ -30,11 +32,18 @@ ENGINES: Registry[Any] = Registry(
     },
     reserved=("auto",),
 )
+FILTERS: Registry[Any] = Registry(
+    "filter",
+    "selfrepair.filters",
+    {"top": f"{_FILTERS}:largest", "bottom": f"{_FILTERS}:smallest"},
+    reserved=("all",),
+)
+HERE = "processes"  # the executor of this machine, which needs no folder that others see
 EXECUTORS: Registry[Any] = Registry(
     "executor",
     "selfrepair.executors",
     {
-        "processes": f"{_EXECUTORS}.processes:run_in_processes",
+        HERE: f"{_EXECUTORS}.processes:run_in_processes",
         "ray": f"{_EXECUTORS}.ray:run_on_ray",
         "slurm": f"{_EXECUTORS}.slurm:run_on_slurm",
     },
@@ -76,6 +85,32 @@ CIRCUIT_WRITERS: Registry[Any] = Registry(
         "circuitkit": f"{_WRITERS}.graphs:circuitkit_scores",
         "dot": f"{_WRITERS}.tables:dot",
         "csv": f"{_WRITERS}.tables:csv",
+    },
+)
+EXPERIMENTS: Registry[Any] = Registry(
+    "experiment",
+    "selfrepair.experiments",
+    {
+        "overview": f"{_EXPERIMENTS}.overview:exhibits",
+        "noise": f"{_EXPERIMENTS}.noise:exhibits",
+        "layernorm": f"{_EXPERIMENTS}.norm:exhibits",
+        "neurons": f"{_EXPERIMENTS}.neurons:exhibits",
+        "iterative": f"{_EXPERIMENTS}.self_gain:exhibits",
+        "ioi": f"{_EXPERIMENTS}.name_movers:exhibits",
+        "published": f"{_EXPERIMENTS}.published:exhibits",
+    },
+)
+TEXT_FORMATS: Registry[Any] = Registry(
+    "text format",
+    "selfrepair.text_formats",
+    {
+        "txt": f"{_FILES}:text_documents",
+        **{
+            f"{kind}{packed}": f"{_FILES}:json_documents"
+            for kind in ("jsonl", "json")
+            for packed in ("", ".gz", ".zst")
+        },
+        "parquet": f"{_FILES}:parquet_documents",
     },
 )
 _NOT_OFFERED = ("unchanged",)  # measures the numerical floor; as a run it shows nothing

@@ -2,14 +2,36 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping
+from functools import cache
 from importlib import metadata
 from importlib.metadata import EntryPoint
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from selfrepair.errors import SelfRepairError
 
 T = TypeVar("T")
+
+
+def installed(group: str) -> tuple[EntryPoint, ...]:
+    """The entry points of a group. They are looked for again only if packages have come or gone since: it takes
+    milliseconds, and names are asked for often."""
+    return _installed(group, tuple((place, _changed(place)) for place in sys.path))
+
+
+@cache
+def _installed(group: str, _places: tuple[tuple[str, int], ...]) -> tuple[EntryPoint, ...]:
+    return tuple(metadata.entry_points(group=group))
+
+
+def _changed(place: str) -> int:
+    """When a folder that packages are found in was last changed; 0 where there is none."""
+    try:
+        return Path(place).stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def package_of(point: EntryPoint) -> str:
@@ -69,7 +91,7 @@ class Registry(Mapping[str, T], Generic[T]):
         Raises:
             SelfRepairError: packages offer different things under this name, or a name that is taken.
         """
-        points = list(metadata.entry_points(group=self.group, name=name))
+        points = [point for point in installed(self.group) if point.name == name]
         own = self._own.get(name)
         if points and (own is not None or name in self.reserved):
             raise SelfRepairError(
@@ -85,7 +107,7 @@ class Registry(Mapping[str, T], Generic[T]):
 
     def _others(self) -> set[str]:
         taken = {*self._own, *self.reserved}
-        return {point.name for point in metadata.entry_points(group=self.group)} - taken
+        return {point.name for point in installed(self.group)} - taken
 
     def __contains__(self, name: object) -> bool:
         return name in self._own or name in self._others()

@@ -16,7 +16,7 @@ from support import corpus, language_model
 def installed(tmp_path, monkeypatch):
     """An installed package that offers `halved`, one that cannot be imported, and one under another name."""
     (tmp_path / "halving.py").write_text(
-        "class Halved:\n    name, draws, donors = 'halved', 1, 0\n"
+        "from selfrepair import Operator\nclass Halved(Operator):\n    name = 'halved'\n"
         "    def replacement(self, port, clean, source, draw):\n        return clean / 2\n"
     )
     info = tmp_path / "halving-1.5.dist-info"

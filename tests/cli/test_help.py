@@ -19,7 +19,7 @@ SAID = {
         "top:0.02",
         "selfrepair-runs/",
         "safetensors",
-        ".jsonl(.gz, .zst)",
+        ".jsonl, .jsonl.gz, .jsonl.zst",
         "as in the paper",
     ),
     "check": ("prove the identities", "default: float32", "exit code 1"),

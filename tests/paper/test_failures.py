@@ -7,9 +7,10 @@ import pytest
 
 from selfrepair.errors import SelfRepairError
 from selfrepair.paper import make
-from selfrepair.paper.experiments import noise
+from selfrepair.paper.experiments import noise, overview
 from selfrepair.paper.inputs.recipe import DEFAULT
 from selfrepair.paper.page import paper_folder
+from selfrepair.paper.study import EXPERIMENTS
 from support import corpus, language_model
 
 TINY = ("--tokens", 240, "--length", 24, "--scan-tokens", 48)
@@ -32,7 +33,7 @@ def test_exhibits_and_page_are_written_as_they_are_made(study, tmp_path, monkeyp
         assert 'id="figure-02-direct-against-total"' in html and "From token to token" in html.split("Not made yet")[1]
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(make.overview, "idealised", stopped)
+    monkeypatch.setattr(overview, "idealised", stopped)
     with pytest.raises(KeyboardInterrupt):
         make.make(study, ["overview", "noise"], keeper=paper_folder.Folder(tmp_path))
     made = {path.name for path in (tmp_path / "figures").glob("*.svg")}
@@ -41,7 +42,7 @@ def test_exhibits_and_page_are_written_as_they_are_made(study, tmp_path, monkeyp
 
 
 def test_an_experiment_that_fails_leaves_the_others_and_its_own(study, tmp_path, monkeypatch):
-    monkeypatch.setattr(make.overview, "direct_against_total", broken)
+    monkeypatch.setattr(overview, "direct_against_total", broken)
     made = make.make(study, ["overview", "noise"], keeper=paper_folder.Folder(tmp_path))
     assert [one.name for one in made.exhibits] == [
         "figure-01-self-repair-by-depth",
@@ -73,7 +74,7 @@ def test_what_cannot_be_made_fails_only_where_it_was_asked_for(study, monkeypatc
         raise SelfRepairError("No such thing here.", "Take another.")
 
     monkeypatch.setattr(noise, "per_token", cannot)
-    monkeypatch.setattr(make, "SECTIONS", ("noise",))
+    monkeypatch.setattr(make, "EXPERIMENTS", {"noise": EXPERIMENTS["noise"]})
     assert make.make(study).left_out == {"noise": "No such thing here.\nTake another."}
     assert str(make.make(study, ["noise"]).failed["noise"]).startswith("No such thing here.")
 
@@ -86,7 +87,7 @@ def test_published_numbers_without_a_folder_are_refused(study, selfrepair, llama
 
 
 def test_the_command_ends_with_the_reason(selfrepair, llama, tmp_path, monkeypatch):
-    monkeypatch.setattr(make.noise, "per_token", broken)
+    monkeypatch.setattr(noise, "per_token", broken)
     names = ("--only", "overview", "--only", "noise")
     ended = selfrepair("paper", llama, *TINY, *names, "--out", tmp_path / "p")
     assert ended.code == 1 and "Failed, noise: ZeroDivisionError" in ended.err and "failures.txt" in ended.err

@@ -82,7 +82,7 @@ def test_the_original_recipe_from_the_command_line(selfrepair, saved, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--only", "everything"), "There is no experiment 'everything'"),
+        (("--only", "everything"), "No experiment is called 'everything'"),
         (("--reference", "nowhere"), "has no heads.csv"),
         (("--run", "nowhere"), "There is no results folder"),
         (("--tokens", "100000000"), "were asked for"),

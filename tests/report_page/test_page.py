@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 from hostile import NAMES
 
-from selfrepair import SelfRepairError, load_run, view
+from selfrepair import SelfRepairError, load_run, measure, view
 from selfrepair.report.page import Source, build, page, write_page
 from selfrepair.report.page.closeups import closeup_places
-from selfrepair.report.page.kept_tokens import kept_tokens
+from selfrepair.report.page.kept_tokens import kept_tokens, token_blocks
 from selfrepair.report.page.pack import MISSING, Blocks, Fixed, plain_json
 from selfrepair.report.page.run_facts import command, limits
 from selfrepair.results.extras import Extras
+from support import corpus, language_model
 
 
 @pytest.fixture(scope="session")
@@ -137,3 +138,22 @@ def test_bad_input_says_what_to_do(tmp_path, run, monkeypatch):
     with pytest.raises(SelfRepairError, match="not installed") as refusal:
         write_page([run], tmp_path / "report.html")
     assert "selfrepair[report]" in refusal.value.fix
+
+
+@pytest.mark.parametrize("filters", [9, 32])
+def test_a_page_tells_as_many_filters_apart_as_a_run_may_have(filters):
+    labels = [f"top:{share:.3f}" for share in np.linspace(0.1, 0.9, filters)]
+    run = measure(
+        language_model("gpt2"), corpus(), ablation="zero", heads="L1H0", filters=labels, replicates=2, progress=False
+    )
+    blocks = Blocks()
+    found = token_blocks(run, kept_tokens(run, 10**6, set()), blocks, np.arange(len(run.windows)))
+    passes = unpacked(blocks, found["rows"][1])["passes"].astype(np.int64)
+    told = (passes[:, None] >> np.arange(filters)) & 1
+    np.testing.assert_array_equal(told.sum(0), run.heads["count"].sel(layer=1, head=0).values)
+
+
+def test_a_run_has_no_more_filters_than_the_page_can_tell_apart():
+    labels = [f"top:{share:.3f}" for share in np.linspace(0.1, 0.9, 33)]
+    with pytest.raises(SelfRepairError, match="1 to 32 labels"):
+        measure(language_model("gpt2"), corpus(), filters=labels, engine="replay", progress=False)

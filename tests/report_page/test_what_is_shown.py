@@ -101,7 +101,7 @@ def test_the_page_and_the_terminal_put_the_same_shares_in_brackets(open_page, ru
 
 def test_layers_whose_share_may_be_anything_are_left_out_of_the_profile(open_page, unsure_path):
     tab = open_page(path=unsure_path).at("card")
-    assert "may lose nothing" in shown(tab)
+    assert "layers whose lost direct effect may be zero" in shown(tab)
     lines = tab.evaluate(
         "[...document.querySelectorAll('.plot')][0].data.filter((one) => one.mode).map((one) => [...one.x])"
     )

@@ -13,7 +13,7 @@ from selfrepair.statistics.bootstrap import bootstrap_all, bootstrap_filtered, d
 from selfrepair.statistics.component_lines import Lines, TextLines
 from selfrepair.statistics.curves import CurveMoments, bin_edges
 from selfrepair.statistics.features import FEATURES, INDEX, features
-from selfrepair.statistics.filters import DEFAULT_FILTERS, Filter, all_thresholds
+from selfrepair.statistics.filters import DEFAULT_FILTERS, Filter, all_thresholds, scores_of
 from selfrepair.statistics.intervals import Replicated
 from selfrepair.statistics.keep import (
     TOKEN_SCHEMA,
@@ -128,7 +128,7 @@ def run_of(made, components="heads", seed=0, **attributes):
         attributes=said,
     )
     nothing = {name: np.zeros(0, np.int32) for name in TOKEN_SCHEMA.names}
-    tables = [token_table(one, made.names) for one in (rows or {0: nothing}).values()]
+    tables = [token_table(one, made.names, made.filters) for one in (rows or {0: nothing}).values()]
     outcome = {name: said[name] for name in ("status", "numerical_floor", "ledger_residual")}
     plan = {"model": said["model"], "seed": np.int64(seed)}
     return Run(plan, outcome, heads, pa.concat_tables(tables).unify_dictionaries(), windows_table(made))
@@ -148,7 +148,7 @@ def kept_rows(made):
     limits = keep_thresholds(made.filters, made.survey, made.documents[made.scored])
     numbers = np.arange(len(made.scored))
     sampled = in_sample(uniform_sample(made.scored, 9), numbers, made.scored.shape[1])
-    kept = KeptTokens(limits, made.tokens, made.documents, made.scored, sampled, numbers)
+    kept = KeptTokens(made.filters, limits, made.tokens, made.documents, made.scored, sampled, numbers)
     for chunk in made.chunks:
         kept.add(chunk)
     found = kept.arrays()
@@ -172,12 +172,12 @@ def layer_sums(made, layer, everything, rows, short):
             continue
         for head in np.unique(rows["head"]) if rows else ():
             effect = rows["direct_effect"]
-            limit = getattr(limits, one.kind)[layer, head]
+            limit = limits[one.kind][layer, head]
             beyond = effect >= limit if one.kind == "top" else effect <= limit
             kept = np.flatnonzero((rows["head"] == head) & beyond)
             table, document = features({name: values[kept] for name, values in rows.items()}), rows["document"][kept]
             tail = bootstrap_filtered(
-                effect[kept], table, document, counts[:, head], one.fraction, one.kind, made.weights
+                one.score(effect[kept]), table, document, counts[:, head], one.fraction, made.weights
             )
             found[:, place, head] = tail.sums
             documents[place, head], effective[place, head] = tail.documents, tail.effective
@@ -187,13 +187,13 @@ def layer_sums(made, layer, everything, rows, short):
 
 def component_lines(made, components):
     """Lines of downstream components."""
-    near = near_limits(made.filters, keep_thresholds(made.filters, made.survey, made.documents[made.scored]))
-    near = np.broadcast_to(near, made.thresholds.shape)
+    kept = keep_thresholds(made.filters, made.survey, made.documents[made.scored])
+    near = near_limits(made.filters, kept, made.shape)
     sums = DocumentSums(made.filters, made.thresholds, made.scored, made.documents, made.shape, components, near)
     for chunk in made.chunks:
         sums.add(chunk)
     moments = {name.removeprefix("lines/"): values for name, values in sums.moments().items()}
-    return Lines([TextLines(moments, made.thresholds)], list(sums.component_sums))
+    return Lines([TextLines(moments, scores_of(made.filters, made.thresholds))], list(sums.component_sums))
 
 
 def curve(made, edges):

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from selfrepair import ChecksFail, LanguageModel, NumbersAreInexact, ReplayEngine, load, measure
+from selfrepair import ChecksFail, LanguageModel, NumbersAreInexact, Operator, ReplayEngine, load, measure
 from selfrepair.engine import DeltaEngine, ReferenceEngine
 from selfrepair.report import captions
 from selfrepair.report.page.run_facts import facts, limits
@@ -256,10 +256,10 @@ def test_effects_that_drown_in_rounding_are_said():
     assert not categories
 
 
-class Nothing:
+class Nothing(Operator):
     """Heads are replaced by what they are: there is no effect for an error to be a share of."""
 
-    name, draws, donors = "nothing", 1, 0
+    name = "nothing"
 
     def replacement(self, layer, clean, source, draw):
         return clean

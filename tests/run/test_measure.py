@@ -9,7 +9,17 @@ import pytest
 import torch
 from comparing import assert_same_heads, assert_same_tokens, rows
 
-from selfrepair import Filter, ReferenceEngine, ReplayEngine, Resample, SelfRepairError, load, load_run, measure
+from selfrepair import (
+    Filter,
+    Operator,
+    ReferenceEngine,
+    ReplayEngine,
+    Resample,
+    SelfRepairError,
+    load,
+    load_run,
+    measure,
+)
 from selfrepair.engine import replay
 from selfrepair.statistics.filters import DEFAULT_FILTERS
 from support import Head, corpus, language_model, oracle_replacement
@@ -84,10 +94,8 @@ def test_filters_keep_as_many_tokens_as_they_say(dtype, how):
 # ------------------------------------------------------------------------------------------------- operators
 
 
-class Halved:
+class Halved(Operator):
     name = "halved"
-    draws = 1
-    donors = 0
 
     def replacement(self, layer, clean, source, draw):
         return clean / 2
@@ -104,8 +112,8 @@ def test_a_users_operator():
 def test_an_operator_that_draws_on_several_sources():
     """Half the mean and half a donor: linear, so its direct effect is half of each one's."""
 
-    class Mixed:
-        name, draws, donors = "mixed", 1, 1
+    class Mixed(Operator):
+        name, donors = "mixed", 1
 
         def replacement(self, layer, clean, source, draw):
             return (source.mean(layer) + source.donor(layer, 0)) / 2

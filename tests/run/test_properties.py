@@ -12,7 +12,7 @@ from comparing import assert_same_heads, assert_same_tokens, rows
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from selfrepair import Filter, LanguageModel, ReplayEngine, Resample, Run, load, measure
+from selfrepair import Filter, LanguageModel, Operator, ReplayEngine, Resample, Run, load, measure
 from support import corpus, fresh_model, language_model
 from zoo import families
 
@@ -140,10 +140,10 @@ def test_constants_in_the_unembedding(name, seed, constant):
     assert_same_tokens(found, expected(name, "resample"))
 
 
-class OneDonor:
+class OneDonor(Operator):
     """The k-th of K donors, alone."""
 
-    draws = 1
+    donors = 0
 
     def __init__(self, which: int, donors: int):
         self.name, self.which, self.donors = f"donor {which}", which, donors

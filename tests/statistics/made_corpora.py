@@ -70,6 +70,6 @@ def replicated(rng, documents, correlation, fraction, replicates=300, seed=0):
     tokens = int(fraction * len(effect))
     kept = np.argpartition(-effect, 2 * tokens)[: 2 * tokens]
     kept = kept[np.argsort(-effect[kept])]
-    found = bootstrap_filtered(effect[kept], rows[kept], document[kept], sizes, fraction, "top", weights)
+    found = bootstrap_filtered(effect[kept], rows[kept], document[kept], sizes, fraction, weights)
     top = rows[kept[:tokens]]
     return spread(top.sum(0)), spread(found.sums), found.documents, found.effective, top

@@ -47,7 +47,7 @@ def test_each_replicate_is_the_filter_on_the_resampled_corpus(seed, documents, t
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(bootstrap, "COARSE", coarse)
         patch.setattr(bootstrap, "BLOCK_CELLS", 2 * tokens)
-        found = bootstrap_filtered(effect, rows, document, scored, fraction, tail, weights)
+        found = bootstrap_filtered(Filter(tail).score(effect), rows, document, scored, fraction, weights)
     one = Filter(tail, fraction)
     expected = [resampled(effect, rows, document, weight, one) for weight in weights]
     np.testing.assert_allclose(found.sums, expected, rtol=1e-9, atol=1e-9)
@@ -59,9 +59,10 @@ def test_each_replicate_is_the_filter_on_the_resampled_corpus(seed, documents, t
 def test_kept_tokens_are_enough(seed, tail):
     effect, rows, document, scored = head(seed, 15, 400)
     weights = document_weights(15, 20, seed)
-    whole = bootstrap_filtered(effect, rows, document, scored, 0.05, tail, weights)
+    scores = Filter(tail).score(effect)
+    whole = bootstrap_filtered(scores, rows, document, scored, 0.05, weights)
     kept = np.argsort(-effect if tail == "top" else effect)[:120]
-    part = bootstrap_filtered(effect[kept], rows[kept], document[kept], scored, 0.05, tail, weights)
+    part = bootstrap_filtered(scores[kept], rows[kept], document[kept], scored, 0.05, weights)
     assert whole.exact
     if part.exact:
         np.testing.assert_allclose(part.sums, whole.sums)
@@ -72,7 +73,7 @@ def test_weights_of_one_give_the_filter_itself_with_its_ties():
     effect, rows, document, scored = head(3, 6, 200, levels=12)
     for tail in ("top", "bottom"):
         one = Filter(tail, 0.1)
-        found = bootstrap_filtered(effect, rows, document, scored, 0.1, tail, np.ones((1, 6), np.int64))
+        found = bootstrap_filtered(one.score(effect), rows, document, scored, 0.1, np.ones((1, 6), np.int64))
         passes = one.mask(effect[None, None], one.thresholds(effect[None, None])[0], np.ones((1, 200), bool))[0, 0]
         np.testing.assert_allclose(found.sums[0], rows[passes].sum(0))
         assert found.documents == len(np.unique(document[passes]))
@@ -85,8 +86,8 @@ def test_the_order_of_tokens_does_not_matter(seed, levels):
     effect, rows, document, scored = head(seed, 8, 120, levels)
     weights = document_weights(8, 9, 1)
     shuffled = np.random.default_rng(seed).permutation(120)
-    first = bootstrap_filtered(effect, rows, document, scored, 0.1, "top", weights)
-    second = bootstrap_filtered(effect[shuffled], rows[shuffled], document[shuffled], scored, 0.1, "top", weights)
+    first = bootstrap_filtered(effect, rows, document, scored, 0.1, weights)
+    second = bootstrap_filtered(effect[shuffled], rows[shuffled], document[shuffled], scored, 0.1, weights)
     np.testing.assert_allclose(first.sums, second.sums, atol=1e-12)
 
 
@@ -94,12 +95,12 @@ def test_running_out_of_kept_tokens_is_said():
     effect, rows, document, scored = head(0, 10, 500)
     kept = np.argsort(-effect)[:50]
     weights = document_weights(10, 200, 0)
-    found = bootstrap_filtered(effect[kept], rows[kept], document[kept], scored, 0.1, "top", weights)
+    found = bootstrap_filtered(effect[kept], rows[kept], document[kept], scored, 0.1, weights)
     drawn, wanted = weights[:, document[kept]].sum(1), (0.1 * (weights @ scored)).astype(int)
     assert 0 < found.short < 1 and not found.exact
     assert found.short == np.mean(drawn < wanted)
     np.testing.assert_array_equal(found.sums[drawn < wanted, 0], drawn[drawn < wanted])
-    none = bootstrap_filtered(effect[:0], rows[:0], document[:0], scored, 0.1, "top", weights)
+    none = bootstrap_filtered(effect[:0], rows[:0], document[:0], scored, 0.1, weights)
     assert none.short == 1 and not none.sums.any() and none.documents == 0 and none.effective == 0
 
 
@@ -128,7 +129,7 @@ def test_one_column_of_unknowns_spoils_no_other():
     assert np.isfinite(bootstrap_all(sums, document_weights(4, 3))[:, 0]).all()
     effect, rows, document, scored = head(0, 5, 60)
     rows[:, 1] = np.nan
-    found = bootstrap_filtered(effect, rows, document, scored, 0.2, "top", document_weights(5, 9))
+    found = bootstrap_filtered(effect, rows, document, scored, 0.2, document_weights(5, 9))
     assert np.isfinite(found.sums[:, [0, 2]]).all() and np.isnan(found.sums[:, 1]).all()
 
 

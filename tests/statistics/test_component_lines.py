@@ -9,6 +9,7 @@ from selfrepair.statistics.accumulate import DocumentSums
 from selfrepair.statistics.bootstrap import effective_documents
 from selfrepair.statistics.component_lines import Lines, TextLines
 from selfrepair.statistics.curves import Moments
+from selfrepair.statistics.filters import scores_of
 from selfrepair.statistics.keep import keep_thresholds, near_limits
 
 
@@ -32,9 +33,9 @@ def by_lines(sums, counts, scored=None, edges=None, threshold=-np.inf):
         "x/squared": (sums**2).sum(0),
         "x/product": (sums * counts).sum(0),
         "x/scored": (sums * scored).sum(0),
-        "inside_effect": inside,
+        "inside_score": inside,
         "near_count": near,
-        "near_effect": effect,
+        "near_score": effect,
         "x/near": line,
     }
     text = TextLines({name: np.asarray(moment) for name, moment in moments.items()}, np.asarray(threshold))
@@ -128,7 +129,8 @@ def made_sweep():
 
 def made_sums(windows=slice(None), components="heads"):
     made = made_sweep()
-    near = near_limits(made.filters, keep_thresholds(made.filters, made.survey, made.documents[made.scored]))
+    kept = keep_thresholds(made.filters, made.survey, made.documents[made.scored])
+    near = near_limits(made.filters, kept, made.shape)
     sums = DocumentSums(made.filters, made.thresholds, made.scored, made.documents, made.shape, components, near)
     for layer, heads, all_windows in everything(made):
         sums.add(made.chunk(layer, heads, all_windows[windows]))
@@ -137,7 +139,7 @@ def made_sums(windows=slice(None), components="heads"):
 
 def lines_of(made_sums, made, name):
     moments = {key.removeprefix("lines/"): moment for key, moment in made_sums.moments().items()}
-    return Lines([TextLines(moments, made.thresholds)], [name])
+    return Lines([TextLines(moments, scores_of(made.filters, made.thresholds))], [name])
 
 
 def test_lines_agree_with_the_slow_obvious_way_from_all_documents():

@@ -20,7 +20,7 @@ def keeper(made, sample=7, seed=0):
     limits = keep_thresholds(made.filters, made.survey, made.documents[made.scored])
     numbers = np.arange(len(made.scored))
     sampled = in_sample(uniform_sample(made.scored, sample, seed), numbers, made.scored.shape[1])
-    return KeptTokens(limits, made.tokens, made.documents, made.scored, sampled, numbers)
+    return KeptTokens(made.filters, limits, made.tokens, made.documents, made.scored, sampled, numbers)
 
 
 def names(made):
@@ -40,7 +40,7 @@ def kept(made, chunks, **settings):
     for layer in sorted({int(name.split("/")[1]) for name in found}):
         prefix = f"rows/{layer}/"
         rows = {name.removeprefix(prefix): values for name, values in found.items() if name.startswith(prefix)}
-        tables.append(token_table(rows, names(made)))
+        tables.append(token_table(rows, names(made), made.filters))
     return pa.concat_tables(tables).unify_dictionaries()
 
 
@@ -71,11 +71,12 @@ def test_no_resampling_of_a_small_corpus_lacks_tokens(seed):
     effects = (draws.normal(size=7)[documents] * 2 + draws.normal(size=len(documents))).astype(np.float32)
     fraction, weights = 0.07, np.concatenate([document_weights(7, 300, seed), 7 * np.eye(7, dtype=np.int16)])
     limits = keep_thresholds([Filter("top", fraction), Filter("bottom", fraction)], effects[None, None], documents)
-    for tail, limit in (("top", limits.top[0, 0]), ("bottom", limits.bottom[0, 0])):
+    for tail, limit in (("top", limits["top"][0, 0]), ("bottom", limits["bottom"][0, 0])):
         kept = effects >= limit if tail == "top" else effects <= limit
+        scores = Filter(tail).score(effects)
         rows = effects[:, None].astype(np.float64)
         found, whole = (
-            bootstrap_filtered(effects[some], rows[some], documents[some], sizes, fraction, tail, weights)
+            bootstrap_filtered(scores[some], rows[some], documents[some], sizes, fraction, weights)
             for some in (kept, np.ones_like(kept))
         )
         assert found.exact, f"{tail}: {found.short:.0%} of the replicates lack tokens"
@@ -89,7 +90,7 @@ def test_a_large_corpus_keeps_no_more_than_it_may(monkeypatch):
     for most in (20, 10**6):
         monkeypatch.setattr("selfrepair.statistics.keep.EXACT", most)
         limits = keep_thresholds([Filter("top", 0.05)], made.survey, documents)
-        kept = (made.survey >= limits.top[..., None]).sum(-1)
+        kept = (made.survey >= limits["top"][..., None]).sum(-1)
         assert (kept >= 16).all() and ((kept <= 20).all() if most == 20 else (kept > 20).any())
 
 
@@ -186,5 +187,5 @@ def test_filters_that_are_not_asked_for_keep_nothing_and_nothing_is_a_table_too(
     frame = kept(made, everything(made)).to_pandas()
     assert set(frame.kept_as) == {"sample"}
     assert keeper(made).arrays() == {}
-    nothing = token_table({name: np.zeros(0, int) for name in TOKEN_SCHEMA.names}, names(made))
+    nothing = token_table({name: np.zeros(0, int) for name in TOKEN_SCHEMA.names}, names(made), made.filters)
     assert nothing.schema == TOKEN_SCHEMA and nothing.num_rows == 0

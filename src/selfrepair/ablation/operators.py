@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 import inspect
+from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from selfrepair import choices
+from selfrepair.ablation.donors import draw_donors
 from selfrepair.errors import SelfRepairError
 from selfrepair.model.ports import Port
 from selfrepair.registry import Registry
+from selfrepair.text import Windows
+
+POSITION_MEANS = "position means"
+STATISTICS = frozenset({POSITION_MEANS})
+"""What an operator can ask the survey to collect (`Operator.needs`)."""
 
 
 class Source(Protocol):
     """What an operator may draw on besides the clean outputs. Shapes as in `Operator.replacement`.
 
     Example:
-        >>> class TwiceTheMean:
-        ...     name, draws, donors = "twice the mean", 1, 0
+        >>> class TwiceTheMean(Operator):
+        ...     name = "twice the mean"
         ...     def replacement(self, port, clean, source, draw):
         ...         return 2 * source.mean(port).to(clean).expand_as(clean)
     """
@@ -33,7 +41,7 @@ class Source(Protocol):
     def position_mean(self, port: Port) -> Tensor:
         """Mean output at each position over the whole corpus, [position, entry, size].
 
-        Only for operators that say `position_means = True`: these means are large.
+        Only for operators that have `POSITION_MEANS` among their `needs`: these means are large.
         """
         ...
 
@@ -42,42 +50,51 @@ class Source(Protocol):
         ...
 
 
+@runtime_checkable
 class Operator(Protocol):
     """An ablation: what is put in a site's place.
 
-    Write your own: a name, how many draws its effects are averaged over, and a replacement. Two more attributes are
-    read if they are there:
-
-    * `position_means = True`: the survey collects the means by position that `Source.position_mean` gives.
-    * `draw_donors(windows)`: chooses the donors instead of `selfrepair.ablation.donors.draw_donors`; window indices,
-      int array [window, donor], with `donors` columns.
-
+    Write your own as a class derived from this one, with a name and a replacement; the rest has defaults.
     docs/extending.md tells how another package offers one by name.
 
     Example:
-        >>> class Halved:
+        >>> class Halved(Operator):
         ...     name = "halved"
-        ...     draws = 1
-        ...     donors = 0
         ...     def replacement(self, port, clean, source, draw):
         ...         return clean / 2
     """
 
-    @property
-    def name(self) -> str:
-        """How results call it."""
-        ...
+    name: str
+    """How results call it."""
 
     @property
     def draws(self) -> int:
         """How many replacements there are; effects, not activations, are averaged over them."""
-        ...
+        return 1
 
     @property
     def donors(self) -> int:
         """How many donor windows every window needs."""
-        ...
+        return 0
 
+    @property
+    def needs(self) -> frozenset[str]:
+        """What the survey has to collect for it beside the means that it always collects, of `STATISTICS`."""
+        return frozenset()
+
+    def draw_donors(self, windows: Windows, seed: int) -> np.ndarray:
+        """Chooses the donors; by default windows of other documents at random, see `ablation.donors`.
+
+        Args:
+            windows: the corpus.
+            seed: of the run.
+
+        Returns:
+            Window indices, int [window, donor], with `donors` columns.
+        """
+        return draw_donors(windows, self.donors, seed)
+
+    @abstractmethod
     def replacement(self, port: Port, clean: Tensor, source: Source, draw: int) -> Tensor:
         """The replacement for everything at a port; each site's part is used in the ablated runs of that site.
 
@@ -95,7 +112,7 @@ class Operator(Protocol):
 
 
 @dataclass(frozen=True)
-class Zero:
+class Zero(Operator):
     """The site writes nothing. The constant that value biases add stays (docs/methods.md 1.1).
 
     Example:
@@ -105,8 +122,6 @@ class Zero:
     """
 
     name: str = "zero"
-    draws: ClassVar[int] = 1
-    donors: ClassVar[int] = 0
 
     def replacement(self, port: Port, clean: Tensor, source: Source, draw: int) -> Tensor:
         """See `Operator.replacement`."""
@@ -114,7 +129,7 @@ class Zero:
 
 
 @dataclass(frozen=True)
-class Mean:
+class Mean(Operator):
     """The site's mean output over the corpus: over all its tokens, not over those of a batch.
 
     Example:
@@ -123,8 +138,6 @@ class Mean:
     """
 
     name: str = "mean"
-    draws: ClassVar[int] = 1
-    donors: ClassVar[int] = 0
 
     def replacement(self, port: Port, clean: Tensor, source: Source, draw: int) -> Tensor:
         """See `Operator.replacement`."""
@@ -132,7 +145,7 @@ class Mean:
 
 
 @dataclass(frozen=True)
-class PositionMean:
+class PositionMean(Operator):
     """The site's mean output over the corpus at the same position of the window.
 
     Example:
@@ -141,9 +154,7 @@ class PositionMean:
     """
 
     name: str = "position-mean"
-    draws: ClassVar[int] = 1
-    donors: ClassVar[int] = 0
-    position_means: ClassVar[bool] = True
+    needs: ClassVar[frozenset[str]] = frozenset({POSITION_MEANS})
 
     def replacement(self, port: Port, clean: Tensor, source: Source, draw: int) -> Tensor:
         """See `Operator.replacement`."""
@@ -151,7 +162,7 @@ class PositionMean:
 
 
 @dataclass(frozen=True)
-class Resample:
+class Resample(Operator):
     """The site's output at the same position of another document; K donors, one draw each.
 
     Example:
@@ -176,7 +187,7 @@ class Resample:
 
 
 @dataclass(frozen=True)
-class Unchanged:
+class Unchanged(Operator):
     """The site's own clean output: does nothing, and what it does all the same is the numerical floor.
 
     Example:
@@ -186,14 +197,38 @@ class Unchanged:
     """
 
     name: str = "unchanged"
-    draws: ClassVar[int] = 1
-    donors: ClassVar[int] = 0
 
     def replacement(self, port: Port, clean: Tensor, source: Source, draw: int) -> Tensor:
         """See `Operator.replacement`."""
         return clean
 
 
+def require_operator(given: object) -> Operator:
+    """Refuses what does not keep the contract, before anything is measured with it.
+
+    Raises:
+        SelfRepairError: naming what it lacks.
+    """
+    fix = "Derive its class from `selfrepair.Operator`, which has all but `name` and `replacement`."
+    if not isinstance(given, Operator):
+        lacking = [name for name in (*_MEMBERS, "name") if not hasattr(given, name)]
+        raise SelfRepairError(f"{type(given).__name__} is no operator: it has no {', '.join(lacking)}.", fix)
+    counts = {"draws": (given.draws, 1), "donors": (given.donors, 0)}
+    for name, (count, least) in counts.items():
+        if not isinstance(count, int) or count < least:
+            raise SelfRepairError(
+                f"The operator '{given.name}' has {name} = {count!r}; at least {least} was expected.", fix
+            )
+    unknown = sorted(map(str, frozenset(given.needs) - STATISTICS))
+    if unknown:
+        raise SelfRepairError(
+            f"The operator '{given.name}' needs '{unknown[0]}', which the survey cannot collect.",
+            f"It can collect: {', '.join(sorted(STATISTICS))}.",
+        )
+    return given
+
+
+_MEMBERS = ("draws", "donors", "needs", "draw_donors", "replacement")
 OPERATORS: Registry[Callable[..., Operator]] = choices.OPERATORS
 """What makes each operator. One whose maker takes `donors` is given the number that was asked for."""
 
@@ -231,7 +266,7 @@ def operator(name: str, donors: int = 1) -> Operator:
             f"The ablation operator '{name}' ({OPERATORS.origin(name)}) calls itself '{own_name}'.",
             "Give its entry point and its attribute `name` the same name: workers and `resume` find it by that.",
         )
-    return made
+    return require_operator(made)
 
 
 def made_by_name(given: Operator) -> bool:

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from selfrepair import choices
 from selfrepair.cli.exit_code import INTERRUPTED
 from selfrepair.cli.options import Quiet, options, with_settings
 from selfrepair.run.planning.options import part_of
@@ -53,10 +54,7 @@ def paper(
     *,
     only: Annotated[
         list[str] | None,
-        typer.Option(
-            help="Experiments, by name: overview, noise, layernorm, neurons, iterative, ioi, published. Can be "
-            "repeated; all by default."
-        ),
+        typer.Option(help=f"Experiments, by name: {', '.join(choices.EXPERIMENTS)}. Can be repeated; all by default."),
     ] = None,
     recipe: Recipe = RecipeName.default,
     reference: Reference = None,
@@ -94,7 +92,7 @@ def paper(
         study = _studied(loaded, asked, recipe.value, only or (), place, not quiet)
     study.others, study.reference, study.scan_tokens = beside, reference, scan_tokens
     folder = paper_folder.Folder(place)
-    made = make.make(study, only or (), lambda name: console.print(f"{paper_folder.HEADINGS[name]} ({name})"), folder)
+    made = make.make(study, only or (), lambda name: console.print(f"{paper_folder.heading(name)} ({name})"), folder)
     _report(made, folder.show(made))
 
 
@@ -139,12 +137,13 @@ def _studied(
     from selfrepair.paper import make
     from selfrepair.paper.inputs.recipe import recipe_named
     from selfrepair.paper.inputs.recipe_windows import windows_for
+    from selfrepair.paper.study import Study
 
     seed = asked["seed"]
     windows = windows_for(model.tokenizer, recipe, seed=seed, **part_of(Text, asked))
     chosen = recipe_named(recipe, windows)
     if not make.needs_sweep(only):
-        return make.Study(model, windows, None, chosen, seed=seed)
+        return Study(model, windows, None, chosen, seed=seed)
     sizes = part_of(Computing, asked)
     swept = make.sweep(model, windows, chosen, out=place / "run", seed=seed, progress=progress, **sizes)
     if swept.outcome["status"] == "interrupted":
@@ -154,7 +153,7 @@ def _studied(
             soft_wrap=True,
         )
         raise typer.Exit(INTERRUPTED)
-    return make.Study(model, windows, swept, chosen, seed=seed)
+    return Study(model, windows, swept, chosen, seed=seed)
 
 
 def _report(made: Any, page: Path) -> None:

@@ -18,6 +18,9 @@ class Line:
         short: its name on the page, after "repair by".
         title: its long name in files.
         text: what it is and how it is computed.
+        formula: of a token's value, on the page.
+        paper: where the paper has it.
+        share_in_paper: where the paper has its share of the lost direct effect; the whole's share is explained above.
         units: of its values.
         components: what it is the sum of, by kind (`head`, `attention`, `mlp`); nothing for norms.
         everywhere: whether every model has such a mechanism; others are shown where the line is not zero.
@@ -28,6 +31,9 @@ class Line:
     short: str
     title: str
     text: str
+    formula: str
+    paper: str
+    share_in_paper: str = "as above"
     units: str = "logit"
     components: tuple[str, ...] = ()
     everywhere: bool = True
@@ -43,6 +49,21 @@ class Line:
         """What its share of the lost direct effect is called."""
         return f"fraction_{self.name}"
 
+    @property
+    def heading(self) -> str:
+        """What the page calls its mean."""
+        return f"repair by {self.short}"
+
+    @property
+    def share_heading(self) -> str:
+        """What the page calls its share of the lost direct effect."""
+        return f"repaired by {self.short}, share"
+
+    @property
+    def share_formula(self) -> str:
+        """How that share comes from sums over tokens."""
+        return f"Σ {self.heading} / Σ L"
+
 
 ALL_LINES = (
     Line(
@@ -50,6 +71,8 @@ ALL_LINES = (
         "heads",
         "self-repair by downstream heads",
         "sum over the other heads of ablated minus clean direct effect, at the clean sigma.",
+        formula="Σ over other heads of (DE′ − DE)",
+        paper="equation 2; section 4",
         components=("head", "attention"),
     ),
     Line(
@@ -57,6 +80,8 @@ ALL_LINES = (
         "MLPs",
         "self-repair by MLP layers",
         "sum over the MLP layers of ablated minus clean direct effect, at the clean sigma.",
+        formula="Σ over MLP layers of (DE′ − DE)",
+        paper="equation 2; section 4.2",
         components=("mlp",),
     ),
     Line(
@@ -64,6 +89,8 @@ ALL_LINES = (
         "post-norms",
         "self-repair by post-norms",
         "what the scales of norms after the sublayers did; zero in models without such norms.",
+        formula="change of attention's write beyond its heads'",
+        paper="not in the paper (its models have none)",
         everywhere=False,
     ),
     Line(
@@ -72,12 +99,17 @@ ALL_LINES = (
         "self-repair by the final norm",
         "(1 - sigma' / sigma)(logit' - beta), primes marking the ablated run: what the change of the final "
         "norm's scale did.",
+        formula="(1 − σ′/σ)(logit′ − β)",
+        paper="equation 2 and Appendix B; Figure 6",
+        share_in_paper="compare Figure 11, a mean of clipped ratios",
     ),
     Line(
         "curvature",
         "curvature",
         "what the readout's bending adds",
         "total effect less its linear part along the clean gradient: what log-probabilities change by beyond it.",
+        formula="m′ − m − g·(logits′ − logits)",
+        paper="not in the paper, which measures logits",
         everywhere=False,
         linear=False,
     ),

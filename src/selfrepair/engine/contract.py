@@ -22,6 +22,11 @@ head_dim]. An ablated run takes the entries of the sites that it replaces. It ma
 while no hook of theirs is in place."""
 
 
+def is_exact(engine: Engine) -> bool:
+    """`Engine.exact`; an engine that does not say is not exact."""
+    return bool(getattr(engine, "exact", False))
+
+
 class Engine(Protocol):
     """Computes ablated runs and keeps their ledgers. Engines agree to rounding; the reference is the oracle.
 

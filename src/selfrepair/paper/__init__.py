@@ -4,8 +4,9 @@
 >>> from selfrepair.paper import draw, overview
 >>> run = load_run("runs/resample")
 >>> exhibit = overview.repair_by_depth([run], filter="all")
->>> exhibit.figure, type(draw(exhibit.picture)).__name__
-('Figure 1', 'Figure')
+>>> figure = draw(exhibit.picture)  # matplotlib's
+>>> exhibit.figure, len(figure.axes) == len(exhibit.picture.panels)
+('Figure 1', True)
 """
 
 from selfrepair.paper import make as make

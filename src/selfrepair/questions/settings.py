@@ -7,13 +7,14 @@ No torch in here.
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
+from selfrepair import choices
 from selfrepair.run.planning.options import Option
 
 if TYPE_CHECKING:
     from selfrepair.ablation.operators import Operator
     from selfrepair.engine.contract import Engine
 
-ABLATIONS = ("corrupt", "resample", "mean", "position-mean", "zero", "placebo")
+ABLATIONS = ("corrupt", *choices.operators(), "placebo")  # those of installed packages too
 METRICS = ("logit-diff", "log-prob", "kl")
 _ABLATION, _TESTS = "Ablation", "Tests"
 

@@ -11,7 +11,6 @@ DASH = "–"
 UNBOUNDED = "unbounded"
 SMALLEST = 1e-9  # sizes below this are rounding of rounding, and are not told apart
 _WIDEST = 1e5  # larger numbers are written with an exponent, so that a column stays narrow
-_IN_PERCENT = ("masking", "retention")
 
 
 def known(value: object) -> bool:
@@ -92,7 +91,7 @@ def estimate(name: str, value: object, low: object, high: object, *, change: boo
 
 def in_percent(name: str) -> bool:
     """Whether a number is a share, written in per cent: of lost direct effect, of direct effect, or of tokens."""
-    return name.startswith(("fraction_", "share_")) or name == "repaired_fraction" or name in _IN_PERCENT
+    return name in ESTIMATORS and ESTIMATORS[name].in_percent
 
 
 def of_row(row: Mapping[str, object], name: str) -> tuple[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from selfrepair.errors import SelfRepairError
 from selfrepair.results.runs import Run
-from selfrepair.statistics.filters import Filter
+from selfrepair.statistics.filters import Filter, main_filter
 
 
 def resolve_filter(run: Run, wanted: str | None) -> str:
@@ -20,7 +20,7 @@ def resolve_filter(run: Run, wanted: str | None) -> str:
     """
     labels = run.filters
     if wanted is None:
-        return next((label for label in labels if label.startswith("top")), labels[0])
+        return labels[main_filter([Filter.parse(label) for label in labels])]
     if wanted in labels:
         return wanted
     alike = [label for label in labels if label.split()[0] == wanted]

@@ -66,6 +66,7 @@ class EngineFacts(TypedDict):
     engine_settings: dict[str, Any]
     engine_reason: str
     engine_exact: bool
+    engine_by_name: bool  # whether name and settings alone make it again, in another process
     memory_predicted: int
     windows_per_batch: int
     windows_per_unit: int

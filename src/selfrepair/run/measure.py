@@ -30,7 +30,7 @@ from selfrepair.run.planning.keyword_signature import with_keywords
 from selfrepair.run.planning.prepare import prepare
 from selfrepair.run.planning.reload import load_job
 from selfrepair.run.planning.settings import Keywords, Settings
-from selfrepair.run.scheduling.executors import execute
+from selfrepair.run.scheduling.executors import HERE, execute
 from selfrepair.run.scheduling.unit_loop import merged_survey, persistently, run_units
 from selfrepair.run.storage.log import log
 from selfrepair.run.storage.store import RESULTS, Store
@@ -131,7 +131,7 @@ def measure(
 
 def _require_place(workers: int, executor: str) -> None:
     """Refuses workers on other machines without a folder that all of them see."""
-    if executor != "processes":
+    if executor != HERE:
         raise SelfRepairError(
             f"The executor '{executor}' needs a folder that all {workers} workers see; `out` was not given.",
             "Give one: measure(..., out=FOLDER), on a disk that they share.",
@@ -148,7 +148,7 @@ def resume(
     path: str | Path,
     model: LanguageModel | None = None,
     workers: int = 1,
-    executor: str = "processes",
+    executor: str = HERE,
     progress: bool = True,
 ) -> Run:
     """Goes on with a run that was cut short, or merges one that is done.
@@ -161,7 +161,7 @@ def resume(
         path: its results folder.
         model: its model, where it cannot be loaded by name.
         workers: how many.
-        executor: where they run: `processes` of this machine, `ray` or `slurm`.
+        executor: where they run: a name in `selfrepair.choices.EXECUTORS`, by default processes of this machine.
         progress: whether to show progress.
 
     Raises:
@@ -235,7 +235,7 @@ def _sweep(job: Job, store: Store, workers: int, executor: str, progress: bool) 
         KeyboardInterrupt: before there was anything to show.
     """
     try:
-        if workers > 1 or executor != "processes":
+        if workers > 1 or executor != HERE:
             execute(job, store, executor, workers, progress)
         else:
             run_units(job, store, progress)
@@ -245,7 +245,7 @@ def _sweep(job: Job, store: Store, workers: int, executor: str, progress: bool) 
         if not store.finished(SWEEP):
             raise
         return _Swept("interrupted")
-    return _Swept("complete", here=executor == "processes")
+    return _Swept("complete", here=executor == HERE)
 
 
 def _merge(job: Job, store: Store, swept: _Swept, started: float, keep: bool) -> Run:

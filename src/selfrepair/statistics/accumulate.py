@@ -80,8 +80,9 @@ class DocumentSums:
     Attributes:
         counts: int64 [document, filter, layer, head].
         scored_counts: int64 [document, layer, head], all scored tokens.
-        edges: sums that need no documents, float64 [filter, layer, head, ...]: `inside_effect`, direct effects of the
-            filter's tokens; `near_count`, `near_effect` and by line `<name>/near`, of the tokens near it.
+        edges: sums that need no documents, float64 [filter, layer, head, ...]: `inside_score`, scores
+            (`Filter.score`) of the filter's tokens; `near_count`, `near_score` and by line `<name>/near`, of the tokens
+            near it.
         component_sums: name to float32 [document, filter, layer, head, by_layer(, by_head)]; each chunk is
             summed in float64 and rounded once.
         document_ids: [document], the numbers in `documents` that the document axis stands for.
@@ -120,7 +121,7 @@ class DocumentSums:
         self.component_sums = {name: np.zeros(cells + axes, np.float32) for name, axes in lines.items()}
         self.scored_counts = np.zeros((cells[0], *shape), np.int64)
         self.near = np.full(thresholds.shape, np.nan) if near is None else near
-        self.edges = {name: np.zeros(cells[1:]) for name in ("inside_effect", "near_count", "near_effect")}
+        self.edges = {name: np.zeros(cells[1:]) for name in ("inside_score", "near_count", "near_score")}
         self.edges |= {f"{name}/near": np.zeros(cells[1:] + axes) for name, axes in lines.items()}
         self._seen = np.zeros((*shape, scored.shape[0]), bool)
 
@@ -172,13 +173,13 @@ class DocumentSums:
             zip(self.filters, self.thresholds[here], self.near[here], strict=True)
         ):
             inside = one.mask(effect, limit, scored)
-            outside = scored & (effect >= near[:, None, None] if one.kind == "top" else effect <= near[:, None, None])
+            outside, score = one.mask(effect, near, scored), one.score(effect)
             head, *token = np.nonzero(outside & ~inside)
             heads, where = effects.heads[head], (head, *token)
             np.add.at(self.edges["near_count"][place, effects.layer], heads, 1)
-            np.add.at(self.edges["near_effect"][place, effects.layer], heads, effect[where])
-            inside_effect = np.where(inside, effect, 0).sum((1, 2), dtype=np.float64)
-            self.edges["inside_effect"][place, effects.layer, effects.heads] += inside_effect
+            np.add.at(self.edges["near_score"][place, effects.layer], heads, score[where])
+            inside_score = np.where(inside, score, 0).sum((1, 2), dtype=np.float64)
+            self.edges["inside_score"][place, effects.layer, effects.heads] += inside_score
             for name in self.component_sums:
                 np.add.at(self.edges[f"{name}/near"][place, effects.layer], heads, _lines(effects, name)[where])
 

@@ -8,7 +8,8 @@ import numpy as np
 from scipy.stats import t as student
 
 from selfrepair.statistics.estimates import LEVEL, Estimate, worth
-from selfrepair.statistics.estimators import ESTIMATORS, Estimator
+from selfrepair.statistics.estimator import Estimator
+from selfrepair.statistics.estimators import ESTIMATORS
 from selfrepair.statistics.features import Array
 from selfrepair.statistics.fieller import difference_of, linearised
 from selfrepair.statistics.intervals import Replicated, interval

@@ -10,7 +10,7 @@ Bootstrap Methods and their Application (1997), 3.8.
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,6 @@ from scipy.sparse import csr_matrix
 
 Array = npt.NDArray[np.float64]
 Weights = npt.NDArray[np.int16]
-Tail = Literal["top", "bottom"]
 BLOCK_CELLS = 2**18  # (replicate, token) pairs worked off at once: 2 MB an array, which stays in cache
 COARSE = 64  # steps of the first look for the threshold
 CHUNK = 2**13  # tokens whose features are in memory at once
@@ -95,30 +94,29 @@ def bootstrap_all(document_sums: np.ndarray, weights: np.ndarray) -> Array:
 
 
 def bootstrap_filtered(
-    effects: np.ndarray,
+    scores: np.ndarray,
     rows: Rows,
     document: np.ndarray,
     scored_per_document: np.ndarray,
     fraction: float,
-    tail: Tail,
     weights: np.ndarray,
 ) -> FilteredReplicates:
-    """Replicates of one head's sums over a tail of its tokens, the filter applied again in each.
+    """Replicates of one head's sums over the tokens with the largest scores, the filter applied again in each.
 
-    Replicate b has `N_b = sum_d w_d n_d` scored tokens; its filter passes those whose effect is at least the k-th
-    largest (`top`) or at most the k-th smallest (`bottom`), `k = max(1, int(fraction N_b))`, ties included: what
-    `filters.Filter` does on the corpus in which each document stands w_d times.
+    Replicate b has `N_b = sum_d w_d n_d` scored tokens; its filter passes those whose score is at least the k-th
+    largest, `k = max(1, int(fraction N_b))`, ties included: what `filters.Filter` does on the corpus in which each
+    document stands w_d times.
 
     Args:
-        effects: [token], clean direct effects of the kept tokens, which are all those beyond some value.
+        scores: [token], `Filter.score` of the clean direct effects of the kept tokens, which are all those beyond some
+            value.
         rows: their features, [token, feature].
         document: [token], index on the document axis.
         scored_per_document: [document], scored tokens of each document, kept or not.
         fraction: the filter's share.
-        tail: which end.
         weights: [replicate, document], from `document_weights`.
     """
-    rank = -np.asarray(effects) if tail == "top" else np.asarray(effects)
+    rank = -np.asarray(scores)
     order = np.argsort(rank, kind="stable")
     rank, document = rank[order], document[order]
     after_ties = np.searchsorted(rank, rank, side="right")

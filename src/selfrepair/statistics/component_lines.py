@@ -9,8 +9,8 @@ with S_d its sum, n_d its tokens in the filter, T_d all its scored tokens, and m
 other documents the threshold would be another one: a document that brings more than its share of tokens pushes out
 those at the threshold, wherever they are, which are worth mu. (With the threshold held fixed, `psi_d = S_d - m n_d`,
 and the plain number of documents, intervals covered 85 to 92% with 5 to 60 documents.) mu lies on the straight line,
-over direct effect, between the mean of the filter's tokens and that of the tokens just beyond it. Several texts have
-thresholds of their own.
+over the filter's score, between the mean of the filter's tokens and that of the tokens just beyond it. Several texts
+have thresholds of their own.
 
 The error is `sqrt(E / (E - 1) * sum psi_d^2) / N` and the interval Student's with E - 1 degrees of freedom, E the
 effective number of documents, as for means from the bootstrap (`intervals`).
@@ -34,7 +34,7 @@ class TextLines:
 
     Attributes:
         moments: by name, [filter, layer, head, ...].
-        thresholds: direct effects at which the filters begin, [filter, layer, head].
+        thresholds: scores (`Filter.score`) at which the filters begin, [filter, layer, head].
     """
 
     moments: Mapping[str, np.ndarray]
@@ -44,7 +44,7 @@ class TextLines:
         """Mean of a line at the threshold, [filter, layer, head, by_layer(, by_head)]; NaN where no token is near."""
         one = self.moments
         with np.errstate(divide="ignore", invalid="ignore"):
-            inside, near = one["inside_effect"] / one["count"], one["near_effect"] / one["near_count"]
+            inside, near = one["inside_score"] / one["count"], one["near_score"] / one["near_count"]
             share = np.clip((self.thresholds - near) / (inside - near), 0, 1)
             above = one[f"{name}/sum"] / _beside(one["count"], one[f"{name}/sum"])
             beyond = one[f"{name}/near"] / _beside(one["near_count"], above)

@@ -8,45 +8,18 @@ change in direct effect is `-L`; X is any line of the ledger. What is 0/0 is NaN
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
+from types import SimpleNamespace
 
 import numpy as np
 
-from selfrepair.effects.lines import LINE_QUANTITIES
-from selfrepair.statistics.accumulate import QUANTITIES
+from selfrepair.effects.lines import LINE_QUANTITIES, LINES
+from selfrepair.errors import SelfRepairError
+from selfrepair.registry import Registry
+from selfrepair.statistics.estimator import EFFECTS, LINES_OF_LEDGER, SHARES, SLOPES, TOKENS, Estimator, Shown
 from selfrepair.statistics.features import DONOR_VARIANCES, INDEX, Array
 
-Scale = Literal["plain", "share", "correlation", "squared correlation", "size"]
 LOGITS, SQUARED, NONE = "logit", "squared logit", "1"
 COMPARISON = "For comparison with the paper only: clipping cuts one side, so that pure noise clipped gives about 0.3"
-
-
-@dataclass(frozen=True)
-class Estimator:
-    """A number computed from sums of features.
-
-    Args:
-        name: the estimator's name in files and tables.
-        units: its units; empty for ratios and shares.
-        description: what it is, with its formula.
-        function: sums of features [..., feature] to values [...].
-        scale: on which its interval is symmetric, see `intervals.interval`.
-        parts: of a ratio whose denominator may be near zero: sums of features [..., feature] to numerator and
-            denominator, each [...]; its interval is Fieller's, see `statistics.fieller`.
-    """
-
-    name: str
-    units: str
-    description: str
-    function: Callable[[Array], Array]
-    scale: Scale = "plain"
-    parts: Callable[[Array], tuple[Array, Array]] | None = None
-
-    def __call__(self, sums: np.ndarray) -> Array:
-        """Values [...] from sums of features [..., feature]; 0/0 is NaN, without a warning."""
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return self.function(np.asarray(sums, np.float64))
 
 
 def _ratio(above: str, below: str, sign: int = 1) -> Callable[[Array], Array]:
@@ -58,14 +31,17 @@ def _ratio(above: str, below: str, sign: int = 1) -> Callable[[Array], Array]:
     return function
 
 
-def _of_lost(name: str, description: str, *above: str, below: str = "lost") -> Estimator:
+def _of_lost(name: str, description: str, *above: str, shown: Shown, below: str = "lost") -> Estimator:
     """The sum of some features over that of another which may be near zero."""
+    share_of = "lost_direct_effect" if below == "lost" else below
 
     def parts(sums: Array) -> tuple[Array, Array]:
         sums = np.asarray(sums, np.float64)
         return sums[..., [INDEX[one] for one in above]].sum(-1), sums[..., INDEX[below]]
 
-    return Estimator(name, NONE, description, lambda sums: _divide(*parts(sums)), parts=parts)
+    return Estimator(
+        name, NONE, description, lambda sums: _divide(*parts(sums)), parts=parts, share_of=share_of, shown=shown
+    )
 
 
 def _divide(above: Array, below: Array) -> Array:
@@ -99,47 +75,89 @@ def _r_squared(sums: Array) -> Array:
     return _divide(both**2, np.where((of_lost > 0) & (of_total > 0), product, np.nan))
 
 
-def _means() -> list[Estimator]:
-    means = [
-        Estimator(name, NONE if name == "sigma_ratio" else LOGITS, f"Mean of {name}.", _ratio(name, "count"))
-        for name in QUANTITIES
-    ]
+def _mean(name: str, units: str = LOGITS, shown: Shown | None = None) -> Estimator:
+    return Estimator(name, units, f"Mean of {name}.", _ratio(name, "count"), shown=shown)
+
+
+def _effects() -> list[Estimator]:
+    axis = "section 2; Figures 2, 3 and 5"
+    assumed = "section 2; the paper's Figure 2 takes it for 0, here it is measured"
     lost = "Mean of the direct effect the ablation takes away, L = DE - DE'."
-    means.append(Estimator("lost_direct_effect", LOGITS, lost, _ratio("lost", "count")))
-    means += [
+    clean = Shown(EFFECTS, "direct effect (clean)", "DE = u·w / σ", f"{axis} (x axis)")
+    replaced = Shown(EFFECTS, "direct effect of the replacement", "DE′ = u·w′ / σ", assumed)
+    total = Shown(EFFECTS, "", "TE = logit′ − logit", f"{axis} (y axis)")
+    repair = Shown(EFFECTS, "self-repair", "SR = TE − (DE′ − DE) = TE + L", "equation 1; Figure 1")
+    return [
+        _mean("direct_effect", shown=clean),
+        _mean("ablated_direct_effect", shown=replaced),
         Estimator(
-            f"gross_{name}", LOGITS, f"Mean of |{name}|: what its signs hide.", _ratio(f"absolute_{name}", "count")
-        )
-        for name in ("self_repair", *LINE_QUANTITIES)
+            "lost_direct_effect",
+            LOGITS,
+            lost,
+            _ratio("lost", "count"),
+            shown=Shown(EFFECTS, "", "L = DE − DE′ = −ΔDE", "section 2; equation 1"),
+        ),
+        _mean("total_effect", shown=total),
+        _mean("self_repair", shown=repair),
     ]
-    means += [
-        Estimator(name, SQUARED, "Mean over tokens of the variance over a token's donors.", _ratio(name, "count"))
-        for name in DONOR_VARIANCES
+
+
+def _ledger() -> list[Estimator]:
+    scale = Shown(TOKENS, "scale of the final norm, clean / ablated", "σ / σ′", "section 4.1; Figure 4", neutral=1.0)
+    gross = Shown(TOKENS, "self-repair, gross (mean of sizes)", "mean of |SR|")
+    return [
+        *(_mean(one.quantity, shown=Shown(LINES_OF_LEDGER, one.heading, one.formula, one.paper)) for one in LINES),
+        _mean("sigma_ratio", NONE, scale),
+        *(
+            Estimator(
+                f"gross_{name}",
+                LOGITS,
+                f"Mean of |{name}|: what its signs hide.",
+                _ratio(f"absolute_{name}", "count"),
+                shown=gross if name == "self_repair" else None,
+            )
+            for name in ("self_repair", *LINE_QUANTITIES)
+        ),
+        *(
+            Estimator(name, SQUARED, "Mean over tokens of the variance over a token's donors.", _ratio(name, "count"))
+            for name in DONOR_VARIANCES
+        ),
     ]
-    return means
 
 
 def _fractions() -> list[Estimator]:
     whole = "Share of the lost direct effect that is made good, sum SR / sum L."
-    fractions = [_of_lost("repaired_fraction", whole, "self_repair")]
-    for line in LINE_QUANTITIES:
-        text = f"Part of the repaired fraction by this line, sum {line} / sum L; the lines add up to the whole."
-        fractions.append(_of_lost(line.replace("repair", "fraction"), text, line))
-    return fractions
+    as_whole = Shown(SHARES, "", "Σ SR / Σ L", "not in the paper, which averages clipped ratios")
+    fractions = [_of_lost("repaired_fraction", whole, "self_repair", shown=as_whole)]
+    for line in LINES:
+        text = (
+            f"Part of the repaired fraction by this line, sum {line.quantity} / sum L; the lines add up to the whole."
+        )
+        part = Shown(SHARES, line.share_heading, line.share_formula, line.share_in_paper)
+        fractions.append(_of_lost(line.share, text, line.quantity, shown=part))
+    masking = "1 - sum TE / sum(-L): what a total effect hides. Equals repaired_fraction, by the ledger's identity."
+    by_identity = "not in the paper; equals the repaired fraction by the ledger's identity"
+    hidden = Shown(SHARES, "masking, 1 − TE/ΔDE", "1 − Σ TE / Σ(−L)", by_identity)
+    kept = "Direct effect left after ablation, sum DE' / sum DE."
+    left = Shown(SHARES, "", "Σ DE′ / Σ DE")
+    return [
+        *fractions,
+        _of_lost("masking", masking, "lost", "total_effect", shown=hidden),
+        _of_lost("retention", kept, "ablated_direct_effect", below="direct_effect", shown=left),
+    ]
 
 
 def _slopes() -> list[Estimator]:
     slope = "of total effect on change in direct effect (1: no repair; 0: full repair)"
-    masking = "1 - sum TE / sum(-L): what a total effect hides. Equals repaired_fraction, by the ledger's identity."
     squared = "Squared correlation of total effect and change in direct effect."
-    kept = "Direct effect left after ablation, sum DE' / sum DE."
-    origin = _ratio("lost_times_total_effect", "lost_squared", sign=-1)
+    no_repair = "the no-repair line of Figures 2, 3 and 5 has slope 1"
     return [
         Estimator(
             "slope_through_origin",
             NONE,
             f"Slope {slope}, -sum(L TE) / sum L^2. Counts all repair; tokens that lose much weigh most.",
-            origin,
+            _ratio("lost_times_total_effect", "lost_squared", sign=-1),
+            shown=Shown(SLOPES, "", "−Σ L·TE / Σ L²", no_repair, neutral=1.0),
         ),
         Estimator(
             "slope",
@@ -147,22 +165,31 @@ def _slopes() -> list[Estimator]:
             f"Least-squares slope with intercept {slope}, -cov(L, TE) / var(L). Repair that is the same for all tokens "
             "goes into the intercept and does not show in it.",
             _slope,
+            shown=Shown(SLOPES, "slope with intercept", "cov(−L, TE) / var(L)", "as above, with intercept", 1.0),
         ),
-        Estimator("r_squared", NONE, squared, _r_squared, "squared correlation"),
-        _of_lost("masking", masking, "lost", "total_effect"),
-        _of_lost("retention", kept, "ablated_direct_effect", below="direct_effect"),
+        Estimator(
+            "r_squared",
+            NONE,
+            squared,
+            _r_squared,
+            "squared correlation",
+            shown=Shown(SLOPES, "", "cor(−L, TE)²"),
+        ),
     ]
 
 
-def _share(name: str, description: str, counted: str) -> Estimator:
-    return Estimator(name, NONE, f"Share of tokens {description}", _ratio(counted, "count"), "share")
+def _share(name: str, description: str, counted: str, shown: Shown | None = None) -> Estimator:
+    return Estimator(name, NONE, f"Share of tokens {description}", _ratio(counted, "count"), "share", shown=shown)
 
 
 def _shares() -> list[Estimator]:
+    repaired = Shown(TOKENS, "", "share of tokens with 0 < sign(L)·SR ≤ |L|")
+    over = Shown(TOKENS, "", "share of tokens with sign(L)·SR > |L|")
+    worse = Shown(TOKENS, "", "share of tokens with sign(L)·SR < 0", "“breakage”, section 3")
     return [
-        _share("share_repaired", "with 0 < sign(L) SR <= |L|.", "repaired"),
-        _share("share_over_repaired", "with sign(L) SR > |L|: TE is opposite to the damage.", "over_repaired"),
-        _share("share_worse", "with sign(L) SR < 0: breakage.", "made_worse"),
+        _share("share_repaired", "with 0 < sign(L) SR <= |L|.", "repaired", repaired),
+        _share("share_over_repaired", "with sign(L) SR > |L|: TE is opposite to the damage.", "over_repaired", over),
+        _share("share_worse", "with sign(L) SR < 0: breakage.", "made_worse", worse),
         _share("share_sigma_above_one", "whose final-norm scale shrinks, sigma / sigma' > 1.", "sigma_above_one"),
         Estimator(
             "paper_clipped_mean_norm",
@@ -179,4 +206,24 @@ def _shares() -> list[Estimator]:
     ]
 
 
-ESTIMATORS: dict[str, Estimator] = {one.name: one for one in (*_means(), *_fractions(), *_slopes(), *_shares())}
+OWN = SimpleNamespace(**{one.name: one for one in (*_effects(), *_ledger(), *_fractions(), *_slopes(), *_shares())})
+ESTIMATORS: Registry[Estimator] = Registry(
+    "estimator", "selfrepair.estimators", {name: f"{__name__}:OWN.{name}" for name in vars(OWN)}
+)
+"""All of them, those of other packages' entry points too."""
+
+
+def all_estimators() -> dict[str, Estimator]:
+    """Every estimator by name, loaded.
+
+    Raises:
+        SelfRepairError: another package's is none, or has another name than its entry point.
+    """
+    loaded: dict[str, Estimator] = {name: ESTIMATORS[name] for name in ESTIMATORS}
+    for name, one in loaded.items():
+        if not isinstance(one, Estimator) or one.name != name:
+            raise SelfRepairError(
+                f"The estimator '{name}' ({ESTIMATORS.origin(name)}) is not an `Estimator` of that name: {one!r:.80}.",
+                "Its entry point has to name an object of `selfrepair.statistics.estimator.Estimator`.",
+            )
+    return loaded

@@ -24,7 +24,8 @@ from scipy.stats import norm as normal
 from scipy.stats import t as student
 
 from selfrepair.statistics.estimates import LEVEL, Estimate, worth
-from selfrepair.statistics.estimators import ESTIMATORS, Estimator, Scale
+from selfrepair.statistics.estimator import Estimator, Scale
+from selfrepair.statistics.estimators import ESTIMATORS
 from selfrepair.statistics.features import FEATURES, INDEX, Array
 from selfrepair.statistics.fieller import per_token, ratio_interval
 

@@ -10,17 +10,16 @@ exact.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from selfrepair.statistics.accumulate import QUANTITIES, TokenEffects
-from selfrepair.statistics.filters import Filter, kth_values
+from selfrepair.statistics.filters import Filter, choosing_kinds
 
-KEPT_AS = ("top", "bottom", "sample")
+SAMPLE = "sample"  # `kept_as` of rows that no filter keeps
 MARGIN = 2  # times the filter's share that is always kept
 EXACT = 1024  # tokens of a head beyond its filter's weakest document that are kept at most: all tokens of small corpora
 _BLOCK = 1024  # windows whose hashes are looked at together
@@ -41,16 +40,12 @@ TOKEN_SCHEMA = pa.schema(
 )
 
 
-@dataclass(frozen=True)
-class KeepThresholds:
-    """Direct effects from which (`top`) and up to which (`bottom`) tokens are kept, each [layer, head]."""
-
-    top: npt.NDArray[np.floating] | None
-    bottom: npt.NDArray[np.floating] | None
+Limits = Mapping[str, npt.NDArray[np.floating]]
+"""Direct effects from which on tokens are kept, by kind of filter, each [layer, head]."""
 
 
-def keep_thresholds(filters: Sequence[Filter], direct_effects: np.ndarray, documents: np.ndarray) -> KeepThresholds:
-    """Thresholds that keep twice the share of the widest top and bottom filters, and more where that is needed for an
+def keep_thresholds(filters: Sequence[Filter], direct_effects: np.ndarray, documents: np.ndarray) -> Limits:
+    """Thresholds that keep twice the share of the widest filter of each kind, and more where that is needed for an
     exact bootstrap and is no more than `EXACT` tokens of a head.
 
     Args:
@@ -58,51 +53,47 @@ def keep_thresholds(filters: Sequence[Filter], direct_effects: np.ndarray, docum
         direct_effects: clean direct effects of all scored tokens, [layer, head, token], centred logits.
         documents: of these tokens, [token].
     """
-    limits: dict[str, npt.NDArray[np.floating] | None] = {"top": None, "bottom": None}
-    for kind in limits:
-        fractions = [one.fraction for one in filters if one.kind == kind]
-        if fractions:
-            sign = 1 if kind == "top" else -1
-            limits[kind] = sign * _limit(sign * direct_effects, documents, max(fractions))
-    return KeepThresholds(**limits)
+    return {one.kind: _limit(one, direct_effects, documents) for one in widest(filters)}
 
 
-def _limit(effects: np.ndarray, documents: np.ndarray, fraction: float) -> npt.NDArray[np.floating]:
-    """The effect from which tokens are kept for a filter of the largest effects, [layer, head]."""
+def widest(filters: Sequence[Filter]) -> list[Filter]:
+    """The filter with the largest share of each kind that chooses tokens."""
+    kinds = choosing_kinds(filters)
+    return [max((one for one in filters if one.kind == kind), key=lambda one: one.fraction) for kind in kinds]
+
+
+def _limit(one: Filter, effects: np.ndarray, documents: np.ndarray) -> npt.NDArray[np.floating]:
+    """The direct effect from which on tokens are kept for a filter, [layer, head]."""
     tokens = effects.shape[-1]
-    kept = min(max(1, int(MARGIN * fraction * tokens)), tokens)
-    limit = kth_values(effects, kept, largest=True)
+    kept = min(max(1, int(MARGIN * one.fraction * tokens)), tokens)
+    limit = one.limits(effects, kept)
     if kept >= EXACT:
         return limit
-    most = kth_values(effects, min(EXACT, tokens), largest=True)
-    needed = np.maximum(_weakest_document(effects, documents, fraction), most)
-    return np.asarray(np.minimum(limit, needed))
+    most = one.score(one.limits(effects, min(EXACT, tokens)))
+    needed = np.maximum(_weakest_document(one.score(effects), documents, one.fraction), most)
+    return np.asarray(one.score(np.minimum(one.score(limit), needed)))
 
 
-def _weakest_document(effects: np.ndarray, documents: np.ndarray, fraction: float) -> npt.NDArray[np.floating]:
-    """The smallest, over documents, of the effect that a share of the document's own tokens reach, [layer, head]."""
-    weakest = np.full(effects.shape[:2], np.inf, effects.dtype)
+def _weakest_document(scores: np.ndarray, documents: np.ndarray, fraction: float) -> npt.NDArray[np.floating]:
+    """The smallest, over documents, of the score that a share of the document's own tokens reach, [layer, head]."""
+    weakest = np.full(scores.shape[:2], np.inf, scores.dtype)
     for document in np.unique(documents):
-        own = effects[..., documents == document]
+        own = scores[..., documents == document]
         place = own.shape[-1] - math.ceil(fraction * own.shape[-1])
         weakest = np.minimum(weakest, np.partition(own, place, axis=-1)[..., place])
     return weakest
 
 
-def near_limits(filters: Sequence[Filter], kept: KeepThresholds) -> npt.NDArray[np.floating]:
+def near_limits(filters: Sequence[Filter], kept: Limits, shape: tuple[int, int]) -> npt.NDArray[np.floating]:
     """Where the tokens end that lie beyond each filter's threshold and were kept, [filter, layer, head]; NaN for none.
 
     Args:
         filters: the run's filters.
         kept: from `keep_thresholds`.
+        shape: [layer, head].
     """
-    shape = next((one.shape for one in (kept.top, kept.bottom) if one is not None), ())
-    found = np.full((len(filters), *shape), np.nan)
-    for place, one in enumerate(filters):
-        limit = {"top": kept.top, "bottom": kept.bottom, "all": None}[one.kind]
-        if limit is not None:
-            found[place] = limit
-    return found
+    nothing = np.full(shape, np.nan)
+    return np.stack([kept.get(one.kind, nothing) for one in filters])
 
 
 def uniform_sample(scored: np.ndarray, size: int, seed: int = 0) -> npt.NDArray[np.int64]:
@@ -140,7 +131,8 @@ class KeptTokens:
     """Collects the rows of `tokens.parquet`, chunk by chunk, for some windows of the corpus.
 
     Args:
-        thresholds: from `keep_thresholds`.
+        filters: the run's filters.
+        limits: from `keep_thresholds`.
         tokens: [window, position + 1], token ids; the target of position p is token p + 1.
         documents: [window, position], numbers of documents.
         scored: [window, position], tokens that count.
@@ -150,14 +142,16 @@ class KeptTokens:
 
     def __init__(
         self,
-        thresholds: KeepThresholds,
+        filters: Sequence[Filter],
+        limits: Limits,
         tokens: np.ndarray,
         documents: np.ndarray,
         scored: np.ndarray,
         sampled: np.ndarray,
         numbers: np.ndarray,
     ) -> None:
-        self.thresholds, self.tokens, self.documents, self.numbers = thresholds, tokens, documents, numbers
+        self.filters, self.limits = widest(filters), limits
+        self.tokens, self.documents, self.numbers = tokens, documents, numbers
         self.scored: npt.NDArray[np.bool_] = scored.astype(bool)
         self.sampled: npt.NDArray[np.bool_] = sampled
         self._parts: list[dict[str, np.ndarray]] = []
@@ -167,16 +161,14 @@ class KeptTokens:
         effect = effects.quantities["direct_effect"].astype(np.float32)  # as the survey's, which limits are from
         scored = np.broadcast_to(self.scored[effects.windows], effect.shape)
         sampled = np.broadcast_to(self.sampled[effects.windows], effect.shape)
-        kept_as = np.where(sampled, KEPT_AS.index("sample"), -1).astype(np.int8)
-        top, bottom = (
-            None if limits is None else limits[effects.layer, effects.heads][:, None, None]
-            for limits in (self.thresholds.top, self.thresholds.bottom)
-        )
-        if bottom is not None:
-            kept_as[scored & (effect <= bottom)] = KEPT_AS.index("bottom")
-        if top is not None:  # small corpora keep so much that both limits include some tokens: to the nearer end
-            nearer = top if bottom is None else np.where(bottom > top, (top + bottom) / 2, top)
-            kept_as[scored & (effect >= nearer)] = KEPT_AS.index("top")
+        kept_as = np.where(sampled, len(self.filters), -1).astype(np.int8)
+        farthest = np.full(effect.shape, -np.inf)
+        for kind, one in enumerate(self.filters):
+            limit = self.limits[one.kind][effects.layer, effects.heads][:, None, None]
+            beyond = one.score(effect).astype(np.float64) - one.score(limit)
+            # small corpora keep so much that both ends include some tokens: they are of the nearer end
+            taken = scored & one.passes(effect, limit) & (beyond > farthest)
+            kept_as[taken], farthest[taken] = kind, beyond[taken]
         place = np.nonzero(kept_as >= 0)
         head, window, position = place
         local = effects.windows[window]
@@ -197,7 +189,7 @@ class KeptTokens:
     def arrays(self) -> dict[str, np.ndarray]:
         """All rows by layer, `rows/L/<column>`, ordered by head, window and position.
 
-        Columns are those of `TOKEN_SCHEMA` with numbers of documents and places in `KEPT_AS` instead of labels.
+        Columns are those of `TOKEN_SCHEMA` with numbers of documents and places in `kept_as` instead of labels.
         """
         arrays: dict[str, np.ndarray] = {}
         for layer in sorted({int(part["layer"][0]) for part in self._parts if len(part["layer"])}):
@@ -213,17 +205,23 @@ def sorted_rows(rows: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {name: values[order] for name, values in rows.items()}
 
 
-def token_table(rows: dict[str, np.ndarray], names: Sequence[str]) -> pa.Table:
+def kept_as(filters: Sequence[Filter]) -> tuple[str, ...]:
+    """What a row can be kept as: one of a kind of filter, or of the sample."""
+    return (*choosing_kinds(filters), SAMPLE)
+
+
+def token_table(rows: dict[str, np.ndarray], names: Sequence[str], filters: Sequence[Filter]) -> pa.Table:
     """Rows as the table of `tokens.parquet`.
 
     Args:
         rows: by column, see `KeptTokens.arrays`.
+        filters: the run's filters.
         names: names of the documents, by number.
     """
     present, places = np.unique(rows["document"], return_inverse=True)
     labels = {
         "document": (places, [names[document] for document in present]),
-        "kept_as": (rows["kept_as"], KEPT_AS),
+        "kept_as": (rows["kept_as"], kept_as(filters)),
     }
     arrays = []
     for field in TOKEN_SCHEMA:

@@ -9,7 +9,8 @@ import numpy as np
 
 from selfrepair.statistics.discovery import q_values
 from selfrepair.statistics.estimates import Estimate
-from selfrepair.statistics.estimators import ESTIMATORS
+from selfrepair.statistics.estimator import Estimator
+from selfrepair.statistics.estimators import all_estimators
 from selfrepair.statistics.features import INDEX
 from selfrepair.statistics.intervals import Replicated
 from selfrepair.statistics.labels import LabelRule, labels
@@ -53,6 +54,7 @@ class Summary:
 class Summariser:
     """Takes sums layer by layer, so that the replicates of one layer's heads are in memory at a time."""
 
+    estimators: dict[str, Estimator] = field(default_factory=all_estimators)
     _heads: list[dict[str, Estimate]] = field(default_factory=list)
     _layers: list[Replicated] = field(default_factory=list)
     _counts: list[np.ndarray] = field(default_factory=list)
@@ -60,7 +62,7 @@ class Summariser:
 
     def add(self, layer: Replicated) -> None:
         """The next layer's heads, over [filter, head]."""
-        self._heads.append({name: layer.estimate(name) for name in ESTIMATORS})
+        self._heads.append({name: layer.estimate(one) for name, one in self.estimators.items()})
         self._layers.append(layer.pooled(1))
         self._effective.append(layer.effective)
         self._counts.append(layer.sums[..., INDEX["count"]].astype(np.int64))
@@ -73,7 +75,7 @@ class Summariser:
             np.stack([one.documents for one in self._layers], 1),
             np.stack([one.effective for one in self._layers], 1),
         )
-        heads = {name: _stacked([layer[name] for layer in self._heads]) for name in ESTIMATORS}
+        heads = {name: _stacked([layer[name] for layer in self._heads]) for name in self.estimators}
         return Summary(
             heads=heads,
             card=card(layers),

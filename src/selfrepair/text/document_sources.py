@@ -10,17 +10,19 @@ from selfrepair.reading import open_regular, require_regular
 from selfrepair.terminal import readable
 from selfrepair.text.builtin import builtin_documents
 from selfrepair.text.document import Document, not_empty
-from selfrepair.text.files import SUFFIXES, file_documents, folder_documents
+from selfrepair.text.files import file_documents, folder_documents, suffixes
 from selfrepair.text.hub import hub_documents, parse_dataset, revision
 
 __all__ = ["Document", "read_documents", "traces"]
 
 _HASHED = 2**30  # bytes of the largest file that is read whole just to tell what it was
 
-_FIX = (
-    f'Give "builtin", a file ({", ".join(SUFFIXES)}), a folder of .txt files, '
-    "or a dataset of the Hugging Face hub (owner/name, owner/name:config, owner/name:config/split)."
-)
+
+def _fix() -> str:
+    return (
+        f'Give "builtin", a file ({", ".join(suffixes())}), a folder of .txt files, '
+        "or a dataset of the Hugging Face hub (owner/name, owner/name:config, owner/name:config/split)."
+    )
 
 
 def read_documents(source: str, *, field: str = "text", most: int | None = None) -> Iterator[Document]:
@@ -49,12 +51,12 @@ def read_documents(source: str, *, field: str = "text", most: int | None = None)
     if path is not None and path.is_dir():
         return not_empty(folder_documents(path, most), f"The folder {source}")
     if path is not None:
-        return not_empty(file_documents(path, field, _FIX, most), f"The file {source}")
+        return not_empty(file_documents(path, field, _fix(), most), f"The file {source}")
     dataset = parse_dataset(source)
-    if dataset is not None and not source.lower().endswith(SUFFIXES):
+    if dataset is not None and not source.lower().endswith(suffixes()):
         return not_empty(hub_documents(dataset, field, most), f"The dataset {source}")
     shown = source if len(source) <= 200 else source[:200] + "…"
-    raise SelfRepairError(f"There is no file or folder {shown!r}, and it is no dataset's name.", _FIX)
+    raise SelfRepairError(f"There is no file or folder {shown!r}, and it is no dataset's name.", _fix())
 
 
 def traces(source: str) -> dict[str, object]:

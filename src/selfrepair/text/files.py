@@ -3,7 +3,7 @@
 import gzip
 import json
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -11,14 +11,17 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from selfrepair.choices import TEXT_FORMATS
 from selfrepair.errors import SelfRepairError
 from selfrepair.reading import parsed_json
+from selfrepair.registry import Registry
 from selfrepair.text.bounded import LONGEST, beginning, column_texts, require_lines
 from selfrepair.text.document import Document, file_name, valid_text
 
-_COMPRESSED = ("", ".gz", ".zst")
-_JSON = tuple(f"{kind}{packed}" for kind in (".jsonl", ".json") for packed in _COMPRESSED)
-SUFFIXES = (".txt", *_JSON, ".parquet")
+Reader = Callable[[Path, str, int | None], Iterator[Document]]
+FORMATS: Registry[Reader] = TEXT_FORMATS
+"""By suffix, what reads such files: called with the file, the field or column that holds the text, and how many
+characters of a document are wanted (None for all)."""
 LONGEST_LINE = LONGEST  # bytes, decompressed
 _VALUES = 2**19  # of a line, beside its text
 
@@ -39,14 +42,15 @@ def file_documents(path: Path, field: str, fix: str, most: int | None = None) ->
         SelfRepairError: at once when the suffix is unknown; later when the file is damaged or a row has no
             text.
     """
-    lowered = path.name.lower()
-    if lowered.endswith(".txt"):
-        return _text_documents(path, most)
-    if lowered.endswith(".parquet"):
-        return _parquet_documents(path, field, most)
-    if lowered.endswith(_JSON):
-        return _json_documents(path, field, most)
-    raise SelfRepairError(f"{path} is a file of an unknown kind.", fix)
+    named = [suffix for suffix in suffixes() if path.name.lower().endswith(suffix)]
+    if not named:
+        raise SelfRepairError(f"{path} is a file of an unknown kind.", fix)
+    return FORMATS[max(named, key=len).removeprefix(".")](path, field, most)
+
+
+def suffixes() -> tuple[str, ...]:
+    """Of the files that can be read: `.txt`, `.jsonl.gz`, ..."""
+    return tuple(f".{name}" for name in FORMATS)
 
 
 def folder_documents(folder: Path, most: int | None = None) -> Iterator[Document]:
@@ -59,12 +63,12 @@ def folder_documents(folder: Path, most: int | None = None) -> Iterator[Document
     if not paths:
         raise SelfRepairError(
             f"The folder {folder} holds no .txt file.",
-            f"Put .txt files in it, one document each, or name one file ({', '.join(SUFFIXES)}).",
+            f"Put .txt files in it, one document each, or name one file ({', '.join(suffixes())}).",
         )
-    return (document for path in paths for document in _text_documents(path, most))
+    return (document for path in paths for document in text_documents(path, "", most))
 
 
-def _text_documents(path: Path, most: int | None) -> Iterator[Document]:
+def text_documents(path: Path, _field: str, most: int | None) -> Iterator[Document]:
     """The file as one document; none when it holds only white space."""
     try:
         # bytes, not text mode: line ends stay as they are, as in the other formats
@@ -79,7 +83,7 @@ def _text_documents(path: Path, most: int | None) -> Iterator[Document]:
         yield Document.cut(file_name(path), text, most)
 
 
-def _json_documents(path: Path, field: str, most: int | None) -> Iterator[Document]:
+def json_documents(path: Path, field: str, most: int | None) -> Iterator[Document]:
     """One document a line; blank lines are passed over but counted."""
     blank = 0
     for number, line in enumerate(_lines(path), start=1):
@@ -166,7 +170,7 @@ def _check_line(size: int, number: int, path: Path) -> None:
         )
 
 
-def _parquet_documents(path: Path, field: str, most: int | None) -> Iterator[Document]:
+def parquet_documents(path: Path, field: str, most: int | None) -> Iterator[Document]:
     """One document a row, reading no column but `field`."""
     try:
         with path.open("rb") as opened, pq.ParquetFile(opened) as file:

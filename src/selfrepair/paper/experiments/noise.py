@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,7 @@ from selfrepair.paper.numbers.across_heads import HeadSums
 from selfrepair.paper.numbers.document_halves import FIRST, SECOND, rows_in_half
 from selfrepair.paper.numbers.over_documents import Number, products, tally_of
 from selfrepair.paper.pictures.captions import FIXED, about, rows_of, sampled
+from selfrepair.paper.study import Study, experiment
 from selfrepair.pictures.picture import FAINT, PALETTE, Panel, Picture, Rule, scatter, symmetric
 from selfrepair.report.panels import depth_panel
 from selfrepair.results.filter_labels import resolve_filter
@@ -25,6 +26,13 @@ X, Y = "direct_effect", "total_effect"
 REPAIRED = 0.2  # of what is lost, for a head to be called repaired on average
 NEGLIGIBLE = 0.1  # of the largest head's mean |DE|, for a head to have hardly any direct effect
 _LEAST_TOKENS = 8
+
+
+@experiment("From token to token")
+def exhibits(study: Study) -> Iterator[Exhibit]:
+    """All its figures."""
+    yield per_token(study.run)
+    yield shares(study.run)
 
 
 def per_token(run: Run, heads: Sequence[tuple[int, int]] | None = None) -> Exhibit:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 from torch import Tensor
 
-from selfrepair.ablation.operators import Source
+from selfrepair.ablation.operators import Operator, Source
 from selfrepair.errors import SelfRepairError
 from selfrepair.model.ports import Port
 from selfrepair.text import Windows
@@ -99,7 +99,7 @@ def original_amount(tokens: int, length: int) -> tuple[int, int]:
 
 
 @dataclass(frozen=True)
-class NextBatch:
+class NextBatch(Operator):
     """Resampling as the authors do it: row i of a batch gets the next batch's row i (rolled, in some figures).
 
     Attributes:
@@ -110,10 +110,9 @@ class NextBatch:
     batch: int
     roll: int = 0
     name: str = "resample, next batch"
-    draws: ClassVar[int] = 1
     donors: ClassVar[int] = 1
 
-    def draw_donors(self, windows: Windows) -> np.ndarray:
+    def draw_donors(self, windows: Windows, seed: int = 0) -> np.ndarray:
         """Donors [window, 1]: `(batch + 1, row - roll)`; the last batch wraps to the first (docs/methods.md 6.2)."""
         count = len(windows) - len(windows) % self.batch or len(windows)
         window = np.arange(len(windows))

@@ -23,7 +23,7 @@ from selfrepair.paper.numbers.over_documents import (
 from selfrepair.statistics.bootstrap import bootstrap_all, document_weights, effective_documents
 from selfrepair.statistics.discovery import q_values
 from selfrepair.statistics.estimates import Estimate, worth
-from selfrepair.statistics.estimators import Scale
+from selfrepair.statistics.estimator import Scale
 from selfrepair.statistics.intervals import interval
 
 RATE = 0.05  # false discoveries among heads that something is shown of

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from selfrepair.paper.numbers.document_halves import half_of
 from selfrepair.statistics.bootstrap import bootstrap_all, document_weights, effective_documents
 from selfrepair.statistics.estimates import Estimate
-from selfrepair.statistics.estimators import Scale
+from selfrepair.statistics.estimator import Scale
 from selfrepair.statistics.fieller import per_token, ratio_interval
 from selfrepair.statistics.intervals import interval
 

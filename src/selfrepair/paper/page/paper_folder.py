@@ -17,6 +17,7 @@ from selfrepair.paper.exhibit import Exhibit
 from selfrepair.paper.make import Paper
 from selfrepair.paper.numbers.over_documents import Number
 from selfrepair.paper.pictures.captions import numbers_table
+from selfrepair.paper.study import EXPERIMENTS
 from selfrepair.pictures import with_matplotlib, with_plotly
 from selfrepair.report.captions import discoveries, engine_error, fact
 from selfrepair.report.number_formats import brief, small
@@ -34,15 +35,6 @@ _CLASSES = {
     UNJUDGED: "missing",
 }
 _MOST_CSV_ROWS = 50_000  # larger tables are written as parquet
-HEADINGS = {
-    "overview": "Is there self-repair?",
-    "noise": "From token to token",
-    "layernorm": "The final norm",
-    "neurons": "Neurons of MLPs",
-    "iterative": "Iterative inference",
-    "ioi": "Name movers and backups",
-    "published": "Against published numbers",
-}
 
 
 @dataclass
@@ -105,6 +97,11 @@ def write(paper: Paper, folder: str | Path) -> Path:
     return writer.show(paper)
 
 
+def heading(name: str) -> str:
+    """What the page calls an experiment."""
+    return EXPERIMENTS[name].heading
+
+
 def render(paper: Paper, files: dict[str, str]) -> str:
     """The page as HTML; all text is escaped.
 
@@ -121,20 +118,18 @@ def render(paper: Paper, files: dict[str, str]) -> str:
         raise SelfRepairError("The page needs jinja2.", "pip install 'selfrepair[paper]'") from problem
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
-    sections = [
-        {"name": name, "title": title, "exhibits": [one for one in paper.exhibits if one.section == name]}
-        for name, title in HEADINGS.items()
-    ]
+    made = {name: [one for one in paper.exhibits if one.section == name] for name in EXPERIMENTS}
+    sections = [{"name": name, "title": heading(name), "exhibits": some} for name, some in made.items() if some]
     html: str = template.render(
         facts=_shown_facts(paper),
         claims=[(one, _CLASSES[one.verdict], number_text(one.number)) for one in paper.verdicts],
         counts={name: sum(one.verdict == name for one in paper.verdicts) for name in _CLASSES},
-        sections=[section for section in sections if section["exhibits"]],
+        sections=sections,
         files=files,
         figures=FIGURES,
-        left_out=[(HEADINGS[name], reason) for name, reason in paper.left_out.items()],
-        failed=[(HEADINGS[name], reason(problem)) for name, problem in paper.failed.items()],
-        pending=[HEADINGS[name] for name in paper.pending],
+        left_out=[(heading(name), reason) for name, reason in paper.left_out.items()],
+        failed=[(heading(name), reason(problem)) for name, problem in paper.failed.items()],
+        pending=[heading(name) for name in paper.pending],
         failures=FAILURES,
         number=number_text,
         model=paper.subject["model"]["name"] if paper.run is None else fact(paper.run, "model"),

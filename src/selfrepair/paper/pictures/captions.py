@@ -10,6 +10,7 @@ import pandas as pd
 from selfrepair.paper.numbers.over_documents import Number, Tally
 from selfrepair.report.captions import amount, chosen_tokens, fact, left_out, operator, span
 from selfrepair.results.runs import Run
+from selfrepair.statistics.filters import Filter
 
 FIXED = "95% intervals over documents, the filter's threshold held fixed"
 
@@ -52,13 +53,11 @@ def rows_of(run: Run, label: str) -> pd.DataFrame:
         run: the run.
         label: one of its filters.
     """
-    rows = run.tokens_frame()
-    if label == "all":
+    rows, one = run.tokens_frame(), Filter.parse(label)
+    if not one.chooses:  # the sample stands for all tokens, also of a run without that filter
         return rows[rows["in_sample"]].reset_index(drop=True)
     limits = run.heads["threshold"].sel(filter=label).values[rows["layer"], rows["head"]]
-    effect = rows["direct_effect"].to_numpy(np.float64)
-    passes = effect >= limits if label.startswith("top") else effect <= limits
-    return rows[passes].reset_index(drop=True)
+    return rows[one.passes(rows["direct_effect"].to_numpy(np.float64), limits)].reset_index(drop=True)
 
 
 def numbers_table(numbers: tuple[Number, ...]) -> pd.DataFrame:

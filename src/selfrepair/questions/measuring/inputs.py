@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from selfrepair.ablation.operators import Mean, Operator, PositionMean, Resample, Source, Zero
+from selfrepair.ablation.operators import OPERATORS, Operator, Source, operator, require_operator
+from selfrepair.choices import operators
 from selfrepair.engine.clean import CleanRun, port_outputs
 from selfrepair.engine.contract import Replacement
 from selfrepair.errors import SelfRepairError
@@ -21,12 +22,10 @@ from selfrepair.questions.measuring.placebo import Placebo
 
 
 @dataclass(frozen=True)
-class Corrupt:
+class Corrupt(Operator):
     """The site's output on the prompt's corrupt twin, at the same position."""
 
     name: str = "corrupt"
-    draws: int = 1
-    donors: int = 1
 
     def replacement(self, port: Port, clean: Tensor, source: Source, draw: int) -> Tensor:
         """See `Operator.replacement`."""
@@ -50,7 +49,7 @@ def operator_for(
         SelfRepairError: `corrupt` without twins, or a name that stands for nothing here.
     """
     if name is not None and not isinstance(name, str):
-        return name
+        return require_operator(name)
     chosen = name or ("corrupt" if prompts.corrupt is not None else "resample")
     if chosen == "corrupt" and prompts.corrupt is None:
         raise SelfRepairError(
@@ -59,18 +58,12 @@ def operator_for(
         )
     if chosen == "placebo" and model is not None:
         return Placebo(operator_for(None, prompts, donors), model, seed=seed)
-    made: Mapping[str, Operator] = {
-        "corrupt": Corrupt(),
-        "resample": Resample(donors),
-        "zero": Zero(),
-        "mean": Mean(),
-        "position-mean": PositionMean(),
-    }
-    if chosen not in made:
-        raise SelfRepairError(
-            f"No ablation on prompts is called '{chosen}'.", f"There are: {', '.join((*made, 'placebo'))}."
-        )
-    return made[chosen]
+    if chosen == "corrupt":
+        return Corrupt()
+    if chosen not in OPERATORS:
+        there = ", ".join(("corrupt", *operators(), "placebo"))
+        raise SelfRepairError(f"No ablation on prompts is called '{chosen}'.", f"There are: {there}.")
+    return operator(chosen, donors if chosen == "resample" else 1)
 
 
 @dataclass

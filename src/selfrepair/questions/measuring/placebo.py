@@ -14,7 +14,7 @@ from selfrepair.model.ports import Port
 
 
 @dataclass(frozen=True, eq=False)
-class Placebo:
+class Placebo(Operator):
     """Adds a random change that is as large, at every position, as the one another ablation makes.
 
     The change lies in what the site can write: a random vector where heads are read, through `W_O`, scaled so that the

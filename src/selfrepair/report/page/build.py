@@ -26,6 +26,7 @@ from selfrepair.results import atomic_files, run_folder
 from selfrepair.results.filter_labels import resolve_filter
 from selfrepair.results.intervention_axis import shape_of
 from selfrepair.results.runs import Run
+from selfrepair.statistics.filters import Filter
 from selfrepair.statistics.labels import AMPLIFIED, LABELS
 
 NEEDED = ("jinja2", "plotly")
@@ -175,9 +176,10 @@ def run_index(source: Source, blocks: Blocks, runs: int = 1) -> dict[str, Any]:
     }
 
 
-def _filter(run: Run, label: str) -> dict[str, str]:
+def _filter(run: Run, label: str) -> dict[str, str | bool]:
     return {
         "label": label,
+        "chooses": Filter.parse(label).chooses,
         "words": captions.chosen_tokens(label, captions.ablated(run)),
         "amount": captions.amount(run, label),
         "discoveries": captions.discoveries(run, label),

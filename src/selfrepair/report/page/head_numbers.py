@@ -6,32 +6,19 @@ from typing import Any
 
 import numpy as np
 
-from selfrepair.effects.lines import LINE_QUANTITIES, LINES
+from selfrepair.effects.lines import LINES
 from selfrepair.report.page.lines import absent
 from selfrepair.report.page.pack import Blocks, exact
 from selfrepair.results.intervention_axis import cells_of, shape_of
 from selfrepair.results.quantities import quantity_of
 from selfrepair.results.runs import Run
 from selfrepair.statistics.accumulate import BY_ATTENTION, BY_HEAD, BY_MLP
+from selfrepair.statistics.estimator import GROUPS
+from selfrepair.statistics.estimators import all_estimators
 from selfrepair.statistics.labels import LABELS, LabelRule
 from selfrepair.terminal import readable
 
 PARTS = ("", "_low", "_high")
-GROUPS: dict[str, tuple[str, ...]] = {
-    "effects": ("direct_effect", "ablated_direct_effect", "lost_direct_effect", "total_effect", "self_repair"),
-    "ledger": LINE_QUANTITIES,
-    "shares": (
-        "repaired_fraction",
-        *(line.share for line in LINES),
-        "masking",
-        "retention",
-    ),
-    "slopes": ("slope_through_origin", "slope", "r_squared"),
-    "tokens": ("share_repaired", "share_over_repaired", "share_worse", "gross_self_repair", "sigma_ratio"),
-}
-NEUTRAL = {"masking": 0.0, "slope": 1.0, "slope_through_origin": 1.0, "sigma_ratio": 1.0}
-# Ratios, by what they are a share of: where that may be zero they say nothing.
-DENOMINATOR = {name: "direct_effect" if name == "retention" else "lost_direct_effect" for name in GROUPS["shares"]}
 LARGEST = 24  # repairers of a head that are shown one by one
 
 
@@ -54,19 +41,22 @@ def heads_of_model(run: Run) -> int:
 def quantities(run: Run) -> list[dict[str, Any]]:
     """What the map can show, in the order of its menu."""
     left_out = {name for line in absent(run) for name in (line.quantity, line.share)}
+    there = [one for one in all_estimators().values() if one.name in run.grid and one.name not in left_out]
+    menu = [(one, one.shown) for one in there if one.shown is not None]
     return [
         {
-            "name": name,
+            "name": one.name,
             "group": group,
-            "title": _title(name),
-            "units": quantity_of(name).units,
-            "description": quantity_of(name).description.replace("_", " "),
-            "neutral": NEUTRAL.get(name, 0.0),
-            "denominator": DENOMINATOR.get(name, ""),
+            "title": shown.title or one.name.replace("_", " "),
+            "units": quantity_of(one.name).units,
+            "description": quantity_of(one.name).description.replace("_", " "),
+            "neutral": shown.neutral,
+            "denominator": one.share_of,
+            "percent": one.in_percent,
         }
-        for group, names in GROUPS.items()
-        for name in names
-        if name in run.grid and name not in left_out
+        for group in dict.fromkeys([*GROUPS, *(shown.group for _, shown in menu)])
+        for one, shown in menu
+        if shown.group == group
     ]
 
 
@@ -144,24 +134,3 @@ def _components(run: Run, part: str) -> np.ndarray:
     attention = run.grid[(BY_HEAD if BY_HEAD in run.grid else BY_ATTENTION) + part].values
     cell = attention.shape[:3]
     return np.concatenate([attention.reshape(*cell, -1), run.grid[BY_MLP + part].values], -1)
-
-
-def _title(name: str) -> str:
-    words = {
-        "direct_effect": "direct effect (clean)",
-        "ablated_direct_effect": "direct effect of the replacement",
-        "self_repair": "self-repair",
-        "gross_self_repair": "self-repair, gross (mean of sizes)",
-        "masking": "masking, 1 − TE/ΔDE",
-        "repair_heads": "repair by heads",
-        "repair_mlps": "repair by MLPs",
-        "repair_post_norms": "repair by post-norms",
-        "repair_norm": "repair by the final norm",
-        "fraction_heads": "repaired by heads, share",
-        "fraction_mlps": "repaired by MLPs, share",
-        "fraction_post_norms": "repaired by post-norms, share",
-        "fraction_norm": "repaired by the norm, share",
-        "slope": "slope with intercept",
-        "sigma_ratio": "scale of the final norm, clean / ablated",
-    }
-    return words.get(name, name.replace("_", " "))

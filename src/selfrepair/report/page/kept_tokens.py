@@ -15,6 +15,7 @@ from selfrepair.effects.lines import LINE_QUANTITIES
 from selfrepair.report.page.pack import Blocks, Fixed
 from selfrepair.results.proven import Stored
 from selfrepair.results.runs import Run
+from selfrepair.statistics.filters import Filter
 
 COLUMNS = (
     "direct_effect",
@@ -109,7 +110,7 @@ def token_blocks(run: Run, kept: Kept, blocks: Blocks, windows: np.ndarray) -> d
         windows: numbers of the windows in the page; rows name windows by their place in it.
     """
     found: dict[str, Any] = {"rows": {}, "density": {}}
-    bits = (kept.passes * 2 ** np.arange(kept.passes.shape[1])).sum(1).astype(np.uint8)
+    bits = _bits(kept.passes)
     there = np.isin(kept.columns["window"], windows)
     for layer in np.unique(kept.columns["layer"]):
         rows = np.flatnonzero((kept.columns["layer"] == layer) & there)
@@ -125,6 +126,15 @@ def token_blocks(run: Run, kept: Kept, blocks: Blocks, windows: np.ndarray) -> d
         found["rows"][int(layer)] = blocks.arrays(arrays)
     found["density"] = {layer: blocks.arrays(arrays) for layer, arrays in kept.densities.items()}
     return found
+
+
+def _bits(passes: np.ndarray) -> np.ndarray:
+    """Which filters tokens pass, a bit for each: [row], from [row, filter] of at most 32 filters."""
+    filters = passes.shape[1]
+    bits = (passes.astype(np.int64) << np.arange(filters)).sum(1)
+    if filters <= 8:
+        return np.asarray(bits.astype(np.uint8))
+    return np.asarray(bits.astype(np.uint16) if filters <= 16 else bits.astype(np.uint32).view(np.int32))
 
 
 def _rows_of(run: Run) -> int:
@@ -147,12 +157,7 @@ def _passes(run: Run, columns: dict[str, np.ndarray]) -> np.ndarray:
     place = columns["layer"].astype(int), columns["head"].astype(int)
     for number, label in enumerate(run.filters):
         limit = run.grid["threshold"].values[number].astype(np.float32)
-        if label.startswith("top"):
-            passes[:, number] = effect >= limit[place]
-        elif label.startswith("bottom"):
-            passes[:, number] = effect <= limit[place]
-        else:
-            passes[:, number] = columns["in_sample"]
+        passes[:, number] = Filter.parse(label).passes_kept(effect, limit[place], columns["in_sample"])
     return passes
 
 

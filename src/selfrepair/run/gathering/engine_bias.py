@@ -93,9 +93,7 @@ def _kept(job: Job, run: Run, label: str) -> Kept:
     for batch in run.token_batches(_COLUMNS):
         rows = {name: batch.column(name).to_numpy(zero_copy_only=False) for name in _COLUMNS}
         limit = limits[rows["layer"], rows["head"]]
-        passing = rows["in_sample"]
-        if one.kind != "all":
-            passing = rows["direct_effect"] >= limit if one.kind == "top" else rows["direct_effect"] <= limit
+        passing = one.passes_kept(rows["direct_effect"], limit, rows["in_sample"])
         for row in np.flatnonzero(passing):
             layer, head, window, position = (int(rows[name][row]) for name in _COLUMNS[:4])
             if (layer, head) in chosen:

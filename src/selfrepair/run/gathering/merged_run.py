@@ -49,7 +49,7 @@ def merged(pool: Pool, plan: Plan, place: Path, status: str, seconds: float) -> 
 
         def booked(text: int, rows: Arrays) -> None:
             shifted = rows | {"window": rows["window"] + starts[text]}
-            file.add(token_table(shifted, names[text]))
+            file.add(token_table(shifted, names[text], pool.design.filters))
 
         for layer in range(pool.design.shape[0]):
             summariser.add(pool.layer(layer, booked))

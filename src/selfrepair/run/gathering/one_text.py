@@ -15,6 +15,7 @@ from selfrepair.run.scheduling.early_stopping import UnitsSoFar
 from selfrepair.run.storage.finished_unit import Unit, kept_rows
 from selfrepair.run.storage.split_documents import joined_documents
 from selfrepair.run.storage.unit_file import Arrays
+from selfrepair.run.unit.thresholds import KEEP
 from selfrepair.statistics.accumulate import QUANTITIES, line_moments
 from selfrepair.statistics.bootstrap import (
     FilteredReplicates,
@@ -25,11 +26,10 @@ from selfrepair.statistics.bootstrap import (
 from selfrepair.statistics.component_lines import TextLines
 from selfrepair.statistics.curves import CurveMoments
 from selfrepair.statistics.features import DONOR_VARIANCES, FEATURES, INDEX, features
-from selfrepair.statistics.filters import Filter, Kind
+from selfrepair.statistics.filters import Filter, scores_of
 from selfrepair.statistics.intervals import Replicated
-from selfrepair.statistics.keep import EXACT, MARGIN
+from selfrepair.statistics.keep import EXACT, MARGIN, widest
 
-TAILS: tuple[Kind, ...] = ("top", "bottom")
 _ROWS = 2**16  # kept tokens that are in memory at once, if several heads together have fewer
 
 
@@ -133,7 +133,7 @@ class Merger:
         documents, effective = np.zeros(cells, np.int64), np.zeros(cells)
         everything, counts = self._everything
         for place, one in enumerate(self.design.filters):
-            if one.kind == "all":
+            if not one.chooses:
                 found[:, place] = everything[:, layer]
                 documents[place] = (counts[:, layer] > 0).sum(0)
                 effective[place] = effective_documents(counts[:, layer])
@@ -159,38 +159,37 @@ class Merger:
         """Kept tokens of a head, about."""
         plan = self.design.plan
         tokens = int(plan["text"]["scored_tokens"])
-        shares = [max((f.fraction for f in self.design.filters if f.kind == kind), default=0) for kind in TAILS]
-        tails = sum(max(int(MARGIN * share * tokens), min(EXACT, tokens)) for share in shares if share)
+        shares = [one.fraction for one in widest(self.design.filters)]
+        tails = sum(max(int(MARGIN * share * tokens), min(EXACT, tokens)) for share in shares)
         return tails + int(plan["sample"])
 
     def _filtered(self, layer: int, rows: Arrays, counts: np.ndarray) -> Iterator[tuple[int, int, FilteredReplicates]]:
         """(filter, head, replicates) for each filter that chooses tokens; `counts` is [document, head]."""
         for place, one in enumerate(self.design.filters):
-            for head in np.unique(rows["head"]).tolist() if one.kind != "all" else ():
-                assert one.kind != "all"
+            for head in np.unique(rows["head"]).tolist() if one.chooses else ():
                 kept = self._tail(one, layer, rows, head)
                 document = np.searchsorted(self.documents, rows["document"][kept])
-                effects = rows["direct_effect"][kept].astype(np.float32)
+                scores = one.score(rows["direct_effect"][kept].astype(np.float32))
                 table = _Features(rows, kept, self.design.negligible)
                 counted = counts[:, head].astype(np.int64)
                 yield (
                     place,
                     head,
-                    bootstrap_filtered(effects, table, document, counted, one.fraction, one.kind, self.weights),
+                    bootstrap_filtered(scores, table, document, counted, one.fraction, self.weights),
                 )
 
     def _tail(self, one: Filter, layer: int, rows: Arrays, head: int) -> np.ndarray:
         """A head's kept tokens beyond the limit from which all tokens were kept; the sample's others are left out."""
-        limit = self.limits[one.kind][layer, head]
+        limit = self._limits[one.kind][layer, head]
         low, high = np.searchsorted(rows["head"], [head, head + 1])
         effect = rows["direct_effect"][low:high].astype(np.float32)
-        beyond = np.flatnonzero(effect >= limit if one.kind == "top" else effect <= limit)
+        beyond = np.flatnonzero(one.passes(effect, limit))
         return np.asarray(low + beyond)
 
     @cached_property
-    def limits(self) -> Arrays:
-        """Direct effects from which (`top`) and up to which (`bottom`) all tokens were kept, [layer, head]."""
-        return {"top": self.surveyed.get("keep_top"), "bottom": self.surveyed.get("keep_bottom")}
+    def _limits(self) -> Arrays:
+        """Direct effects from which on all tokens were kept, [layer, head], by kind of filter."""
+        return {one.kind: self.surveyed.get(f"{KEEP}{one.kind}") for one in widest(self.design.filters)}
 
     @property
     def counts(self) -> np.ndarray:
@@ -221,4 +220,6 @@ class Merger:
         for part in chain((unit.starting_with("lines/") for unit in self.units), map(line_moments, joined)):
             for name, value in part.items():
                 totals[name] = totals[name] + value if name in totals else value
-        return TextLines(totals, self.surveyed.get("thresholds")) if any("/" in name for name in totals) else None
+        if not any("/" in name for name in totals):
+            return None
+        return TextLines(totals, scores_of(self.design.filters, self.surveyed.get("thresholds")))

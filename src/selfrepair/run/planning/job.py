@@ -16,7 +16,7 @@ from selfrepair.results.intervention_axis import Cell, cells_of_heads
 from selfrepair.results.plan import Plan
 from selfrepair.run.planning.batch_size import UNIT_TOKENS
 from selfrepair.statistics.accumulate import Components
-from selfrepair.statistics.filters import Filter
+from selfrepair.statistics.filters import Filter, main_filter
 from selfrepair.statistics.keep import uniform_sample
 from selfrepair.text import Windows
 
@@ -101,7 +101,7 @@ class Design:
     @cached_property
     def main_filter(self) -> int:
         """Place of the filter that numbers are shown under: the first of a top share, or the first."""
-        return next((place for place, one in enumerate(self.filters) if one.kind == "top"), 0)
+        return main_filter(self.filters)
 
     @cached_property
     def until(self) -> Until | None:

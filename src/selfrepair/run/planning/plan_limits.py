@@ -45,13 +45,14 @@ _KINDS: dict[tuple[str, ...], type | tuple[type, ...]] = {
     ("engine",): str,
     ("engine_settings",): dict,
     ("engine_reason",): str,
+    ("engine_by_name",): bool,
     ("components",): str,
     ("memory_predicted",): (int, float),
     ("until",): (dict, type(None)),
     ("heads",): list,
     ("filters",): list,
 }
-_MOST_FILTERS = 64
+_MOST_FILTERS = 32  # the page has a bit for each
 _FIX = "The plan is damaged or was made up: copy the folder again, or start a new run."
 
 

@@ -7,16 +7,16 @@ from collections.abc import Sequence
 import numpy as np
 from torch import Tensor
 
-from selfrepair.ablation.donors import draw_donors
 from selfrepair.ablation.interventions import Intervention, by_start
 from selfrepair.ablation.name_lists import Spelled
 from selfrepair.ablation.names import existing_heads, named_heads
-from selfrepair.ablation.operators import Operator, operator
+from selfrepair.ablation.operators import Operator, operator, require_operator
 from selfrepair.ablation.sites import Head, Site, all_heads
-from selfrepair.engine import DeltaEngine, Engine, ReplayEngine, engine_named
+from selfrepair.engine import DeltaEngine, Engine, ReplayEngine, engine_named, made_by_name
 from selfrepair.engine.accounts import require_sites
 from selfrepair.engine.choice import Choice, choose, delta
 from selfrepair.engine.clean import clean_run
+from selfrepair.engine.contract import is_exact
 from selfrepair.engine.delta.matmul import PRECISIONS
 from selfrepair.errors import SelfRepairError
 from selfrepair.model.configuration import setting
@@ -29,6 +29,7 @@ from selfrepair.run.planning.job import Job
 from selfrepair.run.planning.plan_limits import MOST_REPLICATES, MOST_SEED, require_sane
 from selfrepair.run.planning.run_plan import filters_of
 from selfrepair.run.planning.settings import STOPS, Settings, Statistics
+from selfrepair.statistics.estimators import all_estimators
 from selfrepair.statistics.stopping import StopRule
 from selfrepair.text import Windows
 
@@ -51,10 +52,12 @@ def prepare(
         SelfRepairError: no donors, no scored tokens, unknown heads, filters, operator or engine.
     """
     ablation, statistics, computing = settings.ablation, settings.statistics, settings.computing
-    chosen = operator(ablation.ablation, ablation.donors) if isinstance(ablation.ablation, str) else ablation.ablation
+    asked = ablation.ablation
+    chosen = operator(asked, ablation.donors) if isinstance(asked, str) else require_operator(asked)
     if isinstance(computing.engine, str) and computing.engine != "auto":
         engine_named(computing.engine)  # complains of unknown names before anything takes time
     filters_of(settings)
+    all_estimators()  # as here: what another package offers fails now, not after the sweep
     heads = all_heads(model.anatomy) if ablation.heads is None else _checked_heads(model, ablation.heads)
     sets = None
     if interventions is not None:
@@ -74,8 +77,7 @@ def prepare(
         raise SelfRepairError(
             f"A batch needs at least one window, got {computing.batch}.", "Leave it out to have it chosen."
         )
-    own = getattr(chosen, "draw_donors", None)  # an operator may have its own way of choosing them
-    drawn = draw_donors(windows, chosen.donors, statistics.seed) if own is None else own(windows)
+    drawn = chosen.draw_donors(windows, statistics.seed)
     engine, facts = _engine(model, windows, settings, heads, chosen)
     subject = run_plan.subject_of(model, windows, first)
     plan = run_plan.make_plan(subject, chosen, heads, drawn, settings, stop, facts, model.device, sets)
@@ -114,7 +116,8 @@ def _engine(
         "engine": engine.name,
         "engine_settings": engine.settings,
         "engine_reason": choice.reason,
-        "engine_exact": bool(getattr(engine, "exact", False)),
+        "engine_exact": is_exact(engine),
+        "engine_by_name": isinstance(asked.engine, str) or made_by_name(engine),
         "memory_predicted": room.predicted,
         "windows_per_batch": size,
         "windows_per_unit": size * max(1, unit // size),

@@ -36,7 +36,7 @@ def load_job(path: Path, model: LanguageModel | None = None) -> Job:
     """
     design = load_design(path)
     plan, windows, donors = design.plan, design.windows, design.donors
-    require_built_in(plan)
+    require_by_name(plan)
     torch.set_num_threads(plan["machine"]["threads"])  # the number of threads shows in the last bits
     loaded = _model(plan) if model is None else model
     require_same(plan, loaded)
@@ -45,12 +45,19 @@ def load_job(path: Path, model: LanguageModel | None = None) -> Job:
     return Job(plan, windows, donors, loaded, chosen, engine)
 
 
-def require_built_in(plan: Plan) -> None:
-    """Refuses operators that cannot be made again from the plan.
+def require_by_name(plan: Plan) -> None:
+    """Refuses an operator or engine that cannot be made again from the plan.
 
     Raises:
-        SelfRepairError: the operator is one that only the program that started the run knows.
+        SelfRepairError: it is one that only the program that started the run knows.
     """
+    if not plan["engine_by_name"]:
+        raise SelfRepairError(
+            f"The engine '{plan['engine']}' of this run was an object of a class that no name stands for, so it "
+            "cannot be made again from the plan.",
+            "Start it again with `measure(..., engine=...)` from the program that defines it, with one worker; or "
+            "offer the engine by an entry point.",
+        )
     name = plan["ablation"]["operator"]
     if not plan["ablation"].get("by_name") or name not in OPERATORS:
         raise SelfRepairError(

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 OPERATORS = tuple(choices.operators())  # those of installed packages too
 ENGINES = ("auto", *choices.ENGINES)
+FORMATS = ", ".join(f".{name}" for name in choices.TEXT_FORMATS)
+FILTERS = ", ".join(("`all`", *(f"`{kind}:0.02`" for kind in choices.FILTERS)))
 PRECISIONS = ("full", "bfloat16", "int8")
 EXECUTORS = tuple(choices.EXECUTORS)
 STOPS = ("card", "heads")
@@ -35,8 +37,7 @@ class Text:
     text: Annotated[
         str,
         Option(
-            "`builtin` (Python's own prose and code), a .txt, .jsonl(.gz, .zst), .json(.gz, .zst) or .parquet file, or "
-            "a Hugging Face dataset id.",
+            f"`builtin` (Python's own prose and code), a file ({FORMATS}), or a Hugging Face dataset id.",
             _TEXT,
             plan="text.source",
         ),
@@ -121,8 +122,7 @@ class Statistics:
     filters: Annotated[
         "Sequence[Filter | str]",
         Option(
-            "Tokens that numbers average over: `all`, `top:0.02`, `bottom:0.02` (per head, by clean direct effect). "
-            "Can be repeated.",
+            f"Tokens that numbers average over: {FILTERS} (per head, by clean direct effect). Can be repeated.",
             _ABLATION,
             plan="filters",
             flag="--filter",
@@ -222,7 +222,7 @@ class Work:
     """How many workers do the work, and where; the results do not depend on it."""
 
     workers: Annotated[int, Option("Workers that share the work.", _COMPUTING, plan="", least=1)] = 1
-    executor: Annotated[str, Option("Where several workers run.", _COMPUTING, plan="", choices=EXECUTORS)] = "processes"
+    executor: Annotated[str, Option("Where workers run.", _COMPUTING, plan="", choices=EXECUTORS)] = choices.HERE
     threads: Annotated[
         int | None,
         Option(

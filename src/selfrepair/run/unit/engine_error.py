@@ -10,7 +10,7 @@ from selfrepair.ablation.interventions import Intervention, ports_of
 from selfrepair.effects.ledger import Ledger
 from selfrepair.engine import ReplayEngine
 from selfrepair.engine.clean import CleanRun, clean_run
-from selfrepair.engine.contract import Replacement
+from selfrepair.engine.contract import Replacement, is_exact
 from selfrepair.run.planning.job import Job
 from selfrepair.run.unit.exactness import Sampled, rounding
 
@@ -33,7 +33,7 @@ class ErrorSample:
     @classmethod
     def of(cls, job: Job, clean: CleanRun, seed: int) -> ErrorSample | None:
         """A random sample; None for an engine that is exact. One that does not say so is not."""
-        if getattr(job.engine, "exact", False):
+        if is_exact(job.engine):
             return None
         every = job.interventions
         chosen = np.random.default_rng(seed).choice(len(every), min(_SAMPLED, len(every)), replace=False)

@@ -43,7 +43,7 @@ class BatchSource:
         if name not in self.surveyed:
             raise SelfRepairError(
                 f"The operator '{self.job.operator.name}' uses means by position, which were not collected.",
-                "Give it an attribute `position_means = True`.",
+                "Name them among its `needs`: needs = frozenset({POSITION_MEANS}).",
             )
         return torch.from_numpy(self.surveyed[name]).to(self.job.model.device)
 

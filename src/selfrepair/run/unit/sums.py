@@ -11,10 +11,12 @@ from selfrepair.run.planning.job import Job
 from selfrepair.run.storage.split_documents import SHARED
 from selfrepair.run.storage.unit_file import Arrays
 from selfrepair.run.unit.passages import Passages
+from selfrepair.run.unit.thresholds import KEEP
 from selfrepair.statistics.accumulate import DocumentSums, TokenEffects, line_moments
 from selfrepair.statistics.curves import CurveMoments
 from selfrepair.statistics.features import FEATURES, features
-from selfrepair.statistics.keep import KeepThresholds, KeptTokens, in_sample, near_limits
+from selfrepair.statistics.filters import choosing_kinds
+from selfrepair.statistics.keep import KeptTokens, in_sample, near_limits
 
 ALL_HEADS, EACH_HEAD = "running/all", "running/heads"  # what a run has come to so far
 
@@ -37,9 +39,8 @@ class UnitSums:
         self._rows = np.full(scored.shape, -1, np.int64)
         self._rows[scored] = inverse
         self.sums = np.zeros((len(self.documents), *job.shape, len(FEATURES)))
-        keep = [None if np.isnan(surveyed[name]).all() else surveyed[name] for name in ("keep_top", "keep_bottom")]
-        limits = KeepThresholds(*keep)
-        near = np.broadcast_to(near_limits(job.filters, limits), surveyed["thresholds"].shape)
+        limits = {kind: surveyed[f"{KEEP}{kind}"] for kind in choosing_kinds(job.filters)}
+        near = near_limits(job.filters, limits, job.shape)
         self.lines = (
             DocumentSums(
                 job.filters, surveyed["thresholds"], scored, documents, job.shape, job.components, near, job.model_shape
@@ -56,6 +57,7 @@ class UnitSums:
         self.watched = None if job.until is None or job.until.of != "heads" else job.until.filter
         self.each_head = np.zeros((len(self.documents), *job.shape, 2))  # self-repair; tokens
         self.kept = KeptTokens(
+            job.filters,
             limits,
             tokens=job.windows.tokens[self.windows],
             documents=documents,

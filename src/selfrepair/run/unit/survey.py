@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from selfrepair.ablation.interventions import ports_of
+from selfrepair.ablation.operators import POSITION_MEANS
 from selfrepair.engine.accounts import direct_effects
 from selfrepair.engine.clean import CleanRun, clean_run
 from selfrepair.errors import SelfRepairError
@@ -121,7 +122,7 @@ class _Tally:
             "mean_count": self.counts[first:].sum()[None].numpy(),
             **{f"means/{port_name(port)}": total[first:].sum(0).numpy() for port, total in self.sums.items()},
         }
-        if getattr(self.job.operator, "position_means", False):
+        if POSITION_MEANS in self.job.operator.needs:
             arrays["position_counts"] = self.counts.numpy()
             arrays |= {f"position_means/{port_name(port)}": total.numpy() for port, total in self.sums.items()}
         return arrays

@@ -15,10 +15,11 @@ from selfrepair.run.storage.store import Store
 from selfrepair.run.storage.unit_file import FIX, Arrays
 from selfrepair.run.unit.survey import STAGE as SURVEY
 from selfrepair.statistics.curves import bin_edges
-from selfrepair.statistics.filters import all_thresholds
+from selfrepair.statistics.filters import all_thresholds, choosing_kinds
 from selfrepair.statistics.keep import keep_thresholds
 
 STAGE = "thresholds"
+KEEP = "keep/"
 CURVE_BINS = 20  # of the curve of self-repair over direct effect
 _VALUES = 2**20  # direct effects that are in memory at once, if several heads together have fewer
 
@@ -32,7 +33,7 @@ def thresholds(job: Job, surveyed: Sequence[Unit]) -> Arrays:
 
     Returns:
         `thresholds` [filter, layer, head]; `curve_edges` [layer, head, bin - 1], between bins of direct effect;
-        `keep_top`, `keep_bottom` [layer, head] (NaN where nothing is kept); `loss` in nats per token;
+        `keep/KIND` [layer, head] for every kind of filter, see `keep.Limits`; `loss` in nats per token;
         `readout_error`; `means/L`; `position_means/L` where surveyed. NaN for heads that a layer lacks.
 
     Raises:
@@ -42,7 +43,7 @@ def thresholds(job: Job, surveyed: Sequence[Unit]) -> Arrays:
     require_whole(job, surveyed)
     layers, heads = job.shape
     found = np.full((len(job.filters), layers, heads), np.nan, np.float32)
-    keep = {"top": np.full((layers, heads), np.nan, np.float32), "bottom": np.full((layers, heads), np.nan, np.float32)}
+    keep = {kind: np.full((layers, heads), np.nan, np.float32) for kind in choosing_kinds(job.filters)}
     documents = np.concatenate([job.documents[unit][job.scored[unit]] for unit in job.units])  # as surveyed
     tokens = len(documents)
     bins = min(CURVE_BINS, tokens)
@@ -53,10 +54,9 @@ def thresholds(job: Job, surveyed: Sequence[Unit]) -> Arrays:
         found[:, *here] = all_thresholds(job.filters, effects)[:, 0]
         kept = keep_thresholds(job.filters, effects, documents)
         edges[here] = bin_edges(effects, bins)[0]
-        for tail, limit in (("top", kept.top), ("bottom", kept.bottom)):
-            if limit is not None:
-                keep[tail][here] = limit[0]
-    arrays = {"curve_edges": edges, "thresholds": found, "keep_top": keep["top"], "keep_bottom": keep["bottom"]}
+        for kind, limit in kept.items():
+            keep[kind][here] = limit[0]
+    arrays = {"curve_edges": edges, "thresholds": found} | {f"{KEEP}{kind}": limit for kind, limit in keep.items()}
     return arrays | _means(surveyed)
 
 

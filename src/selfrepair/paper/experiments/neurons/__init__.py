@@ -1,5 +1,8 @@
 """Erasure neurons: Figures 7, 8 and 12 to 15, section 4.2.2."""
 
+from collections.abc import Iterator
+
+from selfrepair.paper.exhibit import Exhibit
 from selfrepair.paper.experiments.neurons.figures import by_layer as by_layer
 from selfrepair.paper.experiments.neurons.figures import cumulative_change as cumulative_change
 from selfrepair.paper.experiments.neurons.figures import rank_curves as rank_curves
@@ -7,3 +10,15 @@ from selfrepair.paper.experiments.neurons.figures import top_neurons as top_neur
 from selfrepair.paper.experiments.neurons.study import NeuronStudy as NeuronStudy
 from selfrepair.paper.experiments.neurons.study import choose_heads as choose_heads
 from selfrepair.paper.experiments.neurons.study import study_neurons as study_neurons
+from selfrepair.paper.study import Study, experiment
+
+
+@experiment("Neurons of MLPs")
+def exhibits(study: Study) -> Iterator[Exhibit]:
+    """All its figures."""
+    corpus = study.corpus()
+    found = study_neurons(corpus, choose_heads(study.run, corpus))
+    yield top_neurons(found)
+    yield rank_curves(found)
+    yield cumulative_change(found)
+    yield by_layer(found)

@@ -16,6 +16,7 @@ from selfrepair.paper.experiments.neurons.neuron_sums import NeuronSums
 from selfrepair.paper.inputs.corpus import Batch, Corpus
 from selfrepair.paper.inputs.recorded_replay import Replayed, Replayer
 from selfrepair.paper.pictures.captions import passing
+from selfrepair.results.filter_labels import resolve_filter
 from selfrepair.results.runs import Run
 
 EFFECT, REPAIR, COUNTED = "top by the head's direct effect", "top by the MLP's repair", "as above, k counted with S"
@@ -82,7 +83,7 @@ def last_with_downstream(model: LanguageModel) -> int:
 def choose_heads(run: Run, corpus: Corpus, most: int = 4) -> list[Head]:
     """Heads below the last MLP whose top tokens lose most direct effect, in the last third of layers; the first is the
     one whose loss MLPs repair most (the paper's Figure 7)."""
-    label = next((one for one in run.filters if one.startswith("top")), run.filters[0])
+    label = resolve_filter(run, None)
     part = run.heads.sel(filter=label)
     last = last_with_downstream(corpus.model)
     layers = part.sizes["layer"]

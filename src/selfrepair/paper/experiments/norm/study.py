@@ -15,6 +15,7 @@ from selfrepair.paper.inputs.corpus import OPERATORS, Batch, Corpus
 from selfrepair.paper.inputs.token_sample import TokenSample
 from selfrepair.paper.numbers.over_documents import Tally
 from selfrepair.paper.pictures.captions import passing
+from selfrepair.results.filter_labels import resolve_filter
 from selfrepair.results.runs import Run
 from selfrepair.statistics.keep import in_sample, uniform_sample
 
@@ -82,7 +83,7 @@ LENGTH_EDGES = np.concatenate([[0.0], np.linspace(0.4, 1.6, 2401), [np.inf]])
 
 def choose_last_layer(run: Run, most: int = 4) -> list[Head]:
     """Heads of the last layer with the largest lost direct effect on their top tokens, largest first."""
-    label = next((one for one in run.filters if one.startswith("top")), run.filters[0])
+    label = resolve_filter(run, None)
     lost = run.heads["lost_direct_effect"].sel(filter=label).values[-1]
     order = np.argsort(-np.nan_to_num(lost, nan=-np.inf), kind="stable")
     return [Head(run.heads.sizes["layer"] - 1, int(head)) for head in order[:most] if np.isfinite(lost[head])]
@@ -90,7 +91,7 @@ def choose_last_layer(run: Run, most: int = 4) -> list[Head]:
 
 def choose_earlier(run: Run, most: int = 2) -> list[Head]:
     """Heads of the second half below the last layer with the largest lost direct effect: they have a downstream."""
-    label = next((one for one in run.filters if one.startswith("top")), run.filters[0])
+    label = resolve_filter(run, None)
     lost = run.heads["lost_direct_effect"].sel(filter=label).values.copy()
     lost[: lost.shape[0] // 2], lost[-1] = np.nan, np.nan
     order = np.argsort(-np.nan_to_num(lost, nan=-np.inf), axis=None, kind="stable")[:most]

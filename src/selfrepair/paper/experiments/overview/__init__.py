@@ -1,5 +1,8 @@
 """Does self-repair exist? The paper's Figures 1, 2 and 20 to 24, from one sweep over all heads."""
 
+from collections.abc import Iterator
+
+from selfrepair.paper.exhibit import Exhibit
 from selfrepair.paper.experiments.overview.figures import direct_against_total as direct_against_total
 from selfrepair.paper.experiments.overview.figures import idealised as idealised
 from selfrepair.paper.experiments.overview.figures import repair_by_depth as repair_by_depth
@@ -8,3 +11,13 @@ from selfrepair.paper.experiments.overview.numbers import repair_numbers as repa
 from selfrepair.paper.experiments.overview.runs_beside import about_all as about_all
 from selfrepair.paper.experiments.overview.runs_beside import names as names
 from selfrepair.paper.experiments.overview.runs_beside import read_beside as read_beside
+from selfrepair.paper.study import Study, experiment
+
+
+@experiment("Is there self-repair?")
+def exhibits(study: Study) -> Iterator[Exhibit]:
+    """All its figures."""
+    runs = [study.run, *study.others]
+    yield repair_by_depth(runs)
+    yield direct_against_total(runs)
+    yield idealised(runs)

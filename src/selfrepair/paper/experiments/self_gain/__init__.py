@@ -1,5 +1,8 @@
 """Iterative inference: a head's own output added back into its input, Figures 9 and 19."""
 
+from collections.abc import Iterator
+
+from selfrepair.paper.exhibit import Exhibit
 from selfrepair.paper.experiments.self_gain.chosen_heads import Doses as Doses
 from selfrepair.paper.experiments.self_gain.chosen_heads import choose_heads as choose_heads
 from selfrepair.paper.experiments.self_gain.chosen_heads import study_doses as study_doses
@@ -10,3 +13,28 @@ from selfrepair.paper.experiments.self_gain.scan_heads import OWN as OWN
 from selfrepair.paper.experiments.self_gain.scan_heads import Scan as Scan
 from selfrepair.paper.experiments.self_gain.scan_heads import for_scan as for_scan
 from selfrepair.paper.experiments.self_gain.scan_heads import scan as scan
+from selfrepair.paper.numbers.document_halves import FIRST
+from selfrepair.paper.study import Study, experiment
+
+DOSE_TOKENS = 384
+
+
+@experiment("Iterative inference", needs_sweep=False)
+def exhibits(study: Study) -> Iterator[Exhibit]:
+    """All its figures; the slopes at each head's own scale are left in the study, for published ones."""
+    part = for_scan(study.corpus(), study.scan_tokens)
+    half = study.model.anatomy.layers // 2
+    layers = list(range(half, study.model.anatomy.layers)) if study.recipe.original else None
+    found = scan(part, layers=layers)
+    why = dict(choose_heads(found.in_half(FIRST)))
+    if why:
+        dosed = study_doses(for_scan(study.corpus(), min(DOSE_TOKENS, study.scan_tokens)), list(why))
+        study.slopes = {
+            (str(head), scale): dosed.tallies[head, OWN, scale].slope("x", "at own scale", f"{head} x {scale:g}")
+            for head in dosed.heads
+            for scale in dosed.scales
+        }
+        study.slopes_about = f"{dosed.about}."
+        yield repression(dosed, why)
+        yield controls(dosed)
+    yield all_heads(found)

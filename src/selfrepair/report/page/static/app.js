@@ -5,17 +5,15 @@ import { el, noTip, said } from "./dom.js";
 import { isDark } from "./colours.js";
 import { plotly } from "./charts.js";
 import { redrawAll } from "./figure.js";
-import { address, go, leadingHead, parse } from "./route.js";
-import { cardView } from "./card.js";
-import { mapView } from "./map.js";
-import { headView } from "./head.js";
-import { textView } from "./text.js";
-import { tokenView } from "./token.js";
-import { comparisonView } from "./comparison.js";
-import { methodView } from "./method.js";
+import { address, go, leadingHead, parse, viewNamed, views } from "./route.js";
+import "./card.js";
+import "./map.js";
+import "./head.js";
+import "./text.js";
+import "./token.js";
+import "./comparison.js";
+import "./method.js";
 
-const VIEW = { card: cardView, map: mapView, head: headView, text: textView, token: tokenView, comparison: comparisonView, method: methodView };
-const TITLES = { card: "Card", map: "Map", head: "Head", text: "Text", comparison: "Compare", method: "Method" };
 let turn = 0;
 let last;
 
@@ -27,7 +25,7 @@ async function open(focus) {
   const mine = ++turn;
   const place = here();
   await place.run.ready();
-  const made = place.view === "unknown" ? unknown(place) : await VIEW[place.view](place);
+  const made = place.view === "unknown" ? unknown(place) : await viewNamed(place.view).show(place);
   if (mine !== turn) return;
   noTip();
   const main = document.getElementById("view");
@@ -49,9 +47,8 @@ async function open(focus) {
 }
 
 function titleOf(place) {
-  if (place.view === "head") return place.run.nameOf(place.layer, place.head);
-  if (place.view === "token") return `${place.run.nameOf(place.layer, place.head)}, token ${place.window}.${place.position}`;
-  return TITLES[place.view] ?? "Not here";
+  const view = viewNamed(place.view);
+  return view?.heading?.(place) ?? view?.title ?? "Not here";
 }
 
 function unknown(place) {
@@ -61,13 +58,14 @@ function unknown(place) {
 function bar(place) {
   const { run, filter } = place;
   const base = { run, filter };
-  const link = (view, to) => el("a", { href: address(to), "aria-current": (place.view === view || (view === "head" && place.view === "token")) && "page" }, TITLES[view]);
   const ofHead = place.layer === undefined ? leadingHead(run, filter) : { layer: place.layer, head: place.head };
-  const links = [link("card", { ...base, view: "card" }), link("map", { ...base, view: "map" }), link("head", { ...base, view: "head", ...ofHead }), link("text", { ...base, view: "text", ...ofHead }), runs.length > 1 && link("comparison", { ...base, view: "comparison" }), link("method", { ...base, view: "method" })];
+  const current = viewNamed(place.view)?.within ?? place.view;
+  const shown = views.filter((view) => view.title && (runs.length > 1 || !view.ofRuns));
+  const links = shown.map((view) => el("a", { href: address({ ...base, ...(view.ofHead ? ofHead : {}), view: view.name }), "aria-current": current === view.name && "page" }, view.title));
   const keep = document.activeElement?.id;
   document.getElementById("bar").replaceChildren(
     el("div", { class: "brand" }, el("strong", {}, run.model), el("span", { class: "quiet" }, run.operator)),
-    el("nav", { "aria-label": "Views" }, links.filter(Boolean)),
+    el("nav", { "aria-label": "Views" }, links),
     el(
       "div",
       { class: "choices" },
@@ -83,9 +81,9 @@ function bar(place) {
 function changeRun(place, run) {
   const filter = run.filters.findIndex((one) => one.label === place.run.filters[place.filter].label);
   const kept = { run, filter: filter < 0 ? run.standing : filter };
-  const fits = place.layer !== undefined && place.layer < run.layers && place.head < run.heads;
+  const fits = place.layer !== undefined && run.exists(place.layer, place.head);
   if (place.view === "head" && fits) go({ ...place, ...kept });
-  else go({ ...kept, view: ["head", "token"].includes(place.view) ? "map" : place.view });
+  else go({ ...kept, view: viewNamed(place.view)?.needsHead ? "map" : place.view });
 }
 
 function jump(place) {
@@ -93,7 +91,7 @@ function jump(place) {
     event.preventDefault();
     const match = /^\s*l?(\d+)\s*[.h,]\s*(\d+)\s*$/i.exec(event.target.elements.head.value);
     const [layer, head] = match ? [Number(match[1]), Number(match[2])] : [];
-    if (!match || layer >= place.run.layers || head >= place.run.heads) said("No such head.");
+    if (!match || !place.run.exists(layer, head)) said("No such head.");
     else go({ run: place.run, filter: place.filter, view: "head", layer, head });
   };
   return el("form", { class: "jump", onsubmit: find }, el("input", { name: "head", id: "jump", size: "6", placeholder: "L9H6", "aria-label": "Go to a head", autocomplete: "off" }));

@@ -6,7 +6,7 @@ import { between, betweenLogits, hasEnds, percent, sentence, signed } from "./fo
 import { theme } from "./colours.js";
 import { band } from "./charts.js";
 import { chart } from "./figure.js";
-import { address } from "./route.js";
+import { address, views } from "./route.js";
 
 // How the share of each line is drawn over depth: dash and colour.
 const STROKES = [["dot", "#e69f00"], ["dash", "#009e73"], ["dashdot", "#56b4e9"], ["longdash", "#cc79a7"], ["longdashdot", "#0072b2"], ["solid", "#d55e00"]];
@@ -16,7 +16,9 @@ export function loading(run) {
   return where + "\n";
 }
 
-export function cardView({ run, filter }) {
+views.push({ name: "card", title: "Card", show: cardView });
+
+function cardView({ run, filter }) {
   const of = (name) => run.whole(name, filter);
   const whole = of("repaired_fraction"), lost = of("lost_direct_effect");
   const one = run.filters[filter];
@@ -43,7 +45,7 @@ function ways(run, filter) {
   return links.map(([view, words]) => el("a", { class: "button", href: address({ run, filter, view }) }, words));
 }
 
-const SHARE = { units: "1", group: "shares", name: "" };
+const SHARE = { units: "1", percent: true };
 
 // Shares that add up to the whole; those below zero to the left.
 function splitBar(parts, whole) {

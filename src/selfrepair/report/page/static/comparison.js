@@ -6,7 +6,7 @@ import { between, exact, plain, sentence, shown } from "./format.js";
 import { diverging, scaleFor } from "./colours.js";
 import { band } from "./charts.js";
 import { chart, drawing } from "./figure.js";
-import { address, go } from "./route.js";
+import { address, go, views } from "./route.js";
 import { cutAt, loading } from "./card.js";
 import { grid, known, scaleInWords, scaleLegend } from "./map.js";
 
@@ -23,7 +23,9 @@ function filterIn(run, label) {
   return run.filters.findIndex((one) => one.label === label);
 }
 
-export async function comparisonView(place) {
+views.push({ name: "comparison", title: "Compare", ofRuns: true, show: comparisonView });
+
+async function comparisonView(place) {
   if (runs.length < 2) return [el("h1", {}, "Comparison"), el("p", {}, "This report holds one run. Give several folders to ", el("code", {}, "selfrepair report"), " to lay them side by side.")];
   await Promise.all(runs.map((run) => run.ready()));
   const label = place.run.filters[place.filter].label;

@@ -62,7 +62,7 @@ export function shown(value, quantity) {
 }
 
 function isShare(quantity) {
-  return quantity.group === "shares" || quantity.name.startsWith("share_");
+  return quantity.percent;
 }
 
 // An interval in words. It is unbounded where a ratio's denominator may be zero.

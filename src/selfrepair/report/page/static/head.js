@@ -2,16 +2,27 @@
 
 import { arraysOf } from "./data.js";
 import { el, nextFrame, number } from "./dom.js";
-import { between, plain, sentence, shown, signed } from "./format.js";
+import { between, headName, plain, sentence, shown, signed } from "./format.js";
 import { diverging, fullScale, inkOn, theme } from "./colours.js";
 import { band, ranking, repairScatter, waterfall } from "./charts.js";
 import { chart } from "./figure.js";
 import { headSteps } from "./ledger.js";
-import { address, go } from "./route.js";
+import { address, go, headNamed, views } from "./route.js";
 import { loading } from "./card.js";
 import { pythonFor } from "./map.js";
 
-export async function headView(place) {
+views.push({
+  name: "head",
+  title: "Head",
+  ofHead: true,
+  needsHead: true,
+  show: headView,
+  heading: ({ run, layer, head }) => run.nameOf(layer, head),
+  path: ({ layer, head }) => headName(layer, head),
+  parse: ([name, rest], run) => (rest === "token" ? undefined : headNamed(name, run)),
+});
+
+async function headView(place) {
   const { run, filter, layer, head } = place;
   const name = run.nameOf(layer, head);
   const label = run.label(filter, layer, head);
@@ -81,12 +92,12 @@ const SLOPES = "The two slopes ask different things. With intercept: by how much
 
 function tokensPython(run, filter, layer, head) {
   return (
+    "from selfrepair import Filter\n" +
     loading(run) +
     `tokens = run.tokens_frame().query("layer == ${layer} and head == ${head}")\n` +
-    (run.filters[filter].label === "all"
-      ? 'tokens = tokens[tokens["in_sample"]]\n'
-      : `limit = float(${run.python}["threshold"].sel(filter=${JSON.stringify(run.filters[filter].label)}, ${run.where(layer, head)}))\n` +
-        `tokens = tokens[tokens["direct_effect"] ${run.filters[filter].label.startsWith("top") ? ">=" : "<="} limit]\n`) +
+    `limit = float(${run.python}["threshold"].sel(filter=${JSON.stringify(run.filters[filter].label)}, ${run.where(layer, head)}))\n` +
+    `passes = Filter.parse(${JSON.stringify(run.filters[filter].label)}).passes_kept\n` +
+    `tokens = tokens[passes(tokens["direct_effect"], limit, tokens["in_sample"])]\n` +
     'change, total = tokens["ablated_direct_effect"] - tokens["direct_effect"], tokens["total_effect"]\n'
   );
 }
@@ -108,7 +119,7 @@ function scatterFigure(place, points, density, words) {
   const lost = run.cell("lost_direct_effect", filter, layer, head).value, total = run.cell("total_effect", filter, layer, head).value;
   const intercept = total + slope.value * lost;
   const drawn = density ? evenly(points, AMID_DENSITY) : points;
-  const sample = run.filters[filter].label === "all" ? "the run's uniform sample of tokens" : "kept tokens of the filter";
+  const sample = !run.filters[filter].chooses ? "the run's uniform sample of tokens" : "kept tokens of the filter";
   return chart({
     title: `${run.nameOf(layer, head)}: total effect against change in direct effect`,
     caption: `One point per token: ${drawn.length} of ${sample}${density ? "; shading: all of them" : ""}. Fitted over all tokens of the filter (95% intervals over documents): with intercept, slope ${inWords(slope)}; through the origin, slope ${inWords(origin)}; 1 is no repair, 0 full. ${SLOPES} ${sentence(run.caption(filter))}. ${run.sampled ? run.sampled + "." : ""}`,

@@ -5,13 +5,14 @@ import { between, betweenLogits, betweenPercent, hasEnds, percent, plain, senten
 import { diverging, labelColour, scaleFor } from "./colours.js";
 import { copyButton, drawing } from "./figure.js";
 import { sortable } from "./table.js";
-import { address, go } from "./route.js";
+import { address, go, views } from "./route.js";
 import { loading } from "./card.js";
 
 const LABEL = { name: "label", title: "label", group: "label", description: "What ablating the head does. Repaired and amplified go by intervals and allow for the number of heads tested; the others go by intervals alone.", units: "" };
-const GROUPS = { effects: "Effects", ledger: "Lines of the ledger", shares: "Shares of what is lost", slopes: "Slopes", tokens: "Over tokens" };
 
-export function mapView(place) {
+views.push({ name: "map", title: "Map", show: mapView });
+
+function mapView(place) {
   const { run, filter } = place;
   const quantity = place.quantity === "label" ? LABEL : (run.quantity[place.quantity] ?? run.quantity.self_repair);
   return [
@@ -26,7 +27,7 @@ export function mapView(place) {
 
 function menu(place, quantity) {
   const option = (one) => el("option", { value: one.name, selected: one.name === quantity.name }, one.title);
-  const groups = Object.entries(GROUPS).map(([group, title]) => el("optgroup", { label: title }, place.run.quantities.filter((one) => one.group === group).map(option)));
+  const groups = [...new Set(place.run.quantities.map((one) => one.group))].map((group) => el("optgroup", { label: group }, place.run.quantities.filter((one) => one.group === group).map(option)));
   return el("select", { id: "quantity", onchange: (event) => go({ ...place, quantity: event.target.value }) }, groups, option(LABEL));
 }
 

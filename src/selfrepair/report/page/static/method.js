@@ -4,8 +4,11 @@ import { index } from "./data.js";
 import { el } from "./dom.js";
 import { copyButton } from "./figure.js";
 import { loading } from "./card.js";
+import { views } from "./route.js";
 
-export function methodView({ run }) {
+views.push({ name: "method", title: "Method", show: methodView });
+
+function methodView({ run }) {
   const { paper, symbols, rows, intervals } = index.method;
   return [
     el("h1", {}, "Method"),

@@ -1,18 +1,26 @@
 // Passages with each token coloured by what ablating one head did to its prediction.
 
 import { el, inLines, roving, tipped } from "./dom.js";
-import { sentence, signed } from "./format.js";
+import { headName, sentence, signed } from "./format.js";
 import { diverging, fullScale, inkOn } from "./colours.js";
 import { copyButton } from "./figure.js";
 import { tokenLines } from "./ledger.js";
-import { address, go } from "./route.js";
-import { leadingHead } from "./route.js";
+import { address, go, headNamed, leadingHead, views } from "./route.js";
 import { loading } from "./card.js";
 
 const COLOURED = { self_repair: "self-repair", direct_effect: "direct effect", total_effect: "total effect" };
 const MOST = 40; // windows to choose from; those that were kept whole come first
 
-export async function textView(given) {
+views.push({
+  name: "text",
+  title: "Text",
+  ofHead: true,
+  show: textView,
+  path: ({ layer, head }) => (layer === undefined ? "text" : `text/${headName(layer, head)}`),
+  parse: ([name, of], run) => (name !== "text" ? undefined : of === undefined ? {} : headNamed(of, run)),
+});
+
+async function textView(given) {
   const { run, filter } = given;
   const place = given.layer === undefined ? { ...given, ...leadingHead(run, filter) } : given;
   const { layer, head } = place;

@@ -6,12 +6,26 @@ import { diverging, inkOn } from "./colours.js";
 import { ranking, waterfall } from "./charts.js";
 import { chart, copyButton } from "./figure.js";
 import { tokenSteps } from "./ledger.js";
-import { address } from "./route.js";
+import { address, headNamed, views } from "./route.js";
 import { loading } from "./card.js";
 
 const BEFORE = 40, AFTER = 12;
 
-export async function tokenView(place) {
+views.push({
+  name: "token",
+  within: "head",
+  needsHead: true,
+  show: tokenView,
+  heading: ({ run, layer, head, window, position }) => `${run.nameOf(layer, head)}, token ${window}.${position}`,
+  path: ({ layer, head, window, position }) => `${headName(layer, head)}/token/${window}.${position}`,
+  parse: ([name, kind, at], run) => {
+    const head = headNamed(name, run);
+    const token = /^(\d+)\.(\d+)$/.exec(at ?? "");
+    return head && kind === "token" && token ? { ...head, window: Number(token[1]), position: Number(token[2]) } : undefined;
+  },
+});
+
+async function tokenView(place) {
   const { run, layer, head, position } = place;
   const [rows, whole, words] = await Promise.all([run.rowsOf(layer, head), run.passagesOf(layer, head), run.words()]);
   const window = words.place(place.window);

@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from selfrepair import choices
+from selfrepair.choices import HERE as HERE
 from selfrepair.errors import SelfRepairError
 from selfrepair.registry import Registry
 from selfrepair.run.planning.job import Job
-from selfrepair.run.planning.reload import require_built_in
+from selfrepair.run.planning.reload import require_by_name
 from selfrepair.run.storage.store import Store
 
 EXECUTORS: Registry[Callable[..., None]] = choices.EXECUTORS
@@ -31,5 +32,5 @@ def execute(job: Job, store: Store, executor: str, workers: int, shown: bool) ->
             "Workers each load the model by its name; this one came from memory.",
             "Save it with save_pretrained and load the folder, or use one worker.",
         )
-    require_built_in(job.plan)
+    require_by_name(job.plan)
     run(job, store, workers, shown=shown)

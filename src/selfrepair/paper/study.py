@@ -1,0 +1,101 @@
+"""What experiments share, and what an experiment is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from selfrepair import choices
+from selfrepair.errors import SelfRepairError
+from selfrepair.model.language_model import LanguageModel
+from selfrepair.paper.exhibit import Exhibit
+from selfrepair.paper.inputs.corpus import Corpus
+from selfrepair.paper.inputs.recipe import Recipe
+from selfrepair.paper.numbers.over_documents import Number
+from selfrepair.registry import Registry
+from selfrepair.results.runs import Run
+from selfrepair.text import Windows
+
+SCAN_TOKENS = 768  # of the scan over all heads, which costs several forwards
+
+
+@dataclass
+class Study:
+    """What experiments share.
+
+    Attributes:
+        model: the model.
+        windows: the text.
+        swept: the sweep over all heads; None where nothing wanted needs it, see `needs_sweep`.
+        recipe: how text, donors and tokens are chosen.
+        others: runs of other models, for the overview's panels.
+        reference: a folder with published tables.
+        seed: of donors and samples.
+        scan_tokens: tokens of the scan over all heads.
+        slopes: of self-repression at the intervened run's own scale, by head and scale, once they were measured.
+        slopes_about: what they were measured on.
+    """
+
+    model: LanguageModel
+    windows: Windows
+    swept: Run | None
+    recipe: Recipe
+    others: tuple[Run, ...] = ()
+    reference: Path | None = None
+    seed: int = 0
+    scan_tokens: int = SCAN_TOKENS
+    slopes: dict[tuple[str, float], Number] = field(default_factory=dict)
+    slopes_about: str = ""
+
+    @property
+    def run(self) -> Run:
+        """The sweep over all heads.
+
+        Raises:
+            SelfRepairError: there was none.
+        """
+        if self.swept is None:
+            raise SelfRepairError("This experiment reads the sweep over all heads.", "Give it a run: make.sweep.")
+        return self.swept
+
+    def corpus(self, roll: int = 0) -> Corpus:
+        """The corpus, with the original recipe's donors rolled as asked."""
+        return Corpus(self.model, self.windows, self.recipe, self.seed, roll)
+
+
+Maker = Callable[[Study], Iterator[Exhibit]]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One experiment, by default of those that read the sweep over all heads.
+
+    Attributes:
+        heading: on the page.
+        make: gives its exhibits one after the other; each is kept as soon as it is there.
+        needs_sweep: whether it reads `Study.run`.
+        needs_reference: whether it reads `Study.reference`; it is left out where there is none.
+    """
+
+    heading: str
+    make: Maker
+    needs_sweep: bool = True
+    needs_reference: bool = False
+
+
+def experiment(
+    heading: str, *, needs_sweep: bool = True, needs_reference: bool = False
+) -> Callable[[Maker], Experiment]:
+    """Makes an experiment of the function that gives its exhibits; `choices.EXPERIMENTS` names it.
+
+    Args:
+        heading: on the page.
+        needs_sweep: see `Experiment`.
+        needs_reference: see `Experiment`.
+    """
+    return lambda make: Experiment(heading, make, needs_sweep, needs_reference)
+
+
+EXPERIMENTS: Registry[Experiment] = choices.EXPERIMENTS
+"""In the paper's order, those of other packages behind them."""

@@ -7,10 +7,12 @@ from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
+import pandas as pd
 import pytest
 from audited import HOSTILE, NAME, covered, hostile, page_of
 
 from selfrepair import SelfRepairError
+from selfrepair.questions.circuit.together import Together
 from selfrepair.questions.claims.claims_file import read_claims
 from selfrepair.questions.claims.judging import KINDS, judge
 from selfrepair.questions.page import prompt_browser
@@ -19,6 +21,7 @@ from selfrepair.questions.page.build import audit_page, write_audit_page
 from selfrepair.questions.page.copies import as_claims, as_python
 from selfrepair.questions.page.drawing import assumed, covering_names, measured
 from selfrepair.questions.page.extras import extras, unmeasured
+from selfrepair.questions.page.lists import missing_list
 from selfrepair.questions.page.markup import Markup, el, shown
 from selfrepair.questions.page.shown import Shown, effect_text, share_text
 from selfrepair.questions.page.tracks import Axis, whisker
@@ -143,6 +146,19 @@ def test_edges_are_measured_where_they_were_asked_for():
     sites = {str(site): site for site in plain.found.covering.components.sites}
     assert [(one.source, one.target) for one in assumed(plain, ["L0H0"], ["L1H1"], sites)] == [("L0H0", "L1H1")]
     assert assumed(plain, ["L1H2"], ["L1H1"], sites) == []  # of one layer: neither reads the other
+
+
+def test_what_is_missing_is_shown_frozen_together_beside_control_sets():
+    page = given("covered")
+    total = page.found.covering.total("self_repair")
+    together = Together(total, page.found.covering.repaired_share, (-0.125, 0.25), 1 / 3)
+    missing = pd.concat([page.found.missing, page.found.missing.assign(component="L1H2")], ignore_index=True)
+    several = replace(page, found=replace(page.found, together=together, missing=missing))
+    read = Reader(str(missing_list(several)))
+    titles = [attributes.get("title") or "" for _, attributes in read.elements]
+    assert any("frozen together: +0.720" in title and "-0.125 to +0.250" in title for title in titles)
+    assert "beside 2 sets of like components" in read.text
+    assert "together" not in Reader(str(missing_list(page))).text  # one component has no sets beside it
 
 
 def test_direct_parts_of_lines_are_told():

@@ -8,7 +8,7 @@ from typing import Any
 from selfrepair.questions.circuit.completion import ENOUGH
 from selfrepair.questions.page import tracks
 from selfrepair.questions.page.markup import Markup, el, joined
-from selfrepair.questions.page.shown import Shown, effect_text, figure, motif_class, plain_table, share_text
+from selfrepair.questions.page.shown import Shown, effect_text, ends, figure, motif_class, plain_table, share_text
 from selfrepair.questions.tables.cells import probability, signed_or_dash
 from selfrepair.report.number_formats import DASH
 
@@ -28,25 +28,55 @@ def missing_list(shown: Shown) -> Markup:
         else "Nothing outside the circuit covers for it by these rules."
     )
     records = order.to_dict("records")
+    together = _together(shown)
     values = [row[name] for row in records for name in ("freeze", "line")]
     bounds = [row[name] for row in records for name in ("freeze_low", "freeze_high", "control_low", "control_high")]
-    axis = tracks.Axis.over(values, bounds)
+    bounds += list(together[1:]) if together else []
+    axis = tracks.Axis.over([*values, *together[:1]] if together else values, bounds)
     pictured = [_tested(axis, row, shown) for row in records]
-    caption = (
-        "● with whisker: repair that is gone when the component is held at its clean output, with its interval. ○: its "
-        "line, what it writes itself. Grey band: the same freeze test of controls, "
-        f"{len(shown.found.covering.controls)} in all, of like layer, response and direct effect (95% of those of its "
-        "kind). Missing: its line repairs at "
-        f"a false discovery rate of {100 * shown.question.settings.rate:g}%, makes up for at least "
-        f"{100 * shown.question.settings.least_share:g}% of what the circuit wrote, is confirmed, and its freeze test "
-        f"lies above the band. {shown.found.halves.in_words[:1].upper()}{shown.found.halves.in_words[1:]}."
-    )
+    if together:
+        pictured.insert(len(shown.missing), _all_together(axis, together, shown))
     content = joined(
         el("p", said, class_="lead"),
         el("div", *pictured, tracks.scale(axis, shown.unit), class_="rows") if records else None,
         _missing_table(shown),
     )
-    return figure("What the circuit misses", content, caption, "missing")
+    return figure("What the circuit misses", content, _missing_caption(shown), "missing")
+
+
+def _missing_caption(shown: Shown) -> str:
+    found, settings = shown.found, shown.question.settings
+    selection = found.halves.in_words
+    sets = (
+        f" together: all that is missing frozen at once, beside {len(found.together.controls)} sets of like components."
+        if _together(shown) and found.together is not None
+        else ""
+    )
+    return (
+        "● with whisker: repair that is gone when the component is held at its clean output, with its interval. ○: its "
+        "line, what it writes itself. Grey band: the same freeze test of controls, "
+        f"{len(found.covering.controls)} in all, of like layer, response and direct effect (95% of those of its kind)."
+        f"{sets} Missing: its line repairs at a false discovery rate of {100 * settings.rate:g}%, makes up for at "
+        f"least {100 * settings.least_share:g}% of what the circuit wrote, is confirmed, and its freeze test lies above "
+        f"the band. {selection[:1].upper()}{selection[1:]}."
+    )
+
+
+def _together(shown: Shown) -> tuple[float, ...]:
+    """What freezing all that is missing takes away, with its ends, and the range of the control sets; nothing where
+    there are none, or where a single component is missing."""
+    found = shown.found.together
+    if found is None or not found.controls or len(shown.missing) < 2:
+        return ()
+    return (*ends(found.recovered), min(found.controls), max(found.controls))
+
+
+def _all_together(axis: tracks.Axis, together: tuple[float, ...], shown: Shown) -> Markup:
+    value, low, high, least, most = together
+    text = effect_text(value, low, high)
+    marks = [tracks.band(axis, least, most), tracks.whisker(axis, low, high), tracks.dot(axis, value)]
+    title = f"All that is missing frozen together: {text} {shown.unit}; control sets {least:+.3f} to {most:+.3f}"
+    return tracks.row(axis, "together", marks, text, title)
 
 
 def _tested(axis: tracks.Axis, row: Row, shown: Shown) -> Markup:

@@ -57,8 +57,8 @@ def _missing_caption(shown: Shown) -> str:
         "line, what it writes itself. Grey band: the same freeze test of controls, "
         f"{len(found.covering.controls)} in all, of like layer, response and direct effect (95% of those of its kind)."
         f"{sets} Missing: its line repairs at a false discovery rate of {100 * settings.rate:g}%, makes up for at "
-        f"least {100 * settings.least_share:g}% of what the circuit wrote, is confirmed, and its freeze test lies above "
-        f"the band. {selection[:1].upper()}{selection[1:]}."
+        f"least {100 * settings.least_share:g}% of what the circuit wrote, is confirmed, and its freeze test lies "
+        f"above the band. {selection[:1].upper()}{selection[1:]}."
     )
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from audit_prompts import asked_prompts
 
-from selfrepair import Head, Intervention, Mlp, SelfRepairError
+from selfrepair import Head, Intervention, Mlp, SelfRepairError, parse_names
 from selfrepair.questions.graph import PARTS, edge_graph, strongest
 from selfrepair.questions.graph_files import dot, graph_record, save_graph
 from selfrepair.questions.measuring.prompt_effects import prompt_effects
@@ -93,6 +93,15 @@ def test_a_drawing_says_sign_size_and_what_is_mediated(found):
     assert "penwidth=5.00" in first and "style=solid" in first and "+2.00 (+1.50 direct)" in first
     assert "penwidth=2.75" in second and "style=dashed" in second
     assert first.split("color=")[1][:9] != second.split("color=")[1][:9]
+
+
+def test_senders_at_named_positions_and_placebos_have_edges_whose_totals_are_lines():
+    sites = parse_names("L0H1@S2, L1.mlp@end, L1H0@S2")
+    for ablation in ("zero", "placebo"):
+        asked = Question(language_model("gpt2"), asked_prompts(groups=1), AuditSettings(ablation=ablation))
+        graph = edge_graph(asked, sites)
+        assert graph.residual < 1e-9 < np.abs(graph.table()["direct"]).max()
+        assert graph.senders == ["L0H1@S2", "L1.mlp@end", "L1H0@S2"]
 
 
 def test_one_prompt_has_edges_and_no_errors():

@@ -16,6 +16,8 @@ from selfrepair.questions.measuring.prompt_effects import prompt_effects
 from selfrepair.questions.paths.direct_edges import direct_edges
 from selfrepair.questions.question import Question
 from selfrepair.questions.settings import AuditSettings
+from selfrepair.questions.tables.graph import print_graph
+from selfrepair.terminal import Console
 from support import language_model
 from zoo import families
 
@@ -102,6 +104,18 @@ def test_senders_at_named_positions_and_placebos_have_edges_whose_totals_are_lin
         graph = edge_graph(asked, sites)
         assert graph.residual < 1e-9 < np.abs(graph.table()["direct"]).max()
         assert graph.senders == ["L0H1@S2", "L1.mlp@end", "L1H0@S2"]
+
+
+def test_a_sender_with_nothing_behind_it_has_no_edges(question, tmp_path):
+    graph = edge_graph(question, [Mlp(families.LAYERS - 1)])
+    assert graph.table().empty and list(graph.table().columns[:3]) == ["source", "target", "via"]
+    for name in ("edges.json", "edges.parquet", "edges.dot"):
+        save_graph(graph, question, None, tmp_path / name)
+    assert " -> " not in (tmp_path / "edges.dot").read_text()
+    assert json.loads((tmp_path / "edges.json").read_text())["edges"] == []
+    print_graph(Console(width=100), question, graph, None, 8)
+    both = edge_graph(question, [Mlp(families.LAYERS - 1), Head(0, 1)])
+    assert set(both.table()["source"]) == {"L0H1"}
 
 
 def test_one_prompt_has_edges_and_no_errors():

@@ -8,6 +8,8 @@ import pytest
 import torch
 from hypothesis import settings
 
+from browsing import browser as browser
+
 settings.register_profile("patient", deadline=None)  # how long an example takes says what else the machine does
 settings.load_profile("patient")
 

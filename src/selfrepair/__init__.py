@@ -64,7 +64,9 @@ if TYPE_CHECKING:
     from selfrepair.questions.asked import ablate as ablate
     from selfrepair.questions.asked import audit as audit
     from selfrepair.questions.asked import card as card
+    from selfrepair.questions.asked import graph as graph
     from selfrepair.questions.asked import who as who
+    from selfrepair.questions.asked import write_audit as write_audit
     from selfrepair.report.page import view as view
     from selfrepair.report.page import write_page as write_report
     from selfrepair.results.run_folder import load as load_run
@@ -88,7 +90,7 @@ _MODULES = {
     "selfrepair.ablation.operators": ("Mean", "Operator", "PositionMean", "Resample", "Source", "Unchanged", "Zero"),
     "selfrepair.ablation.sites": ("At", "AtSpan", "Attention", "Head", "Mlp", "Neuron", "Site"),
     "selfrepair.ablation.spellings": ("End",),
-    "selfrepair.questions.asked": ("ablate", "audit", "card", "who"),
+    "selfrepair.questions.asked": ("ablate", "audit", "card", "graph", "who", "write_audit"),
     "selfrepair.circuits.circuit": ("Circuit",),
     "selfrepair.effects.ledger": ("Ledger",),
     "selfrepair.effects.readouts": ("LogitDifference", "NextToken", "Reading", "Readout"),
@@ -166,6 +168,7 @@ __all__ = [
     "compare",
     "each",
     "freezing",
+    "graph",
     "load",
     "load_run",
     "measure",
@@ -180,6 +183,7 @@ __all__ = [
     "view",
     "who",
     "windows",
+    "write_audit",
     "write_report",
 ]
 

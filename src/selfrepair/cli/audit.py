@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from selfrepair.cli.options import Quiet, with_settings
 from selfrepair.cli.questions import LOADING, PROMPTS, Json, Model, Out, as_json, question, required, settings
+from selfrepair.cli.report import show_page
+from selfrepair.errors import SelfRepairError
 from selfrepair.terminal import Console
+
+if TYPE_CHECKING:
+    from selfrepair.questions.circuit.audit import CircuitAudit
+    from selfrepair.questions.question import Question
 
 Rank = Literal["signed", "absolute"]
 _OPTIONS = (*PROMPTS, *settings(), *LOADING)
@@ -26,6 +33,11 @@ def audit(
     ] = None,
     rank: Annotated[Rank | None, typer.Option(help="How --top-edges counts scores; there is no default.")] = None,
     out: Out = None,
+    page: Annotated[bool, typer.Option(help="Write audit.html into the folder, too.")] = True,
+    edges: Annotated[
+        bool, typer.Option("--edges", help="For the page: edges of single members; four passes for each.")
+    ] = False,
+    open_: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
     json: Json = False,
     quiet: Quiet = False,
     **asked: Any,
@@ -43,6 +55,8 @@ def audit(
     from selfrepair.questions.tables.records import audit_record
 
     named = required(circuit, "components")
+    if (open_ or edges) and (out is None or not page):
+        raise SelfRepairError("The page is written into the folder of --out.", "Give --out FOLDER, without --no-page.")
     Circuit.given(named, top_edges, rank)  # complains before the model is loaded
     asking = question(model, asked, quiet)
     tested = Circuit.given(named, top_edges, rank, asking.model)
@@ -52,7 +66,28 @@ def audit(
     floor = asking.floor(found.runs.circuit)
     if out is not None:
         save_audit(found, asking, floor, out)
+        if page:
+            _write_page(asking, found, floor, out, edges=edges, opened=open_, quiet=quiet)
     if json:
         as_json(audit_record(asking, found, floor))
     else:
         print_audit(Console(), asking, found, floor)
+
+
+def _write_page(
+    question: Question,
+    found: CircuitAudit,
+    floor: float,
+    folder: Path,
+    *,
+    edges: bool,
+    opened: bool,
+    quiet: bool,
+) -> None:
+    """Writes audit.html, says where it is, and opens it where that was asked for."""
+    from selfrepair.questions.page.build import PAGE, write_audit_page
+
+    path = write_audit_page(question, found, folder / PAGE, floor, edges)
+    Console(stderr=True, quiet=quiet).print(f"Page: {path}", soft_wrap=True)
+    if opened:
+        show_page(path)

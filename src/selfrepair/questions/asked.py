@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TypedDict, Unpack
 
 from selfrepair.ablation.interventions import Intervention
@@ -17,7 +18,9 @@ from selfrepair.questions.circuit.audit import CircuitAudit
 from selfrepair.questions.circuit.audit import audit as audited
 from selfrepair.questions.covering.who import Covering
 from selfrepair.questions.covering.who import who as covering_of
+from selfrepair.questions.graph import EdgeGraph, edge_graph
 from selfrepair.questions.importance import ImportanceCard, importance_card
+from selfrepair.questions.page.build import write_audit_page
 from selfrepair.questions.question import Question
 from selfrepair.questions.settings import AuditSettings
 
@@ -140,6 +143,59 @@ def audit(model: LanguageModel, prompts: Prompts, circuit: Circuit | Given, **se
     """
     tested = circuit if isinstance(circuit, Circuit) else Circuit(circuit)
     return audited(_question(model, prompts, settings), tested.checked(model).roles)
+
+
+def graph(model: LanguageModel, prompts: Prompts, senders: Given, **settings: Unpack[Asked]) -> EdgeGraph:
+    """Who responds to each of some components, directly or by way of others?
+
+    Example:
+        >>> edges = graph(model, prompts, "L0H1, L0.mlp", ablation="zero")
+        >>> list(edges.table().columns[:4])
+        ['source', 'target', 'via', 'total']
+
+    Args:
+        model: the model.
+        prompts: with their answers.
+        senders: heads and whole MLPs in any spelling, each ablated by itself.
+        settings: see `Asked`.
+
+    Raises:
+        SelfRepairError: as for `who`; neurons, or another metric than the logit difference.
+    """
+    return edge_graph(_question(model, prompts, settings), parse_names(senders, model))
+
+
+def write_audit(
+    model: LanguageModel,
+    prompts: Prompts,
+    circuit: Circuit | Given,
+    out: str | Path,
+    edges: bool = False,
+    **settings: Unpack[Asked],
+) -> CircuitAudit:
+    """Audits a circuit as `audit` does, and writes what was found as one self-contained HTML page.
+
+    Example:
+        >>> found = write_audit(model, prompts, "L0H0", "audit.html", ablation="zero", operators=(), controls=2)
+        >>> len(found.members)
+        1
+
+    Args:
+        model: the model.
+        prompts: with their answers.
+        circuit: a `Circuit`, or names with roles or without.
+        out: the HTML file; replaced if it exists.
+        edges: whether edges of single members and repairers are measured for the page, too.
+        settings: see `Asked`.
+
+    Raises:
+        SelfRepairError: as for `who`; or the file cannot be written.
+    """
+    question = _question(model, prompts, settings)
+    tested = circuit if isinstance(circuit, Circuit) else Circuit(circuit)
+    found = audited(question, tested.checked(model).roles)
+    write_audit_page(question, found, out, question.floor(found.runs.circuit), edges)
+    return found
 
 
 def _question(model: LanguageModel, prompts: Prompts, settings: Asked) -> Question:

@@ -76,7 +76,10 @@ class Question:
         """Sizes of all components' responses to an intervention, [component]."""
         settings = self.settings
         return response_sizes(
-            *(self.model, self.prompts, intervention, settings.ablation), donors=settings.donors, seed=settings.seed
+            *(self.model, self.prompts, intervention, settings.ablation),
+            donors=settings.donors,
+            seed=settings.seed,
+            metric=settings.metric,
         )
 
     def floor(self, intervention: Intervention) -> float:

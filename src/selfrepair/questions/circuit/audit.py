@@ -16,7 +16,7 @@ from selfrepair.questions.circuit.operators import OperatorTable, operator_table
 from selfrepair.questions.circuit.runs import CircuitRuns
 from selfrepair.questions.circuit.superfluous import members
 from selfrepair.questions.circuit.together import Together, frozen_together
-from selfrepair.questions.circuit.verdict import Verdict, verdict
+from selfrepair.questions.circuit.verdict import Verdict, no_direction, verdict
 from selfrepair.questions.covering.who import Covering, covering
 from selfrepair.questions.measuring.components import lies_in
 from selfrepair.questions.measuring.prompt_effects import PromptEffects, joined
@@ -98,11 +98,15 @@ def audit(question: Question, roles: Mapping[str, Sequence[Site]]) -> CircuitAud
     operators = _operators(question, effects, runs)
     faith = faithfulness(effects, runs, sampling)
     total = found.total("total_effect")
-    word = verdict(
-        *(found.total("lost"), faith.span, total, found.repaired_share),
-        list(missing["component"]),
-        operators.depends,
-        screened.stability,
+    word = (
+        no_direction()
+        if settings.metric == "kl"
+        else verdict(
+            *(found.total("lost"), faith.span, total, found.repaired_share),
+            list(missing["component"]),
+            operators.depends,
+            screened.stability,
+        )
     )
     return CircuitAudit(
         runs=runs,

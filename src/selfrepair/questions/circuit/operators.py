@@ -90,7 +90,8 @@ def operator_table(by_operator: Mapping[str, PromptEffects], runs: CircuitRuns, 
         found["covered_by"] = ", ".join(names[place] for place in order if lines[name][place] > 0)
         rows.append(found)
     first = next(iter(lines.values()))
-    kendall = {name: float(kendalltau(first, line).statistic) for name, line in lines.items()}
+    several = len(first) > 1
+    kendall = {name: float(kendalltau(first, line).statistic) if several else np.nan for name, line in lines.items()}
     return OperatorTable(pd.DataFrame(rows), kendall, _differ(signs))
 
 

@@ -13,6 +13,7 @@ _UNCOVERED = 0.10  # share of what the circuit wrote that may come back from out
 
 RULE = (
     "The first line that applies. "
+    "not measurable, too: under KL, which has no direction, so that repair cannot be told from other change. "
     "not measurable: the interval of what the circuit wrote, or of what all heads contribute, holds zero. "
     "wrong sign: ablating the circuit surely moves the readout in the direction that it does not write. "
     "unstable: signs depend on the ablation, or the list of what covers comes out the same in less than half of "
@@ -74,6 +75,11 @@ def verdict(
     return Verdict(
         "undecided", f"repaired share up to {100 * float(repaired_share.high):.0f}%, by nothing large enough"
     )
+
+
+def no_direction() -> Verdict:
+    """The verdict under a metric that only says how much changed."""
+    return Verdict("not measurable", "KL has no direction: it does not tell repair from other change")
 
 
 def _zero(estimate: Estimate) -> bool:

@@ -98,7 +98,7 @@ def covering_table(tested: Tested) -> pd.DataFrame:
     line, p = sampling.mean(sign * x.T), sampling.p_value(sign * x.T)
     table = pd.DataFrame(
         {
-            "component": [str(site) for site in downstream],
+            "component": np.array([str(site) for site in downstream], object),  # also of none
             "kind": [type(site).__name__.lower() for site in downstream],
             "line": line.value,
             "line_low": line.low,

@@ -17,7 +17,7 @@ from selfrepair.engine.clean import CleanRun
 from selfrepair.model.language_model import LanguageModel
 from selfrepair.model.ports import Port
 from selfrepair.prompts.prompts import Prompts
-from selfrepair.questions.measuring.batches import batches
+from selfrepair.questions.measuring.batches import LOGIT_DIFFERENCE, batches
 from selfrepair.questions.measuring.components import Components
 from selfrepair.questions.measuring.inputs import PromptInputs, operator_for
 from selfrepair.questions.measuring.prompt_effects import Array
@@ -31,6 +31,7 @@ def response_sizes(
     *,
     donors: int = 1,
     seed: int = 0,
+    metric: str = LOGIT_DIFFERENCE,
 ) -> Array:
     """Root mean square over prompts of `|change of write| / sigma` at the answer's position, [component].
 
@@ -41,13 +42,14 @@ def response_sizes(
         ablation: what replaced sites get; see `prompt_effects`.
         donors: under `resample`.
         seed: of the donors' draw.
+        metric: what is measured of the prompts, which need what it needs.
     """
     components, operator = Components.of(model.anatomy), operator_for(ablation, prompts, donors, model, seed)
     ports = [Port(layer, kind) for kind in ("heads", "mlp") for layer in range(model.anatomy.layers)]
     squares, count = np.zeros(len(components.sites)), 0
     means: dict[Port, Tensor] = {}
     with model.running():
-        for batch in batches(model, prompts, [intervention]):
+        for batch in batches(model, prompts, [intervention], metric):
             touched = ports_of(batch.interventions)
             clean = batch.clean(model, {*ports, *touched})
             inputs = PromptInputs(model, prompts, batch, touched, means, seed)

@@ -197,7 +197,7 @@ def attention_split(
         SelfRepairError: heads that the model does not have, that the run replaces or freezes, or whose outputs are not
             the weighted sums of values.
     """
-    operator, chosen = operator_for(ablation, prompts, donors), tuple(Head(*head) for head in heads)
+    operator, chosen = operator_for(ablation, prompts, donors, model, seed), tuple(Head(*head) for head in heads)
     _require_free(intervention, chosen)
     require_sites(model, int(prompts.lengths.min()), [Intervention(chosen)])
     lines, by_source = (len(chosen), len(prompts)), (len(chosen), len(prompts), prompts.tokens.shape[1])

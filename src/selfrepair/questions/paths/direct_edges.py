@@ -105,16 +105,16 @@ def direct_edges(
     Raises:
         SelfRepairError: senders that the model does not have, that are neurons, or with something frozen.
     """
-    operator, components = operator_for(ablation, prompts, donors), Components.of(model.anatomy)
-    require_sites(model, int(prompts.lengths.min()), [senders])
-    rest_frozen(model.anatomy, senders)  # refuses
+    operator, components = operator_for(ablation, prompts, donors, model, seed), Components.of(model.anatomy)
     ports = [Port(layer, kind) for kind in ("heads", "mlp") for layer in range(model.anatomy.layers)]
     receivers = [components.index[site] for site in components.downstream(senders)]
     shape, means = (len(prompts), len(components.sites)), dict[Port, Tensor]()
     edges = DirectEdges(prompts, senders, components, operator.name, *(np.zeros(shape) for _ in range(4)))
     with model.running():
         for batch in batches(model, prompts, [senders]):
-            (base,) = batch.interventions
+            (base,) = batch.interventions  # with positions in the place of names
+            require_sites(model, batch.tokens.shape[1], [base])
+            rest_frozen(model.anatomy, base)  # refuses
             clean = batch.clean(model, ports)
             inputs = PromptInputs(model, prompts, batch, ports_of([base]), means, seed)
             places = np.ix_(batch.prompts, np.array(receivers, np.int64))

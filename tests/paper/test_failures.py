@@ -73,7 +73,7 @@ def test_what_cannot_be_made_fails_only_where_it_was_asked_for(study, monkeypatc
     def cannot(_run):
         raise SelfRepairError("No such thing here.", "Take another.")
 
-    monkeypatch.setattr(noise, "per_token", cannot)
+    monkeypatch.setattr(noise, "effects_by_token", cannot)
     monkeypatch.setattr(make, "EXPERIMENTS", {"noise": EXPERIMENTS["noise"]})
     assert make.make(study).left_out == {"noise": "No such thing here.\nTake another."}
     assert str(make.make(study, ["noise"]).failed["noise"]).startswith("No such thing here.")
@@ -87,7 +87,7 @@ def test_published_numbers_without_a_folder_are_refused(study, selfrepair, llama
 
 
 def test_the_command_ends_with_the_reason(selfrepair, llama, tmp_path, monkeypatch):
-    monkeypatch.setattr(noise, "per_token", broken)
+    monkeypatch.setattr(noise, "effects_by_token", broken)
     names = ("--only", "overview", "--only", "noise")
     ended = selfrepair("paper", llama, *TINY, *names, "--out", tmp_path / "p")
     assert ended.code == 1 and "Failed, noise: ZeroDivisionError" in ended.err and "failures.txt" in ended.err

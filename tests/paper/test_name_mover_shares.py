@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from selfrepair.ablation.sites import Head
-from selfrepair.paper.experiments.name_movers import figures, roles
+from selfrepair.paper.experiments.name_movers import head_roles, name_mover_figures
+from selfrepair.paper.experiments.name_movers.ioi_study import ALL_MOVERS, IoiStudy
 from selfrepair.paper.experiments.name_movers.moved_stream import woken_share
-from selfrepair.paper.experiments.name_movers.study import ALL_MOVERS, IoiStudy
 
 TEMPLATES, EACH, HEADS = 14, 4, 300
 
@@ -35,10 +35,10 @@ def test_lucky_heads_make_up_nothing():
     change = noise()
     change[:, 0] = 0
     lucky = study(change, np.ones_like(change))
-    table = roles.responses(lucky)
-    chosen = (table["role"] == roles.BACKUP).to_numpy()
+    table = head_roles.responses(lucky)
+    chosen = (table["role"] == head_roles.BACKUP).to_numpy()
     assert chosen.any() and change[:, chosen].sum(1).mean() > 0.02
-    number = roles.made_up(lucky, roles.BACKUP, "share")
+    number = head_roles.made_up(lucky, head_roles.BACKUP, "share")
     assert number.low < 0 < number.high and number.documents == TEMPLATES // 2
 
 
@@ -47,18 +47,20 @@ def test_a_backup_makes_up_what_it_does_on_the_other_half():
     change[:, 0] = 0
     change[:, 5] += 0.6
     found = study(change, np.ones_like(change), lost=2.0)
-    number = roles.made_up(found, roles.BACKUP, "share")
+    number = head_roles.made_up(found, head_roles.BACKUP, "share")
     second = found.template % 2 == 1
     assert number.value == pytest.approx(change[second, 5].mean() / 2, abs=0.02)
     assert number.low < 0.3 < number.high and number.high - number.low < 0.1
-    released = roles.made_up(study(change, -np.ones_like(change), lost=2.0), roles.RELEASED, "share")
+    released = head_roles.made_up(study(change, -np.ones_like(change), lost=2.0), head_roles.RELEASED, "share")
     assert released.value == number.value
-    assert np.isnan(roles.made_up(found, roles.RELEASED, "share").value)
+    assert np.isnan(head_roles.made_up(found, head_roles.RELEASED, "share").value)
 
 
 def test_two_templates_give_no_interval():
     change = np.full((8, 2), 0.5) * [0, 1]
-    assert np.isnan(roles.made_up(study(change, np.ones_like(change), templates=2), roles.BACKUP, "share").low)
+    assert np.isnan(
+        head_roles.made_up(study(change, np.ones_like(change), templates=2), head_roles.BACKUP, "share").low
+    )
 
 
 def test_heads_wake_by_their_means_over_prompts():
@@ -77,7 +79,7 @@ def test_no_number_of_the_section_goes_without_an_interval():
     change[:, 1] += 0.6
     found = study(change, np.ones_like(change))
     counts = ("name movers", "backups: heads", "suppressors released: the same")
-    for exhibit in (figures.movers_and_backups(found), figures.logit_differences(found)):
+    for exhibit in (name_mover_figures.movers_and_backups(found), name_mover_figures.logit_differences(found)):
         for number in exhibit.numbers:
             if np.isfinite(number.value) and not number.name.startswith(counts):
                 assert np.isfinite(number.low) and number.low <= number.value <= number.high, number.name

@@ -11,9 +11,9 @@ from selfrepair import load
 from selfrepair.effects.lines import LINE_NAMES
 from selfrepair.errors import SelfRepairError
 from selfrepair.model.taps import on_input, removing
-from selfrepair.paper.experiments.name_movers import figures, roles
-from selfrepair.paper.experiments.name_movers import study as name_movers
-from selfrepair.paper.experiments.name_movers.prompts import ORDERS, TEMPLATES, Prompts, make_prompts
+from selfrepair.paper.experiments.name_movers import head_roles, name_mover_figures
+from selfrepair.paper.experiments.name_movers import ioi_study as name_movers
+from selfrepair.paper.experiments.name_movers.ioi_prompts import ORDERS, TEMPLATES, IoiPrompts, make_prompts
 from support import language_model, roomy
 from zoo import families, interventions, oracle
 from zoo.anatomy import ANATOMY, value_constants
@@ -65,7 +65,7 @@ def random_prompts(count=6, length=12):
     real = np.arange(length) <= end[:, None]
     tokens, twins = (np.where(real, rng.integers(3, families.VOCAB, (count, length)), 0) for _ in range(2))
     pair = rng.permuted(np.tile(np.arange(3, families.VOCAB), (count, 1)), axis=1)[:, :2]
-    return Prompts(
+    return IoiPrompts(
         tokens, twins, end, pair[:, 0], pair[:, 1], np.arange(count) % 3, np.arange(count) % 2, ("",) * count
     )
 
@@ -166,13 +166,13 @@ def test_direct_effects_add_up_with_the_rest_to_the_logit_difference():
     model, prompts = language_model("llama"), random_prompts()
     study = name_movers.study_ioi(model, prompts, most=1)
     twice = name_movers.study_ioi(
-        model, Prompts(**{**vars(prompts), "indirect": prompts.subject, "subject": prompts.indirect})
+        model, IoiPrompts(**{**vars(prompts), "indirect": prompts.subject, "subject": prompts.indirect})
     )
     np.testing.assert_allclose(study.effects, -twice.effects, atol=1e-12)
 
 
 def planted_prompts():
-    return Prompts(
+    return IoiPrompts(
         np.array([[BOS, SOURCE, TASK, ANSWER]] * 2),
         np.array([[BOS, NEUTRAL, TASK, ANSWER]] * 2),
         np.array([2, 2]),
@@ -193,18 +193,18 @@ def test_the_planted_backup_is_found():
     assert study.effects[0, 0] == pytest.approx(whole) and study.effects[0, place] == pytest.approx(0, abs=1e-9)
     assert study.change["all movers"][0, place] == pytest.approx(0.6 * whole)
     assert study.difference[0] - study.ablated["all movers"][0] == pytest.approx(0.4 * whole)
-    table = figures.movers_and_backups(study).table.set_index("name")
+    table = name_mover_figures.movers_and_backups(study).table.set_index("name")
     assert table["role"].to_dict() == {str(h): "" for h in study.heads} | {
-        "L0H0": roles.MOVER,
-        "L1H0": roles.BACKUP,
+        "L0H0": head_roles.MOVER,
+        "L1H0": head_roles.BACKUP,
     }
 
 
 def test_a_suppressor_that_lets_go_is_no_backup():
     case = copy_suppressor()
     study = name_movers.study_ioi(load(roomy(case.model)), planted_prompts())
-    table = figures.movers_and_backups(study).table.set_index("name")
-    assert table["role"]["L1H1"] == roles.RELEASED
+    table = name_mover_figures.movers_and_backups(study).table.set_index("name")
+    assert table["role"]["L1H1"] == head_roles.RELEASED
     assert table["response"]["L1H1"] == pytest.approx(case.head_lines[1, 1] * 6 / 5)
 
 
@@ -225,6 +225,6 @@ def test_the_caption_says_whose_input_is_moved(movers, source, said):
     chosen = tuple(name_movers.Head(*mover) for mover in movers)
     assert name_movers._source(model, chosen) == source
     study = replace(name_movers.study_ioi(model, random_prompts(), most=1), movers=chosen, source=source)
-    exhibit = figures.movers_and_backups(study)
+    exhibit = name_mover_figures.movers_and_backups(study)
     assert said in exhibit.caption
     assert exhibit.picture.panels[1].title == f"layer {source}'s input moved into layer {source + 1}"

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from selfrepair.paper.experiments.neurons import neuron_sums, study
+from selfrepair.paper.experiments.neurons import neuron_study, neuron_sums
 from selfrepair.paper.experiments.neurons.neuron_sums import NeuronSums
 from selfrepair.paper.inputs.corpus import Corpus
 from selfrepair.paper.inputs.token_sample import TokenSample
@@ -38,9 +38,9 @@ def test_samples_of_a_study_are_uniform_and_the_same_for_any_batches(monkeypatch
     for size in (1, 5, 12):
         body = Corpus(language_model("llama"), text, seed=4)
         body.__dict__["size"] = size
-        found.append(study.study_neurons(body, [(1, 0)], fraction=0.5).sums[(1, 0), 2, study.EFFECT])
+        found.append(neuron_study.study_neurons(body, [(1, 0)], fraction=0.5).sums[(1, 0), 2, neuron_study.EFFECT])
     every = Corpus(language_model("llama"), text, seed=4)
-    effect = every.direct_effects([study.Head(1, 0)])[0].reshape(12, 7)
+    effect = every.direct_effects([neuron_study.Head(1, 0)])[0].reshape(12, 7)
     passing = np.zeros(text.scored(1).shape, bool)
     passing[:, 1:] = effect >= np.sort(effect.ravel())[::-1][int(0.5 * effect.size) - 1]
     for sums in found:

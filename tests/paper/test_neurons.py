@@ -11,8 +11,8 @@ from selfrepair import load
 from selfrepair.engine.clean import clean_run
 from selfrepair.engine.reference import ReferenceEngine
 from selfrepair.errors import SelfRepairError
-from selfrepair.paper.experiments.neurons import figures
-from selfrepair.paper.experiments.neurons import study as neurons
+from selfrepair.paper.experiments.neurons import neuron_figures
+from selfrepair.paper.experiments.neurons import neuron_study as neurons
 from selfrepair.paper.experiments.neurons.neuron_sums import NeuronSums
 from selfrepair.paper.inputs.corpus import Corpus
 from selfrepair.paper.inputs.recipe import original
@@ -119,16 +119,16 @@ def test_any_downstream_mlp_can_be_shown():
     ledger, scored = reference_ledger(body, (0, 1)), body.windows.scored(1)
     repair = ledger.by_mlp[0, ..., 1].numpy()
     kept = int(0.2 * scored.sum())
-    shown = figures.top_neurons(study, layer=1)
+    shown = neuron_figures.top_neurons(study, layer=1)
     got = repair[shown.table["window"], shown.table["position"]]
     np.testing.assert_allclose(np.sort(got), np.sort(repair[scored])[-kept:], atol=1e-6)
-    assert figures.top_neurons(study).table.equals(shown.table)  # the last MLP studied
-    for show in (figures.rank_curves, figures.cumulative_change):
+    assert neuron_figures.top_neurons(study).table.equals(shown.table)  # the last MLP studied
+    for show in (neuron_figures.rank_curves, neuron_figures.cumulative_change):
         assert set(show(study, layer=1).table["layer"]) == {1}
         assert len(show(study).picture.panels) == 2
     by_default = neurons.study_neurons(body, [(0, 1), (1, 0)], fraction=0.2)
-    assert set(figures.rank_curves(by_default, layer=1).table["head"]) == {"L0H1"}
-    assert set(figures.rank_curves(by_default).table["layer"]) == {2}
+    assert set(neuron_figures.rank_curves(by_default, layer=1).table["head"]) == {"L0H1"}
+    assert set(neuron_figures.rank_curves(by_default).table["layer"]) == {2}
 
 
 def test_an_mlp_that_is_not_downstream_or_was_not_studied_is_refused_in_words():
@@ -140,7 +140,7 @@ def test_an_mlp_that_is_not_downstream_or_was_not_studied_is_refused_in_words():
     with pytest.raises(SelfRepairError, match="layers 1 to 2, got 0"):  # a parallel block's own MLP reads no head of it
         neurons.study_neurons(Corpus(language_model("gpt_neox_parallel"), corpus()), [(0, 0)], mlps=[0])
     study = neurons.study_neurons(body, [(1, 0)], fraction=0.3, mlps=[1])
-    for show in (figures.top_neurons, figures.rank_curves, figures.cumulative_change):
+    for show in (neuron_figures.top_neurons, neuron_figures.rank_curves, neuron_figures.cumulative_change):
         with pytest.raises(SelfRepairError, match=r"1 for L1H0.*got that of layer 2"):
             show(study, layer=2)
 
@@ -149,7 +149,7 @@ def test_an_mlp_that_is_not_downstream_or_was_not_studied_is_refused_in_words():
 def test_repair_by_layer_is_that_of_the_ledger(name):
     model, text = language_model(name), corpus()
     body = Corpus(model, text)
-    table = figures.by_layer(neurons.study_neurons(body, [(0, 1)], fraction=0.3)).table
+    table = neuron_figures.by_layer(neurons.study_neurons(body, [(0, 1)], fraction=0.3)).table
     ledger, scored = reference_ledger(body, (0, 1)), text.scored(1)
     effect = ledger.direct_effect[0].numpy()
     top = scored & (effect >= np.sort(effect[scored])[::-1][int(0.3 * scored.sum()) - 1])
@@ -180,12 +180,12 @@ def test_heads_are_chosen_by_what_mlps_repair_and_what_is_lost(name, layers):
     others = sorted((place for place in places if place != first), key=lambda place: -lost[1][place])
     assert first != max(places, key=lambda place: lost[1][place])
     run = SimpleNamespace(filters=("all", "top 2%"), heads=heads)
-    assert [tuple(head) for head in neurons.choose_heads(run, body, most=3)] == [first, *others][:3]
+    assert [tuple(head) for head in neurons.choose_repaired(run, body, most=3)] == [first, *others][:3]
 
 
 def test_figure_7_has_its_marginal_above():
     study = neurons.study_neurons(Corpus(language_model("llama"), corpus()), [(0, 1)], fraction=0.4, mlps=[2])
-    exhibit = figures.top_neurons(study)
+    exhibit = neuron_figures.top_neurons(study)
     above, panel = exhibit.picture.panels
     (spread,), (points,) = above.marks, panel.marks
     assert above.x_range == panel.x_range
@@ -204,7 +204,12 @@ def test_captions_say_how_many_tokens_pass_and_out_of_which():
     body = Corpus(language_model("llama"), corpus())
     study = neurons.study_neurons(body, [(0, 1), (1, 0)], fraction=0.2)
     scored, passing = int(body.windows.scored(1).sum()), int(0.2 * body.windows.scored(1).sum())
-    for show in (figures.top_neurons, figures.rank_curves, figures.cumulative_change, figures.by_layer):
+    for show in (
+        neuron_figures.top_neurons,
+        neuron_figures.rank_curves,
+        neuron_figures.cumulative_change,
+        neuron_figures.by_layer,
+    ):
         caption = show(study).caption
         assert f": {passing} tokens" in caption and f"documents, of {scored} tokens from 3 documents" in caption
 

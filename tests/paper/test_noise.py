@@ -89,7 +89,7 @@ def six_heads(quiet=0.01, follows=0.0):
 
 
 def test_heads_are_chosen_by_what_is_plotted():
-    chosen = noise.choose(six_heads())
+    chosen = noise.choose_examples(six_heads())
     assert [(str(one.head), one.why) for one in chosen] == [
         ("L1H0", "repaired on average"),
         ("L1H1", "repaired on average"),
@@ -102,7 +102,7 @@ def test_heads_are_chosen_by_what_is_plotted():
 
 def test_a_model_without_such_heads_is_said_to_have_none():
     run = six_heads(quiet=0.4, follows=0.6)
-    quiet, follower = noise.choose(run)[2:]
+    quiet, follower = noise.choose_examples(run)[2:]
     frame = run.tokens_frame()
     effects = dict(iter(frame[frame["layer"] == 1].groupby("head")))
     assert quiet.head == (1, 3) and quiet.why == "least direct effect: no head is without"
@@ -113,7 +113,7 @@ def test_a_model_without_such_heads_is_said_to_have_none():
     assert follower.head == (1, 4) and follower.why == "direct effect, weakest correlation: no head is without"
     r = np.corrcoef(effects[4]["direct_effect"], effects[4]["total_effect"])[0, 1]
     assert -0.6 < r < -0.4 and f"L1H4 has the weakest, r = {r:.2f} (" in follower.note
-    exhibit = noise.per_token(run)
+    exhibit = noise.effects_by_token(run)
     assert quiet.note in exhibit.caption and follower.note in exhibit.caption
     assert "weakest correlation: no head is without" in exhibit.picture.panels[3].title
 
@@ -122,14 +122,14 @@ def test_heads_that_are_not_repaired_are_not_called_so():
     rng = np.random.default_rng(1)
     direct = rng.normal(size=(4, TOKENS))
     run = made_up(direct, -direct, [2.0, 1.5, 1.0, 0.5], [0.0, 0.5, 0.1, -0.2], [1.0] * 4)
-    first, second = noise.choose(run)[:2]
+    first, second = noise.choose_examples(run)[:2]
     assert (first.head, first.why) == ((1, 1), "repaired on average")
     assert (second.head, second.why) == ((1, 2), "nearest to repaired on average")
     assert "L1H2 is nearest" in second.note
 
 
 def test_numbers_of_figure_3_are_those_of_its_points(run):
-    exhibit = noise.per_token(run, [(1, 2), (2, 0)])
+    exhibit = noise.effects_by_token(run, [(1, 2), (2, 0)])
     frame = run.tokens_frame()
     for place, head in enumerate(((1, 2), (2, 0))):
         part = frame[(frame["layer"] == head[0]) & (frame["head"] == head[1]) & frame["in_sample"]]
@@ -146,13 +146,13 @@ def test_numbers_of_figure_3_are_those_of_its_points(run):
         assert "chosen by the user" in exhibit.picture.panels[place].title
     assert len(exhibit.table) == 2 * 12 * 7
     with pytest.raises(SelfRepairError, match="no tokens of L9H0"):
-        noise.per_token(run, [(9, 0)])
+        noise.effects_by_token(run, [(9, 0)])
 
 
 def test_many_points_are_counted_in_both_kinds_of_picture():
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(2, 2000))
-    picture = noise.per_token(six_heads(), [(1, 0)]).picture
+    picture = noise.effects_by_token(six_heads(), [(1, 0)]).picture
     panel = picture.panels[0]
     limits = (-3.0, 3.0)
     dense = replace(picture, panels=(replace(panel, marks=scatter(x, y), x_range=limits, y_range=limits),))

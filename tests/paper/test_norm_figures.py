@@ -9,8 +9,7 @@ import torch
 from selfrepair import measure
 from selfrepair.engine.reference import ReferenceEngine
 from selfrepair.paper.experiments import norm
-from selfrepair.paper.experiments.norm import appendices, figures
-from selfrepair.paper.experiments.norm import study as norm_study
+from selfrepair.paper.experiments.norm import appendices, norm_study, scale_figures
 from selfrepair.paper.experiments.norm.all_heads import repair_by_norm
 from selfrepair.paper.inputs.corpus import OPERATORS, Corpus
 from selfrepair.paper.inputs.recorded_replay import Replayer
@@ -260,7 +259,7 @@ def test_filtered_points_are_a_uniform_sample(monkeypatch):
     """Of the tokens that pass, not those that come first."""
     body = Corpus(language_model("llama"), corpus(lengths=(9,) * 12, documents=range(12)))
     every = norm.study_norm(body, [(1, 0)], ["zero"], fraction=0.8).chosen
-    for module in (norm_study, figures):
+    for module in (norm_study, scale_figures):
         monkeypatch.setattr(module, "MOST_CHOSEN", 20)
     body.__dict__["size"] = 2
     some = norm.study_norm(body, [(1, 0)], ["zero"], fraction=0.8).chosen

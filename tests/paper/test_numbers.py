@@ -6,7 +6,7 @@ import pytest
 from selfrepair.paper.numbers.over_documents import (
     Number,
     Tally,
-    joined,
+    join_tallies,
     products,
     quantiles_apart,
     slope_of,
@@ -111,7 +111,7 @@ def test_several_tallies_are_compared_document_by_document():
     document = np.repeat(np.arange(20), 10)
     x = 10 * rng.normal(size=20)[document] + rng.normal(size=200)
     one, other = (tally_of(document, {"x": values}) for values in (x, x + 1))
-    found = joined({"a": one, "b": other}).number("d", lambda s: (s["b/x"] - s["a/x"]) / s["count"])
+    found = join_tallies({"a": one, "b": other}).number("d", lambda s: (s["b/x"] - s["a/x"]) / s["count"])
     assert found.value == pytest.approx(1) and found.high - found.low < 1e-9 < one.mean("x").high - one.mean("x").low
 
 
@@ -119,7 +119,7 @@ def test_the_slope_of_one_label_is_that_of_its_tally(tokens):
     document, x, y = tokens
     columns = {"x": x, "y": y}
     tally = tally_of(document, columns | products("x", "y", columns))
-    again = joined({"a": tally}).number("s", lambda sums: slope_of(sums, "x", "y", "a"))
+    again = join_tallies({"a": tally}).number("s", lambda sums: slope_of(sums, "x", "y", "a"))
     assert again == tally.slope("x", "y", "s")
 
 

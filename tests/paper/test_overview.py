@@ -12,7 +12,7 @@ from selfrepair.errors import SelfRepairError
 from selfrepair.paper import make
 from selfrepair.paper.experiments import overview
 from selfrepair.paper.inputs.recipe import original
-from selfrepair.paper.pictures.captions import about
+from selfrepair.paper.pictures.exhibit_captions import about_run
 from selfrepair.pictures import with_matplotlib, with_plotly
 from selfrepair.pictures.picture import Marks, Panel, Picture
 from support import Head, corpus, language_model, oracle_ledger, with_heads
@@ -122,7 +122,7 @@ def test_every_run_has_its_panels_and_its_caption(run, others):
         for place, (one, title) in enumerate(zip(runs, ("resample", "mean", "resample, next batch"), strict=True), 1):
             label = "all" if exhibit is not first or place == 2 else one.filters[1]
             model = one.heads.attrs["model"]
-            assert about(one, label) in exhibit.caption
+            assert about_run(one, label) in exhibit.caption
             per = len(exhibit.picture.panels) // 3
             for panel in exhibit.picture.panels[(place - 1) * per : place * per]:
                 assert panel.title.startswith(f"{model}, {title} ablation")
@@ -141,7 +141,7 @@ def test_every_run_has_its_panels_and_its_caption(run, others):
 
 
 def test_runs_alike_are_numbered_and_one_run_is_not_named(run):
-    assert overview.names([run, run]) == ["LlamaForCausalLM, run 1", "LlamaForCausalLM, run 2"]
+    assert overview.names_of_runs([run, run]) == ["LlamaForCausalLM, run 1", "LlamaForCausalLM, run 2"]
     assert "not alike" not in overview.repair_by_depth([run, run]).caption
     assert overview.direct_against_total([run]).picture.panels[0].title == "as in the paper: against DE"
 

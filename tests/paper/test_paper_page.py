@@ -34,7 +34,7 @@ def paper():
 @pytest.fixture(scope="module")
 def folder(paper, tmp_path_factory):
     place = tmp_path_factory.mktemp("paper")
-    paper_folder.write(paper, place)
+    paper_folder.write_paper(paper, place)
     return place
 
 
@@ -114,7 +114,7 @@ def test_text_from_data_is_escaped(paper, tmp_path):
     heads = paper.run.heads.assign_attrs(model=evil, text=evil)
     exhibit = replace(paper.exhibits[0], caption=evil, title=evil, numbers=(Number(evil, 1.0),))
     other = make.Paper(with_heads(paper.run, heads), "default", [exhibit], {"ioi": evil})
-    paper_folder.write(other, tmp_path)
+    paper_folder.write_paper(other, tmp_path)
     assert "<script>" not in (tmp_path / "index.html").read_text()
     assert evil not in (tmp_path / "figures" / f"{exhibit.name}.html").read_text()
     assert evil not in exhibit._repr_html_()
@@ -135,7 +135,9 @@ def test_odd_numbers_do_not_stop_a_picture():
     )
     for kind in ("png", "svg"):
         assert len(with_matplotlib.image(picture, "a $x_1$ title", kind)) > 1000
-    assert "t &lt;b&gt;" in with_plotly.page(picture, "<i>") or "t \\u0026lt;b" in with_plotly.page(picture, "<i>")
+    assert "t &lt;b&gt;" in with_plotly.picture_page(picture, "<i>") or "t \\u0026lt;b" in with_plotly.picture_page(
+        picture, "<i>"
+    )
 
 
 def test_overview_numbers_are_those_of_the_rows(paper):

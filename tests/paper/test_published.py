@@ -39,7 +39,7 @@ def written(rows, folder):
 
 def test_a_copy_agrees_in_everything(run, tmp_path):
     name = run.heads.attrs["model"]
-    (exhibit,) = published.compare(run, written(table(run, model=name), tmp_path / "r"))
+    (exhibit,) = published.compare_per_head(run, written(table(run, model=name), tmp_path / "r"))
     assert exhibit.number("self-repair: correlation over heads").value == pytest.approx(1)
     assert exhibit.number("self-repair: largest absolute difference").value == pytest.approx(0, abs=1e-6)
     assert exhibit.caption.count("; within tolerance: 12 of 12 heads") == 7 and "outside" not in exhibit.caption
@@ -56,7 +56,7 @@ def test_a_copy_agrees_in_everything(run, tmp_path):
 
 def test_numbers_are_those_of_the_two_columns(run, tmp_path):
     rows = table(run, scale=2.0, noise=3.0, model=run.heads.attrs["model"])
-    (exhibit,) = published.compare(run, written(rows, tmp_path / "r"))
+    (exhibit,) = published.compare_per_head(run, written(rows, tmp_path / "r"))
     x, y = rows["self_repair_total"], run.heads["self_repair"].sel(filter="all").values.ravel()
     assert exhibit.number("self-repair: correlation over heads").value == pytest.approx(np.corrcoef(x, y)[0, 1])
     assert exhibit.number("self-repair: mean difference, measured - published").value == pytest.approx((y - x).mean())
@@ -72,7 +72,7 @@ def test_tolerances_are_those_of_both_measurements(run, tmp_path):
     room = np.sqrt(2) * half + 0.005  # two decimals
     far = np.where(np.arange(12) < 2, 1.1, 0.5)  # two of twelve outside
     rows["logit_diff"] = np.round(rows["logit_diff"] + far * room + 0.01 * (far > 1), 2)
-    (exhibit,) = published.compare(run, written(rows, tmp_path / "r"))
+    (exhibit,) = published.compare_per_head(run, written(rows, tmp_path / "r"))
     np.testing.assert_allclose(exhibit.table["tolerance total effect"], room, rtol=1e-6)
     assert exhibit.number("total effect: heads within tolerance").value == pytest.approx(10 / 12)
     assert exhibit.number("total effect: median tolerance").value == pytest.approx(np.median(room))
@@ -86,7 +86,7 @@ def test_a_column_without_numbers_costs_its_own_row_only(run, tmp_path):
     rows.loc[3, "logit_diff"] = "oops"
     rows["direct_effects"] = [0.1, 0.2, *["inf"] * 10]
     rows["self_repair_from_LN"] = 0.5
-    (exhibit,) = published.compare(run, written(rows, tmp_path / "r"))
+    (exhibit,) = published.compare_per_head(run, written(rows, tmp_path / "r"))
     assert "Self-repair: not compared, since" in exhibit.caption
     assert "heads.csv, column self_repair_total has a number for 0 and this run for 12 of 12 heads" in exhibit.caption
     assert "column direct_effects has a number for 2" in exhibit.caption
@@ -101,7 +101,7 @@ def test_other_operators_get_no_verdict(tmp_path):
     run = measure(
         language_model("llama"), corpus(), ablation="mean", filters=["all"], components="none", progress=False
     )
-    (exhibit,) = published.compare(run, written(table(run, model=run.heads.attrs["model"]), tmp_path / "r"))
+    (exhibit,) = published.compare_per_head(run, written(table(run, model=run.heads.attrs["model"]), tmp_path / "r"))
     assert exhibit.caption.count("no verdict, since the published numbers are of resample ablation") == 7
 
 
@@ -120,21 +120,23 @@ def test_other_operators_get_no_verdict(tmp_path):
 def test_odd_tables_are_refused_by_file_and_column(run, tmp_path, change, said):
     rows = table(run, model=run.heads.attrs["model"]).assign(**change)
     with pytest.raises(SelfRepairError, match=said):
-        list(published.compare(run, written(rows, tmp_path / "r")))
+        list(published.compare_per_head(run, written(rows, tmp_path / "r")))
 
 
 def test_a_set_that_is_refused_leaves_the_others(run, tmp_path):
     name = run.heads.attrs["model"]
     rows = pd.concat([table(run, model=name).assign(set="odd", filter="some"), table(run, model=name)])
-    found = published.compare(run, written(rows, tmp_path / "r"))
+    found = published.compare_per_head(run, written(rows, tmp_path / "r"))
     assert next(found).name == "published-made-up"
     with pytest.raises(SelfRepairError, match="the set odd is of 'some'"):
         next(found)
 
 
 def test_other_models_and_filters_are_not_compared(run, tmp_path):
-    assert list(published.compare(run, written(table(run, model="gpt2-small"), tmp_path / "r"))) == []
-    (exhibit,) = published.compare(run, written(table(run, "top 2%", model=run.heads.attrs["model"]), tmp_path / "s"))
+    assert list(published.compare_per_head(run, written(table(run, model="gpt2-small"), tmp_path / "r"))) == []
+    (exhibit,) = published.compare_per_head(
+        run, written(table(run, "top 2%", model=run.heads.attrs["model"]), tmp_path / "s")
+    )
     top = run.heads["direct_effect"].sel(filter="top 2%").values.ravel()
     np.testing.assert_allclose(exhibit.table["measured direct effect"], top)
 
@@ -149,20 +151,20 @@ def test_names_of_one_model():
 def test_what_does_not_fit_is_refused(run, tmp_path):
     name = run.heads.attrs["model"]
     with pytest.raises(SelfRepairError, match=r"has no heads\.csv"):
-        list(published.compare(run, tmp_path))
+        list(published.compare_per_head(run, tmp_path))
     with pytest.raises(SelfRepairError, match="no column layer, logit_diff"):
-        list(published.compare(run, written(table(run).drop(columns=["logit_diff", "layer"]), tmp_path / "r")))
+        list(published.compare_per_head(run, written(table(run).drop(columns=["logit_diff", "layer"]), tmp_path / "r")))
     larger = pd.concat([table(run, model=name), table(run, model=name).assign(layer=lambda rows: rows["layer"] + 5)])
     with pytest.raises(SelfRepairError, match="8 layers"):
-        list(published.compare(run, written(larger, tmp_path / "s")))
+        list(published.compare_per_head(run, written(larger, tmp_path / "s")))
     (tmp_path / "r" / "heads.csv").write_bytes(b"\xff\xfe\x00broken")
     with pytest.raises(SelfRepairError, match="Cannot read"):
-        list(published.compare(run, tmp_path / "r"))
+        list(published.compare_per_head(run, tmp_path / "r"))
 
 
 def test_names_from_data_make_no_paths(run, tmp_path):
     rows = table(run, model=run.heads.attrs["model"]).assign(set="../../<b>evil")
-    (exhibit,) = published.compare(run, written(rows, tmp_path / "r"))
+    (exhibit,) = published.compare_per_head(run, written(rows, tmp_path / "r"))
     assert exhibit.name == "published--------b-evil"
 
 
@@ -256,4 +258,6 @@ def test_tables_larger_than_sense_are_refused(tmp_path, name, content, said):
     (tmp_path / "self_repress").mkdir()
     (tmp_path / name).write_bytes(content())
     with pytest.raises(SelfRepairError, match=said):
-        (reference_folder.read_heads if name == "heads.csv" else reference_folder.read_self_repression)(tmp_path)
+        (reference_folder.read_published_heads if name == "heads.csv" else reference_folder.read_self_repression)(
+            tmp_path
+        )

@@ -85,9 +85,12 @@ def test_the_original_scan_takes_the_runs_own_final_scale():
     assert abs(slope(x[scored], at_own[scored]) - slope(x[scored], at_clean[scored])) > 1e-3
     shown = chosen_heads.study_doses(body, [head], scales=(1.0,)).tallies[head, OWN, 1.0]
     assert shown.slope("x", "y", "slope").value == pytest.approx(found.slope(head).value, rel=1e-6)
-    said = scan_figure.all_heads(found).caption
+    said = scan_figure.self_gain_by_depth(found).caption
     assert "own final scale" in said and "clean final scale" not in said
-    assert "at the clean final scale" in scan_figure.all_heads(scan_heads.scan(Corpus(model, text), layers=[1])).caption
+    assert (
+        "at the clean final scale"
+        in scan_figure.self_gain_by_depth(scan_heads.scan(Corpus(model, text), layers=[1])).caption
+    )
 
 
 def made_up(slopes):
@@ -107,7 +110,7 @@ def made_up(slopes):
 def test_only_a_head_that_reinforces_itself_is_called_so():
     small = [(1.0, 1.0, 0.01)] * 4
     heads = [(0.5, 1.0, 0.01), (1.3, 1.0, 0.01), (0.7, 0.4, 0.01), (1.6, 1.0, 6.0)]
-    chosen = chosen_heads.choose_heads(wider(made_up(heads + small), 4))
+    chosen = chosen_heads.choose_self_responding(wider(made_up(heads + small), 4))
     # L0H3 has the larger excess, not beyond its interval; L0H2 beats a random direction, and yet shrinks
     assert chosen == [(Head(0, 0), "represses itself most"), (Head(0, 1), "reinforces itself most")]
 
@@ -115,7 +118,7 @@ def test_only_a_head_that_reinforces_itself_is_called_so():
 def test_where_no_head_does_the_nearest_is_called_that():
     # L0H0 beats a random direction by far, and shrinks: L0H1 is nearer to reinforcing itself
     heads = [(0.7, 0.4, 0.01), (1.005, 1.001, 0.1), (0.99, 1.0, 0.1)]
-    chosen = chosen_heads.choose_heads(wider(made_up(heads + [(1.0, 1.0, 0.01)] * 3), 3))
+    chosen = chosen_heads.choose_self_responding(wider(made_up(heads + [(1.0, 1.0, 0.01)] * 3), 3))
     assert chosen == [
         (Head(0, 2), "closest to repressing itself: no head does, beyond its interval"),
         (Head(0, 1), "closest to reinforcing itself: no head does, beyond its interval"),
@@ -158,7 +161,7 @@ def test_a_fall_in_proportion_is_told_from_one_that_is_not():
                 tally = chosen_heads.Tally(20)
                 tally.add(np.arange(400) % 20, columns | chosen_heads.products("x", "y", columns))
                 made.tallies[head, kind, scale] = tally
-        numbers = {one.name: one for one in dose_figures.controls(made).numbers}
+        numbers = {one.name: one for one in dose_figures.slopes_beside_controls(made).numbers}
         fall = numbers["L1H2: fall of the slope below 1 per unit of scale, x 5 over x 1"]
         assert fall.value == pytest.approx(wanted, rel=0.01) and fall.low < fall.value < fall.high
         beyond = numbers["L1H2: slope less the lower control's, own output x 3"]
@@ -269,7 +272,7 @@ def test_the_original_control_has_one_vector_for_all_prompts(monkeypatch):
 
 def test_scales_are_where_the_controls_have_their_ticks():
     dosed = chosen_heads.study_doses(Corpus(language_model("llama"), corpus()), [(1, 0)])
-    picture = dose_figures.controls(dosed).picture
+    picture = dose_figures.slopes_beside_controls(dosed).picture
     assert [axes.get_xticks().tolist() for axes in with_matplotlib.draw(picture).axes] == [[1, 3, 5]] * 2
     drawn = with_plotly.figure_of(picture)
     assert list(drawn.layout.xaxis.tickvals) == [1, 3, 5] == list(drawn.layout.xaxis2.tickvals)

@@ -12,7 +12,7 @@ from typing import Protocol
 from selfrepair.ablation.operators import Operator, Resample
 from selfrepair.errors import SelfRepairError
 from selfrepair.model.language_model import LanguageModel
-from selfrepair.paper.claims import Verdict, judge
+from selfrepair.paper.claims import JudgedClaim, judge_claims
 from selfrepair.paper.exhibit import Exhibit
 from selfrepair.paper.inputs.recipe import NextBatch, Recipe, recipe_named
 from selfrepair.paper.study import EXPERIMENTS, Study
@@ -58,9 +58,9 @@ class Paper:
         return subject
 
     @property
-    def verdicts(self) -> list[Verdict]:
+    def verdicts(self) -> list[JudgedClaim]:
         """The paper's claims beside what was measured."""
-        return judge(self.exhibits)
+        return judge_claims(self.exhibits)
 
 
 class Keeper(Protocol):

@@ -59,7 +59,7 @@ def figure_of(picture: Picture, title: str = "") -> Any:
     return figure
 
 
-def page(picture: Picture, title: str, caption: str = "") -> str:
+def picture_page(picture: Picture, title: str, caption: str = "") -> str:
     """A whole HTML page; it takes `plotly.min.js` from its own folder."""
     html: str = figure_of(picture, title).to_html(include_plotlyjs=SCRIPT, full_html=True)
     under = f'<p style="max-width:60em;margin:1em 4em;font:14px sans-serif;color:#59636e">{_text(caption)}</p>'

@@ -12,26 +12,26 @@ from selfrepair.paper.claims.about_iteration import ITERATION
 from selfrepair.paper.claims.about_neurons import NEURONS
 from selfrepair.paper.claims.about_norm import NORM
 from selfrepair.paper.claims.about_repair import REPAIR
-from selfrepair.paper.claims.claim import (
+from selfrepair.paper.claims.paper_claim import (
     ARITHMETIC,
     FAILS,
     HOLDS,
     MISSING,
     OPEN,
     UNJUDGED,
-    Claim,
-    Verdict,
+    JudgedClaim,
+    PaperClaim,
     measured,
     verdict_table,
 )
 from selfrepair.paper.exhibit import Exhibit
 
-CLAIMS: tuple[Claim, ...] = (*REPAIR, *NORM, *NEURONS, *ITERATION)
+CLAIMS: tuple[PaperClaim, ...] = (*REPAIR, *NORM, *NEURONS, *ITERATION)
 
 
-def judge(exhibits: Sequence[Exhibit], claims: Sequence[Claim] = CLAIMS) -> list[Verdict]:
+def judge_claims(exhibits: Sequence[Exhibit], claims: Sequence[PaperClaim] = CLAIMS) -> list[JudgedClaim]:
     """Every claim with its number, where some exhibit has it."""
-    return [Verdict(claim, measured(claim, exhibits)) for claim in claims]
+    return [JudgedClaim(claim, measured(claim, exhibits)) for claim in claims]
 
 
 __all__ = [
@@ -42,8 +42,8 @@ __all__ = [
     "MISSING",
     "OPEN",
     "UNJUDGED",
-    "Claim",
-    "Verdict",
-    "judge",
+    "JudgedClaim",
+    "PaperClaim",
+    "judge_claims",
     "verdict_table",
 ]

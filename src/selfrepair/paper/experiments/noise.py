@@ -14,7 +14,7 @@ from selfrepair.paper.exhibit import Exhibit
 from selfrepair.paper.numbers.across_heads import HeadSums
 from selfrepair.paper.numbers.document_halves import FIRST, SECOND, rows_in_half
 from selfrepair.paper.numbers.over_documents import Number, products, tally_of
-from selfrepair.paper.pictures.captions import FIXED, about, rows_of, sampled
+from selfrepair.paper.pictures.exhibit_captions import FIXED, about_run, rows_of, sampled
 from selfrepair.paper.study import Study, experiment
 from selfrepair.pictures.picture import FAINT, PALETTE, Panel, Picture, Rule, scatter, symmetric
 from selfrepair.report.panels import depth_panel
@@ -31,16 +31,16 @@ _LEAST_TOKENS = 8
 @experiment("From token to token")
 def exhibits(study: Study) -> Iterator[Exhibit]:
     """All its figures."""
-    yield per_token(study.run)
+    yield effects_by_token(study.run)
     yield shares(study.run)
 
 
-def per_token(run: Run, heads: Sequence[tuple[int, int]] | None = None) -> Exhibit:
+def effects_by_token(run: Run, heads: Sequence[tuple[int, int]] | None = None) -> Exhibit:
     """Per-token direct effect against the change of the logit, for chosen heads (Figure 3).
 
     Args:
         run: the run; its uniform sample of tokens is shown.
-        heads: (layer, head) pairs; by default chosen by the data, see `choose`.
+        heads: (layer, head) pairs; by default chosen by the data, see `choose_examples`.
 
     Raises:
         SelfRepairError: the run kept no uniform sample.
@@ -49,9 +49,9 @@ def per_token(run: Run, heads: Sequence[tuple[int, int]] | None = None) -> Exhib
     if not len(rows):
         raise SelfRepairError("The run kept no uniform sample of tokens.", "Measure with sample=64 or more.")
     if heads is None:
-        chosen, rows = choose(run), rows_in_half(rows, SECOND)
+        chosen, rows = choose_examples(run), rows_in_half(rows, SECOND)
     else:
-        chosen = [Choice(Head(*head), "chosen by the user") for head in heads]
+        chosen = [ExampleHead(Head(*head), "chosen by the user") for head in heads]
     parts = {one.head: _of(rows, one.head) for one in chosen}
     limits = symmetric([part[[X, Y]].to_numpy() for part in parts.values()])
     panels, numbers = [], []
@@ -112,7 +112,7 @@ def shares(run: Run, filter: str | None = None) -> Exhibit:
     numbers.append(Number("repaired fraction of late heads, 90th percentile", float(spread[1])))
     caption = (
         "Shares of each head's tokens: self-repair between nothing and all of what was lost; more than all of it (the "
-        "logit ends on the other side); or of the wrong sign. " + about(run, label)
+        "logit ends on the other side); or of the wrong sign. " + about_run(run, label)
     )
     return Exhibit(
         "section-2-3-shares",
@@ -127,7 +127,7 @@ def shares(run: Run, filter: str | None = None) -> Exhibit:
 
 
 @dataclass(frozen=True)
-class Choice:
+class ExampleHead:
     """A head of Figure 3.
 
     Attributes:
@@ -141,7 +141,7 @@ class Choice:
     note: str = ""
 
 
-def choose(run: Run) -> list[Choice]:
+def choose_examples(run: Run) -> list[ExampleHead]:
     """Four heads as in the paper, by the data, of the later half of the layers.
 
     Two whose top tokens are repaired by more than a fifth on average, those that lose most. One with hardly any direct
@@ -154,12 +154,12 @@ def choose(run: Run) -> list[Choice]:
     left = _late(run, label)
     largest = left["size"].max()
     best = left[left["repaired"] > REPAIRED].nlargest(2, "lost")
-    chosen = [Choice(head, "repaired on average") for head in best["name"]]
+    chosen = [ExampleHead(head, "repaired on average") for head in best["name"]]
     left = left.drop(best.index)
     nearest = left.nlargest(2 - len(chosen), "repaired")
     for head in nearest["name"]:
         said = f"No other late head has more than {REPAIRED:.0%} repaired on its {label} of tokens: {head} is nearest."
-        chosen.append(Choice(head, "nearest to repaired on average", said))
+        chosen.append(ExampleHead(head, "nearest to repaired on average", said))
     left = left.drop(nearest.index)
     quiet = left.nsmallest(1, "size")
     chosen += [_quiet(row["name"], row["size"], largest) for _, row in quiet.iterrows()]
@@ -170,21 +170,21 @@ def choose(run: Run) -> list[Choice]:
     return chosen
 
 
-def _quiet(head: Head, size: float, largest: float) -> Choice:
+def _quiet(head: Head, size: float, largest: float) -> ExampleHead:
     if size <= NEGLIGIBLE * largest:
-        return Choice(head, "hardly any direct effect")
+        return ExampleHead(head, "hardly any direct effect")
     amount = f"mean |DE| {size:.2g} logit, {size / largest:.0%} of the largest head's"
     said = f"No late head is without direct effect: {head} has the least, {amount}."
-    return Choice(head, "least direct effect: no head is without", said)
+    return ExampleHead(head, "least direct effect: no head is without", said)
 
 
-def _uncorrelated(head: Head, r: float, low: float, high: float) -> Choice:
+def _uncorrelated(head: Head, r: float, low: float, high: float) -> ExampleHead:
     value = f"r = {r:.2f}" + ("" if np.isnan(low) else f" ({low:.2f} to {high:.2f})")
     if low <= 0 <= high:
         said = f"{head} has a direct effect whose correlation cannot be told from none: {value}."
-        return Choice(head, "direct effect, no clear correlation", said)
+        return ExampleHead(head, "direct effect, no clear correlation", said)
     said = f"No late head with a direct effect is without correlation: {head} has the weakest, {value}."
-    return Choice(head, "direct effect, weakest correlation: no head is without", said)
+    return ExampleHead(head, "direct effect, weakest correlation: no head is without", said)
 
 
 def _late(run: Run, label: str) -> pd.DataFrame:

@@ -26,7 +26,7 @@ OPERATORS = ("resample", "mean", "zero")  # that the paper compares; `Corpus.rep
 
 
 @dataclass(frozen=True)
-class Batch:
+class CleanBatch:
     """Some windows, run clean.
 
     Attributes:
@@ -101,7 +101,7 @@ class Corpus:
         every = np.arange(len(self.windows))
         return [every[start : start + self.size] for start in range(0, len(every), self.size)]
 
-    def batches(self) -> Iterator[Batch]:
+    def batches(self) -> Iterator[CleanBatch]:
         """Clean runs of the whole corpus, held to the model's own forward once each. Use under `model.running()`.
 
         Raises:
@@ -113,9 +113,9 @@ class Corpus:
             if number not in self._proven:
                 require_own_forward(self.model, clean, real_tokens(self.windows, chosen, self.model))
                 self._proven.add(number)
-            yield Batch(chosen, clean, scored[chosen], self.windows.documents[chosen, :-1])
+            yield CleanBatch(chosen, clean, scored[chosen], self.windows.documents[chosen, :-1])
 
-    def replacement(self, operator: str, batch: Batch, layer: int) -> Tensor:
+    def replacement(self, operator: str, batch: CleanBatch, layer: int) -> Tensor:
         """What an operator puts in place of a layer's heads, [window, position, head, head_dim].
 
         Raises:
@@ -124,7 +124,7 @@ class Corpus:
         outputs = batch.clean.head_outputs[layer]
         return operator_named(operator).replacement(Port(layer, "heads"), outputs, _Source(self, batch), 0)
 
-    def donor_outputs(self, batch: Batch) -> tuple[Tensor, ...]:
+    def donor_outputs(self, batch: CleanBatch) -> tuple[Tensor, ...]:
         """Every layer's head outputs on the batch's donors."""
         key = hash(batch.windows.tobytes())
         if getattr(self, "_last", (None,))[0] != key:  # one batch at a time is kept
@@ -186,7 +186,7 @@ class _Source:
     """What operators draw on (`selfrepair.ablation.operators.Source`), as the recipe has it."""
 
     corpus: Corpus
-    batch: Batch
+    batch: CleanBatch
 
     def mean(self, port: Port) -> Tensor:
         if self.corpus.recipe.mean == "batch":

@@ -95,7 +95,7 @@ def _put(place: Place, outputs: Mapping[int, Tensor], shape: tuple[int, ...], va
     return place.put(value.reshape(shape), outputs).reshape(value.shape)
 
 
-def at_predictions(stream: Tensor) -> Tensor:
+def predicting_positions(stream: Tensor) -> Tensor:
     """Positions that predict something: all but the last."""
     return stream[:, :-1]
 

@@ -17,8 +17,8 @@ from selfrepair.paper.numbers.over_documents import (
     Number,
     Sums,
     bootstrapped,
-    divide,
     from_replicates,
+    quotient,
 )
 from selfrepair.statistics.bootstrap import bootstrap_all, document_weights, effective_documents
 from selfrepair.statistics.discovery import q_values
@@ -70,7 +70,7 @@ class HeadSums:
     def number(
         self, name: str, function: Callable[[Sums], Array], scale: Scale = "share", value: float | None = None
     ) -> Number:
-        """A function of the sums over documents [..., head]; arguments as those of `numbers.bootstrapped`."""
+        """A function of the sums over documents [..., head]; arguments as those of `bootstrapped`."""
         if not self.sums[COUNT].size:
             return Number(name, float("nan"))
         return bootstrapped(name, function, self.sums, self.sums[COUNT].sum(1), scale=scale, value=value)
@@ -130,7 +130,7 @@ class HeadSums:
             return Number(name, float("nan"))
 
         def squared(sums: Sums) -> Array:
-            found = divide(sums[above], sums[below])
+            found = quotient(sums[above], sums[below])
             low, high = np.nanquantile(found, [0.1, 0.9], axis=-1)
             return np.asarray((high - low) ** 2)
 
@@ -153,4 +153,4 @@ def _p_above_zero(estimate: Estimate, effective: np.ndarray) -> Array:
 
 def share_of(chosen: npt.NDArray[np.bool_], among: npt.NDArray[np.bool_]) -> Array:
     """Share of heads [..., head] that are chosen, of those that are counted."""
-    return divide(np.count_nonzero(chosen & among, axis=-1) * 1.0, np.count_nonzero(among, axis=-1) * 1.0)
+    return quotient(np.count_nonzero(chosen & among, axis=-1) * 1.0, np.count_nonzero(among, axis=-1) * 1.0)

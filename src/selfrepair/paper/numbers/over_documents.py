@@ -168,12 +168,12 @@ class Tally:
     def share(self, column: str, name: str = "", below: str = COUNT) -> Number:
         """Share of tokens (or of those that `below` counts) in which a 0-or-1 column is 1, or the mean of a column
         between 0 and 1; for its interval see `statistics.intervals`."""
-        return self.number(name or column, lambda sums: divide(sums[column], sums[below]), "1", "share", below)
+        return self.number(name or column, lambda sums: quotient(sums[column], sums[below]), "1", "share", below)
 
     def ratio(self, above: str, below: str, units: str = "1", name: str = "") -> Number:
         """Ratio of two columns' sums; its interval is Fieller's, infinite where the denominator may be zero."""
         if below == COUNT:
-            return self.number(name or above, lambda sums: divide(sums[above], sums[below]), units)
+            return self.number(name or above, lambda sums: quotient(sums[above], sums[below]), units)
         if not self.tokens:
             return Number(name or above, float("nan"), units=units)
         weights = document_weights(self.documents, REPLICATES, self.seed)
@@ -196,12 +196,12 @@ class Tally:
             count = sums[COUNT]
             both = count * sums[f"{x} {y}"] - sums[x] * sums[y]
             spread = (count * sums[f"{x} {x}"] - sums[x] ** 2) * (count * sums[f"{y} {y}"] - sums[y] ** 2)
-            return divide(both, np.sqrt(np.maximum(spread, 0)))
+            return quotient(both, np.sqrt(np.maximum(spread, 0)))
 
         return self.number(name, function, scale="correlation")
 
 
-def joined(tallies: Mapping[str, Tally]) -> Tally:
+def join_tallies(tallies: Mapping[str, Tally]) -> Tally:
     """One tally of several over the same documents, to compare them document by document.
 
     Args:
@@ -216,7 +216,7 @@ def slope_of(sums: Sums, x: str, y: str, label: str = "") -> Array:
     """Least-squares slope with intercept from sums; those of one label of a joined tally, if given."""
     start = f"{label}/" if label else ""
     count, xs, ys = sums[start + COUNT], sums[start + x], sums[start + y]
-    return divide(count * sums[f"{start}{x} {y}"] - xs * ys, count * sums[f"{start}{x} {x}"] - xs**2)
+    return quotient(count * sums[f"{start}{x} {y}"] - xs * ys, count * sums[f"{start}{x} {x}"] - xs**2)
 
 
 def whiskers(found: Sequence[Number]) -> Array:
@@ -236,7 +236,7 @@ def products(x: str, y: str, columns: Mapping[str, np.ndarray]) -> dict[str, np.
     return {f"{a} {b}": columns[a] * columns[b] for a, b in ((x, x), (x, y), (y, y))}
 
 
-def divide(above: Array, below: Array) -> Array:
+def quotient(above: Array, below: Array) -> Array:
     """The ratio; 0/0 and x/0 are NaN."""
     return np.asarray(above / np.where(below == 0, np.nan, below))
 

@@ -16,7 +16,7 @@ from selfrepair.paper.claims import ARITHMETIC, FAILS, HOLDS, MISSING, OPEN, UNJ
 from selfrepair.paper.exhibit import Exhibit
 from selfrepair.paper.make import Paper
 from selfrepair.paper.numbers.over_documents import Number
-from selfrepair.paper.pictures.captions import numbers_table
+from selfrepair.paper.pictures.exhibit_captions import numbers_table
 from selfrepair.paper.study import EXPERIMENTS
 from selfrepair.pictures import with_matplotlib, with_plotly
 from selfrepair.report.captions import discoveries, engine_error, fact
@@ -77,7 +77,7 @@ class Folder:
         return page
 
 
-def write(paper: Paper, folder: str | Path) -> Path:
+def write_paper(paper: Paper, folder: str | Path) -> Path:
     """Writes everything; existing files of the same name are replaced.
 
     Args:
@@ -154,7 +154,7 @@ def _write_exhibit(exhibit: Exhibit, folder: Path) -> str:
         title = f"{exhibit.figure}: {exhibit.title}"
         for kind in ("png", "svg"):
             put(folder / f"{exhibit.name}.{kind}", with_matplotlib.image(exhibit.picture, title, kind))
-        put(folder / f"{exhibit.name}.html", with_plotly.page(exhibit.picture, title, exhibit.caption).encode())
+        put(folder / f"{exhibit.name}.html", with_plotly.picture_page(exhibit.picture, title, exhibit.caption).encode())
     if len(exhibit.table) > _MOST_CSV_ROWS:
         name = f"{exhibit.name}.parquet"
         put(folder / name, exhibit.table.to_parquet(index=False))

@@ -3,12 +3,12 @@
 from collections.abc import Iterator
 
 from selfrepair.paper.exhibit import Exhibit
-from selfrepair.paper.experiments.name_movers.figures import logit_differences as logit_differences
-from selfrepair.paper.experiments.name_movers.figures import movers_and_backups as movers_and_backups
-from selfrepair.paper.experiments.name_movers.prompts import Prompts as Prompts
-from selfrepair.paper.experiments.name_movers.prompts import make_prompts as make_prompts
-from selfrepair.paper.experiments.name_movers.study import IoiStudy as IoiStudy
-from selfrepair.paper.experiments.name_movers.study import study_ioi as study_ioi
+from selfrepair.paper.experiments.name_movers.ioi_prompts import IoiPrompts as IoiPrompts
+from selfrepair.paper.experiments.name_movers.ioi_prompts import make_prompts as make_prompts
+from selfrepair.paper.experiments.name_movers.ioi_study import IoiStudy as IoiStudy
+from selfrepair.paper.experiments.name_movers.ioi_study import study_ioi as study_ioi
+from selfrepair.paper.experiments.name_movers.name_mover_figures import logit_differences as logit_differences
+from selfrepair.paper.experiments.name_movers.name_mover_figures import movers_and_backups as movers_and_backups
 from selfrepair.paper.study import Study, experiment
 
 PROMPTS_EACH = 2

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from selfrepair.paper.numbers.over_documents import Array, Number, Sums, bootstrapped, divide, tally_of
+from selfrepair.paper.numbers.over_documents import Array, Number, Sums, bootstrapped, quotient, tally_of
 
 
 def waking_numbers(
@@ -61,4 +61,4 @@ def _by_cluster(values: np.ndarray, places: np.ndarray) -> Array:
 def _correlation(sums: Sums) -> Array:
     """Pearson's over heads, [...] from [..., head]: a common factor, the number of prompts, does not matter."""
     a, b = (one - one.mean(-1, keepdims=True) for one in (sums["a"], sums["b"]))
-    return divide((a * b).sum(-1), np.sqrt((a**2).sum(-1) * (b**2).sum(-1)))
+    return quotient((a * b).sum(-1), np.sqrt((a**2).sum(-1) * (b**2).sum(-1)))

@@ -8,8 +8,8 @@ import pandas as pd
 from selfrepair.paper.exhibit import Exhibit
 from selfrepair.paper.experiments.overview import SHOWN
 from selfrepair.paper.numbers.across_heads import HeadSums
-from selfrepair.paper.numbers.over_documents import COUNT, Number, Tally, divide, tally_of
-from selfrepair.paper.pictures.captions import FIXED, about, last_quarter, rows_of, sampled
+from selfrepair.paper.numbers.over_documents import COUNT, Number, Tally, quotient, tally_of
+from selfrepair.paper.pictures.exhibit_captions import FIXED, about_run, last_quarter, rows_of, sampled
 from selfrepair.pictures.picture import FAINT, PALETTE, Marks, Panel, Picture, Rule
 from selfrepair.report.panels import depth_panel
 from selfrepair.results.filter_labels import resolve_filter
@@ -57,7 +57,7 @@ def repair_by_norm(run: Run, filter: str | None = None) -> Exhibit:
     caption = (
         "Left: the final norm's line of the ledger for every head, (1 − σ′/σ)(l′ − β). Right: its "
         "parts with k = σ/σ′ − 1: "
-        "k(l − β), k ΔDE, and k times what everything downstream changed. " + about(run, label)
+        "k(l − β), k ΔDE, and k times what everything downstream changed. " + about_run(run, label)
     )
     table = run.table(label, top=None).sort_values(["layer", "head"]).reset_index(drop=True)
     split = rows.groupby(["layer", "head"])[list(_PARTS)].mean().reset_index()
@@ -104,7 +104,7 @@ def fractions(run: Run, filter: str | None = None) -> Exhibit:
     clip_note = "Clipping cuts one side only, so that noise around zero clipped to [0, 1] averages about 0.2 to 0.3. "
     caption = (
         "The final norm's repair as a fraction of the head's direct effect, four ways; lines are means over a layer's "
-        "heads. " + clip_note + about(run, label) + f" Figure 10's panel: {sampled(run)} {FIXED}."
+        "heads. " + clip_note + about_run(run, label) + f" Figure 10's panel: {sampled(run)} {FIXED}."
     )
     return Exhibit(
         "figure-11-fraction-by-norm",
@@ -200,11 +200,11 @@ def _mean(values: pd.Series) -> float:
 
 def _most_extreme(rows: pd.DataFrame) -> Number:
     """The largest size among heads of the mean of norm / DE, as Figure 10 shows it."""
-    ratio = divide(rows["repair_norm"].to_numpy(np.float64), rows["direct_effect"].to_numpy(np.float64))
+    ratio = quotient(rows["repair_norm"].to_numpy(np.float64), rows["direct_effect"].to_numpy(np.float64))
     kept = np.isfinite(ratio)
     by_head = HeadSums.of(rows[kept], {"ratio": ratio[kept]})
     return by_head.number(
         "most extreme mean of norm / DE of a head, all tokens, in size",
-        lambda sums: np.nanmax(np.abs(divide(sums["ratio"], sums[COUNT])), axis=-1),
+        lambda sums: np.nanmax(np.abs(quotient(sums["ratio"], sums[COUNT])), axis=-1),
         scale="size",
     )

@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 
 from selfrepair.paper.exhibit import Exhibit
-from selfrepair.paper.experiments.norm.figures import COLOUR, SECTION, under_legend
-from selfrepair.paper.experiments.norm.study import MOVERS, SPLITS, NormStudy
-from selfrepair.paper.numbers.over_documents import COUNT, Number, divide, quantiles_apart, whiskers
-from selfrepair.paper.pictures.captions import FIXED
+from selfrepair.paper.experiments.norm.norm_study import MOVERS, SPLITS, NormStudy
+from selfrepair.paper.experiments.norm.scale_figures import COLOUR, SECTION, under_legend
+from selfrepair.paper.numbers.over_documents import COUNT, Number, quantiles_apart, quotient, whiskers
+from selfrepair.paper.pictures.exhibit_captions import FIXED
 from selfrepair.pictures.picture import FAINT, PALETTE, Marks, Panel, Picture, Rule
 
 FROZEN = {
@@ -154,7 +154,7 @@ def _worth(study: NormStudy, operator: str, difference: float) -> list[Number]:
     """Repair of a token more than of one whose logit is so much lower, one number a head."""
 
     def more(sums: Mapping[str, np.ndarray]) -> np.ndarray:
-        return (divide(sums["ratio"], sums[COUNT]) - 1) * difference
+        return (quotient(sums["ratio"], sums[COUNT]) - 1) * difference
 
     return [
         study.top[head, operator].number(f"{head}: repair per {difference:g} logits, {operator}", more, "logit")

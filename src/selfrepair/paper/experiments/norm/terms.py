@@ -12,8 +12,8 @@ from torch import Tensor
 from selfrepair.ablation.sites import Head
 from selfrepair.model.anatomy import Anatomy
 from selfrepair.model.constants import without_bias
-from selfrepair.paper.inputs.corpus import OPERATORS, Batch, Corpus
-from selfrepair.paper.inputs.recorded_replay import Replayed, Replayer, at_predictions, stacked
+from selfrepair.paper.inputs.corpus import OPERATORS, CleanBatch, Corpus
+from selfrepair.paper.inputs.recorded_replay import Replayed, Replayer, predicting_positions, stacked
 
 
 @dataclass(frozen=True)
@@ -71,12 +71,12 @@ class NormTerms:
 
 
 def terms_of(
-    corpus: Corpus, batch: Batch, head: Head, before: Replayed, after: Replayed, in_place: Tensor
+    corpus: Corpus, batch: CleanBatch, head: Head, before: Replayed, after: Replayed, in_place: Tensor
 ) -> NormTerms:
     """The terms of one ablation from its two runs."""
     anatomy, clean, layer = corpus.model.anatomy, batch.clean, head.layer
     final_norm = anatomy.final_norm
-    r, r_after = at_predictions(before.final), at_predictions(after.final)
+    r, r_after = predicting_positions(before.final), predicting_positions(after.final)
     sigma, sigma_after = final_norm.scale(r), final_norm.scale(r_after)
     u, beta = clean.u, clean.beta
     scaled, scaled_after = (scaled_logits(anatomy, clean.tokens, one.final) for one in (before, after))
@@ -87,12 +87,12 @@ def terms_of(
     mlps = [after.mlp[one] - before.mlp[one] for one in after.mlp]
     k = sigma / sigma_after - 1
     response = clean.worth(stacked([own, *downstream, *mlps], own), clean.direction) - change
-    frozen = r + at_predictions(own)
+    frozen = r + predicting_positions(own)
     both = final_norm.centre(r + r_after)
     pull = -scaled_after / (anatomy.width * sigma * (sigma + sigma_after))
 
     def moved(write: Tensor) -> Tensor:
-        return pull * (final_norm.centre(at_predictions(write)) * both).sum(-1)
+        return pull * (final_norm.centre(predicting_positions(write)) * both).sum(-1)
 
     return NormTerms(
         direct_effect=effect,
@@ -125,13 +125,13 @@ def scaled_logits(anatomy: Anatomy, tokens: Tensor, final: Tensor) -> Tensor:
         final: the stream after the last block [window, position, width].
     """
     readout, targets = anatomy.readout, tokens[:, 1:]
-    normed = at_predictions(without_bias(anatomy.final_norm_module, final))
+    normed = predicting_positions(without_bias(anatomy.final_norm_module, final))
     return readout.multiplier * (normed * (readout.weight[targets] - readout.mean_weight)).sum(-1)
 
 
 def walk(
     corpus: Corpus, heads: Sequence[Head], operators: Sequence[str] = OPERATORS
-) -> Iterator[tuple[Head, str, Batch, NormTerms]]:
+) -> Iterator[tuple[Head, str, CleanBatch, NormTerms]]:
     """All heads under all operators, batch by batch."""
     replayer = Replayer(corpus.model)
     with corpus.model.running():

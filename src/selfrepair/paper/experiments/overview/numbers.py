@@ -8,7 +8,7 @@ import pandas as pd
 from selfrepair.paper.experiments.overview.runs_beside import heads_of
 from selfrepair.paper.numbers.across_heads import HeadSums, share_of
 from selfrepair.paper.numbers.over_documents import REPLICATES, Array, Number, Tally, tally_of
-from selfrepair.paper.pictures.captions import last_quarter, rows_of
+from selfrepair.paper.pictures.exhibit_captions import last_quarter, rows_of
 from selfrepair.results.runs import Run
 from selfrepair.statistics.bootstrap import bootstrap_all, document_weights, effective_documents
 from selfrepair.statistics.intervals import interval

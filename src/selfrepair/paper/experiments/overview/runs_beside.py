@@ -11,7 +11,7 @@ import pandas as pd
 from selfrepair.errors import SelfRepairError
 from selfrepair.paper.inputs.recipe import NextBatch
 from selfrepair.paper.numbers.over_documents import Number
-from selfrepair.paper.pictures.captions import about
+from selfrepair.paper.pictures.exhibit_captions import about_run
 from selfrepair.report.captions import fact, left_out, operator
 from selfrepair.results.runs import Run
 
@@ -41,7 +41,7 @@ def read_beside(folders: Sequence[Path]) -> tuple[Run, ...]:
     return found
 
 
-def names(runs: Sequence[Run]) -> list[str]:
+def names_of_runs(runs: Sequence[Run]) -> list[str]:
     """What runs are called in panels: the model; with the operator too where operators differ; numbered where these
     are alike."""
     several = len({fact(run, "operator") for run in runs}) > 1
@@ -58,9 +58,9 @@ def about_all(runs: Sequence[Run], labels: Sequence[str]) -> str:
         labels: the filter of each.
     """
     if len(runs) == 1:
-        return about(runs[0], labels[0])
+        return about_run(runs[0], labels[0])
     said = " ".join(
-        f"({place}) {about(run, label)}" for place, (run, label) in enumerate(zip(runs, labels, strict=True), 1)
+        f"({place}) {about_run(run, label)}" for place, (run, label) in enumerate(zip(runs, labels, strict=True), 1)
     )
     kinds = {
         "the ablation operator": [_said_operator(run) for run in runs],
@@ -80,7 +80,7 @@ def _said_operator(run: Run) -> str:
 
 def prefixes(runs: Sequence[Run]) -> list[str]:
     """In front of panels' titles: the run's name, nothing where there is one run."""
-    return [""] if len(runs) == 1 else [f"{name}: " for name in names(runs)]
+    return [""] if len(runs) == 1 else [f"{name}: " for name in names_of_runs(runs)]
 
 
 def numbers_of_all(

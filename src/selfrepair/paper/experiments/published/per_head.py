@@ -17,13 +17,13 @@ from selfrepair.paper.exhibit import Exhibit
 from selfrepair.paper.experiments.published.reference_folder import (
     COMPARED,
     HEADS,
+    half_last_digit,
     numbers_of,
-    read_heads,
-    rounding,
+    read_published_heads,
     same_model,
 )
 from selfrepair.paper.numbers.over_documents import Number
-from selfrepair.paper.pictures.captions import about
+from selfrepair.paper.pictures.exhibit_captions import about_run
 from selfrepair.pictures.picture import FAINT, Marks, Panel, Picture, Rule, square
 from selfrepair.report.captions import fact, span
 from selfrepair.results.runs import Run
@@ -39,7 +39,7 @@ _RULE = (
 )
 
 
-def compare(run: Run, folder: str | Path) -> Iterator[Exhibit]:
+def compare_per_head(run: Run, folder: str | Path) -> Iterator[Exhibit]:
     """Every published set of the run's model beside the run; nothing where the folder has none.
 
     A set of all tokens is compared under the filter `all`, one of the top 2% under `top 2%`.
@@ -49,7 +49,7 @@ def compare(run: Run, folder: str | Path) -> Iterator[Exhibit]:
             another shape of model, of a filter that the run has not, or of a filter that cannot be read.
     """
     path = Path(folder) / HEADS
-    table = read_heads(folder)
+    table = read_published_heads(folder)
     mine = table[[same_model(name, fact(run, "model")) for name in table["model"]]]
     refused: list[SelfRepairError] = []
     for name, part in mine.groupby("set", sort=False):
@@ -128,7 +128,9 @@ def _compared(run: Run, path: Path, name: str, theirs: pd.DataFrame) -> Exhibit:
         panels.append(_panel(pair, tuple(rows["name"]), place[0].astype(np.float64)))
     caption = (
         f"Per-head means of the published set {name} ({theirs['filter'].iloc[0]}) against this run. "
-        f"{about(run, wanted)} {_RULE} " + " ".join(verdicts) + " The authors resample from the next batch of the Pile "
+        f"{about_run(run, wanted)} {_RULE} "
+        + " ".join(verdicts)
+        + " The authors resample from the next batch of the Pile "
         "and count position 0: what that and another text change is no part of the tolerance."
     )
     return Exhibit(
@@ -166,7 +168,7 @@ def _pair(
     rerun: tuple[float | None, float | None],
 ) -> _Pair:
     y, low, high = (part[ours + end].values[place].astype(np.float64) for end in ("", "_low", "_high"))
-    return _Pair(said, numbers_of(theirs), y, (high - low) / 2, rounding(theirs), rerun)
+    return _Pair(said, numbers_of(theirs), y, (high - low) / 2, half_last_digit(theirs), rerun)
 
 
 def _panel(pair: _Pair, names: tuple[str, ...], layer: np.ndarray) -> Panel:

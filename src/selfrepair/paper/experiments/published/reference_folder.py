@@ -32,7 +32,7 @@ _COLUMNS = 200  # a table of few lines and many columns takes 4 kB a column in m
 _ALIASES = {"gpt2": "gpt2-small"}
 
 
-def read_heads(folder: str | Path) -> pd.DataFrame:
+def read_published_heads(folder: str | Path) -> pd.DataFrame:
     """The published per-head table of a reference folder; measured columns are text, as they stand there.
 
     Raises:
@@ -109,7 +109,7 @@ def numbers_of(texts: pd.Series) -> np.ndarray:
     return np.where(np.isfinite(values), values, np.nan)
 
 
-def rounding(texts: Sequence[str]) -> float:
+def half_last_digit(texts: Sequence[str]) -> float:
     """Half a unit of the last digit that a column has anywhere: writers leave out zeros at the end."""
     found = [re.fullmatch(r"\s*[-+]?\d*\.?(\d*)(?:[eE]([-+]?\d+))?\s*", str(text)) for text in texts]
     units = [int(one[2] or 0) - len(one[1]) for one in found if one]

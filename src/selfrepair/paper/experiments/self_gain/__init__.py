@@ -4,11 +4,11 @@ from collections.abc import Iterator
 
 from selfrepair.paper.exhibit import Exhibit
 from selfrepair.paper.experiments.self_gain.chosen_heads import Doses as Doses
-from selfrepair.paper.experiments.self_gain.chosen_heads import choose_heads as choose_heads
+from selfrepair.paper.experiments.self_gain.chosen_heads import choose_self_responding as choose_self_responding
 from selfrepair.paper.experiments.self_gain.chosen_heads import study_doses as study_doses
-from selfrepair.paper.experiments.self_gain.dose_figures import controls as controls
 from selfrepair.paper.experiments.self_gain.dose_figures import repression as repression
-from selfrepair.paper.experiments.self_gain.scan_figure import all_heads as all_heads
+from selfrepair.paper.experiments.self_gain.dose_figures import slopes_beside_controls as slopes_beside_controls
+from selfrepair.paper.experiments.self_gain.scan_figure import self_gain_by_depth as self_gain_by_depth
 from selfrepair.paper.experiments.self_gain.scan_heads import OWN as OWN
 from selfrepair.paper.experiments.self_gain.scan_heads import Scan as Scan
 from selfrepair.paper.experiments.self_gain.scan_heads import for_scan as for_scan
@@ -26,7 +26,7 @@ def exhibits(study: Study) -> Iterator[Exhibit]:
     half = study.model.anatomy.layers // 2
     layers = list(range(half, study.model.anatomy.layers)) if study.recipe.original else None
     found = scan(part, layers=layers)
-    why = dict(choose_heads(found.in_half(FIRST)))
+    why = dict(choose_self_responding(found.in_half(FIRST)))
     if why:
         dosed = study_doses(for_scan(study.corpus(), min(DOSE_TOKENS, study.scan_tokens)), list(why))
         study.slopes = {
@@ -36,5 +36,5 @@ def exhibits(study: Study) -> Iterator[Exhibit]:
         }
         study.slopes_about = f"{dosed.about}."
         yield repression(dosed, why)
-        yield controls(dosed)
-    yield all_heads(found)
+        yield slopes_beside_controls(dosed)
+    yield self_gain_by_depth(found)

@@ -15,12 +15,12 @@ from selfrepair.paper.experiments.self_gain.scan_heads import (
     KINDS,
     OWN,
     Scan,
-    about,
+    about_scan,
     chosen_values,
     head_writes,
     vector,
 )
-from selfrepair.paper.inputs.corpus import Batch, Corpus
+from selfrepair.paper.inputs.corpus import CleanBatch, Corpus
 from selfrepair.paper.numbers.over_documents import Tally, products
 from selfrepair.run.planning.batch_size import tokens_of
 
@@ -49,7 +49,7 @@ class Doses:
     points: pd.DataFrame = field(default_factory=pd.DataFrame)
 
 
-def choose_heads(found: Scan) -> list[tuple[Head, str]]:
+def choose_self_responding(found: Scan) -> list[tuple[Head, str]]:
     """The heads that repress and reinforce themselves most beyond a random direction, with what they are called.
 
     They are taken from the half of the heads whose direct effect varies most. A head represses itself if its slope lies
@@ -92,7 +92,7 @@ def study_doses(corpus: Corpus, heads: Sequence[tuple[int, int]], scales: Sequen
     """
     wanted = tuple(Head(*head) for head in heads)
     adder = adder_for(corpus.model, tokens_of(corpus.windows, np.arange(1), corpus.model)[:, :12])
-    found = Doses(about(corpus), wanted, tuple(scales), corpus.recipe.own_scale)
+    found = Doses(about_scan(corpus), wanted, tuple(scales), corpus.recipe.own_scale)
     rows: list[pd.DataFrame] = []
     with corpus.model.running():
         for batch in corpus.batches():
@@ -108,7 +108,7 @@ def study_doses(corpus: Corpus, heads: Sequence[tuple[int, int]], scales: Sequen
 
 
 def _dose(
-    found: Doses, adder: Adder, batch: Batch, corpus: Corpus, head: Head, kind: str, scale: float, base: Tensor
+    found: Doses, adder: Adder, batch: CleanBatch, corpus: Corpus, head: Head, kind: str, scale: float, base: Tensor
 ) -> pd.DataFrame:
     clean, mask = batch.clean, batch.scored
     added = adder.add(clean, head.layer, scale * base[None], to_the_end=True)

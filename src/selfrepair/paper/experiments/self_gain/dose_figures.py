@@ -12,7 +12,7 @@ from selfrepair.paper.exhibit import Exhibit
 from selfrepair.paper.experiments.self_gain.chosen_heads import Doses
 from selfrepair.paper.experiments.self_gain.scan_heads import KINDS, OWN, SECTION, said_scale
 from selfrepair.paper.numbers.document_halves import ON_SECOND, SECOND
-from selfrepair.paper.numbers.over_documents import Array, Number, Sums, divide, joined, slope_of, whiskers
+from selfrepair.paper.numbers.over_documents import Array, Number, Sums, join_tallies, quotient, slope_of, whiskers
 from selfrepair.pictures.picture import FAINT, PALETTE, Marks, Panel, Picture, Rule, scatter, symmetric
 
 
@@ -85,7 +85,7 @@ def _control_row(slope: Number, ratio: Number) -> dict[str, object]:
     }
 
 
-def controls(doses: Doses) -> Exhibit:
+def slopes_beside_controls(doses: Doses) -> Exhibit:
     """Slopes over scale for the own output and the controls, and what the final scale does (not in the paper)."""
     panels, rows, numbers = [], [], []
     for head in doses.heads:
@@ -132,7 +132,7 @@ def controls(doses: Doses) -> Exhibit:
 
 def _in_proportion(doses: Doses, head: Head) -> list[Number]:
     """Whether the slope falls with the scale in proportion, and below both controls (Appendix F)."""
-    together = joined({f"{kind} {s:g}": doses.tallies[head, kind, s] for kind in KINDS for s in doses.scales})
+    together = join_tallies({f"{kind} {s:g}": doses.tallies[head, kind, s] for kind in KINDS for s in doses.scales})
     least, most = min(doses.scales), max(doses.scales)
     middle = sorted(doses.scales)[len(doses.scales) // 2]
 
@@ -140,7 +140,7 @@ def _in_proportion(doses: Doses, head: Head) -> list[Number]:
         return slope_of(sums, "x", "y", f"{kind} {scale:g}")
 
     def fall(sums: Sums) -> Array:
-        return divide(least * (1 - slope(sums, OWN, most)), most * (1 - slope(sums, OWN, least)))
+        return quotient(least * (1 - slope(sums, OWN, most)), most * (1 - slope(sums, OWN, least)))
 
     def beyond(sums: Sums) -> Array:
         controls = [slope(sums, kind, middle) for kind in KINDS if kind != OWN]

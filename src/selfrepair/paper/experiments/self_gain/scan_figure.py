@@ -12,7 +12,7 @@ from selfrepair.paper.numbers.over_documents import Number
 from selfrepair.pictures.picture import FAINT, Marks, Panel, Picture, Rule
 
 
-def all_heads(found: Scan) -> Exhibit:
+def self_gain_by_depth(found: Scan) -> Exhibit:
     """Self-gain of every head over depth, beside what a random direction of the same norm does (not in the paper)."""
     table = pd.DataFrame([_row(found, head) for head in sorted({head for head, _ in found.tallies})])
     slope = f"slope, {OWN}"

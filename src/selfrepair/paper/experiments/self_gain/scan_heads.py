@@ -13,9 +13,9 @@ from selfrepair.ablation.sites import Head
 from selfrepair.engine.clean import CleanRun
 from selfrepair.errors import SelfRepairError
 from selfrepair.paper.experiments.self_gain.add_vector import Adder, adder_for
-from selfrepair.paper.inputs.corpus import Batch, Corpus
+from selfrepair.paper.inputs.corpus import CleanBatch, Corpus
 from selfrepair.paper.numbers.across_heads import share_of
-from selfrepair.paper.numbers.over_documents import Array, Number, Sums, Tally, joined, products, slope_of
+from selfrepair.paper.numbers.over_documents import Array, Number, Sums, Tally, join_tallies, products, slope_of
 from selfrepair.run.planning.batch_size import tokens_of
 from selfrepair.text import Windows
 
@@ -60,7 +60,7 @@ class Scan:
     def excess(self, head: Head) -> Number:
         """Slope of the own output less that of a random direction of equal norm, on the same tokens."""
         own, control = self.tallies[head, OWN], self.tallies[head, RANDOM]
-        joint = joined({OWN: own, RANDOM: control})
+        joint = join_tallies({OWN: own, RANDOM: control})
         name = f"{head}: slope beyond a random direction's"
         return joint.number(name, lambda sums: slope_of(sums, "x", "y", OWN) - slope_of(sums, "x", "y", RANDOM))
 
@@ -80,7 +80,7 @@ class Scan:
         if not each:
             return Number(name, float("nan"))
         kinds = (OWN,) if control is None else (OWN, control)
-        both = joined({f"{head} {kind}": self.tallies[head, kind] for head in heads for kind in kinds})
+        both = join_tallies({f"{head} {kind}": self.tallies[head, kind] for head in heads for kind in kinds})
         half = np.array([one.high - one.value for one in each])
         known = np.isfinite([one.value for one in each])
 
@@ -150,7 +150,7 @@ def scan(corpus: Corpus, scale: float = 1.0, kinds: Sequence[str] = KINDS, layer
     adder = adder_for(corpus.model, tokens_of(corpus.windows, np.arange(1), corpus.model)[:, :12])
     wanted = range(anatomy.layers) if layers is None else layers
     shape = (anatomy.layers, anatomy.heads)
-    found = Scan(about(corpus), scale, tuple(kinds), corpus.recipe.own_scale, fast=not adder.single, shape=shape)
+    found = Scan(about_scan(corpus), scale, tuple(kinds), corpus.recipe.own_scale, fast=not adder.single, shape=shape)
     with corpus.model.running():
         for batch in corpus.batches():
             for layer in wanted:
@@ -168,7 +168,7 @@ def _groups(heads: list[Head], tokens: int) -> Iterator[list[Head]]:
 
 
 def _scan_group(
-    found: Scan, corpus: Corpus, adder: Adder, batch: Batch, heads: list[Head], kind: str, scale: float
+    found: Scan, corpus: Corpus, adder: Adder, batch: CleanBatch, heads: list[Head], kind: str, scale: float
 ) -> None:
     layer, clean = heads[0].layer, batch.clean
     own = head_writes(corpus, clean, layer)
@@ -262,7 +262,7 @@ def said_scale(own: bool) -> str:
     return "with the intervened run's own final scale, as in the paper" if own else "at the clean final scale"
 
 
-def about(corpus: Corpus) -> str:
+def about_scan(corpus: Corpus) -> str:
     """Model, tokens and documents, for captions."""
     text = corpus.described(corpus.windows.scored(corpus.recipe.first), "tokens, unfiltered,")
     return f"{corpus.model.name} · nothing ablated: vectors added at one position at a time · all {text}"

@@ -13,9 +13,9 @@ from selfrepair.errors import SelfRepairError
 from selfrepair.model.language_model import LanguageModel
 from selfrepair.model.neurons import Neurons
 from selfrepair.paper.experiments.neurons.neuron_sums import NeuronSums
-from selfrepair.paper.inputs.corpus import Batch, Corpus
+from selfrepair.paper.inputs.corpus import CleanBatch, Corpus
 from selfrepair.paper.inputs.recorded_replay import Replayed, Replayer
-from selfrepair.paper.pictures.captions import passing
+from selfrepair.paper.pictures.exhibit_captions import passing
 from selfrepair.results.filter_labels import resolve_filter
 from selfrepair.results.runs import Run
 
@@ -80,7 +80,7 @@ def last_with_downstream(model: LanguageModel) -> int:
     return layers - (2 if model.anatomy.blocks[-1].parallel else 1)
 
 
-def choose_heads(run: Run, corpus: Corpus, most: int = 4) -> list[Head]:
+def choose_repaired(run: Run, corpus: Corpus, most: int = 4) -> list[Head]:
     """Heads below the last MLP whose top tokens lose most direct effect, in the last third of layers; the first is the
     one whose loss MLPs repair most (the paper's Figure 7)."""
     label = resolve_filter(run, None)
@@ -160,7 +160,7 @@ def _downstream(mlps: Sequence[int], head: Head, below: Sequence[int]) -> list[i
 
 
 def _ablate(
-    corpus: Corpus, replayer: Replayer, batch: Batch, head: Head, parts: Mapping[int, Neurons], operator: str
+    corpus: Corpus, replayer: Replayer, batch: CleanBatch, head: Head, parts: Mapping[int, Neurons], operator: str
 ) -> tuple[Replayed, Replayed]:
     modules = {layer: part.module for layer, part in parts.items()}
     in_place = corpus.replacement(operator, batch, head.layer)[:, :, head.head]
@@ -168,7 +168,7 @@ def _ablate(
     return before, replayer.run(batch.clean, head.layer, {(head.layer, head.head): in_place}, modules)
 
 
-def _repair(corpus: Corpus, batch: Batch, before: Replayed, after: Replayed, layer: int) -> np.ndarray:
+def _repair(corpus: Corpus, batch: CleanBatch, before: Replayed, after: Replayed, layer: int) -> np.ndarray:
     """Repair on every prediction by one MLP (by all of them, in the original recipe), float32 [window, P]."""
     layers = list(after.mlp) if corpus.recipe.by_all_mlps else [layer]
     change = torch.stack([after.mlp[one] - before.mlp[one] for one in layers]).sum(0)
@@ -213,7 +213,7 @@ def _add(
     study: NeuronStudy,
     corpus: Corpus,
     replayer: Replayer,
-    batch: Batch,
+    batch: CleanBatch,
     head: Head,
     parts: Mapping[int, Neurons],
     limits: Mapping[tuple[Head, int], Mapping[str, float]],

@@ -15,7 +15,7 @@ from selfrepair.statistics.filters import Filter
 FIXED = "95% intervals over documents, the filter's threshold held fixed"
 
 
-def about(run: Run, label: str) -> str:
+def about_run(run: Run, label: str) -> str:
     """A run under a filter, for captions."""
     parts = (fact(run, "model"), operator(run), chosen_tokens(label), amount(run, label), left_out(run))
     return " · ".join((*parts, f"text: {fact(run, 'text')}")) + "."

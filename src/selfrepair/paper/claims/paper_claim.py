@@ -29,7 +29,7 @@ def nth(place: int) -> Pick:
 FIRST = nth(0)
 
 
-def largest(found: Sequence[Number], within: Range) -> Number:
+def pick_largest(found: Sequence[Number], within: Range) -> Number:
     """The largest: for claims that some head does something."""
     return max(found, key=lambda number: -INF if math.isnan(number.value) else number.value)
 
@@ -52,7 +52,7 @@ def nearest_one(found: Sequence[Number], within: Range) -> Number:
 
 
 @dataclass(frozen=True)
-class Claim:
+class PaperClaim:
     """One claim.
 
     Attributes:
@@ -76,16 +76,16 @@ class Claim:
     pick: Pick = FIRST
 
 
-def unjudged(key: str, where: str, stated: str, why: str) -> Claim:
+def unjudged(key: str, where: str, stated: str, why: str) -> PaperClaim:
     """A claim that this run cannot judge, with the reason."""
-    return Claim(key, where, stated, (), "", (math.nan, math.nan), why)
+    return PaperClaim(key, where, stated, (), "", (math.nan, math.nan), why)
 
 
 @dataclass(frozen=True)
-class Verdict:
+class JudgedClaim:
     """A claim with what was measured."""
 
-    claim: Claim
+    claim: PaperClaim
     number: Number | None
 
     @property
@@ -108,7 +108,7 @@ def decide(number: Number | None, within: Range) -> str:
     return FAILS if high < within[0] or low > within[1] else OPEN
 
 
-def verdict_table(verdicts: Sequence[Verdict]) -> pd.DataFrame:
+def verdict_table(verdicts: Sequence[JudgedClaim]) -> pd.DataFrame:
     """Claims as a table."""
     rows = []
     for one in verdicts:
@@ -131,7 +131,7 @@ def verdict_table(verdicts: Sequence[Verdict]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def measured(claim: Claim, exhibits: Sequence[Exhibit]) -> Number | None:
+def measured(claim: PaperClaim, exhibits: Sequence[Exhibit]) -> Number | None:
     """The number by which a claim is judged, where some exhibit has it."""
     found = [
         number

@@ -1,4 +1,4 @@
-"""Heads ablated under several operators, seen by the final norm: what the figures of `norm.figures` are drawn from."""
+"""Heads ablated under several operators, seen by the final norm: what `norm.scale_figures` draws."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import pandas as pd
 from selfrepair.ablation.sites import Head
 from selfrepair.errors import SelfRepairError
 from selfrepair.paper.experiments.norm.terms import NormTerms, array, walk
-from selfrepair.paper.inputs.corpus import OPERATORS, Batch, Corpus
+from selfrepair.paper.inputs.corpus import OPERATORS, CleanBatch, Corpus
 from selfrepair.paper.inputs.token_sample import TokenSample
 from selfrepair.paper.numbers.over_documents import Tally
-from selfrepair.paper.pictures.captions import passing
+from selfrepair.paper.pictures.exhibit_captions import passing
 from selfrepair.results.filter_labels import resolve_filter
 from selfrepair.results.runs import Run
 from selfrepair.statistics.keep import in_sample, uniform_sample
@@ -170,7 +170,7 @@ def _columns(terms: NormTerms, mask: np.ndarray) -> dict[str, np.ndarray]:
     return columns
 
 
-def _rows(batch: Batch, terms: NormTerms, mask: np.ndarray) -> dict[str, np.ndarray]:
+def _rows(batch: CleanBatch, terms: NormTerms, mask: np.ndarray) -> dict[str, np.ndarray]:
     window, position = np.nonzero(mask)
     where = {"window": batch.windows[window], "position": position, "document": batch.documents[mask]}
     return where | {name: array(getattr(terms, name), mask).astype(np.float32) for name in COLUMNS}

@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 
 from selfrepair.paper.exhibit import Exhibit
+from selfrepair.paper.experiments.neurons.neuron_study import COUNTED, EFFECT, REPAIR, NeuronStudy
 from selfrepair.paper.experiments.neurons.neuron_sums import CARRIED, SORTED_TOKENS, NeuronSums
 from selfrepair.paper.experiments.neurons.stability import CHANGE
-from selfrepair.paper.experiments.neurons.study import COUNTED, EFFECT, REPAIR, NeuronStudy
 from selfrepair.paper.numbers.over_documents import Number, Tally, whiskers
-from selfrepair.paper.pictures.captions import FIXED
+from selfrepair.paper.pictures.exhibit_captions import FIXED
 from selfrepair.pictures.picture import FAINT, PALETTE, Marks, Panel, Picture, Rule, histogram, symmetric
 
 SECTION = "neurons"

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from selfrepair.paper.experiments.name_movers.study import ALL_MOVERS, IoiStudy
+from selfrepair.paper.experiments.name_movers.ioi_study import ALL_MOVERS, IoiStudy
 from selfrepair.paper.numbers.document_halves import FIRST, SECOND
 from selfrepair.paper.numbers.over_documents import Number, tally_of
 

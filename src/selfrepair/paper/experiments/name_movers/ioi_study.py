@@ -16,7 +16,7 @@ from selfrepair.effects.readouts import LogitDifference
 from selfrepair.engine.clean import CleanRun, clean_run, head_outputs, require_own_forward
 from selfrepair.engine.replay import ReplayEngine
 from selfrepair.model.language_model import LanguageModel
-from selfrepair.paper.experiments.name_movers.prompts import Prompts
+from selfrepair.paper.experiments.name_movers.ioi_prompts import IoiPrompts
 from selfrepair.paper.inputs.recorded_replay import Replayer
 from selfrepair.paper.numbers.over_documents import tally_of
 from selfrepair.run.planning.batch_size import require_known
@@ -77,13 +77,13 @@ class _Batch:
     donors: tuple[Tensor, ...]
 
 
-def study_ioi(model: LanguageModel, prompts: Prompts, most: int = MOST_MOVERS) -> IoiStudy:
+def study_ioi(model: LanguageModel, prompts: IoiPrompts, most: int = MOST_MOVERS) -> IoiStudy:
     """Finds name movers by direct effect, ablates each and all of them with a corrupted twin's outputs (three fresh
     names), and moves the stream of one layer into the next.
 
     Args:
         model: the model.
-        prompts: from `prompts.make_prompts`.
+        prompts: from `make_prompts`.
         most: how many movers at most.
     """
     for given in (prompts.tokens, prompts.corrupted):
@@ -117,7 +117,7 @@ def study_ioi(model: LanguageModel, prompts: Prompts, most: int = MOST_MOVERS) -
     )
 
 
-def _about(model: LanguageModel, prompts: Prompts) -> str:
+def _about(model: LanguageModel, prompts: IoiPrompts) -> str:
     return (
         f"{model.name} · {len(prompts)} prompts, {len(set(prompts.template.tolist()))} templates in both orders · "
         "ablation: outputs on the same template with three fresh names (ABC) · effects on the logit of the indirect "
@@ -125,7 +125,7 @@ def _about(model: LanguageModel, prompts: Prompts) -> str:
     )
 
 
-def _measure_clean(model: LanguageModel, prompts: Prompts, group: np.ndarray) -> _Batch:
+def _measure_clean(model: LanguageModel, prompts: IoiPrompts, group: np.ndarray) -> _Batch:
     """The clean run of some prompts, proved to be the model's own on their real positions."""
     tokens, corrupted = (torch.from_numpy(ids[group]).to(model.device) for ids in (prompts.tokens, prompts.corrupted))
     end, right, wrong = (ids[group].tolist() for ids in (prompts.end, prompts.indirect, prompts.subject))
@@ -151,7 +151,7 @@ def _effects(clean: CleanRun, heads: Sequence[Head]) -> np.ndarray:
     return np.stack([_array(by_layer[head.layer][..., head.head]) for head in heads], -1)
 
 
-def _movers(heads: Sequence[Head], effects: np.ndarray, prompts: Prompts, most: int) -> tuple[Head, ...]:
+def _movers(heads: Sequence[Head], effects: np.ndarray, prompts: IoiPrompts, most: int) -> tuple[Head, ...]:
     """Heads with the largest mean direct effect: at least a fifth of the largest, and above zero over templates."""
     means = effects.mean(0)
     order = np.argsort(-means, kind="stable")[:most]

@@ -46,7 +46,7 @@ ORDERS = ("ABBA", "BABA")
 
 
 @dataclass(frozen=True)
-class Prompts:
+class IoiPrompts:
     """Prompts with their corrupted twins.
 
     Attributes:
@@ -72,7 +72,7 @@ class Prompts:
         return len(self.tokens)
 
 
-def make_prompts(tokenizer: Any, each: int = 2, seed: int = 0) -> Prompts:
+def make_prompts(tokenizer: Any, each: int = 2, seed: int = 0) -> IoiPrompts:
     """Prompts of every template in both orders.
 
     Args:
@@ -101,7 +101,7 @@ def make_prompts(tokenizer: Any, each: int = 2, seed: int = 0) -> Prompts:
     def padded(ids: list[int]) -> list[int]:
         return ids + [0] * (length - len(ids))
 
-    return Prompts(
+    return IoiPrompts(
         tokens=np.array([padded(row[0]) for row in rows], np.int64),
         corrupted=np.array([padded(row[1]) for row in rows], np.int64),
         end=np.array([len(row[0]) - 1 for row in rows], np.int64),

@@ -10,11 +10,11 @@ import pandas as pd
 
 from selfrepair.ablation.sites import Head
 from selfrepair.paper.exhibit import Exhibit
-from selfrepair.paper.experiments.norm.study import LENGTH_EDGES, MOST_CHOSEN, MOST_POINTS, NormStudy
+from selfrepair.paper.experiments.norm.norm_study import LENGTH_EDGES, MOST_CHOSEN, MOST_POINTS, NormStudy
 from selfrepair.paper.inputs.corpus import OPERATORS
 from selfrepair.paper.numbers.document_halves import ON_HALF
-from selfrepair.paper.numbers.over_documents import COUNT, Number, Sums, divide, joined
-from selfrepair.paper.pictures.captions import FIXED
+from selfrepair.paper.numbers.over_documents import COUNT, Number, Sums, join_tallies, quotient
+from selfrepair.paper.pictures.exhibit_captions import FIXED
 from selfrepair.pictures.picture import FAINT, PALETTE, Marks, Panel, Picture, Rule, histogram, scatter, symmetric
 
 SECTION = "layernorm"
@@ -69,10 +69,10 @@ def _zero_beside_others(study: NormStudy, head: Head) -> list[Number]:
     others = [one for one in study.operators if one != "zero"]
     if "zero" not in study.operators or not others:
         return []
-    together = joined({operator: study.top[head, operator] for operator in study.operators})
+    together = join_tallies({operator: study.top[head, operator] for operator in study.operators})
 
     def over(sums: Sums) -> np.ndarray:
-        return divide(sums["zero/off one"], np.maximum.reduce([sums[f"{one}/off one"] for one in others]))
+        return quotient(sums["zero/off one"], np.maximum.reduce([sums[f"{one}/off one"] for one in others]))
 
     name = f"{head}: mean |scale ratio - 1|, zero over the larger of {' and '.join(others)}"
     halves = [
@@ -86,11 +86,11 @@ def _zero_less_others(study: NormStudy, head: Head) -> list[Number]:
     others = [one for one in study.operators if one != "zero"]
     if "zero" not in study.operators or not others:
         return []
-    together = joined({operator: study.streams[head, operator] for operator in study.operators})
+    together = join_tallies({operator: study.streams[head, operator] for operator in study.operators})
 
     def less(sums: Sums) -> np.ndarray:
         shortest = np.minimum.reduce([sums[f"{one}/length"] for one in others])
-        return divide(sums["zero/length"] - shortest, sums[COUNT])
+        return quotient(sums["zero/length"] - shortest, sums[COUNT])
 
     return [
         together.number(f"{head}: mean length, ablated / clean, zero less the shorter of {' and '.join(others)}", less)

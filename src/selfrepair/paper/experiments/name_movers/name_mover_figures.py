@@ -9,10 +9,10 @@ import pandas as pd
 
 from selfrepair.effects.lines import LINE_NAMES
 from selfrepair.paper.exhibit import Exhibit
+from selfrepair.paper.experiments.name_movers.head_roles import BACKUP, MOVER, RELEASED, made_up, responses
+from selfrepair.paper.experiments.name_movers.ioi_prompts import ORDERS
+from selfrepair.paper.experiments.name_movers.ioi_study import IoiStudy
 from selfrepair.paper.experiments.name_movers.moved_stream import waking_numbers, woken_share
-from selfrepair.paper.experiments.name_movers.prompts import ORDERS
-from selfrepair.paper.experiments.name_movers.roles import BACKUP, MOVER, RELEASED, made_up, responses
-from selfrepair.paper.experiments.name_movers.study import IoiStudy
 from selfrepair.paper.numbers.over_documents import Number, tally_of, whiskers
 from selfrepair.pictures.picture import FAINT, PALETTE, Marks, Panel, Picture, Rule
 

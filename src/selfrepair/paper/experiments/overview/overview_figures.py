@@ -8,8 +8,14 @@ import numpy as np
 
 from selfrepair.paper.exhibit import Exhibit
 from selfrepair.paper.experiments.overview.numbers import between_numbers, repair_numbers
-from selfrepair.paper.experiments.overview.panels import effect_panels, idealised_panels
-from selfrepair.paper.experiments.overview.runs_beside import about_all, heads_of_all, names, numbers_of_all, prefixes
+from selfrepair.paper.experiments.overview.overview_panels import effect_panels, idealised_panels
+from selfrepair.paper.experiments.overview.runs_beside import (
+    about_all,
+    heads_of_all,
+    names_of_runs,
+    numbers_of_all,
+    prefixes,
+)
 from selfrepair.pictures.picture import Picture
 from selfrepair.report.panels import depth_panel
 from selfrepair.results.filter_labels import resolve_filter
@@ -28,7 +34,7 @@ def repair_by_depth(runs: Sequence[Run], filter: str | None = None) -> Exhibit:
     labels = [resolve_filter(run, filter) for run in runs]
     panels = tuple(
         depth_panel(run, label, "self_repair", "self-repair (logit)", name)
-        for run, label, name in zip(runs, labels, names(runs), strict=True)
+        for run, label, name in zip(runs, labels, names_of_runs(runs), strict=True)
     )
     caption = (
         "Mean self-repair of every head, TE − (DE′ − DE), against the head's relative depth; thin bars are 95% "

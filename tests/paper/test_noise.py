@@ -97,7 +97,7 @@ def test_heads_are_chosen_by_what_is_plotted():
         ("L1H4", "direct effect, no clear correlation"),
     ]
     assert [one.note for one in chosen[:3]] == [""] * 3
-    assert "cannot be told from none: r = " in chosen[3].note
+    assert "cannot be distinguished from zero: r = " in chosen[3].note
 
 
 def test_a_model_without_such_heads_is_said_to_have_none():

@@ -1,7 +1,7 @@
-"""The paper's claims beside what a run measured: stated, measured with its interval, and whether it holds here.
+"""The paper's claims, each with the number that a run measured and whether the claim holds there.
 
-Keys are those of the project's list of the paper's claims, with a letter where a claim has several parts; checks of our
-own are `X01` and so on.
+Keys are those of the project's list of the paper's claims, with a letter if a claim has several parts; our own checks
+are `X01` and so on.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ CLAIMS: tuple[PaperClaim, ...] = (*REPAIR, *NORM, *NEURONS, *ITERATION)
 
 
 def judge_claims(exhibits: Sequence[Exhibit], claims: Sequence[PaperClaim] = CLAIMS) -> list[JudgedClaim]:
-    """Every claim with its number, where some exhibit has it."""
+    """Every claim with its number, if an exhibit has it."""
     return [JudgedClaim(claim, measured(claim, exhibits)) for claim in claims]
 
 

@@ -11,11 +11,11 @@ _MANY = "a quarter or more, each shown to (false discovery rate 5%),"
 _NONE, _NONE_READ = (-0.3, 0.3), "correlation within 0.3 of zero"
 
 
-def _noisy(key: str, place: int) -> PaperClaim:
-    """Of the repaired heads of Figure 3, the one in that place."""
+def _noisy(key: str, rank: int) -> PaperClaim:
+    """The claim that a repaired head of Figure 3, by its rank, is noisy."""
     reading = "correlation below 0.9 in size, same head"
     stated = "It is noisy from token to token."
-    return PaperClaim(key, "Figure 3", stated, _FIGURE_3, _CORRELATION, (-0.9, 0.9), reading, nth(place))
+    return PaperClaim(key, "Figure 3", stated, _FIGURE_3, _CORRELATION, (-0.9, 0.9), reading, nth(rank))
 
 
 REPAIR: tuple[PaperClaim, ...] = (

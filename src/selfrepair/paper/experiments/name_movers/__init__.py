@@ -17,6 +17,6 @@ PROMPTS_EACH = 2
 @experiment("Name movers and backups", needs_sweep=False)
 def exhibits(study: Study) -> Iterator[Exhibit]:
     """All its figures."""
-    found = study_ioi(study.model, make_prompts(study.model.tokenizer, PROMPTS_EACH, study.seed))
-    yield logit_differences(found)
-    yield movers_and_backups(found)
+    ioi_study = study_ioi(study.model, make_prompts(study.model.tokenizer, PROMPTS_EACH, study.seed))
+    yield logit_differences(ioi_study)
+    yield movers_and_backups(ioi_study)

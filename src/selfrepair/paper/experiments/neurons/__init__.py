@@ -17,8 +17,8 @@ from selfrepair.paper.study import Study, experiment
 def exhibits(study: Study) -> Iterator[Exhibit]:
     """All its figures."""
     corpus = study.corpus()
-    found = study_neurons(corpus, choose_repaired(study.run, corpus))
-    yield top_neurons(found)
-    yield rank_curves(found)
-    yield cumulative_change(found)
-    yield by_layer(found)
+    neuron_study = study_neurons(corpus, choose_repaired(study.run, corpus))
+    yield top_neurons(neuron_study)
+    yield rank_curves(neuron_study)
+    yield cumulative_change(neuron_study)
+    yield by_layer(neuron_study)

@@ -24,16 +24,16 @@ def exhibits(study: Study) -> Iterator[Exhibit]:
     last, earlier = choose_last_layer(study.run), choose_earlier(study.run)
     if not last:
         raise SelfRepairError("No head of the last layer has tokens.", "Take more --tokens.")
-    found = study_norm(study.corpus(), [*last, *earlier])
-    yield ratios(found, found.heads[:1])
+    norm_study = study_norm(study.corpus(), [*last, *earlier])
+    yield ratios(norm_study, norm_study.heads[:1])
     # Figures 5 and 16 roll the donors by two rows in the original recipe
-    rolled = study_norm(study.corpus(2), last[:2]) if study.recipe.original else found
-    one = last[min(1, len(last) - 1)]
-    yield one_head(rolled, one)
+    rolled = study_norm(study.corpus(2), last[:2]) if study.recipe.original else norm_study
+    second = last[min(1, len(last) - 1)]
+    yield one_head(rolled, second)
     yield repair_by_norm(study.run)
     yield fractions(study.run)
-    yield stream_lengths(rolled, one)
+    yield stream_lengths(rolled, second)
     if len(last) > 2:
-        yield ratios(found, found.heads[2 : len(last)], "figure-17-scale-ratio")
-    yield accounts(found)
-    yield significance(found)
+        yield ratios(norm_study, norm_study.heads[2 : len(last)], "figure-17-scale-ratio")
+    yield accounts(norm_study)
+    yield significance(norm_study)

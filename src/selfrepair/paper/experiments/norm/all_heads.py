@@ -1,4 +1,4 @@
-"""The norm's part of every head's repair: the paper's Figures 6, 10 and 11, beside honest versions of them."""
+"""The norm's part of every head's repair: the paper's Figures 6, 10 and 11, and honest versions of them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _PARTS = {
 
 
 def repair_by_norm(run: Run, filter: str | None = None) -> Exhibit:
-    """The norm's part of self-repair of every head, and what it is made of by layer (Figure 6).
+    """The norm's part of every head's self-repair, and its three parts by layer (Figure 6).
 
     With `k = sigma / sigma' - 1` the three parts are `k (l - beta)`, `k dDE` and `k` times the response of everything
     downstream; all follow from the kept rows: `k (l - beta) = norm - k dDE - k response`.
@@ -35,8 +35,8 @@ def repair_by_norm(run: Run, filter: str | None = None) -> Exhibit:
     by_layer = rows.groupby("layer")[[*_PARTS, "repair_norm"]].mean()
     depth = by_layer.index.to_numpy(float) / run.heads.sizes["layer"]
     marks = [Marks(depth, by_layer["repair_norm"].to_numpy(), "line", "norm, in all", "#222222", dashed=True)]
-    for place, (name, said) in enumerate(_PARTS.items()):
-        marks.append(Marks(depth, by_layer[name].to_numpy(), "line", said, PALETTE[place]))
+    for index, (name, part_label) in enumerate(_PARTS.items()):
+        marks.append(Marks(depth, by_layer[name].to_numpy(), "line", part_label, PALETTE[index]))
     right = Panel(
         "its three parts, mean over a layer's heads", left.x_label, "logit", tuple(marks), (Rule(0, colour=FAINT),)
     )
@@ -50,7 +50,7 @@ def repair_by_norm(run: Run, filter: str | None = None) -> Exhibit:
             tally.ratio("repair_norm", "lost", name=f"norm / lost direct effect, {where}"),
             tally.ratio("repair_norm", "direct_effect", name=f"norm / direct effect, {where}"),
             tally.ratio("repair_norm", "self_repair", name=f"norm / self-repair, {where}"),
-            *(tally.ratio(name, "lost", name=f"{said} / lost, {where}") for name, said in _PARTS.items()),
+            *(tally.ratio(name, "lost", name=f"{label} / lost, {where}") for name, label in _PARTS.items()),
             by_head.share_above(f"share of heads with norm's self-repair > 0, {where}", "norm"),
             by_head.share_shown(f"{SHOWN}, norm's self-repair > 0, {where}", lambda sums: [sums["norm"]]),
         ]
@@ -89,7 +89,7 @@ def fractions(run: Run, filter: str | None = None) -> Exhibit:
         "ratio_of_sums": f"honest: Σ norm / Σ (DE − DE′), {label}",
         "slope": f"honest: slope of norm on DE − DE′, {label}",
     }
-    panels = tuple(_way(table, name, said, layers) for name, said in ways.items())
+    panels = tuple(_way(table, name, title, layers) for name, title in ways.items())
     negative = table[table["repair_norm"] <= 0]
     tally = _tally(rows)
     numbers = (
@@ -130,7 +130,7 @@ def with_split(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def clipped(norm: np.ndarray, effect: np.ndarray) -> np.ndarray:
-    """The paper's `clip(norm / DE, 0, 1)`, NaN where DE is 0."""
+    """The paper's `clip(norm / DE, 0, 1)`, NaN if DE is 0."""
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.clip(np.where(effect == 0, np.nan, norm / np.where(effect == 0, 1, effect)), 0, 1)
 
@@ -150,28 +150,28 @@ def _by_head(run: Run, rows: pd.DataFrame, every: pd.DataFrame, label: str) -> p
     part = run.heads.sel(filter=label)
     layers, heads = part["repair_norm"].shape
     grid = pd.MultiIndex.from_product([range(layers), range(heads)], names=["layer", "head"])
-    found = pd.DataFrame(index=grid)
-    found["name"] = [f"L{layer}H{head}" for layer, head in grid]
-    found["repair_norm"] = part["repair_norm"].values.ravel()
-    found["clipped"] = part["paper_clipped_mean_norm"].values.ravel()
+    table = pd.DataFrame(index=grid)
+    table["name"] = [f"L{layer}H{head}" for layer, head in grid]
+    table["repair_norm"] = part["repair_norm"].values.ravel()
+    table["clipped"] = part["paper_clipped_mean_norm"].values.ravel()
     for end in ("", "_low", "_high"):
-        found["ratio_of_sums" + end] = part["fraction_norm" + end].values.ravel()
+        table["ratio_of_sums" + end] = part["fraction_norm" + end].values.ravel()
     lost = (rows["direct_effect"] - rows["ablated_direct_effect"]).to_numpy(np.float64)
     products = pd.DataFrame(
         {"layer": rows["layer"], "head": rows["head"], "xy": rows["repair_norm"] * lost, "xx": lost**2}
     )
     sums = products.groupby(["layer", "head"])[["xy", "xx"]].sum()
-    found["slope"] = (sums["xy"] / sums["xx"]).reindex(grid)
+    table["slope"] = (sums["xy"] / sums["xx"]).reindex(grid)
     effect = every["direct_effect"].to_numpy(np.float64)
     ratio = np.where(effect == 0, np.nan, every["repair_norm"] / np.where(effect == 0, 1, effect))
     means = pd.DataFrame({"layer": every["layer"], "head": every["head"], "ratio": ratio}).groupby(["layer", "head"])[
         "ratio"
     ]
-    found["unclipped"] = means.mean().reindex(grid)
-    return found.reset_index()
+    table["unclipped"] = means.mean().reindex(grid)
+    return table.reset_index()
 
 
-def _way(table: pd.DataFrame, name: str, said: str, layers: int) -> Panel:
+def _way(table: pd.DataFrame, name: str, title: str, layers: int) -> Panel:
     heads = int(table["head"].max()) + 1
     values = table[name].to_numpy(np.float64)
     nudge = np.linspace(-0.28, 0.28, heads) if heads > 1 else np.zeros(1)
@@ -190,7 +190,12 @@ def _way(table: pd.DataFrame, name: str, said: str, layers: int) -> Panel:
         low, high = np.quantile(finite, [0.06, 0.94])
         limits = (float(min(low, 0) - 0.25), float(max(high, 0.5) + 0.25))
     return Panel(
-        said, f"relative depth (layer / {layers})", "fraction", (points, line), (Rule(0, colour=FAINT),), y_range=limits
+        title,
+        f"relative depth (layer / {layers})",
+        "fraction",
+        (points, line),
+        (Rule(0, colour=FAINT),),
+        y_range=limits,
     )
 
 

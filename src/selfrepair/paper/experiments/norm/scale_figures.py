@@ -65,14 +65,14 @@ def ratios(study: NormStudy, heads: Sequence[Head] | None = None, name: str = "f
 
 
 def _zero_beside_others(study: NormStudy, head: Head) -> list[Number]:
-    """How far zero ablation takes the scale ratio from 1, over how far the others do (Figures 17, 18)."""
-    others = [one for one in study.operators if one != "zero"]
+    """Distance of the scale ratio from 1 under zero ablation, over that under the others (Figures 17, 18)."""
+    others = [operator for operator in study.operators if operator != "zero"]
     if "zero" not in study.operators or not others:
         return []
     together = join_tallies({operator: study.top[head, operator] for operator in study.operators})
 
     def over(sums: Sums) -> np.ndarray:
-        return quotient(sums["zero/off one"], np.maximum.reduce([sums[f"{one}/off one"] for one in others]))
+        return quotient(sums["zero/off one"], np.maximum.reduce([sums[f"{operator}/off one"] for operator in others]))
 
     name = f"{head}: mean |scale ratio - 1|, zero over the larger of {' and '.join(others)}"
     halves = [
@@ -83,13 +83,13 @@ def _zero_beside_others(study: NormStudy, head: Head) -> list[Number]:
 
 def _zero_less_others(study: NormStudy, head: Head) -> list[Number]:
     """Mean length of the stream under zero ablation less the shortest under another (Figure 16)."""
-    others = [one for one in study.operators if one != "zero"]
+    others = [operator for operator in study.operators if operator != "zero"]
     if "zero" not in study.operators or not others:
         return []
     together = join_tallies({operator: study.streams[head, operator] for operator in study.operators})
 
     def less(sums: Sums) -> np.ndarray:
-        shortest = np.minimum.reduce([sums[f"{one}/length"] for one in others])
+        shortest = np.minimum.reduce([sums[f"{operator}/length"] for operator in others])
         return quotient(sums["zero/length"] - shortest, sums[COUNT])
 
     return [
@@ -137,7 +137,7 @@ def one_head(study: NormStudy, head: Head) -> Exhibit:
 
 
 def stream_lengths(study: NormStudy, head: Head) -> Exhibit:
-    """How much shorter or longer ablation makes the final stream (Figure 16)."""
+    """Length of the final stream under ablation, over the clean length (Figure 16)."""
     numbers, tables = [], []
     for operator in study.operators:
         counts, tally = study.lengths[head, operator], study.streams[head, operator]

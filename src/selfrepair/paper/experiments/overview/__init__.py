@@ -1,4 +1,4 @@
-"""Does self-repair exist? The paper's Figures 1, 2 and 20 to 24, from one sweep over all heads."""
+"""Whether self-repair exists: the paper's Figures 1, 2 and 20 to 24, from one sweep over all heads."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""The paper's Figures 1, 2 and 20 to 24, of one run or of several beside another."""
+"""The paper's Figures 1, 2 and 20 to 24, of one run or of several together."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def repair_by_depth(runs: Sequence[Run], filter: str | None = None) -> Exhibit:
     """Self-repair of every head over relative depth, a panel for each run (Figure 1).
 
     Args:
-        runs: of one or several models; numbers of all but the first carry the run's name.
-        filter: which tokens; each run's top filter by default.
+        runs: runs of one or several models; numbers of all but the first carry the run's name.
+        filter: the filter of tokens; each run's top filter by default.
     """
     labels = [resolve_filter(run, filter) for run in runs]
     panels = tuple(
@@ -62,7 +62,7 @@ def direct_against_total(runs: Sequence[Run], filter: str = "all") -> Exhibit:
 
     Args:
         runs: a row of panels for each.
-        filter: which tokens.
+        filter: the filter of tokens.
     """
     labels = [resolve_filter(run, filter) for run in runs]
     panels = [
@@ -88,11 +88,11 @@ def direct_against_total(runs: Sequence[Run], filter: str = "all") -> Exhibit:
 
 
 def idealised(runs: Sequence[Run], filter: str = "all") -> Exhibit:
-    """What Figure 2 would look like with perfect repair and with none (Figures 23 and 24), for these models' heads.
+    """Figure 2 as it would look with perfect repair and with none (Figures 23 and 24), for these models' heads.
 
     Args:
         runs: a row of panels for each.
-        filter: which tokens.
+        filter: the filter of tokens.
     """
     labels = [resolve_filter(run, filter) for run in runs]
     table = heads_of_all(runs, labels)[["run", "model", "name", "layer", "head", "direct_effect"]].copy()
@@ -119,7 +119,7 @@ def idealised(runs: Sequence[Run], filter: str = "all") -> Exhibit:
 
 
 def _shades(run: Run, runs: Sequence[Run]) -> np.ndarray:
-    """[head], the layer; the relative depth where models of several depths share the colour scale."""
+    """[head], the layer; the relative depth if several models share the colour scale."""
     layers, heads = run.heads.sizes["layer"], run.heads.sizes["head"]
     return np.repeat(np.arange(layers) / (1 if len(runs) == 1 else layers), heads)
 

@@ -1,4 +1,4 @@
-"""Numbers beside those that the paper's authors published."""
+"""Comparison with the numbers that the paper's authors published."""
 
 from collections.abc import Iterator
 

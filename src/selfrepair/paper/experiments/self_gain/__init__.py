@@ -25,8 +25,8 @@ def exhibits(study: Study) -> Iterator[Exhibit]:
     part = for_scan(study.corpus(), study.scan_tokens)
     half = study.model.anatomy.layers // 2
     layers = list(range(half, study.model.anatomy.layers)) if study.recipe.original else None
-    found = scan(part, layers=layers)
-    why = dict(choose_self_responding(found.in_half(FIRST)))
+    scanned = scan(part, layers=layers)
+    why = dict(choose_self_responding(scanned.in_half(FIRST)))
     if why:
         dosed = study_doses(for_scan(study.corpus(), min(DOSE_TOKENS, study.scan_tokens)), list(why))
         study.slopes = {
@@ -37,4 +37,4 @@ def exhibits(study: Study) -> Iterator[Exhibit]:
         study.slopes_about = f"{dosed.about}."
         yield repression(dosed, why)
         yield slopes_beside_controls(dosed)
-    yield self_gain_by_depth(found)
+    yield self_gain_by_depth(scanned)

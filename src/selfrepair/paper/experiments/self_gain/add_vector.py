@@ -1,4 +1,4 @@
-"""A vector added to the stream at one position at a time, in front of a block: what heads and logits make of it."""
+"""Adds a vector to the stream in front of a block, at one position at a time, and reads heads and the final scale."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class _Enough(Exception):
 
 @dataclass(frozen=True)
 class Added:
-    """What became of added vectors; row p belongs to the run in which only position p was changed.
+    """Results of added vectors; row p belongs to the run in which only position p was changed.
 
     Attributes:
         outputs: the layer's head outputs [copy, window, position, head, head_dim], value constants left out.
-        sigma: the final norm's scale at each position, [copy, window, position]; None where blocks above did not run.
+        sigma: the final norm's scale at each position, [copy, window, position]; None if blocks above did not run.
     """
 
     outputs: Tensor
@@ -35,11 +35,11 @@ class Added:
 
 @dataclass
 class Adder:
-    """Adds vectors in front of a block, at all positions in one pass where the family allows it.
+    """Adds vectors in front of a block, at all positions in one pass if the family allows it.
 
     Attributes:
         model: the model.
-        single: run position by position even so; the slow and obviously right way.
+        single: run position by position anyway: slow, and obviously right.
     """
 
     model: LanguageModel
@@ -50,8 +50,8 @@ class Adder:
 
         Args:
             clean: the clean run.
-            layer: in front of which block.
-            vectors: what to add at each position, [copy, window, position, width].
+            layer: the block in front of which to add.
+            vectors: the vector to add at each position, [copy, window, position, width].
             to_the_end: whether to run the blocks above as well, for the final scale.
         """
         if self.single:
@@ -97,7 +97,7 @@ class Adder:
         return kept[0], final
 
     def _singly(self, clean: CleanRun, layer: int, vectors: Tensor, to_the_end: bool) -> Added:
-        """A run of its own for every position."""
+        """A separate run for every position."""
         copies, windows, positions, _ = vectors.shape
         block = self.model.anatomy.blocks[layer]
         last = self.model.anatomy.layers if to_the_end else layer + 1
@@ -117,12 +117,12 @@ class Adder:
 
 
 def adder_for(model: LanguageModel, tokens: Tensor, allowed: float | None = None) -> Adder:
-    """The fast adder where it gives what single runs give on these tokens, else the slow one.
+    """The fast adder if it agrees with single runs on these tokens, else the slow one.
 
     Args:
         model: the model.
         tokens: [window, position], on which both are compared in the first and the last block.
-        allowed: largest relative difference; by default what rounding explains.
+        allowed: largest relative difference; by default what rounding can explain.
     """
     from selfrepair.engine.clean import clean_run
 
@@ -135,7 +135,7 @@ def adder_for(model: LanguageModel, tokens: Tensor, allowed: float | None = None
             stream = clean.residuals[layer]
             noise = torch.randn(stream.shape, generator=generator).to(stream) * stream.std()
             try:
-                quick, sure = (one.add(clean, layer, noise[None], True) for one in (fast, slow))
+                quick, sure = (adder.add(clean, layer, noise[None], True) for adder in (fast, slow))
             except SelfRepairError:
                 return slow
             assert quick.sigma is not None and sure.sigma is not None

@@ -10,7 +10,7 @@ import pandas as pd
 from selfrepair.ablation.sites import Head
 from selfrepair.paper.exhibit import Exhibit
 from selfrepair.paper.experiments.self_gain.chosen_heads import Doses
-from selfrepair.paper.experiments.self_gain.scan_heads import KINDS, OWN, SECTION, said_scale
+from selfrepair.paper.experiments.self_gain.scan_heads import KINDS, OWN, SECTION, scale_text
 from selfrepair.paper.numbers.document_halves import ON_SECOND, SECOND
 from selfrepair.paper.numbers.over_documents import Array, Number, Sums, join_tallies, quotient, slope_of, whiskers
 from selfrepair.pictures.picture import FAINT, PALETTE, Marks, Panel, Picture, Rule, scatter, symmetric
@@ -23,7 +23,7 @@ def repression(doses: Doses, why: dict[Head, str] | None = None) -> Exhibit:
         part = doses.points[doses.points["head"] == str(head)]
         limits = symmetric([part[["x", "y"]].to_numpy()])
         for scale in doses.scales:
-            one = part[part["scale"] == scale]
+            points = part[part["scale"] == scale]
             slope, apart = _slopes(doses, head, scale)
             numbers += [slope, apart]
             ends = np.array(limits)
@@ -36,7 +36,7 @@ def repression(doses: Doses, why: dict[Head, str] | None = None) -> Exhibit:
                     title,
                     "clean direct effect (logit)",
                     "new direct effect (logit)",
-                    (*scatter(one["x"].to_numpy(), one["y"].to_numpy()), line),
+                    (*scatter(points["x"].to_numpy(), points["y"].to_numpy()), line),
                     (Rule(1, label="y = x"),),
                     limits,
                     limits,
@@ -44,7 +44,7 @@ def repression(doses: Doses, why: dict[Head, str] | None = None) -> Exhibit:
             )
     caption = (
         "A head's own output is added to its input at one position and the head's direct effect there measured again, "
-        f"{said_scale(doses.own_scale)}. Below the dashed line (right of zero) it has become smaller. Heads are chosen "
+        f"{scale_text(doses.own_scale)}. Below the dashed line (right of zero) it has become smaller. Heads are chosen "
         "from the half whose direct effect varies most. One represses itself if its slope is below 1 and below that of "
         "a random direction, both beyond their intervals; it reinforces itself if both are above. They are chosen on "
         "one half of the documents; claims are judged on the other. "
@@ -64,7 +64,7 @@ def repression(doses: Doses, why: dict[Head, str] | None = None) -> Exhibit:
 
 
 def _slopes(doses: Doses, head: Head, scale: float) -> tuple[Number, Number]:
-    """The slope over all documents, and over those that had no part in the choice of the head."""
+    """The slope over all documents, and over those not used to choose the head."""
     tally, name = doses.tallies[head, OWN, scale], f"{head}: slope, {OWN} x {scale:g}"
     return tally.slope("x", "y", name), tally.in_half(SECOND).slope("x", "y", name + ON_SECOND)
 
@@ -76,7 +76,7 @@ def _over_scales(doses: Doses, title: str, y_label: str, marks: Sequence[Marks])
 
 
 def _control_row(slope: Number, ratio: Number) -> dict[str, object]:
-    """What a table says of one scale: the slope with its interval, and the final scale over the clean one."""
+    """One scale's columns in the table: the slope with its interval, and the final scale over the clean one."""
     return {
         "slope": slope.value,
         "slope_low": slope.low,
@@ -90,7 +90,7 @@ def slopes_beside_controls(doses: Doses) -> Exhibit:
     panels, rows, numbers = [], [], []
     for head in doses.heads:
         marks, scales_moved = [], []
-        for place, kind in enumerate(KINDS):
+        for index, kind in enumerate(KINDS):
             tallies = [doses.tallies[head, kind, scale] for scale in doses.scales]
             slopes = [
                 t.slope("x", "y", f"{head}: slope, {kind} x {s:g}") for t, s in zip(tallies, doses.scales, strict=True)
@@ -100,8 +100,8 @@ def slopes_beside_controls(doses: Doses) -> Exhibit:
                 for t, s in zip(tallies, doses.scales, strict=True)
             ]
             numbers += [*slopes, *moved]
-            marks.append(_line(doses.scales, slopes, kind, PALETTE[place]))
-            scales_moved.append(_line(doses.scales, moved, kind, PALETTE[place]))
+            marks.append(_line(doses.scales, slopes, kind, PALETTE[index]))
+            scales_moved.append(_line(doses.scales, moved, kind, PALETTE[index]))
             rows += [
                 {"head": str(head), "added": kind, "scale": scale} | _control_row(slope, ratio)
                 for scale, slope, ratio in zip(doses.scales, slopes, moved, strict=True)
@@ -157,7 +157,7 @@ def _in_proportion(doses: Doses, head: Head) -> list[Number]:
     ]
 
 
-def _line(scales: Sequence[float], found: Sequence[Number], label: str, colour: str) -> Marks:
-    values = np.array([one.value for one in found])
-    error = whiskers(found)
+def _line(scales: Sequence[float], numbers: Sequence[Number], label: str, colour: str) -> Marks:
+    values = np.array([number.value for number in numbers])
+    error = whiskers(numbers)
     return Marks(np.array(scales), values, "line", label, colour, y_error=error)

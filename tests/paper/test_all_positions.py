@@ -83,7 +83,7 @@ def test_position_by_position_works_for_every_family(name):
 
 def test_attention_that_sees_other_positions_changes_is_noticed(monkeypatch):
     """Guard: with changed keys and values of earlier positions the pass is another thing, and is not used."""
-    attend = all_positions.Twin.attend
+    attend = all_positions.RowAttention.attend
 
     def leaky(self, module, query, key, value, *args, **given):
         if not self.recording:
@@ -95,7 +95,7 @@ def test_attention_that_sees_other_positions_changes_is_noticed(monkeypatch):
             return found
         return attend(self, module, query, key, value, *args, **given)
 
-    monkeypatch.setattr(all_positions.Twin, "attend", leaky)
+    monkeypatch.setattr(all_positions.RowAttention, "attend", leaky)
     model = language_model("llama")
     assert adder_for(model, TOKENS).single
 

@@ -6,7 +6,7 @@ import pytest
 from selfrepair.ablation.sites import Head
 from selfrepair.paper.experiments.name_movers import head_roles, name_mover_figures
 from selfrepair.paper.experiments.name_movers.ioi_study import ALL_MOVERS, IoiStudy
-from selfrepair.paper.experiments.name_movers.moved_stream import woken_share
+from selfrepair.paper.experiments.name_movers.moved_stream import raised_share
 
 TEMPLATES, EACH, HEADS = 14, 4, 300
 
@@ -67,11 +67,11 @@ def test_heads_wake_by_their_means_over_prompts():
     rng = np.random.default_rng(2)
     template = np.arange(TEMPLATES * EACH) % TEMPLATES
     moved = rng.normal(size=(len(template), 4)) + np.array([9, 9, 9, -9])
-    number = woken_share(template, moved)
+    number = raised_share(template, moved)
     assert number.value == 0.75 and 0.4 < number.low < 0.75 < number.high < 1
-    close = woken_share(template, moved - moved.mean(0) + [9, 1e-9, 9, -9])
+    close = raised_share(template, moved - moved.mean(0) + [9, 1e-9, 9, -9])
     assert close.value == 0.75 and close.high - close.low >= number.high - number.low
-    assert np.isnan(woken_share(template, moved[:, :0]).value)
+    assert np.isnan(raised_share(template, moved[:, :0]).value)
 
 
 def test_no_number_of_the_section_goes_without_an_interval():

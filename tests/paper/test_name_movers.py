@@ -8,7 +8,7 @@ import torch
 
 from loading.tiny_models import tokenizer
 from selfrepair import load
-from selfrepair.effects.lines import LINE_NAMES
+from selfrepair.effects.lines import LINES
 from selfrepair.errors import SelfRepairError
 from selfrepair.model.taps import on_input, removing
 from selfrepair.paper.experiments.name_movers import head_roles, name_mover_figures
@@ -105,7 +105,7 @@ def test_a_study_is_what_plain_forwards_give(name):
         np.testing.assert_allclose(found, differences(model, prompts, [put(head) for head in heads]), atol=1e-9)
         parts = study.parts[label]
         repair = parts["total"] + parts["lost"]
-        np.testing.assert_allclose(repair, sum(parts[line] for line in LINE_NAMES), atol=1e-9)
+        np.testing.assert_allclose(repair, sum(parts[line.name] for line in LINES), atol=1e-9)
     seen = {}
     source = model.anatomy.blocks[study.source].module
     target = model.anatomy.blocks[study.source + 1].module

@@ -7,7 +7,7 @@ import torch
 from selfrepair.engine.clean import clean_run
 from selfrepair.errors import SelfRepairError
 from selfrepair.model.taps import on_input, removing
-from selfrepair.paper.experiments.self_gain import chosen_heads, dose_figures, scan_figure, scan_heads
+from selfrepair.paper.experiments.self_gain import chosen_head_figures, chosen_heads, scan_figure, scan_heads
 from selfrepair.paper.experiments.self_gain.scan_heads import OTHER, OWN, RANDOM, Head
 from selfrepair.paper.inputs.corpus import Corpus
 from selfrepair.paper.inputs.recipe import original
@@ -83,7 +83,7 @@ def test_the_original_scan_takes_the_runs_own_final_scale():
     scored = text.scored(0)
     assert found.slope(head).value == pytest.approx(slope(x[scored], at_own[scored]), rel=1e-6)
     assert abs(slope(x[scored], at_own[scored]) - slope(x[scored], at_clean[scored])) > 1e-3
-    shown = chosen_heads.study_doses(body, [head], scales=(1.0,)).tallies[head, OWN, 1.0]
+    shown = chosen_heads.study_scales(body, [head], scales=(1.0,)).tallies[head, OWN, 1.0]
     assert shown.slope("x", "y", "slope").value == pytest.approx(found.slope(head).value, rel=1e-6)
     said = scan_figure.self_gain_by_depth(found).caption
     assert "own final scale" in said and "clean final scale" not in said
@@ -152,7 +152,7 @@ def test_a_fall_in_proportion_is_told_from_one_that_is_not():
     """Slopes made up: 1 - 0.1 k falls in proportion to the scale k, 1 - 0.1 sqrt(k) falls less."""
     head, rng = Head(1, 2), np.random.default_rng(0)
     for power, wanted in ((1.0, 1.0), (0.5, 1 / np.sqrt(5))):
-        made = chosen_heads.Doses("about", (head,), (1.0, 3.0, 5.0), False)
+        made = chosen_heads.ScaleStudy("about", (head,), (1.0, 3.0, 5.0), False)
         for kind in scan_heads.KINDS:
             for scale in made.scales:
                 x = rng.normal(size=400)
@@ -161,7 +161,7 @@ def test_a_fall_in_proportion_is_told_from_one_that_is_not():
                 tally = chosen_heads.Tally(20)
                 tally.add(np.arange(400) % 20, columns | chosen_heads.products("x", "y", columns))
                 made.tallies[head, kind, scale] = tally
-        numbers = {one.name: one for one in dose_figures.slopes_beside_controls(made).numbers}
+        numbers = {one.name: one for one in chosen_head_figures.slopes_beside_controls(made).numbers}
         fall = numbers["L1H2: fall of the slope below 1 per unit of scale, x 5 over x 1"]
         assert fall.value == pytest.approx(wanted, rel=0.01) and fall.low < fall.value < fall.high
         beyond = numbers["L1H2: slope less the lower control's, own output x 3"]
@@ -184,7 +184,7 @@ def test_doses_take_the_final_scale_as_the_recipe_says():
     model, text = language_model("llama"), corpus(lengths=(9,) * 6)
     for recipe, own_scale in ((None, False), (original(3), True)):
         body = Corpus(model, text) if recipe is None else Corpus(model, text, recipe)
-        found = chosen_heads.study_doses(body, [(1, 0)], scales=(1.0, 5.0))
+        found = chosen_heads.study_scales(body, [(1, 0)], scales=(1.0, 5.0))
         with model.running():
             clean = clean_run(model, torch.from_numpy(text.tokens))
             own = scan_heads.head_writes(body, clean, 1)
@@ -262,7 +262,7 @@ def test_the_original_control_has_one_vector_for_all_prompts(monkeypatch):
 
     monkeypatch.setattr(chosen_heads, "vector", kept)
     part = scan_heads.for_scan(Corpus(model, text, original(3)), 10**6)
-    chosen_heads.study_doses(part, [(1, 0)], scales=(1.0,))
+    chosen_heads.study_scales(part, [(1, 0)], scales=(1.0,))
     with model.running():
         own = scan_heads.head_writes(part, clean_run(model, torch.from_numpy(part.windows.tokens)), 1)
     norms = torch.cat([one.ravel() for one in seen])
@@ -271,8 +271,8 @@ def test_the_original_control_has_one_vector_for_all_prompts(monkeypatch):
 
 
 def test_scales_are_where_the_controls_have_their_ticks():
-    dosed = chosen_heads.study_doses(Corpus(language_model("llama"), corpus()), [(1, 0)])
-    picture = dose_figures.slopes_beside_controls(dosed).picture
+    dosed = chosen_heads.study_scales(Corpus(language_model("llama"), corpus()), [(1, 0)])
+    picture = chosen_head_figures.slopes_beside_controls(dosed).picture
     assert [axes.get_xticks().tolist() for axes in with_matplotlib.draw(picture).axes] == [[1, 3, 5]] * 2
     drawn = with_plotly.figure_of(picture)
     assert list(drawn.layout.xaxis.tickvals) == [1, 3, 5] == list(drawn.layout.xaxis2.tickvals)

@@ -5,7 +5,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from selfrepair.paper.experiments.name_movers.moved_stream import waking_numbers
+from selfrepair.paper.experiments.name_movers.moved_stream import moved_stream_numbers
 from selfrepair.paper.experiments.neurons.stability import carried, overlap_numbers, ranks_below_zero
 from selfrepair.statistics.bootstrap import document_weights
 
@@ -82,9 +82,9 @@ def test_waking_is_compared_over_heads_with_templates_resampled():
     cluster, response = np.repeat(np.arange(8), 3), rng.normal(size=(24, 9)) * 0.1 + np.arange(9)
     moved = 2 * response + rng.normal(size=(24, 9))
     above, backup = np.arange(9) > 2, np.arange(9) % 2 == 0
-    change, correlation = waking_numbers(cluster, response, moved, above, backup)
+    change, correlation = moved_stream_numbers(cluster, response, moved, above, backup)
     assert change.value == pytest.approx(moved[:, [4, 6, 8]].sum(1).mean()) and change.low < change.value < change.high
     wanted = np.corrcoef(response[:, 3:].mean(0), moved[:, 3:].mean(0))[0, 1]
     assert correlation.value == pytest.approx(wanted)
     assert 0 < correlation.low < wanted < correlation.high < 1
-    assert waking_numbers(cluster, response, moved, np.arange(9) > 7, ~backup & False) == []
+    assert moved_stream_numbers(cluster, response, moved, np.arange(9) > 7, ~backup & False) == []

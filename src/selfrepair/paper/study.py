@@ -17,7 +17,7 @@ from selfrepair.registry import Registry
 from selfrepair.results.runs import Run
 from selfrepair.text import Windows
 
-SCAN_TOKENS = 768  # of the scan over all heads, which costs several forwards
+SCAN_TOKENS = 768  # tokens of the scan over all heads, which costs several forwards
 
 
 @dataclass

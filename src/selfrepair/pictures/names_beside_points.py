@@ -32,7 +32,7 @@ def name_notable(axes: Axes, x: np.ndarray, y: np.ndarray, names: Sequence[str],
         return
     figure = axes.get_figure(root=True)
     assert figure is not None
-    figure.draw_without_rendering()  # settles the layout, so that places on the page are final
+    figure.draw_without_rendering()  # settles the layout, so that positions are final
     points = axes.transData.transform(np.column_stack([x[kept], y[kept]]))
     spread = np.maximum(np.ptp(points, axis=0), 1)
     far = np.hypot(*((points - np.median(points, axis=0)) / spread).T)

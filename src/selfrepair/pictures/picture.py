@@ -161,8 +161,8 @@ class Picture:
         return (low, high) if high > low else (low - 0.5, high + 0.5)
 
 
-CELLS = 48  # of a density along each axis
-SPARSE = 4  # tokens below which a cell of a density is left to its points
+CELLS = 48  # cells of a density along each axis
+SPARSE = 4  # a cell of a density with fewer tokens shows its points
 DENSITY_LABEL = f"tokens per cell ({SPARSE} or more)"
 DENSE = 1500  # points from which a panel shows counts per cell under its points
 

@@ -67,7 +67,7 @@ REPAIR: tuple[PaperClaim, ...] = (
     PaperClaim(
         "X03",
         "Section 2.1, our check",
-        "The same of the last layer, where what does not change looks like repair in Figure 2.",
+        "The same of the last layer, where an unchanged direct effect looks like repair in Figure 2.",
         _FIGURE_2,
         "sum DE' / sum DE of the last layer",
         (-0.1, 0.1),
@@ -133,7 +133,7 @@ REPAIR: tuple[PaperClaim, ...] = (
         _SHARES,
         "spread of the repaired fraction",
         (0.2, INF),
-        "10th and 90th percentile over 0.2 apart, noise taken off",
+        "10th and 90th percentile over 0.2 apart, noise subtracted",
     ),
     PaperClaim(
         "X04",
@@ -154,6 +154,6 @@ REPAIR: tuple[PaperClaim, ...] = (
         "C33",
         "Section 2.2, footnote 2",
         "Pythia-1B is a parallel attention model.",
-        "about that model's configuration, whatever is measured here",
+        "about that model's configuration, not about this run",
     ),
 )

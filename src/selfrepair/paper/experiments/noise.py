@@ -161,16 +161,16 @@ def choose_examples(run: Run) -> list[ExampleHead]:
         note = f"No other late head has more than {REPAIRED:.0%} repaired on its {label} of tokens: {head} is nearest."
         chosen.append(ExampleHead(head, "nearest to repaired on average", note))
     left = left.drop(nearest.index)
-    quiet = left.nsmallest(1, "size")
-    chosen += [_quiet(row["name"], row["size"], largest) for _, row in quiet.iterrows()]
-    left = left.drop(quiet.index)
+    smallest = left.nsmallest(1, "size")
+    chosen += [_least_effect(row["name"], row["size"], largest) for _, row in smallest.iterrows()]
+    left = left.drop(smallest.index)
     strong = left[(left["size"] >= left["size"].median()) & left["r"].notna()]
     for _, row in strong.loc[strong["r"].abs().nsmallest(1).index].iterrows():
         chosen.append(_uncorrelated(row["name"], row["r"], row["low"], row["high"]))
     return chosen
 
 
-def _quiet(head: Head, size: float, largest: float) -> ExampleHead:
+def _least_effect(head: Head, size: float, largest: float) -> ExampleHead:
     if size <= NEGLIGIBLE * largest:
         return ExampleHead(head, "hardly any direct effect")
     amount = f"mean |DE| {size:.2g} logit, {size / largest:.0%} of the largest head's"

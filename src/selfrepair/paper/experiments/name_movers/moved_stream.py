@@ -7,7 +7,7 @@ import numpy as np
 from selfrepair.paper.numbers.over_documents import Array, Number, Sums, bootstrapped, quotient, tally_of
 
 
-def waking_numbers(
+def moved_stream_numbers(
     cluster: np.ndarray, response: np.ndarray, moved: np.ndarray, above: np.ndarray, backup: np.ndarray
 ) -> list[Number]:
     """How heads respond when the stream of one layer is put in front of the next (section 5.3).
@@ -32,7 +32,7 @@ def waking_numbers(
     return numbers
 
 
-def woken_share(cluster: np.ndarray, moved: np.ndarray) -> Number:
+def raised_share(cluster: np.ndarray, moved: np.ndarray) -> Number:
     """Share of heads whose mean direct effect rises when the stream of the layer below them is moved into theirs.
 
     Args:

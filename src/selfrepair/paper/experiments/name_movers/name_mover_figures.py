@@ -12,7 +12,7 @@ from selfrepair.paper.exhibit import Exhibit
 from selfrepair.paper.experiments.name_movers.head_roles import BACKUP, MOVER, RELEASED, made_up, responses
 from selfrepair.paper.experiments.name_movers.ioi_prompts import ORDERS
 from selfrepair.paper.experiments.name_movers.ioi_study import IoiStudy
-from selfrepair.paper.experiments.name_movers.moved_stream import waking_numbers, woken_share
+from selfrepair.paper.experiments.name_movers.moved_stream import moved_stream_numbers, raised_share
 from selfrepair.paper.numbers.over_documents import Number, tally_of, whiskers
 from selfrepair.pictures.picture import FAINT, PALETTE, Marks, Panel, Picture, Rule
 
@@ -45,7 +45,7 @@ def movers_and_backups(study: IoiStudy) -> Exhibit:
         caption,
         table,
         tuple(_numbers_of_movers(study, table, down)),
-        Picture((_response_panel(table), _waking_panel(study, table, down)), columns=2),
+        Picture((_response_panel(table), _moved_panel(study, table, down)), columns=2),
     )
 
 
@@ -77,18 +77,18 @@ def _response_panel(table: pd.DataFrame) -> Panel:
     )
 
 
-def _waking_panel(study: IoiStudy, table: pd.DataFrame, down: pd.Series) -> Panel:
+def _moved_panel(study: IoiStudy, table: pd.DataFrame, down: pd.Series) -> Panel:
     """Change of the heads above the movers on the moved stream, over their response."""
     below = table[down]
-    wake = Marks(below["response"].to_numpy(), below["moved"].to_numpy(), names=tuple(below["name"]))
-    woken = below.assign(size=lambda t: t["moved"].abs()).nlargest(4, "size")
+    marks = Marks(below["response"].to_numpy(), below["moved"].to_numpy(), names=tuple(below["name"]))
+    largest = below.assign(size=lambda t: t["moved"].abs()).nlargest(4, "size")
     return Panel(
         f"layer {study.source}'s input moved into layer {study.source + 1}",
         "change when all movers are ablated",
         "change when the stream is moved",
-        (wake,),
+        (marks,),
         (Rule(0, colour=FAINT), Rule(1, label="y = x")),
-        notes=_notes(woken, "response", "moved"),
+        notes=_notes(largest, "response", "moved"),
     )
 
 
@@ -110,10 +110,12 @@ def _numbers_of_movers(study: IoiStudy, table: pd.DataFrame, down: pd.Series) ->
             units="heads",
         ),
         *(made_up(study, role, f"share of the movers' loss made up by {name}") for role, name in _COVERING),
-        woken_share(study.cluster, study.moved[:, next_layer]),
+        raised_share(study.cluster, study.moved[:, next_layer]),
     ]
     if _does_it(study):
-        numbers += waking_numbers(study.cluster, study.change["all movers"], study.moved, down.to_numpy(), backups)
+        numbers += moved_stream_numbers(
+            study.cluster, study.change["all movers"], study.moved, down.to_numpy(), backups
+        )
     return numbers
 
 
@@ -163,7 +165,7 @@ def logit_differences(study: IoiStudy) -> Exhibit:
         }
     )
     caption = _doubt(study) + (
-        "Left: mean logit difference. Right: by whom the movers' lost direct effect is made up, as a share of it. "
+        "Left: mean logit difference. Right: which parts make up the movers' lost direct effect, as a share of it. "
         f"{study.about}."
     )
     return Exhibit(

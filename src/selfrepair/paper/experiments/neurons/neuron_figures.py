@@ -46,9 +46,9 @@ def top_neurons(study: NeuronStudy, layer: int | None = None) -> Exhibit:
     which = "all of them" if len(table) == sums.tally.tokens else f"a uniform sample of {len(table):,} of them"
     caption = (
         f"Each point is a token on which {repairing} most ({which}): the neuron of MLP {layer} that repairs most "
-        "there. Left of zero it erases; above the dashed line it erases less (anti-erasure). Above: how clean direct "
-        "effects are spread. Colour: the whole MLP's clean direct effect, bias included. A prompt is a window with "
-        f"two or more of the tokens. {study.passing(REPAIR, [sums])}. {FIXED}."
+        "there. Left of zero it erases; above the dashed line it erases less (anti-erasure). Above: the distribution "
+        "of clean direct effects. Colour: the whole MLP's clean direct effect, bias included. A prompt is a window "
+        f"with two or more of the tokens. {study.passing(REPAIR, [sums])}. {FIXED}."
     )
     return Exhibit(
         "figure-07-top-neuron",

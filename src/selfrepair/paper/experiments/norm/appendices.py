@@ -45,10 +45,10 @@ def accounts(study: NormStudy, operator: str = "resample") -> Exhibit:
         name = f"{head}: share of tokens whose norm repair is at least DE"
         numbers.append(study.top[head, operator].share("norm exceeds", name))
     caption = (
-        f"The final norm's part of self-repair as a share of what was lost, {operator} ablation. k = σ/σ′ − 1, l the "
-        "clean logit. The three parts add up to the norm's line, and so do the three movers "
+        f"The final norm's part of self-repair as a share of lost direct effect, {operator} ablation. k = σ/σ′ − 1, l "
+        "the clean logit. The three parts add up to the norm's line, and so do the three movers "
         "(σ′² − σ² = Σ⟨Δo_c, r + r′⟩/d). Right: self-repair of whole runs, of runs with everything downstream frozen "
-        "but the norm, and of runs with the norm's scale frozen alone. The closed form, k (l − β + ΔDE + ΣΔ), misses "
+        "but the norm, and of runs with only the norm's scale frozen. The closed form, k (l − β + ΔDE + ΣΔ), misses "
         f"the norm term measured in ablated runs by at most {study.closure:.1e} logits on any token, the sum of "
         f"movers by {study.movers:.1e}. {study.filtered(study.heads)}. {FIXED}."
     )

@@ -119,7 +119,7 @@ def one_head(study: NormStudy, head: Head) -> Exhibit:
         )
     caption = (
         f"{head} under each operator; each point is a token, all tokens or a uniform sample of {MOST_POINTS:,}. In a "
-        f"parallel model nothing but the norm can repair a last-layer head. {study.unfiltered}. Shares with {FIXED}."
+        f"parallel model only the norm can repair a last-layer head. {study.unfiltered}. Shares with {FIXED}."
     )
     shown = table[
         ["head", "operator", "window", "position", "document", "direct_effect", "change", "total", "norm", "ratio"]

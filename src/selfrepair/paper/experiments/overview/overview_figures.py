@@ -39,7 +39,7 @@ def repair_by_depth(runs: Sequence[Run], filter: str | None = None) -> Exhibit:
     caption = (
         "Mean self-repair of every head, TE − (DE′ − DE), against the head's relative depth; thin bars are 95% "
         "intervals over documents (a dot without one comes from too few), the line is the mean over a layer's heads. "
-        "The frame goes by the dots: intervals longer than it are cut at its edge, and counted under the panel. "
+        "The frame is set by the dots: longer intervals are cut at its edge, and counted under the panel. "
         + about_all(runs, labels)
     )
     return Exhibit(
@@ -72,14 +72,14 @@ def direct_against_total(runs: Sequence[Run], filter: str = "all") -> Exhibit:
     ]
     caption = (
         "Mean over tokens for every head; between the dashed line and the x axis a head is repaired. The paper draws "
-        "the left panel and takes DE′ for zero; the right panel measures it. Bars are 95% intervals over documents, "
-        "cut where they are longer than the frame. " + about_all(runs, labels)
+        "the left panel and assumes that DE′ is zero; the right panel measures it. Bars are 95% intervals over "
+        "documents, cut at the frame. " + about_all(runs, labels)
     )
     return Exhibit(
         "figure-02-direct-against-total",
         "Figures 2, 20–22",
         SECTION,
-        "Direct effect against what ablation does to the logit",
+        "Direct effect against the change of the logit",
         caption,
         heads_of_all(runs, labels),
         numbers_of_all(runs, labels, between_numbers),

@@ -29,13 +29,13 @@ from selfrepair.report.captions import fact, span
 from selfrepair.results.runs import Run
 
 SECTION = "published"
-LEAST_INSIDE = 0.9  # share of heads within tolerance, where chance alone would leave 95% inside
+LEAST_INSIDE = 0.9  # share of heads within tolerance; chance alone would leave 95% inside
 LEAST_HEADS = 3
 _RULE = (
     "Tolerance of a head: √2 times the half-width of this run's 95% interval, since the published value, whose tokens "
-    "are not recorded, is an estimate too and its sampling error is taken for as large as ours; and half a unit of the "
-    f"last digit published. A quantity is within tolerance where at least {100 * LEAST_INSIDE:.0f}% of heads are: "
-    "chance leaves 95% inside, and the misses of heads measured on the same documents come together."
+    "are not recorded, is an estimate too and its sampling error is assumed to be as large as ours; plus half a unit "
+    f"of the last digit published. A quantity is within tolerance if at least {100 * LEAST_INSIDE:.0f}% of heads are: "
+    "chance leaves 95% inside, and heads measured on the same documents miss together."
 )
 
 
@@ -132,7 +132,7 @@ def _compared(run: Run, path: Path, name: str, theirs: pd.DataFrame) -> Exhibit:
         f"{about_run(run, wanted)} {_RULE} "
         + " ".join(verdicts)
         + " The authors resample from the next batch of the Pile "
-        "and count position 0: what that and another text change is no part of the tolerance."
+        "and count position 0: the tolerance does not allow for that, nor for another text."
     )
     return Exhibit(
         f"published-{_file_name(name)}",

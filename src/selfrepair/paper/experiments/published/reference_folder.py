@@ -15,8 +15,8 @@ from selfrepair.errors import SelfRepairError
 from selfrepair.reading import read_bytes
 
 HEADS, REPRESS = "heads.csv", "self_repress/summary.csv"
-# Theirs, ours, what it is called, and how two runs of the authors' own script on one model correlate over heads (and
-# how far apart their values lie in the median), where recorded (docs/methods.md 6.7).
+# Their name, ours, the quantity, and for two runs of the authors' own script on one model the correlation over heads
+# and the median distance of their values, if recorded (docs/methods.md 6.7).
 COMPARED: tuple[tuple[str, str, str, float | None, float | None], ...] = (
     ("direct_effects", "direct_effect", "direct effect", 0.93, 0.077),
     ("logit_diff", "total_effect", "total effect", None, None),

@@ -13,7 +13,7 @@ from selfrepair.errors import SelfRepairError
 from selfrepair.model.block_run import BlockRun
 from selfrepair.model.language_model import LanguageModel
 from selfrepair.model.taps import removing
-from selfrepair.paper.experiments.self_gain.all_positions import Twin, twin_attention
+from selfrepair.paper.experiments.self_gain.all_positions import RowAttention, row_attention
 
 
 class _Enough(Exception):
@@ -58,24 +58,24 @@ class Adder:
             return self._singly(clean, layer, vectors, to_the_end)
         copies, windows, positions, _ = vectors.shape
         hidden = (clean.residuals[layer] + vectors).flatten(0, 1)
-        # both before the twin comes in: masks are made for the model's own attention function
+        # both before attention is replaced: masks are made for the model's own attention function
         clean_run, run = (BlockRun(self.model, clean.tokens.repeat(fold, 1)) for fold in (1, copies))
         block = self.model.anatomy.blocks[layer]
-        with twin_attention(self.model) as twin:
+        with row_attention(self.model) as attention:
             last = self.model.anatomy.layers if to_the_end else layer + 1
-            self._record(clean, clean_run, range(layer, last), twin)
-            twin.recording = False
+            self._record(clean, clean_run, range(layer, last), attention)
+            attention.recording = False
             outputs, final = self._run(run, hidden, layer, last, not to_the_end)
         shape = (copies, windows, positions)
         heads = block.heads_place.split(outputs).reshape(*shape, block.heads, block.head_dim)
         sigma = self.model.anatomy.final_norm.scale(final).reshape(shape) if to_the_end else None
         return Added(heads, sigma)
 
-    def _record(self, clean: CleanRun, run: BlockRun, layers: range, twin: Twin) -> None:
+    def _record(self, clean: CleanRun, run: BlockRun, layers: range, attention: RowAttention) -> None:
         """Clean keys and values of the blocks that will run."""
         for layer in layers:
             self._run(run, clean.residuals[layer], layer, layer + 1, True)
-        if not twin.called:
+        if not attention.called:
             raise SelfRepairError(
                 f"{type(self.model.network).__name__} does not use Hugging Face's registry of attention functions.",
                 "Heads of this family are run position by position: Adder(model, single=True).",

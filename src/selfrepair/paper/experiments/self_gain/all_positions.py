@@ -24,12 +24,12 @@ from torch import Tensor, nn
 from selfrepair.errors import SelfRepairError
 from selfrepair.model.language_model import LanguageModel
 
-NAME = "selfrepair_twin"
+NAME = "selfrepair_rows"
 State = tuple[Tensor, Tensor]  # keys and values [window, key head, position, width]
 
 
 @dataclass
-class Twin:
+class RowAttention:
     """Clean keys and values of every attention module, and whether they are being recorded or used."""
 
     usual: Any
@@ -99,8 +99,8 @@ def _diagonal(mask: Tensor | None) -> Tensor | None:
 
 
 @contextmanager
-def twin_attention(model: LanguageModel) -> Iterator[Twin]:
-    """Attention under which clean keys and values are recorded, then used, see `Twin`.
+def row_attention(model: LanguageModel) -> Iterator[RowAttention]:
+    """Attention under which clean keys and values are recorded, then used, see `RowAttention`.
 
     Raises:
         SelfRepairError: the family's attention is not in Hugging Face's registry.
@@ -109,17 +109,17 @@ def twin_attention(model: LanguageModel) -> Iterator[Twin]:
 
     configs = _configs(model.network)
     before = [config._attn_implementation for config in configs]
-    twin = Twin(_Usual(before[0], ALL_ATTENTION_FUNCTIONS))
-    AttentionInterface.register(NAME, twin.attend)
+    attention = RowAttention(_Usual(before[0], ALL_ATTENTION_FUNCTIONS))
+    AttentionInterface.register(NAME, attention.attend)
     try:
         for config in configs:
             config._attn_implementation = NAME
-        yield twin
+        yield attention
     finally:
         for config, name in zip(configs, before, strict=True):
             config._attn_implementation = name
         AttentionInterface._global_mapping.pop(NAME, None)
-    if not twin.called:
+    if not attention.called:
         raise SelfRepairError(
             f"{type(model.network).__name__} does not use Hugging Face's registry of attention functions.",
             "The scan of all heads is not possible for this family; single heads are run position by position.",

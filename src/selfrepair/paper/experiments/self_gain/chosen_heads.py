@@ -29,7 +29,7 @@ MOST_POINTS = 4000
 
 
 @dataclass
-class Doses:
+class ScaleStudy:
     """Chosen heads with their own output and controls added at several scales.
 
     Attributes:
@@ -82,7 +82,7 @@ def _called(verb: str, participle: str, does: bool) -> str:
     return f"{verb} itself most" if does else f"closest to {participle} itself: no head does, beyond its interval"
 
 
-def study_doses(corpus: Corpus, heads: Sequence[tuple[int, int]], scales: Sequence[float] = SCALES) -> Doses:
+def study_scales(corpus: Corpus, heads: Sequence[tuple[int, int]], scales: Sequence[float] = SCALES) -> ScaleStudy:
     """Own output and controls at several scales, run to the end for the final scale.
 
     Args:
@@ -92,7 +92,7 @@ def study_doses(corpus: Corpus, heads: Sequence[tuple[int, int]], scales: Sequen
     """
     wanted = tuple(Head(*head) for head in heads)
     adder = adder_for(corpus.model, tokens_of(corpus.windows, np.arange(1), corpus.model)[:, :12])
-    doses = Doses(about_scan(corpus), wanted, tuple(scales), corpus.recipe.own_scale)
+    study = ScaleStudy(about_scan(corpus), wanted, tuple(scales), corpus.recipe.own_scale)
     rows: list[pd.DataFrame] = []
     with corpus.model.running():
         for batch in corpus.batches():
@@ -101,14 +101,21 @@ def study_doses(corpus: Corpus, heads: Sequence[tuple[int, int]], scales: Sequen
                 for kind in KINDS:
                     base = vector(corpus, own, batch.windows, head, kind)
                     for scale in scales:
-                        rows.append(_dose(doses, adder, batch, corpus, head, kind, scale, base))
+                        rows.append(_add_scale(study, adder, batch, corpus, head, kind, scale, base))
     points = pd.concat(rows, ignore_index=True)
-    doses.points = points.groupby(["head", "scale"], group_keys=False).head(MOST_POINTS).reset_index(drop=True)
-    return doses
+    study.points = points.groupby(["head", "scale"], group_keys=False).head(MOST_POINTS).reset_index(drop=True)
+    return study
 
 
-def _dose(
-    doses: Doses, adder: Adder, batch: CleanBatch, corpus: Corpus, head: Head, kind: str, scale: float, base: Tensor
+def _add_scale(
+    study: ScaleStudy,
+    adder: Adder,
+    batch: CleanBatch,
+    corpus: Corpus,
+    head: Head,
+    kind: str,
+    scale: float,
+    base: Tensor,
 ) -> pd.DataFrame:
     clean, mask = batch.clean, batch.scored
     added = adder.add(clean, head.layer, scale * base[None], to_the_end=True)
@@ -122,8 +129,8 @@ def _dose(
         "at own scale": chosen_values(effect * ratio, mask),
         "ratio": chosen_values(1 / ratio, mask),
     }
-    columns["y"] = columns["at own scale" if doses.own_scale else "at clean scale"]
-    tally = doses.tallies.setdefault((head, kind, scale), Tally(corpus.documents, corpus.seed))
+    columns["y"] = columns["at own scale" if study.own_scale else "at clean scale"]
+    tally = study.tallies.setdefault((head, kind, scale), Tally(corpus.documents, corpus.seed))
     sums = columns | products("x", "y", columns)
     for name in ("at clean scale", "at own scale"):
         sums[f"x {name}"] = columns["x"] * columns[name]

@@ -22,7 +22,7 @@ from selfrepair.text import Windows
 SECTION = "iterative"
 OWN, OTHER, RANDOM = "own output", "another head's output", "random direction"
 KINDS = (OWN, OTHER, RANDOM)
-FOLD_TOKENS = 12_288  # tokens that go through a block together
+FOLD_TOKENS = 12_288  # most tokens that go through a block together
 ORIGINAL_LENGTH, ORIGINAL_WINDOWS = 30, 50  # of the authors' prompts
 
 
@@ -128,7 +128,7 @@ def beginnings(windows: Windows, most: int, length: int) -> Windows:
     lengths = np.minimum(ends - starts, length - 1) + 1
     kept = np.arange(length) < lengths[:, None]
     tokens, documents = np.zeros((len(starts), length), np.int64), np.full((len(starts), length), -1, np.int64)
-    within = starts[:, None] + np.maximum(np.arange(length) - 1, 0)  # the first twice: the front token is put over it
+    within = starts[:, None] + np.maximum(np.arange(length) - 1, 0)  # the first twice: the front token replaces it
     tokens[kept], documents[kept] = stream[within[kept]], owner[within[kept]]
     tokens[:, 0] = windows.tokens[0, 0]
     return replace(windows, tokens=tokens, lengths=lengths, documents=documents)

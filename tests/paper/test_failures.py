@@ -44,7 +44,7 @@ def test_exhibits_and_page_are_written_as_they_are_made(study, tmp_path, monkeyp
 def test_an_experiment_that_fails_leaves_the_others_and_its_own(study, tmp_path, monkeypatch):
     monkeypatch.setattr(overview, "direct_against_total", broken)
     made = make.make(study, ["overview", "noise"], keeper=paper_folder.Folder(tmp_path))
-    assert [one.name for one in made.exhibits] == [
+    assert [exhibit.name for exhibit in made.exhibits] == [
         "figure-01-self-repair-by-depth",
         "figure-03-per-token",
         "section-2-3-shares",
@@ -54,7 +54,7 @@ def test_an_experiment_that_fails_leaves_the_others_and_its_own(study, tmp_path,
     assert "in broken" in (tmp_path / "failures.txt").read_text()
     for exhibit in made.exhibits:
         assert (tmp_path / "figures" / f"{exhibit.name}.png").exists()
-    assert len(pd.read_csv(tmp_path / "numbers.csv")) == sum(len(one.numbers) for one in made.exhibits)
+    assert len(pd.read_csv(tmp_path / "numbers.csv")) == sum(len(exhibit.numbers) for exhibit in made.exhibits)
 
 
 def test_a_picture_that_cannot_be_drawn_costs_its_exhibit(study, tmp_path, monkeypatch):

@@ -18,7 +18,7 @@ def study(change, effects, lost=1.0, templates=TEMPLATES):
     parts = {"lost": np.full(prompts, lost), "total": zeros - lost, "heads": change.sum(1)}
     parts |= dict.fromkeys(("mlps", "post_norms", "norm"), zeros)
     moved = np.random.default_rng(1).normal(size=change.shape)
-    heads = tuple(Head(place // 30, place % 30) for place in range(change.shape[1]))
+    heads = tuple(Head(number // 30, number % 30) for number in range(change.shape[1]))
     template = np.arange(prompts) % templates
     return IoiStudy(
         "", heads, heads[:1], zeros + 2, effects, {ALL_MOVERS: zeros + 1}, {ALL_MOVERS: change}, {ALL_MOVERS: parts},
@@ -46,14 +46,14 @@ def test_a_backup_makes_up_what_it_does_on_the_other_half():
     change = noise(0.01)
     change[:, 0] = 0
     change[:, 5] += 0.6
-    found = study(change, np.ones_like(change), lost=2.0)
-    number = head_roles.made_up(found, head_roles.BACKUP, "share")
-    second = found.template % 2 == 1
+    made = study(change, np.ones_like(change), lost=2.0)
+    number = head_roles.made_up(made, head_roles.BACKUP, "share")
+    second = made.template % 2 == 1
     assert number.value == pytest.approx(change[second, 5].mean() / 2, abs=0.02)
     assert number.low < 0.3 < number.high and number.high - number.low < 0.1
     released = head_roles.made_up(study(change, -np.ones_like(change), lost=2.0), head_roles.RELEASED, "share")
     assert released.value == number.value
-    assert np.isnan(head_roles.made_up(found, head_roles.RELEASED, "share").value)
+    assert np.isnan(head_roles.made_up(made, head_roles.RELEASED, "share").value)
 
 
 def test_two_templates_give_no_interval():
@@ -77,9 +77,9 @@ def test_heads_wake_by_their_means_over_prompts():
 def test_no_number_of_the_section_goes_without_an_interval():
     change = noise()
     change[:, 1] += 0.6
-    found = study(change, np.ones_like(change))
+    made = study(change, np.ones_like(change))
     counts = ("name movers", "backups: heads", "suppressors released: the same")
-    for exhibit in (name_mover_figures.movers_and_backups(found), name_mover_figures.logit_differences(found)):
+    for exhibit in (name_mover_figures.movers_and_backups(made), name_mover_figures.logit_differences(made)):
         for number in exhibit.numbers:
             if np.isfinite(number.value) and not number.name.startswith(counts):
                 assert np.isfinite(number.low) and number.low <= number.value <= number.high, number.name

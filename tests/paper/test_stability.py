@@ -43,7 +43,9 @@ def test_overlaps_are_those_of_pairs_and_intervals_those_of_resampling():
 
     halves = [top[document % 2 == half].ravel() for half in (0, 1)]
     counts = [np.bincount(half, minlength=20) for half in halves]
-    crossed = sum(there[here == here.max()].mean() for here, there in (counts, counts[::-1])) / len(top)
+    crossed = sum(
+        counts_there[counts_here == counts_here.max()].mean() for counts_here, counts_there in (counts, counts[::-1])
+    ) / len(top)
     assert apart.value == pytest.approx(crossed) and "other half" in apart.name
 
 
@@ -59,9 +61,9 @@ def test_the_most_frequent_of_thousands_of_neurons_is_not_frequent_by_chance():
 
 def test_shares_of_change_by_rank():
     absolute = np.tile(np.arange(11008, 0, -1.0), (2, 1))
-    found, whole = carried(absolute), absolute[0].sum()
-    assert found["first ranks"] == pytest.approx(absolute[:, :1000].sum(1) / whole)
-    assert found["middle ranks"] == pytest.approx(absolute[:, 2000:9000].sum(1) / whole)
+    shares, whole = carried(absolute), absolute[0].sum()
+    assert shares["first ranks"] == pytest.approx(absolute[:, :1000].sum(1) / whole)
+    assert shares["middle ranks"] == pytest.approx(absolute[:, 2000:9000].sum(1) / whole)
     assert carried(np.zeros((1, 20)))["first ranks"] == 0
 
 
@@ -71,8 +73,8 @@ def test_ranks_with_negative_medians():
     effects = np.column_stack(
         [rng.normal(size=60) - 9, rng.normal(size=60) + 9, 0.1 * rng.normal(size=60), -np.ones(60)]
     )
-    found = ranks_below_zero("r", effects, document)
-    assert found.value == (np.median(effects, 0) < 0).mean() and 0 < found.low < found.value < found.high < 1
+    number = ranks_below_zero("r", effects, document)
+    assert number.value == (np.median(effects, 0) < 0).mean() and 0 < number.low < number.value < number.high < 1
     sure = ranks_below_zero("r", effects[:, [0, 3]], document)
     assert sure.value == 1 and sure.low == pytest.approx(10 / (10 + 1.959964**2))
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from selfrepair.paper.exhibit import Exhibit
-from selfrepair.paper.experiments.overview.numbers import between_numbers, repair_numbers
+from selfrepair.paper.experiments.overview.overview_numbers import between_numbers, repair_numbers
 from selfrepair.paper.experiments.overview.overview_panels import effect_panels, idealised_panels
 from selfrepair.paper.experiments.overview.runs_beside import (
     about_all,

@@ -98,6 +98,8 @@ def test_values_are_those_of_the_ledgers_of_the_same_runs(model, prompts, name):
     ]
     effects = prompt_effects(model(name), prompts, [base, *runs], "corrupt", engine=ReplayEngine(fold=8))
     np.testing.assert_allclose(found.given[0] - found.clean, effects.total_effect[0], atol=1e-10)
+    fixed = effects.norm_frozen
+    np.testing.assert_allclose(found.fixed_given[0] - found.clean, fixed[0], atol=1e-10)
     for site in SITES:
         place = SITES.index(site)
         alone = effects.total_effect[effects.row(str(site))]
@@ -108,6 +110,8 @@ def test_values_are_those_of_the_ledgers_of_the_same_runs(model, prompts, name):
         np.testing.assert_allclose(found.joint[0, place] - found.clean, both, atol=1e-10)
         np.testing.assert_allclose(found.frozen[0, place] - found.clean, held, atol=1e-10)
         np.testing.assert_allclose(found.covered[0, place], effects.total_effect[0] - held, atol=1e-10)
+        growth = fixed[0] - fixed[effects.row(f"{site} and")] + fixed[effects.row(str(site))]
+        np.testing.assert_allclose(found.fixed_growth[0, place], growth, atol=1e-10)
         np.testing.assert_allclose(found.effect_growth[0, place], effects.total_effect[0] - both + alone, atol=1e-10)
 
 

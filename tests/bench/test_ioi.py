@@ -22,6 +22,7 @@ from selfrepair.engine.replay import ReplayEngine
 from zoo.families import randomise
 
 ENGINE = ReplayEngine(fold=4)
+QUICK = Asked(templates=1, prompts=3, ablations=("zero",), primaries=(1,), replicates=5)
 ASKED = Asked(templates=2, prompts=4, primaries=(1, 2, 3), replicates=20)
 WORDS = sorted(
     {
@@ -156,7 +157,12 @@ def test_the_command_prints_the_figures_with_the_caution(small, monkeypatch):
     shown = CliRunner().invoke(app, ["bench", "coax", "tiny", "--quick", "--quiet"], env={"COLUMNS": "250"})
     assert shown.exit_code == 0, shown.output
     words = " ".join(shown.output.split())
-    assert "nearly circular" in words and "CoAx ratio" in words and "Template 1: When {io} and {s}" in words
+    assert (
+        "nearly circular" in words
+        and "Primaries a: L" in words
+        and "CoAx ratio (1 + 2N)" in words
+        and "Template 1: When {io} and {s}" in words
+    )
     ended = CliRunner().invoke(app, ["bench", "coax", "tiny", "--quick", "--quiet", "--json", "--positives", "2"])
     found = json.loads(ended.stdout)
     assert (
@@ -172,3 +178,27 @@ def test_published_figures_stand_beside_what_was_found(capsys):
     print_published(Console(width=150), found)
     shown = capsys.readouterr().out
     assert "0.941" in shown and "0.910 ± 0.010" in shown and "-0.031" in shown
+
+
+def test_gpt2_small_is_known_by_its_shape_and_measured_as_published(small, monkeypatch):
+    from types import SimpleNamespace
+
+    from selfrepair.model import load as module
+
+    def shaped(kind: str, layers: int, rows: int):
+        anatomy = SimpleNamespace(layers=layers, heads=12, readout=SimpleNamespace(weight=range(rows)))
+        return SimpleNamespace(network=SimpleNamespace(config=SimpleNamespace(model_type=kind)), anatomy=anatomy)
+
+    assert published.is_gpt2_small(shaped("gpt2", 12, 50257))
+    for other in (("gpt2", 24, 50257), ("gpt2", 12, 50304), ("opt", 12, 50257)):
+        assert not published.is_gpt2_small(shaped(*other))
+    found = published.Published({"CoAx ratio": np.array([0.98])}, (1,), 96)
+    monkeypatch.setattr(module, "load", lambda _name: small)
+    monkeypatch.setattr(published, "is_gpt2_small", lambda _model: True)
+    monkeypatch.setattr(published, "published_benchmark", lambda _model: found)
+    monkeypatch.setattr(benchmark, "Asked", lambda **_asked: QUICK)
+    shown = CliRunner().invoke(app, ["bench", "coax", "tiny", "--quiet"], env={"COLUMNS": "200"})
+    assert shown.exit_code == 0, shown.output
+    assert "0.984" in shown.output and "-0.004" in shown.output and "documented backups" in shown.output
+    ended = CliRunner().invoke(app, ["bench", "coax", "tiny", "--quiet", "--json"])
+    assert json.loads(ended.stdout)["published"]["auc"]["CoAx ratio"] == {"stated": 0.984, "here": [0.98]}

@@ -51,6 +51,9 @@ def test_lines_are_those_of_the_truth_table(architecture, seed):
     primaries = np.isin(circuit.roles(components.sites), "primary")
     truth = circuit.lines(components.sites, contents)
     np.testing.assert_allclose(components.lines(effects, 0)[:, ~primaries], truth[:, ~primaries], atol=1e-9)
+    clean = circuit.direct_effects(components.sites, contents)
+    np.testing.assert_allclose(components.direct_effects(effects), clean, atol=1e-9)
+    np.testing.assert_allclose(effects.clean, clean.sum(1), atol=1e-9)
     np.testing.assert_allclose(effects.lost[0], -truth[:, primaries].sum(1), atol=1e-9)
     np.testing.assert_allclose(effects.total_effect[0], truth.sum(1), atol=1e-9)
     assert (contents == 0).sum() == 1 and not truth[contents == 0].any()
@@ -87,6 +90,7 @@ def test_one_pass_ranks_all_repairers_first_and_names_their_motifs(cases):
         assert ranks["line"]["auc_repairers"] >= 0.99
         assert ranks["labelled backup"]["auc_backups"] == 1
         right = case.motifs()
+        assert right["truth_error"] < 1e-9
         assert right["labels_right"] >= 0.95 and right["unmoved_right"] >= 0.95 and right["residual"] < 1e-9
 
 
@@ -106,6 +110,7 @@ def test_a_live_norm_lets_effects_of_movers_grow_although_they_do_not_respond(ca
         movers = case.roles == "mover"
         assert np.abs(score(case, "line")[movers]).max() < 1e-9
         assert np.abs(score(case, "freeze test")[movers]).max() < 1e-9
+        assert np.abs(score(case, "growth, fixed norm")[movers]).max() < 1e-9
         growth = score(case, "effect growth")[movers]
         assert growth.min() > 0.005 if case.live_norm else np.abs(growth).max() < 1e-9
 
@@ -122,6 +127,8 @@ def test_architectures_with_the_same_circuit_have_the_same_figures(cases):
     assert len(live) == 3
     for case in live[1:]:
         np.testing.assert_allclose(score(case, "freeze test"), score(live[0], "freeze test"), atol=2e-6)
+        for row, other in zip(case.ranks(), live[0].ranks(), strict=True):
+            assert row == pytest.approx(other, abs=1e-9)  # ties, too: what rounding leaves does not rank
 
 
 def test_the_benchmark_can_fail(cases):

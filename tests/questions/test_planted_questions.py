@@ -94,6 +94,8 @@ def test_the_missing_list_is_what_was_left_out_of_the_circuit(planted, left_out)
     if left_out:
         assert set(map(str, found.completed["missing"])) == {str(site) for site in repairers[:left_out]}
         assert bool(found.completion["enough"].iloc[-1])
+        assert float(found.together.recovered.value) > max(found.together.controls)
+        assert len(found.together.controls) >= 10 and found.together.p <= 1 / 11
 
 
 def test_faithfulness_names_who_works_against_the_answer_and_superfluous_members(planted):

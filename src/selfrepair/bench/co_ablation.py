@@ -37,7 +37,7 @@ from selfrepair.questions.measuring.components import lies_in
 from selfrepair.questions.measuring.inputs import operator_for
 from selfrepair.statistics.estimates import Array
 
-_TOKENS = 4096  # of all runs that are made together
+_TOKENS, _LOGITS = 4096, 2**25  # of all runs that are made together
 _LEAST = 1e-12  # energy that is added below a ratio: what does nothing alone has one too
 
 
@@ -61,6 +61,9 @@ class CoAblation:
         given: with a set ablated, [S, P].
         alone: with u ablated, [N, P].
         joint: with both, [S, N, P].
+        fixed_given: with a set ablated and the final norm at its clean scale, [S, P].
+        fixed_alone: with u ablated, the same, [N, P].
+        fixed_joint: with both, [S, N, P].
         frozen: with the set ablated and u held at its clean output, [S, N, P].
         marginal: `|f_u|^2`, [N, P].
         conditional: `|f_{u|S}|^2`, [S, N, P].
@@ -73,6 +76,9 @@ class CoAblation:
     given: Array
     alone: Array
     joint: Array
+    fixed_given: Array
+    fixed_alone: Array
+    fixed_joint: Array
     frozen: Array
     marginal: Array
     conditional: Array
@@ -92,6 +98,11 @@ class CoAblation:
     def effect_growth(self) -> Array:
         """Minus the interaction, `[m(S) - m(S u)] - [m(0) - m(u)]` [S, N, P]: growth of what ablating u takes away."""
         return (self.given[:, None] - self.joint) - (self.clean - self.alone)
+
+    @property
+    def fixed_growth(self) -> Array:
+        """The same with the final norm at its clean scale: what is left grows because components respond."""
+        return (self.fixed_given[:, None] - self.fixed_joint) - (self.clean - self.fixed_alone)
 
     @property
     def covered(self) -> Array:
@@ -138,9 +149,9 @@ def co_ablation(
         sites=tuple(sites),
         sets=tuple(sets),
         clean=np.zeros(total),
-        given=np.zeros((len(sets), total)),
-        **{name: np.zeros(alone) for name in ("alone", "marginal")},
-        **{name: np.full(runs, np.nan) for name in ("joint", "frozen", "conditional", "coupling")},
+        **{name: np.zeros((len(sets), total)) for name in ("given", "fixed_given")},
+        **{name: np.zeros(alone) for name in ("alone", "fixed_alone", "marginal")},
+        **{name: np.full(runs, np.nan) for name in ("joint", "fixed_joint", "frozen", "conditional", "coupling")},
     )
     means: dict[Port, Tensor] = {}
     planned = [*each(sites), *sets, *(freezing(one, sites) for one in sets)]
@@ -183,6 +194,7 @@ class _Sweep:
             final = self.suffixes.run(self.suffixes.start(start, 1), start, self.top, [intervention], streams)
         value = self.suffixes.values(final)
         self.found.given[number, self.prompts] = _numbers(value[0])
+        self.found.fixed_given[number, self.prompts] = _numbers(self.suffixes.values(final, fixed=True)[0])
         return _Set(intervention, number, start, streams, self.suffixes.logits(final), value)
 
     def run(self, advance: Advance) -> None:
@@ -194,7 +206,8 @@ class _Sweep:
             advance(len(chunk) * len(self.prompts))
 
     def _chunks(self) -> Iterator[tuple[int, list[int]]]:
-        sites, most = self.found.sites, max(1, _TOKENS // self.suffixes.clean.tokens.numel())
+        sites = self.found.sites
+        most = max(1, min(_TOKENS // self.suffixes.clean.tokens.numel(), _LOGITS // self.clean.numel()))
         order = sorted(range(len(sites)), key=lambda place: _depth(sites[place]))
         for (layer, _), group in groupby(order, key=lambda place: _depth(sites[place])):
             places = list(group)
@@ -217,10 +230,12 @@ class _Sweep:
         stream = self.suffixes.run(stream, at, self.top, alone)
         feature = self._feature(self.suffixes.logits(stream) - self.clean)
         self._put(self.found.alone, chunk, self.suffixes.values(stream))
+        self._put(self.found.fixed_alone, chunk, self.suffixes.values(stream, fixed=True))
         self._put(self.found.marginal, chunk, feature.square().sum(-1))
         for one, final in zip(self.sets, finals, strict=True):
             conditional = self._feature(self.suffixes.logits(final) - one.logits)
             self._put(self.found.joint[one.number], chunk, self.suffixes.values(final), one)
+            self._put(self.found.fixed_joint[one.number], chunk, self.suffixes.values(final, fixed=True), one)
             self._put(self.found.conditional[one.number], chunk, conditional.square().sum(-1), one)
             self._put(self.found.coupling[one.number], chunk, (conditional - feature).square().sum(-1), one)
 

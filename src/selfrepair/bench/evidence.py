@@ -30,6 +30,7 @@ class Evidence:
         direct_effects: clean ones, [P, N].
         frozen: freeze tests, [P, N].
         effect_growth: growth of the effect on the readout, minus the interaction, [P, N].
+        fixed_growth: the same with the final norm at its clean scale, [P, N].
         marginal: energy of each one's ablation alone, [P, N].
         conditional: of its ablation where the set is gone, [P, N].
     """
@@ -39,6 +40,7 @@ class Evidence:
     direct_effects: Array
     frozen: Array
     effect_growth: Array
+    fixed_growth: Array
     marginal: Array
     conditional: Array
 
@@ -61,15 +63,10 @@ class Evidence:
             direct_effects=components.direct_effects(effects)[:, columns],
             frozen=found.covered[row, chosen].T,
             effect_growth=found.effect_growth[row, chosen].T,
+            fixed_growth=found.fixed_growth[row, chosen].T,
             marginal=found.marginal[chosen].T,
             conditional=found.conditional[row, chosen].T,
         )
-
-    def select(self, chosen: np.ndarray) -> Evidence:
-        """Of some candidates, bool [N]."""
-        sites = tuple(site for site, kept in zip(self.sites, chosen, strict=True) if kept)
-        arrays = (self.lines, self.direct_effects, self.frozen, self.effect_growth, self.marginal, self.conditional)
-        return Evidence(sites, *(array[:, chosen] for array in arrays))
 
 
 class Score(NamedTuple):
@@ -117,6 +114,10 @@ def _effect_growth(evidence: Evidence, drawn: Drawn) -> Array:
     return np.asarray(evidence.effect_growth[drawn].mean(0))
 
 
+def _fixed_growth(evidence: Evidence, drawn: Drawn) -> Array:
+    return np.asarray(evidence.fixed_growth[drawn].mean(0))
+
+
 def _growth(evidence: Evidence, drawn: Drawn) -> Array:
     return _conditional(evidence, drawn) - _marginal(evidence, drawn)
 
@@ -140,6 +141,7 @@ FREEZE = Score("freeze test", "repair that is gone when it is held at its clean 
 GROWTH = Score("CoAx growth", "growth of the energy of its ablation, E(u|S) - E(u|0)", "1 + 2N", _growth)
 RATIO = Score("CoAx ratio", "amplification of that energy, E(u|S) / E(u|0)", "1 + 2N", _ratio)
 EFFECT = Score("effect growth", "growth of its ablation's effect on the answer, -INT", "1 + 2N", _effect_growth)
+FIXED = Score("growth, fixed norm", "the same with the final norm at its clean scale", "1 + 2N", _fixed_growth)
 CONDITIONAL = Score("conditional energy", "energy of its ablation without the set, E(u|S)", "1 + N", _conditional)
 MARGINAL = Score("single ablation", "energy of its ablation alone, E(u|0)", "N", _marginal)
-SCORES = (LINE, LABELLED, BACKUP, FREEZE, EFFECT, GROWTH, RATIO, CONDITIONAL, MARGINAL)
+SCORES = (LINE, LABELLED, BACKUP, FREEZE, EFFECT, FIXED, GROWTH, RATIO, CONDITIONAL, MARGINAL)

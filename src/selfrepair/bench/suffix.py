@@ -127,10 +127,16 @@ class Suffixes:
             logits = logits + readout.bias[readout.counted]
         return readout.capped(readout.multiplier * logits)
 
-    def values(self, stream: Tensor) -> Tensor:
-        """What the prompts' readout says, less its constants, [run, prompt], from the stream after all layers."""
+    def values(self, stream: Tensor, fixed: bool = False) -> Tensor:
+        """What the prompts' readout says, less its constants, [run, prompt], from the stream after all layers.
+
+        Args:
+            stream: [run, prompt, position, width].
+            fixed: whether the final norm divides by its clean scale.
+        """
         final = self.clean.reading.at(stream)
-        return ((self.clean.u * final).sum(-1) / self.model.anatomy.final_norm.scale(final))[:, :, 0]
+        scale = self.clean.sigma if fixed else self.model.anatomy.final_norm.scale(final)
+        return ((self.clean.u * final).sum(-1) / scale)[:, :, 0]
 
     def _taps(self, start: int, stop: int, interventions: Sequence[Intervention]) -> list[object]:
         accounts = Accounts(self.model.anatomy, self.clean, interventions, False)

@@ -9,12 +9,13 @@ import pandas as pd
 from rich.table import Table
 from rich.text import Text
 
-from selfrepair.bench.evidence import SCORES, Score
+from selfrepair.bench.evidence import EFFECT, GROWTH, LINE, MARGINAL, RATIO, SCORES, Score
 from selfrepair.bench.ioi.benchmark import Asked
 from selfrepair.bench.ioi.published import Published
 from selfrepair.bench.planted.benchmark import NOISE, PROMPTS, VARIANTS, PlantedScores
 from selfrepair.terminal import Console
 
+_COMPARED = (LINE, EFFECT, GROWTH, RATIO, MARGINAL)  # --json has all scores
 CIRCULARITY = (
     "What this does not show: labels come from freeze tests of the same ablated run whose lines are ranked, which "
     "favours lines over scores that ask another question (CoAx: what becomes load-bearing). A component that covers "
@@ -61,9 +62,8 @@ def _print_labels(console: Console, found: PlantedScores) -> None:
     ):
         table.add_column(heading, justify="left" if heading == "models" else "right")
     for row in found.labelled().to_dict("records"):
-        error = "live norm" if pd.isna(row["truth_error"]) else f"{row['truth_error']:.0e}"
         cells = [_with_interval(row, name) for name in ("labels_right", "unmoved_right")]
-        table.add_row(str(row["variant"]), *cells, error, f"{row['residual']:.0e}")
+        table.add_row(str(row["variant"]), *cells, f"{row['truth_error']:.0e}", f"{row['residual']:.0e}")
     console.print(table)
 
 
@@ -83,37 +83,35 @@ def _print_roles(console: Console, found: PlantedScores) -> None:
 
 def print_ioi(console: Console, table: pd.DataFrame, asked: Asked, doubtful: Sequence[str]) -> None:
     """One line per setting: agreement of line and freeze test, AUC of the scores, and what the line is ahead by."""
-    shown = _table(
-        f"Who covers for the primaries? AUC for the {asked.positives} heads with the largest freeze tests [95%]"
-    )
-    shown.add_column("setting", overflow="fold")
-    for heading in (
-        "LD clean > ablated",
-        "Pearson line, freeze",
-        *(score.name for score in SCORES if score.name != "freeze test"),
-    ):
-        shown.add_column(heading, justify="right")
-    for heading in ("line - growth", "line - ratio"):
-        shown.add_column(heading, justify="right")
-    numbers = {template: place for place, template in enumerate(dict.fromkeys(table["template"]), 1)}
+    title = f"Who covers for the primaries? AUC for the {asked.positives} heads with the largest freeze tests [95%]"
+    shown = _table(title)
+    for heading in ("setting", "LD clean > ablated", "Pearson line, freeze", *(score.name for score in _COMPARED)):
+        shown.add_column(heading, justify="left" if heading == "setting" else "right")
+    shown.add_column("line - growth", justify="right")
+    templates = _numbered(table["template"])
+    sets = _numbered(table["primaries"])
     for row in table.to_dict("records"):
-        scores = [f"{row[f'auc {score.name}']:.3f}" for score in SCORES if score.name != "freeze test"]
         shown.add_row(
-            f"{numbers[row['template']]} {row['ablation']} {row['primaries']}",
+            f"{templates[row['template']]} {row['ablation']} {chr(96 + sets[row['primaries']])}",
             f"{row['clean']:.2f} > {row['ablated']:.2f}",
-            _with_interval(row, "pearson"),
-            *scores,
+            _with_interval(row, "pearson", 3),
+            *(f"{row[f'auc {score.name}']:.3f}" for score in _COMPARED),
             _with_interval(row, "beyond_growth"),
-            _with_interval(row, "beyond_ratio"),
         )
     console.print(shown)
-    for template, place in numbers.items():
+    for template, place in templates.items():
         console.print(f"Template {place}: {template}", style="dim")
-    _print_meanings(console, SCORES)
+    for primaries, place in sets.items():
+        console.print(f"Primaries {chr(96 + place)}: {primaries}", style="dim")
+    _print_meanings(console, _COMPARED)
     for template in doubtful:
-        console.print(
-            Text("Doubtful:", "bold yellow"), f"the model answers fewer than 90% of these rightly: {template}"
-        )
+        problem = f"the model answers fewer than 90% of these rightly: {template}"
+        console.print(Text("Doubtful:", "bold yellow"), problem)
+
+
+def _numbered(values: pd.Series) -> dict[str, int]:
+    """Different values in their order, from 1."""
+    return {value: place for place, value in enumerate(dict.fromkeys(values), 1)}
 
 
 def print_ioi_foot(console: Console, table: pd.DataFrame, asked: Asked, candidates: int) -> None:
@@ -150,12 +148,13 @@ def print_published(console: Console, published: Published) -> None:
 
 def _print_meanings(console: Console, scores: Sequence[Score]) -> None:
     for score in scores:
-        console.print(f"{score.name}: {score.meaning}; {score.passes} passes beside the clean one", style="dim")
+        console.print(f"{score.name} ({score.passes}): {score.meaning}", style="dim")
+    console.print("In brackets: passes beside the clean one.", style="dim")
 
 
-def _with_interval(row: Mapping[Any, Any], name: str) -> str:
+def _with_interval(row: Mapping[Any, Any], name: str, digits: int = 2) -> str:
     low, high = row[f"{name}_low"], row[f"{name}_high"]
-    return f"{row[name]:.3f}" if pd.isna(low) else f"{row[name]:.3f} [{low:.2f}, {high:.2f}]"
+    return f"{row[name]:.3f}" if pd.isna(low) else f"{row[name]:.3f} [{low:.{digits}f}, {high:.{digits}f}]"
 
 
 def _unsigned_zero(value: float) -> float:

@@ -37,7 +37,7 @@ def planted(
     from selfrepair.bench.tables import print_planted
     from selfrepair.progress import progress
 
-    with progress("models", seeds * len(VARIANTS), not quiet) as meter:
+    with progress("Planted models", seeds * len(VARIANTS), not quiet, "models") as meter:
         found = planted_benchmark(seeds, advance=meter)
     if as_json:
         tables = {"ranks": found.summary(), "labels": found.labelled(), "roles": found.roles, "by_seed": found.ranks}
@@ -77,7 +77,7 @@ def coax(
 
     loaded = load(model)
     asked = replace(QUICK if quick else Asked(templates=templates, prompts=prompts), positives=positives, seed=seed)
-    with progress("heads x prompts", asked.work(loaded), not quiet) as meter:
+    with progress("Co-ablation", asked.work(loaded), not quiet, "ablated prompts") as meter:
         settings = ioi_benchmark(loaded, asked, advance=meter)
     published = published_benchmark(loaded) if is_gpt2_small(loaded) and not quick else None
     table = table_of(settings, asked)
@@ -102,5 +102,5 @@ def _json(facts: dict[str, object], tables: dict[str, pd.DataFrame]) -> str:
     """Facts and tables; numbers that there are none of are null."""
     from selfrepair.bench.tables import CIRCULARITY
 
-    rows = {name: json.loads(table.to_json(orient="records")) for name, table in tables.items()}
+    rows = {name: json.loads(table.to_json(orient="records", double_precision=15)) for name, table in tables.items()}
     return json.dumps(facts | rows | {"caution": CIRCULARITY}, indent=2, default=str)

@@ -25,6 +25,7 @@ from selfrepair.statistics.estimates import Array
 
 PROMPTS, NOISE = 20, 0.1
 _REPLICATES = 2000
+_DIGITS = 12  # of scores: what differs by rounding alone is a tie
 _ROUNDING = 1e-9  # of what was lost: a line below it is none
 
 
@@ -58,7 +59,7 @@ class PlantedScores:
     Attributes:
         ranks: one row per variant, seed and score: AUC and average precision for backups and for all repairers.
         motifs: one row per variant and seed: share of right labels, among components that have a motif and among all
-            others; largest error of a line against the truth table, in logits, NaN with a live norm; largest residual.
+            others; largest error of a line against the truth table, at the clean norm's scale; the ledger's residual.
         roles: one row per variant, seed and role: means of the line, freeze test, effect growth and CoAx growth.
         candidates: how many there are in each model.
     """
@@ -130,7 +131,7 @@ class Case:
         evidence: of all components that can respond.
         lost: what the primaries no longer write, [prompt].
         residual: what the ledgers leave over, in logits.
-        live_norm: whether the truth table's lines hold up to the clean norm's scale only.
+        live_norm: whether the final norm divides by the stream's size.
     """
 
     circuit: Circuit
@@ -163,7 +164,7 @@ class Case:
         backups, repairers = np.isin(self.roles, BACKUPS), np.isin(self.roles, REPAIRERS)
         rows: list[dict[str, object]] = []
         for score in SCORES:
-            values = score.of(self.evidence, EVERY)
+            values = np.round(score.of(self.evidence, EVERY), _DIGITS)
             row: dict[str, object] = {"score": score.name}
             for name, positive in (("backups", backups), ("repairers", repairers)):
                 row |= {f"auc_{name}": auc(positive, values), f"ap_{name}": average_precision(positive, values)}
@@ -177,13 +178,18 @@ class Case:
         none = np.abs(self.evidence.lines.mean(0)) <= _ROUNDING * abs(self.lost.mean())
         right = np.where(wanted == "", none | (given == "unsure"), given == wanted)
         truth = self.circuit.lines(self.evidence.sites, self.contents)
-        error = np.nan if self.live_norm else float(np.abs(self.evidence.lines - truth).max())
+        error = float(np.abs(self.evidence.lines * self._scale()[:, None] - truth).max())
         return {
             "labels_right": float(right[wanted != ""].mean()),
             "unmoved_right": float(right[wanted == ""].mean()),
             "truth_error": error,
             "residual": self.residual,
         }
+
+    def _scale(self) -> Array:
+        """What the final norm divides by on the clean run, from what the primaries lost, [prompt]; 1 for noise."""
+        written = self.circuit.direct_effects(self.circuit.primaries, self.contents).sum(1)
+        return np.asarray(np.divide(written, self.lost, out=np.ones(len(written)), where=self.contents > 0))
 
     def by_role(self) -> list[dict[str, object]]:
         """Means over the components of each role."""

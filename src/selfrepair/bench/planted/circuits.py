@@ -92,9 +92,19 @@ class Circuit:
             sites: the components.
             contents: of each prompt's source; 0 for noise, [prompt].
         """
-        clean, ablated = self._writes(False, contents), self._writes(True, contents)
-        zero = np.zeros(len(contents))
-        return np.stack([ablated.get(site, zero) - clean.get(site, zero) for site in sites], 1)
+        clean, ablated = (self.direct_effects(sites, contents, gone) for gone in (False, True))
+        return ablated - clean
+
+    def direct_effects(self, sites: tuple[Site, ...], contents: Array, gone: bool = False) -> Array:
+        """What each component writes to ANSWER, [prompt, component].
+
+        Args:
+            sites: the components.
+            contents: of each prompt's source; 0 for noise, [prompt].
+            gone: whether the primaries are.
+        """
+        writes, zero = self._writes(gone, contents), np.zeros(len(contents))
+        return np.stack([writes.get(site, zero) for site in sites], 1)
 
     def _writes(self, gone: bool, contents: Array) -> dict[Site, Array]:
         """What each component that writes to ANSWER writes there, [prompt]."""

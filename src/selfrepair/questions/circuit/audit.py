@@ -15,6 +15,7 @@ from selfrepair.questions.circuit.missing import Halves, confirmed, selected, st
 from selfrepair.questions.circuit.operators import OperatorTable, operator_table, possible
 from selfrepair.questions.circuit.runs import CircuitRuns
 from selfrepair.questions.circuit.superfluous import members
+from selfrepair.questions.circuit.together import Together, frozen_together
 from selfrepair.questions.circuit.verdict import Verdict, verdict
 from selfrepair.questions.covering.who import Covering, covering
 from selfrepair.questions.measuring.components import lies_in
@@ -34,6 +35,8 @@ class CircuitAudit:
         faithfulness: necessity, faithfulness, and who works against the answer.
         missing: components outside that cover, one row each: as `covering.table`, with `selected`, `confirmed`, and
             `stable` (share of resampled groups that select it).
+        together: what freezing all that is missing takes away, beside control sets of like components; None for
+            nothing.
         halves: on which prompts they were selected and confirmed.
         stability: mean Jaccard index of the selected over resampled groups.
         members: each member's effects, and whether it is superfluous.
@@ -47,6 +50,7 @@ class CircuitAudit:
     covering: Covering
     faithfulness: Faithfulness
     missing: pd.DataFrame
+    together: Together | None
     halves: Halves
     stability: float
     members: pd.DataFrame
@@ -86,9 +90,11 @@ def audit(question: Question, roles: Mapping[str, Sequence[Site]]) -> CircuitAud
     found = covering(question, first, runs.circuit, None, screened.sites)
     missing = _missing(found, screened)
     added = [site for site in screened.sites if str(site) in set(missing["component"])]
-    effects = found.effects
+    effects, together = found.effects, None
     if added:
         effects = joined(effects, question.measure(completion_runs(runs, added), "Adding what it misses"))
+        together, frozen = frozen_together(question, found, added)
+        effects = joined(effects, frozen)
     operators = _operators(question, effects, runs)
     faith = faithfulness(effects, runs, sampling)
     total = found.total("total_effect")
@@ -103,6 +109,7 @@ def audit(question: Question, roles: Mapping[str, Sequence[Site]]) -> CircuitAud
         covering=found,
         faithfulness=faith,
         missing=missing,
+        together=together,
         halves=halves,
         stability=screened.stability,
         members=members(effects, runs, sampling),

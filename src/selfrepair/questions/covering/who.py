@@ -44,6 +44,8 @@ class Covering:
         controls: which were frozen for comparison.
         split: the tested heads' lines by attention; None where something is given, or where it cannot be had.
         note: why it cannot be had; empty otherwise.
+        likeness: what controls are matched by.
+        idle: components that are not thought to cover, from which controls are taken.
     """
 
     effects: PromptEffects
@@ -58,6 +60,8 @@ class Covering:
     controls: tuple[Site, ...]
     split: AttentionSplit | None
     note: str
+    likeness: Likeness
+    idle: tuple[Site, ...]
 
     def change(self, name: str) -> Array:
         """A quantity of the base run, [prompt]; less that of what is given."""
@@ -135,6 +139,8 @@ def covering(
         tuple(chosen),
         split,
         note,
+        likeness,
+        tuple(pool),
     )
 
 

@@ -8,7 +8,7 @@ from rich.text import Text
 from selfrepair.questions.circuit.audit import CircuitAudit
 from selfrepair.questions.circuit.verdict import RULE
 from selfrepair.questions.question import Question
-from selfrepair.questions.tables.cells import Column, foot, part, table, with_ends
+from selfrepair.questions.tables.cells import Column, foot, logits, part, table, with_ends
 from selfrepair.questions.tables.covering import balance, components_table, sums
 from selfrepair.report.number_formats import effect, share
 from selfrepair.terminal import Console
@@ -77,6 +77,13 @@ def _print_missing(console: Console, found: CircuitAudit) -> None:
         ]
         columns += [Column("how", left=True), Column("selected again", spare=1)]
         _titled(console, "Missing from the circuit", table(columns, rows, console.width))
+    if found.together is not None and found.together.controls:
+        low, high = min(found.together.controls), max(found.together.controls)
+        console.print(
+            f"frozen together they take {logits(found.together.recovered)} of the repair away "
+            f"({part(found.together.share)}); {len(found.together.controls)} sets of like components "
+            f"{low:+.2f} to {high:+.2f}"
+        )
     console.print(f"{found.halves.in_words}; selected again: in resampled groups.", style="dim")
 
 

@@ -64,6 +64,14 @@ def audit_record(question: Question, found: CircuitAudit, floor: float | None) -
         "faithfulness": numbers(found.faithfulness.faithfulness),
         "against": rows(found.faithfulness.against),
         "missing": rows(found.missing),
+        "missing_together": None
+        if found.together is None
+        else {
+            "recovered": numbers(found.together.recovered),
+            "share": numbers(found.together.share),
+            "controls": list(found.together.controls),
+            "p": found.together.p,
+        },
         "selection": found.halves.in_words,
         "stability": found.stability,
         "members": rows(found.members),

@@ -29,30 +29,30 @@ def sums_of(rows):
 
 def test_sums_are_those_of_each_head_and_document():
     rows = rows_of((0.1, 0.5, 0.9, 0.2, 0.3), 0.1, documents=3)
-    found = sums_of(rows.sample(frac=1, random_state=0))
+    summed = sums_of(rows.sample(frac=1, random_state=0))
     wanted = rows.groupby(["document", "layer", "head"])["repair"].sum().to_numpy().reshape(3, 5)
-    np.testing.assert_allclose(found.sums["repair"], wanted)
-    assert found.layer.tolist() == [0, 0, 0, 0, 1] and found.heads.tolist() == [0, 1, 2, 3, 0]
-    assert found.from_layer(1).sums["repair"].shape == (3, 1)
+    np.testing.assert_allclose(summed.sums["repair"], wanted)
+    assert summed.layer.tolist() == [0, 0, 0, 0, 1] and summed.heads.tolist() == [0, 1, 2, 3, 0]
+    assert summed.from_layer(1).sums["repair"].shape == (3, 1)
 
 
 def test_the_interval_of_a_share_of_heads_is_that_of_plain_resampling():
     rows = rows_of(np.linspace(-0.2, 0.2, 12), 0.4)
-    found = sums_of(rows).share_above("s", "repair")
+    number = sums_of(rows).share_above("s", "repair")
     means = rows.groupby(["layer", "head"])["repair"].mean()
-    assert found.value == (means > 0).mean() and found.documents == 12
+    assert number.value == (means > 0).mean() and number.documents == 12
     replicates = []
     for weights in document_weights(12, 400):
         drawn = rows.loc[rows.index.repeat(weights[rows["document"]])]
         replicates.append((drawn.groupby(["layer", "head"])["repair"].mean() > 0).mean())
     counts = np.bincount(rows["document"])
-    half = interval(np.asarray(found.value), np.array(replicates), 12, effective_documents(counts))
-    assert found.high - found.low == pytest.approx(float(half.high - half.low), rel=0.15)  # Wilson's, near one half
+    half = interval(np.asarray(number.value), np.array(replicates), 12, effective_documents(counts))
+    assert number.high - number.low == pytest.approx(float(half.high - half.low), rel=0.15)  # Wilson's, near one half
 
 
 def test_heads_that_agree_in_everything_leave_the_bound_of_their_documents():
-    found = sums_of(rows_of((0.5, 0.6, 0.7), 0.0, documents=5)).share_above("s", "repair")
-    assert found.value == 1 and found.low == pytest.approx(5 / (5 + 1.959964**2)) and found.high == 1
+    number = sums_of(rows_of((0.5, 0.6, 0.7), 0.0, documents=5)).share_above("s", "repair")
+    assert number.value == 1 and number.low == pytest.approx(5 / (5 + 1.959964**2)) and number.high == 1
 
 
 def shown(rows):
@@ -70,28 +70,28 @@ def test_what_is_shown_of_heads_lies_between_those_shown_to_and_those_shown_not_
 
 def test_all_of_several_conditions_must_be_shown_and_one_fails_them_all():
     rows = rows_of((0.5, 1.5, -0.5), 0.05)
-    found = sums_of(rows).share_shown("s", lambda sums: [sums["repair"], sums["lost"] - sums["repair"]])
-    assert (found.low, found.value, found.high) == (1 / 3, 1 / 3, 1 / 3)
+    number = sums_of(rows).share_shown("s", lambda sums: [sums["repair"], sums["lost"] - sums["repair"]])
+    assert (number.low, number.value, number.high) == (1 / 3, 1 / 3, 1 / 3)
     among = sums_of(rows).share_shown("s", lambda sums: [sums["repair"]], among=np.array([True, False, True]))
     assert (among.low, among.value, among.high) == (1 / 2, 1 / 2, 1 / 2)
 
 
 def test_noise_makes_no_spread_of_heads():
     """Heads that all repair half, noisily, lie apart as they are measured; the number knows it."""
-    seen, found = [], []
+    seen, spreads = [], []
     for seed in range(6):
         rows = rows_of([0.5] * 20, 0.6, seed=seed)
         by_head = rows.groupby(["layer", "head"])[["repair", "lost"]].sum()
         seen.append(np.subtract(*np.quantile(by_head["repair"] / by_head["lost"], [0.9, 0.1])))
-        found.append(sums_of(rows).spread("s", "repair", "lost"))
-    assert np.mean(seen) > 0.35 and np.mean([one.value for one in found]) < 0.5 * np.mean(seen)
-    assert all(one.low < 0.2 for one in found)
+        spreads.append(sums_of(rows).spread("s", "repair", "lost"))
+    assert np.mean(seen) > 0.35 and np.mean([number.value for number in spreads]) < 0.5 * np.mean(seen)
+    assert all(number.low < 0.2 for number in spreads)
 
 
 def test_a_spread_that_is_there_is_found():
     fractions = np.linspace(0, 1, 20)
-    found = sums_of(rows_of(fractions, 0.2)).spread("s", "repair", "lost")
-    assert found.low > 0.2 and found.low <= 0.8 <= found.high
+    number = sums_of(rows_of(fractions, 0.2)).spread("s", "repair", "lost")
+    assert number.low > 0.2 and number.low <= 0.8 <= number.high
 
 
 def test_no_heads_no_number():

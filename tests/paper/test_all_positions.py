@@ -51,17 +51,17 @@ def case(name):
         clean = clean_run(model, TOKENS)
         draws = torch.Generator().manual_seed(3)
         vectors = torch.randn(2, *clean.residuals[LAYER].shape, generator=draws).double()
-        wanted = [plain(model, TOKENS, LAYER, one) for one in vectors]
+        wanted = [plain(model, TOKENS, LAYER, vector) for vector in vectors]
     return model, clean, vectors, wanted
 
 
 def error(model, adder, clean, vectors, wanted):
     with model.running():
-        found = adder.add(clean, LAYER, vectors, to_the_end=True)
+        added = adder.add(clean, LAYER, vectors, to_the_end=True)
         heads_only = adder.add(clean, LAYER, vectors)
-    assert heads_only.sigma is None and torch.equal(heads_only.outputs, found.outputs)
+    assert heads_only.sigma is None and torch.equal(heads_only.outputs, added.outputs)
     gaps = [
-        torch.maximum((found.outputs[i] - outputs).abs().max(), (found.sigma[i] - sigma).abs().max())
+        torch.maximum((added.outputs[i] - outputs).abs().max(), (added.sigma[i] - sigma).abs().max())
         for i, (outputs, sigma) in enumerate(wanted)
     ]
     return float(torch.stack(gaps).max())
@@ -83,19 +83,19 @@ def test_position_by_position_works_for_every_family(name):
 
 def test_attention_that_sees_other_positions_changes_is_noticed(monkeypatch):
     """Guard: with changed keys and values of earlier positions the pass is another thing, and is not used."""
-    attend = all_positions.Twin.attend
+    attend = all_positions.RowAttention.attend
 
     def leaky(self, module, query, key, value, *args, **given):
         if not self.recording:
             fold = query.shape[0] // self.clean[module][0].shape[0]
             kept, self.clean[module] = self.clean[module], (key, value)
-            found = attend(self, module, query, key, value, *args, **given)
+            attended = attend(self, module, query, key, value, *args, **given)
             self.clean[module] = kept
             assert fold
-            return found
+            return attended
         return attend(self, module, query, key, value, *args, **given)
 
-    monkeypatch.setattr(all_positions.Twin, "attend", leaky)
+    monkeypatch.setattr(all_positions.RowAttention, "attend", leaky)
     model = language_model("llama")
     assert adder_for(model, TOKENS).single
 

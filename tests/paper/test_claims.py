@@ -17,11 +17,11 @@ from selfrepair.paper.claims import (
     MISSING,
     OPEN,
     UNJUDGED,
-    Claim,
-    judge,
+    PaperClaim,
+    judge_claims,
     verdict_table,
 )
-from selfrepair.paper.claims.claim import chosen_apart, largest, nearest_one, nth
+from selfrepair.paper.claims.paper_claim import chosen_apart, nearest_one, nth, pick_largest
 from selfrepair.paper.exhibit import Exhibit
 from selfrepair.paper.experiments.overview import SHOWN
 from selfrepair.paper.numbers.document_halves import ON_FIRST, ON_SECOND
@@ -36,7 +36,7 @@ def exhibit(name, *numbers):
 
 
 def verdict_of(key, *exhibits):
-    return next(one for one in judge(exhibits) if one.claim.key == key)
+    return next(judged for judged in judge_claims(exhibits) if judged.claim.key == key)
 
 
 @pytest.mark.skipif(not LISTED.is_file(), reason="the list of claims is not at hand")
@@ -72,29 +72,29 @@ def test_keys_are_the_papers_or_plainly_ours():
     ],
 )
 def test_verdicts_go_by_the_whole_interval(number, verdict):
-    claim = Claim("C", "", "", ("figure",), "n", (0.2, 0.4), "")
-    (found,) = judge([exhibit("figure-01", *([number] if number else []))], [claim])
-    assert found.verdict == verdict and (found.number == number or verdict == MISSING)
+    claim = PaperClaim("C", "", "", ("figure",), "n", (0.2, 0.4), "")
+    (judged,) = judge_claims([exhibit("figure-01", *([number] if number else []))], [claim])
+    assert judged.verdict == verdict and (judged.number == number or verdict == MISSING)
 
 
 def test_what_a_run_cannot_judge_is_said_with_a_reason():
-    rows = verdict_table(judge([])).set_index("claim")
+    rows = verdict_table(judge_claims([])).set_index("claim")
     cannot = rows[rows["verdict"] == UNJUDGED]
     assert set(cannot.index) == {"C21", "C22", "C32", "C33", "C35"} and (cannot["read_as"].str.len() > 20).all()
     assert (rows["verdict"].drop(cannot.index) == MISSING).all()
 
 
 def test_a_number_is_looked_for_in_its_exhibits_alone():
-    claim = Claim("C", "", "", ("figure-04", "figure-17"), "x", (0, 1), "")
+    claim = PaperClaim("C", "", "", ("figure-04", "figure-17"), "x", (0, 1), "")
     other, own = exhibit("figure-05", Number("an x", 0.5, 0.4, 0.6)), exhibit("figure-17-a", Number("x", 2, 1.5, 3))
-    (found,) = judge([other, own], [claim])
-    assert found.number.value == 2 and found.verdict == FAILS
+    (judged,) = judge_claims([other, own], [claim])
+    assert judged.number.value == 2 and judged.verdict == FAILS
 
 
 def test_which_of_several_heads_stands_for_the_papers():
     numbers = [Number("a", 1.1, 0.9, 1.3), Number("b", 3.0, 2.0, 4.0), Number("c", 0.2, 0.1, 0.3)]
     within = (0.5, 2.5)
-    assert largest([*numbers, Number("d", NAN)], within).name == "b"
+    assert pick_largest([*numbers, Number("d", NAN)], within).name == "b"
     assert nearest_one(numbers, within).name == "a"
     assert nth(1)(numbers, within).name == "b" and nth(3)(numbers, within) is None
 
@@ -112,8 +112,8 @@ def test_the_heads_of_figure_3_are_told_apart():
     wanted = {"C04a": ("L9H1", HOLDS), "C04b": ("L9H1", HOLDS), "C05a": ("L8H0", HOLDS), "C05b": ("L8H0", FAILS)}
     wanted |= {"C06": ("L7H2", HOLDS), "C07a": ("L9H3", HOLDS), "C07b": ("L9H3", HOLDS)}
     for key, (head, verdict) in wanted.items():
-        found = verdict_of(key, exhibit("figure-03-per-token", *numbers))
-        assert (found.number.name[:4], found.verdict) == (head, verdict), key
+        judged = verdict_of(key, exhibit("figure-03-per-token", *numbers))
+        assert (judged.number.name[:4], judged.verdict) == (head, verdict), key
     assert verdict_of("C07a", exhibit("figure-03-per-token", *numbers[:6])).verdict == MISSING
 
 
@@ -130,8 +130,8 @@ def test_near_zero_is_about_most_heads_and_not_about_the_worst_layer():
 def test_many_heads_are_a_quarter_that_is_shown_and_not_half_by_chance(low, high, verdict):
     name = f"{SHOWN}, SR > 0, last quarter of layers"
     by_chance = Number("share of heads with SR > 0, last quarter of layers", 0.55, 0.51, 0.6, 9)
-    found = verdict_of("C02", exhibit("figure-01-x", by_chance, Number(name, 0.35, low, high, 9)))
-    assert found.verdict == verdict
+    judged = verdict_of("C02", exhibit("figure-01-x", by_chance, Number(name, 0.35, low, high, 9)))
+    assert judged.verdict == verdict
 
 
 def test_extreme_ratios_are_those_of_the_head_where_they_are_most_so_on_other_documents():
@@ -145,10 +145,10 @@ def test_extreme_ratios_are_those_of_the_head_where_they_are_most_so_on_other_do
 
     shown = exhibit("figure-04-x", *halves(0, 1.02, 0.95))
     others = exhibit("figure-17-x", *halves(1, 3.0, 1.6), *halves(2, 0.7, 9.0), *halves(3, NAN, NAN))
-    one, other = (verdict_of(key, shown, others) for key in ("C29", "C30"))
-    assert one.number.name == name.format(1) + ON_SECOND and (one.number.value, one.verdict) == (1.6, HOLDS)
+    largest, other = (verdict_of(key, shown, others) for key in ("C29", "C30"))
+    assert largest.number.name == name.format(1) + ON_SECOND and (largest.number.value, largest.verdict) == (1.6, HOLDS)
     assert other.number.name == name.format(0) + ON_SECOND and (other.number.value, other.verdict) == (0.95, HOLDS)
-    assert chosen_apart(largest)([], (0, 1)) is None
+    assert chosen_apart(pick_largest)([], (0, 1)) is None
 
 
 def test_heads_chosen_by_a_noisy_number_are_not_judged_by_the_same_noise():
@@ -159,8 +159,8 @@ def test_heads_chosen_by_a_noisy_number_are_not_judged_by_the_same_noise():
         for head in range(100)
         for end, value in zip((ON_FIRST, ON_SECOND), rng.normal(size=2), strict=True)
     ]
-    found = chosen_apart(largest)(numbers, (0, 1))
-    assert max(number.value for number in numbers if number.name.endswith(ON_FIRST)) > 1.5 > abs(found.value)
+    apart = chosen_apart(pick_largest)(numbers, (0, 1))
+    assert max(number.value for number in numbers if number.name.endswith(ON_FIRST)) > 1.5 > abs(apart.value)
 
 
 def test_arithmetic_goes_by_its_value_and_is_no_claim_that_holds():

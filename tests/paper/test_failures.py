@@ -44,7 +44,7 @@ def test_exhibits_and_page_are_written_as_they_are_made(study, tmp_path, monkeyp
 def test_an_experiment_that_fails_leaves_the_others_and_its_own(study, tmp_path, monkeypatch):
     monkeypatch.setattr(overview, "direct_against_total", broken)
     made = make.make(study, ["overview", "noise"], keeper=paper_folder.Folder(tmp_path))
-    assert [one.name for one in made.exhibits] == [
+    assert [exhibit.name for exhibit in made.exhibits] == [
         "figure-01-self-repair-by-depth",
         "figure-03-per-token",
         "section-2-3-shares",
@@ -54,7 +54,7 @@ def test_an_experiment_that_fails_leaves_the_others_and_its_own(study, tmp_path,
     assert "in broken" in (tmp_path / "failures.txt").read_text()
     for exhibit in made.exhibits:
         assert (tmp_path / "figures" / f"{exhibit.name}.png").exists()
-    assert len(pd.read_csv(tmp_path / "numbers.csv")) == sum(len(one.numbers) for one in made.exhibits)
+    assert len(pd.read_csv(tmp_path / "numbers.csv")) == sum(len(exhibit.numbers) for exhibit in made.exhibits)
 
 
 def test_a_picture_that_cannot_be_drawn_costs_its_exhibit(study, tmp_path, monkeypatch):
@@ -73,7 +73,7 @@ def test_what_cannot_be_made_fails_only_where_it_was_asked_for(study, monkeypatc
     def cannot(_run):
         raise SelfRepairError("No such thing here.", "Take another.")
 
-    monkeypatch.setattr(noise, "per_token", cannot)
+    monkeypatch.setattr(noise, "effects_by_token", cannot)
     monkeypatch.setattr(make, "EXPERIMENTS", {"noise": EXPERIMENTS["noise"]})
     assert make.make(study).left_out == {"noise": "No such thing here.\nTake another."}
     assert str(make.make(study, ["noise"]).failed["noise"]).startswith("No such thing here.")
@@ -87,7 +87,7 @@ def test_published_numbers_without_a_folder_are_refused(study, selfrepair, llama
 
 
 def test_the_command_ends_with_the_reason(selfrepair, llama, tmp_path, monkeypatch):
-    monkeypatch.setattr(noise, "per_token", broken)
+    monkeypatch.setattr(noise, "effects_by_token", broken)
     names = ("--only", "overview", "--only", "noise")
     ended = selfrepair("paper", llama, *TINY, *names, "--out", tmp_path / "p")
     assert ended.code == 1 and "Failed, noise: ZeroDivisionError" in ended.err and "failures.txt" in ended.err

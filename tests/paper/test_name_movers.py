@@ -8,12 +8,12 @@ import torch
 
 from loading.tiny_models import tokenizer
 from selfrepair import load
-from selfrepair.effects.lines import LINE_NAMES
+from selfrepair.effects.lines import LINES
 from selfrepair.errors import SelfRepairError
 from selfrepair.model.taps import on_input, removing
-from selfrepair.paper.experiments.name_movers import figures, roles
-from selfrepair.paper.experiments.name_movers import study as name_movers
-from selfrepair.paper.experiments.name_movers.prompts import ORDERS, TEMPLATES, Prompts, make_prompts
+from selfrepair.paper.experiments.name_movers import head_roles, name_mover_figures
+from selfrepair.paper.experiments.name_movers import ioi_study as name_movers
+from selfrepair.paper.experiments.name_movers.ioi_prompts import ORDERS, TEMPLATES, IoiPrompts, make_prompts
 from support import language_model, roomy
 from zoo import families, interventions, oracle
 from zoo.anatomy import ANATOMY, value_constants
@@ -39,15 +39,15 @@ def test_prompts_are_what_they_should_be():
     names = {number: word for word, number in words.known.items()}
     assert len(TEMPLATES) == 15 and len(prompts) == 15 * 2 * 3
     assert not any("Jane" in text or "[" in text for text in prompts.texts)
-    for place, text in enumerate(prompts.texts):
-        indirect, subject = names[prompts.indirect[place]], names[prompts.subject[place]]
+    for row, text in enumerate(prompts.texts):
+        indirect, subject = names[prompts.indirect[row]], names[prompts.subject[row]]
         assert indirect != subject
         assert text.count(f"{indirect}") >= 1 and text.count(subject) >= 2
         first = text.index(indirect) < text.index(subject)
-        assert first == (ORDERS[prompts.order[place]] == "ABBA")
-        end = prompts.end[place]
-        assert names[prompts.tokens[place, end]] in ("to",) and not prompts.tokens[place, end + 1 :].any()
-        twin = {names[one] for one in prompts.corrupted[place, : end + 1]}
+        assert first == (ORDERS[prompts.order[row]] == "ABBA")
+        end = prompts.end[row]
+        assert names[prompts.tokens[row, end]] in ("to",) and not prompts.tokens[row, end + 1 :].any()
+        twin = {names[token] for token in prompts.corrupted[row, : end + 1]}
         assert indirect not in twin and subject not in twin
     changed = prompts.tokens != prompts.corrupted
     assert (changed.sum(1) >= 3).all()
@@ -65,7 +65,7 @@ def random_prompts(count=6, length=12):
     real = np.arange(length) <= end[:, None]
     tokens, twins = (np.where(real, rng.integers(3, families.VOCAB, (count, length)), 0) for _ in range(2))
     pair = rng.permuted(np.tile(np.arange(3, families.VOCAB), (count, 1)), axis=1)[:, :2]
-    return Prompts(
+    return IoiPrompts(
         tokens, twins, end, pair[:, 0], pair[:, 1], np.arange(count) % 3, np.arange(count) % 2, ("",) * count
     )
 
@@ -99,19 +99,19 @@ def test_a_study_is_what_plain_forwards_give(name):
 
         return on_input(block.projection, change)
 
-    for label, found in study.ablated.items():
+    for label, measured in study.ablated.items():
         heads = study.movers if label == "all movers" else [h for h in study.movers if str(h) == label]
         # a lower mover's ablation changes what reaches a higher one: all are put in place in one forward
-        np.testing.assert_allclose(found, differences(model, prompts, [put(head) for head in heads]), atol=1e-9)
+        np.testing.assert_allclose(measured, differences(model, prompts, [put(head) for head in heads]), atol=1e-9)
         parts = study.parts[label]
         repair = parts["total"] + parts["lost"]
-        np.testing.assert_allclose(repair, sum(parts[line] for line in LINE_NAMES), atol=1e-9)
+        np.testing.assert_allclose(repair, sum(parts[line.name] for line in LINES), atol=1e-9)
     seen = {}
     source = model.anatomy.blocks[study.source].module
     target = model.anatomy.blocks[study.source + 1].module
     handles = [on_input(source, lambda value: seen.update(r=value.clone())), on_input(target, lambda _: seen["r"])]
     np.testing.assert_allclose(study.moved_difference, differences(model, prompts, handles), atol=1e-9)
-    below = [place for place, head in enumerate(study.heads) if head.layer <= study.source]
+    below = [column for column, head in enumerate(study.heads) if head.layer <= study.source]
     assert (study.moved[:, below] == 0).all()
 
 
@@ -125,7 +125,7 @@ def test_the_ledger_of_movers_is_that_of_vectors_in_plain_forwards(monkeypatch, 
     study = name_movers.study_ioi(model, prompts)
     assert list(study.change) == ["L1H0", "L0H1", "L1H2", "all movers"]
     rows, end = np.arange(len(prompts)), prompts.end
-    names = [torch.from_numpy(one)[:, None].expand_as(tokens) for one in (prompts.indirect, prompts.subject)]
+    names = [torch.from_numpy(targets)[:, None].expand_as(tokens) for targets in (prompts.indirect, prompts.subject)]
     (u, beta), (u_other, beta_other) = (oracle.directions(network, hand, targets) for targets in names)
     u, beta = u - u_other, beta - beta_other
     clean, donors = (oracle.trace(network, hand, torch.from_numpy(x)) for x in (prompts.tokens, prompts.corrupted))
@@ -166,13 +166,13 @@ def test_direct_effects_add_up_with_the_rest_to_the_logit_difference():
     model, prompts = language_model("llama"), random_prompts()
     study = name_movers.study_ioi(model, prompts, most=1)
     twice = name_movers.study_ioi(
-        model, Prompts(**{**vars(prompts), "indirect": prompts.subject, "subject": prompts.indirect})
+        model, IoiPrompts(**{**vars(prompts), "indirect": prompts.subject, "subject": prompts.indirect})
     )
     np.testing.assert_allclose(study.effects, -twice.effects, atol=1e-12)
 
 
 def planted_prompts():
-    return Prompts(
+    return IoiPrompts(
         np.array([[BOS, SOURCE, TASK, ANSWER]] * 2),
         np.array([[BOS, NEUTRAL, TASK, ANSWER]] * 2),
         np.array([2, 2]),
@@ -189,27 +189,27 @@ def test_the_planted_backup_is_found():
     study = name_movers.study_ioi(load(roomy(backup(0.6).model)), planted_prompts())
     whole = 6 / 5
     assert study.movers == (name_movers.Head(0, 0),)
-    place = study.heads.index(name_movers.Head(1, 0))
-    assert study.effects[0, 0] == pytest.approx(whole) and study.effects[0, place] == pytest.approx(0, abs=1e-9)
-    assert study.change["all movers"][0, place] == pytest.approx(0.6 * whole)
+    column = study.heads.index(name_movers.Head(1, 0))
+    assert study.effects[0, 0] == pytest.approx(whole) and study.effects[0, column] == pytest.approx(0, abs=1e-9)
+    assert study.change["all movers"][0, column] == pytest.approx(0.6 * whole)
     assert study.difference[0] - study.ablated["all movers"][0] == pytest.approx(0.4 * whole)
-    table = figures.movers_and_backups(study).table.set_index("name")
+    table = name_mover_figures.movers_and_backups(study).table.set_index("name")
     assert table["role"].to_dict() == {str(h): "" for h in study.heads} | {
-        "L0H0": roles.MOVER,
-        "L1H0": roles.BACKUP,
+        "L0H0": head_roles.MOVER,
+        "L1H0": head_roles.BACKUP,
     }
 
 
 def test_a_suppressor_that_lets_go_is_no_backup():
     case = copy_suppressor()
     study = name_movers.study_ioi(load(roomy(case.model)), planted_prompts())
-    table = figures.movers_and_backups(study).table.set_index("name")
-    assert table["role"]["L1H1"] == roles.RELEASED
+    table = name_mover_figures.movers_and_backups(study).table.set_index("name")
+    assert table["role"]["L1H1"] == head_roles.RELEASED
     assert table["response"]["L1H1"] == pytest.approx(case.head_lines[1, 1] * 6 / 5)
 
 
 @pytest.mark.parametrize(
-    ("movers", "source", "said"),
+    ("movers", "source", "message"),
     [
         (((1, 0), (0, 2)), 1, "the input of layer 1 (that of the strongest mover, L1H0) put in place of the next"),
         (
@@ -220,11 +220,11 @@ def test_a_suppressor_that_lets_go_is_no_backup():
         (((2, 1), (2, 0)), 1, "the input of layer 1 (the last with a layer above it: every mover is in layer 2, the l"),
     ],
 )
-def test_the_caption_says_whose_input_is_moved(movers, source, said):
+def test_the_caption_says_whose_input_is_moved(movers, source, message):
     model = language_model("llama")
     chosen = tuple(name_movers.Head(*mover) for mover in movers)
     assert name_movers._source(model, chosen) == source
     study = replace(name_movers.study_ioi(model, random_prompts(), most=1), movers=chosen, source=source)
-    exhibit = figures.movers_and_backups(study)
-    assert said in exhibit.caption
+    exhibit = name_mover_figures.movers_and_backups(study)
+    assert message in exhibit.caption
     assert exhibit.picture.panels[1].title == f"layer {source}'s input moved into layer {source + 1}"

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from selfrepair.paper.experiments.neurons import neuron_sums, study
+from selfrepair.paper.experiments.neurons import neuron_study, neuron_sums
 from selfrepair.paper.experiments.neurons.neuron_sums import NeuronSums
 from selfrepair.paper.inputs.corpus import Corpus
 from selfrepair.paper.inputs.token_sample import TokenSample
@@ -25,28 +25,28 @@ def test_a_sample_is_that_of_the_sweep_whatever_parts_tokens_come_in():
             for start in range(0, len(order), size):
                 part = order[start : start + size]
                 sample.add({"window": window[part], "position": position[part], "value": 2.0 * position[part]})
-            found = sample.columns()
-            assert np.stack([found["window"], found["position"]], 1).tolist() == wanted.tolist()
-            assert found["value"].tolist() == (2.0 * wanted[:, 1]).tolist()
+            kept = sample.columns()
+            assert np.stack([kept["window"], kept["position"]], 1).tolist() == wanted.tolist()
+            assert kept["value"].tolist() == (2.0 * wanted[:, 1]).tolist()
 
 
 def test_samples_of_a_study_are_uniform_and_the_same_for_any_batches(monkeypatch):
     monkeypatch.setattr(neuron_sums, "SHOWN_TOKENS", 9)
     monkeypatch.setattr(neuron_sums, "SORTED_TOKENS", 6)
     text = corpus(lengths=(9,) * 12, documents=range(12))
-    found = []
+    results = []
     for size in (1, 5, 12):
         body = Corpus(language_model("llama"), text, seed=4)
         body.__dict__["size"] = size
-        found.append(study.study_neurons(body, [(1, 0)], fraction=0.5).sums[(1, 0), 2, study.EFFECT])
+        results.append(neuron_study.study_neurons(body, [(1, 0)], fraction=0.5).sums[(1, 0), 2, neuron_study.EFFECT])
     every = Corpus(language_model("llama"), text, seed=4)
-    effect = every.direct_effects([study.Head(1, 0)])[0].reshape(12, 7)
+    effect = every.direct_effects([neuron_study.Head(1, 0)])[0].reshape(12, 7)
     passing = np.zeros(text.scored(1).shape, bool)
     passing[:, 1:] = effect >= np.sort(effect.ravel())[::-1][int(0.5 * effect.size) - 1]
-    for sums in found:
+    for sums in results:
         assert sums.points[["window", "position"]].to_numpy().tolist() == uniform_sample(passing, 9, 4).tolist()
-        np.testing.assert_allclose(sums.medians(), found[0].medians(), atol=1e-7)
-    ranked = found[0].ranked.columns()
+        np.testing.assert_allclose(sums.medians(), results[0].medians(), atol=1e-7)
+    ranked = results[0].ranked.columns()
     assert np.stack([ranked["window"], ranked["position"]], 1).tolist() == uniform_sample(passing, 6, 4).tolist()
 
 
@@ -67,7 +67,7 @@ def test_most_frequent_neurons_across_prompts_and_within_them():
         change[token, list(pair)] = -1
     where = where_of([0, 0, 0, 1, 1, 2], [1, 2, 3, 1, 2, 1])
     sums.add(np.zeros((6, 12)), change, np.ones(6), np.ones(6), where)
-    numbers = {one.name: one.value for one in sums.numbers("x")}
+    numbers = {number.name: number.value for number in sums.numbers("x")}
     own = "x: a prompt's most frequent neuron in a token's top ten, share of tokens"
     assert numbers["x: most frequent neuron in a token's top ten, share of tokens"] == 1  # neurons 9 to 11
     assert numbers[own] == 1
@@ -88,7 +88,7 @@ def test_a_neuron_of_one_prompt_is_frequent_within_it_and_not_across():
     window = np.repeat(np.arange(10), 4)
     change[np.arange(40), 3 * window] = 50  # each prompt has a neuron of its own
     sums.add(np.zeros((40, 400)), change, np.ones(40), np.ones(40), where_of(window, np.tile(np.arange(4), 10)))
-    numbers = {one.name: one.value for one in sums.numbers("x")}
+    numbers = {number.name: number.value for number in sums.numbers("x")}
     own = "x: a prompt's most frequent neuron in a token's top ten, share of tokens"
     assert numbers["x: most frequent neuron in a token's top ten, share of tokens"] < 0.3
     assert numbers[own] == 1 and numbers[f"{own}, chosen by the prompt's other tokens"] > 0.9

@@ -11,8 +11,8 @@ from selfrepair import load
 from selfrepair.engine.clean import clean_run
 from selfrepair.engine.reference import ReferenceEngine
 from selfrepair.errors import SelfRepairError
-from selfrepair.paper.experiments.neurons import figures
-from selfrepair.paper.experiments.neurons import study as neurons
+from selfrepair.paper.experiments.neurons import neuron_figures
+from selfrepair.paper.experiments.neurons import neuron_study as neurons
 from selfrepair.paper.experiments.neurons.neuron_sums import NeuronSums
 from selfrepair.paper.inputs.corpus import Corpus
 from selfrepair.paper.inputs.recipe import original
@@ -73,7 +73,7 @@ def naive(model, text, donors, head, layer, fraction):
         if effect[window, position] < limit:
             continue
         worth = (part.weight @ clean.direction[window, position]).numpy() * part.multiplier
-        before, after = (one[window, position].numpy() for one in seen)
+        before, after = (values[window, position].numpy() for values in seen)
         rows.append((effect[window, position], worth * before, worth * (after - before)))
     return rows
 
@@ -86,24 +86,24 @@ def test_a_study_counts_what_loops_count(name):
     sums = study.sums[(0, 2), 2, neurons.EFFECT]
     rows = naive(model, text, body.donors, (0, 2), 2, 0.4)
     assert sums.tally.tokens == len(rows) > 5
-    for place, share in enumerate(sums.shares):
+    for row, share in enumerate(sums.shares):
         for rank in (1, 3, 10):
             wanted = np.mean([np.sort(d)[::-1][rank - 1] > share * effect for effect, _, d in rows])
-            assert sums.exceeding()[place, rank - 1] == pytest.approx(wanted)
+            assert sums.exceeding()[row, rank - 1] == pytest.approx(wanted)
     curves = [np.cumsum(np.abs(np.sort(d)[::-1])) / np.abs(d).sum() for _, _, d in rows]
     np.testing.assert_allclose(sums.curve(), np.mean(curves, 0), atol=1e-9)
     medians = np.median([clean[np.argsort(-d, kind="stable")] for _, clean, d in rows], 0)
     np.testing.assert_allclose(sums.medians(), medians, atol=1e-5)
-    found = {number.name.split(": ")[1]: number.value for number in sums.numbers("x")}
+    numbers = {number.name.split(": ")[1]: number.value for number in sums.numbers("x")}
     tops = [np.argsort(-d)[:10] for _, _, d in rows]
     counts = np.bincount(np.concatenate(tops), minlength=sums.neurons)
-    assert found["most frequent neuron in a token's top ten, share of tokens"] == counts.max() / len(rows)
+    assert numbers["most frequent neuron in a token's top ten, share of tokens"] == counts.max() / len(rows)
     best = [clean[np.argmax(d)] for _, clean, d in rows]
-    assert found["top repairing neuron erases (clean DE < 0)"] == pytest.approx(np.mean(np.array(best) < 0))
+    assert numbers["top repairing neuron erases (clean DE < 0)"] == pytest.approx(np.mean(np.array(best) < 0))
     effective = [np.abs(d).sum() ** 2 / (d**2).sum() for _, _, d in rows]
-    assert found["effective number of neurons"] == pytest.approx(np.mean(effective))
+    assert numbers["effective number of neurons"] == pytest.approx(np.mean(effective))
     whole = abs(sum(d.sum() for _, _, d in rows)) / sum(np.abs(d).sum() for _, _, d in rows)
-    assert found["cancellation, |sum d| / sum |d|"] == pytest.approx(whole)
+    assert numbers["cancellation, |sum d| / sum |d|"] == pytest.approx(whole)
 
 
 def reference_ledger(body, unit):
@@ -119,16 +119,16 @@ def test_any_downstream_mlp_can_be_shown():
     ledger, scored = reference_ledger(body, (0, 1)), body.windows.scored(1)
     repair = ledger.by_mlp[0, ..., 1].numpy()
     kept = int(0.2 * scored.sum())
-    shown = figures.top_neurons(study, layer=1)
+    shown = neuron_figures.top_neurons(study, layer=1)
     got = repair[shown.table["window"], shown.table["position"]]
     np.testing.assert_allclose(np.sort(got), np.sort(repair[scored])[-kept:], atol=1e-6)
-    assert figures.top_neurons(study).table.equals(shown.table)  # the last MLP studied
-    for show in (figures.rank_curves, figures.cumulative_change):
+    assert neuron_figures.top_neurons(study).table.equals(shown.table)  # the last MLP studied
+    for show in (neuron_figures.rank_curves, neuron_figures.cumulative_change):
         assert set(show(study, layer=1).table["layer"]) == {1}
         assert len(show(study).picture.panels) == 2
     by_default = neurons.study_neurons(body, [(0, 1), (1, 0)], fraction=0.2)
-    assert set(figures.rank_curves(by_default, layer=1).table["head"]) == {"L0H1"}
-    assert set(figures.rank_curves(by_default).table["layer"]) == {2}
+    assert set(neuron_figures.rank_curves(by_default, layer=1).table["head"]) == {"L0H1"}
+    assert set(neuron_figures.rank_curves(by_default).table["layer"]) == {2}
 
 
 def test_an_mlp_that_is_not_downstream_or_was_not_studied_is_refused_in_words():
@@ -140,7 +140,7 @@ def test_an_mlp_that_is_not_downstream_or_was_not_studied_is_refused_in_words():
     with pytest.raises(SelfRepairError, match="layers 1 to 2, got 0"):  # a parallel block's own MLP reads no head of it
         neurons.study_neurons(Corpus(language_model("gpt_neox_parallel"), corpus()), [(0, 0)], mlps=[0])
     study = neurons.study_neurons(body, [(1, 0)], fraction=0.3, mlps=[1])
-    for show in (figures.top_neurons, figures.rank_curves, figures.cumulative_change):
+    for show in (neuron_figures.top_neurons, neuron_figures.rank_curves, neuron_figures.cumulative_change):
         with pytest.raises(SelfRepairError, match=r"1 for L1H0.*got that of layer 2"):
             show(study, layer=2)
 
@@ -149,7 +149,7 @@ def test_an_mlp_that_is_not_downstream_or_was_not_studied_is_refused_in_words():
 def test_repair_by_layer_is_that_of_the_ledger(name):
     model, text = language_model(name), corpus()
     body = Corpus(model, text)
-    table = figures.by_layer(neurons.study_neurons(body, [(0, 1)], fraction=0.3)).table
+    table = neuron_figures.by_layer(neurons.study_neurons(body, [(0, 1)], fraction=0.3)).table
     ledger, scored = reference_ledger(body, (0, 1)), text.scored(1)
     effect = ledger.direct_effect[0].numpy()
     top = scored & (effect >= np.sort(effect[scored])[::-1][int(0.3 * scored.sum()) - 1])
@@ -176,16 +176,16 @@ def test_heads_are_chosen_by_what_mlps_repair_and_what_is_lost(name, layers):
     lost, repair = rng.normal(size=(2, 2, 3, 4))
     heads = xr.Dataset({"lost_direct_effect": (axes, lost), "repair_mlps": (axes, repair)}, coordinates)
     places = [(layer, head) for layer in layers for head in range(4)]
-    first = max(places, key=lambda place: repair[1][place])
-    others = sorted((place for place in places if place != first), key=lambda place: -lost[1][place])
-    assert first != max(places, key=lambda place: lost[1][place])
+    first = max(places, key=lambda cell: repair[1][cell])
+    others = sorted((cell for cell in places if cell != first), key=lambda cell: -lost[1][cell])
+    assert first != max(places, key=lambda cell: lost[1][cell])
     run = SimpleNamespace(filters=("all", "top 2%"), heads=heads)
-    assert [tuple(head) for head in neurons.choose_heads(run, body, most=3)] == [first, *others][:3]
+    assert [tuple(head) for head in neurons.choose_repaired(run, body, most=3)] == [first, *others][:3]
 
 
 def test_figure_7_has_its_marginal_above():
     study = neurons.study_neurons(Corpus(language_model("llama"), corpus()), [(0, 1)], fraction=0.4, mlps=[2])
-    exhibit = figures.top_neurons(study)
+    exhibit = neuron_figures.top_neurons(study)
     above, panel = exhibit.picture.panels
     (spread,), (points,) = above.marks, panel.marks
     assert above.x_range == panel.x_range
@@ -204,7 +204,12 @@ def test_captions_say_how_many_tokens_pass_and_out_of_which():
     body = Corpus(language_model("llama"), corpus())
     study = neurons.study_neurons(body, [(0, 1), (1, 0)], fraction=0.2)
     scored, passing = int(body.windows.scored(1).sum()), int(0.2 * body.windows.scored(1).sum())
-    for show in (figures.top_neurons, figures.rank_curves, figures.cumulative_change, figures.by_layer):
+    for show in (
+        neuron_figures.top_neurons,
+        neuron_figures.rank_curves,
+        neuron_figures.cumulative_change,
+        neuron_figures.by_layer,
+    ):
         caption = show(study).caption
         assert f": {passing} tokens" in caption and f"documents, of {scored} tokens from 3 documents" in caption
 
@@ -225,10 +230,10 @@ def test_overlap_of_top_tens_is_that_of_pairs():
     document, change = rng.integers(0, 3, 25), rng.normal(size=(25, 30))
     where = {"window": document, "position": np.arange(25), "document": document}
     sums.add(rng.normal(size=(25, 30)), change, np.ones(25), np.ones(25), where)
-    tops = [set(one.tolist()) for one in np.argsort(-change, axis=1)[:, :10]]
+    tops = [set(top.tolist()) for top in np.argsort(-change, axis=1)[:, :10]]
     pairs = [(i, j, len(tops[i] & tops[j]) / 10) for i in range(25) for j in range(25) if i != j]
-    found = {number.name.split(": ")[1]: number.value for number in sums.numbers("x")}
-    within, between = (found[f"top tens' overlap {where}"] for where in ("within a document", "between documents"))
+    numbers = {number.name.split(": ")[1]: number.value for number in sums.numbers("x")}
+    within, between = (numbers[f"top tens' overlap {where}"] for where in ("within a document", "between documents"))
     assert within == pytest.approx(np.mean([o for i, j, o in pairs if document[i] == document[j]]))
     assert between == pytest.approx(np.mean([o for i, j, o in pairs if document[i] != document[j]]))
 
@@ -253,6 +258,6 @@ def test_the_original_recipe_counts_k_with_all_positions_and_2_5_percent():
     assert study.sums[(0, 0), 2, neurons.EFFECT].shares == (0.5, 0.1, 0.05, 0.025, 0.01)
     ledger = reference_ledger(body, (0, 0))
     repair = ledger.by_mlp[0].sum(-1).numpy()
-    best = {tuple(place) for place in np.argwhere(repair >= np.sort(repair.ravel())[::-1][int(0.15 * 48) - 1])}
+    best = {tuple(cell) for cell in np.argwhere(repair >= np.sort(repair.ravel())[::-1][int(0.15 * 48) - 1])}
     points = study.sums[(0, 0), 2, neurons.REPAIR].points
     assert set(zip(points["window"], points["position"], strict=True)) == best

@@ -81,7 +81,7 @@ def six_heads(quiet=0.01, follows=0.0):
     direct = rng.normal(size=(6, TOKENS))
     direct[2], direct[3] = -0.5 + 0.05 * direct[2], quiet * direct[3]
     total = -direct + 0.3 * noise_of
-    total[0], total[1] = (-0.4 * direct[place] + 0.3 * noise_of[place] for place in (0, 1))
+    total[0], total[1] = (-0.4 * direct[head] + 0.3 * noise_of[head] for head in (0, 1))
     total[4] = -follows * direct[4] + noise_of[4]
     # over the top tokens the constant head's direct effect nearly vanishes, though not over those that are plotted
     top = [2.0, 1.8, 0.001, 0.02, 1.5, 2.5]
@@ -89,31 +89,32 @@ def six_heads(quiet=0.01, follows=0.0):
 
 
 def test_heads_are_chosen_by_what_is_plotted():
-    chosen = noise.choose(six_heads())
-    assert [(str(one.head), one.why) for one in chosen] == [
+    chosen = noise.choose_examples(six_heads())
+    assert [(str(example.head), example.why) for example in chosen] == [
         ("L1H0", "repaired on average"),
         ("L1H1", "repaired on average"),
         ("L1H3", "hardly any direct effect"),
         ("L1H4", "direct effect, no clear correlation"),
     ]
-    assert [one.note for one in chosen[:3]] == [""] * 3
-    assert "cannot be told from none: r = " in chosen[3].note
+    assert [example.note for example in chosen[:3]] == [""] * 3
+    assert "cannot be distinguished from zero: r = " in chosen[3].note
 
 
 def test_a_model_without_such_heads_is_said_to_have_none():
     run = six_heads(quiet=0.4, follows=0.6)
-    quiet, follower = noise.choose(run)[2:]
+    quiet, follower = noise.choose_examples(run)[2:]
     frame = run.tokens_frame()
     effects = dict(iter(frame[frame["layer"] == 1].groupby("head")))
     assert quiet.head == (1, 3) and quiet.why == "least direct effect: no head is without"
-    effects = {head: one[one["in_sample"]] for head, one in effects.items()}
-    effects = {head: one[one["document"].cat.codes % 2 == 0] for head, one in effects.items()}  # half of the documents
+    effects = {head: table[table["in_sample"]] for head, table in effects.items()}
+    # half of the documents
+    effects = {head: table[table["document"].cat.codes % 2 == 0] for head, table in effects.items()}
     size = effects[3]["direct_effect"].abs().mean()
     assert f"L1H3 has the least, mean |DE| {size:.2g} logit" in quiet.note
     assert follower.head == (1, 4) and follower.why == "direct effect, weakest correlation: no head is without"
     r = np.corrcoef(effects[4]["direct_effect"], effects[4]["total_effect"])[0, 1]
     assert -0.6 < r < -0.4 and f"L1H4 has the weakest, r = {r:.2f} (" in follower.note
-    exhibit = noise.per_token(run)
+    exhibit = noise.effects_by_token(run)
     assert quiet.note in exhibit.caption and follower.note in exhibit.caption
     assert "weakest correlation: no head is without" in exhibit.picture.panels[3].title
 
@@ -122,20 +123,20 @@ def test_heads_that_are_not_repaired_are_not_called_so():
     rng = np.random.default_rng(1)
     direct = rng.normal(size=(4, TOKENS))
     run = made_up(direct, -direct, [2.0, 1.5, 1.0, 0.5], [0.0, 0.5, 0.1, -0.2], [1.0] * 4)
-    first, second = noise.choose(run)[:2]
+    first, second = noise.choose_examples(run)[:2]
     assert (first.head, first.why) == ((1, 1), "repaired on average")
     assert (second.head, second.why) == ((1, 2), "nearest to repaired on average")
     assert "L1H2 is nearest" in second.note
 
 
 def test_numbers_of_figure_3_are_those_of_its_points(run):
-    exhibit = noise.per_token(run, [(1, 2), (2, 0)])
+    exhibit = noise.effects_by_token(run, [(1, 2), (2, 0)])
     frame = run.tokens_frame()
-    for place, head in enumerate(((1, 2), (2, 0))):
+    for index, head in enumerate(((1, 2), (2, 0))):
         part = frame[(frame["layer"] == head[0]) & (frame["head"] == head[1]) & frame["in_sample"]]
         x, y = (part[name].to_numpy(float) for name in ("direct_effect", "total_effect"))
         assert len(part) == 12 * 7  # all tokens but the first of each window
-        marks = exhibit.picture.panels[place].marks[0]
+        marks = exhibit.picture.panels[index].marks[0]
         assert np.array_equal(marks.x, x) and np.array_equal(marks.y, y)
         name = f"L{head[0]}H{head[1]}"
         assert exhibit.number(f"{name}: correlation of DE and TE").value == pytest.approx(np.corrcoef(x, y)[0, 1])
@@ -143,16 +144,16 @@ def test_numbers_of_figure_3_are_those_of_its_points(run):
         lost = (part["direct_effect"] - part["ablated_direct_effect"]).to_numpy(float)
         fraction = part["self_repair"].to_numpy(float).sum() / lost.sum()
         assert exhibit.number(f"{name}: repaired fraction").value == pytest.approx(fraction)
-        assert "chosen by the user" in exhibit.picture.panels[place].title
+        assert "chosen by the user" in exhibit.picture.panels[index].title
     assert len(exhibit.table) == 2 * 12 * 7
     with pytest.raises(SelfRepairError, match="no tokens of L9H0"):
-        noise.per_token(run, [(9, 0)])
+        noise.effects_by_token(run, [(9, 0)])
 
 
 def test_many_points_are_counted_in_both_kinds_of_picture():
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(2, 2000))
-    picture = noise.per_token(six_heads(), [(1, 0)]).picture
+    picture = noise.effects_by_token(six_heads(), [(1, 0)]).picture
     panel = picture.panels[0]
     limits = (-3.0, 3.0)
     dense = replace(picture, panels=(replace(panel, marks=scatter(x, y), x_range=limits, y_range=limits),))

@@ -37,10 +37,10 @@ def through_the_end(model, stream):
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_terms_against_whole_forwards(name):
-    model, text, body, found = walked(name)
+    model, text, body, walked_terms = walked(name)
     tokens = torch.from_numpy(text.tokens)
     targets = tokens[:, 1:, None]
-    for (head, operator), (_, terms) in found.items():
+    for (head, operator), (_, terms) in walked_terms.items():
         hand = ANATOMY[name]
         if operator != "resample":
             continue
@@ -64,7 +64,7 @@ def test_terms_against_whole_forwards(name):
         change = oracle_change(model, tokens, head, in_place)
         clean = oracle_final(model, tokens)
         moved, before = (
-            through_the_end(model, one)[:, :-1].gather(-1, targets)[..., 0] for one in (clean + change, clean)
+            through_the_end(model, stream)[:, :-1].gather(-1, targets)[..., 0] for stream in (clean + change, clean)
         )
         assert (terms.frozen_rest - (moved - before)).abs().max() < 1e-9
 
@@ -106,11 +106,11 @@ def oracle_change(model, tokens, head, in_place):
 
 
 def test_operators_put_what_they_say():
-    model, text, body, found = walked("gpt2")
+    model, text, body, walked_terms = walked("gpt2")
     tokens = torch.from_numpy(text.tokens)
     for operator in ("zero", "mean"):
         ledger = sweep(ReferenceEngine(), model, "zero", HEADS[:1], tokens)[HEADS[0]]
-        _, terms = found[Head(*HEADS[0]), operator]
+        _, terms = walked_terms[Head(*HEADS[0]), operator]
         same = (terms.total - ledger.total_effect[0]).abs().max() < 1e-9
         assert same == (operator == "zero")
     with model.running():
@@ -188,15 +188,15 @@ def test_fractions_are_the_papers_and_the_honest_ones(run):
     frame = run.tokens_frame()
     limits = run.heads["threshold"].sel(filter="top 30%").values
     for layer, head in ((0, 1), (2, 3)):
-        one = frame[(frame["layer"] == layer) & (frame["head"] == head)].astype({"direct_effect": float})
-        top = one[one["direct_effect"] >= limits[layer, head]]
+        head_rows = frame[(frame["layer"] == layer) & (frame["head"] == head)].astype({"direct_effect": float})
+        top = head_rows[head_rows["direct_effect"] >= limits[layer, head]]
         ratio = top["repair_norm"] / top["direct_effect"]
         lost = top["direct_effect"] - top["ablated_direct_effect"]
         row = table.loc[layer, head]
         assert row["clipped"] == pytest.approx(ratio.clip(0, 1).mean(), abs=1e-6)
         assert row["ratio_of_sums"] == pytest.approx(top["repair_norm"].sum() / lost.sum(), rel=1e-4)
         assert row["slope"] == pytest.approx((top["repair_norm"] * lost).sum() / (lost**2).sum(), rel=1e-4)
-        every = one[one["in_sample"]]
+        every = head_rows[head_rows["in_sample"]]
         assert row["unclipped"] == pytest.approx((every["repair_norm"] / every["direct_effect"]).mean(), rel=1e-3)
 
 

@@ -9,8 +9,7 @@ import torch
 from selfrepair import measure
 from selfrepair.engine.reference import ReferenceEngine
 from selfrepair.paper.experiments import norm
-from selfrepair.paper.experiments.norm import appendices, figures
-from selfrepair.paper.experiments.norm import study as norm_study
+from selfrepair.paper.experiments.norm import appendices, norm_study, scale_figures
 from selfrepair.paper.experiments.norm.all_heads import repair_by_norm
 from selfrepair.paper.inputs.corpus import OPERATORS, Corpus
 from selfrepair.paper.inputs.recorded_replay import Replayer
@@ -76,36 +75,38 @@ def values_of(exhibit):
 
 
 def test_figure_5_against_whole_forwards(studied):
-    _, study, found = studied
+    _, study, runs = studied
     head = study.heads[0]
     exhibit = norm.one_head(study, head)
     values = values_of(exhibit)
     for operator in OPERATORS:
-        one = found[head, operator]
-        effect, total = one.book.direct_effect.numpy()[one.scored], one.book.total_effect.numpy()[one.scored]
-        said = f"{head}: share of helped tokens whose logit rises, {operator}"
-        assert values[said] == pytest.approx((total[effect > 0] > 0).mean())
-        repair = one.sum(one.book.self_repair, one.scored)
-        of_lost = repair / one.sum(one.lost, one.scored)
+        run = runs[head, operator]
+        effect, total = run.book.direct_effect.numpy()[run.scored], run.book.total_effect.numpy()[run.scored]
+        name = f"{head}: share of helped tokens whose logit rises, {operator}"
+        assert values[name] == pytest.approx((total[effect > 0] > 0).mean())
+        repair = run.sum(run.book.self_repair, run.scored)
+        of_lost = repair / run.sum(run.lost, run.scored)
         assert values[f"{head}: repaired fraction, all tokens, {operator}"] == pytest.approx(of_lost)
-        by_norm = one.sum(one.book.norm, one.scored) / repair
+        by_norm = run.sum(run.book.norm, run.scored) / repair
         assert values[f"{head}: norm's share of self-repair, all tokens, {operator}"] == pytest.approx(by_norm)
         points = exhibit.table[exhibit.table["operator"] == operator]
         at = points["window"].to_numpy(), points["position"].to_numpy()
-        assert len(points) == one.scored.sum()
-        np.testing.assert_allclose(points["direct_effect"], one.book.direct_effect.numpy()[at], rtol=1e-5, atol=1e-6)
-        np.testing.assert_allclose(points["total"], one.book.total_effect.numpy()[at], rtol=1e-5, atol=1e-6)
-    assert "top" not in exhibit.caption and f"{one.scored.sum()} tokens" in exhibit.caption
+        assert len(points) == run.scored.sum()
+        np.testing.assert_allclose(points["direct_effect"], run.book.direct_effect.numpy()[at], rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(points["total"], run.book.total_effect.numpy()[at], rtol=1e-5, atol=1e-6)
+    assert "top" not in exhibit.caption and f"{run.scored.sum()} tokens" in exhibit.caption
 
 
 def test_figure_16_against_whole_forwards(studied):
-    name, study, found = studied
+    name, study, runs = studied
     head = study.heads[0]
     exhibit = norm.stream_lengths(study, head)
     values, centred = values_of(exhibit), name in ("gpt2", "gpt_neox_parallel")
     for operator in OPERATORS:
-        one = found[head, operator]
-        streams = (run - run.mean(-1, keepdim=True) if centred else run for run in (one.ablated, one.clean))
+        terms = runs[head, operator]
+        streams = (
+            stream - stream.mean(-1, keepdim=True) if centred else stream for stream in (terms.ablated, terms.clean)
+        )
         after, before = (stream.norm(dim=-1)[:, 1:].numpy().ravel() for stream in streams)
         ratio = after / before
         assert values[f"{head}: share of streams shorter, {operator}"] == pytest.approx((ratio < 1).mean())
@@ -119,32 +120,32 @@ def test_figure_16_against_whole_forwards(studied):
 
 def test_accounts_against_whole_forwards(studied):
     """The norm's line, and self-repair of runs with the norm or with everything else frozen."""
-    name, study, found = studied
+    name, study, runs = studied
     exhibit = norm.accounts(study)
     values = exhibit.table.set_index(["head", "part"])["fraction of lost DE"]
     for head in study.heads:
-        one = found[head, "resample"]
-        book, lost = one.book, one.sum(one.lost, one.top)
+        run = runs[head, "resample"]
+        book, lost = run.book, run.sum(run.lost, run.top)
 
-        def share(line, one=one, lost=lost):
-            return one.sum(line, one.top) / lost
+        def share(line, terms=run, lost=lost):
+            return terms.sum(line, terms.top) / lost
 
         k = book.sigma_ratio - 1
-        parts = [values[str(head), said] for said in norm_study.SPLITS.values()]
+        parts = [values[str(head), part] for part in norm_study.SPLITS.values()]
         assert sum(parts) == pytest.approx(share(book.norm))
-        assert parts[1] == pytest.approx(-share(k * one.lost))
+        assert parts[1] == pytest.approx(-share(k * run.lost))
         assert parts[2] == pytest.approx(share(k * (book.self_repair - book.norm)), abs=1e-9)
-        movers = [values[str(head), said] for said in norm_study.MOVERS.values()]
+        movers = [values[str(head), part] for part in norm_study.MOVERS.values()]
         assert sum(movers) == pytest.approx(share(book.norm))
-        live, norm_alone, rest_alone = (values[str(head), said] for said in appendices.FROZEN.values())
+        live, norm_alone, rest_alone = (values[str(head), part] for part in appendices.FROZEN.values())
         assert live == pytest.approx(share(book.self_repair))
         assert rest_alone == pytest.approx(share(book.self_repair - book.norm), abs=1e-9)
         if head.layer and name == "gpt_neox_parallel":  # nothing lies downstream but the norm
             assert norm_alone == pytest.approx(live) and rest_alone == pytest.approx(0, abs=1e-9)
     drawn = {marks.label for panel in exhibit.picture.panels for marks in panel.marks}
     assert set(appendices.FROZEN.values()) <= drawn
-    caption, tokens = exhibit.caption, int(one.top.sum())
-    assert f"{tokens} tokens per head" in caption and f"of {one.scored.sum()} tokens from 3 documents" in caption
+    caption, tokens = exhibit.caption, int(run.top.sum())
+    assert f"{tokens} tokens per head" in caption and f"of {run.scored.sum()} tokens from 3 documents" in caption
 
 
 def test_the_norms_frozen_runs_by_the_models_own_norm():
@@ -153,7 +154,7 @@ def test_the_norms_frozen_runs_by_the_models_own_norm():
     body = Corpus(language_model("llama"), corpus(lengths=(9,) * 6))
     head = (1, 2)
     study = norm.study_norm(body, [head], ["resample"], fraction=FRACTION)
-    one = whole("llama", body, head, "resample")
+    run = whole("llama", body, head, "resample")
     network, tokens = body.model.network, torch.from_numpy(body.windows.tokens)
     weight = network.lm_head.weight - network.lm_head.weight.mean(0)
     rows = weight[tokens[:, 1:]]
@@ -162,14 +163,14 @@ def test_the_norms_frozen_runs_by_the_models_own_norm():
     size = z[0].shape[-1]
     change = (z[1] - z[0]) @ block.self_attn.o_proj.weight[:, 2 * size : 3 * size].T
     with oracle.in_float64():
-        clean, norm_live = (network.model.norm(stream)[:, :-1] for stream in (one.clean, one.clean + change))
-        scale = (one.clean.square().mean(-1, keepdim=True) + network.model.norm.variance_epsilon).sqrt()
-        norm_frozen = (network.model.norm.weight * one.ablated / scale)[:, :-1]
+        clean, norm_live = (network.model.norm(stream)[:, :-1] for stream in (run.clean, run.clean + change))
+        scale = (run.clean.square().mean(-1, keepdim=True) + network.model.norm.variance_epsilon).sqrt()
+        norm_frozen = (network.model.norm.weight * run.ablated / scale)[:, :-1]
         effects = [((stream - clean) * rows).sum(-1) for stream in (norm_live, norm_frozen)]
     values = norm.accounts(study).table.set_index("part")["fraction of lost DE"]
-    lost = one.sum(one.lost, one.top)
-    for said, effect in zip(list(appendices.FROZEN.values())[1:], effects, strict=True):
-        assert values[said] == pytest.approx(one.sum(effect.detach() + one.lost, one.top) / lost)
+    lost = run.sum(run.lost, run.top)
+    for frozen_part, effect in zip(list(appendices.FROZEN.values())[1:], effects, strict=True):
+        assert values[frozen_part] == pytest.approx(run.sum(effect.detach() + run.lost, run.top) / lost)
 
 
 # ------------------------------------------------------------------------------------------- the closed form's check
@@ -215,31 +216,31 @@ def test_the_checks_of_the_norm_term_can_fail_each_by_itself(monkeypatch, name, 
     run, kept = Replayer.run, []
 
     def breaking(self, clean, layer, in_place=None, *rest):
-        found = run(self, clean, layer, in_place, *rest)
+        replayed = run(self, clean, layer, in_place, *rest)
         if in_place is None or broken is None:
-            kept.append(found)
-            return found
-        return broken(clean, kept[-1], found, body.model.anatomy.final_norm)
+            kept.append(replayed)
+            return replayed
+        return broken(clean, kept[-1], replayed, body.model.anatomy.final_norm)
 
     monkeypatch.setattr(Replayer, "run", breaking)
     study = norm.study_norm(body, [(0, 1)], ["resample"], fraction=FRACTION)
     assert (study.closure > 1e-3) == closure and (study.movers > 1e-3) == movers
     for error, fails in ((study.closure, closure), (study.movers, movers)):
         assert fails or error < 1e-9
-    said = values_of(norm.accounts(study))
-    assert said["largest error of the closed form of Appendix B"] == study.closure
+    values = values_of(norm.accounts(study))
+    assert values["largest error of the closed form of Appendix B"] == study.closure
 
 
 # ------------------------------------------------------------------------------------------- the rest
 
 
 def test_appendix_g_is_drawn_with_its_numbers(studied):
-    _, study, found = studied
+    _, study, runs = studied
     exhibit = norm.significance(study)
     values = values_of(exhibit)
     assert values["the paper's example: ratio 1.02, 10 logits"] == pytest.approx(0.2)
-    for (head, operator), one in found.items():
-        wanted = (one.book.sigma_ratio.numpy()[one.top].mean() - 1) * 10
+    for (head, operator), run in runs.items():
+        wanted = (run.book.sigma_ratio.numpy()[run.top].mean() - 1) * 10
         assert values[f"{head}: repair per 10 logits, {operator}"] == pytest.approx(wanted)
     drawn = {marks.label: marks for marks in exhibit.picture.panels[0].marks}
     assert set(drawn) == set(OPERATORS)
@@ -249,24 +250,24 @@ def test_appendix_g_is_drawn_with_its_numbers(studied):
 
 
 def test_filtered_captions_give_both_counts(studied):
-    _, study, found = studied
-    one = next(iter(found.values()))
+    _, study, runs = studied
+    run = next(iter(runs.values()))
     for exhibit in (norm.ratios(study, study.heads[:1]), norm.significance(study)):
-        assert f": {one.top.sum()} tokens" in exhibit.caption
-        assert f"documents, of {one.scored.sum()} tokens from 3 documents" in exhibit.caption
+        assert f": {run.top.sum()} tokens" in exhibit.caption
+        assert f"documents, of {run.scored.sum()} tokens from 3 documents" in exhibit.caption
 
 
 def test_filtered_points_are_a_uniform_sample(monkeypatch):
     """Of the tokens that pass, not those that come first."""
     body = Corpus(language_model("llama"), corpus(lengths=(9,) * 12, documents=range(12)))
     every = norm.study_norm(body, [(1, 0)], ["zero"], fraction=0.8).chosen
-    for module in (norm_study, figures):
+    for module in (norm_study, scale_figures):
         monkeypatch.setattr(module, "MOST_CHOSEN", 20)
     body.__dict__["size"] = 2
-    some = norm.study_norm(body, [(1, 0)], ["zero"], fraction=0.8).chosen
+    sampled = norm.study_norm(body, [(1, 0)], ["zero"], fraction=0.8).chosen
     first = every.head(20)
-    assert len(some) == 20 and len(some.merge(every, on=["window", "position"])) == 20
-    assert len(some.merge(first, on=["window", "position"])) < 20
+    assert len(sampled) == 20 and len(sampled.merge(every, on=["window", "position"])) == 20
+    assert len(sampled.merge(first, on=["window", "position"])) < 20
     assert "a uniform sample of 20" in norm.ratios(norm.study_norm(body, [(1, 0)], ["zero"], fraction=0.8)).caption
 
 
@@ -296,7 +297,11 @@ def test_legends_lie_above_error_bars(studied):
     figure.canvas.draw()
     for axes in figure.axes:
         legend = axes.get_legend().get_window_extent()
-        bars = [axes.transData.transform(path.vertices) for one in axes.collections for path in one.get_paths()]
+        bars = [
+            axes.transData.transform(path.vertices)
+            for collection in axes.collections
+            for path in collection.get_paths()
+        ]
         segments = [ends for ends in bars if len(ends) == 2]
         assert segments and not any(legend.contains(*end) for ends in segments for end in ends)
 
@@ -326,7 +331,7 @@ def test_figure_6_against_the_reference_engine(run):
     values = values_of(exhibit)
     for where, first in (("all layers", 0), ("last quarter of layers", 2)):
         norm, lost, effect, repair, damage, response, count = np.sum(
-            [one for head, one in sums.items() if head.layer >= first], 0
+            [tally for head, tally in sums.items() if head.layer >= first], 0
         )
         wanted = {
             f"norm's self-repair, {where}": norm / count,
@@ -351,5 +356,5 @@ def test_heads_are_chosen_by_what_is_lost_on_their_top_tokens(run):
     last = sorted(range(heads), key=lambda head: -lost[-1, head])
     assert [tuple(head) for head in norm.choose_last_layer(run, 3)] == [(layers - 1, head) for head in last[:3]]
     middle = [(layer, head) for layer in range(layers // 2, layers - 1) for head in range(heads)]
-    wanted = sorted(middle, key=lambda place: -lost[place])[:2]
+    wanted = sorted(middle, key=lambda cell: -lost[cell])[:2]
     assert [tuple(head) for head in norm.choose_earlier(run)] == wanted

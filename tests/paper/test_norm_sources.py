@@ -23,24 +23,24 @@ def ledger(text, head, operator, donors):
 def test_significance_is_the_mean_ratio_times_ten_logits():
     text = corpus(lengths=(9,) * 24, documents=range(24))
     body, head = Corpus(language_model(NAME), text), Head(2, 1)
-    found = norm.study_norm(body, [head], ["resample", "zero"], fraction=0.1)
-    exhibit = norm.significance(found)
+    study = norm.study_norm(body, [head], ["resample", "zero"], fraction=0.1)
+    exhibit = norm.significance(study)
     rows = exhibit.table.set_index("operator")
     assert exhibit.table["repair"][0] == pytest.approx(0.2)
     assert exhibit.numbers[0].value == pytest.approx(0.2)
     for operator in ("resample", "zero"):
         book = ledger(text, head, operator, body.donors)
-        effect, ratio = (one[:, 1:].numpy().ravel() for one in (book.direct_effect, book.sigma_ratio))
+        effect, ratio = (values[:, 1:].numpy().ravel() for values in (book.direct_effect, book.sigma_ratio))
         top = np.argsort(-effect)[: int(0.1 * effect.size)]
         assert rows["ratio"][operator] == pytest.approx(ratio[top].mean(), rel=1e-9)
         assert rows["repair"][operator] == pytest.approx(10 * (ratio[top].mean() - 1), rel=1e-6)
-    for share, said in ((0.98, "98"), (0.999, "99.9")):
+    for share, percentile in ((0.98, "98"), (0.999, "99.9")):
         wanted = np.quantile(effect, share)
-        assert exhibit.number(f"{head}: {said}th percentile of DE").value == pytest.approx(wanted, rel=1e-5)
+        assert exhibit.number(f"{head}: {percentile}th percentile of DE").value == pytest.approx(wanted, rel=1e-5)
     logit = centred_logits(text)[:, 1:].ravel()
     wanted = np.quantile(logit, 0.95) - np.quantile(logit, 0.05)
-    found = exhibit.number("spread of target logits, 5th to 95th percentile").value
-    assert found == pytest.approx(wanted, rel=1e-5)
+    spread = exhibit.number("spread of target logits, 5th to 95th percentile").value
+    assert spread == pytest.approx(wanted, rel=1e-5)
 
 
 def centred_logits(text):
@@ -57,7 +57,9 @@ def test_figures_5_and_16_take_donors_rolled_by_two_and_figure_4_as_they_come():
     text = corpus(lengths=(9,) * 12, documents=range(12))
     model, recipe = language_model(NAME), original(4)
     run = make.sweep(model, text, recipe, progress=False)
-    made = {one.name: one for one in make.make(make.Study(model, text, run, recipe), ["layernorm"]).exhibits}
+    made = {
+        exhibit.name: exhibit for exhibit in make.make(make.Study(model, text, run, recipe), ["layernorm"]).exhibits
+    }
     batches = np.arange(12).reshape(3, 4)
     following = np.roll(batches, -1, axis=0)
     figure_5, figure_4 = (made[name].table for name in ("figure-05-one-head", "figure-04-scale-ratio"))
@@ -70,8 +72,8 @@ def test_figures_5_and_16_take_donors_rolled_by_two_and_figure_4_as_they_come():
         assert len(part)
         np.testing.assert_allclose(part[name], wanted[part["window"], part["position"]], rtol=1e-5, atol=1e-6)
         other = ledger(text, head, "resample", np.roll(following, 2 - roll, axis=1).ravel())
-        there = {"total": other.total_effect, "ratio": other.sigma_ratio}[name].numpy()
-        assert np.abs(part[name] - there[part["window"], part["position"]]).max() > 1e-4
+        expected = {"total": other.total_effect, "ratio": other.sigma_ratio}[name].numpy()
+        assert np.abs(part[name] - expected[part["window"], part["position"]]).max() > 1e-4
         if roll == 2:
             rolled = norm.study_norm(Corpus(model, text, recipe, roll=2), [head]).lengths[head, "resample"]
             lengths = made["figure-16-stream-length"].table.groupby("operator")["count"]

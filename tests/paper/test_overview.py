@@ -12,7 +12,7 @@ from selfrepair.errors import SelfRepairError
 from selfrepair.paper import make
 from selfrepair.paper.experiments import overview
 from selfrepair.paper.inputs.recipe import original
-from selfrepair.paper.pictures.captions import about
+from selfrepair.paper.pictures.exhibit_captions import about_run
 from selfrepair.pictures import with_matplotlib, with_plotly
 from selfrepair.pictures.picture import Marks, Panel, Picture
 from support import Head, corpus, language_model, oracle_ledger, with_heads
@@ -50,12 +50,12 @@ def bars(values):
     return np.stack([student.ppf(0.975, 4) * means.std(0, ddof=1) / np.sqrt(5)] * 2)
 
 
-def alike(found, wanted):
-    np.testing.assert_allclose(found, wanted, rtol=0.15)  # 400 replicates: 3.5% of a standard error, 24 of them
+def alike(measured, wanted):
+    np.testing.assert_allclose(measured, wanted, rtol=0.15)  # 400 replicates: 3.5% of a standard error, 24 of them
 
 
-def close(found, wanted):
-    np.testing.assert_allclose(found, wanted, rtol=1e-6, atol=1e-9)
+def close(measured, wanted):
+    np.testing.assert_allclose(measured, wanted, rtol=1e-6, atol=1e-9)
 
 
 def test_figure_1(run, effects):
@@ -64,7 +64,7 @@ def test_figure_1(run, effects):
     (panel,) = overview.repair_by_depth([run]).picture.panels
     points, line = panel.marks
     top = direct >= np.sort(direct)[:, -int(SHARE * len(DOCUMENT)) :][:, :1]
-    means = np.array([one[chosen].mean() for one, chosen in zip(repair, top, strict=True)])
+    means = np.array([repaired[chosen].mean() for repaired, chosen in zip(repair, top, strict=True)])
     close(points.y, means)
     nudge = np.tile([-0.28, -0.28 / 3, 0.28 / 3, 0.28], LAYERS)
     close(points.x, (np.repeat(np.arange(LAYERS), HEADS) + nudge) / LAYERS)
@@ -88,8 +88,8 @@ def test_figures_2_and_20_to_22(run, effects):
         assert tuple(points.names) == NAMES and points.shade.tolist() == np.repeat(np.arange(LAYERS), HEADS).tolist()
         assert [(rule.slope, rule.at) for rule in panel.rules] == [(-1, 0.0), (0, 0.0)]
         for x, y, name in panel.notes:
-            place = NAMES.index(name)
-            close([x, y], [across.mean(1)[place], total.mean(1)[place]])
+            index = NAMES.index(name)
+            close([x, y], [across.mean(1)[index], total.mean(1)[index]])
     last = slice((LAYERS - 1) * HEADS, None)
     apparent, true = (total + direct)[last].mean(), (total + direct - ablated)[last].mean()
     assert exhibit.number("apparent self-repair of the last layer, TE + DE").value == pytest.approx(apparent, rel=1e-5)
@@ -117,16 +117,18 @@ def others():
 def test_every_run_has_its_panels_and_its_caption(run, others):
     runs = [run, *others]
     first, second, ideal = overview.repair_by_depth(runs), overview.direct_against_total(runs), overview.idealised(runs)
-    assert [len(one.picture.panels) for one in (first, second, ideal)] == [3, 6, 6]
+    assert [len(exhibit.picture.panels) for exhibit in (first, second, ideal)] == [3, 6, 6]
     for exhibit in (first, second, ideal):
-        for place, (one, title) in enumerate(zip(runs, ("resample", "mean", "resample, next batch"), strict=True), 1):
-            label = "all" if exhibit is not first or place == 2 else one.filters[1]
-            model = one.heads.attrs["model"]
-            assert about(one, label) in exhibit.caption
+        for number, (shown, title) in enumerate(
+            zip(runs, ("resample", "mean", "resample, next batch"), strict=True), 1
+        ):
+            label = "all" if exhibit is not first or number == 2 else shown.filters[1]
+            model = shown.heads.attrs["model"]
+            assert about_run(shown, label) in exhibit.caption
             per = len(exhibit.picture.panels) // 3
-            for panel in exhibit.picture.panels[(place - 1) * per : place * per]:
+            for panel in exhibit.picture.panels[(number - 1) * per : number * per]:
                 assert panel.title.startswith(f"{model}, {title} ablation")
-                wanted = one.heads["self_repair" if exhibit is first else "direct_effect"].sel(filter=label)
+                wanted = shown.heads["self_repair" if exhibit is first else "direct_effect"].sel(filter=label)
                 if exhibit is first:
                     close(panel.marks[0].y, wanted.values.ravel())
                 elif "against what was lost" not in panel.title:
@@ -141,18 +143,18 @@ def test_every_run_has_its_panels_and_its_caption(run, others):
 
 
 def test_runs_alike_are_numbered_and_one_run_is_not_named(run):
-    assert overview.names([run, run]) == ["LlamaForCausalLM, run 1", "LlamaForCausalLM, run 2"]
+    assert overview.names_of_runs([run, run]) == ["LlamaForCausalLM, run 1", "LlamaForCausalLM, run 2"]
     assert "not alike" not in overview.repair_by_depth([run, run]).caption
     assert overview.direct_against_total([run]).picture.panels[0].title == "as in the paper: against DE"
 
 
 def test_runs_that_cannot_stand_beside_are_refused(run, monkeypatch):
-    found = {
+    runs = {
         "whole": run,
         "part": replace(run, outcome=run.outcome | {"status": "interrupted"}),
         "top": with_heads(run, run.heads.isel(filter=[1])),
     }
-    monkeypatch.setattr("selfrepair.results.run_folder.load", found.get)
+    monkeypatch.setattr("selfrepair.results.run_folder.load", runs.get)
     assert overview.read_beside(["whole"]) == (run,)
     with pytest.raises(SelfRepairError, match="part is interrupted"):
         overview.read_beside(["whole", "part"])
@@ -172,12 +174,12 @@ def hiding():
 
 def test_what_lies_outside_the_frame_is_counted_under_it():
     panel = hiding()
-    said = "(1 of 3 points outside the frame; 1 of 2 intervals cut at the frame)"
-    assert panel.unseen() == said
+    hidden = "(1 of 3 points outside the frame; 1 of 2 intervals cut at the frame)"
+    assert panel.unseen() == hidden
     assert replace(panel, x_range=None, y_range=None).unseen() == ""
     figure = with_matplotlib.draw(Picture((panel,)))
-    assert figure.axes[0].get_xlabel() == f"across\n{said}"
-    assert said in with_plotly.figure_of(Picture((panel,))).layout.xaxis.title.text
+    assert figure.axes[0].get_xlabel() == f"across\n{hidden}"
+    assert hidden in with_plotly.figure_of(Picture((panel,))).layout.xaxis.title.text
 
 
 def test_legends_do_not_cover_error_bars_nor_reach_beyond_their_panel(run):

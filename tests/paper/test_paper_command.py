@@ -80,7 +80,7 @@ def test_the_original_recipe_from_the_command_line(selfrepair, saved, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (("--only", "everything"), "No experiment is called 'everything'"),
         (("--reference", "nowhere"), "has no heads.csv"),
@@ -88,9 +88,9 @@ def test_the_original_recipe_from_the_command_line(selfrepair, saved, tmp_path):
         (("--tokens", "100000000"), "were asked for"),
     ],
 )
-def test_what_is_wrong_is_said(selfrepair, llama, tmp_path, arguments, said):
+def test_what_is_wrong_is_reported(selfrepair, llama, tmp_path, arguments, message):
     ended = selfrepair("paper", llama, *arguments, "--out", tmp_path / "p")
-    assert ended.code == 1 and said in ended.said and "Traceback" not in ended.err
+    assert ended.code == 1 and message in ended.said and "Traceback" not in ended.err
 
 
 def test_missing_packages_are_named_before_anything_is_done(selfrepair, llama, tmp_path, monkeypatch):

@@ -33,9 +33,9 @@ def paper():
 
 @pytest.fixture(scope="module")
 def folder(paper, tmp_path_factory):
-    place = tmp_path_factory.mktemp("paper")
-    paper_folder.write(paper, place)
-    return place
+    folder = tmp_path_factory.mktemp("paper")
+    paper_folder.write_paper(paper, folder)
+    return folder
 
 
 def test_every_figure_has_its_pictures_and_data(paper, folder):
@@ -52,11 +52,11 @@ def test_every_figure_has_its_pictures_and_data(paper, folder):
 
 def test_captions_name_model_operator_filter_tokens_and_documents(paper):
     for exhibit in paper.exhibits:
-        said = exhibit.caption
-        assert "LlamaForCausalLM" in said, exhibit.name
-        assert any(word in said for word in ("ablation", "ablated", "under each operator")), exhibit.name
-        assert "documents" in said or "templates" in said, exhibit.name
-        assert "tokens" in said or "prompts" in said, exhibit.name
+        caption = exhibit.caption
+        assert "LlamaForCausalLM" in caption, exhibit.name
+        assert any(word in caption for word in ("ablation", "ablated", "under each operator")), exhibit.name
+        assert "documents" in caption or "templates" in caption, exhibit.name
+        assert "tokens" in caption or "prompts" in caption, exhibit.name
 
 
 def test_the_page_shows_all_of_them_in_the_papers_order(paper, folder):
@@ -66,9 +66,9 @@ def test_the_page_shows_all_of_them_in_the_papers_order(paper, folder):
     for claim in CLAIMS:
         assert f"<td>{claim.key}</td>" in html
     facts = json.loads((folder / "paper.json").read_text())
-    assert facts["recipe"] == "default" and facts["exhibits"] == [one.name for one in paper.exhibits]
+    assert facts["recipe"] == "default" and facts["exhibits"] == [exhibit.name for exhibit in paper.exhibits]
     numbers = pd.read_csv(folder / "numbers.csv")
-    assert len(numbers) == sum(len(one.numbers) for one in paper.exhibits)
+    assert len(numbers) == sum(len(exhibit.numbers) for exhibit in paper.exhibits)
 
 
 def test_what_cannot_be_made_is_said_with_its_reason(paper, folder):
@@ -78,27 +78,29 @@ def test_what_cannot_be_made_is_said_with_its_reason(paper, folder):
 
 
 def test_every_claim_finds_its_number(paper):
-    missing = {one.claim.key for one in paper.verdicts if one.number is None and one.verdict != UNJUDGED}
+    missing = {judged.claim.key for judged in paper.verdicts if judged.number is None and judged.verdict != UNJUDGED}
     assert missing == {"C34", "X10", "X11"}  # of the prompts
 
 
 def test_every_claim_is_decided_by_an_interval_or_exact(paper):
-    for one in paper.verdicts:
-        number = one.number
+    for judged in paper.verdicts:
+        number = judged.number
         if number is None or np.isnan(number.value):
             continue
         if number.exact:
-            assert one.claim.key in ("X07", "C31a") and "exact" in one.claim.reading
-        elif one.verdict != OPEN:
-            assert number.low < number.high and number.documents > 1, one.claim.key
-        assert np.isnan(number.low) or number.low - 1e-9 <= number.value <= number.high + 1e-9, one.claim.key
-    decided = [one.claim.key for one in paper.verdicts if one.number is not None and not np.isnan(one.number.low)]
+            assert judged.claim.key in ("X07", "C31a") and "exact" in judged.claim.reading
+        elif judged.verdict != OPEN:
+            assert number.low < number.high and number.documents > 1, judged.claim.key
+        assert np.isnan(number.low) or number.low - 1e-9 <= number.value <= number.high + 1e-9, judged.claim.key
+    decided = [
+        judged.claim.key for judged in paper.verdicts if judged.number is not None and not np.isnan(judged.number.low)
+    ]
     wanted = {"C01", "X01", "C02", "C03", "C12a", "C16", "C19", "X08", "C24", "C25", "C26", "C28", "C29", "C36", "X09"}
     assert wanted <= set(decided)
 
 
 def test_numbers_of_claims_are_those_their_words_mean(paper):
-    by_key = {one.claim.key: one.number.name for one in paper.verdicts if one.number is not None}
+    by_key = {judged.claim.key: judged.number.name for judged in paper.verdicts if judged.number is not None}
     assert by_key["C01"].endswith("x = DE") and by_key["X01"].endswith("x = DE - DE'")
     assert by_key["C08"].endswith("above 1, resample") and by_key["C10"].endswith("above 1, zero")
     assert by_key["C20"].endswith("top neuron repairs more than 10.0% of DE")
@@ -114,7 +116,7 @@ def test_text_from_data_is_escaped(paper, tmp_path):
     heads = paper.run.heads.assign_attrs(model=evil, text=evil)
     exhibit = replace(paper.exhibits[0], caption=evil, title=evil, numbers=(Number(evil, 1.0),))
     other = make.Paper(with_heads(paper.run, heads), "default", [exhibit], {"ioi": evil})
-    paper_folder.write(other, tmp_path)
+    paper_folder.write_paper(other, tmp_path)
     assert "<script>" not in (tmp_path / "index.html").read_text()
     assert evil not in (tmp_path / "figures" / f"{exhibit.name}.html").read_text()
     assert evil not in exhibit._repr_html_()
@@ -135,7 +137,9 @@ def test_odd_numbers_do_not_stop_a_picture():
     )
     for kind in ("png", "svg"):
         assert len(with_matplotlib.image(picture, "a $x_1$ title", kind)) > 1000
-    assert "t &lt;b&gt;" in with_plotly.page(picture, "<i>") or "t \\u0026lt;b" in with_plotly.page(picture, "<i>")
+    assert "t &lt;b&gt;" in with_plotly.picture_page(picture, "<i>") or "t \\u0026lt;b" in with_plotly.picture_page(
+        picture, "<i>"
+    )
 
 
 def test_overview_numbers_are_those_of_the_rows(paper):
@@ -146,8 +150,8 @@ def test_overview_numbers_are_those_of_the_rows(paper):
     exhibit = overview.repair_by_depth([run])
     for where, rows in (("all layers", top), ("last quarter of layers", top[top["layer"] == 2])):
         lost = (rows["direct_effect"] - rows["ablated_direct_effect"]).sum()
-        found = exhibit.number(f"repaired fraction, {where}").value
-        assert found == pytest.approx(rows["self_repair"].sum() / lost, rel=1e-6)
+        value = exhibit.number(f"repaired fraction, {where}").value
+        assert value == pytest.approx(rows["self_repair"].sum() / lost, rel=1e-6)
     assert exhibit.table["count"].sum() == len(top)
     between = overview.direct_against_total([run])
     part = run.heads.sel(filter="all")
@@ -159,21 +163,21 @@ def test_overview_numbers_are_those_of_the_rows(paper):
 def test_layers_ablated_effects_are_those_of_all_tokens(paper):
     """Every token is in the sample here; layers without a clear direct effect are left out."""
     part = paper.run.heads.sel(filter="all")
-    found = {
-        int(one.name.split()[-1]): one.value
-        for one in overview.direct_against_total([paper.run]).numbers
-        if "by layer" in one.name
+    values = {
+        int(number.name.split()[-1]): number.value
+        for number in overview.direct_against_total([paper.run]).numbers
+        if "by layer" in number.name
     }
-    assert found
-    for layer, value in found.items():
+    assert values
+    for layer, value in values.items():
         sums = [float(part[name][layer].sum()) for name in ("ablated_direct_effect", "direct_effect")]
         assert value == pytest.approx(sums[0] / sums[1], rel=1e-4)
 
 
 def test_shares_are_those_of_the_sweep(paper):
-    found = noise.shares(paper.run).number("share of tokens over-repaired, all heads").value
+    value = noise.shares(paper.run).number("share of tokens over-repaired, all heads").value
     part = paper.run.heads.sel(filter="top 2%")
-    assert found == pytest.approx(float((part["share_over_repaired"] * part["count"]).sum() / part["count"].sum()))
+    assert value == pytest.approx(float((part["share_over_repaired"] * part["count"]).sum() / part["count"].sum()))
 
 
 def test_an_exhibit_says_which_numbers_it_has():

@@ -22,9 +22,9 @@ def run():
 
 def table(run, label="all", scale=1.0, noise=0.0, model="LlamaForCausalLM"):
     part = run.heads.sel(filter=label)
-    place = np.indices(part["direct_effect"].shape).reshape(2, -1)
+    cells = np.indices(part["direct_effect"].shape).reshape(2, -1)
     rng = np.random.default_rng(0)
-    rows = pd.DataFrame({"set": "made-up", "model": model, "filter": label, "layer": place[0], "head": place[1]})
+    rows = pd.DataFrame({"set": "made-up", "model": model, "filter": label, "layer": cells[0], "head": cells[1]})
     for theirs, ours, *_ in reference_folder.COMPARED:
         values = part[ours].values.ravel()
         rows[theirs] = scale * values + noise * values.std() * rng.normal(size=values.size)
@@ -39,14 +39,14 @@ def written(rows, folder):
 
 def test_a_copy_agrees_in_everything(run, tmp_path):
     name = run.heads.attrs["model"]
-    (exhibit,) = published.compare(run, written(table(run, model=name), tmp_path / "r"))
+    (exhibit,) = published.compare_per_head(run, written(table(run, model=name), tmp_path / "r"))
     assert exhibit.number("self-repair: correlation over heads").value == pytest.approx(1)
     assert exhibit.number("self-repair: largest absolute difference").value == pytest.approx(0, abs=1e-6)
     assert exhibit.caption.count("; within tolerance: 12 of 12 heads") == 7 and "outside" not in exhibit.caption
     assert "as close as two runs of the authors' script on one model (correlation 0.86 and 0.087" in exhibit.caption
     assert len(exhibit.table) == 12
     assert [panel.title.split(":")[0] for panel in exhibit.picture.panels] == [
-        one[2] for one in reference_folder.COMPARED
+        column[2] for column in reference_folder.COMPARED
     ]
     assert all("12 heads" in panel.title for panel in exhibit.picture.panels)
     tokens = run.heads["count"].sel(filter="all").values
@@ -56,7 +56,7 @@ def test_a_copy_agrees_in_everything(run, tmp_path):
 
 def test_numbers_are_those_of_the_two_columns(run, tmp_path):
     rows = table(run, scale=2.0, noise=3.0, model=run.heads.attrs["model"])
-    (exhibit,) = published.compare(run, written(rows, tmp_path / "r"))
+    (exhibit,) = published.compare_per_head(run, written(rows, tmp_path / "r"))
     x, y = rows["self_repair_total"], run.heads["self_repair"].sel(filter="all").values.ravel()
     assert exhibit.number("self-repair: correlation over heads").value == pytest.approx(np.corrcoef(x, y)[0, 1])
     assert exhibit.number("self-repair: mean difference, measured - published").value == pytest.approx((y - x).mean())
@@ -72,7 +72,7 @@ def test_tolerances_are_those_of_both_measurements(run, tmp_path):
     room = np.sqrt(2) * half + 0.005  # two decimals
     far = np.where(np.arange(12) < 2, 1.1, 0.5)  # two of twelve outside
     rows["logit_diff"] = np.round(rows["logit_diff"] + far * room + 0.01 * (far > 1), 2)
-    (exhibit,) = published.compare(run, written(rows, tmp_path / "r"))
+    (exhibit,) = published.compare_per_head(run, written(rows, tmp_path / "r"))
     np.testing.assert_allclose(exhibit.table["tolerance total effect"], room, rtol=1e-6)
     assert exhibit.number("total effect: heads within tolerance").value == pytest.approx(10 / 12)
     assert exhibit.number("total effect: median tolerance").value == pytest.approx(np.median(room))
@@ -86,7 +86,7 @@ def test_a_column_without_numbers_costs_its_own_row_only(run, tmp_path):
     rows.loc[3, "logit_diff"] = "oops"
     rows["direct_effects"] = [0.1, 0.2, *["inf"] * 10]
     rows["self_repair_from_LN"] = 0.5
-    (exhibit,) = published.compare(run, written(rows, tmp_path / "r"))
+    (exhibit,) = published.compare_per_head(run, written(rows, tmp_path / "r"))
     assert "Self-repair: not compared, since" in exhibit.caption
     assert "heads.csv, column self_repair_total has a number for 0 and this run for 12 of 12 heads" in exhibit.caption
     assert "column direct_effects has a number for 2" in exhibit.caption
@@ -101,12 +101,12 @@ def test_other_operators_get_no_verdict(tmp_path):
     run = measure(
         language_model("llama"), corpus(), ablation="mean", filters=["all"], components="none", progress=False
     )
-    (exhibit,) = published.compare(run, written(table(run, model=run.heads.attrs["model"]), tmp_path / "r"))
+    (exhibit,) = published.compare_per_head(run, written(table(run, model=run.heads.attrs["model"]), tmp_path / "r"))
     assert exhibit.caption.count("no verdict, since the published numbers are of resample ablation") == 7
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"layer": "x"}, r"heads\.csv, column layer: what stands in line 2, 3, 4 and 9 more is not a whole number"),
         ({"head": -1}, r"heads\.csv, column head: .* is not a whole number from 0 on"),
@@ -117,24 +117,26 @@ def test_other_operators_get_no_verdict(tmp_path):
         ({"filter": "top 5%"}, r"is of top 5% tokens; the run has no such filter"),
     ],
 )
-def test_odd_tables_are_refused_by_file_and_column(run, tmp_path, change, said):
+def test_odd_tables_are_refused_by_file_and_column(run, tmp_path, change, message):
     rows = table(run, model=run.heads.attrs["model"]).assign(**change)
-    with pytest.raises(SelfRepairError, match=said):
-        list(published.compare(run, written(rows, tmp_path / "r")))
+    with pytest.raises(SelfRepairError, match=message):
+        list(published.compare_per_head(run, written(rows, tmp_path / "r")))
 
 
 def test_a_set_that_is_refused_leaves_the_others(run, tmp_path):
     name = run.heads.attrs["model"]
     rows = pd.concat([table(run, model=name).assign(set="odd", filter="some"), table(run, model=name)])
-    found = published.compare(run, written(rows, tmp_path / "r"))
-    assert next(found).name == "published-made-up"
+    exhibits = published.compare_per_head(run, written(rows, tmp_path / "r"))
+    assert next(exhibits).name == "published-made-up"
     with pytest.raises(SelfRepairError, match="the set odd is of 'some'"):
-        next(found)
+        next(exhibits)
 
 
 def test_other_models_and_filters_are_not_compared(run, tmp_path):
-    assert list(published.compare(run, written(table(run, model="gpt2-small"), tmp_path / "r"))) == []
-    (exhibit,) = published.compare(run, written(table(run, "top 2%", model=run.heads.attrs["model"]), tmp_path / "s"))
+    assert list(published.compare_per_head(run, written(table(run, model="gpt2-small"), tmp_path / "r"))) == []
+    (exhibit,) = published.compare_per_head(
+        run, written(table(run, "top 2%", model=run.heads.attrs["model"]), tmp_path / "s")
+    )
     top = run.heads["direct_effect"].sel(filter="top 2%").values.ravel()
     np.testing.assert_allclose(exhibit.table["measured direct effect"], top)
 
@@ -149,20 +151,20 @@ def test_names_of_one_model():
 def test_what_does_not_fit_is_refused(run, tmp_path):
     name = run.heads.attrs["model"]
     with pytest.raises(SelfRepairError, match=r"has no heads\.csv"):
-        list(published.compare(run, tmp_path))
+        list(published.compare_per_head(run, tmp_path))
     with pytest.raises(SelfRepairError, match="no column layer, logit_diff"):
-        list(published.compare(run, written(table(run).drop(columns=["logit_diff", "layer"]), tmp_path / "r")))
+        list(published.compare_per_head(run, written(table(run).drop(columns=["logit_diff", "layer"]), tmp_path / "r")))
     larger = pd.concat([table(run, model=name), table(run, model=name).assign(layer=lambda rows: rows["layer"] + 5)])
     with pytest.raises(SelfRepairError, match="8 layers"):
-        list(published.compare(run, written(larger, tmp_path / "s")))
+        list(published.compare_per_head(run, written(larger, tmp_path / "s")))
     (tmp_path / "r" / "heads.csv").write_bytes(b"\xff\xfe\x00broken")
     with pytest.raises(SelfRepairError, match="Cannot read"):
-        list(published.compare(run, tmp_path / "r"))
+        list(published.compare_per_head(run, tmp_path / "r"))
 
 
 def test_names_from_data_make_no_paths(run, tmp_path):
     rows = table(run, model=run.heads.attrs["model"]).assign(set="../../<b>evil")
-    (exhibit,) = published.compare(run, written(rows, tmp_path / "r"))
+    (exhibit,) = published.compare_per_head(run, written(rows, tmp_path / "r"))
     assert exhibit.name == "published--------b-evil"
 
 
@@ -182,14 +184,14 @@ def test_slopes_of_self_repression(tmp_path):
     pd.DataFrame([row, other, row | {"scaling": 5}, row | {"head": "L1H1"}]).to_csv(folder / "summary.csv", index=False)
     slopes = {("L21H1", 3.0): Number("slope", 0.7, 0.6, 0.8, 9), ("L21H1", 5.0): Number("slope", 0.9, 0.85, 0.95, 9)}
     compare = published.compare_self_repression
-    found = compare(tmp_path / "r", "openai-community/gpt2-medium", slopes, "9 documents.")
-    assert found.table[["published", "measured"]].to_numpy().tolist() == [[0.68, 0.7], [0.68, 0.9]]
+    exhibit = compare(tmp_path / "r", "openai-community/gpt2-medium", slopes, "9 documents.")
+    assert exhibit.table[["published", "measured"]].to_numpy().tolist() == [[0.68, 0.7], [0.68, 0.9]]
     # the slope's own error, from r = slope * sd(x) / sd(y): sqrt((1 / r^2 - 1) / (n - 2)) of it
     error = 1.96 * 0.68 * np.sqrt((1 / 0.81 - 1) / 1448)
-    np.testing.assert_allclose(found.table["tolerance"], np.hypot([0.1, 0.05], error))
-    assert "L21H1 × 3: published 0.68 on 1,450 tokens, measured 0.70 (within the tolerance of ±0.10)" in found.caption
-    assert "L21H1 × 5: published 0.68 on 1,450 tokens, measured 0.90 (outside" in found.caption
-    assert found.picture.panels[0].marks[0].y.tolist() == [0.7, 0.9] and "9 documents." in found.caption
+    np.testing.assert_allclose(exhibit.table["tolerance"], np.hypot([0.1, 0.05], error))
+    assert "L21H1 × 3: published 0.68 on 1,450 tokens, measured 0.70 (within the tolerance of ±0.10)" in exhibit.caption
+    assert "L21H1 × 5: published 0.68 on 1,450 tokens, measured 0.90 (outside" in exhibit.caption
+    assert exhibit.picture.panels[0].marks[0].y.tolist() == [0.7, 0.9] and "9 documents." in exhibit.caption
     assert compare(tmp_path / "r", "gpt2", slopes) is None
     assert compare(tmp_path, "gpt2-medium", slopes) is None
     none = compare(tmp_path / "r", "gpt2-medium", {("L0H0", 3.0): Number("slope", 1.0)})
@@ -203,12 +205,12 @@ def test_odd_tables_of_slopes_are_said(tmp_path):
     row = {"model": "m", "vector_added": "WITH_SAME_AS_RECEIVING_HEAD", "scaling": 3, "head": "L0H0", "ols_slope": 0.5}
     slopes = {("L0H0", 3.0): Number("slope", 0.7, 0.6, 0.8, 9)}
     pd.DataFrame([row]).to_csv(folder / "summary.csv", index=False)
-    found = published.compare_self_repression(tmp_path, "m", slopes)
-    assert "(no verdict: one of them has no interval)" in found.caption
+    exhibit = published.compare_self_repression(tmp_path, "m", slopes)
+    assert "(no verdict: one of them has no interval)" in exhibit.caption
     pd.DataFrame([row | {"ols_slope": "x"}]).to_csv(folder / "summary.csv", index=False)
-    found = published.compare_self_repression(tmp_path, "m", slopes)
-    assert "(no verdict: one of them is no number)" in found.caption
-    assert len(with_matplotlib.image(found.picture, "t", "svg")) > 1000
+    exhibit = published.compare_self_repression(tmp_path, "m", slopes)
+    assert "(no verdict: one of them is no number)" in exhibit.caption
+    assert len(with_matplotlib.image(exhibit.picture, "t", "svg")) > 1000
     pd.DataFrame([row]).drop(columns="scaling").to_csv(folder / "summary.csv", index=False)
     with pytest.raises(SelfRepairError, match=r"summary\.csv has no column scaling"):
         published.compare_self_repression(tmp_path, "m", slopes)
@@ -229,11 +231,11 @@ def test_a_paper_compares_both_tables(tmp_path):
     made = make.make(study, ["iterative", "published"])
     slopes, tables = made.exhibits[-2:]
     assert not made.failed and len(slopes.table) == 2 and tables.name == "published-made-up"
-    points = next(one for one in made.exhibits if one.name == "figure-09-self-repression").table
-    for _, found in slopes.table.iterrows():
-        part = points[(points["head"] == found["head"]) & (points["scale"] == 3)]
+    points = next(exhibit for exhibit in made.exhibits if exhibit.name == "figure-09-self-repression").table
+    for _, compared in slopes.table.iterrows():
+        part = points[(points["head"] == compared["head"]) & (points["scale"] == 3)]
         wanted = np.polyfit(part["x"].astype(float), part["at own scale"].astype(float), 1)[0]
-        assert found["measured"] == pytest.approx(wanted, rel=1e-4)
+        assert compared["measured"] == pytest.approx(wanted, rel=1e-4)
     assert "tokens" in slopes.caption and model.name in slopes.caption
     study.reference = written(table(run, model="another"), tmp_path / "s")
     failed = make.make(study, ["published"]).failed
@@ -241,7 +243,7 @@ def test_a_paper_compares_both_tables(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (lambda: b"," * 2**20 + b"\n", "a line of more than 200 values"),
         (lambda: b'"\n",' + b"," * 1000 + b"\n", "a line of more than 200 values"),
@@ -251,9 +253,11 @@ def test_a_paper_compares_both_tables(tmp_path):
     ],
 )
 @pytest.mark.parametrize("name", ["heads.csv", "self_repress/summary.csv"])
-def test_tables_larger_than_sense_are_refused(tmp_path, name, content, said):
+def test_tables_larger_than_sense_are_refused(tmp_path, name, content, message):
     """A million columns in one megabyte take four gigabytes."""
     (tmp_path / "self_repress").mkdir()
     (tmp_path / name).write_bytes(content())
-    with pytest.raises(SelfRepairError, match=said):
-        (reference_folder.read_heads if name == "heads.csv" else reference_folder.read_self_repression)(tmp_path)
+    with pytest.raises(SelfRepairError, match=message):
+        (reference_folder.read_published_heads if name == "heads.csv" else reference_folder.read_self_repression)(
+            tmp_path
+        )

@@ -5,7 +5,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from selfrepair.paper.experiments.name_movers.moved_stream import waking_numbers
+from selfrepair.paper.experiments.name_movers.moved_stream import moved_stream_numbers
 from selfrepair.paper.experiments.neurons.stability import carried, overlap_numbers, ranks_below_zero
 from selfrepair.statistics.bootstrap import document_weights
 
@@ -43,7 +43,9 @@ def test_overlaps_are_those_of_pairs_and_intervals_those_of_resampling():
 
     halves = [top[document % 2 == half].ravel() for half in (0, 1)]
     counts = [np.bincount(half, minlength=20) for half in halves]
-    crossed = sum(there[here == here.max()].mean() for here, there in (counts, counts[::-1])) / len(top)
+    crossed = sum(
+        counts_there[counts_here == counts_here.max()].mean() for counts_here, counts_there in (counts, counts[::-1])
+    ) / len(top)
     assert apart.value == pytest.approx(crossed) and "other half" in apart.name
 
 
@@ -59,9 +61,9 @@ def test_the_most_frequent_of_thousands_of_neurons_is_not_frequent_by_chance():
 
 def test_shares_of_change_by_rank():
     absolute = np.tile(np.arange(11008, 0, -1.0), (2, 1))
-    found, whole = carried(absolute), absolute[0].sum()
-    assert found["first ranks"] == pytest.approx(absolute[:, :1000].sum(1) / whole)
-    assert found["middle ranks"] == pytest.approx(absolute[:, 2000:9000].sum(1) / whole)
+    shares, whole = carried(absolute), absolute[0].sum()
+    assert shares["first ranks"] == pytest.approx(absolute[:, :1000].sum(1) / whole)
+    assert shares["middle ranks"] == pytest.approx(absolute[:, 2000:9000].sum(1) / whole)
     assert carried(np.zeros((1, 20)))["first ranks"] == 0
 
 
@@ -71,8 +73,8 @@ def test_ranks_with_negative_medians():
     effects = np.column_stack(
         [rng.normal(size=60) - 9, rng.normal(size=60) + 9, 0.1 * rng.normal(size=60), -np.ones(60)]
     )
-    found = ranks_below_zero("r", effects, document)
-    assert found.value == (np.median(effects, 0) < 0).mean() and 0 < found.low < found.value < found.high < 1
+    number = ranks_below_zero("r", effects, document)
+    assert number.value == (np.median(effects, 0) < 0).mean() and 0 < number.low < number.value < number.high < 1
     sure = ranks_below_zero("r", effects[:, [0, 3]], document)
     assert sure.value == 1 and sure.low == pytest.approx(10 / (10 + 1.959964**2))
 
@@ -82,9 +84,9 @@ def test_waking_is_compared_over_heads_with_templates_resampled():
     cluster, response = np.repeat(np.arange(8), 3), rng.normal(size=(24, 9)) * 0.1 + np.arange(9)
     moved = 2 * response + rng.normal(size=(24, 9))
     above, backup = np.arange(9) > 2, np.arange(9) % 2 == 0
-    change, correlation = waking_numbers(cluster, response, moved, above, backup)
+    change, correlation = moved_stream_numbers(cluster, response, moved, above, backup)
     assert change.value == pytest.approx(moved[:, [4, 6, 8]].sum(1).mean()) and change.low < change.value < change.high
     wanted = np.corrcoef(response[:, 3:].mean(0), moved[:, 3:].mean(0))[0, 1]
     assert correlation.value == pytest.approx(wanted)
     assert 0 < correlation.low < wanted < correlation.high < 1
-    assert waking_numbers(cluster, response, moved, np.arange(9) > 7, ~backup & False) == []
+    assert moved_stream_numbers(cluster, response, moved, np.arange(9) > 7, ~backup & False) == []

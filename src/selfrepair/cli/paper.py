@@ -103,13 +103,13 @@ def _require_readable(reference: Path | None, asked: Mapping[str, Any] | None) -
         reference: folder with published tables.
         asked: settings of a text that is to be measured.
     """
-    from selfrepair.paper.experiments.published.reference_folder import read_heads, read_self_repression
+    from selfrepair.paper.experiments.published.reference_folder import read_published_heads, read_self_repression
     from selfrepair.text import read_documents
     from selfrepair.text.bounded import LEAST
 
     _require_packages()
     if reference is not None:
-        read_heads(reference)
+        read_published_heads(reference)
         read_self_repression(reference)
     if asked is not None:
         next(iter(read_documents(asked["text"], field=asked["field"], most=LEAST)))

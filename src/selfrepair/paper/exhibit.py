@@ -1,4 +1,4 @@
-"""What every experiment returns: a table, numbers with intervals, a picture and the words under it."""
+"""`Exhibit`, which every experiment returns: a table, numbers with intervals, a picture and its caption."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ class Exhibit:
     """One figure or table of the paper, measured on this model.
 
     Attributes:
-        name: for files, e.g. `figure-01-overview`.
+        name: name of its files, e.g. `figure-01-overview`.
         figure: the paper's own name for it, e.g. `Figure 1`.
         section: the experiment it belongs to, e.g. `overview`.
-        title: what it shows, in a line.
+        title: one line on its content.
         caption: model, operator, filter, tokens and documents, and how to read it.
         table: the data behind it.
-        numbers: what can be said about it in numbers.
-        picture: its description; None for a table alone.
+        numbers: its main numbers, with intervals.
+        picture: description of its picture; None for a table alone.
     """
 
     name: str
@@ -38,7 +38,7 @@ class Exhibit:
         """The number of that name.
 
         Raises:
-            KeyError: there is none.
+            KeyError: there is no such number.
         """
         for number in self.numbers:
             if number.name == name:

@@ -12,7 +12,7 @@ from typing import Protocol
 from selfrepair.ablation.operators import Operator, Resample
 from selfrepair.errors import SelfRepairError
 from selfrepair.model.language_model import LanguageModel
-from selfrepair.paper.claims import Verdict, judge
+from selfrepair.paper.claims import JudgedClaim, judge_claims
 from selfrepair.paper.exhibit import Exhibit
 from selfrepair.paper.inputs.recipe import NextBatch, Recipe, recipe_named
 from selfrepair.paper.study import EXPERIMENTS, Study
@@ -28,17 +28,17 @@ SAMPLE = 2048  # tokens of the uniform sample that the sweep keeps for every hea
 
 @dataclass
 class Paper:
-    """Everything that was made.
+    """All exhibits made, and the experiments that failed or were left out.
 
     Attributes:
-        run: the sweep over all heads; None where nothing made needed it.
+        run: the sweep over all heads; None if no experiment needed it.
         recipe: `default` or `original`.
-        exhibits: in the paper's order.
+        exhibits: all exhibits made, in the paper's order.
         left_out: experiments that cannot be made on this model or text, with the reason.
-        failed: experiments that broke off, or that were asked for by name and cannot be made, with the reason.
-        pending: experiments that are still to be made.
-        seconds: by experiment.
-        unswept: model, text and versions where there was no sweep, as in `Run.plan`.
+        failed: experiments that failed, or that were asked for by name and cannot be made, with the reason.
+        pending: experiments still to be made.
+        seconds: computing time of each experiment.
+        unswept: model, text and versions if there was no sweep, as in `Run.plan`.
     """
 
     run: Run | None
@@ -52,25 +52,25 @@ class Paper:
 
     @property
     def subject(self) -> Subject:
-        """What was measured on what."""
+        """Model, text and versions."""
         subject = self.unswept if self.run is None else self.run.plan
-        assert subject is not None, "a paper without a sweep says what it is about"
+        assert subject is not None, "a paper without a sweep records its subject"
         return subject
 
     @property
-    def verdicts(self) -> list[Verdict]:
+    def verdicts(self) -> list[JudgedClaim]:
         """The paper's claims beside what was measured."""
-        return judge(self.exhibits)
+        return judge_claims(self.exhibits)
 
 
 class Keeper(Protocol):
-    """Takes what is made as soon as it is made: `page.Folder` writes it."""
+    """Receives each exhibit as soon as it is made: `page.Folder` writes it."""
 
     def keep(self, exhibit: Exhibit) -> None:
-        """Takes an exhibit."""
+        """Receives an exhibit."""
 
     def show(self, paper: Paper) -> object:
-        """Takes all there is so far, after every exhibit and every experiment."""
+        """Receives the paper so far, after every exhibit and every experiment."""
 
 
 def needs_sweep(only: Sequence[str]) -> bool:
@@ -126,7 +126,7 @@ def study_of(model: LanguageModel, run: Run, recipe: str = "default") -> Study:
             "Give the run's own model.",
         )
     if run.outcome["status"] != "complete":
-        raise SelfRepairError(f"The run is {run.outcome['status']}.", "Go on with it first: selfrepair resume FOLDER.")
+        raise SelfRepairError(f"The run is {run.outcome['status']}.", "Finish it first: selfrepair resume FOLDER.")
     windows, _ = windows_of(run.windows)
     chosen = recipe_named(recipe, windows)
     first = int(run.plan["text"]["first_position"])
@@ -142,12 +142,12 @@ def study_of(model: LanguageModel, run: Run, recipe: str = "default") -> Study:
 def make(
     study: Study, only: Sequence[str] = (), said: Callable[[str], None] | None = None, keeper: Keeper | None = None
 ) -> Paper:
-    """Makes the experiments; one that fails leaves the others and what it had made itself, see `Paper.failed`.
+    """Makes the experiments; if one fails, its finished exhibits and the others are kept, see `Paper.failed`.
 
     Args:
         study: model, text and sweep.
         only: names in `EXPERIMENTS`; all by default.
-        said: told what is being done.
+        said: called with the name of each experiment as it starts.
         keeper: given each exhibit as it is made.
 
     Raises:
@@ -155,7 +155,7 @@ def make(
     """
     check_names(only, study.reference)
     every = {name: EXPERIMENTS[name] for name in EXPERIMENTS if name in only or not only}
-    chosen = [name for name, one in every.items() if study.reference is not None or not one.needs_reference]
+    chosen = [name for name, wanted in every.items() if study.reference is not None or not wanted.needs_reference]
     unswept = subject_of(study.model, study.windows, study.recipe.first) if study.swept is None else None
     paper = Paper(study.swept, study.recipe.name, pending=chosen, unswept=unswept)
     for name in tuple(chosen):
@@ -169,7 +169,7 @@ def make(
                     paper.exhibits.append(exhibit)
                     if keeper is not None:
                         keeper.show(paper)
-            except Exception as problem:  # whatever it is, what is made stays
+            except Exception as problem:  # of any kind: exhibits made so far are kept
                 asked_for = name in only or every[name].needs_reference
                 if isinstance(problem, SelfRepairError) and not asked_for:
                     paper.left_out[name] = str(problem)
@@ -182,11 +182,11 @@ def make(
 
 
 def check_names(only: Sequence[str], reference: Path | None) -> None:
-    """Whether these experiments can be asked for.
+    """Checks that these experiments can be made.
 
     Raises:
-        SelfRepairError: an unknown name, one of a package that fails, or published numbers without a folder that has
-            them.
+        SelfRepairError: an unknown name, one of a package that fails to import, or published numbers without a folder
+            of them.
     """
     for name in only or EXPERIMENTS:
         if EXPERIMENTS[name].needs_reference and name in only and reference is None:

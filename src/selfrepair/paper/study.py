@@ -1,4 +1,4 @@
-"""What experiments share, and what an experiment is."""
+"""`Study`, which all experiments share, and `Experiment`."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from selfrepair.registry import Registry
 from selfrepair.results.runs import Run
 from selfrepair.text import Windows
 
-SCAN_TOKENS = 768  # of the scan over all heads, which costs several forwards
+SCAN_TOKENS = 768  # tokens of the scan over all heads, which costs several forwards
 
 
 @dataclass
 class Study:
-    """What experiments share.
+    """The model, text and settings that all experiments share.
 
     Attributes:
         model: the model.
         windows: the text.
-        swept: the sweep over all heads; None where nothing wanted needs it, see `needs_sweep`.
+        swept: the sweep over all heads; None if no experiment needs it, see `needs_sweep`.
         recipe: how text, donors and tokens are chosen.
         others: runs of other models, for the overview's panels.
         reference: a folder with published tables.
-        seed: of donors and samples.
-        scan_tokens: tokens of the scan over all heads.
-        slopes: of self-repression at the intervened run's own scale, by head and scale, once they were measured.
-        slopes_about: what they were measured on.
+        seed: random seed for donors and samples.
+        scan_tokens: number of tokens in the scan over all heads.
+        slopes: slopes of self-repression at the intervened run's own scale, by head and scale, once measured.
+        slopes_about: model, tokens and documents that the slopes were measured on.
     """
 
     model: LanguageModel
@@ -53,7 +53,7 @@ class Study:
         """The sweep over all heads.
 
         Raises:
-            SelfRepairError: there was none.
+            SelfRepairError: no experiment asked for a sweep.
         """
         if self.swept is None:
             raise SelfRepairError("This experiment reads the sweep over all heads.", "Give it a run: make.sweep.")
@@ -69,13 +69,13 @@ Maker = Callable[[Study], Iterator[Exhibit]]
 
 @dataclass(frozen=True)
 class Experiment:
-    """One experiment, by default of those that read the sweep over all heads.
+    """One experiment; by default it reads the sweep over all heads.
 
     Attributes:
-        heading: on the page.
-        make: gives its exhibits one after the other; each is kept as soon as it is there.
+        heading: title of its section on the page.
+        make: yields its exhibits one by one; each is saved at once.
         needs_sweep: whether it reads `Study.run`.
-        needs_reference: whether it reads `Study.reference`; it is left out where there is none.
+        needs_reference: whether it reads `Study.reference`; it is left out if there is none.
     """
 
     heading: str
@@ -87,10 +87,10 @@ class Experiment:
 def experiment(
     heading: str, *, needs_sweep: bool = True, needs_reference: bool = False
 ) -> Callable[[Maker], Experiment]:
-    """Makes an experiment of the function that gives its exhibits; `choices.EXPERIMENTS` names it.
+    """Makes an experiment of the function that yields its exhibits; `choices.EXPERIMENTS` names it.
 
     Args:
-        heading: on the page.
+        heading: title of its section on the page.
         needs_sweep: see `Experiment`.
         needs_reference: see `Experiment`.
     """
@@ -98,4 +98,4 @@ def experiment(
 
 
 EXPERIMENTS: Registry[Experiment] = choices.EXPERIMENTS
-"""In the paper's order, those of other packages behind them."""
+"""In the paper's order; those of other packages come last."""

@@ -1,4 +1,4 @@
-"""Names beside some of a drawn panel's points, each where it covers nothing."""
+"""Writes names beside some of a drawn panel's points, where they cover nothing."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ SIDES = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1))  
 
 
 def name_notable(axes: Axes, x: np.ndarray, y: np.ndarray, names: Sequence[str], most: int = 12) -> None:
-    """Names the points farthest from the crowd; those whose name finds no room stay without.
+    """Names the points farthest from the crowd; those without room for a name stay unnamed.
 
-    Call it last: what moves the axes afterwards moves points away from under their names.
+    Call it last: moving the axes afterwards would move points away from their names.
 
     Args:
-        axes: of the panel.
+        axes: the panel's axes.
         x: [point]; y: [point]. Points that are not finite are left out.
         names: [point].
-        most: how many are named at most.
+        most: the most points that are named.
     """
     kept = np.flatnonzero(np.isfinite(x) & np.isfinite(y))
     if not len(kept):
         return
     figure = axes.get_figure(root=True)
     assert figure is not None
-    figure.draw_without_rendering()  # settles the layout, so that places on the page are final
+    figure.draw_without_rendering()  # settles the layout, so that positions are final
     points = axes.transData.transform(np.column_stack([x[kept], y[kept]]))
     spread = np.maximum(np.ptp(points, axis=0), 1)
     far = np.hypot(*((points - np.median(points, axis=0)) / spread).T)
     legend = axes.get_legend()
     taken = [] if legend is None else [legend.get_window_extent()]
-    for place in kept[np.argsort(-far, kind="stable")[:most]]:
-        taken += _place(axes, names[place], (float(x[place]), float(y[place])), points, taken)
+    for point in kept[np.argsort(-far, kind="stable")[:most]]:
+        taken += _place(axes, names[point], (float(x[point]), float(y[point])), points, taken)
 
 
 def _place(axes: Axes, name: str, at: tuple[float, float], points: np.ndarray, taken: list[Bbox]) -> list[Bbox]:

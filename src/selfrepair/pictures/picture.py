@@ -22,13 +22,13 @@ class Marks:
         y: [mark]; for `bars` their heights, for `density` the second coordinate.
         kind: `points`, `line`, `steps` (outline of a histogram, `x` are bin edges, one more than `y`), `bars`, or
             `density` (points so many that they are drawn as counts per cell).
-        label: in the legend; none where empty.
+        label: its name in the legend; not shown if empty.
         colour: one colour for all.
         shade: [mark], values for a colour scale, instead of a colour.
-        names: [mark], said on hovering.
+        names: [mark], shown on hovering.
         x_error: [2, mark], lengths below and above.
         y_error: the same.
-        size: of points, in points.
+        size: diameter of points, in points.
         opacity: 0 to 1.
         dashed: lines only.
         hollow: whether points are outlines.
@@ -51,7 +51,7 @@ class Marks:
 
 @dataclass(frozen=True)
 class Rule:
-    """A straight line across the panel, `y = slope x + at`; upright at `x = at` where `slope` is None."""
+    """A straight line across the panel, `y = slope x + at`; vertical at `x = at` if `slope` is None."""
 
     slope: float | None
     at: float = 0.0
@@ -64,15 +64,15 @@ class Panel:
     """One pair of axes.
 
     Attributes:
-        title: above it.
-        x_label: with units.
-        y_label: with units.
+        title: the title above it.
+        x_label: the x axis' label, with units.
+        y_label: the y axis' label, with units.
         marks: drawn in this order.
         rules: lines such as `y = -x`.
-        x_range: limits; by the data where None.
-        y_range: limits.
+        x_range: limits of the x axis; chosen from the data if None.
+        y_range: limits of the y axis.
         x_log: logarithmic x axis.
-        x_ticks: where the x axis has its ticks; chosen by the library where empty.
+        x_ticks: positions of ticks on the x axis; chosen by the library if empty.
         categories: names at x = 0, 1, 2 ...
         notes: (x, y, text) written into the panel.
     """
@@ -91,12 +91,12 @@ class Panel:
 
     @property
     def outlines(self) -> int:
-        """How many outlines of histograms it has."""
+        """Number of outlines of histograms."""
         return sum(marks.kind == "steps" for marks in self.marks)
 
     def unseen(self) -> str:
         """What the limits hide, in words: points outside the frame, and intervals of points inside that reach out of
-        it; empty where nothing is hidden."""
+        it; empty if nothing is hidden."""
         points, outside, cut = 0, 0, 0
         for marks in self.marks:
             if marks.kind not in ("points", "density"):
@@ -114,9 +114,9 @@ class Panel:
                 within &= (values - below >= limits[0]) & (values + above <= limits[1])
             points, outside = points + int(finite.sum()), outside + int((finite & ~inside).sum())
             cut += int((inside & ~within).sum())
-        said = [f"{outside:,} of {points:,} points outside the frame"] if outside else []
-        said += [f"{cut:,} of {points - outside:,} intervals cut at the frame"] if cut else []
-        return f"({'; '.join(said)})" if said else ""
+        hidden = [f"{outside:,} of {points:,} points outside the frame"] if outside else []
+        hidden += [f"{cut:,} of {points - outside:,} intervals cut at the frame"] if cut else []
+        return f"({'; '.join(hidden)})" if hidden else ""
 
 
 @dataclass(frozen=True)
@@ -124,12 +124,12 @@ class Picture:
     """Panels with one colour scale.
 
     Attributes:
-        panels: in reading order.
+        panels: the panels, in reading order.
         columns: panels in a row.
-        shade_label: what the colour scale means.
-        shade_range: its ends; by the data where None.
+        shade_label: the colour scale's label.
+        shade_range: its ends; chosen from the data if None.
         diverging: whether zero is in its middle.
-        heights: of the rows of panels, relative to each other's; all the same where empty.
+        heights: relative heights of the rows of panels; all the same if empty.
     """
 
     panels: tuple[Panel, ...]
@@ -144,7 +144,7 @@ class Picture:
         return [marks.shade for panel in self.panels for marks in panel.marks if marks.shade is not None]
 
     def shades(self) -> tuple[float, float] | None:
-        """Ends of the colour scale, None where nothing is shaded."""
+        """Ends of the colour scale, None if nothing is shaded."""
         values = self.shaded()
         if not values:
             return None
@@ -161,8 +161,8 @@ class Picture:
         return (low, high) if high > low else (low - 0.5, high + 0.5)
 
 
-CELLS = 48  # of a density along each axis
-SPARSE = 4  # tokens below which a cell of a density is left to its points
+CELLS = 48  # cells of a density along each axis
+SPARSE = 4  # a cell of a density with fewer tokens shows its points
 DENSITY_LABEL = f"tokens per cell ({SPARSE} or more)"
 DENSE = 1500  # points from which a panel shows counts per cell under its points
 
@@ -170,13 +170,13 @@ DENSE = 1500  # points from which a panel shows counts per cell under its points
 def scatter(
     x: np.ndarray, y: np.ndarray, label: str = "", colour: str = PALETTE[0], shade: np.ndarray | None = None
 ) -> tuple[Marks, ...]:
-    """Points of tokens: as they are where they are few, as counts per cell where they are many.
+    """Points of tokens: drawn singly if they are few, as counts per cell if they are many.
 
     Args:
         x: [token].
         y: [token].
-        label: in the legend.
-        colour: of points.
+        label: their name in the legend.
+        colour: colour of the points.
         shade: values for a colour scale; then always points.
     """
     if shade is None and len(x) > DENSE:
@@ -186,7 +186,7 @@ def scatter(
 
 
 def histogram(values: np.ndarray, edges: np.ndarray, label: str, colour: str) -> Marks:
-    """Outline of the share of values in each bin; what lies outside goes to the outermost bins."""
+    """Outline of the share of values in each bin; values outside go to the outermost bins."""
     inside = np.clip(values, edges[0], edges[-1])
     counts, _ = np.histogram(inside, edges)
     return Marks(edges, counts / max(len(values), 1), "steps", label=label, colour=colour)

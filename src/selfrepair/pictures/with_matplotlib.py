@@ -26,9 +26,9 @@ def draw(picture: Picture, title: str = "", size: tuple[float, float] | None = N
     """The picture as a matplotlib figure, which notebooks show by themselves.
 
     Args:
-        picture: what to draw.
-        title: above it.
-        size: of the figure, inches; by default what its panels need.
+        picture: the picture to draw.
+        title: the title above it.
+        size: size of the figure in inches; by default what its panels need.
 
     Raises:
         SelfRepairError: matplotlib is missing.
@@ -72,8 +72,8 @@ def image(picture: Picture, title: str, kind: str) -> bytes:
     """The picture's bytes.
 
     Args:
-        picture: what to draw.
-        title: above it.
+        picture: the picture to draw.
+        title: the title above it.
         kind: `png` or `svg`.
     """
     content = io.BytesIO()
@@ -94,7 +94,7 @@ def _panel(axes: Axes, panel: Panel, picture: Picture, ends: tuple[float, float]
     for marks in panel.marks:
         _MARKS[marks.kind](axes, marks, panel, picture, ends)
     axes.margins(x=0.13 if panel.notes else 0.05)  # room for names
-    axes.autoscale_view()  # now: with autoscaling off it would never come
+    axes.autoscale_view()  # before autoscaling is turned off
     axes.autoscale(False)  # rules must not widen the limits
     for choose, limits in ((axes.set_xlim, panel.x_range), (axes.set_ylim, panel.y_range)):
         if limits is not None:
@@ -123,7 +123,7 @@ def _panel(axes: Axes, panel: Panel, picture: Picture, ends: tuple[float, float]
 
 
 def _legend(axes: Axes, under: bool) -> None:
-    """Names of marks and rules: where there is room, or `under` the panel, where they cannot hide an error bar."""
+    """Legend of marks and rules: where there is room, or `under` the panel, where it cannot hide an error bar."""
     look: dict[str, Any] = {"frameon": True, "framealpha": 0.85, "edgecolor": "none", "fontsize": 7.5}
     if not under:
         axes.legend(loc="best", **look)

@@ -12,7 +12,7 @@ from selfrepair.pictures.picture import CELLS, DENSITY_LABEL, FAINT, INK, SPARSE
 
 SCRIPT = "plotly.min.js"
 _PANEL = 430  # pixels
-_DENSITY = "coloraxis2"  # of densities; the first is of what is shaded
+_DENSITY = "coloraxis2"  # of densities; the first is for shaded marks
 
 
 def figure_of(picture: Picture, title: str = "") -> Any:
@@ -34,8 +34,8 @@ def figure_of(picture: Picture, title: str = "") -> Any:
         vertical_spacing=min(0.14, 0.5 / rows),
         row_heights=list(picture.heights) or None,
     )
-    for place, panel in enumerate(picture.panels):
-        at = {"row": place // columns + 1, "col": place % columns + 1}
+    for index, panel in enumerate(picture.panels):
+        at = {"row": index // columns + 1, "col": index % columns + 1}
         for marks in panel.marks:
             known = {trace.name for trace in figure.data}
             for trace in _traces(marks, panel, marks.label and _text(marks.label) not in known):
@@ -59,7 +59,7 @@ def figure_of(picture: Picture, title: str = "") -> Any:
     return figure
 
 
-def page(picture: Picture, title: str, caption: str = "") -> str:
+def picture_page(picture: Picture, title: str, caption: str = "") -> str:
     """A whole HTML page; it takes `plotly.min.js` from its own folder."""
     html: str = figure_of(picture, title).to_html(include_plotlyjs=SCRIPT, full_html=True)
     under = f'<p style="max-width:60em;margin:1em 4em;font:14px sans-serif;color:#59636e">{_text(caption)}</p>'
@@ -68,7 +68,7 @@ def page(picture: Picture, title: str, caption: str = "") -> str:
 
 
 def script() -> str:
-    """plotly's own JavaScript, to be written once beside the pages: no network is needed to look at them."""
+    """plotly's own JavaScript, written once beside the pages: they need no network."""
     _require_plotly()
     from plotly.offline import get_plotlyjs
 
@@ -84,7 +84,7 @@ def _require_plotly() -> None:
 
 
 def _text(text: str) -> str:
-    """plotly reads some HTML in texts: take it as it is."""
+    """Escapes text: plotly would read some HTML in it."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
@@ -110,7 +110,7 @@ def _traces(marks: Marks, panel: Panel, listed: bool | str) -> list[Any]:
         look |= {"color": marks.shade, "coloraxis": "coloraxis"}
     if marks.kind == "density":
         look |= {"size": 3, "opacity": 0.35}
-    text = [_text(one) for one in marks.names]
+    text = [_text(name) for name in marks.names]
     where = "%{text}<br>" if text else ""
     hover = f"{where}{_text(panel.x_label)}: %{{x:.4g}}<br>{_text(panel.y_label)}: %{{y:.4g}}<extra></extra>"
     draw = go.Scattergl if marks.kind == "density" else go.Scatter
@@ -148,7 +148,7 @@ def _density_axis(figure: Any, aside: bool) -> None:
 
     Args:
         figure: the plotly figure.
-        aside: whether another scale stands beside the picture already.
+        aside: whether another scale already stands beside the picture.
     """
     tops = [float(np.nanmax(trace.z)) for trace in figure.data if trace.type == "heatmap"]
     if not tops:
@@ -203,11 +203,11 @@ def _axes(figure: Any, panel: Panel, at: dict[str, int]) -> None:
 
 
 def _limits(panel: Panel) -> tuple[list[float], list[float]]:
-    """Limits of both axes: what is asked for, else the data with some room."""
-    found = []
+    """Limits of both axes: as given, else the data with some margin."""
+    limits = []
     for asked, axis in ((panel.x_range, "x"), (panel.y_range, "y")):
         if asked is not None:
-            found.append([float(end) for end in asked])
+            limits.append([float(end) for end in asked])
             continue
         values = [np.ravel(getattr(marks, axis)) for marks in panel.marks]
         bars = axis == "y" and any(marks.kind in ("bars", "steps") for marks in panel.marks)
@@ -216,10 +216,10 @@ def _limits(panel: Panel) -> tuple[list[float], list[float]]:
         low, high = (float(every.min()), float(every.max())) if every.size else (0.0, 1.0)
         room = 0.06 * (high - low) or 0.5
         if panel.x_log and axis == "x":
-            found.append([low / 1.15, high * 1.15])
+            limits.append([low / 1.15, high * 1.15])
         else:
-            found.append([low - room, high + room])
-    return found[0], found[1]
+            limits.append([low - room, high + room])
+    return limits[0], limits[1]
 
 
 def _rule(figure: Any, rule: Rule, x_range: list[float], y_range: list[float], at: dict[str, int]) -> None:

@@ -1,7 +1,7 @@
-"""The paper's claims beside what a run measured: stated, measured with its interval, and whether it holds here.
+"""The paper's claims, each with the number that a run measured and whether the claim holds there.
 
-Keys are those of the project's list of the paper's claims, with a letter where a claim has several parts; checks of our
-own are `X01` and so on.
+Keys are those of the project's list of the paper's claims, with a letter if a claim has several parts; our own checks
+are `X01` and so on.
 """
 
 from __future__ import annotations
@@ -12,26 +12,26 @@ from selfrepair.paper.claims.about_iteration import ITERATION
 from selfrepair.paper.claims.about_neurons import NEURONS
 from selfrepair.paper.claims.about_norm import NORM
 from selfrepair.paper.claims.about_repair import REPAIR
-from selfrepair.paper.claims.claim import (
+from selfrepair.paper.claims.paper_claim import (
     ARITHMETIC,
     FAILS,
     HOLDS,
     MISSING,
     OPEN,
     UNJUDGED,
-    Claim,
-    Verdict,
+    JudgedClaim,
+    PaperClaim,
     measured,
     verdict_table,
 )
 from selfrepair.paper.exhibit import Exhibit
 
-CLAIMS: tuple[Claim, ...] = (*REPAIR, *NORM, *NEURONS, *ITERATION)
+CLAIMS: tuple[PaperClaim, ...] = (*REPAIR, *NORM, *NEURONS, *ITERATION)
 
 
-def judge(exhibits: Sequence[Exhibit], claims: Sequence[Claim] = CLAIMS) -> list[Verdict]:
-    """Every claim with its number, where some exhibit has it."""
-    return [Verdict(claim, measured(claim, exhibits)) for claim in claims]
+def judge_claims(exhibits: Sequence[Exhibit], claims: Sequence[PaperClaim] = CLAIMS) -> list[JudgedClaim]:
+    """Every claim with its number, if an exhibit has it."""
+    return [JudgedClaim(claim, measured(claim, exhibits)) for claim in claims]
 
 
 __all__ = [
@@ -42,8 +42,8 @@ __all__ = [
     "MISSING",
     "OPEN",
     "UNJUDGED",
-    "Claim",
-    "Verdict",
-    "judge",
+    "JudgedClaim",
+    "PaperClaim",
+    "judge_claims",
     "verdict_table",
 ]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from selfrepair.paper.claims.claim import INF, Claim, unjudged
+from selfrepair.paper.claims.paper_claim import INF, PaperClaim, unjudged
 from selfrepair.paper.numbers.document_halves import ON_SECOND
 
 _SLOPES, _CONTROLS, _ALL = ("figure-09",), ("figure-19",), ("section-5-3-self-gain",)
 _MOVERS, _DIFFERENCES = ("section-5-3-movers",), ("section-5-3-logit",)
 
-ITERATION: tuple[Claim, ...] = (
-    Claim(
+ITERATION: tuple[PaperClaim, ...] = (
+    PaperClaim(
         "C27a",
         "Section 5.3, Figure 9",
         "A head represses itself: its new direct effect is below its clean one (GPT2-medium L21H1).",
@@ -19,7 +19,7 @@ ITERATION: tuple[Claim, ...] = (
         "slope below 1 at scale 3; the head that, on the other half of the documents, is most below a random direction "
         "stands for it",
     ),
-    Claim(
+    PaperClaim(
         "C27b",
         "Appendix F, Figure 19",
         "It does so in proportion to the scale of what is added.",
@@ -28,7 +28,7 @@ ITERATION: tuple[Claim, ...] = (
         (2 / 3, 1.5),
         "the slope falls as much per unit of scale at 5 as at 1, within a factor of 1.5, same head",
     ),
-    Claim(
+    PaperClaim(
         "C27c",
         "Section 5.3, Figure 9",
         "It is its own output that it responds to.",
@@ -37,7 +37,7 @@ ITERATION: tuple[Claim, ...] = (
         (-INF, 0),
         "slope at scale 3 below those of another head's output and of a random direction, same head",
     ),
-    Claim(
+    PaperClaim(
         "X09",
         "Section 5.3, our check",
         "Repression is a response to the head's own output, not to any vector of its size.",
@@ -46,7 +46,7 @@ ITERATION: tuple[Claim, ...] = (
         (0.05, 1),
         "more heads than the 2.5% that chance would give, 5% at least",
     ),
-    Claim(
+    PaperClaim(
         "C34",
         "Section 5.3",
         "Moving the stream of the movers' layer into the next makes backup heads move names.",
@@ -55,7 +55,7 @@ ITERATION: tuple[Claim, ...] = (
         (0, INF),
         "above zero, backups of all layers above together; intervals over templates",
     ),
-    Claim(
+    PaperClaim(
         "X10",
         "Section 5.3, our check",
         "The heads that wake are those that answer to ablation.",
@@ -64,7 +64,7 @@ ITERATION: tuple[Claim, ...] = (
         (0.5, 1),
         "correlation over heads above 0.5",
     ),
-    Claim(
+    PaperClaim(
         "X11",
         "Section 5.3, our check",
         "Ablating name movers is covered for by backups.",

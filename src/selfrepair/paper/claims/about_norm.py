@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from selfrepair.paper.claims.claim import INF, MANY, Claim, chosen_apart, largest, nearest_one
+from selfrepair.paper.claims.paper_claim import INF, MANY, PaperClaim, chosen_apart, nearest_one, pick_largest
 from selfrepair.paper.experiments.overview import SHOWN
 
 _RATIO, _ONE_HEAD, _BY_NORM, _FRACTION = ("figure-04",), ("figure-05",), ("figure-06",), ("figure-11",)
@@ -10,8 +10,8 @@ _RATIOS, _LENGTHS, _SIGNIFICANCE = ("figure-04", "figure-17"), ("figure-16",), (
 _EXTREME = "zero over the larger of"
 _LAST = "the last layer's head that loses most stands for it"
 
-NORM: tuple[Claim, ...] = (
-    Claim(
+NORM: tuple[PaperClaim, ...] = (
+    PaperClaim(
         "C08",
         "Figure 4, section 3.2",
         "Clean over ablated scale above 1 on 90.66% of top tokens, resample (Pythia-160M L11H2).",
@@ -20,7 +20,7 @@ NORM: tuple[Claim, ...] = (
         (0.85, 1),
         f"85% or more; {_LAST}",
     ),
-    Claim(
+    PaperClaim(
         "C09",
         "Figure 4, section 3.2",
         "The same on 98.75%, mean ablation.",
@@ -29,7 +29,7 @@ NORM: tuple[Claim, ...] = (
         (0.9, 1),
         "90% or more, same head",
     ),
-    Claim(
+    PaperClaim(
         "C10",
         "Figure 4, section 3.2",
         "The same on 100%, zero ablation.",
@@ -38,7 +38,7 @@ NORM: tuple[Claim, ...] = (
         (0.95, 1),
         "95% or more, same head",
     ),
-    Claim(
+    PaperClaim(
         "C11a",
         "Figure 5",
         "Zero ablation can raise the logit although the direct effect is positive (Pythia-160M L11H10).",
@@ -47,7 +47,7 @@ NORM: tuple[Claim, ...] = (
         (0.01, 1),
         "on more than 1% of helped tokens; a head of the last layer stands for it",
     ),
-    Claim(
+    PaperClaim(
         "C11b",
         "Figure 5",
         "Only the norm can repair that head: it is in the last layer of a parallel model.",
@@ -56,7 +56,7 @@ NORM: tuple[Claim, ...] = (
         (0.999, 1.001),
         "all of its self-repair; not so where blocks are not parallel, as its own MLP is downstream",
     ),
-    Claim(
+    PaperClaim(
         "C12a",
         "Figure 6",
         "The norm's self-repair is positive in many late heads (7 models).",
@@ -65,7 +65,7 @@ NORM: tuple[Claim, ...] = (
         MANY,
         "a quarter or more of the last quarter's heads, each shown to (false discovery rate 5%)",
     ),
-    Claim(
+    PaperClaim(
         "C12b",
         "Figure 6",
         "It is positive on the whole.",
@@ -74,7 +74,7 @@ NORM: tuple[Claim, ...] = (
         (0, INF),
         "mean above zero",
     ),
-    Claim(
+    PaperClaim(
         "C13",
         "Section 3.2, Figure 11",
         "The norm explains about 30% of the direct effect (clipped per token).",
@@ -83,7 +83,7 @@ NORM: tuple[Claim, ...] = (
         (0.2, 0.4),
         "20 to 40%",
     ),
-    Claim(
+    PaperClaim(
         "X05",
         "Section 3.2, our check",
         "The same without clipping: ratio of sums.",
@@ -92,7 +92,7 @@ NORM: tuple[Claim, ...] = (
         (0.2, 0.4),
         "20 to 40%",
     ),
-    Claim(
+    PaperClaim(
         "X06",
         "Appendix A, our check",
         "That number needs the norm to repair: with its sign flipped it would be far smaller.",
@@ -101,7 +101,7 @@ NORM: tuple[Claim, ...] = (
         (0, 0.1),
         "below 10%",
     ),
-    Claim(
+    PaperClaim(
         "C14",
         "Section 5.2",
         "The norm explains up to about 30% of the self-repair on average.",
@@ -110,7 +110,7 @@ NORM: tuple[Claim, ...] = (
         (-INF, 0.4),
         "at most 40%, ratio of sums over the heads of all layers",
     ),
-    Claim(
+    PaperClaim(
         "C15",
         "Appendix A",
         "Clipping means that potentially in 30% of cases the norm repairs more than the direct effect.",
@@ -119,7 +119,7 @@ NORM: tuple[Claim, ...] = (
         (0.01, 0.4),
         "some cases, 1% or more, and not far above 30%: at most 40%",
     ),
-    Claim(
+    PaperClaim(
         "C16",
         "Figure 10, Appendix A",
         "Unclipped fractions over all tokens are extreme.",
@@ -128,7 +128,7 @@ NORM: tuple[Claim, ...] = (
         (10, INF),
         "1000% or more for some head",
     ),
-    Claim(
+    PaperClaim(
         "X07",
         "Appendix B",
         "The norm's term has a closed form.",
@@ -137,7 +137,7 @@ NORM: tuple[Claim, ...] = (
         (0, 1e-3),
         "an identity: exact to 0.001 logits, which rounding explains",
     ),
-    Claim(
+    PaperClaim(
         "C28",
         "Appendix D, Figure 16",
         "Zero ablation shortens the residual stream most (a last-layer head of Pythia-160M).",
@@ -146,7 +146,7 @@ NORM: tuple[Claim, ...] = (
         (-INF, 0),
         "mean length below those of resample and mean; a head of the last layer stands for it",
     ),
-    Claim(
+    PaperClaim(
         "C29",
         "Appendix D, Figure 17",
         "Zero ablation gives more extreme scale ratios than mean and resample (GPT2-small L11H3).",
@@ -155,9 +155,9 @@ NORM: tuple[Claim, ...] = (
         (1, INF),
         "mean |ratio − 1| above both; of the last layer's heads the one where, on the other half of the documents, it "
         "is most so stands for it",
-        chosen_apart(largest),
+        chosen_apart(pick_largest),
     ),
-    Claim(
+    PaperClaim(
         "C30",
         "Appendix D, Figure 18",
         "All ablations give similar scale ratios (GPT2-small L11H11).",
@@ -168,7 +168,7 @@ NORM: tuple[Claim, ...] = (
         "documents, it is nearest stands for it",
         chosen_apart(nearest_one),
     ),
-    Claim(
+    PaperClaim(
         "C31a",
         "Appendix G",
         "A ratio of 1.02 and 10 logits make 0.2 logits.",
@@ -177,7 +177,7 @@ NORM: tuple[Claim, ...] = (
         (0.2 - 1e-9, 0.2 + 1e-9),
         "arithmetic: exact to 1e-9",
     ),
-    Claim(
+    PaperClaim(
         "C31b",
         "Appendix G",
         "Direct effects are significant above 1 and reach 4, rarely (many models).",
@@ -186,7 +186,7 @@ NORM: tuple[Claim, ...] = (
         (1, 5),
         f"99.9th percentile from 1 to 5 logits; {_LAST}",
     ),
-    Claim(
+    PaperClaim(
         "C31c",
         "Appendix G",
         "Logits of two tokens differ by up to around 10.",

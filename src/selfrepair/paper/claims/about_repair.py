@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from selfrepair.paper.claims.claim import INF, MANY, Claim, nth, unjudged
+from selfrepair.paper.claims.paper_claim import INF, MANY, PaperClaim, nth, unjudged
 from selfrepair.paper.experiments.overview import SHOWN
 
 _FIGURE_1, _FIGURE_2, _FIGURE_3, _SHARES = ("figure-01",), ("figure-02",), ("figure-03",), ("section-2-3",)
@@ -11,15 +11,15 @@ _MANY = "a quarter or more, each shown to (false discovery rate 5%),"
 _NONE, _NONE_READ = (-0.3, 0.3), "correlation within 0.3 of zero"
 
 
-def _noisy(key: str, place: int) -> Claim:
-    """Of the repaired heads of Figure 3, the one in that place."""
+def _noisy(key: str, rank: int) -> PaperClaim:
+    """The claim that a repaired head of Figure 3, by its rank, is noisy."""
     reading = "correlation below 0.9 in size, same head"
     stated = "It is noisy from token to token."
-    return Claim(key, "Figure 3", stated, _FIGURE_3, _CORRELATION, (-0.9, 0.9), reading, nth(place))
+    return PaperClaim(key, "Figure 3", stated, _FIGURE_3, _CORRELATION, (-0.9, 0.9), reading, nth(rank))
 
 
-REPAIR: tuple[Claim, ...] = (
-    Claim(
+REPAIR: tuple[PaperClaim, ...] = (
+    PaperClaim(
         "C01",
         "Figure 2, section 2.2",
         "Many heads lie between y = −x and the x axis (Pythia-1B).",
@@ -28,7 +28,7 @@ REPAIR: tuple[Claim, ...] = (
         MANY,
         f"{_MANY} of the heads that help",
     ),
-    Claim(
+    PaperClaim(
         "X01",
         "Figure 2, our check",
         "The same with the measured change in direct effect across.",
@@ -37,7 +37,7 @@ REPAIR: tuple[Claim, ...] = (
         MANY,
         f"{_MANY} of the heads that help",
     ),
-    Claim(
+    PaperClaim(
         "C02",
         "Figure 1",
         "Many heads in later layers have positive mean self-repair (7 models).",
@@ -46,7 +46,7 @@ REPAIR: tuple[Claim, ...] = (
         MANY,
         f"{_MANY} of the last quarter's heads",
     ),
-    Claim(
+    PaperClaim(
         "X02",
         "Figure 1, our check",
         "Self-repair is imperfect: not all of what is lost comes back.",
@@ -55,7 +55,7 @@ REPAIR: tuple[Claim, ...] = (
         (0.0, 0.99),
         "above nothing and below everything",
     ),
-    Claim(
+    PaperClaim(
         "C03",
         "Section 2.1",
         "The resampled direct effect is near zero.",
@@ -64,16 +64,16 @@ REPAIR: tuple[Claim, ...] = (
         (0.5, 1),
         "within a tenth of the direct effect for most heads that have one",
     ),
-    Claim(
+    PaperClaim(
         "X03",
         "Section 2.1, our check",
-        "The same of the last layer, where what does not change looks like repair in Figure 2.",
+        "The same of the last layer, where an unchanged direct effect looks like repair in Figure 2.",
         _FIGURE_2,
         "sum DE' / sum DE of the last layer",
         (-0.1, 0.1),
         "within a tenth of the direct effect",
     ),
-    Claim(
+    PaperClaim(
         "C04a",
         "Figure 3",
         "Pythia-410M L22H11 appears repaired on average.",
@@ -84,7 +84,7 @@ REPAIR: tuple[Claim, ...] = (
         "stands for it",
     ),
     _noisy("C04b", 0),
-    Claim(
+    PaperClaim(
         "C05a",
         "Figure 3",
         "Pythia-410M L20H6 appears repaired on average.",
@@ -95,7 +95,7 @@ REPAIR: tuple[Claim, ...] = (
         nth(1),
     ),
     _noisy("C05b", 1),
-    Claim(
+    PaperClaim(
         "C06",
         "Figure 3",
         "No clear correlation of direct effect and change of the logit (Pythia-410M L23H1, without direct effect).",
@@ -105,7 +105,7 @@ REPAIR: tuple[Claim, ...] = (
         f"{_NONE_READ}; the late head with the least direct effect stands for it",
         nth(2),
     ),
-    Claim(
+    PaperClaim(
         "C07a",
         "Figure 3",
         "No clear correlation although there is direct effect (Pythia-410M L20H14).",
@@ -116,7 +116,7 @@ REPAIR: tuple[Claim, ...] = (
         "stands for it",
         nth(3),
     ),
-    Claim(
+    PaperClaim(
         "C07b",
         "Figure 3",
         "Its direct effect may be nearly fully repaired.",
@@ -126,16 +126,16 @@ REPAIR: tuple[Claim, ...] = (
         "75 to 125% of what is lost, same head",
         nth(3),
     ),
-    Claim(
+    PaperClaim(
         "C36",
         "Section 2.3",
         "It is false that all late heads are repaired by about the same share (such as 70%).",
         _SHARES,
         "spread of the repaired fraction",
         (0.2, INF),
-        "10th and 90th percentile over 0.2 apart, noise taken off",
+        "10th and 90th percentile over 0.2 apart, noise subtracted",
     ),
-    Claim(
+    PaperClaim(
         "X04",
         "Section 2.3, our check",
         "Some tokens are over-repaired: their logit ends on the other side.",
@@ -154,6 +154,6 @@ REPAIR: tuple[Claim, ...] = (
         "C33",
         "Section 2.2, footnote 2",
         "Pythia-1B is a parallel attention model.",
-        "about that model's configuration, whatever is measured here",
+        "about that model's configuration, not about this run",
     ),
 )

@@ -1,4 +1,4 @@
-"""How noisy is self-repair from token to token? The paper's Figure 3, and the shares behind it."""
+"""How noisy self-repair is from token to token: the paper's Figure 3, and the shares behind it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from selfrepair.paper.exhibit import Exhibit
 from selfrepair.paper.numbers.across_heads import HeadSums
 from selfrepair.paper.numbers.document_halves import FIRST, SECOND, rows_in_half
 from selfrepair.paper.numbers.over_documents import Number, products, tally_of
-from selfrepair.paper.pictures.captions import FIXED, about, rows_of, sampled
+from selfrepair.paper.pictures.exhibit_captions import FIXED, about_run, rows_of, sampled
 from selfrepair.paper.study import Study, experiment
 from selfrepair.pictures.picture import FAINT, PALETTE, Panel, Picture, Rule, scatter, symmetric
 from selfrepair.report.panels import depth_panel
@@ -31,16 +31,16 @@ _LEAST_TOKENS = 8
 @experiment("From token to token")
 def exhibits(study: Study) -> Iterator[Exhibit]:
     """All its figures."""
-    yield per_token(study.run)
+    yield effects_by_token(study.run)
     yield shares(study.run)
 
 
-def per_token(run: Run, heads: Sequence[tuple[int, int]] | None = None) -> Exhibit:
+def effects_by_token(run: Run, heads: Sequence[tuple[int, int]] | None = None) -> Exhibit:
     """Per-token direct effect against the change of the logit, for chosen heads (Figure 3).
 
     Args:
         run: the run; its uniform sample of tokens is shown.
-        heads: (layer, head) pairs; by default chosen by the data, see `choose`.
+        heads: (layer, head) pairs; by default chosen by the data, see `choose_examples`.
 
     Raises:
         SelfRepairError: the run kept no uniform sample.
@@ -49,24 +49,24 @@ def per_token(run: Run, heads: Sequence[tuple[int, int]] | None = None) -> Exhib
     if not len(rows):
         raise SelfRepairError("The run kept no uniform sample of tokens.", "Measure with sample=64 or more.")
     if heads is None:
-        chosen, rows = choose(run), rows_in_half(rows, SECOND)
+        chosen, rows = choose_examples(run), rows_in_half(rows, SECOND)
     else:
-        chosen = [Choice(Head(*head), "chosen by the user") for head in heads]
-    parts = {one.head: _of(rows, one.head) for one in chosen}
+        chosen = [ExampleHead(Head(*head), "chosen by the user") for head in heads]
+    parts = {example.head: _of(rows, example.head) for example in chosen}
     limits = symmetric([part[[X, Y]].to_numpy() for part in parts.values()])
     panels, numbers = [], []
-    for place, (head, part) in enumerate(parts.items()):
-        found = _numbers(head, part)
-        numbers += found
-        marks = scatter(part[X].to_numpy(), part[Y].to_numpy(), colour=PALETTE[place % len(PALETTE)])
-        title = f"{head}: {chosen[place].why}; r\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}{found[0].value:.2f}"
+    for index, (head, part) in enumerate(parts.items()):
+        head_numbers = _numbers(head, part)
+        numbers += head_numbers
+        marks = scatter(part[X].to_numpy(), part[Y].to_numpy(), colour=PALETTE[index % len(PALETTE)])
+        title = f"{head}: {chosen[index].why}; r\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}{head_numbers[0].value:.2f}"
         rules = (Rule(-1, label="no repair: y = −x"), Rule(0, colour=FAINT))
         panels.append(
             Panel(title, "direct effect, DE (logit)", "change of the logit, TE (logit)", marks, rules, limits, limits)
         )
     caption = (
         "Each point is a token. On the dashed line nothing is repaired, on the x axis everything. "
-        + "".join(f"{one.note} " for one in chosen if one.note)
+        + "".join(f"{example.note} " for example in chosen if example.note)
         + ("" if heads is not None else "Heads are chosen on one half of the documents; shown is the other. ")
         + sampled(run)
         + f" Shares and correlations with {FIXED}."
@@ -95,16 +95,16 @@ def shares(run: Run, filter: str | None = None) -> Exhibit:
         "share_worse": "made worse",
     }
     panels = []
-    for name, said in names.items():
+    for name, title in names.items():
         panel = depth_panel(run, label, name, "share of tokens")
-        panels.append(Panel(said, panel.x_label, panel.y_label, panel.marks, (), y_range=(-0.02, 1.02)))
+        panels.append(Panel(title, panel.x_label, panel.y_label, panel.marks, (), y_range=(-0.02, 1.02)))
     table = run.table(label, top=None)[["name", "layer", "head", "count", "documents"]].copy()
     table = table.sort_values(["layer", "head"]).reset_index(drop=True)
     for name in (*names, "r_squared", "slope_through_origin"):
         for end in ("", "_low", "_high"):
             table[name + end] = part[name + end].values[table["layer"], table["head"]]
     rows = rows_of(run, label)
-    numbers = [_share(rows, name, said) for name, said in names.items()]
+    numbers = [_share(rows, name, outcome) for name, outcome in names.items()]
     fractions = part["repaired_fraction"].values[layers // 2 :]
     spread = np.nanquantile(fractions, [0.1, 0.9]) if np.isfinite(fractions).any() else (np.nan, np.nan)
     numbers.append(_spread(rows, layers // 2))
@@ -112,7 +112,7 @@ def shares(run: Run, filter: str | None = None) -> Exhibit:
     numbers.append(Number("repaired fraction of late heads, 90th percentile", float(spread[1])))
     caption = (
         "Shares of each head's tokens: self-repair between nothing and all of what was lost; more than all of it (the "
-        "logit ends on the other side); or of the wrong sign. " + about(run, label)
+        "logit ends on the other side); or of the wrong sign. " + about_run(run, label)
     )
     return Exhibit(
         "section-2-3-shares",
@@ -127,13 +127,13 @@ def shares(run: Run, filter: str | None = None) -> Exhibit:
 
 
 @dataclass(frozen=True)
-class Choice:
+class ExampleHead:
     """A head of Figure 3.
 
     Attributes:
-        head: which.
+        head: the head.
         why: what it is an example of, or how near it comes, for the panel's title.
-        note: for the caption: in how far it is such an example, or that no head of this model is; may be empty.
+        note: for the caption: how far it is such an example, or that no head of this model is; may be empty.
     """
 
     head: Head
@@ -141,7 +141,7 @@ class Choice:
     note: str = ""
 
 
-def choose(run: Run) -> list[Choice]:
+def choose_examples(run: Run) -> list[ExampleHead]:
     """Four heads as in the paper, by the data, of the later half of the layers.
 
     Two whose top tokens are repaired by more than a fifth on average, those that lose most. One with hardly any direct
@@ -154,60 +154,60 @@ def choose(run: Run) -> list[Choice]:
     left = _late(run, label)
     largest = left["size"].max()
     best = left[left["repaired"] > REPAIRED].nlargest(2, "lost")
-    chosen = [Choice(head, "repaired on average") for head in best["name"]]
+    chosen = [ExampleHead(head, "repaired on average") for head in best["name"]]
     left = left.drop(best.index)
     nearest = left.nlargest(2 - len(chosen), "repaired")
     for head in nearest["name"]:
-        said = f"No other late head has more than {REPAIRED:.0%} repaired on its {label} of tokens: {head} is nearest."
-        chosen.append(Choice(head, "nearest to repaired on average", said))
+        note = f"No other late head has more than {REPAIRED:.0%} repaired on its {label} of tokens: {head} is nearest."
+        chosen.append(ExampleHead(head, "nearest to repaired on average", note))
     left = left.drop(nearest.index)
-    quiet = left.nsmallest(1, "size")
-    chosen += [_quiet(row["name"], row["size"], largest) for _, row in quiet.iterrows()]
-    left = left.drop(quiet.index)
+    smallest = left.nsmallest(1, "size")
+    chosen += [_least_effect(row["name"], row["size"], largest) for _, row in smallest.iterrows()]
+    left = left.drop(smallest.index)
     strong = left[(left["size"] >= left["size"].median()) & left["r"].notna()]
     for _, row in strong.loc[strong["r"].abs().nsmallest(1).index].iterrows():
         chosen.append(_uncorrelated(row["name"], row["r"], row["low"], row["high"]))
     return chosen
 
 
-def _quiet(head: Head, size: float, largest: float) -> Choice:
+def _least_effect(head: Head, size: float, largest: float) -> ExampleHead:
     if size <= NEGLIGIBLE * largest:
-        return Choice(head, "hardly any direct effect")
+        return ExampleHead(head, "hardly any direct effect")
     amount = f"mean |DE| {size:.2g} logit, {size / largest:.0%} of the largest head's"
-    said = f"No late head is without direct effect: {head} has the least, {amount}."
-    return Choice(head, "least direct effect: no head is without", said)
+    note = f"No late head is without direct effect: {head} has the least, {amount}."
+    return ExampleHead(head, "least direct effect: no head is without", note)
 
 
-def _uncorrelated(head: Head, r: float, low: float, high: float) -> Choice:
+def _uncorrelated(head: Head, r: float, low: float, high: float) -> ExampleHead:
     value = f"r = {r:.2f}" + ("" if np.isnan(low) else f" ({low:.2f} to {high:.2f})")
     if low <= 0 <= high:
-        said = f"{head} has a direct effect whose correlation cannot be told from none: {value}."
-        return Choice(head, "direct effect, no clear correlation", said)
-    said = f"No late head with a direct effect is without correlation: {head} has the weakest, {value}."
-    return Choice(head, "direct effect, weakest correlation: no head is without", said)
+        note = f"{head} has a direct effect whose correlation cannot be distinguished from zero: {value}."
+        return ExampleHead(head, "direct effect, no clear correlation", note)
+    note = f"No late head with a direct effect is without correlation: {head} has the weakest, {value}."
+    return ExampleHead(head, "direct effect, weakest correlation: no head is without", note)
 
 
 def _late(run: Run, label: str) -> pd.DataFrame:
-    """What heads of the later half of the layers are chosen by (of all layers where those have no tokens).
+    """The quantities by which heads of the later half of the layers are chosen (of all layers if those have no tokens).
 
     Returns:
         A row per head: `name`, `lost` and `repaired` over the filter, `size` (mean |DE|), `r`, `low` and `high`
         unfiltered; of the first half of the documents.
     """
-    top = {place: _lost(rows) for place, rows in rows_in_half(rows_of(run, label), FIRST).groupby(["layer", "head"])}
-    found = []
-    for place, rows in rows_in_half(rows_of(run, "all"), FIRST).groupby(["layer", "head"]):
-        if len(rows) >= _LEAST_TOKENS and place in top:
-            head = Head(*map(int, place))
+    top = {pair: _lost(rows) for pair, rows in rows_in_half(rows_of(run, label), FIRST).groupby(["layer", "head"])}
+    heads = []
+    for layer_head, rows in rows_in_half(rows_of(run, "all"), FIRST).groupby(["layer", "head"]):
+        if len(rows) >= _LEAST_TOKENS and layer_head in top:
+            head = Head(*map(int, layer_head))
             r, size = _numbers(head, rows)[0], float(rows[X].abs().mean())
-            found.append((head, *top[place], size, r.value, r.low, r.high))
-    table = pd.DataFrame(found, columns=["name", "lost", "repaired", "size", "r", "low", "high"])
+            heads.append((head, *top[layer_head], size, r.value, r.low, r.high))
+    table = pd.DataFrame(heads, columns=["name", "lost", "repaired", "size", "r", "low", "high"])
     late = table["name"].map(lambda head: head.layer) >= run.heads.sizes["layer"] // 2
     return table[late] if late.any() else table
 
 
 def _lost(rows: pd.DataFrame) -> tuple[float, float]:
-    """Mean lost direct effect of some tokens (logit), and the share of all that is lost there which is repaired."""
+    """Mean lost direct effect of the tokens (logit), and the share of it that is repaired."""
     lost = float((rows[X] - rows["ablated_direct_effect"]).sum())
     return lost / len(rows), float(rows["self_repair"].sum()) / lost if lost else float("nan")
 
@@ -232,14 +232,14 @@ def _numbers(head: Head, part: pd.DataFrame) -> list[Number]:
 
 
 def _spread(rows: pd.DataFrame, first: int) -> Number:
-    """How far apart heads from a layer on are in what is repaired, as a share of what they lose."""
+    """Spread of the repaired fraction over heads from a layer on."""
     lost = (rows["direct_effect"] - rows["ablated_direct_effect"]).to_numpy(np.float64)
     by_head = HeadSums.of(rows, {"lost": lost, "repair": rows["self_repair"].to_numpy(np.float64)}).from_layer(first)
     name = "spread of the repaired fraction of late heads, 10th to 90th percentile, less what noise explains"
     return by_head.spread(name, "repair", "lost")
 
 
-def _share(rows: pd.DataFrame, name: str, said: str) -> Number:
+def _share(rows: pd.DataFrame, name: str, words: str) -> Number:
     lost = (rows["direct_effect"] - rows["ablated_direct_effect"]).to_numpy(np.float64)
     countered = np.sign(lost) * rows["self_repair"].to_numpy(np.float64)
     outcome = {
@@ -248,4 +248,4 @@ def _share(rows: pd.DataFrame, name: str, said: str) -> Number:
         "share_worse": countered < 0,
     }[name]
     tally = tally_of(rows["document"].cat.codes.to_numpy(), {name: outcome.astype(np.float64)})
-    return tally.share(name, f"share of tokens {said}, all heads")
+    return tally.share(name, f"share of tokens {words}, all heads")

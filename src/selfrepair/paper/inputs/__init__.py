@@ -1,1 +1,1 @@
-"""What experiments read: text cut as a recipe says, clean runs in batches, recorded ablated runs, samples of tokens."""
+"""Inputs of experiments: windows of a recipe, clean runs in batches, recorded ablated runs, samples of tokens."""

@@ -26,11 +26,11 @@ OPERATORS = ("resample", "mean", "zero")  # that the paper compares; `Corpus.rep
 
 
 @dataclass(frozen=True)
-class Batch:
+class CleanBatch:
     """Some windows, run clean.
 
     Attributes:
-        windows: [window] their numbers.
+        windows: [window], their numbers.
         clean: the clean run.
         scored: bool [window, P], predictions that count.
         documents: [window, P], the document of each.
@@ -44,15 +44,15 @@ class Batch:
 
 @dataclass
 class Corpus:
-    """Windows of a model, walked through batch by batch: nothing here grows with the number of tokens, but for the
-    direct effects of chosen heads, four bytes a token.
+    """Windows of a model, in batches: memory does not grow with the number of tokens, except for the direct effects of
+    chosen heads, four bytes a token.
 
     Attributes:
         model: the model.
         windows: the text.
         recipe: how donors and means are taken.
-        seed: of the donors, as in `measure`.
-        roll: by which the original recipe rolls donor rows.
+        seed: random seed for donors, as in `measure`.
+        roll: rows by which the original recipe rolls donors.
     """
 
     model: LanguageModel
@@ -82,7 +82,7 @@ class Corpus:
 
         Args:
             scored: bool [window, P], predictions that count.
-            which: what to call them.
+            which: name of the tokens.
         """
         documents = len(np.unique(self.windows.documents[:, :-1][scored]))
         left = "position 0 left out" if self.recipe.first else "position 0 counted"
@@ -93,7 +93,7 @@ class Corpus:
 
     @property
     def documents(self) -> int:
-        """How many documents there are."""
+        """Number of documents."""
         return len(self.windows.names)
 
     def numbers(self) -> list[np.ndarray]:
@@ -101,11 +101,11 @@ class Corpus:
         every = np.arange(len(self.windows))
         return [every[start : start + self.size] for start in range(0, len(every), self.size)]
 
-    def batches(self) -> Iterator[Batch]:
-        """Clean runs of the whole corpus, held to the model's own forward once each. Use under `model.running()`.
+    def batches(self) -> Iterator[CleanBatch]:
+        """Clean runs of the whole corpus, each compared with the model's own forward once. Use under `model.running()`.
 
         Raises:
-            RefusedModel: the model's own forward is another.
+            RefusedModel: the model's own forward gives something else.
         """
         scored = self.windows.scored(self.recipe.first)
         for number, chosen in enumerate(self.numbers()):
@@ -113,10 +113,10 @@ class Corpus:
             if number not in self._proven:
                 require_own_forward(self.model, clean, real_tokens(self.windows, chosen, self.model))
                 self._proven.add(number)
-            yield Batch(chosen, clean, scored[chosen], self.windows.documents[chosen, :-1])
+            yield CleanBatch(chosen, clean, scored[chosen], self.windows.documents[chosen, :-1])
 
-    def replacement(self, operator: str, batch: Batch, layer: int) -> Tensor:
-        """What an operator puts in place of a layer's heads, [window, position, head, head_dim].
+    def replacement(self, operator: str, batch: CleanBatch, layer: int) -> Tensor:
+        """An operator's replacement of a layer's head outputs, [window, position, head, head_dim].
 
         Raises:
             SelfRepairError: an unknown operator, or one that needs means by position.
@@ -124,7 +124,7 @@ class Corpus:
         outputs = batch.clean.head_outputs[layer]
         return operator_named(operator).replacement(Port(layer, "heads"), outputs, _Source(self, batch), 0)
 
-    def donor_outputs(self, batch: Batch) -> tuple[Tensor, ...]:
+    def donor_outputs(self, batch: CleanBatch) -> tuple[Tensor, ...]:
         """Every layer's head outputs on the batch's donors."""
         key = hash(batch.windows.tobytes())
         if getattr(self, "_last", (None,))[0] != key:  # one batch at a time is kept
@@ -160,16 +160,16 @@ class Corpus:
 
     def direct_effects(self, heads: Sequence[Head]) -> np.ndarray:
         """Clean direct effects of some heads on every scored token, float32 [head, token], in the corpus' order."""
-        found: list[np.ndarray] = []
+        batches: list[np.ndarray] = []
         with self.model.running():
             for batch in self.batches():
                 mask = torch.from_numpy(batch.scored).to(batch.clean.sigma.device)
                 kept = [batch.clean.direct_effects(head.layer)[..., head.head][mask] for head in heads]
-                found.append(torch.stack(kept).cpu().numpy().astype(np.float32))
-        return np.concatenate(found, axis=-1)
+                batches.append(torch.stack(kept).cpu().numpy().astype(np.float32))
+        return np.concatenate(batches, axis=-1)
 
     def thresholds(self, heads: Sequence[Head], fraction: float = 0.02) -> np.ndarray:
-        """From which direct effect on a token is among a head's top, [head].
+        """The direct effect from which a token is among a head's top, [head].
 
         By default the k-th largest value, ties included; under the original recipe numpy's percentile, to be passed
         strictly (docs/methods.md 5.4).
@@ -183,10 +183,10 @@ class Corpus:
 
 @dataclass(frozen=True)
 class _Source:
-    """What operators draw on (`selfrepair.ablation.operators.Source`), as the recipe has it."""
+    """Means and donors for operators (`selfrepair.ablation.operators.Source`), as the recipe takes them."""
 
     corpus: Corpus
-    batch: Batch
+    batch: CleanBatch
 
     def mean(self, port: Port) -> Tensor:
         if self.corpus.recipe.mean == "batch":
@@ -195,7 +195,7 @@ class _Source:
 
     def position_mean(self, port: Port) -> Tensor:
         raise SelfRepairError(
-            "The paper's experiments collect no means by position.", "Take an operator that does without."
+            "The paper's experiments collect no means by position.", "Take an operator that does not need them."
         )
 
     def donor(self, port: Port, draw: int) -> Tensor:

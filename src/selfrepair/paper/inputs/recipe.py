@@ -1,4 +1,4 @@
-"""How text is cut, donors drawn and tokens chosen: honestly, or as the paper's authors did, known flaws included."""
+"""How text is cut, donors drawn and tokens chosen: by default, or as the paper's authors did, known flaws included."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PIECES = 20  # character pieces that it tokenizes a chunk in
 
 @dataclass(frozen=True)
 class Recipe:
-    """The choices in which an honest measurement and the paper's differ.
+    """The choices in which the default measurement and the paper's differ.
 
     Attributes:
         name: `default` or `original`.
@@ -31,8 +31,8 @@ class Recipe:
             (docs/methods.md 6.3).
         donors: `documents`, drawn from other documents; or `offset`, the next batch's row, mostly the same or a
             neighbouring document (docs/methods.md 6.2).
-        mean: what mean ablation puts in place, the mean over the `corpus` or over the `batch` (docs/methods.md 6.4).
-        batch: windows in a batch, which donors and means go by.
+        mean: mean ablation's replacement, the mean over the `corpus` or over the `batch` (docs/methods.md 6.4).
+        batch: windows in a batch, within which donors and means are taken.
         percentile: whether Figure 4's filter is numpy's percentile with `>` rather than the k largest.
         own_scale: whether a self-repression's new direct effect is taken with the intervened run's own scale
             (docs/methods.md 6.6).
@@ -52,7 +52,7 @@ class Recipe:
 
     @property
     def original(self) -> bool:
-        """Whether this is the paper's own."""
+        """Whether this is the paper's own recipe."""
         return self.name == "original"
 
 
@@ -74,7 +74,7 @@ def recipe_named(name: str, windows: Windows) -> Recipe:
     if name == "default":
         return DEFAULT
     if name != "original":
-        raise SelfRepairError(f"There is no recipe '{name}'.", "There are: default, original.")
+        raise SelfRepairError(f"There is no recipe '{name}'.", "Available: default, original.")
     if len(windows) < 2:
         raise SelfRepairError(
             "The original recipe takes donors from the next batch of windows; there is a single window.",
@@ -91,7 +91,7 @@ def original_amount(tokens: int, length: int) -> tuple[int, int]:
     its own next one, batches are smaller: two of them fit into the tokens asked for.
 
     Args:
-        tokens: at least so many, `MIN`; beginning-of-sequence tokens count.
+        tokens: least number of tokens, `MIN`; beginning-of-sequence tokens count.
         length: tokens of a window, `S`.
     """
     batch = BATCH if tokens >= length * BATCH else max(1, tokens // (2 * length))
@@ -196,12 +196,12 @@ def _pieces(tokenizer: Any, chunk: list[Document]) -> Iterator[tuple[np.ndarray,
     padding = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     size = (len(text) - 1) // PIECES + 1
     for start in range(0, len(text), size):
-        coded = tokenizer(text[start : start + size], return_offsets_mapping=True)  # BOS and all, as the authors do
-        found = np.asarray(coded["input_ids"], np.int64)
-        place = np.array([span[0] for span in coded["offset_mapping"]], np.int64).reshape(-1) + start
-        owner = np.searchsorted(starts, place, side="right") - 1
-        kept = found != padding
-        yield found[kept], owner[kept]
+        coded = tokenizer(text[start : start + size], return_offsets_mapping=True)  # BOS included, as the authors do
+        pieces = np.asarray(coded["input_ids"], np.int64)
+        offsets = np.array([span[0] for span in coded["offset_mapping"]], np.int64).reshape(-1) + start
+        owner = np.searchsorted(starts, offsets, side="right") - 1
+        kept = pieces != padding
+        yield pieces[kept], owner[kept]
 
 
 def next_batch_source(windows: Windows, recipe: Recipe, roll: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Windows as a recipe wants them."""
+"""Windows of a text, cut as a recipe requires."""
 
 from __future__ import annotations
 

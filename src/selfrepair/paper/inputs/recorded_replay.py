@@ -22,10 +22,10 @@ class Replayed:
 
     Attributes:
         final: the stream after the last block [window, position, width].
-        attention: by layer, what attention added to the stream [window, position, width].
-        mlp: by layer, what the MLP added.
-        neurons: by layer, inputs of the MLP's last linear map [window, position, neuron], where asked for.
-        heads: by layer, head outputs [window, position, head, head_dim].
+        attention: attention's write to the stream [window, position, width], by layer.
+        mlp: the MLP's write, by layer.
+        neurons: inputs of the MLP's last linear map [window, position, neuron], by layer, if asked for.
+        heads: head outputs [window, position, head, head_dim], by layer.
     """
 
     final: Tensor
@@ -37,7 +37,7 @@ class Replayed:
 
 @dataclass
 class Replayer:
-    """Runs blocks with Hugging Face's own code and the arguments that the model's own trunk makes."""
+    """Runs blocks with Hugging Face's own code and the arguments that the model's own trunk passes."""
 
     model: LanguageModel
 
@@ -55,9 +55,9 @@ class Replayer:
         Args:
             clean: the clean run of the windows.
             layer: the lowest block that runs.
-            in_place: by (layer, head), outputs to put in place [window, position, head_dim], value constants left
-                out; nothing for the clean run itself.
-            neurons: by layer, the linear map whose input to keep.
+            in_place: replacement outputs [window, position, head_dim] by (layer, head), value constants left out;
+                none for the clean run itself.
+            neurons: the linear map whose input to keep, by layer.
             stream: the input of block `layer`; the clean one by default.
             keep_heads: layers whose head outputs to keep.
         """
@@ -90,16 +90,16 @@ class Replayer:
         )
 
 
-def _put(place: Place, outputs: Mapping[int, Tensor], shape: tuple[int, ...], value: Tensor) -> Tensor:
+def _put(head_place: Place, outputs: Mapping[int, Tensor], shape: tuple[int, ...], value: Tensor) -> Tensor:
     """The projection's input with some heads' outputs, [window, position, head_dim] each, in their places."""
-    return place.put(value.reshape(shape), outputs).reshape(value.shape)
+    return head_place.put(value.reshape(shape), outputs).reshape(value.shape)
 
 
-def at_predictions(stream: Tensor) -> Tensor:
+def predicting_positions(stream: Tensor) -> Tensor:
     """Positions that predict something: all but the last."""
     return stream[:, :-1]
 
 
 def stacked(tensors: Sequence[Tensor], like: Tensor) -> Tensor:
-    """Sum of writes; zeros like `like` where there are none."""
+    """Sum of writes; zeros like `like` if there are none."""
     return torch.stack(list(tensors)).sum(0) if tensors else torch.zeros_like(like)

@@ -1,4 +1,4 @@
-"""A uniform sample of the tokens that pass a filter, drawn while they go by."""
+"""A uniform sample of the tokens that pass a filter, drawn as they arrive."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from selfrepair.statistics.keep import token_hash
 class TokenSample:
     """The tokens with the smallest seeded hashes of (window, position) among all that were added.
 
-    Uniform over them, of bounded size, and the same in whatever parts and order they came; the hash is that of the
-    sweep's own sample (`statistics/keep.py`).
+    Uniform over them, of bounded size, and the same for any parts and order in which they came; the hash is that of
+    the sweep's own sample (`statistics/keep.py`).
 
     Attributes:
         size: the most tokens that are kept.
-        seed: of the hash.
+        seed: seed of the hash.
     """
 
     size: int
@@ -34,7 +34,7 @@ class TokenSample:
         """Adds tokens, each at most once.
 
         Args:
-            columns: by name, what to keep of each, [token, ...]; `window` and `position` among them.
+            columns: values to keep of each token by name, [token, ...]; `window` and `position` among them.
         """
         hashes = np.concatenate([self._hashes, token_hash(columns["window"], columns["position"], self.seed)])
         best = np.argsort(hashes, kind="stable")[: self.size]
@@ -44,7 +44,7 @@ class TokenSample:
         self._hashes = hashes[best]
 
     def columns(self) -> dict[str, np.ndarray]:
-        """What was kept, by name, in order of window and position; empty where nothing was added."""
+        """Columns kept, by name, in order of window and position; empty if no tokens were added."""
         if not self._columns:
             return {}
         order = np.lexsort((self._columns["position"], self._columns["window"]))

@@ -1,7 +1,7 @@
-"""Two halves of the documents: heads that are chosen by a number are chosen on one half and judged on the other.
+"""Two halves of the documents: heads are chosen on one half and judged on the other.
 
-The head with the largest of many noisy numbers mostly has the luckiest noise. Measured on documents that had no part
-in the choice, its number is unbiased and its interval means what it says.
+The head with the largest of many noisy numbers usually has the luckiest noise. Measured on documents not used for the
+choice, its number is unbiased and its interval is valid.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import pandas as pd
 FIRST, SECOND = 0, 1
 ON_FIRST, ON_SECOND = ", first half of documents", ", second half of documents"
 ON_HALF = (ON_FIRST, ON_SECOND)
-"""What the names of numbers of one half end with."""
+"""Endings of the names of numbers of one half."""
 
 
 def half_of(documents: int, half: int) -> np.ndarray:

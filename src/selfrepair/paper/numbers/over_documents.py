@@ -26,8 +26,8 @@ class Number:
     """One measured number.
 
     Attributes:
-        name: what it is called in tables and claims.
-        value: the number; NaN where there is nothing to measure it on.
+        name: its name in tables and claims.
+        value: the number; NaN if there is nothing to measure it on.
         low: lower end of its 95% interval over documents; NaN with fewer than two, -inf for a ratio whose denominator
             may be zero.
         high: upper end.
@@ -71,20 +71,22 @@ def bootstrapped(
     """A function of sums over documents with its interval over documents.
 
     Args:
-        name: what to call it.
-        function: from sums by column [..., cell] to values [...]; given all replicates at once.
-        sums: by column, [document, cell], or [document] where there is one cell.
-        counts: [document], its tokens.
+        name: the number's name.
+        function: maps sums by column [..., cell] to values [...]; called with all replicates at once.
+        sums: sums by column, [document, cell], or [document] if there is one cell.
+        counts: [document], number of tokens.
         units: its units.
-        seed: of the bootstrap.
-        scale: on which the interval is symmetric, see `statistics.intervals.interval`.
-        value: the number where it is known from more tokens than the sums are of.
+        seed: random seed for the bootstrap.
+        scale: scale on which the interval is symmetric, see `statistics.intervals.interval`.
+        value: the number, if it is known from more tokens than are in the sums.
     """
     weights = document_weights(len(counts), REPLICATES, seed)
     with np.errstate(divide="ignore", invalid="ignore"):
-        found = function({column: np.asarray(table).sum(0) for column, table in sums.items()})
+        observed = function({column: np.asarray(table).sum(0) for column, table in sums.items()})
         replicates = np.asarray(function({column: bootstrap_all(table, weights) for column, table in sums.items()}))
-    return from_replicates(name, float(found if value is None else value), replicates, counts, units=units, scale=scale)
+    return from_replicates(
+        name, float(observed if value is None else value), replicates, counts, units=units, scale=scale
+    )
 
 
 def from_replicates(
@@ -101,8 +103,8 @@ class Tally:
     """Columns summed per document; estimators are functions of the sums, so their bootstrap is exact.
 
     Attributes:
-        documents: how many documents there are.
-        seed: of the bootstrap.
+        documents: number of documents.
+        seed: random seed for the bootstrap.
     """
 
     documents: int
@@ -114,7 +116,7 @@ class Tally:
 
         Args:
             document: [token], the document of each.
-            columns: by name, [token] values or one value for all.
+            columns: [token] values, or one value for all, by name.
         """
         for name, values in {COUNT: 1.0, **columns}.items():
             sums = self._sums.setdefault(name, np.zeros(self.documents))
@@ -134,7 +136,9 @@ class Tally:
     def in_half(self, half: int) -> Tally:
         """The tally of one half of the documents, see `selfrepair.paper.numbers.document_halves`."""
         chosen = half_of(self.documents, half)
-        return Tally(self.documents, self.seed, {name: np.where(chosen, one, 0.0) for name, one in self._sums.items()})
+        return Tally(
+            self.documents, self.seed, {name: np.where(chosen, values, 0.0) for name, values in self._sums.items()}
+        )
 
     def total(self, name: str) -> float:
         """A column's sum."""
@@ -151,11 +155,11 @@ class Tally:
         """A function of the columns' sums with its interval over documents.
 
         Args:
-            name: what to call it.
-            function: from sums by column, each [...], to values [...].
-            units: its units.
+            name: the number's name.
+            function: maps sums by column, each [...], to values [...].
+            units: the number's units.
             scale: see `bootstrapped`.
-            counted: the column of the tokens that it is about.
+            counted: the column that counts its tokens.
         """
         if not self.tokens:
             return Number(name, float("nan"), units=units)
@@ -168,18 +172,18 @@ class Tally:
     def share(self, column: str, name: str = "", below: str = COUNT) -> Number:
         """Share of tokens (or of those that `below` counts) in which a 0-or-1 column is 1, or the mean of a column
         between 0 and 1; for its interval see `statistics.intervals`."""
-        return self.number(name or column, lambda sums: divide(sums[column], sums[below]), "1", "share", below)
+        return self.number(name or column, lambda sums: quotient(sums[column], sums[below]), "1", "share", below)
 
     def ratio(self, above: str, below: str, units: str = "1", name: str = "") -> Number:
-        """Ratio of two columns' sums; its interval is Fieller's, infinite where the denominator may be zero."""
+        """Ratio of two columns' sums; its interval is Fieller's, infinite if the denominator may be zero."""
         if below == COUNT:
-            return self.number(name or above, lambda sums: divide(sums[above], sums[below]), units)
+            return self.number(name or above, lambda sums: quotient(sums[above], sums[below]), units)
         if not self.tokens:
             return Number(name or above, float("nan"), units=units)
         weights = document_weights(self.documents, REPLICATES, self.seed)
         sums = [self._sums[column] for column in (above, below, COUNT)]
-        over, under, tokens = (one.sum() for one in sums)
-        drawn_over, drawn_under, drawn = (bootstrap_all(one, weights) for one in sums)
+        over, under, tokens = (sums_of_column.sum() for sums_of_column in sums)
+        drawn_over, drawn_under, drawn = (bootstrap_all(sums_of_column, weights) for sums_of_column in sums)
         means, replicates = per_token((over, under), tokens), per_token((drawn_over, drawn_under), drawn)
         estimate = ratio_interval(means, replicates, self.filled, float(effective_documents(sums[-1])))
         return Number.of(name or above, estimate, units)
@@ -196,19 +200,19 @@ class Tally:
             count = sums[COUNT]
             both = count * sums[f"{x} {y}"] - sums[x] * sums[y]
             spread = (count * sums[f"{x} {x}"] - sums[x] ** 2) * (count * sums[f"{y} {y}"] - sums[y] ** 2)
-            return divide(both, np.sqrt(np.maximum(spread, 0)))
+            return quotient(both, np.sqrt(np.maximum(spread, 0)))
 
         return self.number(name, function, scale="correlation")
 
 
-def joined(tallies: Mapping[str, Tally]) -> Tally:
+def join_tallies(tallies: Mapping[str, Tally]) -> Tally:
     """One tally of several over the same documents, to compare them document by document.
 
     Args:
-        tallies: by label; a label's columns are called `label/column`, and tokens are counted as the first's.
+        tallies: tallies by label; a label's columns are named `label/column`, and tokens are counted as in the first.
     """
     first = next(iter(tallies.values()))
-    sums = {f"{label}/{name}": values for label, one in tallies.items() for name, values in one._sums.items()}
+    sums = {f"{label}/{name}": values for label, tally in tallies.items() for name, values in tally._sums.items()}
     return Tally(first.documents, first.seed, ({COUNT: first._sums[COUNT]} if first._sums else {}) | sums)
 
 
@@ -216,15 +220,17 @@ def slope_of(sums: Sums, x: str, y: str, label: str = "") -> Array:
     """Least-squares slope with intercept from sums; those of one label of a joined tally, if given."""
     start = f"{label}/" if label else ""
     count, xs, ys = sums[start + COUNT], sums[start + x], sums[start + y]
-    return divide(count * sums[f"{start}{x} {y}"] - xs * ys, count * sums[f"{start}{x} {x}"] - xs**2)
+    return quotient(count * sums[f"{start}{x} {y}"] - xs * ys, count * sums[f"{start}{x} {x}"] - xs**2)
 
 
-def whiskers(found: Sequence[Number]) -> Array:
-    """Whiskers of 95% intervals, [2, number], below and above the values; none where there is no interval.
+def whiskers(numbers: Sequence[Number]) -> Array:
+    """Whiskers of 95% intervals, [2, number], below and above the values; zero without an interval.
 
     An infinite one, of a ratio whose denominator may be zero, is three times as long as all that is finite is high.
     """
-    values, low, high = (np.array([getattr(one, end) for one in found], float) for end in ("value", "low", "high"))
+    values, low, high = (
+        np.array([getattr(number, end) for number in numbers], float) for end in ("value", "low", "high")
+    )
     ends = np.concatenate([values, low, high])
     finite = ends[np.isfinite(ends)]
     far = 3 * float(np.ptp(finite)) if finite.size and np.ptp(finite) > 0 else 1.0
@@ -236,16 +242,16 @@ def products(x: str, y: str, columns: Mapping[str, np.ndarray]) -> dict[str, np.
     return {f"{a} {b}": columns[a] * columns[b] for a, b in ((x, x), (x, y), (y, y))}
 
 
-def divide(above: Array, below: Array) -> Array:
+def quotient(above: Array, below: Array) -> Array:
     """The ratio; 0/0 and x/0 are NaN."""
     return np.asarray(above / np.where(below == 0, np.nan, below))
 
 
 def tally_of(document: np.ndarray, columns: Mapping[str, np.ndarray]) -> Tally:
-    """A tally of tokens that are at hand already; documents may be numbered in any way."""
-    _, place = np.unique(document, return_inverse=True)
-    tally = Tally(int(place.max(initial=-1)) + 1)
-    tally.add(place, columns)
+    """A tally of tokens held in memory; documents may be numbered in any way."""
+    _, document_index = np.unique(document, return_inverse=True)
+    tally = Tally(int(document_index.max(initial=-1)) + 1)
+    tally.add(document_index, columns)
     return tally
 
 
@@ -255,7 +261,7 @@ def quantiles_apart(
     """A quantile of tokens' values, or how far two are apart, with its interval over documents.
 
     Args:
-        name: what to call it.
+        name: the number's name.
         values: [token].
         document: [token], the document of each.
         shares: the upper quantile and the lower one to take from it; None for the upper alone.
@@ -265,15 +271,15 @@ def quantiles_apart(
         return Number(name, float("nan"), units=units)
     order = np.argsort(values, kind="stable")
     ranked = np.asarray(values, np.float64)[order]
-    _, place = np.unique(document, return_inverse=True)
-    counts = np.bincount(place)
+    _, document_index = np.unique(document, return_inverse=True)
+    counts = np.bincount(document_index)
     weights = document_weights(len(counts), REPLICATES, 0)
 
     def difference(quantile: Callable[[float], Array]) -> Array:
         upper, lower = shares
         return np.asarray(quantile(upper) - (0.0 if lower is None else quantile(lower)))
 
-    copies = np.cumsum(weights[:, place[order]], axis=1)
+    copies = np.cumsum(weights[:, document_index[order]], axis=1)
 
     def of_replicates(share: float) -> Array:
         below = (copies < share * copies[:, -1:]).sum(1)

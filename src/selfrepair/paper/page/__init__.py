@@ -5,4 +5,4 @@ from selfrepair.paper.page.paper_folder import Folder as Folder
 from selfrepair.paper.page.paper_folder import heading as heading
 from selfrepair.paper.page.paper_folder import reason as reason
 from selfrepair.paper.page.paper_folder import render as render
-from selfrepair.paper.page.paper_folder import write as write
+from selfrepair.paper.page.paper_folder import write_paper as write_paper

@@ -16,7 +16,7 @@ from selfrepair.paper.claims import ARITHMETIC, FAILS, HOLDS, MISSING, OPEN, UNJ
 from selfrepair.paper.exhibit import Exhibit
 from selfrepair.paper.make import Paper
 from selfrepair.paper.numbers.over_documents import Number
-from selfrepair.paper.pictures.captions import numbers_table
+from selfrepair.paper.pictures.exhibit_captions import numbers_table
 from selfrepair.paper.study import EXPERIMENTS
 from selfrepair.pictures import with_matplotlib, with_plotly
 from selfrepair.report.captions import discoveries, engine_error, fact
@@ -41,12 +41,12 @@ _MOST_CSV_ROWS = 50_000  # larger tables are written as parquet
 class Folder:
     """The folder that a paper is written to while it is being made, so that nothing made is ever lost.
 
-    Attributes:
-        place: where.
-        files: by exhibit, the name of its data file; of those that are written.
+        Attributes:
+    path: the folder.
+            files: name of the data file of each exhibit written so far.
     """
 
-    place: Path
+    path: Path
     files: dict[str, str] = field(default_factory=dict)
 
     def keep(self, exhibit: Exhibit) -> None:
@@ -55,7 +55,7 @@ class Folder:
         Raises:
             SelfRepairError: matplotlib or plotly is missing, or the folder cannot be written to.
         """
-        figures = self.place / FIGURES
+        figures = self.path / FIGURES
         figures.mkdir(parents=True, exist_ok=True)
         if exhibit.picture is not None and not (figures / with_plotly.SCRIPT).exists():
             put(figures / with_plotly.SCRIPT, with_plotly.script().encode())
@@ -67,22 +67,22 @@ class Folder:
         Raises:
             SelfRepairError: jinja2 is missing, or the folder cannot be written to.
         """
-        put(self.place / "claims.csv", _csv(verdict_table(paper.verdicts)))
-        put(self.place / "numbers.csv", _csv(_all_numbers(paper)))
-        put(self.place / "paper.json", json.dumps(_facts(paper), indent=2, ensure_ascii=False).encode())
+        put(self.path / "claims.csv", _csv(verdict_table(paper.verdicts)))
+        put(self.path / "numbers.csv", _csv(_all_numbers(paper)))
+        put(self.path / "paper.json", json.dumps(_facts(paper), indent=2, ensure_ascii=False).encode())
         if paper.failed:
-            put(self.place / FAILURES, _failures(paper).encode())
-        page = self.place / "index.html"
+            put(self.path / FAILURES, _failures(paper).encode())
+        page = self.path / "index.html"
         put(page, render(paper, self.files).encode())
         return page
 
 
-def write(paper: Paper, folder: str | Path) -> Path:
+def write_paper(paper: Paper, folder: str | Path) -> Path:
     """Writes everything; existing files of the same name are replaced.
 
     Args:
-        paper: what was made.
-        folder: where to.
+        paper: the paper made.
+        folder: the folder to write to.
 
     Returns:
         The page.
@@ -91,14 +91,14 @@ def write(paper: Paper, folder: str | Path) -> Path:
         SelfRepairError: matplotlib, plotly or jinja2 is missing, or the folder cannot be written to.
     """
     writer = Folder(Path(folder))
-    writer.place.mkdir(parents=True, exist_ok=True)
+    writer.path.mkdir(parents=True, exist_ok=True)
     for exhibit in paper.exhibits:
         writer.keep(exhibit)
     return writer.show(paper)
 
 
 def heading(name: str) -> str:
-    """What the page calls an experiment."""
+    """The experiment's heading on the page."""
     return EXPERIMENTS[name].heading
 
 
@@ -106,8 +106,8 @@ def render(paper: Paper, files: dict[str, str]) -> str:
     """The page as HTML; all text is escaped.
 
     Args:
-        paper: what was made.
-        files: by exhibit, the name of its data file.
+        paper: the paper made.
+        files: name of the data file of each exhibit.
 
     Raises:
         SelfRepairError: jinja2 is missing.
@@ -118,12 +118,14 @@ def render(paper: Paper, files: dict[str, str]) -> str:
         raise SelfRepairError("The page needs jinja2.", "pip install 'selfrepair[paper]'") from problem
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
-    made = {name: [one for one in paper.exhibits if one.section == name] for name in EXPERIMENTS}
-    sections = [{"name": name, "title": heading(name), "exhibits": some} for name, some in made.items() if some]
+    made = {name: [exhibit for exhibit in paper.exhibits if exhibit.section == name] for name in EXPERIMENTS}
+    sections = [
+        {"name": name, "title": heading(name), "exhibits": exhibits} for name, exhibits in made.items() if exhibits
+    ]
     html: str = template.render(
         facts=_shown_facts(paper),
-        claims=[(one, _CLASSES[one.verdict], number_text(one.number)) for one in paper.verdicts],
-        counts={name: sum(one.verdict == name for one in paper.verdicts) for name in _CLASSES},
+        claims=[(judged, _CLASSES[judged.verdict], number_text(judged.number)) for judged in paper.verdicts],
+        counts={name: sum(judged.verdict == name for judged in paper.verdicts) for name in _CLASSES},
         sections=sections,
         files=files,
         figures=FIGURES,
@@ -144,8 +146,10 @@ def reason(problem: Exception) -> str:
 
 
 def _failures(paper: Paper) -> str:
-    """Where in the code experiments failed."""
-    return "\n".join(f"{name}\n{''.join(traceback.format_exception(one))}" for name, one in paper.failed.items())
+    """Tracebacks of the failed experiments."""
+    return "\n".join(
+        f"{name}\n{''.join(traceback.format_exception(problem))}" for name, problem in paper.failed.items()
+    )
 
 
 def _write_exhibit(exhibit: Exhibit, folder: Path) -> str:
@@ -154,7 +158,7 @@ def _write_exhibit(exhibit: Exhibit, folder: Path) -> str:
         title = f"{exhibit.figure}: {exhibit.title}"
         for kind in ("png", "svg"):
             put(folder / f"{exhibit.name}.{kind}", with_matplotlib.image(exhibit.picture, title, kind))
-        put(folder / f"{exhibit.name}.html", with_plotly.page(exhibit.picture, title, exhibit.caption).encode())
+        put(folder / f"{exhibit.name}.html", with_plotly.picture_page(exhibit.picture, title, exhibit.caption).encode())
     if len(exhibit.table) > _MOST_CSV_ROWS:
         name = f"{exhibit.name}.parquet"
         put(folder / name, exhibit.table.to_parquet(index=False))
@@ -171,7 +175,9 @@ def _csv(table: pd.DataFrame) -> bytes:
 
 def _all_numbers(paper: Paper) -> pd.DataFrame:
     parts = [
-        numbers_table(one.numbers).assign(figure=one.figure, exhibit=one.name) for one in paper.exhibits if one.numbers
+        numbers_table(exhibit.numbers).assign(figure=exhibit.figure, exhibit=exhibit.name)
+        for exhibit in paper.exhibits
+        if exhibit.numbers
     ]
     return pd.concat(parts, ignore_index=True) if parts else numbers_table(())
 
@@ -189,7 +195,7 @@ def _facts(paper: Paper) -> dict[str, Any]:
         "failed": {name: reason(problem) for name, problem in paper.failed.items()},
         "pending": paper.pending,
         "versions": subject["versions"],
-        "exhibits": [one.name for one in paper.exhibits],
+        "exhibits": [exhibit.name for exhibit in paper.exhibits],
     }
 
 
@@ -216,7 +222,7 @@ def _shown_facts(paper: Paper) -> list[tuple[str, str]]:
         ("Heads", f"{discoveries(run, tokens)} ({tokens})"),
         ("Numerical floor", f"{small(run.heads.attrs.get('numerical_floor', float('nan')))} logits"),
         ("Largest ledger residual", f"{small(run.heads.attrs.get('ledger_residual', float('nan')))} logits"),
-        *([("Engine's error per token", said)] if (said := engine_error(run)) else []),
+        *([("Engine's error per token", error)] if (error := engine_error(run)) else []),
         ("Time", f"{spent / 60:.1f} minutes of computing"),
     ]
 

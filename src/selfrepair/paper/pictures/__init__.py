@@ -1,1 +1,1 @@
-"""What captions of the paper's figures say."""
+"""Captions of the paper's figures."""

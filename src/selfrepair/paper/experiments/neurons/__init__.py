@@ -3,13 +3,13 @@
 from collections.abc import Iterator
 
 from selfrepair.paper.exhibit import Exhibit
-from selfrepair.paper.experiments.neurons.figures import by_layer as by_layer
-from selfrepair.paper.experiments.neurons.figures import cumulative_change as cumulative_change
-from selfrepair.paper.experiments.neurons.figures import rank_curves as rank_curves
-from selfrepair.paper.experiments.neurons.figures import top_neurons as top_neurons
-from selfrepair.paper.experiments.neurons.study import NeuronStudy as NeuronStudy
-from selfrepair.paper.experiments.neurons.study import choose_heads as choose_heads
-from selfrepair.paper.experiments.neurons.study import study_neurons as study_neurons
+from selfrepair.paper.experiments.neurons.neuron_figures import by_layer as by_layer
+from selfrepair.paper.experiments.neurons.neuron_figures import cumulative_change as cumulative_change
+from selfrepair.paper.experiments.neurons.neuron_figures import rank_curves as rank_curves
+from selfrepair.paper.experiments.neurons.neuron_figures import top_neurons as top_neurons
+from selfrepair.paper.experiments.neurons.neuron_study import NeuronStudy as NeuronStudy
+from selfrepair.paper.experiments.neurons.neuron_study import choose_repaired as choose_repaired
+from selfrepair.paper.experiments.neurons.neuron_study import study_neurons as study_neurons
 from selfrepair.paper.study import Study, experiment
 
 
@@ -17,8 +17,8 @@ from selfrepair.paper.study import Study, experiment
 def exhibits(study: Study) -> Iterator[Exhibit]:
     """All its figures."""
     corpus = study.corpus()
-    found = study_neurons(corpus, choose_heads(study.run, corpus))
-    yield top_neurons(found)
-    yield rank_curves(found)
-    yield cumulative_change(found)
-    yield by_layer(found)
+    neuron_study = study_neurons(corpus, choose_repaired(study.run, corpus))
+    yield top_neurons(neuron_study)
+    yield rank_curves(neuron_study)
+    yield cumulative_change(neuron_study)
+    yield by_layer(neuron_study)

@@ -1,4 +1,4 @@
-"""What is kept of neuron arrays: sums, curves over ranks and a sample of tokens; never the arrays."""
+"""Sums, curves over ranks and a sample of tokens, kept instead of whole neuron arrays."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ CARRIED = 0.85  # neurons beyond those that carry this share of all change are c
 
 @dataclass
 class NeuronSums:
-    """One head's ablation seen by the neurons of one MLP, over the tokens of one filter.
+    """Effects of one head's ablation on the neurons of one MLP, over the tokens of one filter.
 
     With `d_n = DE'_n - DE_n` of neuron n.
 
     Attributes:
-        neurons: how many there are.
-        shares: thresholds q of Figure 8.
-        documents: of the corpus.
-        seed: of the bootstrap and of the samples.
+        neurons: number of neurons.
+        shares: the thresholds q of Figure 8.
+        documents: number of documents in the corpus.
+        seed: random seed for the bootstrap and the samples.
         tally: sums per document of numbers of tokens.
         exceed: [share, rank], tokens with `d_(r) > q DE_head`, `d_(1) >= d_(2) >= ...`.
         cumulative: [neuron], sum over tokens of the share of `sum |d|` up to each rank, in that order.
@@ -77,8 +77,8 @@ class NeuronSums:
         whole = absolute.sum(1, keepdims=True)
         safe = np.where(whole == 0, 1.0, whole)
         top = order[:, :TOP]
-        for place, share in enumerate(self.shares):
-            self.exceed[place] += (ranked[:, :RANKS] > share * head_effect[:, None]).sum(0)
+        for row, share in enumerate(self.shares):
+            self.exceed[row] += (ranked[:, :RANKS] > share * head_effect[:, None]).sum(0)
         self.cumulative += (np.cumsum(absolute, axis=1) / safe).sum(0)
         effects = np.take_along_axis(clean, order, 1)
         shown = {
@@ -118,7 +118,7 @@ class NeuronSums:
             columns[f"top above {share:g}"] = (ranked[:, 0] > share * head_effect).astype(float)
         return columns
 
-    # ------------------------------------------------------------------------------------------ what they say
+    # ------------------------------------------------------------------------------------------ results
 
     @property
     def points(self) -> pd.DataFrame:
@@ -144,7 +144,7 @@ class NeuronSums:
     def numbers(self, name: str) -> list[Number]:
         """Numbers of this head and MLP, under a name."""
         tally = self.tally
-        found = [
+        numbers = [
             tally.share("erasing", f"{name}: top repairing neuron erases (clean DE < 0)"),
             tally.share("erasing less", f"{name}: it erases less when ablated (DE < DE' < 0)"),
             tally.share("layer positive", f"{name}: the MLP's own DE is positive"),
@@ -155,20 +155,22 @@ class NeuronSums:
             tally.ratio("top ten", "positive", name=f"{name}: top ten neurons' share of all positive change"),
         ]
         for share in self.shares:
-            found.append(tally.share(f"top above {share:g}", f"{name}: top neuron repairs more than {share:.1%} of DE"))
-        return found + self._steadiness(name)
+            numbers.append(
+                tally.share(f"top above {share:g}", f"{name}: top neuron repairs more than {share:.1%} of DE")
+            )
+        return numbers + self._steadiness(name)
 
     def _steadiness(self, name: str) -> list[Number]:
         """Whether the same neurons repair across prompts, and within them."""
         own = f"{name}: a prompt's most frequent neuron in a token's top ten, share of tokens"
-        found = [
+        numbers = [
             self.tally.share("prompt's favourite", own, "in company"),
             self.tally.share("others' favourite", f"{own}, chosen by the prompt's other tokens", "in company"),
         ]
         if len(self.shown) < 2:
-            return found
+            return numbers
         sample = self.shown.columns()
-        return overlap_numbers(name, sample["top"], sample["document"], self.neurons) + found
+        return overlap_numbers(name, sample["top"], sample["document"], self.neurons) + numbers
 
     def top_ranks(self, name: str) -> Number:
         """Share of the first ranks at which the median clean direct effect is negative (Appendix C)."""
@@ -184,17 +186,17 @@ def within_prompts(top: np.ndarray, window: np.ndarray, neurons: int) -> dict[st
     Args:
         top: neurons that repair most, [token, TOP].
         window: [token].
-        neurons: how many there are.
+        neurons: number of neurons.
 
     Returns:
-        Columns [token]: `in company`, 1 where the token's prompt has others; `prompt's favourite`, 1 where the top
+        Columns [token]: `in company`, 1 if the token's prompt has others; `prompt's favourite`, 1 where the top
         neurons hold the one that is most frequent in the prompt, so that its mean over a prompt is
         `max_n count_n / tokens`; `others' favourite`, the same with the token itself not counted, which chance does
         not raise (a share where several are equally frequent).
     """
     columns = {name: np.zeros(len(top)) for name in ("in company", "prompt's favourite", "others' favourite")}
-    for one in np.unique(window):
-        tokens = np.flatnonzero(window == one)
+    for prompt in np.unique(window):
+        tokens = np.flatnonzero(window == prompt)
         if len(tokens) < 2:
             continue
         counts = np.bincount(top[tokens].ravel(), minlength=neurons)

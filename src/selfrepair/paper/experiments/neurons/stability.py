@@ -1,4 +1,4 @@
-"""Which neurons repair, and how steadily over ranks and documents: numbers with intervals over documents."""
+"""How consistently neurons repair over ranks and documents: numbers with intervals over documents."""
 
 from __future__ import annotations
 
@@ -37,19 +37,21 @@ def ranks_below_zero(name: str, effects: np.ndarray, document: np.ndarray) -> Nu
     """Share of ranks whose median over tokens is below zero.
 
     Args:
-        name: what to call it.
+        name: the number's name.
         effects: clean direct effects of the neurons at those ranks, [token, rank].
         document: [token].
     """
-    _, place = np.unique(document, return_inverse=True)
-    counts = np.bincount(place)
+    _, document_index = np.unique(document, return_inverse=True)
+    counts = np.bincount(document_index)
     weights = document_weights(len(counts), REPLICATES)
 
     def share(copies: np.ndarray) -> float:
         return float((np.median(np.repeat(effects, copies, axis=0), axis=0) < 0).mean())
 
-    replicates = np.array([share(one[place]) if one[place].any() else np.nan for one in weights])
-    return from_replicates(name, share(np.ones(len(place), int)), replicates, counts, scale="share")
+    replicates = np.array(
+        [share(copies[document_index]) if copies[document_index].any() else np.nan for copies in weights]
+    )
+    return from_replicates(name, share(np.ones(len(document_index), int)), replicates, counts, scale="share")
 
 
 def overlap_numbers(name: str, top: np.ndarray, document: np.ndarray, neurons: int) -> list[Number]:
@@ -59,11 +61,11 @@ def overlap_numbers(name: str, top: np.ndarray, document: np.ndarray, neurons: i
         name: start of the numbers' names.
         top: the neurons that repair most on each token, [token, 10].
         document: [token].
-        neurons: how many there are.
+        neurons: number of neurons.
     """
-    _, place = np.unique(document, return_inverse=True)
-    tokens = np.bincount(place)
-    cells = np.repeat(place, top.shape[1]), top.ravel()
+    _, document_index = np.unique(document, return_inverse=True)
+    tokens = np.bincount(document_index)
+    cells = np.repeat(document_index, top.shape[1]), top.ravel()
     members = csr_matrix((np.ones(top.size), cells), shape=(len(tokens), neurons))
     replicates = np.array(
         [_steadiness(members, tokens, weights, top.shape[1]) for weights in document_weights(len(tokens), REPLICATES)]
@@ -77,8 +79,8 @@ def overlap_numbers(name: str, top: np.ndarray, document: np.ndarray, neurons: i
         "top tens' overlap within less between documents": "plain",
     }
     return [
-        from_replicates(f"{name}: {said}", float(value), replicates[:, column], tokens, scale=scale)  # type: ignore[arg-type]
-        for column, ((said, scale), value) in enumerate(zip(names.items(), values, strict=True))
+        from_replicates(f"{name}: {label}", float(value), replicates[:, column], tokens, scale=scale)  # type: ignore[arg-type]
+        for column, ((label, scale), value) in enumerate(zip(names.items(), values, strict=True))
     ]
 
 
@@ -90,13 +92,13 @@ def _steadiness(members: csr_matrix, tokens: np.ndarray, weights: np.ndarray, si
     The maximum over thousands of neurons is too large where tokens are few: any neuron may be in one of ten tops.
     Chosen on one half of the documents and counted on the other, it is not.
 
-    Copies of a document in a replicate are no two documents: pairs between them are left out.
+    Copies of a document in a replicate are not two documents: pairs between them are left out.
 
     Args:
         members: tokens whose top neurons hold each neuron, [document, neuron].
         tokens: [document].
         weights: [document].
-        size: how many neurons are top.
+        size: number of top neurons of a token.
     """
     counts = members.T @ weights
     own = np.asarray(members.multiply(members).sum(1)).ravel()
@@ -112,8 +114,11 @@ def _chosen_apart(members: csr_matrix, tokens: np.ndarray, weights: np.ndarray) 
     """Share of tokens whose top neurons hold the one that is most frequent in the half of documents they are not in;
     its mean where several are equally frequent. NaN where a half has no tokens."""
     halves = [half_of(len(tokens), half) * weights for half in (FIRST_HALF, SECOND_HALF)]
-    counts = [members.T @ one for one in halves]
-    if not all(one @ tokens for one in halves):
+    counts = [members.T @ half_weights for half_weights in halves]
+    if not all(half_weights @ tokens for half_weights in halves):
         return float("nan")
-    held = sum(float(here[there == there.max()].mean()) for here, there in (counts, counts[::-1]))
+    held = sum(
+        float(counts_here[counts_there == counts_there.max()].mean())
+        for counts_here, counts_there in (counts, counts[::-1])
+    )
     return held / float(weights @ tokens)

@@ -1,4 +1,4 @@
-"""The norm's part of every head's repair: the paper's Figures 6, 10 and 11, beside honest versions of them."""
+"""The norm's part of every head's repair: the paper's Figures 6, 10 and 11, and honest versions of them."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import pandas as pd
 from selfrepair.paper.exhibit import Exhibit
 from selfrepair.paper.experiments.overview import SHOWN
 from selfrepair.paper.numbers.across_heads import HeadSums
-from selfrepair.paper.numbers.over_documents import COUNT, Number, Tally, divide, tally_of
-from selfrepair.paper.pictures.captions import FIXED, about, last_quarter, rows_of, sampled
+from selfrepair.paper.numbers.over_documents import COUNT, Number, Tally, quotient, tally_of
+from selfrepair.paper.pictures.exhibit_captions import FIXED, about_run, last_quarter, rows_of, sampled
 from selfrepair.pictures.picture import FAINT, PALETTE, Marks, Panel, Picture, Rule
 from selfrepair.report.panels import depth_panel
 from selfrepair.results.filter_labels import resolve_filter
@@ -24,7 +24,7 @@ _PARTS = {
 
 
 def repair_by_norm(run: Run, filter: str | None = None) -> Exhibit:
-    """The norm's part of self-repair of every head, and what it is made of by layer (Figure 6).
+    """The norm's part of every head's self-repair, and its three parts by layer (Figure 6).
 
     With `k = sigma / sigma' - 1` the three parts are `k (l - beta)`, `k dDE` and `k` times the response of everything
     downstream; all follow from the kept rows: `k (l - beta) = norm - k dDE - k response`.
@@ -35,8 +35,8 @@ def repair_by_norm(run: Run, filter: str | None = None) -> Exhibit:
     by_layer = rows.groupby("layer")[[*_PARTS, "repair_norm"]].mean()
     depth = by_layer.index.to_numpy(float) / run.heads.sizes["layer"]
     marks = [Marks(depth, by_layer["repair_norm"].to_numpy(), "line", "norm, in all", "#222222", dashed=True)]
-    for place, (name, said) in enumerate(_PARTS.items()):
-        marks.append(Marks(depth, by_layer[name].to_numpy(), "line", said, PALETTE[place]))
+    for index, (name, part_label) in enumerate(_PARTS.items()):
+        marks.append(Marks(depth, by_layer[name].to_numpy(), "line", part_label, PALETTE[index]))
     right = Panel(
         "its three parts, mean over a layer's heads", left.x_label, "logit", tuple(marks), (Rule(0, colour=FAINT),)
     )
@@ -50,14 +50,14 @@ def repair_by_norm(run: Run, filter: str | None = None) -> Exhibit:
             tally.ratio("repair_norm", "lost", name=f"norm / lost direct effect, {where}"),
             tally.ratio("repair_norm", "direct_effect", name=f"norm / direct effect, {where}"),
             tally.ratio("repair_norm", "self_repair", name=f"norm / self-repair, {where}"),
-            *(tally.ratio(name, "lost", name=f"{said} / lost, {where}") for name, said in _PARTS.items()),
+            *(tally.ratio(name, "lost", name=f"{label} / lost, {where}") for name, label in _PARTS.items()),
             by_head.share_above(f"share of heads with norm's self-repair > 0, {where}", "norm"),
             by_head.share_shown(f"{SHOWN}, norm's self-repair > 0, {where}", lambda sums: [sums["norm"]]),
         ]
     caption = (
         "Left: the final norm's line of the ledger for every head, (1 − σ′/σ)(l′ − β). Right: its "
         "parts with k = σ/σ′ − 1: "
-        "k(l − β), k ΔDE, and k times what everything downstream changed. " + about(run, label)
+        "k(l − β), k ΔDE, and k times what everything downstream changed. " + about_run(run, label)
     )
     table = run.table(label, top=None).sort_values(["layer", "head"]).reset_index(drop=True)
     split = rows.groupby(["layer", "head"])[list(_PARTS)].mean().reset_index()
@@ -89,7 +89,7 @@ def fractions(run: Run, filter: str | None = None) -> Exhibit:
         "ratio_of_sums": f"honest: Σ norm / Σ (DE − DE′), {label}",
         "slope": f"honest: slope of norm on DE − DE′, {label}",
     }
-    panels = tuple(_way(table, name, said, layers) for name, said in ways.items())
+    panels = tuple(_way(table, name, title, layers) for name, title in ways.items())
     negative = table[table["repair_norm"] <= 0]
     tally = _tally(rows)
     numbers = (
@@ -104,7 +104,7 @@ def fractions(run: Run, filter: str | None = None) -> Exhibit:
     clip_note = "Clipping cuts one side only, so that noise around zero clipped to [0, 1] averages about 0.2 to 0.3. "
     caption = (
         "The final norm's repair as a fraction of the head's direct effect, four ways; lines are means over a layer's "
-        "heads. " + clip_note + about(run, label) + f" Figure 10's panel: {sampled(run)} {FIXED}."
+        "heads. " + clip_note + about_run(run, label) + f" Figure 10's panel: {sampled(run)} {FIXED}."
     )
     return Exhibit(
         "figure-11-fraction-by-norm",
@@ -130,7 +130,7 @@ def with_split(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def clipped(norm: np.ndarray, effect: np.ndarray) -> np.ndarray:
-    """The paper's `clip(norm / DE, 0, 1)`, NaN where DE is 0."""
+    """The paper's `clip(norm / DE, 0, 1)`, NaN if DE is 0."""
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.clip(np.where(effect == 0, np.nan, norm / np.where(effect == 0, 1, effect)), 0, 1)
 
@@ -150,28 +150,28 @@ def _by_head(run: Run, rows: pd.DataFrame, every: pd.DataFrame, label: str) -> p
     part = run.heads.sel(filter=label)
     layers, heads = part["repair_norm"].shape
     grid = pd.MultiIndex.from_product([range(layers), range(heads)], names=["layer", "head"])
-    found = pd.DataFrame(index=grid)
-    found["name"] = [f"L{layer}H{head}" for layer, head in grid]
-    found["repair_norm"] = part["repair_norm"].values.ravel()
-    found["clipped"] = part["paper_clipped_mean_norm"].values.ravel()
+    table = pd.DataFrame(index=grid)
+    table["name"] = [f"L{layer}H{head}" for layer, head in grid]
+    table["repair_norm"] = part["repair_norm"].values.ravel()
+    table["clipped"] = part["paper_clipped_mean_norm"].values.ravel()
     for end in ("", "_low", "_high"):
-        found["ratio_of_sums" + end] = part["fraction_norm" + end].values.ravel()
+        table["ratio_of_sums" + end] = part["fraction_norm" + end].values.ravel()
     lost = (rows["direct_effect"] - rows["ablated_direct_effect"]).to_numpy(np.float64)
     products = pd.DataFrame(
         {"layer": rows["layer"], "head": rows["head"], "xy": rows["repair_norm"] * lost, "xx": lost**2}
     )
     sums = products.groupby(["layer", "head"])[["xy", "xx"]].sum()
-    found["slope"] = (sums["xy"] / sums["xx"]).reindex(grid)
+    table["slope"] = (sums["xy"] / sums["xx"]).reindex(grid)
     effect = every["direct_effect"].to_numpy(np.float64)
     ratio = np.where(effect == 0, np.nan, every["repair_norm"] / np.where(effect == 0, 1, effect))
     means = pd.DataFrame({"layer": every["layer"], "head": every["head"], "ratio": ratio}).groupby(["layer", "head"])[
         "ratio"
     ]
-    found["unclipped"] = means.mean().reindex(grid)
-    return found.reset_index()
+    table["unclipped"] = means.mean().reindex(grid)
+    return table.reset_index()
 
 
-def _way(table: pd.DataFrame, name: str, said: str, layers: int) -> Panel:
+def _way(table: pd.DataFrame, name: str, title: str, layers: int) -> Panel:
     heads = int(table["head"].max()) + 1
     values = table[name].to_numpy(np.float64)
     nudge = np.linspace(-0.28, 0.28, heads) if heads > 1 else np.zeros(1)
@@ -190,7 +190,12 @@ def _way(table: pd.DataFrame, name: str, said: str, layers: int) -> Panel:
         low, high = np.quantile(finite, [0.06, 0.94])
         limits = (float(min(low, 0) - 0.25), float(max(high, 0.5) + 0.25))
     return Panel(
-        said, f"relative depth (layer / {layers})", "fraction", (points, line), (Rule(0, colour=FAINT),), y_range=limits
+        title,
+        f"relative depth (layer / {layers})",
+        "fraction",
+        (points, line),
+        (Rule(0, colour=FAINT),),
+        y_range=limits,
     )
 
 
@@ -200,11 +205,11 @@ def _mean(values: pd.Series) -> float:
 
 def _most_extreme(rows: pd.DataFrame) -> Number:
     """The largest size among heads of the mean of norm / DE, as Figure 10 shows it."""
-    ratio = divide(rows["repair_norm"].to_numpy(np.float64), rows["direct_effect"].to_numpy(np.float64))
+    ratio = quotient(rows["repair_norm"].to_numpy(np.float64), rows["direct_effect"].to_numpy(np.float64))
     kept = np.isfinite(ratio)
     by_head = HeadSums.of(rows[kept], {"ratio": ratio[kept]})
     return by_head.number(
         "most extreme mean of norm / DE of a head, all tokens, in size",
-        lambda sums: np.nanmax(np.abs(divide(sums["ratio"], sums[COUNT])), axis=-1),
+        lambda sums: np.nanmax(np.abs(quotient(sums["ratio"], sums[COUNT])), axis=-1),
         scale="size",
     )

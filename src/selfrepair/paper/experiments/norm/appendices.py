@@ -1,4 +1,4 @@
-"""The final norm's term split, and what its change is worth in logits: section 3, Appendices B and G."""
+"""The final norm's term, split, and its change in logits: section 3, Appendices B and G."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 
 from selfrepair.paper.exhibit import Exhibit
-from selfrepair.paper.experiments.norm.figures import COLOUR, SECTION, under_legend
-from selfrepair.paper.experiments.norm.study import MOVERS, SPLITS, NormStudy
-from selfrepair.paper.numbers.over_documents import COUNT, Number, divide, quantiles_apart, whiskers
-from selfrepair.paper.pictures.captions import FIXED
+from selfrepair.paper.experiments.norm.norm_study import MOVERS, SPLITS, NormStudy
+from selfrepair.paper.experiments.norm.scale_figures import COLOUR, SECTION, under_legend
+from selfrepair.paper.numbers.over_documents import COUNT, Number, quantiles_apart, quotient, whiskers
+from selfrepair.paper.pictures.exhibit_captions import FIXED
 from selfrepair.pictures.picture import FAINT, PALETTE, Marks, Panel, Picture, Rule
 
 FROZEN = {
@@ -30,12 +30,12 @@ def accounts(study: NormStudy, operator: str = "resample") -> Exhibit:
     for title, parts in ACCOUNTS.items():
         fractions = _fractions(study, operator, parts)
         panels.append(_panel_of_parts(study, title, parts, fractions))
-        numbers += [number for found in fractions.values() for number in found]
+        numbers += [number for by_head in fractions.values() for number in by_head]
         rows += [
             {"split": title, "part": parts[column], "head": str(head), "operator": operator}
             | {"fraction of lost DE": number.value, "low": number.low, "high": number.high}
-            for column, found in fractions.items()
-            for head, number in zip(study.heads, found, strict=True)
+            for column, by_head in fractions.items()
+            for head, number in zip(study.heads, by_head, strict=True)
         ]
     numbers += [
         Number("largest error of the closed form of Appendix B", study.closure, units="logit", exact=True),
@@ -45,10 +45,10 @@ def accounts(study: NormStudy, operator: str = "resample") -> Exhibit:
         name = f"{head}: share of tokens whose norm repair is at least DE"
         numbers.append(study.top[head, operator].share("norm exceeds", name))
     caption = (
-        f"The final norm's part of self-repair as a share of what was lost, {operator} ablation. k = σ/σ′ − 1, l the "
-        "clean logit. The three parts add up to the norm's line, and so do the three movers "
+        f"The final norm's part of self-repair as a share of lost direct effect, {operator} ablation. k = σ/σ′ − 1, l "
+        "the clean logit. The three parts add up to the norm's line, and so do the three movers "
         "(σ′² − σ² = Σ⟨Δo_c, r + r′⟩/d). Right: self-repair of whole runs, of runs with everything downstream frozen "
-        "but the norm, and of runs with the norm's scale frozen alone. The closed form, k (l − β + ΔDE + ΣΔ), misses "
+        "but the norm, and of runs with only the norm's scale frozen. The closed form, k (l − β + ΔDE + ΣΔ), misses "
         f"the norm term measured in ablated runs by at most {study.closure:.1e} logits on any token, the sum of "
         f"movers by {study.movers:.1e}. {study.filtered(study.heads)}. {FIXED}."
     )
@@ -80,8 +80,8 @@ def _panel_of_parts(
     """One split: heads across, its parts side by side."""
     names = [str(head) for head in study.heads]
     marks = [
-        _beside(fractions[column], place, len(parts), words, names, PALETTE[place])
-        for place, (column, words) in enumerate(parts.items())
+        _beside(fractions[column], index, len(parts), words, names, PALETTE[index])
+        for index, (column, words) in enumerate(parts.items())
     ]
     return Panel(
         title,
@@ -94,27 +94,27 @@ def _panel_of_parts(
     )
 
 
-def _beside(found: Sequence[Number], place: int, of: int, label: str, names: Sequence[str], colour: str) -> Marks:
+def _beside(numbers: Sequence[Number], index: int, of: int, label: str, names: Sequence[str], colour: str) -> Marks:
     """One of several series of points with intervals, side by side at each category."""
-    values = np.array([one.value for one in found])
-    error = whiskers(found)
-    x = np.arange(len(found)) + 0.22 * (place - (of - 1) / 2)
+    values = np.array([number.value for number in numbers])
+    error = whiskers(numbers)
+    x = np.arange(len(numbers)) + 0.22 * (index - (of - 1) / 2)
     return Marks(x, values, "points", label, colour, y_error=error, names=names, size=5)
 
 
 def _spread_of_logits(study: NormStudy) -> list[Number]:
-    """How large the first head's direct effects get, and how far apart its target's logits lie, on sampled tokens."""
+    """Upper percentiles of the first head's direct effects, and the spread of target logits, on sampled tokens."""
     head = study.heads[0]
     part = study.sample[(study.sample["head"] == str(head)) & (study.sample["operator"] == study.operators[0])]
     if not len(part):
         return []
     effect, logit, document = (part[name].to_numpy() for name in ("direct_effect", "logit", "document"))
-    found = [
+    numbers = [
         quantiles_apart(f"{head}: {100 * share:g}th percentile of DE", effect, document, (share, None), "logit")
         for share in (0.98, 0.999)
     ]
     spread = "spread of target logits, 5th to 95th percentile"
-    return [*found, quantiles_apart(spread, logit, document, (0.95, 0.05), "logit")]
+    return [*numbers, quantiles_apart(spread, logit, document, (0.95, 0.05), "logit")]
 
 
 def significance(study: NormStudy, ratio: float = 1.02, difference: float = 10.0) -> Exhibit:
@@ -125,13 +125,13 @@ def significance(study: NormStudy, ratio: float = 1.02, difference: float = 10.0
         {"head": "the paper's example", "ratio": ratio, "difference of logits": difference, "repair": example}
     ]
     worth = {operator: _worth(study, operator, difference) for operator in study.operators}
-    for operator, found in worth.items():
+    for operator, by_head in worth.items():
         rows += [
             {"head": str(head), "operator": operator, "ratio": study.top[head, operator].mean("ratio").value}
             | {"difference of logits": difference, "repair": number.value, "low": number.low, "high": number.high}
-            for head, number in zip(study.heads, found, strict=True)
+            for head, number in zip(study.heads, by_head, strict=True)
         ]
-    numbers = [paper, *(number for found in worth.values() for number in found), *_spread_of_logits(study)]
+    numbers = [paper, *(number for by_head in worth.values() for number in by_head), *_spread_of_logits(study)]
     panel = _panel_of_worth(study, worth, difference, example)
     caption = (
         "How much more the norm's change under an ablation repairs a token than one whose logit is "
@@ -151,10 +151,10 @@ def significance(study: NormStudy, ratio: float = 1.02, difference: float = 10.0
 
 
 def _worth(study: NormStudy, operator: str, difference: float) -> list[Number]:
-    """Repair of a token more than of one whose logit is so much lower, one number a head."""
+    """How much more a token is repaired than one whose logit is lower by the difference, one number a head."""
 
     def more(sums: Mapping[str, np.ndarray]) -> np.ndarray:
-        return (divide(sums["ratio"], sums[COUNT]) - 1) * difference
+        return (quotient(sums["ratio"], sums[COUNT]) - 1) * difference
 
     return [
         study.top[head, operator].number(f"{head}: repair per {difference:g} logits, {operator}", more, "logit")
@@ -168,8 +168,8 @@ def _panel_of_worth(
     """Heads across, operators side by side, with the paper's example as a line."""
     heads = tuple(map(str, study.heads))
     marks = [
-        _beside(found, place, len(worth), operator, heads, COLOUR[operator])
-        for place, (operator, found) in enumerate(worth.items())
+        _beside(by_head, index, len(worth), operator, heads, COLOUR[operator])
+        for index, (operator, by_head) in enumerate(worth.items())
     ]
     return Panel(
         f"of two tokens {difference:g} logits apart",

@@ -12,13 +12,13 @@ from torch import Tensor
 from selfrepair.ablation.sites import Head
 from selfrepair.model.anatomy import Anatomy
 from selfrepair.model.constants import without_bias
-from selfrepair.paper.inputs.corpus import OPERATORS, Batch, Corpus
-from selfrepair.paper.inputs.recorded_replay import Replayed, Replayer, at_predictions, stacked
+from selfrepair.paper.inputs.corpus import OPERATORS, CleanBatch, Corpus
+from selfrepair.paper.inputs.recorded_replay import Replayed, Replayer, predicting_positions, stacked
 
 
 @dataclass(frozen=True)
 class NormTerms:
-    """One head under one operator, [window, P] each, centred logits unless said otherwise.
+    """One head under one operator, [window, P] each, centred logits unless stated otherwise.
 
     With `k = sigma / sigma' - 1`, `l` the clean logit, `beta` its part that no scale divides, `D = DE' - DE` and `R`
     the response of everything downstream at the clean scale, the changes of all later writes:
@@ -32,13 +32,13 @@ class NormTerms:
         direct_effect: `DE`, clean.
         change: `D`, of the head itself (a post-norm's change of scale counts to the response).
         total: `TE = l' - l`, measured: by the model's own final norm and unembedding of the two final streams.
-        norm: what the final norm's scale did.
-        measured: the same from the ablated run without the closed form, `TE - D - R`.
-        on_existing: `k (l - beta)`, what it does to what was there.
+        norm: effect of the final norm's change of scale.
+        measured: the norm term measured in the ablated run without the closed form, `TE - D - R`.
+        on_existing: `k (l - beta)`, its effect on the clean logit.
         on_damage: `k D`.
         on_response: `k R`.
         by_own: the part of `norm` by the head's own write moving the scale.
-        by_attention: by later attention moving it; by_mlps: by MLPs moving it.
+        by_attention: the part by later attention moving it; by_mlps: by MLPs moving it.
         frozen_rest: TE with everything downstream frozen but the final norm.
         frozen_norm: TE with the final norm's scale frozen and everything else live.
         ratio: `sigma / sigma'`, no unit.
@@ -71,28 +71,28 @@ class NormTerms:
 
 
 def terms_of(
-    corpus: Corpus, batch: Batch, head: Head, before: Replayed, after: Replayed, in_place: Tensor
+    corpus: Corpus, batch: CleanBatch, head: Head, before: Replayed, after: Replayed, in_place: Tensor
 ) -> NormTerms:
     """The terms of one ablation from its two runs."""
     anatomy, clean, layer = corpus.model.anatomy, batch.clean, head.layer
     final_norm = anatomy.final_norm
-    r, r_after = at_predictions(before.final), at_predictions(after.final)
+    r, r_after = predicting_positions(before.final), predicting_positions(after.final)
     sigma, sigma_after = final_norm.scale(r), final_norm.scale(r_after)
     u, beta = clean.u, clean.beta
-    scaled, scaled_after = (scaled_logits(anatomy, clean.tokens, one.final) for one in (before, after))
+    scaled, scaled_after = (scaled_logits(anatomy, clean.tokens, replayed.final) for replayed in (before, after))
     effect = clean.direct_effects(layer)[..., head.head]
     change = clean.direct_effects(layer, in_place)[..., head.head] - effect
     own = after.attention[layer] - before.attention[layer]
-    downstream = [after.attention[one] - before.attention[one] for one in after.attention if one > layer]
-    mlps = [after.mlp[one] - before.mlp[one] for one in after.mlp]
+    downstream = [after.attention[above] - before.attention[above] for above in after.attention if above > layer]
+    mlps = [after.mlp[above] - before.mlp[above] for above in after.mlp]
     k = sigma / sigma_after - 1
     response = clean.worth(stacked([own, *downstream, *mlps], own), clean.direction) - change
-    frozen = r + at_predictions(own)
+    frozen = r + predicting_positions(own)
     both = final_norm.centre(r + r_after)
     pull = -scaled_after / (anatomy.width * sigma * (sigma + sigma_after))
 
     def moved(write: Tensor) -> Tensor:
-        return pull * (final_norm.centre(at_predictions(write)) * both).sum(-1)
+        return pull * (final_norm.centre(predicting_positions(write)) * both).sum(-1)
 
     return NormTerms(
         direct_effect=effect,
@@ -125,14 +125,14 @@ def scaled_logits(anatomy: Anatomy, tokens: Tensor, final: Tensor) -> Tensor:
         final: the stream after the last block [window, position, width].
     """
     readout, targets = anatomy.readout, tokens[:, 1:]
-    normed = at_predictions(without_bias(anatomy.final_norm_module, final))
+    normed = predicting_positions(without_bias(anatomy.final_norm_module, final))
     return readout.multiplier * (normed * (readout.weight[targets] - readout.mean_weight)).sum(-1)
 
 
 def walk(
     corpus: Corpus, heads: Sequence[Head], operators: Sequence[str] = OPERATORS
-) -> Iterator[tuple[Head, str, Batch, NormTerms]]:
-    """All heads under all operators, batch by batch."""
+) -> Iterator[tuple[Head, str, CleanBatch, NormTerms]]:
+    """Terms of all heads under all operators, batch by batch."""
     replayer = Replayer(corpus.model)
     with corpus.model.running():
         for batch in corpus.batches():

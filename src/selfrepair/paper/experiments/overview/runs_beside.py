@@ -1,4 +1,4 @@
-"""Several runs shown beside another: how they are read, called, described and put in one table."""
+"""Several runs shown together: reading, naming and describing them, and one table of their heads."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import pandas as pd
 from selfrepair.errors import SelfRepairError
 from selfrepair.paper.inputs.recipe import NextBatch
 from selfrepair.paper.numbers.over_documents import Number
-from selfrepair.paper.pictures.captions import about
+from selfrepair.paper.pictures.exhibit_captions import about_run
 from selfrepair.report.captions import fact, left_out, operator
 from selfrepair.results.runs import Run
 
 
 def read_beside(folders: Sequence[Path]) -> tuple[Run, ...]:
-    """Runs to be shown beside another: of other models, or of the same with another operator or text.
+    """Runs to show together with the first: of other models, or of the same with another operator or text.
 
     Args:
         folders: finished results folders.
@@ -27,70 +27,69 @@ def read_beside(folders: Sequence[Path]) -> tuple[Run, ...]:
     """
     from selfrepair.results.run_folder import load
 
-    found = tuple(load(folder) for folder in folders)
-    for folder, run in zip(folders, found, strict=True):
+    runs = tuple(load(folder) for folder in folders)
+    for folder, run in zip(folders, runs, strict=True):
         if run.outcome["status"] != "complete":
             raise SelfRepairError(
-                f"The run in {folder} is {run.outcome['status']}.", f"Go on with it first: selfrepair resume {folder}."
+                f"The run in {folder} is {run.outcome['status']}.", f"Finish it first: selfrepair resume {folder}."
             )
         if "all" not in run.filters:
             raise SelfRepairError(
                 f"The run in {folder} has no filter 'all', which Figures 2 and 20 to 24 show.",
                 "Measure it with --filter all --filter top:0.02.",
             )
-    return found
+    return runs
 
 
-def names(runs: Sequence[Run]) -> list[str]:
-    """What runs are called in panels: the model; with the operator too where operators differ; numbered where these
-    are alike."""
+def names_of_runs(runs: Sequence[Run]) -> list[str]:
+    """Names of runs in panels: the model; the operator too if operators differ; numbered if names still coincide."""
     several = len({fact(run, "operator") for run in runs}) > 1
-    found = [fact(run, "model") + (f", {fact(run, 'operator')} ablation" if several else "") for run in runs]
-    alike = len(set(found)) < len(found)
-    return [f"{name}, run {place}" if alike else name for place, name in enumerate(found, 1)]
+    names = [fact(run, "model") + (f", {fact(run, 'operator')} ablation" if several else "") for run in runs]
+    alike = len(set(names)) < len(names)
+    return [f"{name}, run {number}" if alike else name for number, name in enumerate(names, 1)]
 
 
 def about_all(runs: Sequence[Run], labels: Sequence[str]) -> str:
-    """Every run under its filter, for captions, and in what besides the model they differ.
+    """Every run under its filter, for captions, and how they differ besides the model.
 
     Args:
-        runs: in the order of their panels.
+        runs: the runs, in the order of their panels.
         labels: the filter of each.
     """
     if len(runs) == 1:
-        return about(runs[0], labels[0])
-    said = " ".join(
-        f"({place}) {about(run, label)}" for place, (run, label) in enumerate(zip(runs, labels, strict=True), 1)
+        return about_run(runs[0], labels[0])
+    description = " ".join(
+        f"({number}) {about_run(run, label)}" for number, (run, label) in enumerate(zip(runs, labels, strict=True), 1)
     )
     kinds = {
-        "the ablation operator": [_said_operator(run) for run in runs],
+        "the ablation operator": [_operator_text(run) for run in runs],
         "the filter": list(labels),
         "the positions counted": [left_out(run) for run in runs],
         "the text": [fact(run, "text") for run in runs],
     }
-    unlike = [f"{kind} ({'; '.join(dict.fromkeys(found))})" for kind, found in kinds.items() if len(set(found)) > 1]
+    unlike = [f"{kind} ({'; '.join(dict.fromkeys(values))})" for kind, values in kinds.items() if len(set(values)) > 1]
     if unlike:
-        said += f" These runs are not alike in {', '.join(unlike)}: their panels differ by that too."
-    return f"Runs, in the order of their panels: {said}"
+        description += f" These runs are not alike in {', '.join(unlike)}: their panels differ by that too."
+    return f"Runs, in the order of their panels: {description}"
 
 
-def _said_operator(run: Run) -> str:
+def _operator_text(run: Run) -> str:
     return operator(run) + (" of the original recipe" if fact(run, "operator") == NextBatch(1).name else "")
 
 
 def prefixes(runs: Sequence[Run]) -> list[str]:
-    """In front of panels' titles: the run's name, nothing where there is one run."""
-    return [""] if len(runs) == 1 else [f"{name}: " for name in names(runs)]
+    """Prefixes of panels' titles: the run's name, or nothing if there is one run."""
+    return [""] if len(runs) == 1 else [f"{name}: " for name in names_of_runs(runs)]
 
 
 def numbers_of_all(
     runs: Sequence[Run], labels: Sequence[str], of: Callable[[Run, str], tuple[Number, ...]]
 ) -> tuple[Number, ...]:
     """The first run's numbers, then those of the others under their names."""
-    found = list(of(runs[0], labels[0]))
+    numbers = list(of(runs[0], labels[0]))
     for run, label, name in list(zip(runs, labels, prefixes(runs), strict=True))[1:]:
-        found += [replace(number, name=f"{name}{number.name}") for number in of(run, label)]
-    return tuple(found)
+        numbers += [replace(number, name=f"{name}{number.name}") for number in of(run, label)]
+    return tuple(numbers)
 
 
 def heads_of(run: Run, label: str) -> pd.DataFrame:
@@ -103,7 +102,7 @@ def heads_of(run: Run, label: str) -> pd.DataFrame:
 def heads_of_all(runs: Sequence[Run], labels: Sequence[str]) -> pd.DataFrame:
     """Heads of all runs, with the run's number from 1."""
     tables = [heads_of(run, label) for run, label in zip(runs, labels, strict=True)]
-    for place, table in enumerate(tables, 1):
-        table.insert(0, "run", place)
-        table.insert(2, "operator", fact(runs[place - 1], "operator"))
+    for number, table in enumerate(tables, 1):
+        table.insert(0, "run", number)
+        table.insert(2, "operator", fact(runs[number - 1], "operator"))
     return pd.concat(tables, ignore_index=True)

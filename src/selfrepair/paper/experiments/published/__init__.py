@@ -1,11 +1,11 @@
-"""Numbers beside those that the paper's authors published."""
+"""Comparison with the numbers that the paper's authors published."""
 
 from collections.abc import Iterator
 
 from selfrepair.errors import SelfRepairError
 from selfrepair.paper.exhibit import Exhibit
-from selfrepair.paper.experiments.published.per_head import compare as compare
-from selfrepair.paper.experiments.published.reference_folder import read_heads as read_heads
+from selfrepair.paper.experiments.published.per_head import compare_per_head as compare_per_head
+from selfrepair.paper.experiments.published.reference_folder import read_published_heads as read_published_heads
 from selfrepair.paper.experiments.published.reference_folder import read_self_repression as read_self_repression
 from selfrepair.paper.experiments.published.slopes import compare_self_repression as compare_self_repression
 from selfrepair.paper.study import Study, experiment
@@ -19,7 +19,7 @@ def exhibits(study: Study) -> Iterator[Exhibit]:
     if slopes is not None:
         yield slopes
     compared = slopes is not None
-    for exhibit in compare(study.run, study.reference):
+    for exhibit in compare_per_head(study.run, study.reference):
         yield exhibit
         compared = True
     if not compared:

@@ -1,4 +1,4 @@
-"""Per-head numbers beside those that the paper's authors published, for models whose tables a folder holds."""
+"""Per-head numbers compared with those that the paper's authors published, for models in a reference folder."""
 
 from __future__ import annotations
 
@@ -17,39 +17,39 @@ from selfrepair.paper.exhibit import Exhibit
 from selfrepair.paper.experiments.published.reference_folder import (
     COMPARED,
     HEADS,
+    half_last_digit,
     numbers_of,
-    read_heads,
-    rounding,
+    read_published_heads,
     same_model,
 )
 from selfrepair.paper.numbers.over_documents import Number
-from selfrepair.paper.pictures.captions import about
+from selfrepair.paper.pictures.exhibit_captions import about_run
 from selfrepair.pictures.picture import FAINT, Marks, Panel, Picture, Rule, square
 from selfrepair.report.captions import fact, span
 from selfrepair.results.runs import Run
 
 SECTION = "published"
-LEAST_INSIDE = 0.9  # share of heads within tolerance, where chance alone would leave 95% inside
+LEAST_INSIDE = 0.9  # share of heads within tolerance; chance alone would leave 95% inside
 LEAST_HEADS = 3
 _RULE = (
     "Tolerance of a head: √2 times the half-width of this run's 95% interval, since the published value, whose tokens "
-    "are not recorded, is an estimate too and its sampling error is taken for as large as ours; and half a unit of the "
-    f"last digit published. A quantity is within tolerance where at least {100 * LEAST_INSIDE:.0f}% of heads are: "
-    "chance leaves 95% inside, and the misses of heads measured on the same documents come together."
+    "are not recorded, is an estimate too and its sampling error is assumed to be as large as ours; plus half a unit "
+    f"of the last digit published. A quantity is within tolerance if at least {100 * LEAST_INSIDE:.0f}% of heads are: "
+    "chance leaves 95% inside, and heads measured on the same documents miss together."
 )
 
 
-def compare(run: Run, folder: str | Path) -> Iterator[Exhibit]:
-    """Every published set of the run's model beside the run; nothing where the folder has none.
+def compare_per_head(run: Run, folder: str | Path) -> Iterator[Exhibit]:
+    """Every published set of the run's model compared with the run; nothing if the folder has none.
 
     A set of all tokens is compared under the filter `all`, one of the top 2% under `top 2%`.
 
     Raises:
         SelfRepairError: the folder's table is missing or broken; or, after all sets that can be compared, sets of
-            another shape of model, of a filter that the run has not, or of a filter that cannot be read.
+            another shape of model, of a filter that the run lacks, or of a filter that cannot be read.
     """
     path = Path(folder) / HEADS
-    table = read_heads(folder)
+    table = read_published_heads(folder)
     mine = table[[same_model(name, fact(run, "model")) for name in table["model"]]]
     refused: list[SelfRepairError] = []
     for name, part in mine.groupby("set", sort=False):
@@ -59,7 +59,8 @@ def compare(run: Run, folder: str | Path) -> Iterator[Exhibit]:
             refused.append(problem)
     if refused:
         raise SelfRepairError(
-            " ".join(one.problem for one in refused), " ".join(dict.fromkeys(one.fix for one in refused))
+            " ".join(problem.problem for problem in refused),
+            " ".join(dict.fromkeys(problem.fix for problem in refused)),
         )
 
 
@@ -68,15 +69,15 @@ class _Pair:
     """One quantity of all heads, published and measured.
 
     Attributes:
-        said: what it is called.
-        x: [head], published; NaN where nothing can be read.
+        quantity: its name.
+        x: [head], published; NaN if not readable.
         y: [head], measured.
-        half: [head], half-widths of the 95% intervals of `y`; NaN where there is none.
+        half: [head], half-widths of the 95% intervals of `y`; NaN if there is none.
         rounding: half a unit of the last digit published.
         rerun: how two runs of the authors correlate and how far apart they lie in the median, where recorded.
     """
 
-    said: str
+    quantity: str
     x: np.ndarray
     y: np.ndarray
     half: np.ndarray
@@ -85,7 +86,7 @@ class _Pair:
 
     @property
     def both(self) -> np.ndarray:
-        """[head], where there is something to compare."""
+        """[head], whether both values are known."""
         return np.asarray(np.isfinite(self.x) & np.isfinite(self.y))
 
     @property
@@ -95,7 +96,7 @@ class _Pair:
 
     @property
     def comparable(self) -> bool:
-        """Whether there are heads enough to compare."""
+        """Whether there are enough heads to compare."""
         return int(self.both.sum()) >= LEAST_HEADS
 
 
@@ -113,23 +114,25 @@ def _compared(run: Run, path: Path, name: str, theirs: pd.DataFrame) -> Exhibit:
             f"{part['direct_effect'].shape[0]} of {part['direct_effect'].shape[1]}.",
             "It is of another model: rename one of them.",
         )
-    place = theirs["layer"].to_numpy(), theirs["head"].to_numpy()
+    cells = theirs["layer"].to_numpy(), theirs["head"].to_numpy()
     rows = pd.DataFrame(
-        {"name": [f"L{layer}H{head}" for layer, head in zip(*place, strict=True)], "layer": place[0], "head": place[1]}
+        {"name": [f"L{layer}H{head}" for layer, head in zip(*cells, strict=True)], "layer": cells[0], "head": cells[1]}
     )
-    rows["tokens"] = part["count"].values[place].astype(np.int64)
+    rows["tokens"] = part["count"].values[cells].astype(np.int64)
     panels, numbers, verdicts = [], [], []
-    for column, ours, said, *rerun in COMPARED:
-        pair = _pair(part, ours, said, theirs[column], place, (rerun[0], rerun[1]))
-        rows[f"published {said}"], rows[f"measured {said}"] = pair.x, pair.y
-        rows[f"tolerance {said}"] = pair.tolerance
+    for column, ours, quantity, *rerun in COMPARED:
+        pair = _pair(part, ours, quantity, theirs[column], cells, (rerun[0], rerun[1]))
+        rows[f"published {quantity}"], rows[f"measured {quantity}"] = pair.x, pair.y
+        rows[f"tolerance {quantity}"] = pair.tolerance
         numbers += _agreement(pair)
         verdicts.append(_verdict(pair, rows["tokens"].to_numpy(), fact(run, "operator"), f"{path}, column {column}"))
-        panels.append(_panel(pair, tuple(rows["name"]), place[0].astype(np.float64)))
+        panels.append(_panel(pair, tuple(rows["name"]), cells[0].astype(np.float64)))
     caption = (
         f"Per-head means of the published set {name} ({theirs['filter'].iloc[0]}) against this run. "
-        f"{about(run, wanted)} {_RULE} " + " ".join(verdicts) + " The authors resample from the next batch of the Pile "
-        "and count position 0: what that and another text change is no part of the tolerance."
+        f"{about_run(run, wanted)} {_RULE} "
+        + " ".join(verdicts)
+        + " The authors resample from the next batch of the Pile "
+        "and count position 0: the tolerance does not allow for that, nor for another text."
     )
     return Exhibit(
         f"published-{_file_name(name)}",
@@ -145,14 +148,14 @@ def _compared(run: Run, path: Path, name: str, theirs: pd.DataFrame) -> Exhibit:
 
 def _filter_of(path: Path, name: str, theirs: pd.DataFrame) -> str:
     """The run's filter that a published set is of."""
-    said = theirs["filter"].str.strip().str.lower().unique()
-    found = re.match(r"(top|bottom)\s*(\d+(?:\.\d+)?)\s*%", said[0])
-    if len(said) == 1 and said[0].startswith("all"):
+    filters = theirs["filter"].str.strip().str.lower().unique()
+    match = re.match(r"(top|bottom)\s*(\d+(?:\.\d+)?)\s*%", filters[0])
+    if len(filters) == 1 and filters[0].startswith("all"):
         return "all"
-    if len(said) == 1 and found:
-        return f"{found[1]} {float(found[2]):g}%"
+    if len(filters) == 1 and match:
+        return f"{match[1]} {float(match[2]):g}%"
     raise SelfRepairError(
-        f"{path}, column filter: the set {name} is of {' and '.join(map(repr, said[:3]))}.",
+        f"{path}, column filter: the set {name} is of {' and '.join(map(repr, filters[:3]))}.",
         "A set needs one filter for all its rows, such as 'all tokens' or 'top 2%'.",
     )
 
@@ -160,13 +163,13 @@ def _filter_of(path: Path, name: str, theirs: pd.DataFrame) -> str:
 def _pair(
     part: Any,
     ours: str,
-    said: str,
+    quantity: str,
     theirs: pd.Series,
-    place: tuple[np.ndarray, np.ndarray],
+    cells: tuple[np.ndarray, np.ndarray],
     rerun: tuple[float | None, float | None],
 ) -> _Pair:
-    y, low, high = (part[ours + end].values[place].astype(np.float64) for end in ("", "_low", "_high"))
-    return _Pair(said, numbers_of(theirs), y, (high - low) / 2, rounding(theirs), rerun)
+    y, low, high = (part[ours + end].values[cells].astype(np.float64) for end in ("", "_low", "_high"))
+    return _Pair(quantity, numbers_of(theirs), y, (high - low) / 2, half_last_digit(theirs), rerun)
 
 
 def _panel(pair: _Pair, names: tuple[str, ...], layer: np.ndarray) -> Panel:
@@ -174,35 +177,35 @@ def _panel(pair: _Pair, names: tuple[str, ...], layer: np.ndarray) -> Panel:
     error = np.nan_to_num(np.stack([pair.half, pair.half]))
     marks = Marks(pair.x, pair.y, names=names, y_error=error, size=4, shade=layer)
     ends = square(pair.x, pair.y)
-    agreed = f"{int(pair.both.sum())} heads, {_said_correlation(pair)}" if pair.comparable else "not compared"
+    agreed = f"{int(pair.both.sum())} heads, {_correlation_text(pair)}" if pair.comparable else "not compared"
     again = f" (their own reruns {pair.rerun[0]:.2f})" if pair.rerun[0] else ""
     rules = (Rule(1, label="equal"), Rule(0, colour=FAINT))
     return Panel(
-        f"{pair.said}: {agreed}{again}", "published (logit)", "measured here (logit)", (marks,), rules, ends, ends
+        f"{pair.quantity}: {agreed}{again}", "published (logit)", "measured here (logit)", (marks,), rules, ends, ends
     )
 
 
 def _agreement(pair: _Pair) -> list[Number]:
-    said, both = pair.said, pair.both
-    heads = Number(f"{said}: heads compared", float(both.sum()), units="heads")
+    quantity, both = pair.quantity, pair.both
+    heads = Number(f"{quantity}: heads compared", float(both.sum()), units="heads")
     if not pair.comparable:
         return [heads]
     gap = (pair.y - pair.x)[both]
     judged = both & np.isfinite(pair.tolerance)
-    found = [
+    numbers = [
         heads,
-        Number(f"{said}: correlation over heads", _correlation(pair)),
-        Number(f"{said}: rank correlation", _correlation(pair, rankdata)),
-        Number(f"{said}: mean difference, measured - published", float(gap.mean()), units="logit"),
-        Number(f"{said}: median absolute difference", float(np.median(np.abs(gap))), units="logit"),
-        Number(f"{said}: largest absolute difference", float(np.abs(gap).max()), units="logit"),
+        Number(f"{quantity}: correlation over heads", _correlation(pair)),
+        Number(f"{quantity}: rank correlation", _correlation(pair, rankdata)),
+        Number(f"{quantity}: mean difference, measured - published", float(gap.mean()), units="logit"),
+        Number(f"{quantity}: median absolute difference", float(np.median(np.abs(gap))), units="logit"),
+        Number(f"{quantity}: largest absolute difference", float(np.abs(gap).max()), units="logit"),
     ]
     if judged.any():
-        found += [
-            Number(f"{said}: heads within tolerance", _inside(pair, judged)),
-            Number(f"{said}: median tolerance", float(np.median(pair.tolerance[judged])), units="logit"),
+        numbers += [
+            Number(f"{quantity}: heads within tolerance", _inside(pair, judged)),
+            Number(f"{quantity}: median tolerance", float(np.median(pair.tolerance[judged])), units="logit"),
         ]
-    return found
+    return numbers
 
 
 def _inside(pair: _Pair, judged: np.ndarray) -> float:
@@ -211,16 +214,16 @@ def _inside(pair: _Pair, judged: np.ndarray) -> float:
 
 
 def _verdict(pair: _Pair, tokens: np.ndarray, operated: str, where: str) -> str:
-    """What can be said about one quantity, with its tolerance, or why nothing can."""
-    said = pair.said[0].upper() + pair.said[1:]
+    """The verdict on one quantity, with its tolerance, or why there is none."""
+    quantity = pair.quantity[0].upper() + pair.quantity[1:]
     if not pair.comparable:
         return (
-            f"{said}: not compared, since {where} has a number for {int(np.isfinite(pair.x).sum())} and this run for "
-            f"{int(np.isfinite(pair.y).sum())} of {len(pair.x)} heads; {LEAST_HEADS} that have both are needed."
+            f"{quantity}: not compared, since {where} has a number for {int(np.isfinite(pair.x).sum())} and this run "
+            f"for {int(np.isfinite(pair.y).sum())} of {len(pair.x)} heads; {LEAST_HEADS} that have both are needed."
         )
     gap = np.abs(pair.y - pair.x)[pair.both]
     words = (
-        f"{said}, {gap.size} heads of {span(tokens[pair.both])} tokens here: {_said_correlation(pair)}, "
+        f"{quantity}, {gap.size} heads of {span(tokens[pair.both])} tokens here: {_correlation_text(pair)}, "
         f"median difference {np.median(gap):.3f} logits"
     )
     judged = pair.both & np.isfinite(pair.tolerance)
@@ -247,13 +250,17 @@ def _as_reruns(pair: _Pair, gap: np.ndarray) -> str:
     return f"; {'as close as' if close else 'farther apart than'} {again}"
 
 
-def _said_correlation(pair: _Pair) -> str:
-    found = _correlation(pair)
-    return f"correlation {found:.2f}" if np.isfinite(found) else "no correlation, since one side is the same for all"
+def _correlation_text(pair: _Pair) -> str:
+    correlation = _correlation(pair)
+    return (
+        f"correlation {correlation:.2f}"
+        if np.isfinite(correlation)
+        else "no correlation, since one side is the same for all"
+    )
 
 
 def _correlation(pair: _Pair, of: Any = np.asarray) -> float:
-    """Pearson's, of values or of their ranks; NaN where one side is the same for all heads."""
+    """Pearson's correlation of values or of their ranks; NaN if one side is the same for all heads."""
     x, y = of(pair.x[pair.both]), of(pair.y[pair.both])
     if np.ptp(x) == 0 or np.ptp(y) == 0:
         return float("nan")

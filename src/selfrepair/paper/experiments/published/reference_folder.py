@@ -1,4 +1,4 @@
-"""The tables of a reference folder: what the paper's authors published, read and checked."""
+"""Reads and checks the tables of a reference folder, which the paper's authors published."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from selfrepair.errors import SelfRepairError
 from selfrepair.reading import read_bytes
 
 HEADS, REPRESS = "heads.csv", "self_repress/summary.csv"
-# Theirs, ours, what it is called, and how two runs of the authors' own script on one model correlate over heads (and
-# how far apart their values lie in the median), where recorded (docs/methods.md 6.7).
+# Their name, ours, the quantity, and for two runs of the authors' own script on one model the correlation over heads
+# and the median distance of their values, if recorded (docs/methods.md 6.7).
 COMPARED: tuple[tuple[str, str, str, float | None, float | None], ...] = (
     ("direct_effects", "direct_effect", "direct effect", 0.93, 0.077),
     ("logit_diff", "total_effect", "total effect", None, None),
@@ -32,12 +32,12 @@ _COLUMNS = 200  # a table of few lines and many columns takes 4 kB a column in m
 _ALIASES = {"gpt2": "gpt2-small"}
 
 
-def read_heads(folder: str | Path) -> pd.DataFrame:
-    """The published per-head table of a reference folder; measured columns are text, as they stand there.
+def read_published_heads(folder: str | Path) -> pd.DataFrame:
+    """The published per-head table of a reference folder; measured columns are text, as in the file.
 
     Raises:
-        SelfRepairError: no such folder or table, columns that are missing, or rows that say no model, set, filter,
-            layer or head, or the same head of a set twice.
+        SelfRepairError: no such folder or table, missing columns, rows without model, set, filter, layer or head,
+            or the same head of a set twice.
     """
     path = Path(folder) / HEADS
     if not path.is_file():
@@ -58,7 +58,7 @@ def read_heads(folder: str | Path) -> pd.DataFrame:
 
 
 def read_self_repression(folder: str | Path) -> pd.DataFrame:
-    """The published slopes of self-repression with a head's own output; an empty frame where there is no such table.
+    """The published slopes of self-repression with a head's own output; an empty frame if there is no such table.
 
     Raises:
         SelfRepairError: the table is broken or has no column `model`, `vector_added`, `head`, `scaling` or
@@ -96,23 +96,23 @@ def _read(path: Path, needed: set[str]) -> pd.DataFrame:
 
 def _refuse(path: Path, column: str, bad: np.ndarray, what: str) -> None:
     if bad.any():
-        rows = ", ".join(str(place + 2) for place in np.nonzero(bad)[0][:3])
+        rows = ", ".join(str(row + 2) for row in np.nonzero(bad)[0][:3])
         more = f" and {int(bad.sum()) - 3} more" if bad.sum() > 3 else ""
         raise SelfRepairError(
-            f"{path}, column {column}: what stands in line {rows}{more} {what}.", "Mend or remove these lines."
+            f"{path}, column {column}: what stands in line {rows}{more} {what}.", "Fix or remove these lines."
         )
 
 
 def numbers_of(texts: pd.Series) -> np.ndarray:
-    """[row], numbers; NaN for what is none, infinite ones too."""
+    """[row], numbers; NaN for texts that are not finite numbers."""
     values = pd.to_numeric(texts, errors="coerce").to_numpy(np.float64)
     return np.where(np.isfinite(values), values, np.nan)
 
 
-def rounding(texts: Sequence[str]) -> float:
-    """Half a unit of the last digit that a column has anywhere: writers leave out zeros at the end."""
-    found = [re.fullmatch(r"\s*[-+]?\d*\.?(\d*)(?:[eE]([-+]?\d+))?\s*", str(text)) for text in texts]
-    units = [int(one[2] or 0) - len(one[1]) for one in found if one]
+def half_last_digit(texts: Sequence[str]) -> float:
+    """Half a unit of the last digit that a column has anywhere: writers leave out trailing zeros."""
+    matches = [re.fullmatch(r"\s*[-+]?\d*\.?(\d*)(?:[eE]([-+]?\d+))?\s*", str(text)) for text in texts]
+    units = [int(match[2] or 0) - len(match[1]) for match in matches if match]
     return 0.5 * 10.0 ** min(units, default=-300)
 
 

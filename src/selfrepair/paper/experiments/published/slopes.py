@@ -1,4 +1,4 @@
-"""Published slopes of self-repression beside those measured here."""
+"""Published slopes of self-repression compared with measured ones."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SECTION = "published"
 def compare_self_repression(
     folder: str | Path, model: str, slopes: Mapping[tuple[str, float], Number], measured_on: str = ""
 ) -> Exhibit | None:
-    """Published slopes of self-repression beside measured ones.
+    """Compares published slopes of self-repression with measured ones.
 
     Args:
         folder: the reference folder.
@@ -29,13 +29,13 @@ def compare_self_repression(
         measured_on: model, tokens and documents that they were measured on, for the caption.
 
     Returns:
-        The comparison; None where the folder has no such slope of the model.
+        The comparison; None if the folder has no such slope of the model.
 
     Raises:
         SelfRepairError: as `read_self_repression`.
     """
     table = read_self_repression(folder)
-    mine = table[[same_model(str(one), model) for one in table["model"]]]
+    mine = table[[same_model(str(name), model) for name in table["model"]]]
     if mine.empty:
         return None
     rows = pd.DataFrame(

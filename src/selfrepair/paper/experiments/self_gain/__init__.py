@@ -3,12 +3,12 @@
 from collections.abc import Iterator
 
 from selfrepair.paper.exhibit import Exhibit
-from selfrepair.paper.experiments.self_gain.chosen_heads import Doses as Doses
-from selfrepair.paper.experiments.self_gain.chosen_heads import choose_heads as choose_heads
-from selfrepair.paper.experiments.self_gain.chosen_heads import study_doses as study_doses
-from selfrepair.paper.experiments.self_gain.dose_figures import controls as controls
-from selfrepair.paper.experiments.self_gain.dose_figures import repression as repression
-from selfrepair.paper.experiments.self_gain.scan_figure import all_heads as all_heads
+from selfrepair.paper.experiments.self_gain.chosen_head_figures import repression as repression
+from selfrepair.paper.experiments.self_gain.chosen_head_figures import slopes_beside_controls as slopes_beside_controls
+from selfrepair.paper.experiments.self_gain.chosen_heads import ScaleStudy as ScaleStudy
+from selfrepair.paper.experiments.self_gain.chosen_heads import choose_self_responding as choose_self_responding
+from selfrepair.paper.experiments.self_gain.chosen_heads import study_scales as study_scales
+from selfrepair.paper.experiments.self_gain.scan_figure import self_gain_by_depth as self_gain_by_depth
 from selfrepair.paper.experiments.self_gain.scan_heads import OWN as OWN
 from selfrepair.paper.experiments.self_gain.scan_heads import Scan as Scan
 from selfrepair.paper.experiments.self_gain.scan_heads import for_scan as for_scan
@@ -16,7 +16,7 @@ from selfrepair.paper.experiments.self_gain.scan_heads import scan as scan
 from selfrepair.paper.numbers.document_halves import FIRST
 from selfrepair.paper.study import Study, experiment
 
-DOSE_TOKENS = 384
+SCALE_TOKENS = 384
 
 
 @experiment("Iterative inference", needs_sweep=False)
@@ -25,16 +25,16 @@ def exhibits(study: Study) -> Iterator[Exhibit]:
     part = for_scan(study.corpus(), study.scan_tokens)
     half = study.model.anatomy.layers // 2
     layers = list(range(half, study.model.anatomy.layers)) if study.recipe.original else None
-    found = scan(part, layers=layers)
-    why = dict(choose_heads(found.in_half(FIRST)))
+    scanned = scan(part, layers=layers)
+    why = dict(choose_self_responding(scanned.in_half(FIRST)))
     if why:
-        dosed = study_doses(for_scan(study.corpus(), min(DOSE_TOKENS, study.scan_tokens)), list(why))
+        scale_study = study_scales(for_scan(study.corpus(), min(SCALE_TOKENS, study.scan_tokens)), list(why))
         study.slopes = {
-            (str(head), scale): dosed.tallies[head, OWN, scale].slope("x", "at own scale", f"{head} x {scale:g}")
-            for head in dosed.heads
-            for scale in dosed.scales
+            (str(head), scale): scale_study.tallies[head, OWN, scale].slope("x", "at own scale", f"{head} x {scale:g}")
+            for head in scale_study.heads
+            for scale in scale_study.scales
         }
-        study.slopes_about = f"{dosed.about}."
-        yield repression(dosed, why)
-        yield controls(dosed)
-    yield all_heads(found)
+        study.slopes_about = f"{scale_study.about}."
+        yield repression(scale_study, why)
+        yield slopes_beside_controls(scale_study)
+    yield self_gain_by_depth(scanned)

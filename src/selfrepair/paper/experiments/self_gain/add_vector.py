@@ -1,4 +1,4 @@
-"""A vector added to the stream at one position at a time, in front of a block: what heads and logits make of it."""
+"""Adds a vector to the stream in front of a block, at one position at a time, and reads heads and the final scale."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from selfrepair.errors import SelfRepairError
 from selfrepair.model.block_run import BlockRun
 from selfrepair.model.language_model import LanguageModel
 from selfrepair.model.taps import removing
-from selfrepair.paper.experiments.self_gain.all_positions import Twin, twin_attention
+from selfrepair.paper.experiments.self_gain.all_positions import RowAttention, row_attention
 
 
 class _Enough(Exception):
@@ -22,11 +22,11 @@ class _Enough(Exception):
 
 @dataclass(frozen=True)
 class Added:
-    """What became of added vectors; row p belongs to the run in which only position p was changed.
+    """Results of added vectors; row p belongs to the run in which only position p was changed.
 
     Attributes:
         outputs: the layer's head outputs [copy, window, position, head, head_dim], value constants left out.
-        sigma: the final norm's scale at each position, [copy, window, position]; None where blocks above did not run.
+        sigma: the final norm's scale at each position, [copy, window, position]; None if blocks above did not run.
     """
 
     outputs: Tensor
@@ -35,11 +35,11 @@ class Added:
 
 @dataclass
 class Adder:
-    """Adds vectors in front of a block, at all positions in one pass where the family allows it.
+    """Adds vectors in front of a block, at all positions in one pass if the family allows it.
 
     Attributes:
         model: the model.
-        single: run position by position even so; the slow and obviously right way.
+        single: run position by position anyway: slow, and obviously right.
     """
 
     model: LanguageModel
@@ -50,32 +50,32 @@ class Adder:
 
         Args:
             clean: the clean run.
-            layer: in front of which block.
-            vectors: what to add at each position, [copy, window, position, width].
+            layer: the block in front of which to add.
+            vectors: the vector to add at each position, [copy, window, position, width].
             to_the_end: whether to run the blocks above as well, for the final scale.
         """
         if self.single:
             return self._singly(clean, layer, vectors, to_the_end)
         copies, windows, positions, _ = vectors.shape
         hidden = (clean.residuals[layer] + vectors).flatten(0, 1)
-        # both before the twin comes in: masks are made for the model's own attention function
+        # both before attention is replaced: masks are made for the model's own attention function
         clean_run, run = (BlockRun(self.model, clean.tokens.repeat(fold, 1)) for fold in (1, copies))
         block = self.model.anatomy.blocks[layer]
-        with twin_attention(self.model) as twin:
+        with row_attention(self.model) as attention:
             last = self.model.anatomy.layers if to_the_end else layer + 1
-            self._record(clean, clean_run, range(layer, last), twin)
-            twin.recording = False
+            self._record(clean, clean_run, range(layer, last), attention)
+            attention.recording = False
             outputs, final = self._run(run, hidden, layer, last, not to_the_end)
         shape = (copies, windows, positions)
         heads = block.heads_place.split(outputs).reshape(*shape, block.heads, block.head_dim)
         sigma = self.model.anatomy.final_norm.scale(final).reshape(shape) if to_the_end else None
         return Added(heads, sigma)
 
-    def _record(self, clean: CleanRun, run: BlockRun, layers: range, twin: Twin) -> None:
+    def _record(self, clean: CleanRun, run: BlockRun, layers: range, attention: RowAttention) -> None:
         """Clean keys and values of the blocks that will run."""
         for layer in layers:
             self._run(run, clean.residuals[layer], layer, layer + 1, True)
-        if not twin.called:
+        if not attention.called:
             raise SelfRepairError(
                 f"{type(self.model.network).__name__} does not use Hugging Face's registry of attention functions.",
                 "Heads of this family are run position by position: Adder(model, single=True).",
@@ -97,7 +97,7 @@ class Adder:
         return kept[0], final
 
     def _singly(self, clean: CleanRun, layer: int, vectors: Tensor, to_the_end: bool) -> Added:
-        """A run of its own for every position."""
+        """A separate run for every position."""
         copies, windows, positions, _ = vectors.shape
         block = self.model.anatomy.blocks[layer]
         last = self.model.anatomy.layers if to_the_end else layer + 1
@@ -117,12 +117,12 @@ class Adder:
 
 
 def adder_for(model: LanguageModel, tokens: Tensor, allowed: float | None = None) -> Adder:
-    """The fast adder where it gives what single runs give on these tokens, else the slow one.
+    """The fast adder if it agrees with single runs on these tokens, else the slow one.
 
     Args:
         model: the model.
         tokens: [window, position], on which both are compared in the first and the last block.
-        allowed: largest relative difference; by default what rounding explains.
+        allowed: largest relative difference; by default what rounding can explain.
     """
     from selfrepair.engine.clean import clean_run
 
@@ -135,7 +135,7 @@ def adder_for(model: LanguageModel, tokens: Tensor, allowed: float | None = None
             stream = clean.residuals[layer]
             noise = torch.randn(stream.shape, generator=generator).to(stream) * stream.std()
             try:
-                quick, sure = (one.add(clean, layer, noise[None], True) for one in (fast, slow))
+                quick, sure = (adder.add(clean, layer, noise[None], True) for adder in (fast, slow))
             except SelfRepairError:
                 return slow
             assert quick.sigma is not None and sure.sigma is not None

@@ -1,4 +1,4 @@
-"""Every position's own run in one pass: position p is changed in a run of its own, and all these runs share a batch.
+"""One pass that stands for a separate run per position: in run p only position p is changed.
 
 A change at position p of the residual stream moves nothing before p, and what it does to later positions does not
 matter to the prediction made at p. So the run in which p is changed can be carried as row p of one sequence, if
@@ -8,7 +8,7 @@ attention in row p takes keys and values of positions j < p from the clean run a
 
 (docs/methods.md 5.3). All positions of all windows then cost one forward of the same blocks. Attention is replaced
 through Hugging Face's own registry of attention functions, after position codes were applied; families that do not use
-the registry are refused, and `add_vector.adder_for` holds the rest against single runs.
+the registry are refused, and `add_vector.adder_for` compares the rest with single runs.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from torch import Tensor, nn
 from selfrepair.errors import SelfRepairError
 from selfrepair.model.language_model import LanguageModel
 
-NAME = "selfrepair_twin"
+NAME = "selfrepair_rows"
 State = tuple[Tensor, Tensor]  # keys and values [window, key head, position, width]
 
 
 @dataclass
-class Twin:
+class RowAttention:
     """Clean keys and values of every attention module, and whether they are being recorded or used."""
 
     usual: Any
@@ -53,10 +53,10 @@ class Twin:
         if self.recording:
             self.clean[module] = key, value
             extra = {} if softcap is None else {"softcap": softcap}
-            found: tuple[Tensor, Tensor | None] = self.usual(
+            attended: tuple[Tensor, Tensor | None] = self.usual(
                 module, query, key, value, attention_mask, scaling=scaling, **extra, **given
             )
-            return found
+            return attended
         fold = query.shape[0] // self.clean[module][0].shape[0]
         keys, values = (_spread(state, fold, query.shape[1]) for state in self.clean[module])
         own_key, own_value = (_spread(state, 1, query.shape[1]) for state in (key, value))
@@ -64,7 +64,7 @@ class Twin:
         scores = query @ keys.transpose(-1, -2) * scale
         own = (query * own_key).sum(-1) * scale
         if softcap is not None:
-            scores, own = (softcap * torch.tanh(one / softcap) for one in (scores, own))
+            scores, own = (softcap * torch.tanh(raw / softcap) for raw in (scores, own))
         positions = torch.arange(query.shape[2], device=query.device)
         scores = _masked(scores, attention_mask, positions)
         bias = _diagonal(attention_mask)
@@ -91,7 +91,7 @@ def _masked(scores: Tensor, mask: Tensor | None, positions: Tensor) -> Tensor:
 
 
 def _diagonal(mask: Tensor | None) -> Tensor | None:
-    """What a mask adds to a position's attention to itself."""
+    """The mask's addition to a position's attention to itself."""
     if mask is None:
         return None
     own = mask.diagonal(dim1=-2, dim2=-1)
@@ -99,8 +99,8 @@ def _diagonal(mask: Tensor | None) -> Tensor | None:
 
 
 @contextmanager
-def twin_attention(model: LanguageModel) -> Iterator[Twin]:
-    """Attention under which clean keys and values are recorded, then used, see `Twin`.
+def row_attention(model: LanguageModel) -> Iterator[RowAttention]:
+    """Attention under which clean keys and values are recorded, then used, see `RowAttention`.
 
     Raises:
         SelfRepairError: the family's attention is not in Hugging Face's registry.
@@ -109,17 +109,17 @@ def twin_attention(model: LanguageModel) -> Iterator[Twin]:
 
     configs = _configs(model.network)
     before = [config._attn_implementation for config in configs]
-    twin = Twin(_Usual(before[0], ALL_ATTENTION_FUNCTIONS))
-    AttentionInterface.register(NAME, twin.attend)
+    attention = RowAttention(_Usual(before[0], ALL_ATTENTION_FUNCTIONS))
+    AttentionInterface.register(NAME, attention.attend)
     try:
         for config in configs:
             config._attn_implementation = NAME
-        yield twin
+        yield attention
     finally:
         for config, name in zip(configs, before, strict=True):
             config._attn_implementation = name
         AttentionInterface._global_mapping.pop(NAME, None)
-    if not twin.called:
+    if not attention.called:
         raise SelfRepairError(
             f"{type(model.network).__name__} does not use Hugging Face's registry of attention functions.",
             "The scan of all heads is not possible for this family; single heads are run position by position.",
@@ -142,9 +142,9 @@ class _Usual:
 
 def _configs(network: nn.Module) -> list[Any]:
     """All configurations that modules of the network look their attention up in."""
-    found: dict[int, Any] = {}
+    configs: dict[int, Any] = {}
     for module in network.modules():
         config = getattr(module, "config", None)
         if hasattr(config, "_attn_implementation"):
-            found[id(config)] = config
-    return list(found.values())
+            configs[id(config)] = config
+    return list(configs.values())

@@ -15,12 +15,12 @@ from selfrepair.paper.experiments.self_gain.scan_heads import (
     KINDS,
     OWN,
     Scan,
-    about,
+    about_scan,
     chosen_values,
     head_writes,
     vector,
 )
-from selfrepair.paper.inputs.corpus import Batch, Corpus
+from selfrepair.paper.inputs.corpus import CleanBatch, Corpus
 from selfrepair.paper.numbers.over_documents import Tally, products
 from selfrepair.run.planning.batch_size import tokens_of
 
@@ -29,15 +29,15 @@ MOST_POINTS = 4000
 
 
 @dataclass
-class Doses:
+class ScaleStudy:
     """Chosen heads with their own output and controls added at several scales.
 
     Attributes:
-        about: for captions.
-        heads: which.
-        scales: which.
+        about: model, tokens and documents, for captions.
+        heads: the chosen heads.
+        scales: factors of the added vectors.
         own_scale: whether `y` is taken with the intervened run's own final scale (the original recipe).
-        tallies: by (head, kind, scale).
+        tallies: sums by (head, kind, scale).
         points: rows of tokens of the own output, at most `MOST_POINTS` per head and scale.
     """
 
@@ -49,24 +49,24 @@ class Doses:
     points: pd.DataFrame = field(default_factory=pd.DataFrame)
 
 
-def choose_heads(found: Scan) -> list[tuple[Head, str]]:
-    """The heads that repress and reinforce themselves most beyond a random direction, with what they are called.
+def choose_self_responding(scan: Scan) -> list[tuple[Head, str]]:
+    """The heads that repress and reinforce themselves most beyond a random direction, with a label for each.
 
     They are taken from the half of the heads whose direct effect varies most. A head represses itself if its slope lies
     below 1 and below that of a random direction, both beyond their intervals; it reinforces itself if both lie above.
-    Whichever of the two says less ranks the heads. Where no head does, the one nearest to it is taken, and called so.
+    Heads are ranked by the weaker of the two. If no head qualifies, the nearest is taken and labelled so.
     """
-    heads = sorted({head for head, _ in found.tallies})
+    heads = sorted({head for head, _ in scan.tallies})
     spread = {}
     for head in heads:
-        tally = found.tallies[head, OWN]
+        tally = scan.tallies[head, OWN]
         spread[head] = tally.total("x x") - tally.total("x") ** 2 / max(tally.tokens, 1)
     middle = float(np.median(list(spread.values())))
-    excess = {head: found.excess(head) for head in heads if spread[head] >= middle}
+    excess = {head: scan.excess(head) for head in heads if spread[head] >= middle}
     excess = {head: number for head, number in excess.items() if np.isfinite(number.value)}
     if not excess:
         return []
-    slopes = {head: found.slope(head) for head in excess}
+    slopes = {head: scan.slope(head) for head in excess}
     represses = {head: excess[head].high < 0 and slopes[head].high < 1 for head in excess}
     reinforces = {head: excess[head].low > 0 and slopes[head].low > 1 for head in excess}
     both = {head: (excess[head].value, slopes[head].value - 1) for head in excess}
@@ -82,17 +82,17 @@ def _called(verb: str, participle: str, does: bool) -> str:
     return f"{verb} itself most" if does else f"closest to {participle} itself: no head does, beyond its interval"
 
 
-def study_doses(corpus: Corpus, heads: Sequence[tuple[int, int]], scales: Sequence[float] = SCALES) -> Doses:
+def study_scales(corpus: Corpus, heads: Sequence[tuple[int, int]], scales: Sequence[float] = SCALES) -> ScaleStudy:
     """Own output and controls at several scales, run to the end for the final scale.
 
     Args:
         corpus: model and text.
         heads: (layer, head) pairs.
-        scales: what the vectors are multiplied with.
+        scales: factors of the added vectors.
     """
     wanted = tuple(Head(*head) for head in heads)
     adder = adder_for(corpus.model, tokens_of(corpus.windows, np.arange(1), corpus.model)[:, :12])
-    found = Doses(about(corpus), wanted, tuple(scales), corpus.recipe.own_scale)
+    study = ScaleStudy(about_scan(corpus), wanted, tuple(scales), corpus.recipe.own_scale)
     rows: list[pd.DataFrame] = []
     with corpus.model.running():
         for batch in corpus.batches():
@@ -101,14 +101,21 @@ def study_doses(corpus: Corpus, heads: Sequence[tuple[int, int]], scales: Sequen
                 for kind in KINDS:
                     base = vector(corpus, own, batch.windows, head, kind)
                     for scale in scales:
-                        rows.append(_dose(found, adder, batch, corpus, head, kind, scale, base))
+                        rows.append(_add_scale(study, adder, batch, corpus, head, kind, scale, base))
     points = pd.concat(rows, ignore_index=True)
-    found.points = points.groupby(["head", "scale"], group_keys=False).head(MOST_POINTS).reset_index(drop=True)
-    return found
+    study.points = points.groupby(["head", "scale"], group_keys=False).head(MOST_POINTS).reset_index(drop=True)
+    return study
 
 
-def _dose(
-    found: Doses, adder: Adder, batch: Batch, corpus: Corpus, head: Head, kind: str, scale: float, base: Tensor
+def _add_scale(
+    study: ScaleStudy,
+    adder: Adder,
+    batch: CleanBatch,
+    corpus: Corpus,
+    head: Head,
+    kind: str,
+    scale: float,
+    base: Tensor,
 ) -> pd.DataFrame:
     clean, mask = batch.clean, batch.scored
     added = adder.add(clean, head.layer, scale * base[None], to_the_end=True)
@@ -122,8 +129,8 @@ def _dose(
         "at own scale": chosen_values(effect * ratio, mask),
         "ratio": chosen_values(1 / ratio, mask),
     }
-    columns["y"] = columns["at own scale" if found.own_scale else "at clean scale"]
-    tally = found.tallies.setdefault((head, kind, scale), Tally(corpus.documents, corpus.seed))
+    columns["y"] = columns["at own scale" if study.own_scale else "at clean scale"]
+    tally = study.tallies.setdefault((head, kind, scale), Tally(corpus.documents, corpus.seed))
     sums = columns | products("x", "y", columns)
     for name in ("at clean scale", "at own scale"):
         sums[f"x {name}"] = columns["x"] * columns[name]

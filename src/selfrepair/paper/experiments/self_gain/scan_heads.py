@@ -13,16 +13,16 @@ from selfrepair.ablation.sites import Head
 from selfrepair.engine.clean import CleanRun
 from selfrepair.errors import SelfRepairError
 from selfrepair.paper.experiments.self_gain.add_vector import Adder, adder_for
-from selfrepair.paper.inputs.corpus import Batch, Corpus
+from selfrepair.paper.inputs.corpus import CleanBatch, Corpus
 from selfrepair.paper.numbers.across_heads import share_of
-from selfrepair.paper.numbers.over_documents import Array, Number, Sums, Tally, joined, products, slope_of
+from selfrepair.paper.numbers.over_documents import Array, Number, Sums, Tally, join_tallies, products, slope_of
 from selfrepair.run.planning.batch_size import tokens_of
 from selfrepair.text import Windows
 
 SECTION = "iterative"
 OWN, OTHER, RANDOM = "own output", "another head's output", "random direction"
 KINDS = (OWN, OTHER, RANDOM)
-FOLD_TOKENS = 12_288  # tokens that go through a block together
+FOLD_TOKENS = 12_288  # most tokens that go through a block together
 ORIGINAL_LENGTH, ORIGINAL_WINDOWS = 30, 50  # of the authors' prompts
 
 
@@ -31,12 +31,12 @@ class Scan:
     """Self-gain of every head.
 
     Attributes:
-        about: for captions.
-        scale: what the added vectors were multiplied with.
-        kinds: what was added.
+        about: model, tokens and documents, for captions.
+        scale: factor of the added vectors.
+        kinds: which vectors were added, see `KINDS`.
         own_scale: whether the new direct effect is taken with the intervened run's own final scale (the original
             recipe).
-        tallies: by (head, kind): `x` clean and `y` new direct effect, and inner products.
+        tallies: sums by (head, kind): `x` clean and `y` new direct effect, and inner products.
         fast: whether all positions went in one pass.
         shape: (layers, heads).
     """
@@ -60,7 +60,7 @@ class Scan:
     def excess(self, head: Head) -> Number:
         """Slope of the own output less that of a random direction of equal norm, on the same tokens."""
         own, control = self.tallies[head, OWN], self.tallies[head, RANDOM]
-        joint = joined({OWN: own, RANDOM: control})
+        joint = join_tallies({OWN: own, RANDOM: control})
         name = f"{head}: slope beyond a random direction's"
         return joint.number(name, lambda sums: slope_of(sums, "x", "y", OWN) - slope_of(sums, "x", "y", RANDOM))
 
@@ -70,19 +70,19 @@ class Scan:
         Its interval moves all heads' slopes together, the widths of their own intervals held.
 
         Args:
-            name: what to call it.
+            name: the number's name.
             against: the value.
             sign: 1 for above it, -1 for below.
-            control: whose slope to take off first.
+            control: the control whose slope is subtracted first.
         """
         heads = sorted(head for head, kind in self.tallies if kind == OWN)
         each = [self.slope(head) if control is None else self.excess(head) for head in heads]
         if not each:
             return Number(name, float("nan"))
         kinds = (OWN,) if control is None else (OWN, control)
-        both = joined({f"{head} {kind}": self.tallies[head, kind] for head in heads for kind in kinds})
-        half = np.array([one.high - one.value for one in each])
-        known = np.isfinite([one.value for one in each])
+        both = join_tallies({f"{head} {kind}": self.tallies[head, kind] for head in heads for kind in kinds})
+        half = np.array([number.high - number.value for number in each])
+        known = np.isfinite([number.value for number in each])
 
         def share(sums: Sums) -> Array:
             slopes = np.stack([slope_of(sums, "x", "y", f"{head} {OWN}") for head in heads], -1)
@@ -97,11 +97,11 @@ def for_scan(corpus: Corpus, tokens: int) -> Corpus:
     """The part of a corpus that a scan uses.
 
     Under the original recipe the first 30 tokens of the first 50 documents, a beginning-of-sequence token included, in
-    one batch (docs/methods.md 6.1); of as many documents as begin in the windows where that is fewer.
+    one batch (docs/methods.md 6.1), or of all documents that begin in the windows if they are fewer.
 
     Args:
         corpus: model and text.
-        tokens: so many, in whole windows; not heeded by the original recipe.
+        tokens: number of tokens, in whole windows; the original recipe ignores it.
     """
     windows, recipe = corpus.windows, corpus.recipe
     if recipe.original:
@@ -117,8 +117,8 @@ def beginnings(windows: Windows, most: int, length: int) -> Windows:
 
     Args:
         windows: rows with a beginning-of-sequence token in front, their documents one after the other.
-        most: documents.
-        length: tokens of a window, the one in front included.
+        most: the most documents.
+        length: tokens of a window, including the one in front.
     """
     real = np.arange(windows.length) < windows.lengths[:, None]
     real[:, 0] = False
@@ -128,7 +128,7 @@ def beginnings(windows: Windows, most: int, length: int) -> Windows:
     lengths = np.minimum(ends - starts, length - 1) + 1
     kept = np.arange(length) < lengths[:, None]
     tokens, documents = np.zeros((len(starts), length), np.int64), np.full((len(starts), length), -1, np.int64)
-    within = starts[:, None] + np.maximum(np.arange(length) - 1, 0)  # the first twice: the front token is put over it
+    within = starts[:, None] + np.maximum(np.arange(length) - 1, 0)  # the first twice: the front token replaces it
     tokens[kept], documents[kept] = stream[within[kept]], owner[within[kept]]
     tokens[:, 0] = windows.tokens[0, 0]
     return replace(windows, tokens=tokens, lengths=lengths, documents=documents)
@@ -142,23 +142,23 @@ def scan(corpus: Corpus, scale: float = 1.0, kinds: Sequence[str] = KINDS, layer
 
     Args:
         corpus: model and text.
-        scale: what the vectors are multiplied with.
-        kinds: of `KINDS`.
+        scale: factor of the added vectors.
+        kinds: which vectors to add, some of `KINDS`.
         layers: all by default; the authors take the upper half.
     """
     anatomy = corpus.model.anatomy
     adder = adder_for(corpus.model, tokens_of(corpus.windows, np.arange(1), corpus.model)[:, :12])
     wanted = range(anatomy.layers) if layers is None else layers
     shape = (anatomy.layers, anatomy.heads)
-    found = Scan(about(corpus), scale, tuple(kinds), corpus.recipe.own_scale, fast=not adder.single, shape=shape)
+    result = Scan(about_scan(corpus), scale, tuple(kinds), corpus.recipe.own_scale, fast=not adder.single, shape=shape)
     with corpus.model.running():
         for batch in corpus.batches():
             for layer in wanted:
                 heads = [Head(layer, head) for head in range(anatomy.blocks[layer].heads)]
                 for group in _groups(heads, batch.clean.tokens.numel()):
                     for kind in kinds:
-                        _scan_group(found, corpus, adder, batch, group, kind, scale)
-    return found
+                        _scan_group(result, corpus, adder, batch, group, kind, scale)
+    return result
 
 
 def _groups(heads: list[Head], tokens: int) -> Iterator[list[Head]]:
@@ -168,20 +168,20 @@ def _groups(heads: list[Head], tokens: int) -> Iterator[list[Head]]:
 
 
 def _scan_group(
-    found: Scan, corpus: Corpus, adder: Adder, batch: Batch, heads: list[Head], kind: str, scale: float
+    result: Scan, corpus: Corpus, adder: Adder, batch: CleanBatch, heads: list[Head], kind: str, scale: float
 ) -> None:
     layer, clean = heads[0].layer, batch.clean
     own = head_writes(corpus, clean, layer)
     vectors = torch.stack([scale * vector(corpus, own, batch.windows, head, kind) for head in heads])
-    added = adder.add(clean, layer, vectors, to_the_end=found.own_scale)
+    added = adder.add(clean, layer, vectors, to_the_end=result.own_scale)
     effects = clean.direct_effects(layer)
     gram = corpus.model.anatomy.blocks[layer].output_weight
     mask = batch.scored
-    for place, head in enumerate(heads):
-        new = added.outputs[place, :, :, head.head]
+    for copy, head in enumerate(heads):
+        new = added.outputs[copy, :, :, head.head]
         y = (new[:, :-1] * clean.head_directions[layer][:, :, head.head]).sum(-1)
         if added.sigma is not None:
-            y = y * clean.sigma / added.sigma[place, :, :-1]
+            y = y * clean.sigma / added.sigma[copy, :, :-1]
         before = clean.head_outputs[layer][:, :, head.head]
         write, change = before @ gram[head.head], (new - before) @ gram[head.head]
         columns = {
@@ -190,12 +190,12 @@ def _scan_group(
             "change.write": chosen_values((change * write).sum(-1)[:, :-1], mask),
             "write.write": scale * chosen_values(write.square().sum(-1)[:, :-1], mask),
         }
-        tally = found.tallies.setdefault((head, kind), Tally(corpus.documents, corpus.seed))
+        tally = result.tallies.setdefault((head, kind), Tally(corpus.documents, corpus.seed))
         tally.add(batch.documents[mask], columns | products("x", "y", columns))
 
 
 def head_writes(corpus: Corpus, clean: CleanRun, layer: int) -> Tensor:
-    """What each head of a layer adds to the stream, biases left out, [head, window, position, width].
+    """The write of each head of a layer to the stream, biases left out, [head, window, position, width].
 
     Behind a post-norm (Gemma 2, OLMo 2) at the clean scale of that norm.
     """
@@ -211,13 +211,13 @@ def head_writes(corpus: Corpus, clean: CleanRun, layer: int) -> Tensor:
 
 
 def vector(corpus: Corpus, own: Tensor, windows: np.ndarray, head: Head, kind: str) -> Tensor:
-    """What is added at each position, [window, position, width].
+    """The vector added at each position, [window, position, width].
 
     Args:
         corpus: model and recipe.
         own: writes of the layer's heads [head, window, position, width].
         windows: numbers of the windows.
-        head: whose input is changed.
+        head: the head whose input is changed.
         kind: its own output; another head's of its layer, or a random direction, both brought to the norm of the own
             output at each position. The original recipe takes the other head's output as it is, and one random
             direction with the norm of the last output of the batch for all tokens (docs/methods.md 6.6).
@@ -238,10 +238,10 @@ def vector(corpus: Corpus, own: Tensor, windows: np.ndarray, head: Head, kind: s
             return other
         return torch.mul(other, size / other.norm(dim=-1, keepdim=True).clamp_min(1e-30))
     if kind != RANDOM:
-        raise SelfRepairError(f"Nothing called '{kind}' can be added.", f"There are: {', '.join(KINDS)}.")
+        raise SelfRepairError(f"Nothing called '{kind}' can be added.", f"Available: {', '.join(KINDS)}.")
     if corpus.recipe.original:
-        one = torch.from_numpy(draws.standard_normal(mine.shape[-1])).to(mine)
-        return torch.mul(one, size[-1, -1] / one.norm()).expand_as(mine)
+        direction = torch.from_numpy(draws.standard_normal(mine.shape[-1])).to(mine)
+        return torch.mul(direction, size[-1, -1] / direction.norm()).expand_as(mine)
     noise = np.stack(
         [
             np.random.default_rng([corpus.seed, head.layer, head.head, int(window)]).standard_normal(mine.shape[1:])
@@ -257,12 +257,12 @@ def chosen_values(values: Tensor, mask: np.ndarray) -> np.ndarray:
     return np.asarray(values[torch.from_numpy(mask).to(values.device)].double().cpu().numpy())
 
 
-def said_scale(own: bool) -> str:
-    """At which final scale new direct effects were taken, for captions."""
+def scale_text(own: bool) -> str:
+    """The final scale at which new direct effects were taken, for captions."""
     return "with the intervened run's own final scale, as in the paper" if own else "at the clean final scale"
 
 
-def about(corpus: Corpus) -> str:
+def about_scan(corpus: Corpus) -> str:
     """Model, tokens and documents, for captions."""
     text = corpus.described(corpus.windows.scored(corpus.recipe.first), "tokens, unfiltered,")
     return f"{corpus.model.name} · nothing ablated: vectors added at one position at a time · all {text}"

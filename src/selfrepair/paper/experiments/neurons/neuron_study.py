@@ -1,4 +1,4 @@
-"""Erasure neurons, section 4.2.2: passes over the corpus for any downstream MLP."""
+"""Erasure neurons (section 4.2.2): passes over the corpus for any downstream MLP."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from selfrepair.errors import SelfRepairError
 from selfrepair.model.language_model import LanguageModel
 from selfrepair.model.neurons import Neurons
 from selfrepair.paper.experiments.neurons.neuron_sums import NeuronSums
-from selfrepair.paper.inputs.corpus import Batch, Corpus
+from selfrepair.paper.inputs.corpus import CleanBatch, Corpus
 from selfrepair.paper.inputs.recorded_replay import Replayed, Replayer
-from selfrepair.paper.pictures.captions import passing
+from selfrepair.paper.pictures.exhibit_captions import passing
 from selfrepair.results.filter_labels import resolve_filter
 from selfrepair.results.runs import Run
 
@@ -24,16 +24,16 @@ EFFECT, REPAIR, COUNTED = "top by the head's direct effect", "top by the MLP's r
 
 @dataclass
 class NeuronStudy:
-    """What a pass over the corpus says about neurons.
+    """Sums over neurons from a pass over the corpus.
 
     Attributes:
         about: model and operator, for captions.
         corpus: tokens, documents, text and recipe, for captions.
         heads: ablated heads.
         by_all: whether tokens were chosen by the repair of all MLPs (the original recipe), not by that of the MLP
-            looked into.
-        fraction: of the tokens that filters pass.
-        sums: by (head, layer of the MLP, filter).
+            studied.
+        fraction: share of the tokens that filters pass.
+        sums: sums by (head, layer of the MLP, filter).
     """
 
     about: str
@@ -45,32 +45,32 @@ class NeuronStudy:
 
     @property
     def last(self) -> int:
-        """The last MLP that was looked into: the paper's."""
+        """The last MLP that was studied: the paper's."""
         return max(layer for _, layer, _ in self.sums)
 
     def layers(self, head: Head) -> list[int]:
-        """The MLPs that were looked into for a head."""
-        return sorted({layer for one, layer, _ in self.sums if one == head})
+        """The MLPs that were studied for a head."""
+        return sorted({layer for studied, layer, _ in self.sums if studied == head})
 
     def of(self, filter: str, layer: int | None, heads: Sequence[Head]) -> tuple[int, dict[Head, NeuronSums]]:
-        """A layer, by default the last, with the sums of those heads for which its MLP was looked into.
+        """A layer, by default the last, with the sums of the heads for which its MLP was studied.
 
         Raises:
-            SelfRepairError: it was for none of them.
+            SelfRepairError: it was studied for none of them.
         """
         chosen = self.last if layer is None else layer
-        found = {head: self.sums[head, chosen, filter] for head in heads if (head, chosen, filter) in self.sums}
-        if found:
-            return chosen, found
+        by_head = {head: self.sums[head, chosen, filter] for head in heads if (head, chosen, filter) in self.sums}
+        if by_head:
+            return chosen, by_head
         known = "; ".join(f"{', '.join(map(str, self.layers(head)))} for {head}" for head in heads)
         raise SelfRepairError(
-            f"Expected an MLP that the study looked into ({known}), got that of layer {chosen}.",
+            f"Expected an MLP that was studied ({known}), got that of layer {chosen}.",
             f"Take one of those, or study it if it lies downstream: study_neurons(..., mlps=[{chosen}]).",
         )
 
     def passing(self, filter: str, sums: Iterable[NeuronSums]) -> str:
         """Filter, tokens and documents, for captions."""
-        tallies = [one.tally for one in sums]
+        tallies = [head_sums.tally for head_sums in sums]
         return f"{self.about} · {passing(f'{100 * self.fraction:g}% of tokens, {filter}', tallies, self.corpus)}"
 
 
@@ -80,7 +80,7 @@ def last_with_downstream(model: LanguageModel) -> int:
     return layers - (2 if model.anatomy.blocks[-1].parallel else 1)
 
 
-def choose_heads(run: Run, corpus: Corpus, most: int = 4) -> list[Head]:
+def choose_repaired(run: Run, corpus: Corpus, most: int = 4) -> list[Head]:
     """Heads below the last MLP whose top tokens lose most direct effect, in the last third of layers; the first is the
     one whose loss MLPs repair most (the paper's Figure 7)."""
     label = resolve_filter(run, None)
@@ -95,8 +95,8 @@ def choose_heads(run: Run, corpus: Corpus, most: int = 4) -> list[Head]:
         return []
     head = Head(*map(int, np.unravel_index(np.nanargmax(repair), repair.shape)))
     order = np.argsort(-np.nan_to_num(lost, nan=-np.inf), axis=None, kind="stable")
-    others = [Head(*map(int, np.unravel_index(place, lost.shape))) for place in order]
-    return [head, *(one for one in others if one != head and np.isfinite(lost[one]))][:most]
+    others = [Head(*map(int, np.unravel_index(index, lost.shape))) for index in order]
+    return [head, *(other for other in others if other != head and np.isfinite(lost[other]))][:most]
 
 
 def study_neurons(
@@ -111,8 +111,8 @@ def study_neurons(
     Args:
         corpus: model, text and recipe.
         heads: (layer, head) pairs, each below some MLP.
-        fraction: of the tokens that filters pass.
-        mlps: layers whose MLPs to look into; the last by default, and for the first head all downstream ones.
+        fraction: share of the tokens that filters pass.
+        mlps: layers whose MLPs to study; the last by default, and for the first head all downstream ones.
         operator: the ablation.
 
     Raises:
@@ -132,7 +132,7 @@ def study_neurons(
     if mlps is None:
         layers[wanted[0]] = below[wanted[0]]
     parts = {
-        layer: corpus.model.neurons(layer) for layer in sorted({one for group in layers.values() for one in group})
+        layer: corpus.model.neurons(layer) for layer in sorted({layer for group in layers.values() for layer in group})
     }
     limits = _thresholds(corpus, layers, fraction, operator)
     scored = corpus.windows.scored(corpus.recipe.first)
@@ -160,7 +160,7 @@ def _downstream(mlps: Sequence[int], head: Head, below: Sequence[int]) -> list[i
 
 
 def _ablate(
-    corpus: Corpus, replayer: Replayer, batch: Batch, head: Head, parts: Mapping[int, Neurons], operator: str
+    corpus: Corpus, replayer: Replayer, batch: CleanBatch, head: Head, parts: Mapping[int, Neurons], operator: str
 ) -> tuple[Replayed, Replayed]:
     modules = {layer: part.module for layer, part in parts.items()}
     in_place = corpus.replacement(operator, batch, head.layer)[:, :, head.head]
@@ -168,17 +168,17 @@ def _ablate(
     return before, replayer.run(batch.clean, head.layer, {(head.layer, head.head): in_place}, modules)
 
 
-def _repair(corpus: Corpus, batch: Batch, before: Replayed, after: Replayed, layer: int) -> np.ndarray:
+def _repair(corpus: Corpus, batch: CleanBatch, before: Replayed, after: Replayed, layer: int) -> np.ndarray:
     """Repair on every prediction by one MLP (by all of them, in the original recipe), float32 [window, P]."""
     layers = list(after.mlp) if corpus.recipe.by_all_mlps else [layer]
-    change = torch.stack([after.mlp[one] - before.mlp[one] for one in layers]).sum(0)
+    change = torch.stack([after.mlp[above] - before.mlp[above] for above in layers]).sum(0)
     return np.asarray(batch.clean.worth(change, batch.clean.direction).cpu().numpy().astype(np.float32))
 
 
 def _thresholds(
     corpus: Corpus, layers: Mapping[Head, Sequence[int]], fraction: float, operator: str
 ) -> dict[tuple[Head, int], dict[str, float]]:
-    """Thresholds of the filters of each head and MLP, from a pass that keeps the largest values alone."""
+    """Thresholds of the filters of each head and MLP, from a pass that keeps only the largest values."""
     tokens = int(corpus.windows.scored(corpus.recipe.first).sum())
     kept = max(1, int(fraction * tokens))
     counted = min(max(1, int(fraction * corpus.windows.tokens.size)), tokens)
@@ -195,13 +195,13 @@ def _thresholds(
                 for layer in layers[head]:
                     repair = _repair(corpus, batch, before, after, layer)[batch.scored]
                     repairs[head, layer] = _largest(repairs[head, layer], repair, kept)
-    found = {
+    thresholds = {
         (head, layer): {EFFECT: effects[head][-kept], REPAIR: values[0]} for (head, layer), values in repairs.items()
     }
     if corpus.recipe.original:
-        for (head, _), limits in found.items():
+        for (head, _), limits in thresholds.items():
             limits[COUNTED] = effects[head][-counted]
-    return found
+    return thresholds
 
 
 def _largest(kept: np.ndarray, more: np.ndarray, most: int) -> np.ndarray:
@@ -213,7 +213,7 @@ def _add(
     study: NeuronStudy,
     corpus: Corpus,
     replayer: Replayer,
-    batch: Batch,
+    batch: CleanBatch,
     head: Head,
     parts: Mapping[int, Neurons],
     limits: Mapping[tuple[Head, int], Mapping[str, float]],

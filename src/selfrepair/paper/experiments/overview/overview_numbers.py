@@ -8,7 +8,7 @@ import pandas as pd
 from selfrepair.paper.experiments.overview.runs_beside import heads_of
 from selfrepair.paper.numbers.across_heads import HeadSums, share_of
 from selfrepair.paper.numbers.over_documents import REPLICATES, Array, Number, Tally, tally_of
-from selfrepair.paper.pictures.captions import last_quarter, rows_of
+from selfrepair.paper.pictures.exhibit_captions import last_quarter, rows_of
 from selfrepair.results.runs import Run
 from selfrepair.statistics.bootstrap import bootstrap_all, document_weights, effective_documents
 from selfrepair.statistics.intervals import interval
@@ -22,10 +22,10 @@ def repair_numbers(run: Run, label: str) -> tuple[Number, ...]:
     """How much heads are repaired, over all layers and the last quarter of them."""
     rows = rows_of(run, label)
     late = last_quarter(run.heads.sizes["layer"])
-    found = []
+    numbers = []
     for where, chosen in (("all layers", rows), ("last quarter of layers", rows[rows["layer"] >= late])):
         tally = _tally(chosen)
-        found += [
+        numbers += [
             tally.ratio("self_repair", "lost", name=f"repaired fraction, {where}"),
             tally.mean("self_repair", "logit", f"self-repair, {where}"),
             tally.ratio("ablated_direct_effect", "direct_effect", name=f"sum DE' / sum DE, {where}"),
@@ -33,9 +33,9 @@ def repair_numbers(run: Run, label: str) -> tuple[Number, ...]:
     by_head = HeadSums.of(rows, {"self_repair": rows["self_repair"].to_numpy(np.float64)})
     for where, start in (("all layers", 0), ("last quarter of layers", late)):
         heads = by_head.from_layer(start)
-        found.append(heads.share_above(f"share of heads with SR > 0, {where}", "self_repair"))
-        found.append(heads.share_shown(f"{SHOWN}, SR > 0, {where}", lambda sums: [sums["self_repair"]]))
-    return tuple(found)
+        numbers.append(heads.share_above(f"share of heads with SR > 0, {where}", "self_repair"))
+        numbers.append(heads.share_shown(f"{SHOWN}, SR > 0, {where}", lambda sums: [sums["self_repair"]]))
+    return tuple(numbers)
 
 
 def between_numbers(run: Run, label: str) -> tuple[Number, ...]:
@@ -45,11 +45,11 @@ def between_numbers(run: Run, label: str) -> tuple[Number, ...]:
     """
     table, rows = heads_of(run, label), rows_of(run, label)
     by_head = HeadSums.of(rows, _columns(rows))
-    found = []
+    numbers = []
     for how, x in (("DE", "direct_effect"), ("DE - DE'", "lost")):
         known = table["lost_direct_effect" if x == "lost" else x].to_numpy()
         share = float(_between(known, table["total_effect"].to_numpy()))
-        found.append(
+        numbers.append(
             by_head.share_shown(
                 f"{SHOWN}, between y = -x and the axis, x = {how}",
                 lambda sums, x=x: [-sums["total_effect"], sums["total_effect"] + sums[x]],  # type: ignore[misc]
@@ -57,7 +57,7 @@ def between_numbers(run: Run, label: str) -> tuple[Number, ...]:
                 value=share,
             )
         )
-        found.append(
+        numbers.append(
             by_head.number(
                 f"share of helping heads between y = -x and the axis, x = {how}",
                 lambda sums, x=x: _between(sums[x], sums["total_effect"]),  # type: ignore[misc]
@@ -72,7 +72,7 @@ def between_numbers(run: Run, label: str) -> tuple[Number, ...]:
     )
     true = tally.mean("self_repair", "logit", "self-repair of the last layer")
     return (
-        *found,
+        *numbers,
         apparent,
         true,
         tally.ratio("ablated_direct_effect", "direct_effect", name="sum DE' / sum DE of the last layer"),
@@ -89,30 +89,30 @@ def _between(x: Array, total: Array) -> Array:
 def _near_zero(by_head: HeadSums) -> Number:
     """Share of the heads with a direct effect whose ablated one is within a tenth of it.
 
-    Which heads have one is settled by the sample as it is: only they count in every resampling.
+    Which heads have one is decided on the sample itself: only they count in every resampling.
     """
     effect = by_head.sums["direct_effect"]
     weights = document_weights(len(effect), REPLICATES)
     filled, effective = np.count_nonzero(by_head.sums["count"], axis=0), effective_documents(by_head.sums["count"])
-    some = interval(effect.sum(0), bootstrap_all(effect, weights), filled, effective).low > 0
+    has_effect = interval(effect.sum(0), bootstrap_all(effect, weights), filled, effective).low > 0
     return by_head.number(
         "share of heads with a direct effect whose DE' is within a tenth of it",
         lambda sums: share_of(
             np.abs(sums["ablated_direct_effect"]) <= NEAR * np.abs(sums["direct_effect"]),
-            np.broadcast_to(some, sums["direct_effect"].shape),
+            np.broadcast_to(has_effect, sums["direct_effect"].shape),
         ),
     )
 
 
 def _ablated_by_layer(rows: pd.DataFrame) -> list[Number]:
     """`sum DE' / sum DE` of every layer whose summed direct effect is above zero beyond its interval."""
-    found = []
+    numbers = []
     for layer, part in rows.groupby("layer"):
         tally = _tally(part)
         if tally.mean("direct_effect").low > 0:
             name = f"sum DE' / sum DE by layer, layer {layer}"
-            found.append(tally.ratio("ablated_direct_effect", "direct_effect", name=name))
-    return found
+            numbers.append(tally.ratio("ablated_direct_effect", "direct_effect", name=name))
+    return numbers
 
 
 def _tally(rows: pd.DataFrame) -> Tally:

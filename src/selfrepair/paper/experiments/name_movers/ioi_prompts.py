@@ -46,12 +46,12 @@ ORDERS = ("ABBA", "BABA")
 
 
 @dataclass(frozen=True)
-class Prompts:
+class IoiPrompts:
     """Prompts with their corrupted twins.
 
     Attributes:
         tokens: [prompt, position], padded on the right.
-        corrupted: the same with three fresh names, so that nothing tells the answer.
+        corrupted: the same with three fresh names, so that nothing reveals the answer.
         end: [prompt], the last real position, whose next token is predicted.
         indirect: [prompt], the right name's token; subject: the other's.
         template: [prompt], which of `TEMPLATES`.
@@ -72,13 +72,13 @@ class Prompts:
         return len(self.tokens)
 
 
-def make_prompts(tokenizer: Any, each: int = 2, seed: int = 0) -> Prompts:
+def make_prompts(tokenizer: Any, each: int = 2, seed: int = 0) -> IoiPrompts:
     """Prompts of every template in both orders.
 
     Args:
         tokenizer: names are those that it writes, after a space, as one token.
         each: prompts per template and order.
-        seed: of names, places and objects.
+        seed: random seed for names, places and objects.
 
     Raises:
         SelfRepairError: fewer than five names are single tokens.
@@ -92,16 +92,16 @@ def make_prompts(tokenizer: Any, each: int = 2, seed: int = 0) -> Prompts:
     draws = np.random.default_rng(seed)
     start = [] if tokenizer.bos_token_id is None else [int(tokenizer.bos_token_id)]
     rows: list[tuple[list[int], list[int], int, int, int, int, str]] = []
-    for place, template in enumerate(TEMPLATES):
+    for number, template in enumerate(TEMPLATES):
         for order in range(len(ORDERS)):
             for _ in range(each):
-                rows.append(_prompt(tokenizer, template, place, order, names, draws, start))
+                rows.append(_prompt(tokenizer, template, number, order, names, draws, start))
     length = max(len(row[0]) for row in rows)
 
     def padded(ids: list[int]) -> list[int]:
         return ids + [0] * (length - len(ids))
 
-    return Prompts(
+    return IoiPrompts(
         tokens=np.array([padded(row[0]) for row in rows], np.int64),
         corrupted=np.array([padded(row[1]) for row in rows], np.int64),
         end=np.array([len(row[0]) - 1 for row in rows], np.int64),
@@ -116,13 +116,13 @@ def make_prompts(tokenizer: Any, each: int = 2, seed: int = 0) -> Prompts:
 def _prompt(
     tokenizer: Any,
     template: str,
-    place: int,
+    number: int,
     order: int,
     names: dict[str, int],
     draws: np.random.Generator,
     start: list[int],
 ) -> tuple[list[int], list[int], int, int, int, int, str]:
-    """A prompt, its twin, its answer and what it is made of."""
+    """A prompt, its corrupted twin, its answer, and its template and order."""
     drawn = [str(name) for name in draws.choice(sorted(names), 5, replace=False)]
     text = template.replace("[PLACE]", str(draws.choice(PLACES))).replace("[OBJECT]", str(draws.choice(OBJECTS)))
     indirect, subject = drawn[:2]
@@ -131,7 +131,7 @@ def _prompt(
     ids, corrupted = (start + _encode(tokenizer, filled) for filled in (clean, twin))
     if len(ids) != len(corrupted):  # a name at the very start may take more tokens than after a space
         raise SelfRepairError(f"'{clean}' and its corrupted twin differ in length.", "Use another tokenizer.")
-    return ids, corrupted, names[indirect], names[subject], place, order, clean
+    return ids, corrupted, names[indirect], names[subject], number, order, clean
 
 
 def _fill(text: str, indirect: str, first: str, again: str, order: int) -> str:

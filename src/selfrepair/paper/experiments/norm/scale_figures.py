@@ -10,11 +10,11 @@ import pandas as pd
 
 from selfrepair.ablation.sites import Head
 from selfrepair.paper.exhibit import Exhibit
-from selfrepair.paper.experiments.norm.study import LENGTH_EDGES, MOST_CHOSEN, MOST_POINTS, NormStudy
+from selfrepair.paper.experiments.norm.norm_study import LENGTH_EDGES, MOST_CHOSEN, MOST_POINTS, NormStudy
 from selfrepair.paper.inputs.corpus import OPERATORS
 from selfrepair.paper.numbers.document_halves import ON_HALF
-from selfrepair.paper.numbers.over_documents import COUNT, Number, Sums, divide, joined
-from selfrepair.paper.pictures.captions import FIXED
+from selfrepair.paper.numbers.over_documents import COUNT, Number, Sums, join_tallies, quotient
+from selfrepair.paper.pictures.exhibit_captions import FIXED
 from selfrepair.pictures.picture import FAINT, PALETTE, Marks, Panel, Picture, Rule, histogram, scatter, symmetric
 
 SECTION = "layernorm"
@@ -65,14 +65,14 @@ def ratios(study: NormStudy, heads: Sequence[Head] | None = None, name: str = "f
 
 
 def _zero_beside_others(study: NormStudy, head: Head) -> list[Number]:
-    """How far zero ablation takes the scale ratio from 1, over how far the others do (Figures 17, 18)."""
-    others = [one for one in study.operators if one != "zero"]
+    """Distance of the scale ratio from 1 under zero ablation, over that under the others (Figures 17, 18)."""
+    others = [operator for operator in study.operators if operator != "zero"]
     if "zero" not in study.operators or not others:
         return []
-    together = joined({operator: study.top[head, operator] for operator in study.operators})
+    together = join_tallies({operator: study.top[head, operator] for operator in study.operators})
 
     def over(sums: Sums) -> np.ndarray:
-        return divide(sums["zero/off one"], np.maximum.reduce([sums[f"{one}/off one"] for one in others]))
+        return quotient(sums["zero/off one"], np.maximum.reduce([sums[f"{operator}/off one"] for operator in others]))
 
     name = f"{head}: mean |scale ratio - 1|, zero over the larger of {' and '.join(others)}"
     halves = [
@@ -83,14 +83,14 @@ def _zero_beside_others(study: NormStudy, head: Head) -> list[Number]:
 
 def _zero_less_others(study: NormStudy, head: Head) -> list[Number]:
     """Mean length of the stream under zero ablation less the shortest under another (Figure 16)."""
-    others = [one for one in study.operators if one != "zero"]
+    others = [operator for operator in study.operators if operator != "zero"]
     if "zero" not in study.operators or not others:
         return []
-    together = joined({operator: study.streams[head, operator] for operator in study.operators})
+    together = join_tallies({operator: study.streams[head, operator] for operator in study.operators})
 
     def less(sums: Sums) -> np.ndarray:
-        shortest = np.minimum.reduce([sums[f"{one}/length"] for one in others])
-        return divide(sums["zero/length"] - shortest, sums[COUNT])
+        shortest = np.minimum.reduce([sums[f"{operator}/length"] for operator in others])
+        return quotient(sums["zero/length"] - shortest, sums[COUNT])
 
     return [
         together.number(f"{head}: mean length, ablated / clean, zero less the shorter of {' and '.join(others)}", less)
@@ -119,7 +119,7 @@ def one_head(study: NormStudy, head: Head) -> Exhibit:
         )
     caption = (
         f"{head} under each operator; each point is a token, all tokens or a uniform sample of {MOST_POINTS:,}. In a "
-        f"parallel model nothing but the norm can repair a last-layer head. {study.unfiltered}. Shares with {FIXED}."
+        f"parallel model only the norm can repair a last-layer head. {study.unfiltered}. Shares with {FIXED}."
     )
     shown = table[
         ["head", "operator", "window", "position", "document", "direct_effect", "change", "total", "norm", "ratio"]
@@ -137,7 +137,7 @@ def one_head(study: NormStudy, head: Head) -> Exhibit:
 
 
 def stream_lengths(study: NormStudy, head: Head) -> Exhibit:
-    """How much shorter or longer ablation makes the final stream (Figure 16)."""
+    """Length of the final stream under ablation, over the clean length (Figure 16)."""
     numbers, tables = [], []
     for operator in study.operators:
         counts, tally = study.lengths[head, operator], study.streams[head, operator]

@@ -1,4 +1,4 @@
-"""Heads ablated under several operators, seen by the final norm: what the figures of `norm.figures` are drawn from."""
+"""Some heads' norm repair under several operators, from one pass over the corpus."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import pandas as pd
 from selfrepair.ablation.sites import Head
 from selfrepair.errors import SelfRepairError
 from selfrepair.paper.experiments.norm.terms import NormTerms, array, walk
-from selfrepair.paper.inputs.corpus import OPERATORS, Batch, Corpus
+from selfrepair.paper.inputs.corpus import OPERATORS, CleanBatch, Corpus
 from selfrepair.paper.inputs.token_sample import TokenSample
 from selfrepair.paper.numbers.over_documents import Tally
-from selfrepair.paper.pictures.captions import passing
+from selfrepair.paper.pictures.exhibit_captions import passing
 from selfrepair.results.filter_labels import resolve_filter
 from selfrepair.results.runs import Run
 from selfrepair.statistics.keep import in_sample, uniform_sample
@@ -31,23 +31,23 @@ MOVERS = {"by_own": "the head's own write", "by_attention": "later attention", "
 
 @dataclass
 class NormStudy:
-    """What a pass over the corpus says about some heads' norm repair under several operators.
+    """Some heads' norm repair under several operators, from one pass over the corpus.
 
     Attributes:
-        about: the model, for captions.
+        about: the model's name, for captions.
         corpus: tokens, documents, text and recipe, for captions.
-        fraction: of each head's tokens, by clean direct effect, that the filter passes.
-        heads: in the order of the figures.
-        chosen: per-token rows of the filter (a uniform sample of `MOST_CHOSEN` where there are more),
+        fraction: share of each head's tokens, by clean direct effect, that the filter passes.
+        heads: the heads, in the order of the figures.
+        chosen: per-token rows of the filter (a uniform sample of `MOST_CHOSEN` if there are more),
             `head, operator, window, position, document` and the terms.
-        sample: the same of a uniform sample of all tokens.
-        top: by (head, operator), sums over the filter's tokens.
-        every: the same over all tokens.
+        sample: the same rows of a uniform sample of all tokens.
+        top: sums over the filter's tokens by (head, operator).
+        every: the same sums over all tokens.
         closure: largest error of the closed form of Appendix B against the measured norm term, logits.
         movers: largest error of the sum of who moved the norm against the norm's line, logits.
-        lengths: by (head, operator), histogram of the final stream's length, ablated over clean, over all positions.
-        streams: by (head, operator), sums of the same over documents: `length`, and whether it is `shorter`.
-        parallel: whether the last block's MLP reads beside attention: then nothing but the norm can repair its heads.
+        lengths: histograms of the final stream's length, ablated over clean, at all positions, by (head, operator).
+        streams: sums of the same by document, `length` and whether it is `shorter`, by (head, operator).
+        parallel: whether the last block's MLP runs parallel to attention: then only the norm can repair its heads.
     """
 
     about: str
@@ -95,7 +95,7 @@ def choose_earlier(run: Run, most: int = 2) -> list[Head]:
     lost = run.heads["lost_direct_effect"].sel(filter=label).values.copy()
     lost[: lost.shape[0] // 2], lost[-1] = np.nan, np.nan
     order = np.argsort(-np.nan_to_num(lost, nan=-np.inf), axis=None, kind="stable")[:most]
-    heads = [Head(*map(int, np.unravel_index(place, lost.shape))) for place in order]
+    heads = [Head(*map(int, np.unravel_index(index, lost.shape))) for index in order]
     return [head for head in heads if np.isfinite(lost[head])]
 
 
@@ -107,51 +107,53 @@ def study_norm(
     Args:
         corpus: model, text and recipe.
         heads: (layer, head) pairs.
-        operators: of `resample`, `mean`, `zero`.
-        fraction: of each head's tokens, by clean direct effect, that the filter passes.
+        operators: some of `resample`, `mean`, `zero`.
+        fraction: share of each head's tokens, by clean direct effect, that the filter passes.
 
     Raises:
         SelfRepairError: no heads.
     """
     wanted = tuple(Head(*head) for head in heads)
     if not wanted:
-        raise SelfRepairError("There are no heads to look at.", "Give (layer, head) pairs.")
+        raise SelfRepairError("No heads were given.", "Give (layer, head) pairs.")
     limits = dict(zip(wanted, corpus.thresholds(wanted, fraction), strict=True))
     scored = corpus.windows.scored(corpus.recipe.first)
     sampled = uniform_sample(scored, MOST_POINTS, corpus.seed)
-    found = NormStudy(
+    study = NormStudy(
         corpus.model.name, corpus.described(scored), fraction, wanted, tuple(operators), corpus.recipe.percentile
     )
-    found.parallel = corpus.model.anatomy.blocks[-1].parallel
+    study.parallel = corpus.model.anatomy.blocks[-1].parallel
     rows: list[pd.DataFrame] = []
     kept = {(head, operator): TokenSample(MOST_CHOSEN, corpus.seed) for head in wanted for operator in operators}
     for head, operator, batch, terms in walk(corpus, wanted, operators):
         effect = terms.direct_effect.cpu().numpy().astype(np.float32)
-        passing = effect > limits[head] if found.strict else effect >= limits[head]
+        passing = effect > limits[head] if study.strict else effect >= limits[head]
         passing &= batch.scored
-        _check(found, terms, batch.scored)
-        for tallies, mask in ((found.top, passing), (found.every, batch.scored)):
+        _check(study, terms, batch.scored)
+        for tallies, mask in ((study.top, passing), (study.every, batch.scored)):
             tally = tallies.setdefault((head, operator), Tally(corpus.documents, corpus.seed))
             tally.add(batch.documents[mask], _columns(terms, mask))
         chosen = in_sample(sampled, batch.windows, scored.shape[1]) & batch.scored
         rows.append(_frame(head, operator, _rows(batch, terms, chosen)))
         kept[head, operator].add(_rows(batch, terms, passing))
-        _add_lengths(found, head, operator, terms, corpus, batch.windows)
-    found.sample = pd.concat(rows, ignore_index=True)
-    found.chosen = pd.concat([_frame(*key, one.columns()) for key, one in kept.items()], ignore_index=True)
-    return found
+        _add_lengths(study, head, operator, terms, corpus, batch.windows)
+    study.sample = pd.concat(rows, ignore_index=True)
+    study.chosen = pd.concat([_frame(*key, sample.columns()) for key, sample in kept.items()], ignore_index=True)
+    return study
 
 
-def _check(found: NormStudy, terms: NormTerms, scored: np.ndarray) -> None:
-    """Holds the closed form of Appendix B, `k (l - beta + D + R)`, which takes no more than `sigma / sigma'` from the
-    ablated run's final stream, against the measured norm term; and the sum of who moved the norm, which takes only
-    writes, against what the change of that stream's scale did."""
+def _check(study: NormStudy, terms: NormTerms, scored: np.ndarray) -> None:
+    """Compares the closed form of Appendix B, `k (l - beta + D + R)`, which takes only `sigma / sigma'` from the
+    ablated run's final stream, with the measured norm term; and the sum of who moved the norm, which takes only
+    writes, with the norm's line."""
     closed = terms.on_existing + terms.on_damage + terms.on_response
     movers = terms.by_own + terms.by_attention + terms.by_mlps
-    errors = [array((one - other).abs(), scored) for one, other in ((terms.measured, closed), (terms.norm, movers))]
-    found.closure, found.movers = (
+    errors = [
+        array((measured - other).abs(), scored) for measured, other in ((terms.measured, closed), (terms.norm, movers))
+    ]
+    study.closure, study.movers = (
         max(before, float(error.max(initial=0)))
-        for before, error in zip((found.closure, found.movers), errors, strict=True)
+        for before, error in zip((study.closure, study.movers), errors, strict=True)
     )
 
 
@@ -170,7 +172,7 @@ def _columns(terms: NormTerms, mask: np.ndarray) -> dict[str, np.ndarray]:
     return columns
 
 
-def _rows(batch: Batch, terms: NormTerms, mask: np.ndarray) -> dict[str, np.ndarray]:
+def _rows(batch: CleanBatch, terms: NormTerms, mask: np.ndarray) -> dict[str, np.ndarray]:
     window, position = np.nonzero(mask)
     where = {"window": batch.windows[window], "position": position, "document": batch.documents[mask]}
     return where | {name: array(getattr(terms, name), mask).astype(np.float32) for name in COLUMNS}
@@ -181,7 +183,7 @@ def _frame(head: Head, operator: str, rows: dict[str, np.ndarray]) -> pd.DataFra
 
 
 def _add_lengths(
-    found: NormStudy, head: Head, operator: str, terms: NormTerms, corpus: Corpus, windows: np.ndarray
+    study: NormStudy, head: Head, operator: str, terms: NormTerms, corpus: Corpus, windows: np.ndarray
 ) -> None:
     """All positions of real tokens, as in the authors' Figure 16."""
     real = np.arange(corpus.windows.length) < corpus.windows.lengths[windows, None]
@@ -189,6 +191,6 @@ def _add_lengths(
     lengths = array(terms.length, real)
     counts, _ = np.histogram(lengths, LENGTH_EDGES)
     key = head, operator
-    tally = found.streams.setdefault(key, Tally(corpus.documents, corpus.seed))
+    tally = study.streams.setdefault(key, Tally(corpus.documents, corpus.seed))
     tally.add(corpus.windows.documents[windows][real], {"length": lengths, "shorter": (lengths < 1).astype(np.float64)})
-    found.lengths[key] = found.lengths.get(key, np.zeros(len(LENGTH_EDGES) - 1)) + counts
+    study.lengths[key] = study.lengths.get(key, np.zeros(len(LENGTH_EDGES) - 1)) + counts

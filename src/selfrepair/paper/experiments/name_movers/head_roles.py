@@ -1,4 +1,4 @@
-"""Who covers for name movers: backups, and suppressors that let go; what share of the loss they make up."""
+"""Heads that cover for name movers: backups and released suppressors, and the share of the loss they make up."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from selfrepair.paper.experiments.name_movers.study import ALL_MOVERS, IoiStudy
+from selfrepair.paper.experiments.name_movers.ioi_study import ALL_MOVERS, IoiStudy
 from selfrepair.paper.numbers.document_halves import FIRST, SECOND
 from selfrepair.paper.numbers.over_documents import Number, tally_of
 
@@ -16,15 +16,15 @@ ON_HALVES = ", chosen on one half of the templates, measured on the other"
 
 
 def responses(study: IoiStudy) -> pd.DataFrame:
-    """One row per head: its clean effect, its response, what it does on the moved stream, and its role."""
+    """One row per head: its clean effect, its response, its change on the moved stream, and its role."""
     rows = []
-    for place, head in enumerate(study.heads):
+    for column, head in enumerate(study.heads):
         tally = tally_of(
             study.cluster,
             {
-                "clean": study.effects[:, place],
-                "response": study.change[ALL_MOVERS][:, place],
-                "moved": study.moved[:, place],
+                "clean": study.effects[:, column],
+                "response": study.change[ALL_MOVERS][:, column],
+                "moved": study.moved[:, column],
             },
         )
         numbers = {name: tally.mean(name) for name in ("clean", "response", "moved")}
@@ -37,24 +37,24 @@ def responses(study: IoiStudy) -> pd.DataFrame:
 
 
 def made_up(study: IoiStudy, role: str, name: str) -> Number:
-    """Part of the direct effect lost with all movers that heads of a role make up.
+    """Share of the direct effect lost with all movers that heads of a role make up.
 
-    Heads that are chosen by their response respond the more on the prompts of the choice. So they are chosen on one
-    half of the templates and measured on the other, which also gives the number its interval.
+    Heads chosen by their response respond more on the prompts used for the choice. So they are chosen on one half of
+    the templates and measured on the other, which also gives the number its interval.
 
     Args:
-        study: what was measured.
+        study: the study of name movers.
         role: `BACKUP` or `RELEASED`.
-        name: of the number.
+        name: the number's name.
 
     Returns:
-        The share with Fieller's interval over the second half's templates; NaN where the first half shows no head of
+        The share with Fieller's interval over the second half's templates; NaN if the first half shows no head of
         the role.
     """
     change = study.change[ALL_MOVERS]
     chosen = []
-    for place, head in enumerate(study.heads):
-        columns = {"clean": study.effects[:, place], "response": change[:, place]}
+    for index, head in enumerate(study.heads):
+        columns = {"clean": study.effects[:, index], "response": change[:, index]}
         half = tally_of(study.cluster, columns).in_half(FIRST)
         numbers = {column: half.mean(column) for column in columns}
         chosen.append(_role(head in study.movers, numbers) == role)
@@ -65,7 +65,7 @@ def made_up(study: IoiStudy, role: str, name: str) -> Number:
 
 
 def _role(mover: bool, numbers: Mapping[str, Number]) -> str:
-    """What a head does when all movers are ablated."""
+    """A head's role when all movers are ablated."""
     if mover or not numbers["response"].low > 0:
         return MOVER if mover else ""
     return RELEASED if numbers["clean"].high < 0 else BACKUP

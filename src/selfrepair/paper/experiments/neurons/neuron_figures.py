@@ -1,4 +1,4 @@
-"""What the study of erasure neurons found: the paper's Figures 7, 8 and 12 to 15, for any downstream MLP."""
+"""Figures of the study of erasure neurons: the paper's Figures 7, 8 and 12 to 15, for any downstream MLP."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 
 from selfrepair.paper.exhibit import Exhibit
+from selfrepair.paper.experiments.neurons.neuron_study import COUNTED, EFFECT, REPAIR, NeuronStudy
 from selfrepair.paper.experiments.neurons.neuron_sums import CARRIED, SORTED_TOKENS, NeuronSums
 from selfrepair.paper.experiments.neurons.stability import CHANGE
-from selfrepair.paper.experiments.neurons.study import COUNTED, EFFECT, REPAIR, NeuronStudy
 from selfrepair.paper.numbers.over_documents import Number, Tally, whiskers
-from selfrepair.paper.pictures.captions import FIXED
+from selfrepair.paper.pictures.exhibit_captions import FIXED
 from selfrepair.pictures.picture import FAINT, PALETTE, Marks, Panel, Picture, Rule, histogram, symmetric
 
 SECTION = "neurons"
@@ -22,15 +22,15 @@ def top_neurons(study: NeuronStudy, layer: int | None = None) -> Exhibit:
     """The neuron of an MLP that repairs most, token by token: clean against ablated (Figure 7).
 
     Args:
-        study: what was counted; its first head is shown.
-        layer: of the MLP; the last that was looked into by default.
+        study: the study of neurons; its first head is shown.
+        layer: the MLP's layer; by default the last that was studied.
 
     Raises:
-        SelfRepairError: the MLP was not looked into for that head.
+        SelfRepairError: the MLP was not studied for that head.
     """
     head = study.heads[0]
-    layer, found = study.of(REPAIR, layer, [head])
-    sums = found[head]
+    layer, by_head = study.of(REPAIR, layer, [head])
+    sums = by_head[head]
     table = sums.points
     x, y = (table[name].to_numpy() for name in ("clean", "ablated"))
     limits = symmetric([x, y])
@@ -46,9 +46,9 @@ def top_neurons(study: NeuronStudy, layer: int | None = None) -> Exhibit:
     which = "all of them" if len(table) == sums.tally.tokens else f"a uniform sample of {len(table):,} of them"
     caption = (
         f"Each point is a token on which {repairing} most ({which}): the neuron of MLP {layer} that repairs most "
-        "there. Left of zero it erases; above the dashed line it erases less (anti-erasure). Above: how clean direct "
-        "effects are spread. Colour: the whole MLP's clean direct effect, bias included. A prompt is a window with "
-        f"two or more of the tokens. {study.passing(REPAIR, [sums])}. {FIXED}."
+        "there. Left of zero it erases; above the dashed line it erases less (anti-erasure). Above: the distribution "
+        "of clean direct effects. Colour: the whole MLP's clean direct effect, bias included. A prompt is a window "
+        f"with two or more of the tokens. {study.passing(REPAIR, [sums])}. {FIXED}."
     )
     return Exhibit(
         "figure-07-top-neuron",
@@ -69,18 +69,18 @@ def top_neurons(study: NeuronStudy, layer: int | None = None) -> Exhibit:
 
 
 def rank_curves(study: NeuronStudy, layer: int | None = None) -> Exhibit:
-    """On which share of tokens the r-th neuron repairs more than q of the head's direct effect (Figure 8).
+    """Share of tokens on which the r-th neuron repairs more than q of the head's direct effect (Figure 8).
 
     Args:
-        study: what was counted; heads for which the MLP was looked into are shown.
-        layer: of the MLP; the last that was looked into by default.
+        study: the study of neurons; heads for which the MLP was studied are shown.
+        layer: the MLP's layer; by default the last that was studied.
 
     Raises:
-        SelfRepairError: the MLP was not looked into.
+        SelfRepairError: the MLP was not studied.
     """
-    layer, found = study.of(EFFECT, layer, study.heads)
+    layer, by_head = study.of(EFFECT, layer, study.heads)
     panels, rows, numbers = [], [], []
-    for head, sums in found.items():
+    for head, sums in by_head.items():
         shares = sums.exceeding()
         panels.append(_rank_panel(f"{head}, MLP {layer}: {sums.neurons:,} neurons", sums.shares, shares))
         numbers += sums.numbers(f"{head}, MLP {layer}, {EFFECT}")
@@ -92,7 +92,7 @@ def rank_curves(study: NeuronStudy, layer: int | None = None) -> Exhibit:
     caption = (
         f"Share of tokens on which the neuron of MLP {layer} with the r-th largest repair makes up for more than a "
         "given share of the head's direct effect; ranks, not neurons, are followed. "
-        f"{study.passing(EFFECT, found.values())}. {FIXED}."
+        f"{study.passing(EFFECT, by_head.values())}. {FIXED}."
     )
     return Exhibit(
         "figure-08-rank-curves",
@@ -110,8 +110,7 @@ def _rank_panel(title: str, levels: Sequence[float], shares: np.ndarray) -> Pane
     """Shares of tokens [level, rank] over the rank, a line for each share of the head's direct effect."""
     rank = np.arange(1, shares.shape[1] + 1, dtype=float)
     marks = tuple(
-        Marks(rank, shares[place], "line", f"{100 * level:g}% of DE", PALETTE[place])
-        for place, level in enumerate(levels)
+        Marks(rank, shares[row], "line", f"{100 * level:g}% of DE", PALETTE[row]) for row, level in enumerate(levels)
     )
     ends = (0.5, len(rank) + 0.5)
     return Panel(title, "rank of the neuron", "share of tokens", marks, y_range=(-0.02, 1.02), x_range=ends)
@@ -121,16 +120,16 @@ def cumulative_change(study: NeuronStudy, layer: int | None = None) -> Exhibit:
     """Cumulative absolute change by rank, coloured by the median clean direct effect (Figures 12 to 15).
 
     Args:
-        study: what was counted; heads for which the MLP was looked into are shown.
-        layer: of the MLP; the last that was looked into by default.
+        study: the study of neurons; heads for which the MLP was studied are shown.
+        layer: the MLP's layer; by default the last that was studied.
 
     Raises:
-        SelfRepairError: the MLP was not looked into.
+        SelfRepairError: the MLP was not studied.
     """
     name = COUNTED if any(filter == COUNTED for _, _, filter in study.sums) else EFFECT
-    layer, found = study.of(name, layer, study.heads)
+    layer, by_head = study.of(name, layer, study.heads)
     panels, rows, numbers = [], [], []
-    for head, sums in found.items():
+    for head, sums in by_head.items():
         of = f"{head}, MLP {layer}"
         curve, medians = sums.curve(), sums.medians()
         negligible, *others = _numbers_of_change(sums, of, float(medians[0]))
@@ -143,7 +142,7 @@ def cumulative_change(study: NeuronStudy, layer: int | None = None) -> Exhibit:
         f"Neurons of MLP {layer} sorted by signed change on each token, largest repair first: share of the summed "
         "absolute change up to a rank. The right end rises because there the most negative changes lie. Negligible: "
         f"not among the largest that carry {CARRIED:.0%} of all change. Medians over a uniform sample of at most "
-        f"{SORTED_TOKENS} tokens. {study.passing(name, found.values())}. Shares with {FIXED}."
+        f"{SORTED_TOKENS} tokens. {study.passing(name, by_head.values())}. Shares with {FIXED}."
     )
     return Exhibit(
         "figure-12-cumulative-change",
@@ -161,8 +160,8 @@ def _numbers_of_change(sums: NeuronSums, of: str, top: float) -> list[Number]:
     """The share of neurons with negligible change, what the top one does, and where absolute change comes from.
 
     Args:
-        sums: of one head and MLP.
-        of: which, for names.
+        sums: sums of one head and MLP.
+        of: head and MLP, for names.
         top: median clean direct effect of the top neuron, logits.
     """
     tally = sums.tally
@@ -203,17 +202,26 @@ def by_layer(study: NeuronStudy) -> Exhibit:
         "effective number of neurons": lambda t: t.mean("effective"),
     }
     panels, rows = [], []
-    for place, (said, of) in enumerate(quantities.items()):
-        found = [of(study.sums[head, layer, EFFECT].tally) for layer in layers]
-        values = np.array([one.value for one in found])
-        error = whiskers(found)
-        marks = Marks(np.arange(len(layers), dtype=float), values, "bars", "", PALETTE[place], y_error=error)
+    for index, (quantity, of) in enumerate(quantities.items()):
+        numbers = [of(study.sums[head, layer, EFFECT].tally) for layer in layers]
+        values = np.array([number.value for number in numbers])
+        error = whiskers(numbers)
+        marks = Marks(np.arange(len(layers), dtype=float), values, "bars", "", PALETTE[index], y_error=error)
         panels.append(
-            Panel(said, "layer of the MLP", "", (marks,), (Rule(0, colour=FAINT),), categories=tuple(map(str, layers)))
+            Panel(
+                quantity, "layer of the MLP", "", (marks,), (Rule(0, colour=FAINT),), categories=tuple(map(str, layers))
+            )
         )
         rows += [
-            {"head": str(head), "layer": layer, "quantity": said, "value": one.value, "low": one.low, "high": one.high}
-            for layer, one in zip(layers, found, strict=True)
+            {
+                "head": str(head),
+                "layer": layer,
+                "quantity": quantity,
+                "value": number.value,
+                "low": number.low,
+                "high": number.high,
+            }
+            for layer, number in zip(layers, numbers, strict=True)
         ]
     sums = study.sums[head, layers[0], EFFECT]
     caption = f"MLPs downstream of {head}. {study.passing(EFFECT, [sums])}. Whiskers are {FIXED}."

@@ -1,4 +1,4 @@
-"""What a claim is, how its number is found, and when it holds."""
+"""A claim of the paper: the number that decides it, and when it holds."""
 
 from __future__ import annotations
 
@@ -21,49 +21,49 @@ Range = tuple[float, float]
 Pick = Callable[[Sequence[Number], Range], Number | None]
 
 
-def nth(place: int) -> Pick:
-    """The number in that place, where there are so many: exhibits show heads in an order that means something."""
-    return lambda found, within: found[place] if place < len(found) else None
+def nth(index: int) -> Pick:
+    """The number at that index, if there are so many: exhibits show heads in a meaningful order."""
+    return lambda numbers, within: numbers[index] if index < len(numbers) else None
 
 
 FIRST = nth(0)
 
 
-def largest(found: Sequence[Number], within: Range) -> Number:
-    """The largest: for claims that some head does something."""
-    return max(found, key=lambda number: -INF if math.isnan(number.value) else number.value)
+def pick_largest(numbers: Sequence[Number], within: Range) -> Number:
+    """The largest number: for claims that some head does something."""
+    return max(numbers, key=lambda number: -INF if math.isnan(number.value) else number.value)
 
 
 def chosen_apart(choose: Pick) -> Pick:
     """The number, on the second half of the documents, of the head that is chosen by it on the first."""
 
-    def pick(found: Sequence[Number], within: Range) -> Number | None:
-        known = [one for one in found if one.name.endswith(ON_FIRST) and not math.isnan(one.value)]
+    def pick(numbers: Sequence[Number], within: Range) -> Number | None:
+        known = [number for number in numbers if number.name.endswith(ON_FIRST) and not math.isnan(number.value)]
         chosen = choose(known, within) if known else None
         name = "" if chosen is None else chosen.name.removesuffix(ON_FIRST) + ON_SECOND
-        return next((one for one in found if one.name == name), None)
+        return next((number for number in numbers if number.name == name), None)
 
     return pick
 
 
-def nearest_one(found: Sequence[Number], within: Range) -> Number:
+def nearest_one(numbers: Sequence[Number], within: Range) -> Number:
     """The ratio nearest to 1: for claims that some head shows no difference."""
-    return min(found, key=lambda number: abs(math.log(number.value)) if number.value > 0 else INF)
+    return min(numbers, key=lambda number: abs(math.log(number.value)) if number.value > 0 else INF)
 
 
 @dataclass(frozen=True)
-class Claim:
+class PaperClaim:
     """One claim.
 
     Attributes:
-        key: for reference.
-        where: in the paper.
-        stated: what it says, and of which model.
+        key: short name to refer to it by.
+        where: figure or section of the paper.
+        stated: the claim, and the model it is about.
         exhibits: names of the exhibits that measure it, or their beginnings.
         number: what the number's name contains.
         within: the range in which the claim takes the number to lie.
-        reading: how words became that range, or why this run cannot judge it where there are no exhibits.
-        pick: which of the numbers of that name, the first by default.
+        reading: how the words became that range, or, without exhibits, why this run cannot judge it.
+        pick: chooses one of the numbers of that name; by default the first.
     """
 
     key: str
@@ -76,28 +76,28 @@ class Claim:
     pick: Pick = FIRST
 
 
-def unjudged(key: str, where: str, stated: str, why: str) -> Claim:
+def unjudged(key: str, where: str, stated: str, why: str) -> PaperClaim:
     """A claim that this run cannot judge, with the reason."""
-    return Claim(key, where, stated, (), "", (math.nan, math.nan), why)
+    return PaperClaim(key, where, stated, (), "", (math.nan, math.nan), why)
 
 
 @dataclass(frozen=True)
-class Verdict:
+class JudgedClaim:
     """A claim with what was measured."""
 
-    claim: Claim
+    claim: PaperClaim
     number: Number | None
 
     @property
     def verdict(self) -> str:
-        """Whether the claim holds here: see `decide`; `UNJUDGED` where no exhibit can measure it."""
+        """Whether the claim holds here: see `decide`; `UNJUDGED` if no exhibit can measure it."""
         return decide(self.number, self.claim.within) if self.claim.exhibits else UNJUDGED
 
 
 def decide(number: Number | None, within: Range) -> str:
-    """`HOLDS` where the whole interval lies in the range, `FAILS` where all of it lies outside, `OPEN` where it lies
-    across an edge or there is none. An identity or arithmetic goes by its value: it is no finding about a model, and
-    is `ARITHMETIC` where it is right. `MISSING` without a number."""
+    """`HOLDS` if the whole interval lies in the range, `FAILS` if all of it lies outside, `OPEN` if it crosses an edge
+    or there is none. An identity or arithmetic is judged by its value: it is no finding about a model, and is
+    `ARITHMETIC` if it is right. `MISSING` without a number."""
     if number is None or math.isnan(number.value):
         return MISSING
     if number.exact:
@@ -108,11 +108,11 @@ def decide(number: Number | None, within: Range) -> str:
     return FAILS if high < within[0] or low > within[1] else OPEN
 
 
-def verdict_table(verdicts: Sequence[Verdict]) -> pd.DataFrame:
+def verdict_table(verdicts: Sequence[JudgedClaim]) -> pd.DataFrame:
     """Claims as a table."""
     rows = []
-    for one in verdicts:
-        claim, number = one.claim, one.number
+    for judged in verdicts:
+        claim, number = judged.claim, judged.number
         rows.append(
             {
                 "claim": claim.key,
@@ -125,19 +125,19 @@ def verdict_table(verdicts: Sequence[Verdict]) -> pd.DataFrame:
                 "high": number.high if number else math.nan,
                 "exact": number.exact if number else False,
                 "documents": number.documents if number else 0,
-                "verdict": one.verdict,
+                "verdict": judged.verdict,
             }
         )
     return pd.DataFrame(rows)
 
 
-def measured(claim: Claim, exhibits: Sequence[Exhibit]) -> Number | None:
-    """The number by which a claim is judged, where some exhibit has it."""
-    found = [
+def measured(claim: PaperClaim, exhibits: Sequence[Exhibit]) -> Number | None:
+    """The number by which a claim is judged, if an exhibit has it."""
+    candidates = [
         number
         for exhibit in exhibits
         if claim.exhibits and exhibit.name.startswith(claim.exhibits)
         for number in exhibit.numbers
         if claim.number in number.name
     ]
-    return claim.pick(found, claim.within) if found else None
+    return claim.pick(candidates, claim.within) if candidates else None

@@ -1,4 +1,4 @@
-"""What the study of name movers found: its figures and numbers (section 5.3)."""
+"""Figures and numbers of the study of name movers (section 5.3)."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from selfrepair.effects.lines import LINE_NAMES
+from selfrepair.effects.lines import LINES
 from selfrepair.paper.exhibit import Exhibit
-from selfrepair.paper.experiments.name_movers.moved_stream import waking_numbers, woken_share
-from selfrepair.paper.experiments.name_movers.prompts import ORDERS
-from selfrepair.paper.experiments.name_movers.roles import BACKUP, MOVER, RELEASED, made_up, responses
-from selfrepair.paper.experiments.name_movers.study import IoiStudy
+from selfrepair.paper.experiments.name_movers.head_roles import BACKUP, MOVER, RELEASED, made_up, responses
+from selfrepair.paper.experiments.name_movers.ioi_prompts import ORDERS
+from selfrepair.paper.experiments.name_movers.ioi_study import IoiStudy
+from selfrepair.paper.experiments.name_movers.moved_stream import moved_stream_numbers, raised_share
 from selfrepair.paper.numbers.over_documents import Number, tally_of, whiskers
 from selfrepair.pictures.picture import FAINT, PALETTE, Marks, Panel, Picture, Rule
 
@@ -45,7 +45,7 @@ def movers_and_backups(study: IoiStudy) -> Exhibit:
         caption,
         table,
         tuple(_numbers_of_movers(study, table, down)),
-        Picture((_response_panel(table), _waking_panel(study, table, down)), columns=2),
+        Picture((_response_panel(table), _moved_panel(study, table, down)), columns=2),
     )
 
 
@@ -77,18 +77,18 @@ def _response_panel(table: pd.DataFrame) -> Panel:
     )
 
 
-def _waking_panel(study: IoiStudy, table: pd.DataFrame, down: pd.Series) -> Panel:
-    """What heads above the movers do on the moved stream, over their response."""
+def _moved_panel(study: IoiStudy, table: pd.DataFrame, down: pd.Series) -> Panel:
+    """Change of the heads above the movers on the moved stream, over their response."""
     below = table[down]
-    wake = Marks(below["response"].to_numpy(), below["moved"].to_numpy(), names=tuple(below["name"]))
-    woken = below.assign(size=lambda t: t["moved"].abs()).nlargest(4, "size")
+    marks = Marks(below["response"].to_numpy(), below["moved"].to_numpy(), names=tuple(below["name"]))
+    largest = below.assign(size=lambda t: t["moved"].abs()).nlargest(4, "size")
     return Panel(
         f"layer {study.source}'s input moved into layer {study.source + 1}",
         "change when all movers are ablated",
         "change when the stream is moved",
-        (wake,),
+        (marks,),
         (Rule(0, colour=FAINT), Rule(1, label="y = x")),
-        notes=_notes(woken, "response", "moved"),
+        notes=_notes(largest, "response", "moved"),
     )
 
 
@@ -98,7 +98,7 @@ def _notes(heads: pd.DataFrame, x: str, y: str) -> tuple[tuple[float, float, str
 
 
 def _numbers_of_movers(study: IoiStudy, table: pd.DataFrame, down: pd.Series) -> list[Number]:
-    """How many heads have each role, and what they make up."""
+    """The number of heads with each role, and the share they make up."""
     backups = (table["role"] == BACKUP).to_numpy()
     next_layer = (table["layer"] == study.source + 1).to_numpy()
     numbers = [
@@ -110,10 +110,12 @@ def _numbers_of_movers(study: IoiStudy, table: pd.DataFrame, down: pd.Series) ->
             units="heads",
         ),
         *(made_up(study, role, f"share of the movers' loss made up by {name}") for role, name in _COVERING),
-        woken_share(study.cluster, study.moved[:, next_layer]),
+        raised_share(study.cluster, study.moved[:, next_layer]),
     ]
     if _does_it(study):
-        numbers += waking_numbers(study.cluster, study.change["all movers"], study.moved, down.to_numpy(), backups)
+        numbers += moved_stream_numbers(
+            study.cluster, study.change["all movers"], study.moved, down.to_numpy(), backups
+        )
     return numbers
 
 
@@ -123,7 +125,7 @@ def _does_it(study: IoiStudy) -> bool:
 
 
 def _whose(study: IoiStudy) -> str:
-    """Why the stream of the layer `source` is the one that is moved."""
+    """Why the stream of the layer `source` is moved."""
     best, last = study.movers[0], max(head.layer for head in study.heads)
     if best.layer == study.source:
         return f"that of the strongest mover, {best}"
@@ -138,32 +140,32 @@ def _doubt(study: IoiStudy) -> str:
 
 
 def logit_differences(study: IoiStudy) -> Exhibit:
-    """The logit difference clean, with each mover ablated, with all, and what made up for the loss."""
+    """The logit difference clean, with each mover ablated and with all, and which parts made up for the loss."""
     names = ["clean", *study.ablated, "stream moved"]
     values = [study.difference, *study.ablated.values(), study.moved_difference]
     numbers = [
-        tally_of(study.cluster, {"x": one}).mean("x", "logit", f"logit difference, {name}")
-        for name, one in zip(names, values, strict=True)
+        tally_of(study.cluster, {"x": differences}).mean("x", "logit", f"logit difference, {name}")
+        for name, differences in zip(names, values, strict=True)
     ]
-    heights = np.array([one.value for one in numbers])
+    heights = np.array([number.value for number in numbers])
     bars = Marks(np.arange(len(names), dtype=float), heights, "bars", y_error=whiskers(numbers))
     rule, axis = (Rule(0, colour=FAINT),), tuple(names)
     first = Panel("logit difference, right name less the other", "", "logit", (bars,), rule, categories=axis)
     second, shares = _made_up_panel(study)
     ahead = tally_of(study.cluster, {"ahead": study.difference > 0})
     accuracy = ahead.share("ahead", "share of prompts with the right name ahead, clean")
-    orders = [_in_order(study, place) for place in range(len(ORDERS))]
+    orders = [_in_order(study, order) for order in range(len(ORDERS))]
     table = pd.DataFrame(
         {
             "template": study.template,
-            "order": [ORDERS[one] for one in study.order],
+            "order": [ORDERS[order] for order in study.order],
             "clean": study.difference,
             **study.ablated,
             "stream moved": study.moved_difference,
         }
     )
     caption = _doubt(study) + (
-        "Left: mean logit difference. Right: by whom the movers' lost direct effect is made up, as a share of it. "
+        "Left: mean logit difference. Right: which parts make up the movers' lost direct effect, as a share of it. "
         f"{study.about}."
     )
     return Exhibit(
@@ -186,15 +188,15 @@ def _in_order(study: IoiStudy, order: int) -> Number:
 
 
 def _made_up_panel(study: IoiStudy) -> tuple[Panel, list[Number]]:
-    """By whom the lost direct effect is made up; with the shares shown, those of all together first."""
+    """Which parts make up the lost direct effect; with the shares shown, those of all together first."""
     tallies = {
         name: tally_of(study.cluster, {**parts, "repair": parts["total"] + parts["lost"]})
         for name, parts in study.parts.items()
     }
     marks, by_part = [], []
-    for place, (key, label) in enumerate(_lines_of(study).items()):
+    for row, (key, label) in enumerate(_lines_of(study).items()):
         shares = [tally.ratio(key, "lost", name=f"{name}: repaired by {label}") for name, tally in tallies.items()]
-        marks.append(_line_of(shares, label, PALETTE[place], place))
+        marks.append(_line_of(shares, label, PALETTE[row], row))
         by_part += shares
     whole = [tally.ratio("repair", "lost", name=f"{name}: repaired fraction") for name, tally in tallies.items()]
     marks.append(_line_of(whole, "in all", "#222222", len(marks)))
@@ -210,13 +212,13 @@ def _made_up_panel(study: IoiStudy) -> tuple[Panel, list[Number]]:
 
 
 def _lines_of(study: IoiStudy) -> dict[str, str]:
-    """The ledger's lines with their labels; that of post-norms where the model has any."""
+    """The lines of a linear readout's ledger with their labels; that of post-norms if the model has any."""
     moved = any(np.any(parts["post_norms"]) for parts in study.parts.values())
     labels = {"heads": "other heads", "mlps": "MLPs", "post_norms": "post-norms", "norm": "final norm"}
-    return {line: labels[line] for line in LINE_NAMES if moved or line != "post_norms"}
+    return {line.name: labels[line.name] for line in LINES if moved or line.name != "post_norms"}
 
 
-def _line_of(shares: Sequence[Number], label: str, colour: str, place: int) -> Marks:
+def _line_of(shares: Sequence[Number], label: str, colour: str, row: int) -> Marks:
     values = np.array([share.value for share in shares])
-    x = np.arange(len(shares)) + (place - 1.5) * 0.15
+    x = np.arange(len(shares)) + (row - 1.5) * 0.15
     return Marks(x, values, "points", label, colour, y_error=whiskers(shares), size=5)

@@ -12,11 +12,12 @@ from torch import Tensor
 from selfrepair.ablation.interventions import each, together
 from selfrepair.ablation.sites import Head, all_heads
 from selfrepair.effects.ledger import Ledger
+from selfrepair.effects.lines import LINES
 from selfrepair.effects.readouts import LogitDifference
 from selfrepair.engine.clean import CleanRun, clean_run, head_outputs, require_own_forward
 from selfrepair.engine.replay import ReplayEngine
 from selfrepair.model.language_model import LanguageModel
-from selfrepair.paper.experiments.name_movers.prompts import Prompts
+from selfrepair.paper.experiments.name_movers.ioi_prompts import IoiPrompts
 from selfrepair.paper.inputs.recorded_replay import Replayer
 from selfrepair.paper.numbers.over_documents import tally_of
 from selfrepair.run.planning.batch_size import require_known
@@ -34,18 +35,18 @@ class IoiStudy:
     All effects are on `logit(indirect object) - logit(subject)` at the last token, in logits.
 
     Attributes:
-        about: for captions.
+        about: model, prompts and ablation, for captions.
         heads: every head of the model.
         movers: name movers, the strongest first.
         difference: [prompt], clean logit difference.
         effects: clean direct effects [prompt, head].
-        ablated: by what was ablated (`L9H6`, `all movers`), logit differences [prompt].
-        change: by what was ablated, change of every head's direct effect [prompt, head].
-        parts: by what was ablated, `lost`, `total` and the ledger's lines (`effects/lines.py`) [prompt] each.
+        ablated: logit differences [prompt] by what was ablated (`L9H6`, `all movers`).
+        change: change of every head's direct effect [prompt, head] by what was ablated.
+        parts: `lost`, `total` and the ledger's lines (`effects/lines.py`), [prompt] each, by what was ablated.
         moved: change of every head's direct effect when the stream that feeds the layer `source` is moved into the
             next one [prompt, head]; zero up to that layer.
         moved_difference: the logit difference then.
-        source: the layer of the strongest mover that has a layer above it; the last but one where none has.
+        source: the layer of the strongest mover that has a layer above it; the last but one if none has.
         template: [prompt]; order: [prompt].
     """
 
@@ -65,7 +66,7 @@ class IoiStudy:
 
     @property
     def cluster(self) -> np.ndarray:
-        """[prompt], what counts as a document: prompts of one template are not independent."""
+        """[prompt], the template, which counts as a document: prompts of one template are not independent."""
         return self.template
 
 
@@ -77,14 +78,14 @@ class _Batch:
     donors: tuple[Tensor, ...]
 
 
-def study_ioi(model: LanguageModel, prompts: Prompts, most: int = MOST_MOVERS) -> IoiStudy:
+def study_ioi(model: LanguageModel, prompts: IoiPrompts, most: int = MOST_MOVERS) -> IoiStudy:
     """Finds name movers by direct effect, ablates each and all of them with a corrupted twin's outputs (three fresh
     names), and moves the stream of one layer into the next.
 
     Args:
         model: the model.
-        prompts: from `prompts.make_prompts`.
-        most: how many movers at most.
+        prompts: the prompts, from `make_prompts`.
+        most: the most movers to find.
     """
     for given in (prompts.tokens, prompts.corrupted):
         require_known(given, model)
@@ -117,7 +118,7 @@ def study_ioi(model: LanguageModel, prompts: Prompts, most: int = MOST_MOVERS) -
     )
 
 
-def _about(model: LanguageModel, prompts: Prompts) -> str:
+def _about(model: LanguageModel, prompts: IoiPrompts) -> str:
     return (
         f"{model.name} · {len(prompts)} prompts, {len(set(prompts.template.tolist()))} templates in both orders · "
         "ablation: outputs on the same template with three fresh names (ABC) · effects on the logit of the indirect "
@@ -125,7 +126,7 @@ def _about(model: LanguageModel, prompts: Prompts) -> str:
     )
 
 
-def _measure_clean(model: LanguageModel, prompts: Prompts, group: np.ndarray) -> _Batch:
+def _measure_clean(model: LanguageModel, prompts: IoiPrompts, group: np.ndarray) -> _Batch:
     """The clean run of some prompts, proved to be the model's own on their real positions."""
     tokens, corrupted = (torch.from_numpy(ids[group]).to(model.device) for ids in (prompts.tokens, prompts.corrupted))
     end, right, wrong = (ids[group].tolist() for ids in (prompts.end, prompts.indirect, prompts.subject))
@@ -137,7 +138,7 @@ def _measure_clean(model: LanguageModel, prompts: Prompts, group: np.ndarray) ->
 
 
 def _array(values: Tensor) -> np.ndarray:
-    """Of the one prediction per prompt, [prompt] float64 from [prompt, 1]."""
+    """The one prediction of each prompt, [prompt] float64 from [prompt, 1]."""
     return np.asarray(values[:, 0].double().cpu().numpy())
 
 
@@ -151,15 +152,15 @@ def _effects(clean: CleanRun, heads: Sequence[Head]) -> np.ndarray:
     return np.stack([_array(by_layer[head.layer][..., head.head]) for head in heads], -1)
 
 
-def _movers(heads: Sequence[Head], effects: np.ndarray, prompts: Prompts, most: int) -> tuple[Head, ...]:
+def _movers(heads: Sequence[Head], effects: np.ndarray, prompts: IoiPrompts, most: int) -> tuple[Head, ...]:
     """Heads with the largest mean direct effect: at least a fifth of the largest, and above zero over templates."""
     means = effects.mean(0)
     order = np.argsort(-means, kind="stable")[:most]
     chosen: list[Head] = []
-    for place in order:
-        number = tally_of(prompts.template, {"x": effects[:, place]}).mean("x")
-        if not chosen or (means[place] >= LEAST_SHARE * means[order[0]] and number.low > 0):
-            chosen.append(heads[place])
+    for index in order:
+        number = tally_of(prompts.template, {"x": effects[:, index]}).mean("x")
+        if not chosen or (means[index] >= LEAST_SHARE * means[order[0]] and number.low > 0):
+            chosen.append(heads[index])
     return tuple(chosen)
 
 
@@ -170,7 +171,7 @@ def _source(model: LanguageModel, movers: Sequence[Head]) -> int:
 
 
 def _ablate(model: LanguageModel, batch: _Batch, movers: Sequence[Head]) -> dict[str, Ledger]:
-    """By what was ablated, each mover and all of them together, its ledger."""
+    """Ledgers by what was ablated: each mover, and all of them together."""
     interventions = [*each(movers), together(ALL_MOVERS, movers)]
     ledgers = ReplayEngine(fold=1).sweep(
         model, batch.clean, interventions, lambda port: batch.donors[port.layer], per_component=True
@@ -180,9 +181,10 @@ def _ablate(model: LanguageModel, batch: _Batch, movers: Sequence[Head]) -> dict
 
 
 def _parts(ledger: Ledger) -> dict[str, np.ndarray]:
-    """What was lost, what that came to, and the ledger's lines, [prompt] each."""
+    """The lost direct effect, the total effect and the ledger's lines, [prompt] each."""
     lost = ledger.direct_effect - ledger.ablated_direct_effect
-    amounts = {"lost": lost, "total": ledger.total_effect, **ledger.lines}
+    lines = {line.name: ledger.lines[line.name] for line in LINES}  # no curvature: a logit difference is linear
+    amounts = {"lost": lost, "total": ledger.total_effect, **lines}
     return {name: _array(amount[0]) for name, amount in amounts.items()}
 
 
@@ -193,7 +195,7 @@ def _responses(ledger: Ledger, heads: Sequence[Head]) -> np.ndarray:
 
 
 def _move(model: LanguageModel, clean: CleanRun, heads: Sequence[Head], source: int) -> tuple[np.ndarray, np.ndarray]:
-    """The stream in front of `source` put in front of the next layer: that layer's writes, biases and all, are gone.
+    """Puts the stream in front of `source` in front of the next layer: the layer's writes, biases included, are gone.
 
     Returns:
         Change of every head's direct effect [prompt, head], and the logit difference then [prompt].
@@ -201,10 +203,10 @@ def _move(model: LanguageModel, clean: CleanRun, heads: Sequence[Head], source: 
     above = range(source + 1, model.anatomy.layers)
     after = Replayer(model).run(clean, source + 1, stream=clean.residuals[source], keep_heads=above)
     change = np.zeros((len(clean.tokens), len(heads)))
-    for place, head in enumerate(heads):
+    for column, head in enumerate(heads):
         if head.layer in after.heads:
             effects = clean.direct_effects(head.layer, after.heads[head.layer]) - clean.direct_effects(head.layer)
-            change[:, place] = _array(effects[..., head.head])
+            change[:, column] = _array(effects[..., head.head])
     final = clean.reading.at(after.final)
     difference = (clean.u * final).sum(-1) / model.anatomy.final_norm.scale(final) + clean.beta
     return change, _array(difference)

@@ -1,4 +1,4 @@
-"""The paper's Figures 1, 2 and 20 to 24, of one run or of several beside another."""
+"""The paper's Figures 1, 2 and 20 to 24, of one run or of several together."""
 
 from __future__ import annotations
 
@@ -7,9 +7,15 @@ from collections.abc import Sequence
 import numpy as np
 
 from selfrepair.paper.exhibit import Exhibit
-from selfrepair.paper.experiments.overview.numbers import between_numbers, repair_numbers
-from selfrepair.paper.experiments.overview.panels import effect_panels, idealised_panels
-from selfrepair.paper.experiments.overview.runs_beside import about_all, heads_of_all, names, numbers_of_all, prefixes
+from selfrepair.paper.experiments.overview.overview_numbers import between_numbers, repair_numbers
+from selfrepair.paper.experiments.overview.overview_panels import effect_panels, idealised_panels
+from selfrepair.paper.experiments.overview.runs_beside import (
+    about_all,
+    heads_of_all,
+    names_of_runs,
+    numbers_of_all,
+    prefixes,
+)
 from selfrepair.pictures.picture import Picture
 from selfrepair.report.panels import depth_panel
 from selfrepair.results.filter_labels import resolve_filter
@@ -22,18 +28,18 @@ def repair_by_depth(runs: Sequence[Run], filter: str | None = None) -> Exhibit:
     """Self-repair of every head over relative depth, a panel for each run (Figure 1).
 
     Args:
-        runs: of one or several models; numbers of all but the first carry the run's name.
-        filter: which tokens; each run's top filter by default.
+        runs: runs of one or several models; numbers of all but the first carry the run's name.
+        filter: the filter of tokens; each run's top filter by default.
     """
     labels = [resolve_filter(run, filter) for run in runs]
     panels = tuple(
         depth_panel(run, label, "self_repair", "self-repair (logit)", name)
-        for run, label, name in zip(runs, labels, names(runs), strict=True)
+        for run, label, name in zip(runs, labels, names_of_runs(runs), strict=True)
     )
     caption = (
         "Mean self-repair of every head, TE − (DE′ − DE), against the head's relative depth; thin bars are 95% "
         "intervals over documents (a dot without one comes from too few), the line is the mean over a layer's heads. "
-        "The frame goes by the dots: intervals longer than it are cut at its edge, and counted under the panel. "
+        "The frame is set by the dots: longer intervals are cut at its edge, and counted under the panel. "
         + about_all(runs, labels)
     )
     return Exhibit(
@@ -56,7 +62,7 @@ def direct_against_total(runs: Sequence[Run], filter: str = "all") -> Exhibit:
 
     Args:
         runs: a row of panels for each.
-        filter: which tokens.
+        filter: the filter of tokens.
     """
     labels = [resolve_filter(run, filter) for run in runs]
     panels = [
@@ -66,14 +72,14 @@ def direct_against_total(runs: Sequence[Run], filter: str = "all") -> Exhibit:
     ]
     caption = (
         "Mean over tokens for every head; between the dashed line and the x axis a head is repaired. The paper draws "
-        "the left panel and takes DE′ for zero; the right panel measures it. Bars are 95% intervals over documents, "
-        "cut where they are longer than the frame. " + about_all(runs, labels)
+        "the left panel and assumes that DE′ is zero; the right panel measures it. Bars are 95% intervals over "
+        "documents, cut at the frame. " + about_all(runs, labels)
     )
     return Exhibit(
         "figure-02-direct-against-total",
         "Figures 2, 20–22",
         SECTION,
-        "Direct effect against what ablation does to the logit",
+        "Direct effect against the change of the logit",
         caption,
         heads_of_all(runs, labels),
         numbers_of_all(runs, labels, between_numbers),
@@ -82,11 +88,11 @@ def direct_against_total(runs: Sequence[Run], filter: str = "all") -> Exhibit:
 
 
 def idealised(runs: Sequence[Run], filter: str = "all") -> Exhibit:
-    """What Figure 2 would look like with perfect repair and with none (Figures 23 and 24), for these models' heads.
+    """Figure 2 as it would look with perfect repair and with none (Figures 23 and 24), for these models' heads.
 
     Args:
         runs: a row of panels for each.
-        filter: which tokens.
+        filter: the filter of tokens.
     """
     labels = [resolve_filter(run, filter) for run in runs]
     table = heads_of_all(runs, labels)[["run", "model", "name", "layer", "head", "direct_effect"]].copy()
@@ -113,7 +119,7 @@ def idealised(runs: Sequence[Run], filter: str = "all") -> Exhibit:
 
 
 def _shades(run: Run, runs: Sequence[Run]) -> np.ndarray:
-    """[head], the layer; the relative depth where models of several depths share the colour scale."""
+    """[head], the layer; the relative depth if several models share the colour scale."""
     layers, heads = run.heads.sizes["layer"], run.heads.sizes["head"]
     return np.repeat(np.arange(layers) / (1 if len(runs) == 1 else layers), heads)
 

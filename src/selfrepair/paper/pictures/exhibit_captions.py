@@ -1,4 +1,4 @@
-"""What captions say: no figure without model, operator, filter, tokens and documents."""
+"""Parts of captions, which name model, operator, filter, tokens and documents of every figure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from selfrepair.statistics.filters import Filter
 FIXED = "95% intervals over documents, the filter's threshold held fixed"
 
 
-def about(run: Run, label: str) -> str:
+def about_run(run: Run, label: str) -> str:
     """A run under a filter, for captions."""
     parts = (fact(run, "model"), operator(run), chosen_tokens(label), amount(run, label), left_out(run))
     return " · ".join((*parts, f"text: {fact(run, 'text')}")) + "."
@@ -29,20 +29,20 @@ def sampled(run: Run) -> str:
     total = int(run.heads.attrs.get("tokens", 0))
     count = int(heads.max()) if len(heads) else 0
     which = "all tokens" if count >= total else f"a uniform sample of {count:,} of {total:,} tokens"
-    said = f"{which}, unfiltered, from {rows['document'].nunique():,} documents"
-    return " · ".join((fact(run, "model"), operator(run), said, left_out(run), f"text: {fact(run, 'text')}")) + "."
+    tokens = f"{which}, unfiltered, from {rows['document'].nunique():,} documents"
+    return " · ".join((fact(run, "model"), operator(run), tokens, left_out(run), f"text: {fact(run, 'text')}")) + "."
 
 
 def passing(label: str, tallies: Iterable[Tally], corpus: str) -> str:
-    """How many tokens pass a filter and out of which, for captions.
+    """The number of tokens that pass a filter and the tokens chosen from, for captions.
 
     Args:
         label: the filter.
-        tallies: sums over the tokens that pass it, one for each head.
+        tallies: sums over the tokens that pass it, one tally per head.
         corpus: the tokens it chose from, their documents and text.
     """
     counts = [(tally.tokens, tally.filled) for tally in tallies]
-    tokens, documents = (span(np.array(one)) for one in zip(*counts, strict=True))
+    tokens, documents = (span(np.array(numbers)) for numbers in zip(*counts, strict=True))
     return f"{label}: {tokens} tokens{' per head' if len(counts) > 1 else ''} from {documents} documents, of {corpus}"
 
 
@@ -53,23 +53,23 @@ def rows_of(run: Run, label: str) -> pd.DataFrame:
         run: the run.
         label: one of its filters.
     """
-    rows, one = run.tokens_frame(), Filter.parse(label)
-    if not one.chooses:  # the sample stands for all tokens, also of a run without that filter
+    rows, chosen_filter = run.tokens_frame(), Filter.parse(label)
+    if not chosen_filter.chooses:  # the sample stands for all tokens, also of a run without that filter
         return rows[rows["in_sample"]].reset_index(drop=True)
     limits = run.heads["threshold"].sel(filter=label).values[rows["layer"], rows["head"]]
-    return rows[one.passes(rows["direct_effect"].to_numpy(np.float64), limits)].reset_index(drop=True)
+    return rows[chosen_filter.passes(rows["direct_effect"].to_numpy(np.float64), limits)].reset_index(drop=True)
 
 
 def numbers_table(numbers: tuple[Number, ...]) -> pd.DataFrame:
     """Numbers as a frame."""
     return pd.DataFrame(
         {
-            "number": [one.name for one in numbers],
-            "value": [one.value for one in numbers],
-            "low": [one.low for one in numbers],
-            "high": [one.high for one in numbers],
-            "documents": [one.documents for one in numbers],
-            "units": [one.units for one in numbers],
+            "number": [number.name for number in numbers],
+            "value": [number.value for number in numbers],
+            "low": [number.low for number in numbers],
+            "high": [number.high for number in numbers],
+            "documents": [number.documents for number in numbers],
+            "units": [number.units for number in numbers],
         }
     )
 

@@ -115,6 +115,19 @@ def refused_bare(text: str) -> SelfRepairError | None:
     )
 
 
+def require_components(places: Iterable[Site]) -> None:
+    """Refuses directions among the components of a circuit.
+
+    Raises:
+        SelfRepairError: naming the first.
+    """
+    for place in filter(is_direction, places):
+        raise SelfRepairError(
+            f"{place} is a direction of the stream, which several components write, and no component of a circuit.",
+            "Name the components; ablate the direction with selfrepair.ablate or who.",
+        )
+
+
 def require_bookable(replaced: Sequence[Site], frozen: Sequence[Site]) -> None:
     """Refuses what the ledger has no line for: erasing, with a direction, what something below it changed.
 

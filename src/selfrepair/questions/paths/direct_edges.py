@@ -115,7 +115,7 @@ def direct_edges(
     with model.running():
         for batch in batches(model, prompts, [senders]):
             (base,) = batch.interventions
-            clean = batch.clean(model, ports)
+            clean = batch.clean(model, {*ports, *ports_of([base])})
             inputs = PromptInputs(model, prompts, batch, ports_of([base]), means, seed)
             places = np.ix_(batch.prompts, np.array(receivers, np.int64))
             for draw in range(operator.draws):

@@ -32,7 +32,6 @@ from support import DONORS, TOKENS, language_model
 from zoo import families, interventions
 from zoo.anatomy import ANATOMY, value_constants
 
-
 ONCE = settings(RELAXED, max_examples=1)  # of four runs, other ones for every family
 
 

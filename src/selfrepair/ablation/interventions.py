@@ -37,7 +37,8 @@ class Intervention:
         for site in (*self.replaced, *self.frozen):
             if not isinstance(site, Site):
                 raise SelfRepairError(
-                    f"{site!r} is not a site.", "Give sites such as Head(9, 6), Mlp(9), Attention(9), Neuron(9, 123) or Direction."
+                    f"{site!r} is not a site.",
+                    "Give sites such as Head(9, 6), Mlp(9), Attention(9), Neuron(9, 123) or Direction.",
                 )
         whole = {site.port.layer for site in self.sites if site.port.kind == "mlp"}
         inside = next((site for site in self.sites if site.port.kind == "neurons" and site.port.layer in whole), None)

@@ -48,7 +48,8 @@ def hooks(measured: Measured, intervention: Intervention, name: str) -> interven
     """Hooks of all sites, the direction's by a matrix that is made here from its vector."""
     (first, *others) = intervention.replaced
     found = patches(measured, Intervention(tuple(others), intervention.frozen, "others"), name)
-    unit, network = torch.tensor(first.port.vector, dtype=torch.float64), measured.model.network
+    bare, network = first.site if isinstance(first, At) else first, measured.model.network
+    unit = torch.tensor(bare.vector, dtype=torch.float64)
     streams = []  # what donors hold, from the network's own block
 
     def keep(_module, _args, out):

@@ -14,6 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from selfrepair.ablation.direction import Direction as Direction
     from selfrepair.ablation.edges import Edge as Edge
     from selfrepair.ablation.interventions import Intervention as Intervention
     from selfrepair.ablation.interventions import each as each
@@ -84,6 +85,7 @@ if TYPE_CHECKING:
     from selfrepair.text.cutting import windows as windows
 
 _MODULES = {
+    "selfrepair.ablation.direction": ("Direction",),
     "selfrepair.ablation.edges": ("Edge",),
     "selfrepair.ablation.interventions": ("Intervention", "each", "freezing", "pairs", "ports_of", "together"),
     "selfrepair.ablation.names": ("parse_names", "resolve"),
@@ -125,6 +127,7 @@ __all__ = [
     "CleanRun",
     "Comparison",
     "DeltaEngine",
+    "Direction",
     "Edge",
     "End",
     "Engine",

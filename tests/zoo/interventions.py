@@ -25,11 +25,14 @@ class Patches:
         heads: masks [position, head] and values [window, position, head, head_dim], constants included.
         mlps: masks [position] and values [window, position, width], as the module puts them out.
         neurons: the map, masks [position, neuron] and values [window, position, neuron].
+        directions: unit vectors [width], masks [position] and values [window, position]: what the block's output is to
+            hold along the vector.
     """
 
     heads: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
     mlps: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
     neurons: dict[int, tuple[nn.Module, Tensor, Tensor]] = field(default_factory=dict)
+    directions: dict[int, tuple[Tensor, Tensor, Tensor]] = field(default_factory=dict)
 
 
 def mlp_module(model: PreTrainedModel, anatomy: Anatomy, layer: int) -> nn.Module:
@@ -53,7 +56,21 @@ def trace(model: PreTrainedModel, anatomy: Anatomy, tokens: Tensor, patches: Pat
 
         return on_output
 
+    def along(vector: Tensor, mask: Tensor, values: Tensor):
+        def on_output(_module, _args, out):
+            stream = out[0] if isinstance(out, tuple) else out
+            rows = stream.reshape(*values.shape, -1)
+            # r - (r - m).d d, written out as a matrix product
+            erased = rows @ (torch.eye(len(vector), dtype=rows.dtype) - torch.outer(vector, vector))
+            moved = torch.where(mask[:, None], erased + values[..., None] * vector, rows).reshape(stream.shape)
+            return (moved, *out[1:]) if isinstance(out, tuple) else moved
+
+        return on_output
+
     with ExitStack() as stack:
+        for layer, (vector, mask, values) in patches.directions.items():
+            block = anatomy.block(model, layer)
+            stack.callback(block.register_forward_hook(along(vector, mask, values)).remove)
         for layer, (mask, values) in patches.heads.items():
             projection = anatomy.part(model, layer, "o_proj")
             hook = overwrite(mask[..., None], values)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import combinations, product
 from typing import Any
 
+from selfrepair.ablation.direction import is_direction, require_bookable
 from selfrepair.ablation.sites import Site, parse_site
 from selfrepair.errors import SelfRepairError
 from selfrepair.model.ports import Port
@@ -36,7 +37,8 @@ class Intervention:
         for site in (*self.replaced, *self.frozen):
             if not isinstance(site, Site):
                 raise SelfRepairError(
-                    f"{site!r} is not a site.", "Give sites such as Head(9, 6), Mlp(9), Attention(9) or Neuron(9, 123)."
+                    f"{site!r} is not a site.",
+                    "Give sites such as Head(9, 6), Mlp(9), Attention(9), Neuron(9, 123) or Direction.",
                 )
         whole = {site.port.layer for site in self.sites if site.port.kind == "mlp"}
         inside = next((site for site in self.sites if site.port.kind == "neurons" and site.port.layer in whole), None)
@@ -45,18 +47,29 @@ class Intervention:
                 f"{inside} lies inside L{inside.port.layer}.mlp, which the same intervention replaces or freezes.",
                 "Name the MLP or its neurons, not both.",
             )
+        require_bookable(self.replaced, self.frozen)
         if not self.name:
             object.__setattr__(self, "name", "+".join(map(str, self.replaced)) or "nothing")
 
     @property
     def kind(self) -> str:
-        """`head`, `attention`, `mlp` or `neuron` for one whole site and nothing frozen; else `set`."""
+        """`head`, `attention`, `mlp`, `neuron` or `direction` for one whole site and nothing frozen; else `set`."""
         if len(self.replaced) != 1 or self.frozen:
             return "set"
         return type(self.replaced[0]).__name__.lower() if self.replaced[0].positions is None else "set"
 
     def described(self) -> dict[str, object]:
-        """As plans hold it: names of sites, which `parsed` reads."""
+        """As plans hold it: names of sites, which `parsed` reads.
+
+        Raises:
+            SelfRepairError: a direction of the stream, whose name does not tell its vector.
+        """
+        direction = next(filter(is_direction, self.sites), None)
+        if direction is not None:
+            raise SelfRepairError(
+                f"{direction} cannot be ablated over a corpus: the plan of a run holds names of sites, not vectors.",
+                "Ablate it on prompts, with selfrepair.ablate or who, or sweep windows with an engine.",
+            )
         return {
             "name": self.name,
             "replaced": [str(site) for site in self.replaced],

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from selfrepair.ablation.direction import refused_bare
 from selfrepair.ablation.shape import FROM_0
 from selfrepair.ablation.sites import At, AtSpan, Attention, Head, Mlp, Neuron, Site
 from selfrepair.errors import SelfRepairError
@@ -243,6 +244,9 @@ def _via(letter: str | None) -> Via | None:
 
 def _refused(text: str) -> SelfRepairError:
     name = text.strip()
+    direction = refused_bare(name)
+    if direction is not None:
+        return direction
     latent = _LATENT.fullmatch(name)
     if latent is not None:
         layer = latent[1] or name.partition("_")[0]

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-import torch
 from torch import Tensor
 
 from selfrepair.ablation.interventions import Intervention, ports_of
@@ -22,7 +21,7 @@ from selfrepair.engine.clean import CleanRun
 from selfrepair.model.arguments import block_arguments
 from selfrepair.model.language_model import LanguageModel
 from selfrepair.model.places import place_of
-from selfrepair.model.ports import KINDS, Port
+from selfrepair.model.ports import Port
 from selfrepair.model.taps import Place, first_tensor, removing, with_input
 from selfrepair.prompts.prompts import Prompts
 from selfrepair.questions.measuring.batches import Batch
@@ -141,11 +140,10 @@ class Suffixes:
     def _taps(self, start: int, stop: int, interventions: Sequence[Intervention]) -> list[object]:
         accounts = Accounts(self.model.anatomy, self.clean, interventions, False)
         handles: list[object] = []
-        for port in (Port(layer, kind) for layer in range(start, stop) for kind in KINDS):
-            if accounts.touching(port):
-                place = place_of(self.model, port)
-                patch = accounts.patch(port, range(len(interventions)), place.entries)
-                handles.append(place.tap(partial(self._patched, port, place, patch)))
+        for port in (port for layer in range(start, stop) for port in accounts.touched_ports(layer)):
+            place = place_of(self.model, port)
+            patch = accounts.patch(port, range(len(interventions)), place.entries)
+            handles.append(place.tap(partial(self._patched, port, place, patch)))
         return handles
 
     def _patched(self, port: Port, place: Place, patch: Patch, value: Tensor) -> Tensor:
@@ -153,5 +151,4 @@ class Suffixes:
         kept = self.clean.outputs_at(port)
         outputs = place.split(value.reshape(len(patch.put), *self.clean.tokens.shape, -1))
         patched = patch.values(outputs, self.replacements.get(port, kept), kept)
-        same = (outputs == patched).flatten(-2).reshape(value.shape)
-        return torch.where(same, value, place.join(patched).reshape(value.shape)).contiguous()
+        return place.changed(value, outputs, patched)

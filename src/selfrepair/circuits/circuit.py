@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from selfrepair.ablation.direction import require_components
 from selfrepair.ablation.edges import Edge
 from selfrepair.ablation.name_lists import Given, Place
 from selfrepair.ablation.names import parse_groups
@@ -70,6 +71,7 @@ class Circuit:
             SelfRepairError: a name that is none, or no components at all.
         """
         grouped = parse_groups(roles)
+        require_components(place for places in grouped.values() for place in places)
         named: dict[str, tuple[Place, ...]] = {}
         for role, places in grouped.items():
             named[role or UNNAMED] = tuple(dict.fromkeys((*named.get(role or UNNAMED, ()), *places)))

@@ -75,4 +75,4 @@ def patched(
 
 def _patched(clean: CleanRun, place: Place, patch: Patch, replaced: Tensor, kept: Tensor, value: Tensor) -> Tensor:
     outputs = place.split(value.reshape(*clean.tokens.shape, -1))
-    return place.join(patch.values(outputs[None], replaced, kept)[0]).reshape(value.shape)
+    return place.changed(value, outputs, patch.values(outputs[None], replaced, kept)[0])

@@ -16,7 +16,7 @@ from selfrepair.errors import SelfRepairError
 from selfrepair.model.anatomy import Anatomy
 from selfrepair.model.language_model import LanguageModel
 from selfrepair.model.places import place_of
-from selfrepair.model.ports import KINDS, Port
+from selfrepair.model.ports import KINDS, STREAM, Port
 
 Rows = slice | list[int]
 """Some of the runs, by number."""
@@ -85,6 +85,11 @@ class Accounts:
     def touching(self, port: Port) -> list[int]:
         """Runs that replace or freeze something at a port."""
         return self._touching.get(port, [])
+
+    def touched_ports(self, layer: int) -> list[Port]:
+        """Ports of a layer at which some run replaces or freezes something, in the order of their computation."""
+        order = (*KINDS, STREAM)
+        return sorted((port for port in self._touching if port.layer == layer), key=lambda port: order.index(port.kind))
 
     def touching_layer(self, layer: int) -> list[int]:
         """Runs that replace or freeze something in a layer."""

@@ -14,6 +14,7 @@ from selfrepair.model.own_forward import own_forward, require_own_logits, requir
 from selfrepair.model.places import place_of
 from selfrepair.model.ports import Port
 from selfrepair.model.proofs import tolerance
+from selfrepair.model.stream_directions import vector_of
 from selfrepair.model.taps import Place, keeping, on_input, on_output, removing
 
 
@@ -199,7 +200,9 @@ def clean_run(
 
 
 def _directions(model: LanguageModel, port: Port, outputs: Tensor, reading: Reading, direction: Tensor) -> Tensor:
-    """What outputs at a port of an MLP are worth, [window, P, entry, size]."""
+    """What outputs at a port of an MLP or of the stream are worth, [window, P, entry, size]."""
+    if port.kind == "stream":
+        return torch.matmul(direction, vector_of(port, direction))[..., None, None]
     if port.kind == "mlp":
         return (model.anatomy.blocks[port.layer].mlp_multiplier * direction).unsqueeze(-2)
     neurons = model.neurons(port.layer)

@@ -20,6 +20,7 @@ from selfrepair.model.anatomy import Block
 from selfrepair.model.language_model import LanguageModel
 from selfrepair.model.places import place_of
 from selfrepair.model.ports import Port
+from selfrepair.model.stream_directions import vector_of
 from selfrepair.model.taps import Place, on_input, on_output, removing
 from selfrepair.progress import Advance, ignore
 
@@ -146,8 +147,7 @@ class _Putting:
             for position in range(self.shape[1]) if site.positions is None else site.positions:
                 for entry in range(self.place.entries) if site.entries is None else site.entries:
                     wanted[:, position, entry] = outputs[:, position, entry]
-        same = (wanted == now).flatten(-2).reshape(value.shape)  # what is there already stays, bit for bit
-        return value.where(same, self.place.join(wanted).reshape(value.shape)).contiguous()
+        return self.place.changed(value, now, wanted)
 
 
 class _Valuation:
@@ -177,7 +177,7 @@ class _Valuation:
             change = self._heads(after, layer) - self._heads(before, layer)
             by_head[..., layer, : block.heads] = change.masked_fill(self._touched(Port(layer, "heads")), 0)
             by_mlp[..., layer] = self._mlp(layer)
-            for port in (Port(layer, "heads"), Port(layer, "neurons"), Port(layer, "mlp")):
+            for port in sorted(port for port in ports_of([self.intervention]) if port.layer == layer):
                 lost = self._lost(port)
                 own, own_after = own + lost[0], own_after + lost[1]
             if block.attention_norm is not None:
@@ -245,6 +245,8 @@ class _Valuation:
             return self._heads(self.before, port.layer, outputs)
         if port.kind == "mlp":
             return self._worth(self.model.anatomy.blocks[port.layer].mlp_multiplier * outputs[..., 0, :]).unsqueeze(-1)
+        if port.kind == "stream":
+            return self._worth(outputs[..., 0] * vector_of(port, outputs)).unsqueeze(-1)
         neurons = self.model.neurons(port.layer)
         clean_write = neurons.output(self.before.ports[port].flatten(-2))
         effects = []

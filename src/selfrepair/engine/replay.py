@@ -119,13 +119,12 @@ class Replay:
     def _changes_with(self, replacement: Replacement) -> dict[Port, _Change]:
         """What happens at every port that some run touches."""
         rows = range(len(self.accounts.interventions))
-        changes = {}
-        for port in (Port(layer, kind) for layer in range(self.start, self.anatomy.layers) for kind in KINDS):
-            if self.accounts.touching(port):
-                place = place_of(self.model, port)
-                patch = self.accounts.patch(port, rows, place.entries)
-                replaced = replacement(port) if patch.put.any() else self.clean.outputs_at(port)
-                changes[port] = _Change(place, patch, replaced)
+        changes, layers = {}, range(self.start, self.anatomy.layers)
+        for port in (port for layer in layers for port in self.accounts.touched_ports(layer)):
+            place = place_of(self.model, port)
+            patch = self.accounts.patch(port, rows, place.entries)
+            replaced = replacement(port) if patch.put.any() else self.clean.outputs_at(port)
+            changes[port] = _Change(place, patch, replaced)
         return changes
 
     def ledger(self) -> Ledger:
@@ -149,8 +148,7 @@ class Replay:
         """Hooks of all replayed layers; what is replaced or held is so before anything is read."""
         handles = []
         for layer in range(self.start, len(self.anatomy.blocks)):
-            block, ports = self.anatomy.blocks[layer], [Port(layer, kind) for kind in KINDS]
-            patched = [port for port in ports if port in self._changes]
+            block, patched = self.anatomy.blocks[layer], self.accounts.touched_ports(layer)
             for port in patched:
                 handles.append(self._changes[port].place.tap(partial(self._patch, port)))
             handles += self._readers(layer, block, {port.kind for port in patched})
@@ -198,10 +196,9 @@ class Replay:
             self._through_heads = going_on.sum(-1) + gone
         elif port.kind == "neurons":
             self._through_neurons = gone
-        else:
+        elif port.kind == "mlp":
             accounts.book_mlp(port.layer, slice(None), self._less_neurons(going_on.sum(-1)))
-        touched = place.join(patched).reshape(value.shape)
-        return value.where((outputs == patched).flatten(-2).reshape(value.shape), touched).contiguous()
+        return place.changed(value, outputs, patched)
 
     def _book_attention(self, layer: int, value: Tensor) -> None:
         after = self.clean.worth(self._unfold(value), self.clean.projection_directions[layer])

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-Kind = Literal["heads", "neurons", "mlp"]
+Kind = Literal["heads", "neurons", "mlp", "stream"]
 KINDS: tuple[Kind, ...] = ("heads", "neurons", "mlp")  # in the order in which a block computes them
+STREAM: Kind = "stream"  # after all of them: what the block puts out
 
 
 class Port(NamedTuple):
@@ -19,8 +20,14 @@ class Port(NamedTuple):
         layer: of which block.
         kind: `heads`, what the output projection reads [.., head, head_dim], value constants left out; `neurons`, the
             activations that the MLP's last map reads [.., neuron, 1]; `mlp`, what the MLP's last module puts out
-            [.., 1, width].
+            [.., 1, width]; `stream`, what the block's output, the residual stream, holds along `vector` [.., 1, 1].
+        vector: of length 1, as many numbers as the stream is wide, for a `stream`; of other kinds empty.
     """
 
     layer: int
     kind: Kind
+    vector: tuple[float, ...] = ()
+
+    def __repr__(self) -> str:
+        shown = f", vector=<{len(self.vector)} numbers>" if self.vector else ""
+        return f"Port(layer={self.layer}, kind={self.kind!r}{shown})"

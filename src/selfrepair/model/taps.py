@@ -129,6 +129,17 @@ class Place:
         """The module's tensor [..., entries * size] from its entries."""
         return (outputs if self.constant is None else outputs + self.constant).flatten(-2)
 
+    def changed(self, value: Tensor, before: Tensor, after: Tensor) -> Tensor:
+        """The module's tensor with other entries; where these are as they were, it stays as it is, bit for bit.
+
+        Args:
+            value: the module's tensor, of any shape.
+            before: its entries [..., position, entry, size].
+            after: what they are to be.
+        """
+        same = (before == after).flatten(-2).reshape(value.shape)
+        return value.where(same, self.join(after).reshape(value.shape)).contiguous()
+
     def put(self, value: Tensor, outputs: Mapping[int, Tensor]) -> Tensor:
         """The module's tensor [..., entries * size] with other outputs, by entry [..., size]; the rest of it stays as
         it is, bit for bit."""

@@ -125,8 +125,7 @@ class DeltaEngine:
         joining = [one for group in starting.values() for one in group]
         runs = Runs(model, clean, joining, per_component)
         neurons = {port.layer: model.neurons(port.layer).module for port in ports_of(joining) if port.kind == "neurons"}
-        arguments = block_arguments(model, clean.tokens)
-        tape, strayed = None, clean.sigma.new_zeros(())
+        arguments, tape, strayed = block_arguments(model, clean.tokens), None, clean.sigma.new_zeros(())
         for layer in range(min(starting), anatomy.layers):
             block, residual = anatomy.blocks[layer], clean.residuals[layer]
             tape = self._recorder.record(block, arguments[layer], residual, neurons.get(layer))
@@ -135,6 +134,7 @@ class DeltaEngine:
             self._advance(runs, layer, values, replacement, advance)
             if layer in starting:
                 self._join(runs, layer, len(starting[layer]), values, replacement, advance)
+                runs.replace_directions(layer, replacement)
             if model.offloaded:
                 self.weights.forget()
         assert tape is not None

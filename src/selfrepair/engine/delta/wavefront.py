@@ -18,6 +18,7 @@ from selfrepair.engine.delta.tape import Tape
 from selfrepair.model.language_model import LanguageModel
 from selfrepair.model.places import place_of
 from selfrepair.model.ports import Kind, Port
+from selfrepair.model.stream_directions import vector_of
 
 MARKS: dict[Kind, str] = {"heads": HEADS, "neurons": NEURONS, "mlp": MLP}
 
@@ -101,6 +102,23 @@ class Runs:
             lost = self.accounts.replace(port, list(rows), patch, replaced)
             found[kind] = PatchAt(tape.marks[MARKS[kind]], patch, replaced - clean, lost)
         return found
+
+    def replace_directions(self, layer: int, replacement: Replacement) -> None:
+        """Books and replaces directions of a block's output, once the runs that start with one have passed the block.
+
+        Args:
+            layer: of the block.
+            replacement: what goes in the place of replaced outputs.
+        """
+        for port in self.accounts.touched_ports(layer):
+            if port.kind == "stream":
+                rows, replaced = self.accounts.touching(port), replacement(port)
+                patch = self.accounts.patch(port, rows, 1)
+                self.accounts.replace(port, rows, patch, replaced)
+                difference, vector = self.difference[rows], vector_of(port, self.difference)
+                now = (difference @ vector)[..., None, None]
+                wanted = patch.differences(now, replaced - self.clean.outputs_at(port))
+                self.difference[rows] = difference + (wanted - now)[..., 0] * vector
 
     def book_own_layer(
         self, layer: int, rows: Rows, found: Mapping[str, Tensor], patches: Mapping[Kind, PatchAt]

@@ -8,6 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
+from selfrepair.ablation.direction import is_direction
 from selfrepair.ablation.interventions import Intervention
 from selfrepair.ablation.sites import Head, Mlp, Site
 from selfrepair.model.anatomy import Anatomy
@@ -74,6 +75,9 @@ class Components:
         start, gone = intervention.start, intervention.replaced
         if start is None:
             return ()
+        if any(is_direction(site) and site.port.layer == start for site in gone):
+            start += 1  # a direction is replaced behind its block, which cannot respond
+            return tuple(site for site in self.sites if site.port.layer >= start and not lies_in(site, gone))
         return tuple(site for site in self.sites if self._responds(site, start) and not lies_in(site, gone))
 
     @staticmethod

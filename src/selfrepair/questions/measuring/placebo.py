@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from selfrepair.ablation.operators import Operator, Source
+from selfrepair.errors import SelfRepairError
 from selfrepair.model.language_model import LanguageModel
 from selfrepair.model.ports import Port
 
@@ -41,7 +42,17 @@ class Placebo(Operator):
         return self.base.donors
 
     def replacement(self, port: Port, clean: Tensor, source: Source, draw: int) -> Tensor:
-        """See `Operator.replacement`."""
+        """See `Operator.replacement`.
+
+        Raises:
+            SelfRepairError: a direction of the stream, along which there is nothing to choose.
+        """
+        if port.kind == "stream":
+            raise SelfRepairError(
+                f"A placebo of a direction (layer {port.layer}) is the ablation itself or its opposite: a change along "
+                "one vector has nothing random but its sign.",
+                "Ablate a Direction with a random vector for comparison.",
+            )
         change = self.base.replacement(port, clean, source, 0).to(clean) - clean
         vector = self._vector(port, clean, draw)
         sizes, size = self._sizes(port, change), self._sizes(port, vector)

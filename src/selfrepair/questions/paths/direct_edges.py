@@ -115,7 +115,7 @@ def direct_edges(
             (base,) = batch.interventions  # with positions in the place of names
             require_sites(model, batch.tokens.shape[1], [base])
             rest_frozen(model.anatomy, base)  # refuses
-            clean = batch.clean(model, ports)
+            clean = batch.clean(model, {*ports, *ports_of([base])})
             inputs = PromptInputs(model, prompts, batch, ports_of([base]), means, seed)
             places = np.ix_(batch.prompts, np.array(receivers, np.int64))
             for draw in range(operator.draws):

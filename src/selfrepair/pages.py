@@ -20,7 +20,7 @@ _DEPTH = 8
 
 
 @dataclass(frozen=True)
-class Column:
+class ColumnChunk:
     """Where the values of a column of a row group are.
 
     Attributes:
@@ -51,7 +51,7 @@ class Page:
     values: int
 
 
-def row_groups(file: BinaryIO) -> list[list[Column]]:
+def row_groups(file: BinaryIO) -> list[list[ColumnChunk]]:
     """The columns of every row group, from the end of a Parquet file.
 
     Read here and not by pyarrow, which aborts the process over some damaged files when it is asked for a column.
@@ -73,18 +73,18 @@ def row_groups(file: BinaryIO) -> list[list[Column]]:
         raise ValueError("its description of columns is damaged") from None
 
 
-def _column(chunk: dict[int, Any], size: int) -> Column:
+def _column(chunk: dict[int, Any], size: int) -> ColumnChunk:
     about = chunk[3]
     path = b".".join(about[3]).decode("utf-8", "replace")
     starts = [one for one in (about[9], about.get(11)) if one]
     end = min(starts) + about[7]
     if not 0 <= min(starts) <= end <= size:
         raise ValueError("a column outside of the file")
-    return Column(path, about[1] == _BYTE_ARRAY, min(starts), end)
+    return ColumnChunk(path, about[1] == _BYTE_ARRAY, min(starts), end)
 
 
 def require_pages(
-    file: BinaryIO, name: str, columns: Sequence[Column], only: str | None = None, longest: int = LARGEST
+    file: BinaryIO, name: str, columns: Sequence[ColumnChunk], only: str | None = None, longest: int = LARGEST
 ) -> int:
     """Refuses pages that are larger than any writer makes: a few kilobytes may decompress to gigabytes.
 
@@ -111,7 +111,7 @@ def require_pages(
     return largest
 
 
-def _largest(file: BinaryIO, name: str, column: Column, longest: int) -> int:
+def _largest(file: BinaryIO, name: str, column: ColumnChunk, longest: int) -> int:
     """Bytes of a column's largest page."""
     largest = 0
     for page in pages(file, column):
@@ -130,7 +130,7 @@ def _largest(file: BinaryIO, name: str, column: Column, longest: int) -> int:
     return largest
 
 
-def pages(file: BinaryIO, column: Column) -> Iterator[Page]:
+def pages(file: BinaryIO, column: ColumnChunk) -> Iterator[Page]:
     """The pages of a column of a row group, by their headers; ends where something is there that is no header.
 
     Raises:

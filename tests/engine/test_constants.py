@@ -173,7 +173,7 @@ def test_rows_that_the_models_own_code_masks():
             return found
 
     network.__class__ = Masking
-    readout = load(network).anatomy.readout
+    readout = load(network).anatomy.unembedding
     assert readout.masked is not None and readout.masked.nonzero().flatten().tolist() == list(range(90, 97))
 
 

@@ -40,7 +40,7 @@ def with_blocks(name: str, change: Callable[[Block], Block]) -> LanguageModel:
 
 
 def with_readout(name: str, **changes) -> LanguageModel:
-    return with_anatomy(name, readout=replace(language_model(name).anatomy.readout, **changes))
+    return with_anatomy(name, unembedding=replace(language_model(name).anatomy.unembedding, **changes))
 
 
 def with_final_norm(name: str, **changes) -> LanguageModel:

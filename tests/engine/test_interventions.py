@@ -212,7 +212,7 @@ def test_a_logit_difference_is_that_of_the_models_own_logits(name, engine):
                 interventions.trace(model.network, ANATOMY[name], TOKENS, one)
                 for one in (interventions.Patches(), hooks)
             ]
-            logits = [model.anatomy.readout.uncapped(run.logits) for run in runs]
+            logits = [model.anatomy.unembedding.uncapped(run.logits) for run in runs]
             effect = logits[1] - logits[0]
             truth = torch.stack(
                 [

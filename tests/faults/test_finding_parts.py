@@ -7,7 +7,7 @@ import torch
 
 from selfrepair import RefusedModel, SelfRepairError, load
 from selfrepair.model import load as loading
-from selfrepair.model.faults import finding, in_words, is_fault, is_out_of_memory
+from selfrepair.model.faults import error_in_words, finding, is_fault, is_out_of_memory
 from zoo import families
 
 
@@ -108,7 +108,7 @@ def test_what_counts_as_a_fault():
     assert is_fault(ValueError()) and is_fault(PanicException())
     assert not is_fault(KeyboardInterrupt()) and not is_fault(GeneratorExit())
     assert is_out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"))
-    assert in_words(ValueError("\n\n  \x1b[1;31mwords\x1b[0m  \nmore")) == "ValueError: words"
+    assert error_in_words(ValueError("\n\n  \x1b[1;31mwords\x1b[0m  \nmore")) == "ValueError: words"
 
 
 @pytest.mark.parametrize(

@@ -102,7 +102,7 @@ def scaled_before_the_unembedding(factor: float):
 def test_a_constant_between_the_final_norm_and_the_unembedding(factor, dtype):
     network = scaled_before_the_unembedding(factor).to(getattr(torch, dtype))
     loaded = load(network)
-    assert loaded.anatomy.readout.multiplier == pytest.approx(factor, rel=1e-6 if dtype == "float32" else 1e-12)
+    assert loaded.anatomy.unembedding.multiplier == pytest.approx(factor, rel=1e-6 if dtype == "float32" else 1e-12)
     assert all(proof.holds for proof in prove(loaded))
     assert largest_error(loaded, ReplayEngine(fold=2), network) < (1e-5 if dtype == "float32" else 1e-10)
 

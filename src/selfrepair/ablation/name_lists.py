@@ -185,7 +185,7 @@ def refused_number(given: object) -> SelfRepairError:
     return SelfRepairError(f"{text} is a number, which names no component. Quote it.", WRITE)
 
 
-def places_of(entry: Named, shape: Shape | None) -> list[Place]:
+def components_named(entry: Named, shape: Shape | None) -> list[Place]:
     """The components of one entry: several where it is a set or a range of layers, or stands for shared keys."""
     found: list[Place] = []
     for part in parts_of(entry):

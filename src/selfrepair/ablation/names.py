@@ -13,9 +13,9 @@ from selfrepair.ablation.name_lists import (
     Given,
     Place,
     Spelled,
+    components_named,
     listed,
     parts_of,
-    places_of,
     refused_number,
     whole_numbers,
 )
@@ -67,7 +67,7 @@ def parse_units(given: Given, model: Shaped | None = None, files: bool = True) -
     shape = None if model is None else shape_of(model)
     units: dict[str, list[Place]] = {}
     for entry in listed(given, files):
-        places = places_of(entry, shape)
+        places = components_named(entry, shape)
         units.setdefault(entry.group or "+".join(map(str, places)), []).extend(places)
     if not units:
         raise SelfRepairError("No components were given.", WRITE)
@@ -91,7 +91,7 @@ def parse_groups(given: Given, model: Shaped | None = None, files: bool = True) 
     shape = None if model is None else shape_of(model)
     groups: dict[str, dict[Place, None]] = {}
     for entry in listed(given, files):
-        groups.setdefault(entry.group, {}).update(dict.fromkeys(places_of(entry, shape)))
+        groups.setdefault(entry.group, {}).update(dict.fromkeys(components_named(entry, shape)))
     if shape is not None:
         require_existing((place for places in groups.values() for place in places), shape)
     return {group: tuple(places) for group, places in groups.items()}

@@ -96,7 +96,7 @@ class BentReadout:
     def _along(self, measured: _Measured, windows: Sequence[int], gradient: Tensor) -> Reading:
         """The reading whose direction is a gradient with respect to logits before any cap."""
         anatomy = measured.anatomy
-        readout, norm = anatomy.readout, anatomy.final_norm
+        readout, norm = anatomy.unembedding, anatomy.final_norm
         rows = gradient @ readout.weight
         beta = (rows * norm.bias).sum(-1)
         if readout.bias is not None:
@@ -134,14 +134,14 @@ class _Measured:
 
     def gradient(self, logits: Tensor) -> Tensor:
         """The gradient with respect to logits before any cap."""
-        slope, cap = self.slope(self.log_softmax(logits)), self.anatomy.readout.softcap
+        slope, cap = self.slope(self.log_softmax(logits)), self.anatomy.unembedding.softcap
         return slope if cap is None else slope * (1 - torch.tanh(logits / cap) ** 2)
 
     def log_softmax(self, logits: Tensor) -> Tensor:
         """The model's own log-probabilities."""
-        capped = self.anatomy.readout.capped(logits)
-        if self.anatomy.readout.masked is not None:
-            capped = capped.masked_fill(self.anatomy.readout.masked, -torch.inf)
+        capped = self.anatomy.unembedding.capped(logits)
+        if self.anatomy.unembedding.masked is not None:
+            capped = capped.masked_fill(self.anatomy.unembedding.masked, -torch.inf)
         return torch.log_softmax(capped, -1)
 
 
@@ -184,7 +184,7 @@ class _LogProbability(_Measured):
 
 def _uncapped(anatomy: Anatomy, stream: Tensor) -> Tensor:
     """Logits before any cap [..., vocabulary], from the final stream."""
-    readout = anatomy.readout
+    readout = anatomy.unembedding
     logits = anatomy.final_norm(stream) @ readout.weight.T
     return readout.multiplier * (logits if readout.bias is None else logits + readout.bias)
 

@@ -174,7 +174,7 @@ class LogitDifference:
             SelfRepairError: a position or an answer that the windows or the vocabulary do not have.
         """
         chosen = list(range(len(tokens)) if windows is None else windows)
-        length, vocabulary = tokens.shape[1], len(anatomy.readout.weight)
+        length, vocabulary = tokens.shape[1], len(anatomy.unembedding.weight)
         positions = [self._position(window, length) for window in chosen]
         targets, weights = zip(*(self._weighted(window, vocabulary) for window in chosen), strict=True)
         most = max(map(len, targets))

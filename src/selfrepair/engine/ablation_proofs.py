@@ -120,6 +120,6 @@ def _upstream(ledger: Ledger) -> Tensor:
 def _future_error(model: LanguageModel, tokens: Tensor) -> float:
     changed = tokens.clone()
     changed[:, -1] = (changed[:, -1] + 1) % known_tokens(model.network)
-    counted = model.anatomy.readout.counted
+    counted = model.anatomy.unembedding.counted
     before, after = (model.logits(given, constants=False)[:, :-1, counted] for given in (tokens, changed))
     return relative_error(after, before)

@@ -18,7 +18,7 @@ from selfrepair.model.language_model import LanguageModel
 from selfrepair.model.places import place_of
 from selfrepair.model.ports import KINDS, Port
 
-Rows = slice | list[int]
+RunNumbers = slice | list[int]
 """Some of the runs, by number."""
 
 
@@ -35,7 +35,7 @@ class Patch:
     put: Tensor
     held: Tensor
 
-    def rows(self, rows: Rows) -> Patch:
+    def rows(self, rows: RunNumbers) -> Patch:
         """Of some runs."""
         return Patch(self.put[rows], self.held[rows])
 
@@ -108,7 +108,7 @@ class Accounts:
             put.expand_as(held) if held.shape[2] > 1 else put, held.expand_as(put) if put.shape[2] > 1 else held
         )
 
-    def replace(self, port: Port, rows: Rows, patch: Patch, replacement: Tensor) -> Tensor:
+    def replace(self, port: Port, rows: RunNumbers, patch: Patch, replacement: Tensor) -> Tensor:
         """Books direct effects of what is replaced, and of what is put there.
 
         Args:
@@ -120,7 +120,7 @@ class Accounts:
         Returns:
             The change, [run, B, P].
         """
-        put = at_predictions(self.clean, patch.put)
+        put = mask_at_predictions(self.clean, patch.put)
         before, after = (
             self.clean.direct_effects_at(port, outputs).masked_fill(~put, 0).sum(-1) for outputs in (None, replacement)
         )
@@ -128,29 +128,29 @@ class Accounts:
         self.after[rows] += after
         return after - before
 
-    def book_heads(self, layer: int, rows: Rows, change: Tensor) -> None:
+    def book_heads(self, layer: int, rows: RunNumbers, change: Tensor) -> None:
         """Changes in direct effects of heads that are not ablated, [run, B, P, head]."""
         if self.by_head is not None:
             self.by_head[rows, ..., layer, : change.shape[-1]] = change
 
-    def book_attention(self, layer: int, rows: Rows, change: Tensor) -> None:
+    def book_attention(self, layer: int, rows: RunNumbers, change: Tensor) -> None:
         """The sum of the same over heads, [run, B, P]."""
         self.by_attention[rows, ..., layer] = change
 
-    def book_mlp(self, layer: int, rows: Rows, change: Tensor) -> None:
+    def book_mlp(self, layer: int, rows: RunNumbers, change: Tensor) -> None:
         """The change in the MLP's direct effect, less that of its neurons that are replaced, [run, B, P]."""
         self.by_mlp[rows, ..., layer] = change
 
-    def book_post_norm(self, rows: Rows, change: Tensor) -> None:
+    def book_post_norm(self, rows: RunNumbers, change: Tensor) -> None:
         """What attention's write changed by beyond its heads at the norm's clean scale, [run, B, P]."""
         self.post_norms[rows] += change
 
     def untouched(self, patch: Patch, change: Tensor) -> Tensor:
         """Changes in direct effects [run, B, P, entry] of entries that are neither replaced nor held; exactly zero
         elsewhere."""
-        return change.masked_fill(at_predictions(self.clean, patch.put | patch.held), 0)
+        return change.masked_fill(mask_at_predictions(self.clean, patch.put | patch.held), 0)
 
-    def ledger(self, rows: Rows, effect: Tensor, norm: Tensor, sigma_ratio: Tensor, curvature: Tensor) -> Ledger:
+    def ledger(self, rows: RunNumbers, effect: Tensor, norm: Tensor, sigma_ratio: Tensor, curvature: Tensor) -> Ledger:
         """The ledger of some runs, from what is read at the end, [run, B, P] each.
 
         Args:
@@ -209,12 +209,12 @@ def direct_effects(clean: CleanRun, interventions: Sequence[Intervention]) -> Te
     for port in sorted({site.port for one in interventions for site in one.replaced}):
         effects = clean.direct_effects_at(port)
         sites = [[site for site in one.replaced if site.port == port] for one in interventions]
-        put = at_predictions(clean, _mask(sites, effects.shape[-1], clean.tokens.shape[1], effects.device))
+        put = mask_at_predictions(clean, _mask(sites, effects.shape[-1], clean.tokens.shape[1], effects.device))
         total += effects.masked_fill(~put, 0).sum(-1)
     return total
 
 
-def at_predictions(clean: CleanRun, mask: Tensor) -> Tensor:
+def mask_at_predictions(clean: CleanRun, mask: Tensor) -> Tensor:
     """A mask [run, 1, 1 or position, entry] at the predictions: [run, 1, 1 or P, entry], or [run, B, P, entry]."""
     if mask.shape[2] == 1:
         return mask

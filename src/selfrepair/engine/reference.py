@@ -100,7 +100,7 @@ class _Forward:
             handles.append(place.tap(partial(self._keep_port, port, place, clean.tokens.shape)))
         with removing(*handles):
             logits = model.logits(clean.tokens, constants=False)
-        self.centred = model.anatomy.readout.centred(logits)
+        self.centred = model.anatomy.unembedding.centred(logits)
 
     def _keep_final(self, value: Tensor) -> None:
         self.final = value.clone()

@@ -39,7 +39,7 @@ def eager_attention(model: LanguageModel) -> Iterator[None]:
         network.set_attn_implementation(used)
 
 
-class Attention:
+class WatchedAttention:
     """Attention weights at some positions, by layer: [run, head, place, position].
 
     Args:
@@ -70,7 +70,7 @@ class Attention:
 
 
 def watched_clean(
-    model: LanguageModel, tokens: Tensor, attention: Attention, ports: Collection[Port] = ()
+    model: LanguageModel, tokens: Tensor, attention: WatchedAttention, ports: Collection[Port] = ()
 ) -> tuple[CleanRun, Tensor]:
     """The clean run of one window, and the stream that its logits are read from at the watched positions.
 
@@ -102,7 +102,7 @@ class WatchedReplay(Replay):
         positions: Sequence[int],
     ) -> None:
         super().__init__(model, clean, start, interventions, replacement, True)
-        self.attention = Attention(positions)
+        self.attention = WatchedAttention(positions)
         self.final = clean.direction
 
     def taps(self) -> list[Any]:
@@ -118,7 +118,7 @@ class WatchedReplay(Replay):
 
 def log_probabilities(model: LanguageModel, stream: Tensor) -> Tensor:
     """The model's own next-token log probabilities [..., vocabulary] from the final residual stream [..., width]."""
-    readout = model.anatomy.readout
+    readout = model.anatomy.unembedding
     normed = first_tensor(model.anatomy.final_norm_module(stream))
     logits = normed @ readout.weight.T
     if readout.bias is not None:

@@ -66,7 +66,7 @@ class Block:
 
 
 @dataclass(frozen=True)
-class Readout:
+class Unembedding:
     """The unembedding: `logits = cap * tanh(multiplier * (W n + b) / cap)`, no cap where `softcap` is None.
 
     All effects are in logits before the cap, where they are linear in the final norm's output.
@@ -134,7 +134,7 @@ class Anatomy:
     blocks: tuple[Block, ...]
     final_norm: Norm
     final_norm_module: nn.Module
-    readout: Readout
+    unembedding: Unembedding
 
     @property
     def layers(self) -> int:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import torch
 
-from selfrepair.errors import RefusedModel, SelfRepairError, plain
+from selfrepair.errors import RefusedModel, SelfRepairError, escaped
 
 _ENDS = (KeyboardInterrupt, SystemExit, GeneratorExit)  # what a user does
 _LONGEST = 300  # characters of another library's message
@@ -47,11 +47,11 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(words in said for words in known)
 
 
-def in_words(error: BaseException) -> str:
+def error_in_words(error: BaseException) -> str:
     """An exception's kind and the first line of what it says, without control characters."""
     lines = [line for line in _message(error).splitlines() if line.strip()]
     kind = type(error).__name__
-    return f"{kind}: {plain(lines[0]).strip()[:_LONGEST]}" if lines else kind
+    return f"{kind}: {escaped(lines[0]).strip()[:_LONGEST]}" if lines else kind
 
 
 def _message(error: BaseException) -> str:
@@ -65,12 +65,12 @@ def _refusal(step: str, error: BaseException) -> RefusedModel:
     if is_out_of_memory(error):
         return RefusedModel(
             f"finding {step}",
-            f"memory ended ({in_words(error)}).",
+            f"memory ended ({error_in_words(error)}).",
             "Keep the weights on disk: load(name, offload=True), --offload on the command line; or try --device cpu.",
         )
     return RefusedModel(
         f"finding {step}",
-        f"it ended with {in_words(error)}.",
+        f"it ended with {error_in_words(error)}.",
         "The model does something there that this package does not expect; it is refused rather than measured "
         "wrongly. If transformers runs it on token ids alone, please report this message and the model's name.",
     )

@@ -10,7 +10,7 @@ from torch import nn
 
 from selfrepair.errors import SelfRepairError
 from selfrepair.model.faults import finding
-from selfrepair.model.plain_copy import plain
+from selfrepair.model.plain_copy import plain_copy
 
 _BY_NAME = "Give a Hugging Face model object such as LlamaForCausalLM, or the name or folder of one."
 
@@ -30,7 +30,7 @@ def as_network(given: Any) -> Any:
             _refuse_other(given)
         _refuse_scripted(given)
     with finding("the eager code of its modules"):
-        network = plain(given)
+        network = plain_copy(given)
     with finding("what kind of model it is"):
         if not _is_language_model(network):
             _refuse_wrapper(network)

@@ -14,7 +14,7 @@ from selfrepair.model.anatomy import Anatomy
 from selfrepair.model.constants import logits_without_constants
 from selfrepair.model.neurons import Neurons, find_neurons
 from selfrepair.model.precision import require_running, running
-from selfrepair.model.vocabulary import vocabulary
+from selfrepair.model.vocabulary_rows import vocabulary_rows
 from selfrepair.terminal import plain
 
 Source = dict[str, str | bool | None]
@@ -51,7 +51,7 @@ class LanguageModel:
     @property
     def dtype(self) -> torch.dtype:
         """The precision everything is computed in."""
-        return self.anatomy.readout.weight.dtype
+        return self.anatomy.unembedding.weight.dtype
 
     @property
     def device(self) -> torch.device:
@@ -61,9 +61,9 @@ class LanguageModel:
 
     @property
     def vocabulary(self) -> dict[str, int | None]:
-        """Rows of the unembedding by what they are, see `model.vocabulary.vocabulary`."""
-        readout = self.anatomy.readout
-        return vocabulary(len(readout.weight), len(readout.counted), self.tokenizer)
+        """Rows of the unembedding by what they are, see `model.vocabulary_rows`."""
+        unembedding = self.anatomy.unembedding
+        return vocabulary_rows(len(unembedding.weight), len(unembedding.counted), self.tokenizer)
 
     def neurons(self, layer: int) -> Neurons:
         """The neurons of a layer's MLP; found once.
@@ -108,7 +108,7 @@ class LanguageModel:
             logits: Tensor = self.network(tokens, use_cache=False).logits
         else:
             logits = logits_without_constants(self.network, self.anatomy.final_norm_module, tokens)
-        return self.anatomy.readout.uncapped(logits)
+        return self.anatomy.unembedding.uncapped(logits)
 
     def __repr__(self) -> str:
         anatomy = self.anatomy

@@ -22,7 +22,7 @@ from selfrepair.model.given_objects import advice, as_network
 from selfrepair.model.language_model import LanguageModel, Source
 from selfrepair.model.model_folder import hub_folder, require_loadable
 from selfrepair.model.offload import Offload, onto_disk
-from selfrepair.model.plain_copy import plain
+from selfrepair.model.plain_copy import plain_copy
 from selfrepair.model.pretrained import DTYPES, from_pretrained, read_gguf, require_package
 from selfrepair.model.proofs import prove_at_load
 from selfrepair.model.weights import require_measurable
@@ -81,7 +81,7 @@ def load(
         else:
             network = _on_device(network, device)
         with finding("the eager code of its modules"):
-            network = plain(network)
+            network = plain_copy(network)
         source = {
             **{"model": _from_anywhere(str(model)), "dtype": dtype, "device": device},
             **{"revision": revision, "attention": attention, "offload": offload},

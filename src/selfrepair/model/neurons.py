@@ -68,7 +68,7 @@ def find_neurons(network: Any, anatomy: Anatomy, layer: int) -> Neurons:
     Raises:
         SelfRepairError: no linear map of the block gives the MLP's write, as in a mixture of experts.
     """
-    block, dtype = anatomy.blocks[layer], anatomy.readout.weight.dtype
+    block, dtype = anatomy.blocks[layer], anatomy.unembedding.weight.dtype
     tokens = probe_tokens(network, longest(network, _POSITIONS), _WINDOWS)
     shape = (*tokens.shape, -1)
     maps = [

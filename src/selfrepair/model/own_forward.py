@@ -105,15 +105,17 @@ def logit_errors(model: LanguageModel, stream: Tensor, logits: Tensor) -> Tensor
         stream: what the final norm reads, [window, position, width].
         logits: the model's own for the same texts, as those of `OwnForward`.
     """
-    readout, norm = model.anatomy.readout, model.anatomy.final_norm
+    unembedding, norm = model.anatomy.unembedding, model.anatomy.final_norm
     own = torch.split(logits.flatten(0, -2), max(1, _AT_ONCE // logits.shape[-1]))
-    if logits.shape[:-1] != stream.shape[:-1] or not len(readout.counted):
+    if logits.shape[:-1] != stream.shape[:-1] or not len(unembedding.counted):
         return stream.new_full(stream.shape[:-1], torch.inf)
     found = []
     for rows, at in zip(own, torch.split(stream.flatten(0, -2), len(own[0])), strict=True):
         normed = norm.gain * norm.centre(at) / norm.scale(at).unsqueeze(-1)
-        ours = readout.multiplier * (normed @ readout.weight.T)
-        ours, wanted = (_centred(one if readout.masked is None else one[:, readout.counted]) for one in (ours, rows))
+        ours = unembedding.multiplier * (normed @ unembedding.weight.T)
+        ours, wanted = (
+            _centred(one if unembedding.masked is None else one[:, unembedding.counted]) for one in (ours, rows)
+        )
         found.append(torch.stack([(ours - wanted).abs().amax(-1), wanted.abs().amax(-1)]))
     error, size = torch.cat(found, -1).reshape(2, *stream.shape[:-1])
     return _relative(error, size)

@@ -19,7 +19,7 @@ from torch import nn
 from selfrepair.errors import RefusedModel
 
 
-def plain(network: Any) -> Any:
+def plain_copy(network: Any) -> Any:
     """The network itself, or a copy that shares its weights, runs eagerly and names the parts of what it returns.
 
     Args:

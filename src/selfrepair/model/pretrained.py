@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from selfrepair.errors import SelfRepairError
-from selfrepair.model.faults import in_words, is_fault, is_out_of_memory
+from selfrepair.model.faults import error_in_words, is_fault, is_out_of_memory
 from selfrepair.model.gguf_header import require_gguf
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -69,7 +69,9 @@ def from_pretrained(place: str, dtype: str, **extra: Any) -> tuple[Any, Any]:
         if not is_fault(error):
             raise
         if is_out_of_memory(error):
-            raise SelfRepairError(f"Memory ended while '{shown}' was loaded ({in_words(error)}).", _LARGE) from error
+            raise SelfRepairError(
+                f"Memory ended while '{shown}' was loaded ({error_in_words(error)}).", _LARGE
+            ) from error
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise SelfRepairError(
             f"'{shown}' could not be loaded as a causal language model: {reason[0]}", _usual_fix(place, extra)

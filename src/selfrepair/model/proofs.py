@@ -245,10 +245,10 @@ def _readout_error(model: LanguageModel, tokens: Tensor, run: _Forward) -> float
     effects lie in the rest, whose own size is what its error is measured by.
     """
     errors = [_constants_error(model, run)]
-    readout = model.anatomy.readout
-    rows, own = readout.counted, readout.centred(run.scaled_logits)
+    unembedding = model.anatomy.unembedding
+    rows, own = unembedding.counted, unembedding.centred(run.scaled_logits)
     sigma = model.anatomy.final_norm.scale(run.final)
-    constants = readout.centred(readout.constants(model.anatomy.final_norm).double())
+    constants = unembedding.centred(unembedding.constants(model.anatomy.final_norm).double())
     for shift in (0, len(rows) // 3, len(rows) // 2):
         targets = rows[(tokens + shift) % len(rows)]
         directions = target_directions(model.anatomy, targets.unsqueeze(-1), torch.ones_like(targets).unsqueeze(-1))
@@ -261,9 +261,9 @@ def _readout_error(model: LanguageModel, tokens: Tensor, run: _Forward) -> float
 def _constants_error(model: LanguageModel, run: _Forward) -> float:
     """The model's own logits against those without constants and the constants: equal but for rounding of each row's
     own constant."""
-    readout = model.anatomy.readout
-    rows, constants = readout.counted, readout.constants(model.anatomy.final_norm)
-    own, found = readout.capped(run.logits), readout.capped(run.scaled_logits + constants)
+    unembedding = model.anatomy.unembedding
+    rows, constants = unembedding.counted, unembedding.constants(model.anatomy.final_norm)
+    own, found = unembedding.capped(run.logits), unembedding.capped(run.scaled_logits + constants)
     rounding = _ROUNDINGS * torch.finfo(own.dtype).eps / tolerance(own.dtype)
     size = run.scaled_logits[..., rows].abs().max() + rounding * _size_of_constants(model)[rows]
     return relative_error((found - own)[..., rows] / size, torch.zeros_like(own[..., rows]), torch.ones_like(size))
@@ -271,9 +271,11 @@ def _constants_error(model: LanguageModel, run: _Forward) -> float:
 
 def _size_of_constants(model: LanguageModel) -> Tensor:
     """How large the terms are that every row's constant is a sum of, [vocabulary]: what rounding goes by."""
-    readout, bias = model.anatomy.readout, model.anatomy.final_norm.bias
-    size = (readout.weight.abs() @ bias.abs()).double()  # a bias may be the largest number that its own precision has
-    return abs(readout.multiplier) * (size if readout.bias is None else size + readout.bias.double().abs())
+    unembedding, bias = model.anatomy.unembedding, model.anatomy.final_norm.bias
+    size = (
+        unembedding.weight.abs() @ bias.abs()
+    ).double()  # a bias may be the largest number that its own precision has
+    return abs(unembedding.multiplier) * (size if unembedding.bias is None else size + unembedding.bias.double().abs())
 
 
 def _watched_forward(model: LanguageModel, tokens: Tensor) -> _Forward:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from selfrepair.errors import RefusedModel
-from selfrepair.model.anatomy import Readout
+from selfrepair.model.anatomy import Unembedding
 from selfrepair.model.constants import logits_without_constants, masked_rows
 from selfrepair.model.taps import keeping, on_input, on_output, removing
 
@@ -30,7 +30,9 @@ def rounded(ratio: float, tolerance: float) -> float:
     return ratio
 
 
-def scaled_readout(model: Any, final_norm: nn.Module, head: nn.Module, plain: Readout, tokens: Tensor) -> Readout:
+def scaled_unembedding(
+    model: Any, final_norm: nn.Module, head: nn.Module, plain: Unembedding, tokens: Tensor
+) -> Unembedding:
     """The unembedding with the constants before it (MiniCPM 3) and behind it (Granite, Cohere).
 
     Found by comparing what goes in and out in a forward on `tokens`, the constants of final norm and unembedding left

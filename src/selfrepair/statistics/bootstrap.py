@@ -23,7 +23,7 @@ COARSE = 64  # steps of the first look for the threshold
 CHUNK = 2**13  # tokens whose features are in memory at once
 
 
-class Rows(Protocol):
+class TokenFeatures(Protocol):
     """Features of tokens: an array [token, feature], or what makes some tokens' features when asked for them."""
 
     def __getitem__(self, tokens: npt.NDArray[np.int64], /) -> Array:
@@ -95,7 +95,7 @@ def bootstrap_all(document_sums: np.ndarray, weights: np.ndarray) -> Array:
 
 def bootstrap_filtered(
     scores: np.ndarray,
-    rows: Rows,
+    rows: TokenFeatures,
     document: np.ndarray,
     scored_per_document: np.ndarray,
     fraction: float,
@@ -144,7 +144,9 @@ def _weighted(weights: np.ndarray, sums: Array) -> Array:
     return weighted
 
 
-def _per_document(rows: Rows, tokens: npt.NDArray[np.int64], document: npt.NDArray[np.int64], documents: int) -> Array:
+def _per_document(
+    rows: TokenFeatures, tokens: npt.NDArray[np.int64], document: npt.NDArray[np.int64], documents: int
+) -> Array:
     """Features summed over each document's tokens, [document, feature].
 
     Args:

@@ -18,12 +18,12 @@ Score = Callable[[np.ndarray], np.ndarray]
 that score's place among direct effects: `score(score(score(x))) == score(x)`, as for `x`, `-x` and `abs(x)`."""
 
 
-def largest(effects: np.ndarray) -> np.ndarray:
+def top_score(effects: np.ndarray) -> np.ndarray:
     """The score of `top`: tokens with the largest direct effects."""
     return effects
 
 
-def smallest(effects: np.ndarray) -> np.ndarray:
+def bottom_score(effects: np.ndarray) -> np.ndarray:
     """The score of `bottom`: tokens with the most negative direct effects."""
     return -effects
 
@@ -34,7 +34,7 @@ def score_of(kind: str) -> Score:
     Raises:
         SelfRepairError: no such kind, or a package that fails.
     """
-    score: Score = largest if kind == ALL else FILTERS[kind]
+    score: Score = top_score if kind == ALL else FILTERS[kind]
     return score
 
 

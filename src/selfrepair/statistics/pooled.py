@@ -26,7 +26,7 @@ class Card:
     layers: dict[str, Estimate]
 
 
-def card(layers: Replicated) -> Card:
+def pooled_card(layers: Replicated) -> Card:
     """The card from sums [..., layer, feature] of all heads of each layer together, see `Replicated.pooled`.
 
     Pooling adds sums over heads, `sum SR / sum L`, so that heads weigh by the direct effect they lose; heads that

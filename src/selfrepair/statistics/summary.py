@@ -14,7 +14,7 @@ from selfrepair.statistics.estimators import all_estimators
 from selfrepair.statistics.features import INDEX
 from selfrepair.statistics.intervals import Replicated
 from selfrepair.statistics.labels import LabelRule, labels
-from selfrepair.statistics.pooled import Card, card
+from selfrepair.statistics.pooled import Card, pooled_card
 from selfrepair.statistics.reaction import reaction_p_values
 
 
@@ -78,7 +78,7 @@ class Summariser:
         heads = {name: _stacked([layer[name] for layer in self._heads]) for name in self.estimators}
         return Summary(
             heads=heads,
-            card=card(layers),
+            card=pooled_card(layers),
             count=np.stack(self._counts, 1),
             documents=heads["self_repair"].documents,
             effective_documents=np.stack(self._effective, 1),

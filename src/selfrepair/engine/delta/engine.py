@@ -11,7 +11,7 @@ from torch import Tensor
 
 from selfrepair.ablation.interventions import Intervention, by_start, ports_of
 from selfrepair.effects.ledger import Ledger
-from selfrepair.engine.accounts import Rows, nothing_happens, require_sites
+from selfrepair.engine.accounts import RunNumbers, nothing_happens, require_sites
 from selfrepair.engine.clean import CleanRun
 from selfrepair.engine.contract import Replacement, Settings
 from selfrepair.engine.delta.blocks import ATTENTION, HEADS, INPUT, MLP, OUTPUT, PROJECTION, BlockRecorder
@@ -146,7 +146,7 @@ class DeltaEngine:
         block, tape, joined = runs.anatomy.blocks[layer], values.tape, runs.joined
         start, per_component = tape.marks[INPUT], runs.accounts.by_head is not None
         touched = [row for row in runs.accounts.touching_layer(layer) if row < joined]
-        others: Rows = sorted(set(range(joined)) - set(touched)) if touched else slice(0, joined)
+        others: RunNumbers = sorted(set(range(joined)) - set(touched)) if touched else slice(0, joined)
         probes = [*_after_attention(block, tape), *_of_attention(tape, per_component)]
         program = Program.between(tape, start, probes)
         for rows, found in self._passes(program, values, runs.difference[others], others):
@@ -192,8 +192,8 @@ class DeltaEngine:
                 advance(_count(rows) * len(runs.clean.tokens))
 
     def _passes(
-        self, program: Program, values: TapeValues, differences: Tensor, numbers: Rows
-    ) -> Iterator[tuple[Rows, dict[str, Tensor]]]:
+        self, program: Program, values: TapeValues, differences: Tensor, numbers: RunNumbers
+    ) -> Iterator[tuple[RunNumbers, dict[str, Tensor]]]:
         """Runs a program on chunks of `fold` runs; chunks are halved where memory ends.
 
         Args:
@@ -219,7 +219,7 @@ class DeltaEngine:
         differences: Tensor,
         numbers: list[int],
         patches: Mapping[Kind, PatchAt],
-    ) -> Iterator[tuple[Rows, dict[str, Tensor], dict[Kind, PatchAt]]]:
+    ) -> Iterator[tuple[RunNumbers, dict[str, Tensor], dict[Kind, PatchAt]]]:
         """The same with patches of ports on the way, never compiled; each chunk comes with its part of the patches."""
         folding = Folding(self.fold)
         program = Program.between(values.tape, start, probes, [patch.index for patch in patches.values()])
@@ -287,7 +287,7 @@ def _of_attention(tape: Tape, per_component: bool) -> list[Probe]:
     return probes
 
 
-def _numbered(numbers: Rows, part: slice) -> Rows:
+def _numbered(numbers: RunNumbers, part: slice) -> RunNumbers:
     """Which of all runs a part of some of them is; a slice where they lie side by side."""
     if isinstance(numbers, slice):
         return slice(numbers.start + part.start, numbers.start + part.stop)
@@ -295,5 +295,5 @@ def _numbered(numbers: Rows, part: slice) -> Rows:
     return slice(chosen[0], chosen[-1] + 1) if chosen[-1] - chosen[0] == len(chosen) - 1 else chosen
 
 
-def _count(rows: Rows) -> int:
+def _count(rows: RunNumbers) -> int:
     return rows.stop - rows.start if isinstance(rows, slice) else len(rows)

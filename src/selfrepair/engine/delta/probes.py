@@ -32,7 +32,7 @@ class Probe:
     along: str
 
 
-def read(probe: Probe, difference: Tensor, values: Values) -> Tensor:
+def read_probe(probe: Probe, difference: Tensor, values: Values) -> Tensor:
     """What is probed, from the difference [run, *shape of the value].
 
     Returns:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from selfrepair.effects.readouts import Reading
 from selfrepair.engine.delta.matmul import Precision, Prepared, Weights
-from selfrepair.engine.delta.probes import Probe, read
+from selfrepair.engine.delta.probes import Probe, read_probe
 from selfrepair.engine.delta.rules import Call, Values, apply
 from selfrepair.engine.delta.tape import Operation, Tape
 
@@ -104,7 +104,7 @@ class Program:
 
         def arrive(index: int, moved: Tensor) -> None:
             differences[index] = changes[index](moved) if index in changes else moved
-            found.update({probe.name: read(probe, differences[index], values) for probe in wanted.get(index, [])})
+            found.update({probe.name: read_probe(probe, differences[index], values) for probe in wanted.get(index, [])})
 
         computed = {index for operation in self.operations for index in operation.outputs}
         for index in self.patched:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from selfrepair.ablation.interventions import Intervention
 from selfrepair.effects.ledger import Ledger
-from selfrepair.engine.accounts import Accounts, Patch, Rows
+from selfrepair.engine.accounts import Accounts, Patch, RunNumbers
 from selfrepair.engine.clean import CleanRun
 from selfrepair.engine.contract import Replacement
 from selfrepair.engine.delta.blocks import ATTENTION, HEADS, MLP, NEURONS, OUTPUT, PROJECTION
@@ -103,7 +103,7 @@ class Runs:
         return found
 
     def book_own_layer(
-        self, layer: int, rows: Rows, found: Mapping[str, Tensor], patches: Mapping[Kind, PatchAt]
+        self, layer: int, rows: RunNumbers, found: Mapping[str, Tensor], patches: Mapping[Kind, PatchAt]
     ) -> None:
         """Books what the block in which runs start did after its attention."""
         through_heads = self.accounts.after[rows] - self.accounts.before[rows]
@@ -111,7 +111,7 @@ class Runs:
             through_heads = through_heads - patch.lost
         self._book(layer, rows, found, through_heads, patches)
 
-    def book(self, layer: int, rows: Rows, found: Mapping[str, Tensor], patches: Mapping[Kind, PatchAt]) -> None:
+    def book(self, layer: int, rows: RunNumbers, found: Mapping[str, Tensor], patches: Mapping[Kind, PatchAt]) -> None:
         """Books what a block downstream did."""
         through_heads = found[PROJECTION]
         if "heads" in patches:
@@ -129,7 +129,7 @@ class Runs:
     def _book(
         self,
         layer: int,
-        rows: Rows,
+        rows: RunNumbers,
         found: Mapping[str, Tensor],
         through_heads: Tensor,
         patches: Mapping[Kind, PatchAt],

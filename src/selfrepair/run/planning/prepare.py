@@ -218,7 +218,7 @@ def _require_readable(model: LanguageModel, windows: Windows, first: int) -> Non
 
 def _require_logits(model: LanguageModel, windows: Windows, first: int) -> None:
     """Refuses texts whose next tokens the model never predicts."""
-    masked = model.anatomy.readout.masked
+    masked = model.anatomy.unembedding.masked
     if masked is None:
         return
     targets = np.unique(windows.tokens[:, 1:][windows.scored(first)])

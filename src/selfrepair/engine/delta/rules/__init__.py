@@ -5,5 +5,5 @@ All rules give exactly zero where the differences are exactly zero. `table` says
 
 from selfrepair.engine.delta.rules.call import Call as Call
 from selfrepair.engine.delta.rules.call import Values as Values
-from selfrepair.engine.delta.rules.table import RULES as RULES
-from selfrepair.engine.delta.rules.table import apply as apply
+from selfrepair.engine.delta.rules.rule_table import RULES as RULES
+from selfrepair.engine.delta.rules.rule_table import apply as apply

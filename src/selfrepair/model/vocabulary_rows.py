@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-Vocabulary = Mapping[str, int | None]
+VocabularyRows = Mapping[str, int | None]
 
 
-def vocabulary(rows: int, counted: int, tokenizer: Any) -> dict[str, int | None]:
+def vocabulary_rows(rows: int, counted: int, tokenizer: Any) -> dict[str, int | None]:
     """How a plan describes it.
 
     Args:
@@ -26,7 +26,7 @@ def vocabulary(rows: int, counted: int, tokenizer: Any) -> dict[str, int | None]
     return {"rows": rows, "known": known, "padded": padded, "masked": rows - counted, "centred_over": counted}
 
 
-def centring(found: Vocabulary) -> str:
+def centring_in_words(found: VocabularyRows) -> str:
     """Over which rows logits are centred, in words."""
     said = f"logits are centred over {found['centred_over']:,} rows of the unembedding"
     if found["padded"]:
@@ -34,7 +34,7 @@ def centring(found: Vocabulary) -> str:
     return said + (f"; {found['masked']:,} masked rows have no logit and are left out" if found["masked"] else "")
 
 
-def is_plain(found: Vocabulary) -> bool:
+def is_plain(found: VocabularyRows) -> bool:
     """Whether every row is a token's."""
     return not found["padded"] and not found["masked"]
 

@@ -9,10 +9,10 @@ from torch import Tensor
 from selfrepair.engine.delta.rules.arithmetic import add, divide, multiply, negate, power, subtract, subtract_from
 from selfrepair.engine.delta.rules.attention import attention, secant_rows
 from selfrepair.engine.delta.rules.call import Call, Rule
-from selfrepair.engine.delta.rules.norms import layer_norm, reciprocal_root, rms_norm
+from selfrepair.engine.delta.rules.normalisation import layer_norm, reciprocal_root, rms_norm
+from selfrepair.engine.delta.rules.products import affine, linear, matrix_product
 from selfrepair.engine.delta.rules.secant import opaque, secant, secant_elementwise
 from selfrepair.engine.delta.rules.shapes import masked_fill, same, shaped, structural
-from selfrepair.engine.delta.rules.weights import affine, linear, matrix_product
 
 
 def apply(call: Call) -> tuple[Tensor, ...]:

@@ -178,8 +178,8 @@ class LogitDifference:
         positions = [self._position(window, length) for window in chosen]
         targets, weights = zip(*(self._weighted(window, vocabulary) for window in chosen), strict=True)
         most = max(map(len, targets))
-        padded = torch.tensor([[*some, *[0] * (most - len(some))] for some in targets], device=tokens.device)
-        scaled = torch.tensor([[*some, *[0.0] * (most - len(some))] for some in weights], dtype=torch.float64)
+        padded = torch.tensor([[*row, *[0] * (most - len(row))] for row in targets], device=tokens.device)
+        scaled = torch.tensor([[*row, *[0.0] * (most - len(row))] for row in weights], dtype=torch.float64)
         return Reading.of(
             anatomy,
             torch.tensor(positions, device=tokens.device)[:, None],

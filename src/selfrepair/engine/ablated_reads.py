@@ -106,16 +106,16 @@ def ablated_reads(
         return reads
 
     reads = forward()
-    told = [layer for layer, one in before.items() if sides and one.scores is not None]
-    if not told:
+    layers = [layer for layer, state in before.items() if sides and state.scores is not None]
+    if not layers:
         return AblatedReads(reads, MixedWeights({}, {}))
 
     def mixed(queries: bool, keys: bool) -> dict[int, Tensor]:
-        found = forward({layer: _scores(before, layer, queries, keys) for layer in told})
-        return {layer: found[layer].weights for layer in told}
+        ablated = forward({layer: _scores(before, layer, queries, keys) for layer in layers})
+        return {layer: ablated[layer].weights for layer in layers}
 
     clean_again, allowed = mixed(True, True), tolerance(model.dtype)
-    proven = [layer for layer in told if bool(_apart(clean_again[layer], before[layer].weights) <= allowed)]
+    proven = [layer for layer in layers if bool(_apart(clean_again[layer], before[layer].weights) <= allowed)]
     queries, keys = mixed(True, False), mixed(False, True)
     return AblatedReads(
         reads, MixedWeights({layer: queries[layer] for layer in proven}, {layer: keys[layer] for layer in proven})
@@ -135,5 +135,5 @@ def _scores(before: Mapping[int, HeadReads], layer: int, queries: bool, keys: bo
     return scores.fed(queries, keys)
 
 
-def _apart(found: Tensor, wanted: Tensor) -> Tensor:
-    return (found - wanted).abs().max().nan_to_num(nan=torch.inf)
+def _apart(computed: Tensor, wanted: Tensor) -> Tensor:
+    return (computed - wanted).abs().max().nan_to_num(nan=torch.inf)

@@ -85,9 +85,9 @@ def _difference_proof(
         ledgers = _ledgers(DeltaEngine(), model, clean, heads, outputs)
     except NotTraceable as problem:
         return Proof(name, f"not carried, runs use replay: {problem.problem}", 0.0, 0.0)
-    found = {ledger.interventions: ledger.total_effect for ledger in ledgers}
+    effects = {ledger.interventions: ledger.total_effect for ledger in ledgers}
     truth = torch.stack([ledger.total_effect for ledger in reference])
-    error = relative_error(torch.stack([found[ledger.interventions] for ledger in reference]), truth)
+    error = relative_error(torch.stack([effects[ledger.interventions] for ledger in reference]), truth)
     return Proof(name, says, error, tolerance(model.dtype) * 10)
 
 

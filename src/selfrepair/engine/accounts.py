@@ -99,8 +99,8 @@ class Accounts:
             entries: of the port.
         """
         chosen = [self.interventions[row] for row in rows]
-        replaced = [[site for site in one.replaced if site.port == port] for one in chosen]
-        frozen = [[site for site in one.frozen if site.port == port] for one in chosen]
+        replaced = [[site for site in run.replaced if site.port == port] for run in chosen]
+        frozen = [[site for site in run.frozen if site.port == port] for run in chosen]
         put = _mask(replaced, entries, self.clean.tokens.shape[1], self.clean.sigma.device)
         held = _mask(frozen, entries, self.clean.tokens.shape[1], self.clean.sigma.device)
         held = held & ~put
@@ -183,7 +183,7 @@ def require_sites(model: LanguageModel, length: int, interventions: Iterable[Int
         SelfRepairError: naming the site.
     """
     anatomy = model.anatomy
-    for site in dict.fromkeys(site for one in interventions for site in one.sites):
+    for site in dict.fromkeys(site for intervention in interventions for site in intervention.sites):
         layer = site.port.layer
         if isinstance(site, AtSpan):
             raise SelfRepairError(
@@ -206,9 +206,9 @@ def require_sites(model: LanguageModel, length: int, interventions: Iterable[Int
 def direct_effects(clean: CleanRun, interventions: Sequence[Intervention]) -> Tensor:
     """Clean direct effects of the sites that interventions replace, added up, [intervention, window, P]."""
     total = clean.sigma.new_zeros(len(interventions), *clean.reading.shape)
-    for port in sorted({site.port for one in interventions for site in one.replaced}):
+    for port in sorted({site.port for intervention in interventions for site in intervention.replaced}):
         effects = clean.direct_effects_at(port)
-        sites = [[site for site in one.replaced if site.port == port] for one in interventions]
+        sites = [[site for site in run.replaced if site.port == port] for run in interventions]
         put = mask_at_predictions(clean, _mask(sites, effects.shape[-1], clean.tokens.shape[1], effects.device))
         total += effects.masked_fill(~put, 0).sum(-1)
     return total
@@ -227,7 +227,7 @@ def nothing_happens(
     anatomy: Anatomy, clean: CleanRun, interventions: Sequence[Intervention], per_component: bool
 ) -> Iterable[Ledger]:
     """The ledger of interventions that replace nothing: zero throughout. None if there are none."""
-    idle = [one for one in interventions if one.start is None]
+    idle = [intervention for intervention in interventions if intervention.start is None]
     if idle:
         accounts = Accounts(anatomy, clean, idle, per_component)
         zero = torch.zeros_like(accounts.before)
@@ -246,12 +246,12 @@ def _rows_by_port(interventions: Sequence[Intervention]) -> dict[Port, list[int]
 
 def _mask(sites: Sequence[Sequence[Site]], entries: int, positions: int, device: torch.device) -> Tensor:
     """Where the sites of each run lie, [run, 1, 1 or position, entry]."""
-    everywhere = all(site.positions is None for some in sites for site in some)
+    everywhere = all(site.positions is None for run_sites in sites for site in run_sites)
     mask = torch.zeros(len(sites), 1, 1 if everywhere else positions, entries, dtype=torch.bool)
-    for row, some in enumerate(sites):
-        for site in some:
+    for row, run_sites in enumerate(sites):
+        for site in run_sites:
             chosen = slice(None) if site.entries is None else list(site.entries)
-            places = [slice(None)] if site.positions is None else [place % positions for place in site.positions]
-            for place in places:
-                mask[row, 0, place, chosen] = True
+            places = [slice(None)] if site.positions is None else [position % positions for position in site.positions]
+            for position in places:
+                mask[row, 0, position, chosen] = True
     return mask.to(device)

@@ -100,8 +100,8 @@ class Products(TorchFunctionMode):
         return result
 
 
-def _operand(args: tuple[Any, ...], kwargs: dict[str, Any], place: int, name: str) -> Any:
-    return args[place] if place < len(args) else kwargs[name]
+def _operand(args: tuple[Any, ...], kwargs: dict[str, Any], position: int, name: str) -> Any:
+    return args[position] if position < len(args) else kwargs[name]
 
 
 def _with_operands(
@@ -109,11 +109,11 @@ def _with_operands(
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """The same arguments with other operands, where there are others."""
     given, named = list(args), dict(kwargs)
-    for (place, key), operand in zip(_OPERANDS[name], operands, strict=False):
+    for (position, key), operand in zip(_OPERANDS[name], operands, strict=False):
         if operand is None:
             continue
-        if place < len(given):
-            given[place] = operand
+        if position < len(given):
+            given[position] = operand
         else:
             named[key] = operand
     return tuple(given), named

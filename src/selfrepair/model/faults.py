@@ -42,9 +42,9 @@ def is_fault(error: BaseException) -> bool:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an exception says that memory ended, on any device."""
-    said = _message(error).lower()
+    message = _message(error).lower()
     known = ("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory")
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(words in said for words in known)
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(words in message for words in known)
 
 
 def error_in_words(error: BaseException) -> str:

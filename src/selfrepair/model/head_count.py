@@ -20,11 +20,11 @@ def miscounts(blocks: Sequence[Block], configured: Any) -> list[int]:
         configured: what the configuration says, one number or one for each layer.
     """
     each = configured if isinstance(configured, list | tuple) else [configured] * len(blocks)
-    found = []
-    for block, one in zip(blocks, each, strict=True):
-        said = set(_said_by(block)) or {number for number in [one] if isinstance(number, int)}
-        found.append(min((abs(block.heads - number) for number in said), default=0))
-    return found
+    differences = []
+    for block, configured_heads in zip(blocks, each, strict=True):
+        numbers = set(_said_by(block)) or {number for number in [configured_heads] if isinstance(number, int)}
+        differences.append(min((abs(block.heads - number) for number in numbers), default=0))
+    return differences
 
 
 def _said_by(block: Block) -> Iterator[int]:

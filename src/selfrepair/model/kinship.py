@@ -23,13 +23,13 @@ def weights_sample(anatomy: Anatomy) -> list[float]:
     """Entries of the heads' output weights at places that depend on nothing but their shapes, to four digits."""
     each = -(-ENTRIES // anatomy.layers)
     share = np.random.default_rng(0).random(each)
-    found: list[float] = []
+    sample: list[float] = []
     for block in anatomy.blocks:
         weight = block.output_weight
-        for place in (share * weight.numel()).astype(int):
-            index = np.unravel_index(place, tuple(weight.shape))
-            found.append(float(f"{float(weight[tuple(map(int, index))]):.4g}"))
-    return found
+        for number in (share * weight.numel()).astype(int):
+            index = np.unravel_index(number, tuple(weight.shape))
+            sample.append(float(f"{float(weight[tuple(map(int, index))]):.4g}"))
+    return sample
 
 
 def unrelated(first: Mapping[str, Any], second: Mapping[str, Any]) -> str:
@@ -41,7 +41,7 @@ def unrelated(first: Mapping[str, Any], second: Mapping[str, Any]) -> str:
     """
     if first["weights"] == second["weights"]:
         return ""
-    shapes = [(one["layers"], one["heads"]) for one in (first, second)]
+    shapes = [(model["layers"], model["heads"]) for model in (first, second)]
     if shapes[0] != shapes[1]:
         return f"one has {shapes[0][0]} layers of {shapes[0][1]} heads, the other {shapes[1][0]} of {shapes[1][1]}"
     if _one_source(first.get("source"), second.get("source")):

@@ -97,10 +97,10 @@ def _fetched(model: str, name: str, revision: str | None) -> Path | None:
     from transformers.utils import cached_file
 
     try:
-        found = cached_file(model, name, revision=revision, _raise_exceptions_for_missing_entries=False)
+        file = cached_file(model, name, revision=revision, _raise_exceptions_for_missing_entries=False)
     except Exception:  # no such model, no network, no permission: loading says why
         return None
-    return None if found is None else Path(found)
+    return None if file is None else Path(file)
 
 
 def weight_files(folder: Path) -> list[Path]:

@@ -67,9 +67,9 @@ def read_norm(module: nn.Module, width: int, dtype: torch.dtype, device: torch.d
     return None
 
 
-def _error(found: Tensor, wanted: Tensor) -> float:
+def _error(output: Tensor, wanted: Tensor) -> float:
     """The largest error of any row, relative to the row's largest entry."""
-    return float(((found - wanted).abs().amax(-1) / wanted.abs().amax(-1).clamp_min(1e-30)).max())
+    return float(((output - wanted).abs().amax(-1) / wanted.abs().amax(-1).clamp_min(1e-30)).max())
 
 
 def _probes(width: int, dtype: torch.dtype, device: torch.device) -> Tensor:

@@ -61,31 +61,31 @@ class Offload:
     def follow(self, blocks: Sequence[nn.Module]) -> None:
         """Lets go of a block's weights when another begins, and asks for the next one's."""
         places = [self._place(block) for block in blocks]
-        for block, place, following in zip(blocks, places, [*places[1:], places[0]], strict=True):
-            block.register_forward_pre_hook(partial(self._enter, place, following))
+        for block, span, following in zip(blocks, places, [*places[1:], places[0]], strict=True):
+            block.register_forward_pre_hook(partial(self._enter, span, following))
 
     def release(self) -> None:
         """Lets go of everything: it stays on disk, and comes back when touched."""
         self._advise(range(self.size), "MADV_DONTNEED")
         self._at = None
 
-    def _enter(self, place: range, following: range, *_: Any) -> None:
-        if place == self._at:
+    def _enter(self, span: range, following: range, *_: Any) -> None:
+        if span == self._at:
             return
         if self._at is not None:
             self._advise(self._at, "MADV_DONTNEED")
         self._advise(following, "MADV_WILLNEED")
-        self._at = place
+        self._at = span
 
     def _place(self, block: nn.Module) -> range:
         starts = [weight.data_ptr() - self._start for weight in block.parameters()]
         ends = [start + weight.nbytes for start, weight in zip(starts, block.parameters(), strict=True)]
         return range(min(starts), max(ends))
 
-    def _advise(self, place: range, advice: str) -> None:
+    def _advise(self, span: range, advice: str) -> None:
         """Whole pages only; where the system takes no advice, it decides by itself."""
         page = mmap.PAGESIZE
-        start, end = math.ceil(place.start / page) * page, min(place.stop, self.size) // page * page
+        start, end = math.ceil(span.start / page) * page, min(span.stop, self.size) // page * page
         if hasattr(mmap, advice) and end > start:
             self._map.madvise(getattr(mmap, advice), start, end - start)
 
@@ -119,10 +119,10 @@ def _empty(network: Any, dtype: torch.dtype) -> Any:
 
     with init_empty_weights(include_buffers=False):
         made = type(network)._from_config(network.config, dtype=dtype)
-    there = network.state_dict()
+    stored = network.state_dict()
     for name, buffer in made.named_buffers():
-        if name in there:
-            buffer.copy_(there[name])
+        if name in stored:
+            buffer.copy_(stored[name])
     return made
 
 

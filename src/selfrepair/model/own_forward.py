@@ -84,14 +84,14 @@ def trunk_stream(model: LanguageModel, tokens: Tensor) -> Tensor:
     return _found(seen)
 
 
-def stream_errors(found: Tensor, wanted: Tensor) -> Tensor:
+def stream_errors(stream: Tensor, wanted: Tensor) -> Tensor:
     """Largest deviation at each position, relative to the wanted stream there, [window, position].
 
     Infinite everywhere where the streams differ in shape, and wherever something is not a number.
     """
-    if found.shape != wanted.shape:
-        return found.new_full(found.shape[:-1], torch.inf)
-    return _relative((found - wanted).abs().amax(-1), wanted.abs().amax(-1))
+    if stream.shape != wanted.shape:
+        return stream.new_full(stream.shape[:-1], torch.inf)
+    return _relative((stream - wanted).abs().amax(-1), wanted.abs().amax(-1))
 
 
 def logit_errors(model: LanguageModel, stream: Tensor, logits: Tensor) -> Tensor:
@@ -109,15 +109,16 @@ def logit_errors(model: LanguageModel, stream: Tensor, logits: Tensor) -> Tensor
     own = torch.split(logits.flatten(0, -2), max(1, _AT_ONCE // logits.shape[-1]))
     if logits.shape[:-1] != stream.shape[:-1] or not len(unembedding.counted):
         return stream.new_full(stream.shape[:-1], torch.inf)
-    found = []
+    errors = []
     for rows, at in zip(own, torch.split(stream.flatten(0, -2), len(own[0])), strict=True):
         normed = norm.gain * norm.centre(at) / norm.scale(at).unsqueeze(-1)
         ours = unembedding.multiplier * (normed @ unembedding.weight.T)
         ours, wanted = (
-            _centred(one if unembedding.masked is None else one[:, unembedding.counted]) for one in (ours, rows)
+            _centred(values if unembedding.masked is None else values[:, unembedding.counted])
+            for values in (ours, rows)
         )
-        found.append(torch.stack([(ours - wanted).abs().amax(-1), wanted.abs().amax(-1)]))
-    error, size = torch.cat(found, -1).reshape(2, *stream.shape[:-1])
+        errors.append(torch.stack([(ours - wanted).abs().amax(-1), wanted.abs().amax(-1)]))
+    error, size = torch.cat(errors, -1).reshape(2, *stream.shape[:-1])
     return _relative(error, size)
 
 
@@ -177,20 +178,20 @@ def special_ids(model: LanguageModel) -> list[int]:
     """Token ids that a model may treat in a way of their own: padding, begin, end and so on; those that are known."""
     network = model.network
     embedding = network.get_input_embeddings()
-    found: list[Any] = [getattr(embedding, "padding_idx", None)]
+    candidates: list[Any] = [getattr(embedding, "padding_idx", None)]
     for holder in (network.config, network.config.get_text_config(), getattr(network, "generation_config", None)):
         values = vars(holder) if holder is not None else {}
-        found += [value for name, value in sorted(values.items()) if name.endswith(("token_id", "token_index"))]
-    found += [0, getattr(model.tokenizer, "all_special_ids", [])]
-    ids = [one for value in found for one in (value if isinstance(value, list | tuple) else [value])]
+        candidates += [value for name, value in sorted(values.items()) if name.endswith(("token_id", "token_index"))]
+    candidates += [0, getattr(model.tokenizer, "all_special_ids", [])]
+    ids = [token for value in candidates for token in (value if isinstance(value, list | tuple) else [value])]
     rows = embedding.weight.shape[0]
-    return list(dict.fromkeys(one for one in ids if isinstance(one, int) and 0 <= one < rows))
+    return list(dict.fromkeys(token for token in ids if isinstance(token, int) and 0 <= token < rows))
 
 
 def telling_window(model: LanguageModel, tokens: Tensor) -> int:
     """The window of a batch [window, position] on which a model may do most beside its trunk's forward: the one with
     the most different special tokens, the first of them."""
-    counts = torch.stack([(tokens == one).any(1) for one in special_ids(model)]).sum(0)
+    counts = torch.stack([(tokens == token).any(1) for token in special_ids(model)]).sum(0)
     return int(counts.argmax())
 
 
@@ -233,14 +234,14 @@ def likely_causes(model: LanguageModel, tokens: Tensor) -> list[str]:
 def _handed(call: Arguments, tokens: Tensor) -> list[str]:
     """What the trunk is given beside the tokens: tensors and caches by name, tokens that are not the given ones."""
     args, kwargs = call
-    named: dict[str, Any] = {f"argument {place}": value for place, value in enumerate(args)} | kwargs
-    found = []
+    named: dict[str, Any] = {f"argument {number}": value for number, value in enumerate(args)} | kwargs
+    names = []
     for name, value in named.items():
         if isinstance(value, Tensor) and value.dtype == tokens.dtype and torch.equal(value, tokens):
             continue
         if value is not None and not isinstance(value, bool | int | float | str):
-            found.append("other tokens" if name in ("input_ids", "argument 0") else name)
-    return found
+            names.append("other tokens" if name in ("input_ids", "argument 0") else name)
+    return names
 
 
 def _found(seen: dict[str, Tensor]) -> Tensor:

@@ -149,8 +149,8 @@ def _enclosed(value: Any, inside: bool, seen: set[int]) -> Iterator[nn.Module]:
         inside = True
         bound = [cell.cell_contents for cell in value.__closure__ or () if _is_filled(cell)]
         bound += [*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values()]
-    for one in bound:
-        yield from _enclosed(one, inside, seen)
+    for holder in bound:
+        yield from _enclosed(holder, inside, seen)
 
 
 def _is_filled(cell: Any) -> bool:

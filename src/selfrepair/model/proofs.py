@@ -39,10 +39,10 @@ def tolerance(dtype: torch.dtype) -> float:
     return 1e-10 if dtype == torch.float64 else 2e-4
 
 
-def relative_error(found: Tensor, wanted: Tensor, size: Tensor | None = None) -> float:
+def relative_error(computed: Tensor, wanted: Tensor, size: Tensor | None = None) -> float:
     """Largest deviation over the largest entry of `size` (of `wanted` by default); infinite where not a number."""
     scale = (wanted if size is None else size).abs().max().clamp_min(1e-12)
-    error = float((found - wanted).abs().max() / scale)
+    error = float((computed - wanted).abs().max() / scale)
     return error if math.isfinite(error) else math.inf  # Python's `max` would drop a NaN
 
 
@@ -66,8 +66,8 @@ def random_tokens(model: LanguageModel, seed: int = 0) -> Tensor:
     slots = range(1, positions, 2)  # not at the start: a padding token may be embedded as zero, and nothing reads it
     rows = min(_SPECIAL, math.ceil(len(special) / max(1, len(slots))))
     tokens = probe_tokens(model.network, positions, _WINDOWS + rows, seed)
-    for place in range(rows * len(slots)):
-        tokens[_WINDOWS + place // len(slots), slots[place % len(slots)]] = special[place % len(special)]
+    for number in range(rows * len(slots)):
+        tokens[_WINDOWS + number // len(slots), slots[number % len(slots)]] = special[number % len(special)]
     return tokens
 
 
@@ -171,12 +171,12 @@ def _replay_error(model: LanguageModel, tokens: Tensor, run: _Forward) -> float:
     nor be given anything that other blocks have made or changed, so that each gets arguments of its own."""
     errors, layer = [], 0
     try:
-        given = [block_arguments(model, tokens)[one] for one in range(model.anatomy.layers)]
+        given = [block_arguments(model, tokens)[layer] for layer in range(model.anatomy.layers)]
         model.run_trunk(tokens.flip(1))
         for layer, block in enumerate(model.anatomy.blocks):
             args, kwargs = with_input(given[layer], run.residuals[layer].clone())
-            found = first_tensor(block.module(*args, **kwargs)).reshape(run.outputs[layer].shape)
-            errors.append(float(stream_errors(found, run.outputs[layer]).max()))
+            replayed = first_tensor(block.module(*args, **kwargs)).reshape(run.outputs[layer].shape)
+            errors.append(float(stream_errors(replayed, run.outputs[layer]).max()))
     except Exception as problem:  # blocks run their own code
         raise RefusedModel(
             _REPLAY,
@@ -190,8 +190,8 @@ def _residual_error(model: LanguageModel, run: _Forward) -> float:
     errors = []
     for layer, block in enumerate(model.anatomy.blocks):
         written = block.attention_multiplier * run.attention[layer] + block.mlp_multiplier * run.mlps[layer]
-        found, wanted = run.residuals[layer] + written, run.outputs[layer]
-        errors.append(relative_error(found, wanted, _size_of_write(written, wanted)))
+        total, wanted = run.residuals[layer] + written, run.outputs[layer]
+        errors.append(relative_error(total, wanted, _size_of_write(written, wanted)))
     return max(errors)
 
 
@@ -252,8 +252,8 @@ def _readout_error(model: LanguageModel, tokens: Tensor, run: _Forward) -> float
     for shift in (0, len(rows) // 3, len(rows) // 2):
         targets = rows[(tokens + shift) % len(rows)]
         directions = target_directions(model.anatomy, targets.unsqueeze(-1), torch.ones_like(targets).unsqueeze(-1))
-        found = (directions.u * run.final).sum(-1) / sigma
-        errors.append(relative_error(found, own.gather(-1, targets.unsqueeze(-1)).squeeze(-1), own[..., rows]))
+        scaled_logits = (directions.u * run.final).sum(-1) / sigma
+        errors.append(relative_error(scaled_logits, own.gather(-1, targets.unsqueeze(-1)).squeeze(-1), own[..., rows]))
         errors.append(relative_error(directions.beta.double(), constants[targets], _size_of_constants(model)[rows]))
     return max(errors)
 
@@ -263,18 +263,17 @@ def _constants_error(model: LanguageModel, run: _Forward) -> float:
     own constant."""
     unembedding = model.anatomy.unembedding
     rows, constants = unembedding.counted, unembedding.constants(model.anatomy.final_norm)
-    own, found = unembedding.capped(run.logits), unembedding.capped(run.scaled_logits + constants)
+    own, computed = unembedding.capped(run.logits), unembedding.capped(run.scaled_logits + constants)
     rounding = _ROUNDINGS * torch.finfo(own.dtype).eps / tolerance(own.dtype)
     size = run.scaled_logits[..., rows].abs().max() + rounding * _size_of_constants(model)[rows]
-    return relative_error((found - own)[..., rows] / size, torch.zeros_like(own[..., rows]), torch.ones_like(size))
+    return relative_error((computed - own)[..., rows] / size, torch.zeros_like(own[..., rows]), torch.ones_like(size))
 
 
 def _size_of_constants(model: LanguageModel) -> Tensor:
     """How large the terms are that every row's constant is a sum of, [vocabulary]: what rounding goes by."""
     unembedding, bias = model.anatomy.unembedding, model.anatomy.final_norm.bias
-    size = (
-        unembedding.weight.abs() @ bias.abs()
-    ).double()  # a bias may be the largest number that its own precision has
+    # A bias may be the largest number that its own precision has.
+    size = (unembedding.weight.abs() @ bias.abs()).double()
     return abs(unembedding.multiplier) * (size if unembedding.bias is None else size + unembedding.bias.double().abs())
 
 

@@ -59,17 +59,17 @@ def scaled_unembedding(
         )
     used = replace(plain, masked=masked_rows(logits, plain.bias))
     inner = _ratio(seen["read"], seen["normed"], plain.weight.dtype)
-    given, raw = (one[..., used.counted] for one in (plain.uncapped(logits), seen["raw"]))
+    given, raw = (values[..., used.counted] for values in (plain.uncapped(logits), seen["raw"]))
     outer = _ratio(given, raw, plain.weight.dtype)
     bias = plain.bias if plain.bias is None or inner == 1 else plain.bias / inner
     return replace(used, bias=bias, multiplier=outer * inner)
 
 
-def _ratio(found: Tensor, of: Tensor, dtype: torch.dtype) -> float:
+def _ratio(scaled: Tensor, of: Tensor, dtype: torch.dtype) -> float:
     """`found / of` by least squares; 1 where they cannot be compared."""
-    if found.shape != of.shape:
+    if scaled.shape != of.shape:
         return 1.0
-    found, of = found.double(), of.double()
+    scaled, of = scaled.double(), of.double()
     size = of.square().sum()
-    ratio = float((of * found).sum() / size) if size > 0 else 1.0
+    ratio = float((of * scaled).sum() / size) if size > 0 else 1.0
     return rounded(ratio, 1e-12 if dtype == torch.float64 else 1e-6) or 1.0

@@ -26,17 +26,19 @@ def vocabulary_rows(rows: int, counted: int, tokenizer: Any) -> dict[str, int | 
     return {"rows": rows, "known": known, "padded": padded, "masked": rows - counted, "centred_over": counted}
 
 
-def centring_in_words(found: VocabularyRows) -> str:
+def centring_in_words(vocabulary: VocabularyRows) -> str:
     """Over which rows logits are centred, in words."""
-    said = f"logits are centred over {found['centred_over']:,} rows of the unembedding"
-    if found["padded"]:
-        said += f", padded rows that the tokenizer does not know included ({found['padded']:,} of {found['rows']:,})"
-    return said + (f"; {found['masked']:,} masked rows have no logit and are left out" if found["masked"] else "")
+    text = f"logits are centred over {vocabulary['centred_over']:,} rows of the unembedding"
+    if vocabulary["padded"]:
+        padded = f"{vocabulary['padded']:,} of {vocabulary['rows']:,}"
+        text += f", padded rows that the tokenizer does not know included ({padded})"
+    masked = f"; {vocabulary['masked']:,} masked rows have no logit and are left out" if vocabulary["masked"] else ""
+    return text + masked
 
 
-def is_plain(found: VocabularyRows) -> bool:
+def is_plain(vocabulary: VocabularyRows) -> bool:
     """Whether every row is a token's."""
-    return not found["padded"] and not found["masked"]
+    return not vocabulary["padded"] and not vocabulary["masked"]
 
 
 def _known(tokenizer: Any) -> int | None:

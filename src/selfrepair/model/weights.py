@@ -76,14 +76,14 @@ def _require_precision(network: nn.Module) -> None:
     """Refuses weights of a model in memory that are too coarse, or of two precisions: they are used as they are."""
     kinds = {value.dtype for value in network.parameters() if value.is_floating_point()}
     coarse = kinds - _FINE
-    said = ", ".join(sorted(str(dtype).removeprefix("torch.") for dtype in coarse or kinds))
+    names = ", ".join(sorted(str(dtype).removeprefix("torch.") for dtype in coarse or kinds))
     if not coarse and len(kinds) > 1:
         raise SelfRepairError(
-            f"The model's weights are of several precisions: {said}.", "Convert it: model.float(), or model.double()."
+            f"The model's weights are of several precisions: {names}.", "Convert it: model.float(), or model.double()."
         )
     if coarse:
         raise SelfRepairError(
-            f"The model's weights are {said}; effects are measured in float32 or float64.",
+            f"The model's weights are {names}; effects are measured in float32 or float64.",
             "Load it with dtype=torch.float32, convert it with model.float(), or give its name or folder instead.",
         )
 

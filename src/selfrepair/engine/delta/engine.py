@@ -104,7 +104,7 @@ class DeltaEngine:
         model.require_running("sweep")
         require_sites(model, clean.tokens.shape[1], interventions)
         yield from nothing_happens(model.anatomy, clean, interventions, per_component)
-        ordered = [one for _, group in by_start(interventions) for one in group]
+        ordered = [intervention for _, group in by_start(interventions) for intervention in group]
         most = self.runs or max(1, len(ordered))
         for start in range(0, len(ordered), most):
             chosen = ordered[start : start + most]
@@ -122,7 +122,7 @@ class DeltaEngine:
     ) -> Iterator[Ledger]:
         """Moves up as many runs as memory holds, from the lowest layer of theirs."""
         anatomy, starting = model.anatomy, dict(reversed(by_start(interventions)))
-        joining = [one for group in starting.values() for one in group]
+        joining = [intervention for group in starting.values() for intervention in group]
         runs = Runs(model, clean, joining, per_component)
         neurons = {port.layer: model.neurons(port.layer).module for port in ports_of(joining) if port.kind == "neurons"}
         arguments = block_arguments(model, clean.tokens)
@@ -149,14 +149,16 @@ class DeltaEngine:
         others: RunNumbers = sorted(set(range(joined)) - set(touched)) if touched else slice(0, joined)
         probes = [*_after_attention(block, tape), *_of_attention(tape, per_component)]
         program = Program.between(tape, start, probes)
-        for rows, found in self._passes(program, values, runs.difference[others], others):
-            runs.book(layer, rows, found, {})
+        for rows, probed in self._passes(program, values, runs.difference[others], others):
+            runs.book(layer, rows, probed, {})
             advance(_count(rows) * len(runs.clean.tokens))
         if touched:
             patches = runs.patches(layer, touched, tape, replacement, KINDS)
             probes = [*_after_attention(block, tape), *_of_attention(tape, per_component or "heads" in patches)]
-            for rows, found, some in self._patched(start, probes, values, runs.difference[touched], touched, patches):
-                runs.book(layer, rows, found, some)
+            for rows, probed, part_patches in self._patched(
+                start, probes, values, runs.difference[touched], touched, patches
+            ):
+                runs.book(layer, rows, probed, part_patches)
                 advance(_count(rows) * len(runs.clean.tokens))
 
     def _join(
@@ -179,16 +181,16 @@ class DeltaEngine:
         probes = [probe for probe in _after_attention(block, tape) if not (block.parallel and probe.name == MLP)]
         program = Program.between(tape, start, probes)
         within = [row - joining.start for row in others]
-        for rows, found in self._passes(program, values, write if not touched else write[within], others):
-            runs.book_own_layer(layer, rows, found, {})
+        for rows, probed in self._passes(program, values, write if not touched else write[within], others):
+            runs.book_own_layer(layer, rows, probed, {})
             advance(_count(rows) * len(runs.clean.tokens))
         if touched:
             patches = runs.patches(layer, touched, tape, replacement, ("neurons", "mlp"))
             within = [row - joining.start for row in touched]
-            for rows, found, some in self._patched(
+            for rows, probed, part_patches in self._patched(
                 start, _after_attention(block, tape), values, write[within], touched, patches
             ):
-                runs.book_own_layer(layer, rows, found, some)
+                runs.book_own_layer(layer, rows, probed, part_patches)
                 advance(_count(rows) * len(runs.clean.tokens))
 
     def _passes(
@@ -226,9 +228,9 @@ class DeltaEngine:
         for chunk in folding.chunks(range(len(differences))):
             part = slice(chunk[0], chunk[-1] + 1)
             with halving_when_memory_ends(folding, chunk):
-                some = {kind: patch.rows(part) for kind, patch in patches.items()}
-                moves = {patch.index: patch.moved(values.clean(patch.index).shape) for patch in some.values()}
-                yield _numbered(numbers, part), program.run(values, differences[part], moves), some
+                part_patches = {kind: patch.rows(part) for kind, patch in patches.items()}
+                moves = {patch.index: patch.moved(values.clean(patch.index).shape) for patch in part_patches.values()}
+                yield _numbered(numbers, part), program.run(values, differences[part], moves), part_patches
         self.fold = folding.size
 
     def _key(self, program: Program, values: TapeValues) -> str | None:

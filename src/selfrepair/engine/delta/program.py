@@ -99,12 +99,14 @@ class Program:
             patches: what to make of the differences of patched values, by number.
         """
         differences: dict[int, Tensor] = {}
-        found: dict[str, Tensor] = {}
+        probed: dict[str, Tensor] = {}
         wanted, last_use, changes = self._wanted(), self._last_use(), patches or {}
 
         def arrive(index: int, moved: Tensor) -> None:
             differences[index] = changes[index](moved) if index in changes else moved
-            found.update({probe.name: read_probe(probe, differences[index], values) for probe in wanted.get(index, [])})
+            probed.update(
+                {probe.name: read_probe(probe, differences[index], values) for probe in wanted.get(index, [])}
+            )
 
         computed = {index for operation in self.operations for index in operation.outputs}
         for index in self.patched:
@@ -113,12 +115,12 @@ class Program:
         arrive(self.start, difference)
         for step, operation in enumerate(self.operations):
             moved = apply(Call(operation, values, differences, difference.shape[0]))
-            for index, one in zip(operation.outputs, moved, strict=True):
-                if one.is_floating_point():
-                    arrive(index, one)
+            for index, change in zip(operation.outputs, moved, strict=True):
+                if change.is_floating_point():
+                    arrive(index, change)
             for index in last_use[step]:
                 differences.pop(index, None)
-        return found
+        return probed
 
     def _wanted(self) -> dict[int, list[Probe]]:
         wanted: dict[int, list[Probe]] = {}

@@ -90,7 +90,7 @@ class Runs:
             replacement: what goes in the place of replaced outputs.
             kinds: of ports.
         """
-        found: dict[Kind, PatchAt] = {}
+        patches: dict[Kind, PatchAt] = {}
         for kind in kinds:
             port = Port(layer, kind)
             if not set(self.accounts.touching(port)).intersection(rows):
@@ -99,52 +99,52 @@ class Runs:
             patch = self.accounts.patch(port, rows, place.entries)
             replaced = replacement(port) if patch.put.any() else clean
             lost = self.accounts.replace(port, list(rows), patch, replaced)
-            found[kind] = PatchAt(tape.marks[MARKS[kind]], patch, replaced - clean, lost)
-        return found
+            patches[kind] = PatchAt(tape.marks[MARKS[kind]], patch, replaced - clean, lost)
+        return patches
 
     def book_own_layer(
-        self, layer: int, rows: RunNumbers, found: Mapping[str, Tensor], patches: Mapping[Kind, PatchAt]
+        self, layer: int, rows: RunNumbers, probed: Mapping[str, Tensor], patches: Mapping[Kind, PatchAt]
     ) -> None:
         """Books what the block in which runs start did after its attention."""
         through_heads = self.accounts.after[rows] - self.accounts.before[rows]
         for patch in patches.values():  # of the MLP: booked with the heads, in the one layer that runs have seen
             through_heads = through_heads - patch.lost
-        self._book(layer, rows, found, through_heads, patches)
+        self._book(layer, rows, probed, through_heads, patches)
 
-    def book(self, layer: int, rows: RunNumbers, found: Mapping[str, Tensor], patches: Mapping[Kind, PatchAt]) -> None:
+    def book(self, layer: int, rows: RunNumbers, probed: Mapping[str, Tensor], patches: Mapping[Kind, PatchAt]) -> None:
         """Books what a block downstream did."""
-        through_heads = found[PROJECTION]
+        through_heads = probed[PROJECTION]
         if "heads" in patches:
             heads = patches["heads"]
-            going_on = self.accounts.untouched(heads.patch, found[HEADS])
+            going_on = self.accounts.untouched(heads.patch, probed[HEADS])
             through_heads = going_on.sum(-1) + heads.lost
             self.accounts.book_heads(layer, rows, going_on)
             self.accounts.book_attention(layer, rows, going_on.sum(-1))
         else:
             self.accounts.book_attention(layer, rows, through_heads)
-            if HEADS in found:
-                self.accounts.book_heads(layer, rows, found[HEADS])
-        self._book(layer, rows, found, through_heads, patches)
+            if HEADS in probed:
+                self.accounts.book_heads(layer, rows, probed[HEADS])
+        self._book(layer, rows, probed, through_heads, patches)
 
     def _book(
         self,
         layer: int,
         rows: RunNumbers,
-        found: Mapping[str, Tensor],
+        probed: Mapping[str, Tensor],
         through_heads: Tensor,
         patches: Mapping[Kind, PatchAt],
     ) -> None:
         block = self.anatomy.blocks[layer]
-        if ATTENTION in found:  # all that attention's write changed by, less its heads at the norm's clean scale
-            self.accounts.book_post_norm(rows, block.attention_multiplier * found[ATTENTION] - through_heads)
-        if MLP in found:
-            change = block.mlp_multiplier * found[MLP]
+        if ATTENTION in probed:  # all that attention's write changed by, less its heads at the norm's clean scale
+            self.accounts.book_post_norm(rows, block.attention_multiplier * probed[ATTENTION] - through_heads)
+        if MLP in probed:
+            change = block.mlp_multiplier * probed[MLP]
             if "mlp" in patches:
                 change = self.accounts.untouched(patches["mlp"].patch, change.unsqueeze(-1)).squeeze(-1)
             if "neurons" in patches:
                 change = change - patches["neurons"].lost
             self.accounts.book_mlp(layer, rows, change)
-        self.difference[rows] = found[OUTPUT]
+        self.difference[rows] = probed[OUTPUT]
 
     def ledgers(self, final: Tensor) -> Iterator[Ledger]:
         """The ledgers of all runs, those of one starting layer together.

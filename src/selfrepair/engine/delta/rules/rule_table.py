@@ -18,8 +18,8 @@ from selfrepair.engine.delta.rules.shapes import masked_fill, same, shaped, stru
 def apply(call: Call) -> tuple[Tensor, ...]:
     """The differences of an operation's results, [run, *shape] each."""
     rule = RULES.get(call.operation.name, secant)
-    found = rule(call)
-    return found if isinstance(found, tuple) else (found,)
+    changes = rule(call)
+    return changes if isinstance(changes, tuple) else (changes,)
 
 
 _STRUCTURAL = (

@@ -17,14 +17,14 @@ from selfrepair.engine.delta.tape import Ref
 def secant(call: Call) -> Moved:
     """`f(clean + difference) - f(clean)`, run by run: true of every function."""
     moving = _runs_that_move(call)
-    return tuple(_where_moving(moving, found) for found in secant_as_rounded(call))
+    return tuple(_where_moving(moving, change) for change in secant_as_rounded(call))
 
 
 def secant_as_rounded(call: Call) -> tuple[Tensor, ...]:
     """The secant rule as it is rounded: a rule that uses it says where it is exactly zero."""
     full = {i: call.values.clean(i) + call.differences[i] for i in call.moving}
-    found = run_by_run(call, full, call.values.clean)
-    return tuple(value - call.output(i) for i, value in enumerate(found))
+    outputs = run_by_run(call, full, call.values.clean)
+    return tuple(value - call.output(i) for i, value in enumerate(outputs))
 
 
 def _runs_that_move(call: Call) -> Tensor:
@@ -32,9 +32,9 @@ def _runs_that_move(call: Call) -> Tensor:
     return torch.stack([(call.differences[i] != 0).flatten(1).any(1) for i in call.moving]).any(0)
 
 
-def _where_moving(moving: Tensor, found: Tensor) -> Tensor:
+def _where_moving(moving: Tensor, change: Tensor) -> Tensor:
     """Zero in runs that stand still: a function may round otherwise where it is given more runs at once."""
-    return torch.where(moving.reshape(-1, *[1] * (found.ndim - 1)), found, torch.zeros_like(found))
+    return torch.where(moving.reshape(-1, *[1] * (change.ndim - 1)), change, torch.zeros_like(change))
 
 
 def run_by_run(call: Call, moving: dict[int, Tensor], standing: Callable[[int], Tensor]) -> tuple[Tensor, ...]:
@@ -63,13 +63,13 @@ def run_by_run(call: Call, moving: dict[int, Tensor], standing: Callable[[int], 
 
 def secant_elementwise(call: Call) -> Tensor:
     """The secant rule for functions of one number, exactly zero where the difference is."""
-    (found,) = secant_as_rounded(call)
+    (change,) = secant_as_rounded(call)
     still = None
     for index in call.moving:
-        zero = lifted(call.differences[index], found.ndim - 1) == 0
+        zero = lifted(call.differences[index], change.ndim - 1) == 0
         still = zero if still is None else still & zero
     assert still is not None
-    return torch.where(still, torch.zeros((), dtype=found.dtype, device=found.device), found)
+    return torch.where(still, torch.zeros((), dtype=change.dtype, device=change.device), change)
 
 
 def opaque(call: Call) -> tuple[Tensor, ...]:
@@ -84,8 +84,8 @@ def opaque(call: Call) -> tuple[Tensor, ...]:
         return _where_moving(moving, full.reshape(call.runs, *clean.shape) - clean)
 
     moving = _runs_that_move(call)
-    found = _one_by_one(call) if _stands_beside(call) else _called(call, call.folded)
-    return tuple(difference(full, i) if full.is_floating_point() else full for i, full in enumerate(found))
+    outputs = _one_by_one(call) if _stands_beside(call) else _called(call, call.folded)
+    return tuple(difference(full, i) if full.is_floating_point() else full for i, full in enumerate(outputs))
 
 
 def _stands_beside(call: Call) -> bool:

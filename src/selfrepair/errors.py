@@ -17,7 +17,7 @@ def escaped(text: str) -> str:
 
     Colours are left out, other control characters written as Python writes them: `\\x07`.
     """
-    return _CONTROLS.sub(lambda found: _written(ord(found[0])), _COLOURS.sub("", text))
+    return _CONTROLS.sub(lambda match: _written(ord(match[0])), _COLOURS.sub("", text))
 
 
 def _written(code: int) -> str:

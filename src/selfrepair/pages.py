@@ -67,8 +67,8 @@ def row_groups(file: BinaryIO) -> list[list[ColumnChunk]]:
         raise ValueError("it does not end as a Parquet file does")
     file.seek(size - 8 - length)
     try:
-        said = _Header(file.read(length)).struct()
-        return [[_column(one, size) for one in group[1]] for group in said.get(4, [])]
+        footer = _Header(file.read(length)).struct()
+        return [[_column(chunk, size) for chunk in group[1]] for group in footer.get(4, [])]
     except (IndexError, KeyError, TypeError, AttributeError, ValueError):
         raise ValueError("its description of columns is damaged") from None
 
@@ -76,7 +76,7 @@ def row_groups(file: BinaryIO) -> list[list[ColumnChunk]]:
 def _column(chunk: dict[int, Any], size: int) -> ColumnChunk:
     about = chunk[3]
     path = b".".join(about[3]).decode("utf-8", "replace")
-    starts = [one for one in (about[9], about.get(11)) if one]
+    starts = [start for start in (about[9], about.get(11)) if start]
     end = min(starts) + about[7]
     if not 0 <= min(starts) <= end <= size:
         raise ValueError("a column outside of the file")
@@ -106,8 +106,8 @@ def require_pages(
     largest = 0
     for column in columns:
         if only is None or only in (column.path, column.path.split(".")[0]):
-            found = _largest(file, name, column, longest)
-            largest = max(largest, found if column.is_bytes else 0)
+            size = _largest(file, name, column, longest)
+            largest = max(largest, size if column.is_bytes else 0)
     return largest
 
 
@@ -136,14 +136,14 @@ def pages(file: BinaryIO, column: ColumnChunk) -> Iterator[Page]:
     Raises:
         ValueError: a page that goes on behind the end of the file.
     """
-    place, whole = column.start, file.seek(0, os.SEEK_END)
-    while place < column.end:
-        file.seek(place)
+    offset, whole = column.start, file.seek(0, os.SEEK_END)
+    while offset < column.end:
+        file.seek(offset)
         header = _Header(file.read(_FIRST))
         try:
             fields = header.struct()
         except IndexError:  # statistics may be long
-            file.seek(place)
+            file.seek(offset)
             header = _Header(file.read(_HEADER))
             try:
                 fields = header.struct()
@@ -154,12 +154,12 @@ def pages(file: BinaryIO, column: ColumnChunk) -> Iterator[Page]:
         size, stored = fields.get(2), fields.get(3)
         if not isinstance(size, int) or not isinstance(stored, int) or size < 0 or stored < 0:
             return
-        if place + header.place + stored > whole:
+        if offset + header.place + stored > whole:
             raise ValueError("a page larger than its file")
         inner = [fields[number] for number in (5, 7, 8) if isinstance(fields.get(number), dict)]
-        counts = [one.get(1) for one in inner]
+        counts = [values.get(1) for values in inner]
         yield Page(size, stored, max([count for count in counts if isinstance(count, int)], default=0))
-        place += header.place + stored
+        offset += header.place + stored
 
 
 class _Header:

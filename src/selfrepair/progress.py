@@ -47,9 +47,9 @@ class Meter:
         self._before += tokens
         self.done += tokens
 
-    def say(self, found: str) -> None:
+    def say(self, line: str) -> None:
         """What is being measured has come to this."""
-        self.found = found
+        self.found = line
 
     @property
     def seconds(self) -> float:
@@ -151,7 +151,11 @@ class _Lines:
         now, complete = time.monotonic(), meter.share >= 1
         if now - self.last >= self.every or complete > self.complete:
             self.last, self.complete = now, complete
-            parts = [f"{meter.share:.0%}", clock(meter.seconds), *([said] if (said := meter.describe()) else [])]
+            parts = [
+                f"{meter.share:.0%}",
+                clock(meter.seconds),
+                *([described] if (described := meter.describe()) else []),
+            ]
             self.put(f"{self.description}: {', '.join(parts)}", meter.share)
 
     def put(self, line: str, _share: float) -> None:

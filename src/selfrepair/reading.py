@@ -45,11 +45,11 @@ def require_regular(path: Path) -> int:
         SelfRepairError: a folder, pipe, socket or device.
         OSError: there is nothing, or it may not be looked at.
     """
-    found = path.stat()
-    kind = kind_of(found.st_mode)
+    status = path.stat()
+    kind = kind_of(status.st_mode)
     if kind is not None:
         raise SelfRepairError(f"{path} is {kind}; a regular file was expected.", "Give a file, or remove it.")
-    return found.st_size
+    return status.st_size
 
 
 def open_regular(path: Path) -> BufferedReader:

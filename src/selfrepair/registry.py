@@ -18,7 +18,7 @@ T = TypeVar("T")
 def installed(group: str) -> tuple[EntryPoint, ...]:
     """The entry points of a group. They are looked for again only if packages have come or gone since: it takes
     milliseconds, and names are asked for often."""
-    return _installed(group, tuple((place, _changed(place)) for place in sys.path))
+    return _installed(group, tuple((folder, _changed(folder)) for folder in sys.path))
 
 
 @cache
@@ -26,10 +26,10 @@ def _installed(group: str, _places: tuple[tuple[str, int], ...]) -> tuple[EntryP
     return tuple(metadata.entry_points(group=group))
 
 
-def _changed(place: str) -> int:
+def _changed(folder: str) -> int:
     """When a folder that packages are found in was last changed; 0 where there is none."""
     try:
-        return Path(place).stat().st_mtime_ns
+        return Path(folder).stat().st_mtime_ns
     except OSError:
         return 0
 

@@ -22,7 +22,10 @@ def readable(text: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError:
-        kept = "".join(one if one < "\ud800" or "\udc80" <= one <= "\udcff" or one > "\udfff" else "?" for one in text)
+        kept = "".join(
+            character if character < "\ud800" or "\udc80" <= character <= "\udcff" or character > "\udfff" else "?"
+            for character in text
+        )
         return kept.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     return text
 

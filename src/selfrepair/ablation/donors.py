@@ -111,29 +111,29 @@ class _Matching:
     def match(self, members: list[int]) -> None:
         """Finds donors for windows of one length among themselves; those for which there are none stay without."""
         donors: list[int] = self._generator.permutation(members).tolist()
-        for place in range(len(members)):
-            if not self._fits(members[place], donors[place]):
-                _ = self._exchange(members, donors, place) or self._pass_on(members, donors, place)
+        for index in range(len(members)):
+            if not self._fits(members[index], donors[index]):
+                _ = self._exchange(members, donors, index) or self._pass_on(members, donors, index)
         pairs = zip(members, donors, strict=True)
         self.found |= {window: donor for window, donor in pairs if self._fits(window, donor)}
 
     def _fits(self, window: int, donor: int) -> bool:
         return self._labels[window].isdisjoint(self._labels[donor]) and donor not in self._before[window]
 
-    def _exchange(self, members: list[int], donors: list[int], place: int) -> bool:
+    def _exchange(self, members: list[int], donors: list[int], index: int) -> bool:
         """Exchanges a donor that does not fit for that of another window, where both fit then."""
         for other in self._generator.integers(len(members), size=_SWAPS).tolist():
-            if self._fits(members[place], donors[other]) and self._fits(members[other], donors[place]):
-                donors[place], donors[other] = donors[other], donors[place]
+            if self._fits(members[index], donors[other]) and self._fits(members[other], donors[index]):
+                donors[index], donors[other] = donors[other], donors[index]
                 return True
         return False
 
-    def _pass_on(self, members: list[int], donors: list[int], place: int) -> bool:
+    def _pass_on(self, members: list[int], donors: list[int], index: int) -> bool:
         """Passes donors on along the shortest path that ends with the one that did not fit (an augmenting path)."""
         if self._checks >= _CHECKS:
             return False
         came_from: dict[int, int] = {}
-        waiting = deque([place])
+        waiting = deque([index])
         others = self._generator.permutation(len(members)).tolist()
         while waiting and self._checks < _CHECKS:
             taker = waiting.popleft()
@@ -141,22 +141,22 @@ class _Matching:
             reached = [other for other in others if self._fits(members[taker], donors[other])]
             for other in reached:
                 came_from[other] = taker
-            if place in came_from:
-                self._follow(donors, came_from, place)
+            if index in came_from:
+                self._follow(donors, came_from, index)
                 return True
             waiting.extend(reached)
             others = [other for other in others if other not in came_from]
         return False
 
     @staticmethod
-    def _follow(donors: list[int], came_from: dict[int, int], place: int) -> None:
+    def _follow(donors: list[int], came_from: dict[int, int], index: int) -> None:
         """Every window on the path takes the donor of the next one."""
-        spare, current = donors[place], place
+        spare, current = donors[index], index
         while True:
             taker = came_from[current]
             donors[taker], spare = spare, donors[taker]
             current = taker
-            if taker == place:
+            if taker == index:
                 return
 
 
@@ -176,12 +176,12 @@ def _serve_the_rest(
             if drawn[window, draw] >= 0:
                 continue
             fits = corpus.eligible(window)
-            there = int(fits.sum())
+            fitting = int(fits.sum())
             fits[drawn[window, :draw]] = False
             if not fits.any():
                 raise SelfRepairError(
                     f"Window {window} needs {drawn.shape[1]} donor windows from other documents, at least "
-                    f"{corpus.lengths[window]} tokens long; there are {there}.",
+                    f"{corpus.lengths[window]} tokens long; there are {fitting}.",
                     "Take more tokens or text of more documents, fewer --donors, or --ablation mean.",
                 )
             donor = int(np.where(fits, rank, np.iinfo(np.int64).max).argmin())

@@ -143,13 +143,13 @@ def atoms(text: str) -> list[str]:
     """
     text = re.sub(r"\s+", " ", text)  # long runs of white space would take the patterns below quadratic time
     text = _RANGE_DASH.sub("-", _AROUND.sub(r"\1", text))
-    found, place = [], 0
-    while (match := _ATOM.search(text, place)) is not None:
-        _require_separators(text[place : match.start()], text)
-        place = match.end()
-        found.append(match[0])
-    _require_separators(text[place:], text)
-    return found
+    names, end = [], 0
+    while (match := _ATOM.search(text, end)) is not None:
+        _require_separators(text[end : match.start()], text)
+        end = match.end()
+        names.append(match[0])
+    _require_separators(text[end:], text)
+    return names
 
 
 def _require_separators(between: str, text: str) -> None:
@@ -160,7 +160,7 @@ def _require_separators(between: str, text: str) -> None:
 def whole_numbers(given: object) -> list[int] | None:
     """Whole numbers of one number or a pair; None for anything else, booleans and negative numbers included."""
     parts: list[Any] = list(given) if isinstance(given, Iterable) and not isinstance(given, str | bytes) else [given]
-    found = []
+    numbers = []
     for part in parts:
         index = None if isinstance(part, bool) else getattr(part, "__index__", None)
         try:
@@ -169,8 +169,8 @@ def whole_numbers(given: object) -> list[int] | None:
             number = -1
         if number < 0:
             return None
-        found.append(number)
-    return found or None
+        numbers.append(number)
+    return numbers or None
 
 
 def refused_number(given: object) -> SelfRepairError:
@@ -187,16 +187,16 @@ def refused_number(given: object) -> SelfRepairError:
 
 def components_named(entry: Named, shape: Shape | None) -> list[Place]:
     """The components of one entry: several where it is a set or a range of layers, or stands for shared keys."""
-    found: list[Place] = []
+    places: list[Place] = []
     for part in parts_of(entry):
         layers = _LAYERS.fullmatch(part) if isinstance(part, str) else None
         if not isinstance(part, str):
-            found.append(part)
+            places.append(part)
         elif layers is not None:
-            found += _attention_of(int(layers[1]), int(layers[2]), shape)
+            places += _attention_of(int(layers[1]), int(layers[2]), shape)
         else:
-            found += _expanded(part, spelled(part, None if shape is None else shape.heads), shape)
-    return found
+            places += _expanded(part, spelled(part, None if shape is None else shape.heads), shape)
+    return places
 
 
 def _attention_of(first: int, last: int, shape: Shape | None) -> list[Attention]:
@@ -224,8 +224,8 @@ def _expanded(name: str, component: Component, shape: Shape | None) -> list[Plac
         stacklevel=2,
     )
     if isinstance(site, At):
-        return [At(one, site.positions) for one in group]
-    return [AtSpan(one, site.span) for one in group] if isinstance(site, AtSpan) else list(group)
+        return [At(head, site.positions) for head in group]
+    return [AtSpan(head, site.span) for head in group] if isinstance(site, AtSpan) else list(group)
 
 
 def parts_of(entry: Named) -> list[str | Site | AtSpan]:

@@ -71,10 +71,10 @@ def parse_units(given: Given, model: Shaped | None = None, files: bool = True) -
         units.setdefault(entry.group or "+".join(map(str, places)), []).extend(places)
     if not units:
         raise SelfRepairError("No components were given.", WRITE)
-    found = {name: tuple(dict.fromkeys(places)) for name, places in units.items()}
+    named = {name: tuple(dict.fromkeys(places)) for name, places in units.items()}
     if shape is not None:
-        require_existing((place for places in found.values() for place in places), shape)
-    return found
+        require_existing((place for places in named.values() for place in places), shape)
+    return named
 
 
 def parse_groups(given: Given, model: Shaped | None = None, files: bool = True) -> dict[str, tuple[Place, ...]]:
@@ -122,10 +122,10 @@ def resolve(place: Place, spans: Mapping[str, tuple[int, int]], position: int, l
         place = At(place.site, tuple(range(start, stop)))
     if place.positions is None or length is None:
         return place
-    absent = [one for one in place.positions if not -length <= one < length]
+    absent = [position for position in place.positions if not -length <= position < length]
     if absent:
         raise SelfRepairError(f"There is no position {absent[0]} for {place}.", f"The prompt has {length} tokens.")
-    positions = tuple(one % length for one in place.positions)
+    positions = tuple(number % length for number in place.positions)
     return place if positions == place.positions or not isinstance(place, At) else At(place.site, positions)
 
 
@@ -141,17 +141,17 @@ def named_heads(given: Spelled) -> NamedHeads:
     """
     if isinstance(given, str):
         return [_named_head(part) for entry in listed(given) for part in parts_of(entry)]
-    found: NamedHeads = []
+    numbered: NamedHeads = []
     for member in _members(given, "heads", _WRITE_HEADS):
         if isinstance(member, str):
-            found += named_heads(member)
+            numbered += named_heads(member)
         elif (numbers := whole_numbers(member)) is not None and len(numbers) <= 2:
-            found.append((numbers[0], numbers[0], numbers[1] if len(numbers) > 1 else None))
+            numbered.append((numbers[0], numbers[0], numbers[1] if len(numbers) > 1 else None))
         elif isinstance(member, float):
             raise refused_number(member)
         else:
             raise SelfRepairError(f"{member!r} names no head.", f"{_WRITE_HEADS} In Python also as (9, 6).")
-    return found
+    return numbered
 
 
 def existing_heads(named: NamedHeads, heads: Sequence[int]) -> list[tuple[int, int]]:
@@ -167,15 +167,15 @@ def existing_heads(named: NamedHeads, heads: Sequence[int]) -> list[tuple[int, i
     last = len(heads) - 1
     if not named:
         raise SelfRepairError("No heads were given.", _WRITE_HEADS)
-    absent = [one for one in named if one[1] > last or one[0] > one[1] or not _there(one, heads)]
+    absent = [entry for entry in named if entry[1] > last or entry[0] > entry[1] or not _there(entry, heads)]
     if absent:
         like = [Head(layer, head or 0) for layer, end, head in absent if layer == end]
-        raise no_such([_spell(*one) for one in absent], heads, like)
+        raise no_such([_spell(*entry) for entry in absent], heads, like)
     pairs = [
-        (layer, one)
+        (layer, number)
         for first, end, head in named
         for layer in range(first, end + 1)
-        for one in (range(heads[layer]) if head is None else [head])
+        for number in (range(heads[layer]) if head is None else [head])
     ]
     return list(dict.fromkeys(pairs))
 

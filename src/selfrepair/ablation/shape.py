@@ -100,7 +100,7 @@ def key_group(head: Head, shape: Shape | None) -> tuple[Head, ...]:
         )
     size = heads // key_heads
     first = head.head // size * size
-    return tuple(Head(head.layer, one) for one in range(first, first + size))
+    return tuple(Head(head.layer, number) for number in range(first, first + size))
 
 
 def require_existing(sites: Iterable[Site | AtSpan], shape: Shape) -> None:
@@ -123,10 +123,10 @@ def no_such(names: Sequence[str], heads: Sequence[int], absent: Sequence[Site] =
         heads: how many each layer has.
         absent: the components, for a guess at what was meant.
     """
-    there = f"heads 0 to {heads[0] - 1}"
+    numbers = f"heads 0 to {heads[0] - 1}"
     if len(set(heads)) > 1:
-        there = f"different numbers of heads; in order they have {', '.join(map(str, heads))}"
-    fix = f"The model has layers 0 to {len(heads) - 1} with {there}."
+        numbers = f"different numbers of heads; in order they have {', '.join(map(str, heads))}"
+    fix = f"The model has layers 0 to {len(heads) - 1} with {numbers}."
     if any(_one_too_far(site, heads) for site in absent):
         fix += f" {FROM_0}."
     like = next((site for site in absent if isinstance(site, Head) and site.head >= _LIKE_NEURONS), None)

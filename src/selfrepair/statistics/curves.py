@@ -86,7 +86,7 @@ class CurveMoments:
 
     def __add__(self, other: CurveMoments) -> CurveMoments:
         """Moments of both sets of documents; the sets must not share one."""
-        return CurveMoments(*(getattr(self, one.name) + getattr(other, one.name) for one in fields(self)))
+        return CurveMoments(*(getattr(self, field.name) + getattr(other, field.name) for field in fields(self)))
 
     def mean(self) -> Estimate:
         """Mean of each bin, [bin, ...], with Student's interval by the bin's effective documents."""
@@ -144,7 +144,7 @@ class Moments:
 
     def __add__(self, other: Moments) -> Moments:
         """Moments of both sets of documents; the sets must not share one."""
-        return Moments(*(getattr(self, one.name) + getattr(other, one.name) for one in fields(self)))
+        return Moments(*(getattr(self, field.name) + getattr(other, field.name) for field in fields(self)))
 
     @property
     def effective(self) -> Array:
@@ -180,7 +180,7 @@ class Moments:
         several = np.where(documents > 1, documents, np.nan)
         pairs = (self.yy, self.y, self.y), (self.yx, self.y, self.x), (self.xx, self.x, self.x)
         variances = Variances(
-            *((square - one * other / several) * several / (several - 1) for square, one, other in pairs)
+            *((square - first * second / several) * several / (several - 1) for square, first, second in pairs)
         )
         quantile = student.isf(_TAIL if tail is None else tail, freedom(documents, self.effective))
         below = np.where(self.x == 0, np.nan, self.x)

@@ -91,10 +91,10 @@ def ratio_variances(above: np.ndarray, below: np.ndarray, several: np.ndarray) -
     drawn = ~((above == 0) & (below == 0)) & np.isfinite(above) & np.isfinite(below)
     number = np.where(drawn.mean(0) >= 0.5, drawn.sum(0), np.nan)
     with np.errstate(invalid="ignore", divide="ignore"):
-        n, d = (np.where(drawn, one, 0.0) for one in (above, below))
-        n, d = (np.where(drawn, one - one.sum(0) / number, 0.0) for one in (n, d))
+        n, d = (np.where(drawn, sums, 0.0) for sums in (above, below))
+        n, d = (np.where(drawn, sums - sums.sum(0) / number, 0.0) for sums in (n, d))
         scale = several / (several - 1) / (number - 1)
-    return Variances(*(np.asarray((one * other).sum(0) * scale) for one, other in ((n, n), (n, d), (d, d))))
+    return Variances(*(np.asarray((left * right).sum(0) * scale) for left, right in ((n, n), (n, d), (d, d))))
 
 
 def ratio_interval(
@@ -113,7 +113,7 @@ def ratio_interval(
         effective: [...] or one number, the documents they amount to, as for means; without it, `documents`.
         level: coverage of the interval.
     """
-    above, below = (np.asarray(one, np.float64) for one in sums)
+    above, below = (np.asarray(side, np.float64) for side in sums)
     count = np.broadcast_to(np.asarray(documents, np.int64), above.shape)
     several = np.where(count > 1, worth(count, effective), np.nan)
     variances = ratio_variances(np.asarray(replicates[0]), np.asarray(replicates[1]), several)
@@ -151,7 +151,7 @@ def linearised(sums: tuple[Array, Array], replicates: tuple[Array, Array]) -> Ar
         return np.asarray((replicates[0] - sums[0] / sums[1] * replicates[1]) / sums[1])
 
 
-def _distance(one: np.ndarray, other: np.ndarray, correlation: np.ndarray | float) -> Array:
+def _distance(first: np.ndarray, second: np.ndarray, correlation: np.ndarray | float) -> Array:
     with np.errstate(invalid="ignore"):
-        found = np.sqrt(np.maximum(one**2 + other**2 - 2 * correlation * one * other, 0))
-    return np.where(np.isinf(one) | np.isinf(other), np.inf, found)
+        distance = np.sqrt(np.maximum(first**2 + second**2 - 2 * correlation * first * second, 0))
+    return np.where(np.isinf(first) | np.isinf(second), np.inf, distance)

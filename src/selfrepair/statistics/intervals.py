@@ -75,9 +75,9 @@ def interval(
     elif scale == "plain":
         low, high = value - error * quantile, value + error * quantile
     else:
-        there, back = _SCALES[scale]
+        forward, back = _SCALES[scale]
         with np.errstate(divide="ignore", invalid="ignore"):
-            half, middle = error_of(there(replicates)) * quantile, there(value)
+            half, middle = error_of(forward(replicates)) * quantile, forward(value)
             low, high = back(middle - half), back(middle + half)
     return Estimate(value, error, low, high, count)
 
@@ -158,13 +158,13 @@ class Replicated:
 
     def estimate(self, estimator: Estimator | str) -> Estimate:
         """The estimator's value, error and interval, each [...]; a ratio's interval is Fieller's."""
-        one = ESTIMATORS[estimator] if isinstance(estimator, str) else estimator
-        if one.parts is not None:
+        chosen = ESTIMATORS[estimator] if isinstance(estimator, str) else estimator
+        if chosen.parts is not None:
             means, replicates = (
-                per_token(one.parts(sums), sums[..., INDEX["count"]]) for sums in (self.sums, self.replicates)
+                per_token(chosen.parts(sums), sums[..., INDEX["count"]]) for sums in (self.sums, self.replicates)
             )
             return ratio_interval(means, replicates, self.documents, self.effective)
-        return interval(one(self.sums), one(self.replicates), self.documents, self.effective, scale=one.scale)
+        return interval(chosen(self.sums), chosen(self.replicates), self.documents, self.effective, scale=chosen.scale)
 
     def pooled(self, *axes: int) -> Replicated:
         """All cells along `axes` as one (all cells, if none is named): sums add up, replicate by replicate.
@@ -178,7 +178,7 @@ class Replicated:
         effective = (self.effective * tokens).sum(axis=places) / np.where(below == 0, 1, below)
         return Replicated(
             self.sums.sum(axis=places),
-            self.replicates.sum(axis=tuple(place + 1 for place in places)),
+            self.replicates.sum(axis=tuple(axis + 1 for axis in places)),
             np.asarray(self.documents.max(axis=places)),
             np.asarray(effective),
         )

@@ -53,25 +53,28 @@ def keep_thresholds(filters: Sequence[Filter], direct_effects: np.ndarray, docum
         direct_effects: clean direct effects of all scored tokens, [layer, head, token], centred logits.
         documents: of these tokens, [token].
     """
-    return {one.kind: _limit(one, direct_effects, documents) for one in widest(filters)}
+    return {filter_.kind: _limit(filter_, direct_effects, documents) for filter_ in widest(filters)}
 
 
 def widest(filters: Sequence[Filter]) -> list[Filter]:
     """The filter with the largest share of each kind that chooses tokens."""
     kinds = choosing_kinds(filters)
-    return [max((one for one in filters if one.kind == kind), key=lambda one: one.fraction) for kind in kinds]
+    return [
+        max((filter_ for filter_ in filters if filter_.kind == kind), key=lambda filter_: filter_.fraction)
+        for kind in kinds
+    ]
 
 
-def _limit(one: Filter, effects: np.ndarray, documents: np.ndarray) -> npt.NDArray[np.floating]:
+def _limit(filter_: Filter, effects: np.ndarray, documents: np.ndarray) -> npt.NDArray[np.floating]:
     """The direct effect from which on tokens are kept for a filter, [layer, head]."""
     tokens = effects.shape[-1]
-    kept = min(max(1, int(MARGIN * one.fraction * tokens)), tokens)
-    limit = one.limits(effects, kept)
+    kept = min(max(1, int(MARGIN * filter_.fraction * tokens)), tokens)
+    limit = filter_.limits(effects, kept)
     if kept >= EXACT:
         return limit
-    most = one.score(one.limits(effects, min(EXACT, tokens)))
-    needed = np.maximum(_weakest_document(one.score(effects), documents, one.fraction), most)
-    return np.asarray(one.score(np.minimum(one.score(limit), needed)))
+    most = filter_.score(filter_.limits(effects, min(EXACT, tokens)))
+    needed = np.maximum(_weakest_document(filter_.score(effects), documents, filter_.fraction), most)
+    return np.asarray(filter_.score(np.minimum(filter_.score(limit), needed)))
 
 
 def _weakest_document(scores: np.ndarray, documents: np.ndarray, fraction: float) -> npt.NDArray[np.floating]:
@@ -79,8 +82,8 @@ def _weakest_document(scores: np.ndarray, documents: np.ndarray, fraction: float
     weakest = np.full(scores.shape[:2], np.inf, scores.dtype)
     for document in np.unique(documents):
         own = scores[..., documents == document]
-        place = own.shape[-1] - math.ceil(fraction * own.shape[-1])
-        weakest = np.minimum(weakest, np.partition(own, place, axis=-1)[..., place])
+        rank = own.shape[-1] - math.ceil(fraction * own.shape[-1])
+        weakest = np.minimum(weakest, np.partition(own, rank, axis=-1)[..., rank])
     return weakest
 
 
@@ -93,7 +96,7 @@ def near_limits(filters: Sequence[Filter], kept: Limits, shape: tuple[int, int])
         shape: [layer, head].
     """
     nothing = np.full(shape, np.nan)
-    return np.stack([kept.get(one.kind, nothing) for one in filters])
+    return np.stack([kept.get(filter_.kind, nothing) for filter_ in filters])
 
 
 def uniform_sample(scored: np.ndarray, size: int, seed: int = 0) -> npt.NDArray[np.int64]:
@@ -120,10 +123,10 @@ def in_sample(sample: np.ndarray, numbers: np.ndarray, positions: int) -> npt.ND
         numbers: [window], numbers of these windows in the corpus.
         positions: how many positions windows have.
     """
-    place = {int(number): local for local, number in enumerate(numbers)}
+    row = {int(number): local for local, number in enumerate(numbers)}
     chosen = np.zeros((len(numbers), positions), bool)
     for window, position in sample[np.isin(sample[:, 0], numbers)].tolist():
-        chosen[place[window], position] = True
+        chosen[row[window], position] = True
     return chosen
 
 
@@ -163,14 +166,14 @@ class KeptTokens:
         sampled = np.broadcast_to(self.sampled[effects.windows], effect.shape)
         kept_as = np.where(sampled, len(self.filters), -1).astype(np.int8)
         farthest = np.full(effect.shape, -np.inf)
-        for kind, one in enumerate(self.filters):
-            limit = self.limits[one.kind][effects.layer, effects.heads][:, None, None]
-            beyond = one.score(effect).astype(np.float64) - one.score(limit)
+        for kind, filter_ in enumerate(self.filters):
+            limit = self.limits[filter_.kind][effects.layer, effects.heads][:, None, None]
+            beyond = filter_.score(effect).astype(np.float64) - filter_.score(limit)
             # small corpora keep so much that both ends include some tokens: they are of the nearer end
-            taken = scored & one.passes(effect, limit) & (beyond > farthest)
+            taken = scored & filter_.passes(effect, limit) & (beyond > farthest)
             kept_as[taken], farthest[taken] = kind, beyond[taken]
-        place = np.nonzero(kept_as >= 0)
-        head, window, position = place
+        at = np.nonzero(kept_as >= 0)
+        head, window, position = at
         local = effects.windows[window]
         part = {
             "layer": np.full(len(head), effects.layer, np.int16),
@@ -180,10 +183,10 @@ class KeptTokens:
             "token": self.tokens[local, position].astype(np.int32),
             "target": self.tokens[local, position + 1].astype(np.int32),
             "document": self.documents[local, position].astype(np.int32),
-            "kept_as": kept_as[place],
-            "in_sample": sampled[place],
+            "kept_as": kept_as[at],
+            "in_sample": sampled[at],
         }
-        part |= {name: effects.quantities[name][place] for name in QUANTITIES}
+        part |= {name: effects.quantities[name][at] for name in QUANTITIES}
         self._parts.append(part)
 
     def arrays(self) -> dict[str, np.ndarray]:

@@ -89,11 +89,11 @@ def labels(
     rule = rule or LabelRule()
     small, large = _sizes(lost, rule.negligible)
     no_total, some_total = _sizes(total_effect, rule.negligible)
-    found = q_values <= rule.rate
+    significant = q_values <= rule.rate
     equal = (repaired_fraction.low >= -rule.margin) & (repaired_fraction.high <= rule.margin)
     regions = {
-        REPAIRED: found & (repaired_fraction.value > 0),
-        AMPLIFIED: found & (repaired_fraction.value < 0),
+        REPAIRED: significant & (repaired_fraction.value > 0),
+        AMPLIFIED: significant & (repaired_fraction.value < 0),
         "redundant": small & no_total,
         "indirectly important": small & some_total,
         "load-bearing": large & equal,

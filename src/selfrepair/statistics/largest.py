@@ -53,13 +53,13 @@ def largest(values: np.ndarray, errors: np.ndarray, freedom: np.ndarray, level: 
     """
     competes = np.nan_to_num(values) != 0
     known = np.where(competes, values, -np.inf)
-    place = known.argmax(-1)
-    value, error = (np.take_along_axis(one, place[..., None], -1)[..., 0] for one in (known, errors))
+    index = known.argmax(-1)
+    value, error = (np.take_along_axis(table, index[..., None], -1)[..., 0] for table in (known, errors))
     helped = value > 0
     distance = _simultaneous(np.where(competes, np.nan_to_num(errors), 0.0), freedom, 1 - level)
     value = np.where(helped, value, np.nan)
     upper = error * stdtrit(freedom, (1 + level) / 2)
-    return Largest(np.where(helped, place, -1), value, value - distance, value + upper, competes.sum(-1))
+    return Largest(np.where(helped, index, -1), value, value - distance, value + upper, competes.sum(-1))
 
 
 def _simultaneous(errors: Array, freedom: np.ndarray, tail: float) -> Array:

@@ -155,10 +155,8 @@ class DeltaEngine:
         if touched:
             patches = runs.patches(layer, touched, tape, replacement, KINDS)
             probes = [*_after_attention(block, tape), *_of_attention(tape, per_component or "heads" in patches)]
-            for rows, probed, part_patches in self._patched(
-                start, probes, values, runs.difference[touched], touched, patches
-            ):
-                runs.book(layer, rows, probed, part_patches)
+            for rows, probed, put in self._patched(start, probes, values, runs.difference[touched], touched, patches):
+                runs.book(layer, rows, probed, put)
                 advance(_count(rows) * len(runs.clean.tokens))
 
     def _join(
@@ -187,10 +185,10 @@ class DeltaEngine:
         if touched:
             patches = runs.patches(layer, touched, tape, replacement, ("neurons", "mlp"))
             within = [row - joining.start for row in touched]
-            for rows, probed, part_patches in self._patched(
+            for rows, probed, put in self._patched(
                 start, _after_attention(block, tape), values, write[within], touched, patches
             ):
-                runs.book_own_layer(layer, rows, probed, part_patches)
+                runs.book_own_layer(layer, rows, probed, put)
                 advance(_count(rows) * len(runs.clean.tokens))
 
     def _passes(
@@ -228,9 +226,9 @@ class DeltaEngine:
         for chunk in folding.chunks(range(len(differences))):
             part = slice(chunk[0], chunk[-1] + 1)
             with halving_when_memory_ends(folding, chunk):
-                part_patches = {kind: patch.rows(part) for kind, patch in patches.items()}
-                moves = {patch.index: patch.moved(values.clean(patch.index).shape) for patch in part_patches.values()}
-                yield _numbered(numbers, part), program.run(values, differences[part], moves), part_patches
+                put = {kind: patch.rows(part) for kind, patch in patches.items()}
+                moves = {patch.index: patch.moved(values.clean(patch.index).shape) for patch in put.values()}
+                yield _numbered(numbers, part), program.run(values, differences[part], moves), put
         self.fold = folding.size
 
     def _key(self, program: Program, values: TapeValues) -> str | None:

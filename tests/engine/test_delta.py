@@ -158,7 +158,7 @@ def test_memory_that_ends_makes_chunks_smaller(compiled, monkeypatch):
     assert engine.fold == 2 and tried.count(4) == 1  # what failed once is not tried again
     assert max(gap(ledgers[unit], whole[unit]) for unit in whole) < 1e-12
     monkeypatch.setattr(Program, "run", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError("out of memory")))
-    with pytest.raises(SelfRepairError, match=r"Memory ended(.|\n)*--batch"):
+    with pytest.raises(SelfRepairError, match=r"Memory ran out(.|\n)*--batch"):
         sweep(engine, model, "resample", None)
 
 

@@ -36,8 +36,8 @@ FAULTS = {
     ),
     "one that fails to say": (Wordless(), "it ended with Wordless."),
     "names that are not UTF-8": (OSError("\udce9.txt \u202e"), "OSError: \\xe9.txt \\u202e"),
-    "memory": (MemoryError(), "memory ended"),
-    "memory of a device": (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate"), "memory ended"),
+    "memory": (MemoryError(), "memory ran out"),
+    "memory of a device": (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate"), "memory ran out"),
     "a long message": (RuntimeError("x" * 10_000), "RuntimeError: xxx"),
 }
 
@@ -113,7 +113,7 @@ def test_what_counts_as_a_fault():
 
 @pytest.mark.parametrize(
     ("error", "said"),
-    [(PanicException("index out of bounds"), "index out of bounds"), (MemoryError(), "Memory ended while")],
+    [(PanicException("index out of bounds"), "index out of bounds"), (MemoryError(), "Memory ran out while")],
 )
 def test_panics_and_memory_while_files_are_read(monkeypatch, llama, error, said):
     from transformers import AutoTokenizer

@@ -304,7 +304,7 @@ def test_memory_that_ends_in_the_probe(monkeypatch):
 
 def test_not_even_one_fits(monkeypatch):
     out_of_memory_above(monkeypatch, 0, torch.OutOfMemoryError("out of memory"))
-    with pytest.raises(SelfRepairError, match=r"Memory ended(.|\n)*--batch"):
+    with pytest.raises(SelfRepairError, match=r"Memory ran out(.|\n)*--batch"):
         gpt2(engine=ReplayEngine(fold=2))
 
 

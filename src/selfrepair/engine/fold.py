@@ -1,4 +1,4 @@
-"""How many ablated runs share a batch: as many as are fastest, fewer where memory ends."""
+"""How many ablated runs share a batch: as many as are fastest, fewer where memory runs out."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def halving_when_memory_ends(folding: Folding, chunk: Sequence[object]) -> Itera
             raise
         if len(chunk) == 1:
             raise SelfRepairError(
-                "Memory ended with a single ablated run in the batch.",
+                "Memory ran out with a single ablated run in the batch.",
                 "Take fewer windows at a time (--batch) or shorter ones (--length).",
             ) from error
         folding.size = len(chunk) // 2

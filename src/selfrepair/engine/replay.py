@@ -38,7 +38,7 @@ class ReplayEngine:
         torch.Size([1, 2, 11, 2])
 
     Attributes:
-        fold: how many runs share a batch; found by a short trial where not given, and halved where memory ends.
+        fold: how many runs share a batch; found by a short trial where not given, and halved where memory runs out.
     """
 
     fold: int | None = None

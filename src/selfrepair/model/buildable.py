@@ -1,4 +1,4 @@
-"""Whether a configuration describes a model of about the size of its weights: building a larger one takes for ever."""
+"""Checks that a configuration describes a model of about the size of its weights, before it is built."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Stock:
     """What files of weights hold.
 
     Attributes:
-        shapes: of every weight.
+        shapes: shape of every weight, by name.
         size: bytes of the files.
     """
 
@@ -50,9 +50,9 @@ def require_buildable(config: Any, stock: Stock, name: str) -> None:
     """Builds a model without memory for its weights, and refuses one that its files cannot fill.
 
     Args:
-        config: its configuration.
-        stock: what its files hold.
-        name: what to call it.
+        config: the model's configuration.
+        stock: the weights that its files hold.
+        name: name of the model, for messages.
 
     Raises:
         SelfRepairError: more parts or larger weights than the files hold.

@@ -1,4 +1,4 @@
-"""What a write to the residual stream is worth to the targets' logits."""
+"""Unembedding directions: what a write to the residual stream is worth to the targets' logits."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ def target_directions(anatomy: Anatomy, targets: Tensor, weights: Tensor) -> Dir
     two logits, nothing of it is left, however huge it is (padded rows at -1e9).
 
     Args:
-        anatomy: of the model.
+        anatomy: the model's anatomy.
         targets: tokens [..., token].
-        weights: what each one's centred logit is multiplied with, [..., token]; in full precision.
+        weights: factor of each target's centred logit, [..., token]; in full precision.
 
     Returns:
         [..., width] and [...].

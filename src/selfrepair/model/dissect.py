@@ -1,4 +1,4 @@
-"""From a Hugging Face causal language model to its `Anatomy`: blocks, heads, norms, unembedding."""
+"""Finds and reads the `Anatomy` of a Hugging Face causal language model: blocks, heads, norms, unembedding."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The one place where anything that goes wrong while a model's parts are found becomes a refusal in words."""
+"""Turns any exception raised while a model's parts are found into a refusal with a message."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ def is_fault(error: BaseException) -> bool:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception says that memory ended, on any device."""
+    """Whether an exception means that memory ran out, on any device."""
     message = _message(error).lower()
     known = ("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory")
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(words in message for words in known)
 
 
 def error_in_words(error: BaseException) -> str:
-    """An exception's kind and the first line of what it says, without control characters."""
+    """An exception's type and the first line of its message, without control characters."""
     lines = [line for line in _message(error).splitlines() if line.strip()]
     kind = type(error).__name__
     return f"{kind}: {escaped(lines[0]).strip()[:_LONGEST]}" if lines else kind
@@ -57,7 +57,7 @@ def error_in_words(error: BaseException) -> str:
 def _message(error: BaseException) -> str:
     try:
         return str(error)
-    except Exception:  # one that cannot even say what it is about
+    except Exception:  # one whose message cannot be made
         return ""
 
 
@@ -65,7 +65,7 @@ def _refusal(step: str, error: BaseException) -> RefusedModel:
     if is_out_of_memory(error):
         return RefusedModel(
             f"finding {step}",
-            f"memory ended ({error_in_words(error)}).",
+            f"memory ran out ({error_in_words(error)}).",
             "Keep the weights on disk: load(name, offload=True), --offload on the command line; or try --device cpu.",
         )
     return RefusedModel(

@@ -1,4 +1,4 @@
-"""The header of a GGUF file, walked through before any library reads it: counts and lengths have to fit the file."""
+"""Checks the header of a GGUF file before any library reads it: counts and lengths have to fit the file."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def require_gguf(path: Path) -> None:
     """Refuses what is no GGUF file, or one whose header does not fit the file.
 
     Raises:
-        SelfRepairError: saying what does not fit.
+        SelfRepairError: with what does not fit.
     """
     try:
         with open_regular(path) as file:
@@ -41,7 +41,7 @@ def _require_agreement(values: dict[str, int | None], shapes: dict[str, tuple[in
     for name, value in values.items():
         limit = limits.get(name.rpartition(".")[2], _LARGEST)
         if value is not None and "." in name and value > limit:
-            raise ValueError(f"it says {name[:80]} = {value}, which does not fit its {blocks} weights")
+            raise ValueError(f"its header has {name[:80]} = {value}, which does not fit its {blocks} weights")
 
 
 class _Walk:

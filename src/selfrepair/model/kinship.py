@@ -1,4 +1,4 @@
-"""Whether two models are versions of one another, so that a head of one is *the same head* of the other.
+"""Judges whether two models are versions of one another, so that a head of one is *the same head* in the other.
 
 Two models of one architecture and size that were trained apart have nothing in common but their shape: L9H6 of one is
 not L9H6 of the other. Checkpoints of one training, fine-tunes and quantisations keep most of every weight. So a
@@ -20,7 +20,7 @@ RELATED = 0.5  # correlation from which models are versions of one another
 
 
 def weights_sample(anatomy: Anatomy) -> list[float]:
-    """Entries of the heads' output weights at places that depend on nothing but their shapes, to four digits."""
+    """Entries of the heads' output weights, chosen by their shapes alone, to four digits."""
     each = -(-ENTRIES // anatomy.layers)
     share = np.random.default_rng(0).random(each)
     sample: list[float] = []
@@ -37,7 +37,7 @@ def unrelated(first: Mapping[str, Any], second: Mapping[str, Any]) -> str:
 
     Args:
         first: `plan["model"]` of a run.
-        second: that of another.
+        second: `plan["model"]` of another.
     """
     if first["weights"] == second["weights"]:
         return ""
@@ -53,7 +53,7 @@ def unrelated(first: Mapping[str, Any], second: Mapping[str, Any]) -> str:
     if correlation >= RELATED:  # NaN, of constant weights, is no kinship
         return ""
     return (
-        "they were trained apart, as far as their weights tell: the ranks of heads' output weights correlate at "
+        "they were trained apart, judging by their weights: the ranks of heads' output weights correlate at "
         f"{correlation:.2f}, those of checkpoints, fine-tunes and quantisations above {RELATED}"
     )
 

@@ -1,4 +1,4 @@
-"""A loaded model with its tokenizer, its parts and its name: what every engine is given."""
+"""A loaded model with its tokenizer, its parts and its name: the input of every engine."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class LanguageModel:
         anatomy: its parts.
         digest: identity of its weights.
         source: the arguments of `load` that give this model again, or None where it came as an object.
-        offloaded: whether weights are on disk, and in memory only while their block is at work.
+        offloaded: whether weights are on disk, and in memory only while their block runs.
     """
 
     name: str
@@ -50,12 +50,12 @@ class LanguageModel:
 
     @property
     def dtype(self) -> torch.dtype:
-        """The precision everything is computed in."""
+        """Precision of all computations."""
         return self.anatomy.unembedding.weight.dtype
 
     @property
     def device(self) -> torch.device:
-        """Where tokens go in."""
+        """Device of the token embedding: tokens go there."""
         device: torch.device = self.network.get_input_embeddings().weight.device
         return device
 
@@ -85,10 +85,10 @@ class LanguageModel:
         """Refuses to go on outside `running`.
 
         Args:
-            what: was called, as in `sweep`.
+            what: name of the function that was called, such as `sweep`.
 
         Raises:
-            SelfRepairError: saying where to call it.
+            SelfRepairError: names where to call it.
         """
         require_running(self.dtype, what)
 

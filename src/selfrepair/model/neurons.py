@@ -23,11 +23,11 @@ class Neurons:
     """The last linear map of an MLP: what goes into it are the neurons.
 
     Attributes:
-        layer: of which block.
+        layer: layer of the block.
         module: the map; its input is each neuron's activation (of a gated MLP `act(gate) * up`).
         weight: W_out, what each neuron writes per unit of activation [neuron, width].
         norm: the norm that the MLP's write passes through, where there is one (Gemma 2, OLMo 2).
-        multiplier: of the MLP's write.
+        multiplier: what the MLP's write is multiplied with.
     """
 
     layer: int
@@ -63,7 +63,7 @@ def find_neurons(network: Any, anatomy: Anatomy, layer: int) -> Neurons:
     Args:
         network: the Hugging Face model.
         anatomy: its parts.
-        layer: of which block.
+        layer: layer of the block.
 
     Raises:
         SelfRepairError: no linear map of the block gives the MLP's write, as in a mixture of experts.

@@ -1,4 +1,4 @@
-"""Norms as what they are between a write and a logit: a projection, a scale that depends on the input, a gain."""
+"""Norms as a projection, a scale that depends on the input, and a gain; read from modules by trying."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Norm:
 def read_norm(module: nn.Module, width: int, dtype: torch.dtype, device: torch.device) -> Norm | None:
     """The `Norm` that reproduces `module` on random inputs, or None where none does.
 
-    Gains that are stored as `w` and as `1 + w`, missing gains and hard-coded epsilons are told apart by
+    Gains that are stored as `w` and as `1 + w`, missing gains and hard-coded epsilons are distinguished by
     trying them; inputs go down to a norm at which epsilon matters.
     """
     if any(value.shape != (width,) for value in module.parameters()):

@@ -1,8 +1,8 @@
-"""Whether what engines run, the trunk and an unembedding, is what the model itself computes.
+"""Checks that what engines run, the trunk and an unembedding, is what the model itself computes.
 
 A model may do more than its trunk does: prefix tuning, soft prompts, hooks, a subclass that scales embeddings,
-stretches positions or masks padding. Effects of the trunk alone would then be of another model, and nothing else in a
-run would tell. Errors are by position, relative to the largest entry there, so that neither a huge first position
+stretches positions or masks padding. Effects of the trunk alone would then be those of another model, and nothing
+else in a run would show it. Errors are by position, relative to the largest entry there, so that neither a huge first position
 nor a huge bias of some row of the vocabulary hides one.
 """
 
@@ -134,7 +134,7 @@ def require_own_stream(
         model: the model. Call under `model.running()`.
         tokens: a batch of windows, [window, position].
         final: what the final norm read in the trunk's forward of the batch, [window, position, width].
-        own: by window, the stream of the model's own forward of that window alone, [position, width].
+        own: the stream of the model's own forward of a window alone, [position, width], by window.
         real: bool [window, position], tokens that are no padding.
         allowed: largest relative error.
 
@@ -155,7 +155,7 @@ def require_own_logits(model: LanguageModel, stream: Tensor, own: OwnForward, re
 
     Args:
         model: the model.
-        stream: of the trunk, [window, position, width].
+        stream: final stream of the trunk, [window, position, width].
         own: the model's own forward of the same windows.
         real: bool [window, position], tokens that are no padding.
         allowed: largest relative error.
@@ -175,7 +175,7 @@ def require_own_logits(model: LanguageModel, stream: Tensor, own: OwnForward, re
 
 
 def special_ids(model: LanguageModel) -> list[int]:
-    """Token ids that a model may treat in a way of their own: padding, begin, end and so on; those that are known."""
+    """Token ids that a model may treat specially: padding, begin, end and so on."""
     network = model.network
     embedding = network.get_input_embeddings()
     candidates: list[Any] = [getattr(embedding, "padding_idx", None)]
@@ -196,7 +196,7 @@ def telling_window(model: LanguageModel, tokens: Tensor) -> int:
 
 
 def refused_stream(model: LanguageModel, tokens: Tensor, error: float, allowed: float) -> RefusedModel:
-    """The refusal of a model whose own forward is not its trunk's, with what was seen of the cause."""
+    """The refusal of a model whose own forward is not its trunk's, with the likely causes."""
     seen = likely_causes(model, tokens)
     much = f"{error:.1e} of their size, {allowed:.0e} is allowed" if math.isfinite(error) else "all of their size"
     return RefusedModel(
@@ -209,7 +209,7 @@ def refused_stream(model: LanguageModel, tokens: Tensor, error: float, allowed: 
 
 
 def likely_causes(model: LanguageModel, tokens: Tensor) -> list[str]:
-    """In words, what a model's own forward does that a forward of its trunk does not do."""
+    """What a model's own forward does that a forward of its trunk does not do, as phrases for a message."""
     network, trunk = model.network, model.anatomy.trunk
     calls: list[Arguments] = []
     with removing(on_call(trunk, calls.append)):
@@ -225,14 +225,14 @@ def likely_causes(model: LanguageModel, tokens: Tensor) -> list[str]:
         causes.append(f"{type(network).__name__} does not call its trunk")
     handed = sorted({name for call in calls for name in _handed(call, tokens)})
     if handed:
-        causes.append(f"{type(network).__name__} hands its trunk {', '.join(handed)}")
+        causes.append(f"{type(network).__name__} passes its trunk {', '.join(handed)}")
     if stream.shape[:2] != tokens.shape:
         causes.append(f"{stream.shape[1]} positions for {tokens.shape[1]} tokens")
     return causes
 
 
 def _handed(call: Arguments, tokens: Tensor) -> list[str]:
-    """What the trunk is given beside the tokens: tensors and caches by name, tokens that are not the given ones."""
+    """Names of what the trunk gets besides the tokens: tensors, caches, tokens other than the given ones."""
     args, kwargs = call
     named: dict[str, Any] = {f"argument {number}": value for number, value in enumerate(args)} | kwargs
     names = []

@@ -1,4 +1,4 @@
-"""Model objects that are compiled in part, or return tuples: measured through a copy that shares their weights.
+"""Copies of model objects that are compiled in part, or return tuples; the copies share their weights.
 
 Compiled code calls none of the hooks by which parts are found and effects are read, and a compiled `forward` that a
 module keeps for itself goes on to run the module it was made for, in copies as well. The copy runs the same modules'
@@ -88,7 +88,7 @@ def _is_compiled(module: nn.Module) -> bool:
 def _returns_tuples(module: nn.Module) -> bool:
     try:
         return getattr(vars(module).get("config"), "return_dict", True) is not True
-    except Exception:  # a configuration that refuses to tell
+    except Exception:  # a configuration that raises on access
         return False
 
 

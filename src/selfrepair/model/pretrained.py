@@ -70,7 +70,7 @@ def from_pretrained(source: str, dtype: str, **extra: Any) -> tuple[Any, Any]:
             raise
         if is_out_of_memory(error):
             raise SelfRepairError(
-                f"Memory ended while '{shown}' was loaded ({error_in_words(error)}).", _LARGE
+                f"Memory ran out while '{shown}' was loaded ({error_in_words(error)}).", _LARGE
             ) from error
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise SelfRepairError(

@@ -167,8 +167,8 @@ def _own_forward_proof(model: LanguageModel, tokens: Tensor) -> Proof:
 
 
 def _replay_error(model: LanguageModel, tokens: Tensor, run: _Forward) -> float:
-    """Of blocks called by themselves, after another text has gone through the model: they must not remember anything,
-    nor be given anything that other blocks have made or changed, so that each gets arguments of its own."""
+    """Error of blocks called by themselves, after another text has gone through the model: they must not remember
+    anything, nor be given anything that other blocks have made or changed, so that each gets arguments of its own."""
     errors, layer = [], 0
     try:
         given = [block_arguments(model, tokens)[layer] for layer in range(model.anatomy.layers)]
@@ -213,7 +213,7 @@ def _heads_error(model: LanguageModel, run: _Forward) -> float:
 
 
 def _head_count_error(model: LanguageModel) -> float:
-    """How many heads too many or too few; found by what they do, so what the model says is a second witness."""
+    """How many heads too many or too few; found by what they do and compared with what the model declares."""
     return float(max(miscounts(model.anatomy.blocks, setting(model.network, "num_attention_heads"))))
 
 

@@ -1,4 +1,4 @@
-"""Constants that a model multiplies with: what attention and MLP add, what the unembedding reads, the logits."""
+"""Finds the constants that a model multiplies its unembedding's input and its logits with."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which module of a decoder block does what, found by what the modules do rather than by their names.
+"""Finds the parts of a decoder block by what its modules do rather than by their names.
 
 Weights of a trained or hand-set model may hide structure (a bias of zero, a head that writes nothing), so a
 block is studied on a copy with random weights. Three facts decide:
@@ -29,7 +29,7 @@ from selfrepair.model.trace import Trace, perturbed, trace
 
 _FIT = 1e-7  # relative; random float64 weights leave rounding far below it and nothing else near it
 _ROUNDING = 1e-11  # relative, of multipliers that least squares find in float64
-_PAIRS = 8  # pairs of positions by which heads are told apart; clipped values (OLMo) blind a single pair
+_PAIRS = 8  # pairs of positions by which heads are distinguished; clipped values (OLMo) blind a single pair
 
 
 @dataclass(frozen=True)
@@ -182,7 +182,7 @@ def _projection(twin: nn.Module, clean: Trace, attention: str, width: int) -> st
 
 
 def _transposed(twin: nn.Module, clean: Trace, projection: str) -> bool:
-    """Which way round the weight lies, by trying: on a square weight the shape cannot tell."""
+    """Whether the weight is stored as [in, out], by trying: a square weight's shape does not show it."""
     call, module = clean.calls[projection], twin.get_submodule(projection)
     stored: Tensor = module.weight  # type: ignore[assignment]
     bias = getattr(module, "bias", None)

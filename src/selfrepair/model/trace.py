@@ -1,4 +1,4 @@
-"""One forward of a block with every module's main input and output written down."""
+"""Traces: one forward of a block, with every module's inputs and main output recorded."""
 
 from __future__ import annotations
 

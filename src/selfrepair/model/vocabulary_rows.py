@@ -1,4 +1,4 @@
-"""Which rows an unembedding has beside those of the tokenizer's tokens. No torch in here: pages and tables use it."""
+"""Rows of the unembedding that are no token of the tokenizer: padded and masked ones. Imports no torch."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ def vocabulary_rows(rows: int, counted: int, tokenizer: Any) -> dict[str, int | 
     """How a plan describes it.
 
     Args:
-        rows: of the unembedding.
+        rows: how many rows the unembedding has.
         counted: rows that are not masked.
-        tokenizer: whose tokens they are; may be None.
+        tokenizer: the model's tokenizer; may be None.
 
     Returns:
         `rows`; `known` to the tokenizer (None without one); `padded`, beyond those; `masked` by the model; and
@@ -42,8 +42,8 @@ def is_plain(vocabulary: VocabularyRows) -> bool:
 
 
 def _known(tokenizer: Any) -> int | None:
-    """How many tokens a tokenizer knows, added ones included; None where it does not say."""
-    with suppress(Exception):  # none, or one of another library's: it may have no length, or not say
+    """How many tokens a tokenizer knows, added ones included; None where that is not known."""
+    with suppress(Exception):  # none, or one of another library's: it may have no length
         return len(tokenizer)
     with suppress(Exception):
         size = tokenizer.vocab_size

@@ -1,4 +1,4 @@
-"""What weights have to be like: whole, in this process's memory, floating-point of full precision, finite."""
+"""Checks that weights are complete, in this process's memory, of full floating-point precision, and finite."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def require_measurable(network: nn.Module) -> None:
     """Refuses weights that are elsewhere, in parts, packed, too coarse, or not finite.
 
     Raises:
-        SelfRepairError: says which weight, and what to give instead.
+        SelfRepairError: names the weight, and what to give instead.
     """
     _require_here(network)
     _require_unpacked(network)

@@ -47,7 +47,7 @@ class DeltaEngine:
 
     Attributes:
         precision: how differences are multiplied with weights: `full` (the model's own), `bfloat16` or `int8`.
-        fold: how many runs pass a block together; halved where memory ends.
+        fold: how many runs pass a block together; halved where memory runs out.
         compiled: whether blocks' difference halves are compiled, for full batches of `batch` windows.
         batch: windows in a full batch; other batches are not worth compiling for.
         runs: how many runs are held at a time, where memory does not hold all; they move up in several waves.
@@ -194,7 +194,7 @@ class DeltaEngine:
     def _passes(
         self, program: Program, values: TapeValues, differences: Tensor, numbers: RunNumbers
     ) -> Iterator[tuple[RunNumbers, dict[str, Tensor]]]:
-        """Runs a program on chunks of `fold` runs; chunks are halved where memory ends.
+        """Runs a program on chunks of `fold` runs; chunks are halved where memory runs out.
 
         Args:
             program: what to run.

@@ -1,4 +1,4 @@
-"""What can be chosen by name, each in one place: menus read the names, and nothing is imported before it is chosen."""
+"""Registries of everything that can be chosen by name; nothing is imported before it is chosen."""
 
 from __future__ import annotations
 

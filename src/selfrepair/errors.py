@@ -13,7 +13,7 @@ _CONTROLS = re.compile(  # all but tab and newline; what turns text around; byte
 
 
 def escaped(text: str) -> str:
-    """Text that a terminal shows as it is: what other libraries' messages, names and files say may steer it.
+    """Text that a terminal shows as it is: messages and names from elsewhere may hold characters that steer it.
 
     Colours are left out, other control characters written as Python writes them: `\\x07`.
     """
@@ -60,8 +60,8 @@ class Proof:
         True
 
     Attributes:
-        identity: its name.
-        statement: what it says.
+        identity: name of the identity.
+        statement: the identity in words.
         error: how far it is off, relative to the size of what is compared; no unit.
         tolerance: how far it may be off.
     """
@@ -88,7 +88,7 @@ class RefusedModel(SelfRepairError):
         Identity 'causality' fails: later tokens matter to earlier logits.
 
     Attributes:
-        identity: its name.
+        identity: name of the identity.
         reason: what was found.
         proofs: the identities that were tried, with their errors; none where the model's parts were not even found.
     """

@@ -1,4 +1,4 @@
-"""Pages of Parquet files: how large they say they are, looked up before a library makes room for them."""
+"""Checks the declared sizes of pages of Parquet files before a library allocates memory for them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _DEPTH = 8
 
 @dataclass(frozen=True)
 class ColumnChunk:
-    """Where the values of a column of a row group are.
+    """The values of a column in a row group, by where they lie in the file.
 
     Attributes:
         path: its name; of nested ones, parts joined by dots.
@@ -38,7 +38,7 @@ class ColumnChunk:
 
 @dataclass(frozen=True)
 class Page:
-    """What a page's header says.
+    """A page's header.
 
     Attributes:
         size: bytes, decompressed.
@@ -91,9 +91,9 @@ def require_pages(
     Args:
         file: the file.
         name: what to call it.
-        columns: of a row group.
+        columns: columns of a row group.
         only: the column that is going to be read; None for all.
-        longest: bytes of a value, at most; told from a page's values together.
+        longest: bytes of a value, at most; judged by a page's values together.
 
     Returns:
         Bytes of the largest page whose values may have any length.

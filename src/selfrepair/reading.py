@@ -74,7 +74,7 @@ def read_bytes(path: Path, most: int) -> bytes:
 
     Args:
         path: the file.
-        most: bytes that it may have.
+        most: bytes that it may have at most.
 
     Raises:
         SelfRepairError: a larger file, or no regular one.
@@ -85,18 +85,18 @@ def read_bytes(path: Path, most: int) -> bytes:
     if len(content) > most:
         raise SelfRepairError(
             f"{path} is larger than {most / 2**20:g} MiB, more than a file of its kind can be.",
-            "It is damaged or something else than its name says; take it again.",
+            "It is damaged, or not what its name suggests; take it again.",
         )
     return content
 
 
 def read_json(path: Path, most: int = JSON_BYTES, **options: Any) -> Any:
-    """What a JSON file says.
+    """The content of a JSON file.
 
     Args:
         path: the file.
-        most: bytes that it may have.
-        options: of `json.loads`.
+        most: bytes that it may have at most.
+        options: options of `json.loads`.
 
     Raises:
         SelfRepairError: a larger file, or no regular one.
@@ -107,12 +107,12 @@ def read_json(path: Path, most: int = JSON_BYTES, **options: Any) -> Any:
 
 
 def parsed_json(text: str | bytes, most: int = JSON_VALUES, **options: Any) -> Any:
-    """What JSON says.
+    """The content of JSON text.
 
     Args:
         text: the JSON; bytes are UTF-8.
         most: values that it may have.
-        options: of `json.loads`.
+        options: options of `json.loads`.
 
     Raises:
         ValueError: it is not UTF-8, not JSON, nested beyond reason, or has more values.

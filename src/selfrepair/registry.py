@@ -43,7 +43,7 @@ class Registry(Mapping[str, T], Generic[T]):
     """Things of one kind by name. Names come without an import; only what is asked for is imported.
 
     Args:
-        kind: what they are, for messages: `ablation operator`.
+        kind: name of the kind, for messages: `ablation operator`.
         group: the entry points' group, `selfrepair.operators`.
         own: where each of the package's own is, as `module:attribute`.
         reserved: names that mean something else where one of these is chosen.

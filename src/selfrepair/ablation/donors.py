@@ -1,4 +1,4 @@
-"""Which other texts a window's heads are resampled from: every window serves as donor equally often."""
+"""Draws donors, the other texts that a window's heads are resampled from: every window serves equally often."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def draw_donors(windows: Windows, donors: int, seed: int) -> np.ndarray:
     In every draw each window serves once, as far as lengths and documents allow (one document may have more than
     half of the windows); what that leaves without a donor takes the one that has served least.
 
-    A window's donors depend on the seed, on what the window says, and on what there is to draw from; not on the order
+    A window's donors depend on the seed, on the window's tokens, and on the windows to draw from; not on the order
     or the names of windows and documents.
 
     Args:
         windows: the corpus.
         donors: how many each window needs.
-        seed: of the draw.
+        seed: seed of the draw.
 
     Returns:
         int64 [window, donors], indices of windows.
@@ -54,11 +54,11 @@ class _Corpus:
     """Which windows may serve which.
 
     Attributes:
-        order: windows, by what they say.
+        order: windows, ordered by their tokens.
         lengths: [window].
         labels: for each window, its documents, and its very text where other windows have it too: windows with a
             label in common do not serve each other.
-        digest: of all that the windows say.
+        digest: digest of all windows' tokens.
     """
 
     def __init__(self, windows: Windows) -> None:
@@ -100,7 +100,7 @@ class _Matching:
     Args:
         corpus: the windows.
         before: [window, draw] donors of earlier draws, which are not taken again.
-        generator: of the draw.
+        generator: random generator of the draw.
     """
 
     def __init__(self, corpus: _Corpus, before: np.ndarray, generator: np.random.Generator) -> None:

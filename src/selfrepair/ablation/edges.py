@@ -29,7 +29,7 @@ class Edge:
         sender: the component that writes; `End("input")` for the embeddings.
         receiver: the component that reads; `End("logits")` for the unembedding.
         via: the input of a receiving head, `q`, `k` or `v`; None for all of them, and for what has one input.
-        score: what a method gave the edge, in its own units; None if nothing did.
+        score: the edge's score by some method, in its own units; None for none.
     """
 
     sender: Site | End
@@ -52,7 +52,7 @@ def parse_edge(text: str, heads: Sequence[int] | None = None, score: float | Non
     Args:
         text: two components joined by an arrow, or two hooks of TransformerLens side by side.
         heads: how many each layer has; only `flat:114` needs it.
-        score: of the edge.
+        score: score of the edge.
 
     Raises:
         SelfRepairError: it names no edge.
@@ -68,7 +68,7 @@ def edge_between(first: Component, second: Component, text: str = "", score: flo
         first: one end.
         second: the other.
         text: how the edge was given, for messages.
-        score: of the edge.
+        score: score of the edge.
 
     Raises:
         SelfRepairError: none of the two reads what the other writes.

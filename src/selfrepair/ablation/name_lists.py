@@ -1,4 +1,4 @@
-"""Lists of names as they are given: text, JSON, `@file`, groups, sets; or sequences and mappings of Python."""
+"""Splits lists of names: text, JSON, `@file`, groups, sets; or sequences and mappings of Python."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ def whole_numbers(given: object) -> list[int] | None:
 
 
 def refused_number(given: object) -> SelfRepairError:
-    """What to say of a number where a name was expected: `9.10` and `9.1` are two heads and one number."""
+    """The error for a number where a name was expected: `9.10` and `9.1` are two heads and one number."""
     text = getattr(given, "text", None) or str(given)
     if re.fullmatch(r"\d+\.\d+", text):
         short = text.rstrip("0") if not text.endswith(".0") else text

@@ -1,4 +1,4 @@
-"""Components as researchers write them, the same everywhere: one place that reads names and checks that they exist.
+"""Reads names of components as researchers write them, and checks that the model has them.
 
 `parse_names`, `parse_units` and `parse_groups` give sites; `named_heads`, `existing_heads` and `named_layers` the heads
 and layers of a run over a corpus. How one name is spelled: `ablation.spellings`.
@@ -44,7 +44,7 @@ def parse_names(given: Given, model: Shaped | None = None) -> list[Place]:
             leave that out.
 
     Returns:
-        Sites; where a name says a span (`9.6@S2`), an `AtSpan`, which `resolve` turns into a site.
+        Sites; where a name has a span (`9.6@S2`), an `AtSpan`, which `resolve` turns into a site.
 
     Raises:
         SelfRepairError: something names no component, or one that the model does not have. Numbers that are no text
@@ -105,8 +105,8 @@ def resolve(place: Place, spans: Mapping[str, tuple[int, int]], position: int, l
         ['L9H6@4,5', 'L9H6@9', 'L5.mlp']
 
     Args:
-        place: what `parse_names` returned.
-        spans: of the prompt, by name: first position, and the one after the last.
+        place: an entry of what `parse_names` returned.
+        spans: the prompt's spans, by name: first position, and the one after the last.
         position: where the answer is read; `@end` is there, unless a span is called so.
         length: tokens of the prompt; negative positions are counted from its end. None leaves them as they are,
             counted from the end of the window.
@@ -158,7 +158,7 @@ def existing_heads(named: NamedHeads, heads: Sequence[int]) -> list[tuple[int, i
     """The heads of a model, whole layers written out, each once.
 
     Args:
-        named: from `named_heads`.
+        named: result of `named_heads`.
         heads: how many heads each layer has.
 
     Raises:

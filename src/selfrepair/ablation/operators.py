@@ -1,4 +1,4 @@
-"""Operators: what is put in the place of an ablated site's output."""
+"""Operators: what replaces an ablated site's output."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Operator(Protocol):
     """An ablation: what is put in a site's place.
 
     Write your own as a class derived from this one, with a name and a replacement; the rest has defaults.
-    docs/extending.md tells how another package offers one by name.
+    docs/extending.md shows how another package offers one by name.
 
     Example:
         >>> class Halved(Operator):
@@ -87,7 +87,7 @@ class Operator(Protocol):
 
         Args:
             windows: the corpus.
-            seed: of the run.
+            seed: seed of the run.
 
         Returns:
             Window indices, int [window, donor], with `donors` columns.

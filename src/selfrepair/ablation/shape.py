@@ -22,7 +22,7 @@ class Shape:
         key_heads: heads that have keys and values of their own, each shared by a group of query heads; None where it
             is not known.
         neurons: how many each layer's MLP has; None where it is not known.
-        width: of the residual stream; None where it is not known.
+        width: width of the residual stream; None where it is not known.
         parallel: whether MLPs read what attention reads, not its result.
     """
 
@@ -45,7 +45,7 @@ class Shape:
 
 
 class Decoder(Protocol):
-    """What an anatomy tells here; a protocol, because names are read where no torch is loaded."""
+    """The part of an anatomy that is used here; a protocol, because names are read where no torch is loaded."""
 
     @property
     def heads_by_layer(self) -> list[int]:
@@ -116,10 +116,10 @@ def require_existing(sites: Iterable[Site | AtSpan], shape: Shape) -> None:
 
 
 def no_such(names: Sequence[str], heads: Sequence[int], absent: Sequence[Site] = ()) -> SelfRepairError:
-    """What to say of components that a model does not have.
+    """The error for components that a model does not have.
 
     Args:
-        names: theirs.
+        names: names of the components.
         heads: how many each layer has.
         absent: the components, for a guess at what was meant.
     """

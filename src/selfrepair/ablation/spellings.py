@@ -24,7 +24,7 @@ _LONGEST = 300  # characters of one name
 
 @dataclass(frozen=True)
 class End:
-    """Where edges begin or end outside of components.
+    """An end of edges that is no component.
 
     Example:
         >>> str(Edge(End("input"), Head(0, 1), "v"))
@@ -46,7 +46,7 @@ class Component:
 
     Attributes:
         site: the component; an end of the model in names of edges.
-        via: the input of a head that is meant, where the name says one.
+        via: the input of a head that is meant, where the name has one.
     """
 
     site: Site | AtSpan | End
@@ -177,7 +177,7 @@ def _hook(layer: int, hook: str, index: str | None) -> Component | None:
 
 
 def _numbers(index: str | None) -> tuple[int | None, int | None] | None:
-    """Position and entry of an index `[batch, position, entry, ...]`, None for all; None if it says something else."""
+    """Position and entry of an index `[batch, position, entry, ...]`, None for all; None if it is something else."""
     parts = [part.strip().replace("None", ":") for part in (index or ":").split(",")]
     if parts[0] == "...":  # [..., 6, :]
         parts = [":", ":", *parts[1:]]

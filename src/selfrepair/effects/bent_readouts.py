@@ -7,7 +7,7 @@ along the mean gradient on the way from the clean logits to the ablated ones,
     m(l') - m(l) = (l' - l) . integral_0^1 dm/dl (l + a (l' - l)) da
 
 with which the curvature is zero up to the error of a 16-point Gauss-Legendre rule. The gradient of KL on the clean run
-is zero, so only this account says anything about it.
+is zero, so only this account describes it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class BentReadout:
     Attributes:
         name: `log-prob`: of the answers, several taken together; less that of the wrong ones where there are some.
             `kl`: the divergence of the ablated distribution from the clean one, `sum p (log p - log p')`.
-        positions: of the stream that predict, by window.
+        positions: position that predicts the answer, by window.
         answers: token ids by window; of none for `kl`.
         wrong: token ids by window; none for the answers' log-probability by itself.
     """
@@ -54,14 +54,14 @@ class BentReadout:
 
     @property
     def units(self) -> str:
-        """Of its values: both are differences of logarithms."""
+        """Units of its values: both are differences of logarithms."""
         return "nats"
 
     def reading(self, anatomy: Anatomy, final: Tensor, windows: Sequence[int]) -> Reading:
         """The readout along the gradient on the clean run.
 
         Args:
-            anatomy: of the model.
+            anatomy: the model's anatomy.
             final: the clean final stream, [window, position, width].
             windows: their numbers among `positions`.
         """
@@ -72,7 +72,7 @@ class BentReadout:
         """The readout along the mean gradient between the clean run and one ablated run.
 
         Args:
-            anatomy: of the model.
+            anatomy: the model's anatomy.
             final: the clean final stream, [window, position, width].
             ablated: the ablated one.
             windows: their numbers among `positions`.
@@ -164,7 +164,7 @@ class _Divergence(_Measured):
 
 
 class _LogProbability(_Measured):
-    """Of answers together, less that of wrong ones where there are some."""
+    """Log-probability of the answers together, less that of wrong ones if there are any."""
 
     def __init__(self, anatomy: Anatomy, clean: Tensor, masks: Sequence[Tensor]) -> None:
         super().__init__(anatomy, clean)

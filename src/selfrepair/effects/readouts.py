@@ -24,14 +24,14 @@ class Reading:
         (torch.Size([2, 1]), [[11], [3]])
 
     Attributes:
-        positions: of the stream that each prediction reads [window, P]; None for all but the last, which predict the
-            next token.
+        positions: position of the stream that each prediction reads [window, P]; None for all but the last,
+            which predict the next token.
         targets: tokens [window, P, token] whose centred logits are added up.
-        weights: what each is multiplied with, [window, P, token].
+        weights: factor of each target, [window, P, token].
         u: the direction of the sum, final norm's gain folded in, [window, P, width]: its value is
             `u . stream / sigma + beta`.
         beta: the part of it that no scale divides [window, P].
-        value: of a readout that is not linear in the stream: its value [...] from the final stream [..., width] at the
+        value: for a readout that is not linear in the stream, its value [...] from the final stream [..., width] at the
             predictions; `u` is then its gradient on the clean run.
     """
 
@@ -105,14 +105,14 @@ class Readout(Protocol):
 
     @property
     def units(self) -> str:
-        """Of its values."""
+        """Units of its values."""
         ...
 
     def reading(self, anatomy: Anatomy, tokens: Tensor, windows: Sequence[int] | None = None) -> Reading:
         """The readout of a batch of windows.
 
         Args:
-            anatomy: of the model.
+            anatomy: the model's anatomy.
             tokens: [window, position].
             windows: their numbers in the text; in order from 0 where not given.
         """
@@ -147,9 +147,9 @@ class LogitDifference:
         'logits'
 
     Attributes:
-        positions: by window, that of the stream that predicts the answer; negative ones count from the window's end.
-        answers: by window, token ids of right answers.
-        against: by window, token ids of wrong ones; none of any window for the answers' centred logit.
+        positions: position that predicts the answer, by window; negative ones count from the window's end.
+        answers: token ids of right answers, by window.
+        against: token ids of wrong answers, by window; empty for the answers' centred logit.
     """
 
     positions: tuple[int, ...]

@@ -1,4 +1,4 @@
-"""What components put out in an ablated run, where their lines alone are not enough."""
+"""Outputs of components in an ablated run, where the ledger's lines alone are not enough."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""What heads read in an ablated run, and what they would read if only their queries, or only their keys, had changed.
+"""What heads read in an ablated run, and what they would read if only their queries or only their keys had changed.
 
 Weights under mixed queries and keys are the model's own: the ablated run is done again with the clean run's queries or
 keys in the product that scores are made of, and the projection's input as it was, so that nothing else changes. Scales,
 caps, masks and biases need not be known. With the clean run's queries and keys together the weights have to be the
-clean run's; where they are not, scores are made of something else too, and the two sides cannot be told apart.
+clean run's; where they are not, scores are made of something else too, and the two sides cannot be separated.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ class AblatedReads:
     """What some layers' heads read in an ablated run.
 
     Attributes:
-        reads: by layer.
-        mixed: of those layers for which queries and keys can be told apart.
+        reads: what heads read, by layer.
+        mixed: mixed weights of the layers whose queries and keys can be separated.
     """
 
     reads: Mapping[int, HeadReads]
@@ -66,7 +66,7 @@ def clean_reads(
         tokens: [window, position].
         reading: what is measured, at one position of each window.
         ports: at which outputs are kept.
-        layers: whose heads are watched.
+        layers: layers whose heads are watched.
     """
     with watched_reads(model, layers, answer_positions(reading)) as reads:
         clean = clean_run(model, tokens, reading, ports)
@@ -89,7 +89,7 @@ def ablated_reads(
         before: what heads read in it.
         intervention: the ablated run.
         replacement: what goes in the place of replaced outputs.
-        sides: whether queries and keys are told apart, for three more forwards.
+        sides: whether queries and keys are separated, for three more forwards.
     """
     replaced = {port: replacement(port) for port in sorted(ports_of([intervention]))}
     projected: dict[int, Tensor] = {}

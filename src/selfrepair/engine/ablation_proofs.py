@@ -80,7 +80,7 @@ def prove(model: LanguageModel) -> list[Proof]:
 def _difference_proof(
     model: LanguageModel, clean: CleanRun, heads: list[Head], outputs: tuple[Tensor, ...], reference: list[Ledger]
 ) -> Proof:
-    name, says = "differences", "differences carried through the blocks give the total effects of full forwards"
+    name, statement = "differences", "differences carried through the blocks give the total effects of full forwards"
     try:
         ledgers = _ledgers(DeltaEngine(), model, clean, heads, outputs)
     except NotTraceable as problem:
@@ -88,7 +88,7 @@ def _difference_proof(
     effects = {ledger.interventions: ledger.total_effect for ledger in ledgers}
     truth = torch.stack([ledger.total_effect for ledger in reference])
     error = relative_error(torch.stack([effects[ledger.interventions] for ledger in reference]), truth)
-    return Proof(name, says, error, tolerance(model.dtype) * 10)
+    return Proof(name, statement, error, tolerance(model.dtype) * 10)
 
 
 def _sample(model: LanguageModel) -> list[Head]:

@@ -1,4 +1,4 @@
-"""What is booked of ablated runs on their way up, the same for every engine that folds runs together."""
+"""Books the ledgers of ablated runs on their way up, for every engine that folds runs together."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from selfrepair.model.places import place_of
 from selfrepair.model.ports import KINDS, Port
 
 RunNumbers = slice | list[int]
-"""Some of the runs, by number."""
+"""Numbers of the runs that something is done for."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Patch:
     held: Tensor
 
     def rows(self, rows: RunNumbers) -> Patch:
-        """Of some runs."""
+        """The patch of some of the runs."""
         return Patch(self.put[rows], self.held[rows])
 
     def values(self, now: Tensor, replaced: Tensor, clean: Tensor) -> Tensor:
@@ -49,7 +49,7 @@ class Patch:
         return torch.where(changed, wanted, now)
 
     def differences(self, now: Tensor, change: Tensor) -> Tensor:
-        """The same of differences to the clean run.
+        """The same for differences to the clean run.
 
         Args:
             now: [run, window, position, entry, size].
@@ -96,7 +96,7 @@ class Accounts:
         Args:
             port: the port.
             rows: the runs.
-            entries: of the port.
+            entries: number of entries of the port.
         """
         chosen = [self.interventions[row] for row in rows]
         replaced = [[site for site in run.replaced if site.port == port] for run in chosen]
@@ -114,8 +114,8 @@ class Accounts:
         Args:
             port: where.
             rows: the runs.
-            patch: theirs.
-            replacement: of the port's outputs, [window, position, entry, size].
+            patch: the runs' patch.
+            replacement: replacement of the port's outputs, [window, position, entry, size].
 
         Returns:
             The change, [run, B, P].

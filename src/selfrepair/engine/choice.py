@@ -1,4 +1,4 @@
-"""Which engine a run gets, and with which settings: by short trials on its own first windows."""
+"""Chooses a run's engine and its settings, by short trials on the run's first windows."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def delta(
         tokens: the first full batch of windows.
         heads: which are to be ablated.
         work: as for `choose`.
-        precision: of its products; by default the fastest that is right to within `TOLERANCE`.
+        precision: precision of its products; by default the fastest that is right to within `TOLERANCE`.
     """
     trial = trial or _Trial(model, tokens[:2], _spread(heads))
     why = f"{precision} products as asked for"
@@ -97,7 +97,7 @@ def flops(model: LanguageModel, positions: int, work: float) -> float:
 
     Args:
         model: the model.
-        positions: of a window.
+        positions: number of positions of a window.
         work: blocks times ablated runs times windows.
     """
     blocks = model.anatomy.blocks
@@ -116,7 +116,7 @@ class _Trial:
         self._truth = self._effects(ReplayEngine(fold=1))
 
     def error(self, engine: Engine) -> RelativeError:
-        """Of an engine's total effects, against replay."""
+        """Error of an engine's total effects, against replay."""
         return RelativeError.between(self._effects(engine), self._truth)
 
     @cached_property

@@ -213,7 +213,7 @@ def require_own_forward(model: LanguageModel, clean: CleanRun, real: Tensor) -> 
 
     Args:
         model: the model.
-        clean: of the batch.
+        clean: clean run of the batch.
         real: bool [window, position], tokens that are no padding.
 
     Raises:

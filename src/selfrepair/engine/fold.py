@@ -60,7 +60,7 @@ def fastest_fold(run: Callable[[int], None], most: int) -> int:
     """The fold with the least time per run, among 1, 2, 4 ... `most`; stops when it no longer pays.
 
     Args:
-        run: does as many ablated runs in one batch as it is told.
+        run: does the given number of ablated runs in one batch.
         most: the largest fold there is work for.
     """
     best, best_time = 1, _seconds(run, 1)

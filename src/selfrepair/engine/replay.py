@@ -184,7 +184,7 @@ class Replay:
         return value.reshape(len(self.accounts.interventions), *self.clean.tokens.shape, -1)
 
     def _patch(self, port: Port, value: Tensor) -> Tensor:
-        """Replaces and holds what the interventions say at a port, and books it with the entries that go on."""
+        """Replaces and holds a port's outputs as the interventions ask, and books them with the entries that go on."""
         clean, accounts = self.clean, self.accounts
         place, patch, replaced = self._changes[port]
         outputs = place.split(self._unfold(value))

@@ -1,4 +1,4 @@
-"""A replay that is watched at some positions: what every head attends to, and the stream that logits are read from."""
+"""A replay that records, at some positions, what every head attends to and the stream that logits are read from."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _ROUNDING = 1e-2  # attention weights of low precision may add up to a little mo
 
 @contextmanager
 def eager_attention(model: LanguageModel) -> Iterator[None]:
-    """The model's plain attention, which tells its weights; fused kernels do not.
+    """The model's plain attention, which returns its weights; fused kernels do not.
 
     Where the model's attention cannot be changed once it is built (Falcon), it stays what it is.
     """
@@ -88,7 +88,7 @@ class WatchedReplay(Replay):
     """A replay over one window.
 
     Attributes:
-        attention: of the replayed layers.
+        attention: attention of the replayed layers.
         final: the stream that logits are read from, [run, place, width].
     """
 

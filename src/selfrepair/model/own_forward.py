@@ -2,8 +2,8 @@
 
 A model may do more than its trunk does: prefix tuning, soft prompts, hooks, a subclass that scales embeddings,
 stretches positions or masks padding. Effects of the trunk alone would then be those of another model, and nothing
-else in a run would show it. Errors are by position, relative to the largest entry there, so that neither a huge first position
-nor a huge bias of some row of the vocabulary hides one.
+else in a run would show it. Errors are by position, relative to the largest entry there, so that neither a huge first
+position nor a huge bias of some row of the vocabulary hides one.
 """
 
 from __future__ import annotations

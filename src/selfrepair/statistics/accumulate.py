@@ -73,7 +73,7 @@ class DocumentSums:
         shape: layers, and heads or other interventions that start in one, at most.
         components: also sum the lines of each downstream `layers` (attention and MLP) or of all `heads` too.
         near: [filter, layer, head], direct effects from a filter's threshold to which tokens count as near it, though
-            left out (see `keep.near_limits`); NaN for none. They tell what lines are like at the threshold, which
+            left out (see `keep.near_limits`); NaN for none. They show what lines are like at the threshold, which
             would be another one on other documents.
         model: layers and heads of the model, whose lines are summed; `shape` where not given.
 
@@ -215,7 +215,7 @@ class DocumentSums:
 
 def line_moments(documents: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """What means over tokens and their document-level errors need, summed over documents; adds up over sets of them.
-    `component_lines` says what each is for.
+    `component_lines` explains what each is for.
 
     **Each document must be whole**: moments of the parts of a document do not add up to those of the document.
 

@@ -56,7 +56,7 @@ def same_documents(first: Sequence[str], second: Sequence[str]) -> bool:
 
 
 def _correlation(first: Replicated, second: Replicated, parts: Callable[[Array], tuple[Array, Array]]) -> Array:
-    """Of the errors of a ratio in two runs on the same documents, [...]; 0 where one has none."""
+    """Correlation of the errors of a ratio in two runs on the same documents, [...]; 0 where one has none."""
     left, right = (linearised(parts(run.sums), parts(run.replicates)) for run in (first, second))
     left, right = left - left.mean(0), right - right.mean(0)
     sizes = np.sqrt((left**2).sum(0) * (right**2).sum(0))

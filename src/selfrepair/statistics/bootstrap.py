@@ -18,7 +18,7 @@ from scipy.sparse import csr_matrix
 
 Array = npt.NDArray[np.float64]
 Weights = npt.NDArray[np.int16]
-BLOCK_CELLS = 2**18  # (replicate, token) pairs worked off at once: 2 MB an array, which stays in cache
+BLOCK_CELLS = 2**18  # (replicate, token) pairs processed at once: 2 MB an array, which stays in cache
 COARSE = 64  # steps of the first look for the threshold
 CHUNK = 2**13  # tokens whose features are in memory at once
 
@@ -110,7 +110,7 @@ def bootstrap_filtered(
     Args:
         scores: [token], `Filter.score` of the clean direct effects of the kept tokens, which are all those beyond some
             value.
-        rows: their features, [token, feature].
+        rows: features of the tokens, [token, feature].
         document: [token], index on the document axis.
         scored_per_document: [document], scored tokens of each document, kept or not.
         fraction: the filter's share.

@@ -33,7 +33,7 @@ class TextLines:
     """Component lines of one text, from `accumulate.line_moments` and `DocumentSums.edges`, added up over documents.
 
     Attributes:
-        moments: by name, [filter, layer, head, ...].
+        moments: moments by name, [filter, layer, head, ...].
         thresholds: scores (`Filter.score`) at which the filters begin, [filter, layer, head].
     """
 

@@ -60,8 +60,8 @@ class CurveMoments:
     Attributes:
         documents: int [bin, ...], documents that have tokens in the bin.
         tokens_squared: [bin, ...], sum of squares of a document's tokens in the bin.
-        sums: of (Y, A, B, T), [4, bin, ...].
-        products: of pairs of them, [4, 4, bin, ...].
+        sums: sums of (Y, A, B, T), [4, bin, ...].
+        products: sums of products of pairs of them, [4, 4, bin, ...].
     """
 
     documents: npt.NDArray[np.int64]

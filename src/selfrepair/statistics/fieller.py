@@ -5,10 +5,10 @@ holds 0 (Fieller, J. R. Stat. Soc. B 16 (1954) 175). `N - r D` has the variance 
 bootstrap replicates of N and D, so nothing is ever divided by a denominator that might be 0. The interval is not
 symmetric about R; and where the interval of D itself holds 0, any size of ratio is possible: the set is then the whole
 line, or all of it but a gap, and **the interval is -inf to inf**. That is what an infinite end means everywhere in the
-package: the denominator cannot be told from zero.
+package: the denominator cannot be distinguished from zero.
 
 N and D are means per token where tokens are known (`per_token`), with variances and Student's quantile as those means'
-own intervals have them (`intervals`). So a share says nothing else than the two means that it is made of: **it has ends
+own intervals have them (`intervals`). So a share agrees with the two means that it is made of: **it has ends
 just where the interval of D leaves out zero, and then leaves out zero just where that of N does**. Sums over documents
 of unequal size vary with the number of tokens drawn, and would call a denominator unsure whose mean is sure. With few
 documents coverage is above 97%; `docs/coverage.md` has the table.
@@ -47,8 +47,8 @@ def fieller(above: np.ndarray, below: np.ndarray, variances: Variances, quantile
     Args:
         above: N.
         below: D.
-        variances: of both.
-        quantile: of the interval of `N - r D`, in standard errors.
+        variances: variances of both, and their covariance.
+        quantile: half-width of the interval of `N - r D`, in standard errors.
 
     Returns:
         -inf and inf where the interval of D holds 0; NaN where there is no variance or quantile.
@@ -136,7 +136,7 @@ def difference_of(first: Estimate, second: Estimate, correlation: np.ndarray | f
     Args:
         first: [...].
         second: [...].
-        correlation: of the two numbers' errors, [...]; 0 for runs on different documents.
+        correlation: correlation of the two numbers' errors, [...]; 0 for runs on different documents.
     """
     low = _distance(second.value - second.low, first.high - first.value, correlation)
     high = _distance(second.high - second.value, first.value - first.low, correlation)

@@ -117,7 +117,7 @@ class Filter:
 
         Args:
             effects: clean direct effects, centred logits; NaN passes only `all`.
-            limit: direct effects to compare with, broadcast against `effects`: this filter's thresholds, say.
+            limit: direct effects to compare with, broadcast against `effects`, such as this filter's thresholds.
         """
         limits = np.asarray(limit)
         if not self.chooses:

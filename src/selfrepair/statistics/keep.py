@@ -1,4 +1,4 @@
-"""Which tokens are kept as rows: those the filters choose, on any resampling of the documents, and a uniform sample.
+"""Chooses tokens to keep as rows: those of the filters, on any resampling of the documents, and a uniform sample.
 
 A filter that takes the share f of the tokens takes, on a resampled corpus, tokens that it did not take on the corpus
 itself. None of them lies beyond the weakest document: let q be the smallest, over documents d of n_d tokens, of the
@@ -51,7 +51,7 @@ def keep_thresholds(filters: Sequence[Filter], direct_effects: np.ndarray, docum
     Args:
         filters: the run's filters; kinds that are not among them keep nothing.
         direct_effects: clean direct effects of all scored tokens, [layer, head, token], centred logits.
-        documents: of these tokens, [token].
+        documents: document of each of these tokens, [token].
     """
     return {filter_.kind: _limit(filter_, direct_effects, documents) for filter_ in widest(filters)}
 
@@ -88,11 +88,11 @@ def _weakest_document(scores: np.ndarray, documents: np.ndarray, fraction: float
 
 
 def near_limits(filters: Sequence[Filter], kept: Limits, shape: tuple[int, int]) -> npt.NDArray[np.floating]:
-    """Where the tokens end that lie beyond each filter's threshold and were kept, [filter, layer, head]; NaN for none.
+    """The limit down to which all tokens beyond each filter's threshold were kept, [filter, layer, head]; NaN for none.
 
     Args:
         filters: the run's filters.
-        kept: from `keep_thresholds`.
+        kept: result of `keep_thresholds`.
         shape: [layer, head].
     """
     nothing = np.full(shape, np.nan)
@@ -135,7 +135,7 @@ class KeptTokens:
 
     Args:
         filters: the run's filters.
-        limits: from `keep_thresholds`.
+        limits: result of `keep_thresholds`.
         tokens: [window, position + 1], token ids; the target of position p is token p + 1.
         documents: [window, position], numbers of documents.
         scored: [window, position], tokens that count.
@@ -217,7 +217,7 @@ def token_table(rows: dict[str, np.ndarray], names: Sequence[str], filters: Sequ
     """Rows as the table of `tokens.parquet`.
 
     Args:
-        rows: by column, see `KeptTokens.arrays`.
+        rows: arrays by column, see `KeptTokens.arrays`.
         filters: the run's filters.
         names: names of the documents, by number.
     """

@@ -1,4 +1,4 @@
-"""The component that repairs most, with an interval that allows for its having been chosen.
+"""The component that repairs most, with an interval that accounts for the choice.
 
 The largest of many estimates is likely to be one whose error is large and upward, so its own interval covers too
 rarely. Its lower end here is `x - c`, with one distance c for all components, such that the chance that any of them is
@@ -20,7 +20,7 @@ from scipy.special import stdtr, stdtrit
 from selfrepair.statistics.estimates import LEVEL
 from selfrepair.statistics.features import Array
 
-_SINGLE = 48  # components with the largest errors, looked at one by one; the others count as the last of these
+_SINGLE = 48  # components with the largest errors, treated one by one; the others count as the last of these
 _STEPS = 16  # of the search for c, which is exact to 1 in 10,000 then
 
 
@@ -28,11 +28,11 @@ class Largest(NamedTuple):
     """The largest component of each head, [...].
 
     Args:
-        place: which, on the axis of the components; -1 where none is above zero.
+        place: its index on the axis of components; -1 where none is above zero.
         value: its mean; NaN for none.
         low: lower end of its 95% interval, corrected for the choosing.
         high: upper end.
-        among: of how many components it is the largest.
+        among: how many components it is chosen from.
     """
 
     place: npt.NDArray[np.int64]

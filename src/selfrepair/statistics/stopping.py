@@ -1,4 +1,4 @@
-"""Stopping early without fooling oneself: intervals that hold at every look.
+"""Stopping early: intervals that hold at every look.
 
 Looking again and again until an ordinary 95% interval is narrow enough, or leaves out 0, makes it cover less than
 95%. So looks are few and planned: the first after `MINIMUM` documents, each next one once there are `GROWTH` times as

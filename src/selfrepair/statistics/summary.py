@@ -1,4 +1,4 @@
-"""From sums and their bootstrap replicates to every number that is reported, with its error and interval."""
+"""Computes every reported number, with its error and interval, from sums and their bootstrap replicates."""
 
 from __future__ import annotations
 

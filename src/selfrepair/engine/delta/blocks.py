@@ -35,7 +35,7 @@ class BlockRecorder:
 
         Args:
             block: which one.
-            arguments: of the module, for the residual's batch of windows.
+            arguments: arguments of the module, for the residual's batch of windows.
             residual: [window, position, width].
             neurons: the map whose input is the MLP's neurons, where these are to be marked.
 

@@ -1,4 +1,4 @@
-"""Programs as compiled graphs: one per shape of block, whatever the layer, with weights and clean values as inputs."""
+"""Programs as compiled graphs: one per shape of block, with weights and clean values as inputs."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class CompiledProgram:
 
     Args:
         program: what to compile.
-        values: of any layer with the block shape that it is for.
+        values: values of any layer with the block shape that it is for.
         difference: an example.
     """
 

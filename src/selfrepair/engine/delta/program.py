@@ -20,9 +20,9 @@ class TapeValues:
     """Clean values straight from a tape, weights from the engine's store (`rules.Values`).
 
     Attributes:
-        tape: of one layer.
-        weights: of the whole model, at low precision.
-        directions: by name, see `probes`.
+        tape: tape of one layer.
+        weights: weights of the whole model, at low precision.
+        directions: directions by name, see `probes`.
         reading: what is measured, and where.
         shape: (windows, positions).
     """
@@ -95,7 +95,7 @@ class Program:
 
         Args:
             values: clean values.
-            difference: of the starting value, [run, *its shape].
+            difference: difference of the starting value, [run, *its shape].
             patches: what to make of the differences of patched values, by number.
         """
         differences: dict[int, Tensor] = {}
@@ -129,7 +129,7 @@ class Program:
         return wanted
 
     def _last_use(self) -> list[list[int]]:
-        """By step, the values that nothing later needs: their memory goes to the next."""
+        """Numbers of the values that nothing later needs, by step: their memory is freed."""
         last: dict[int, int] = {}
         for step, operation in enumerate(self.operations):
             last |= dict.fromkeys((*operation.inputs, *operation.outputs), step)

@@ -27,8 +27,8 @@ class Runs:
 
     Attributes:
         interventions: in order of joining: those that start lowest come first.
-        difference: to the clean residual stream, [R, B, position, width]; rows fill up as runs join.
-        joined: how many have.
+        difference: difference to the clean residual stream, [R, B, position, width]; rows fill up as runs join.
+        joined: how many runs have joined.
     """
 
     def __init__(
@@ -86,9 +86,9 @@ class Runs:
         Args:
             layer: the layer.
             rows: the runs.
-            tape: of the layer.
+            tape: the layer's tape.
             replacement: what goes in the place of replaced outputs.
-            kinds: of ports.
+            kinds: kinds of ports.
         """
         patches: dict[Kind, PatchAt] = {}
         for kind in kinds:
@@ -173,7 +173,7 @@ class PatchAt:
     Attributes:
         index: number of the value.
         patch: the runs' patch.
-        change: of what is put there, [window, position, entry, size].
+        change: change of what is put there, [window, position, entry, size].
         lost: change in direct effects of what is replaced [run, window, P].
     """
 
@@ -183,7 +183,7 @@ class PatchAt:
     lost: Tensor
 
     def rows(self, rows: slice) -> PatchAt:
-        """Of some of the runs."""
+        """The patch of some of the runs."""
         return PatchAt(self.index, self.patch.rows(rows), self.change, self.lost[rows])
 
     def moved(self, shape: torch.Size) -> Callable[[Tensor], Tensor]:

@@ -60,7 +60,7 @@ class Call:
     """An operation that a difference is about to pass.
 
     Attributes:
-        operation: from the tape.
+        operation: operation on the tape.
         values: clean values and weights.
         differences: by number of the value; those that are not here are zero.
         runs: how many ablated runs.

@@ -1,4 +1,4 @@
-"""Which rule is for which operation: one table, by the function's name."""
+"""The table of rules: for each operation, by its function's name, the rule for differences."""
 
 from __future__ import annotations
 

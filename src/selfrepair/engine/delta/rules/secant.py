@@ -21,7 +21,7 @@ def secant(call: Call) -> Moved:
 
 
 def secant_as_rounded(call: Call) -> tuple[Tensor, ...]:
-    """The secant rule as it is rounded: a rule that uses it says where it is exactly zero."""
+    """The secant rule as it is rounded: a rule that uses it has to set what is exactly zero."""
     full = {i: call.values.clean(i) + call.differences[i] for i in call.moving}
     outputs = run_by_run(call, full, call.values.clean)
     return tuple(value - call.output(i) for i, value in enumerate(outputs))
@@ -41,9 +41,9 @@ def run_by_run(call: Call, moving: dict[int, Tensor], standing: Callable[[int], 
     """The function's results for every run.
 
     Args:
-        call: whose function.
-        moving: by number, what it is given in each run, [run, ...].
-        standing: what it is given of all other values, the same in each run.
+        call: call whose function is run.
+        moving: values that differ between runs, by number, [run, ...].
+        standing: makes an argument of any other value, the same in each run.
     """
     operation = call.operation
 
@@ -76,7 +76,7 @@ def opaque(call: Call) -> tuple[Tensor, ...]:
     """A whole module by the secant rule, runs folded into the batch: routers and whatever else is discrete.
 
     Run by run where it is also given a tensor that does not move (token ids, a mask): which axis of that counts
-    windows, and would have to be repeated, cannot be told for sure.
+    windows, and would have to be repeated, is not certain.
     """
 
     def difference(full: Tensor, which: int) -> Tensor:

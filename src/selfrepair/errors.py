@@ -1,4 +1,4 @@
-"""The one exception users meet: what was expected, what came, and the usual fix."""
+"""Exceptions for users: what was expected, what came, and the usual fix."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class RefusedModel(SelfRepairError):
 
     Attributes:
         identity: name of the identity.
-        reason: what was found.
+        reason: what was found instead.
         proofs: the identities that were tried, with their errors; none where the model's parts were not even found.
     """
 

@@ -43,7 +43,7 @@ class Page:
     Attributes:
         size: bytes, decompressed.
         stored: bytes in the file.
-        values: how many values it holds.
+        values: number of values.
     """
 
     size: int
@@ -90,7 +90,7 @@ def require_pages(
 
     Args:
         file: the file.
-        name: what to call it.
+        name: name of the file, for messages.
         columns: columns of a row group.
         only: the column that is going to be read; None for all.
         longest: bytes of a value, at most; judged by a page's values together.

@@ -29,21 +29,21 @@ _KINDS: tuple[tuple[Callable[[int], bool], str], ...] = (
 
 
 def kind_of(mode: int) -> str | None:
-    """What a path is in words, by its mode; None for a regular file."""
+    """The kind of a path in words, by its mode; None for a regular file."""
     if stat.S_ISREG(mode):
         return None
     return next((words for test, words in _KINDS if test(mode)), "no regular file")
 
 
 def require_regular(path: Path) -> int:
-    """Refuses what is not a regular file; opening a pipe or a device may block for ever, or never end.
+    """Refuses what is not a regular file; opening a pipe or a device may block forever, or never end.
 
     Returns:
         The file's size in bytes.
 
     Raises:
         SelfRepairError: a folder, pipe, socket or device.
-        OSError: there is nothing, or it may not be looked at.
+        OSError: the path does not exist, or is not accessible.
     """
     status = path.stat()
     kind = kind_of(status.st_mode)
@@ -123,7 +123,7 @@ def parsed_json(text: str | bytes, most: int = JSON_VALUES, **options: Any) -> A
 
 
 def _require_sensible(text: str, most: int) -> None:
-    """Refuses JSON that is nested beyond reason, which exhausts the stack of who reads it, or that has so many values
+    """Refuses JSON that is nested beyond reason, which exhausts the reader's stack, or that has so many values
     that they take far more memory than the text: an empty list takes three bytes there, and sixty here.
 
     Raises:

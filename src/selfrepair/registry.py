@@ -1,4 +1,4 @@
-"""Things of one kind by name: the package's own, and those that other installed packages offer by entry points."""
+"""Registries: objects of one kind by name, the package's own and those of other packages' entry points."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 def installed(group: str) -> tuple[EntryPoint, ...]:
-    """The entry points of a group. They are looked for again only if packages have come or gone since: it takes
+    """The entry points of a group. They are searched again only if packages have come or gone since: it takes
     milliseconds, and names are asked for often."""
     return _installed(group, tuple((folder, _changed(folder)) for folder in sys.path))
 
@@ -40,12 +40,12 @@ def package_of(point: EntryPoint) -> str:
 
 
 class Registry(Mapping[str, T], Generic[T]):
-    """Things of one kind by name. Names come without an import; only what is asked for is imported.
+    """Objects of one kind by name. Listing names imports nothing; only what is asked for is imported.
 
     Args:
         kind: name of the kind, for messages: `ablation operator`.
         group: the entry points' group, `selfrepair.operators`.
-        own: where each of the package's own is, as `module:attribute`.
+        own: the package's own, by name, as `module:attribute`.
         reserved: names that mean something else where one of these is chosen.
     """
 
@@ -54,7 +54,7 @@ class Registry(Mapping[str, T], Generic[T]):
         self._own = {name: EntryPoint(name, value, group) for name, value in own.items()}
 
     def __getitem__(self, name: str) -> T:
-        """What has this name; it is imported now.
+        """The object of this name; it is imported now.
 
         Raises:
             SelfRepairError: nothing has it, two packages offer it, or the package that offers it fails.

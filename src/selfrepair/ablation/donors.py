@@ -12,7 +12,7 @@ from selfrepair.text import Windows
 from selfrepair.text.duplicates import ids_digest
 
 _SWAPS = 64  # random exchanges that are tried before donors are passed on along a path
-_CHECKS = 10**6  # pairs that are looked at for paths, in each draw: enough for all but corpora with no way out
+_CHECKS = 10**6  # pairs that are checked for paths, in each draw: enough for all but corpora with no way out
 
 
 def draw_donors(windows: Windows, donors: int, seed: int) -> np.ndarray:
@@ -26,7 +26,7 @@ def draw_donors(windows: Windows, donors: int, seed: int) -> np.ndarray:
 
     Args:
         windows: the corpus.
-        donors: how many each window needs.
+        donors: number of donors of each window.
         seed: seed of the draw.
 
     Returns:
@@ -51,7 +51,7 @@ def draw_donors(windows: Windows, donors: int, seed: int) -> np.ndarray:
 
 
 class _Corpus:
-    """Which windows may serve which.
+    """The windows, and which may serve which.
 
     Attributes:
         order: windows, ordered by their tokens.

@@ -51,7 +51,7 @@ def parse_edge(text: str, heads: Sequence[int] | None = None, score: float | Non
 
     Args:
         text: two components joined by an arrow, or two hooks of TransformerLens side by side.
-        heads: how many each layer has; only `flat:114` needs it.
+        heads: number of heads of each layer; only `flat:114` needs it.
         score: score of the edge.
 
     Raises:
@@ -67,7 +67,7 @@ def edge_between(first: Component, second: Component, text: str = "", score: flo
     Args:
         first: one end.
         second: the other.
-        text: how the edge was given, for messages.
+        text: the edge as it was given, for messages.
         score: score of the edge.
 
     Raises:

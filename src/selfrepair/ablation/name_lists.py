@@ -50,7 +50,7 @@ class Written(float):
     text: str
 
     def __new__(cls, text: str) -> Written:
-        """A number, and what was written."""
+        """A number with its text."""
         made = super().__new__(cls, text)
         made.text = text
         return made
@@ -160,7 +160,7 @@ def _require_separators(between: str, text: str) -> None:
 def whole_numbers(given: object) -> list[int] | None:
     """Whole numbers of one number or a pair; None for anything else, booleans and negative numbers included."""
     parts: list[Any] = list(given) if isinstance(given, Iterable) and not isinstance(given, str | bytes) else [given]
-    numbers = []
+    whole = []
     for part in parts:
         index = None if isinstance(part, bool) else getattr(part, "__index__", None)
         try:
@@ -169,8 +169,8 @@ def whole_numbers(given: object) -> list[int] | None:
             number = -1
         if number < 0:
             return None
-        numbers.append(number)
-    return numbers or None
+        whole.append(number)
+    return whole or None
 
 
 def refused_number(given: object) -> SelfRepairError:
@@ -229,7 +229,7 @@ def _expanded(name: str, component: Component, shape: Shape | None) -> list[Plac
 
 
 def parts_of(entry: Named) -> list[str | Site | AtSpan]:
-    """What `+` joins."""
+    """The parts of a name that `+` joins."""
     if not isinstance(entry.name, str):
         return [entry.name]
     if "->" in entry.name or "→" in entry.name:

@@ -54,7 +54,7 @@ def parse_names(given: Given, model: Shaped | None = None) -> list[Place]:
 
 
 def parse_units(given: Given, model: Shaped | None = None, files: bool = True) -> dict[str, tuple[Place, ...]]:
-    """What is ablated together, by name: a group (`movers=9.9,9.6`), a set (`9.9+9.6`), or one component.
+    """Components to ablate together, by name: a group (`movers=9.9,9.6`), a set (`9.9+9.6`), or one component.
 
     Args:
         given: as for `parse_names`.
@@ -130,7 +130,7 @@ def resolve(place: Place, spans: Mapping[str, tuple[int, int]], position: int, l
 
 
 def named_heads(given: Spelled) -> NamedHeads:
-    """What is spelled, before it is known which heads there are.
+    """Heads as they are spelled, before it is known which heads there are.
 
     Args:
         given: heads and layers in one text, parted by commas; or a sequence of such texts, of (layer, head) pairs and
@@ -159,7 +159,7 @@ def existing_heads(named: NamedHeads, heads: Sequence[int]) -> list[tuple[int, i
 
     Args:
         named: result of `named_heads`.
-        heads: how many heads each layer has.
+        heads: number of heads of each layer.
 
     Raises:
         SelfRepairError: a head that the model does not have, or none at all.

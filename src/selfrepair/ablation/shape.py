@@ -1,4 +1,4 @@
-"""How many layers, heads and neurons a model has: what names are checked against."""
+"""Shapes: how many layers, heads and neurons a model has; names are checked against them."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _LIKE_NEURONS = 256  # no attention has so many heads; every MLP has more neuron
 
 @dataclass(frozen=True)
 class Shape:
-    """What a model has that names can stand for.
+    """The numbers of a model's layers, heads and neurons.
 
     Attributes:
-        heads: how many each layer has.
+        heads: number of heads of each layer.
         key_heads: heads that have keys and values of their own, each shared by a group of query heads; None where it
             is not known.
-        neurons: how many each layer's MLP has; None where it is not known.
+        neurons: number of neurons of each layer's MLP; None where it is not known.
         width: width of the residual stream; None where it is not known.
         parallel: whether MLPs read what attention reads, not its result.
     """
@@ -107,7 +107,7 @@ def require_existing(sites: Iterable[Site | AtSpan], shape: Shape) -> None:
     """Refuses sites that a model does not have.
 
     Raises:
-        SelfRepairError: naming all of them, and what there is.
+        SelfRepairError: names all of them, and what there is.
     """
     bare = [site.site if isinstance(site, At | AtSpan) else site for site in sites]
     absent = [site for site in bare if not _there(site, shape)]
@@ -120,7 +120,7 @@ def no_such(names: Sequence[str], heads: Sequence[int], absent: Sequence[Site] =
 
     Args:
         names: names of the components.
-        heads: how many each layer has.
+        heads: number of heads of each layer.
         absent: the components, for a guess at what was meant.
     """
     numbers = f"heads 0 to {heads[0] - 1}"

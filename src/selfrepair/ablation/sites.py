@@ -49,7 +49,7 @@ class Head(NamedTuple):
 
     Attributes:
         layer: layer of the block, counted from 0.
-        head: which of its heads, counted from 0.
+        head: number of the head in its layer, counted from 0.
     """
 
     layer: int
@@ -75,7 +75,7 @@ class Head(NamedTuple):
 
 
 class _Everywhere:
-    """What sites at all positions share."""
+    """Base of sites at all positions."""
 
     @property
     def positions(self) -> None:
@@ -143,7 +143,7 @@ class Neuron(_Everywhere):
 
     Attributes:
         layer: layer of the block, counted from 0.
-        neuron: which entry of the last map's input.
+        neuron: index in the last map's input.
     """
 
     layer: int

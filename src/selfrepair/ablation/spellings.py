@@ -42,7 +42,7 @@ class End:
 
 @dataclass(frozen=True)
 class Component:
-    """What one name stands for.
+    """The component that one name stands for.
 
     Attributes:
         site: the component; an end of the model in names of edges.
@@ -84,7 +84,7 @@ def spelled(text: str, heads: Sequence[int] | None = None) -> Component:
 
     Args:
         text: one name, in any spelling.
-        heads: how many each layer has; only `flat:114` needs it.
+        heads: number of heads of each layer; only `flat:114` needs it.
 
     Raises:
         SelfRepairError: it names nothing, or what cannot be ablated.
@@ -150,7 +150,7 @@ def _flat(number: int, heads: Sequence[int] | None) -> Head:
 
 
 def _hook(layer: int, hook: str, index: str | None) -> Component | None:
-    """What a hook of TransformerLens holds: heads and neurons are the third index, positions the second."""
+    """The component of a hook of TransformerLens: heads and neurons are the third index, positions the second."""
     numbers = _numbers(index)
     if numbers is None:
         return None

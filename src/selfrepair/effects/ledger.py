@@ -28,7 +28,7 @@ class Ledger:
         True
 
     Attributes:
-        interventions: which; all of one chunk start in the same layer.
+        interventions: the interventions; all of one chunk start in the same layer.
         direct_effect: `DE = u . write / sigma`, clean, added up over the replaced sites.
         ablated_direct_effect: `DE'`, of what was put in their places.
         total_effect: `TE`, what is measured in the ablated run minus the same in the clean one.
@@ -69,7 +69,7 @@ class Ledger:
 
     @property
     def residual(self) -> Tensor:
-        """What the ledger leaves over; zero but for rounding: `SR` less all its lines."""
+        """The residual, `SR` less all its lines; zero except for rounding."""
         residual = self.self_repair
         for line in self.lines.values():
             residual = residual - line

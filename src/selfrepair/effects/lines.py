@@ -17,7 +17,7 @@ class Line:
         name: name in the ledger.
         short: its name on the page, after "repair by".
         title: long name in files.
-        text: what it is and how it is computed.
+        text: explanation, with how it is computed.
         formula: formula of a token's value, on the page.
         paper: where the paper has it.
         share_in_paper: where the paper has its share of the lost direct effect; the whole's share is explained above.
@@ -41,22 +41,22 @@ class Line:
 
     @property
     def quantity(self) -> str:
-        """What per-token quantities and columns of files call it."""
+        """Name of the per-token quantity, in columns of files."""
         return f"repair_{self.name}"
 
     @property
     def share(self) -> str:
-        """What its share of the lost direct effect is called."""
+        """Name of its share of the lost direct effect."""
         return f"fraction_{self.name}"
 
     @property
     def heading(self) -> str:
-        """What the page calls its mean."""
+        """Name of its mean on the page."""
         return f"repair by {self.short}"
 
     @property
     def share_heading(self) -> str:
-        """What the page calls its share of the lost direct effect."""
+        """Name of its share of the lost direct effect on the page."""
         return f"repaired by {self.short}, share"
 
     @property

@@ -100,7 +100,7 @@ class Readout(Protocol):
 
     @property
     def name(self) -> str:
-        """How results call it."""
+        """Name in results."""
         ...
 
     @property

@@ -32,7 +32,7 @@ def ablated_outputs(
         clean: the clean run; it has the outputs at all ports of the intervention.
         intervention: the ablated run.
         replacement: what goes in the place of replaced outputs.
-        ports: which.
+        ports: ports to read.
     """
     places = {port: place_of(model, port) for port in ports}
     seen: dict[Port, Tensor] = {}

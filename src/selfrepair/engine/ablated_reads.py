@@ -86,7 +86,7 @@ def ablated_reads(
     Args:
         model: the model.
         clean: the clean run, with the outputs at all ports of the intervention.
-        before: what heads read in it.
+        before: what heads read in the clean run.
         intervention: the ablated run.
         replacement: what goes in the place of replaced outputs.
         sides: whether queries and keys are separated, for three more forwards.

@@ -24,7 +24,7 @@ RunNumbers = slice | list[int]
 
 @dataclass(frozen=True)
 class Patch:
-    """What runs do at one port.
+    """Where runs replace or hold outputs at one port.
 
     Attributes:
         put: where the replacement goes, bool [run, 1, position, entry]; the axis of positions has length 1 where all
@@ -68,7 +68,7 @@ class Accounts:
         by_head: [R, B, P, L, H], where asked for.
         post_norms: [R, B, P].
         before: direct effects of replaced sites, [R, B, P].
-        after: of what was put in their places.
+        after: direct effects of their replacements, [R, B, P].
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class Accounts:
         return sorted({row for kind in KINDS for row in self.touching(Port(layer, kind))})
 
     def patch(self, port: Port, rows: Iterable[int], entries: int) -> Patch:
-        """What some runs do at a port.
+        """The patch of some runs at a port.
 
         Args:
             port: the port.
@@ -112,7 +112,7 @@ class Accounts:
         """Books direct effects of what is replaced, and of what is put there.
 
         Args:
-            port: where.
+            port: the port.
             rows: the runs.
             patch: the runs' patch.
             replacement: replacement of the port's outputs, [window, position, entry, size].

@@ -93,7 +93,7 @@ def watched_reads(
 
     Args:
         model: the model.
-        layers: which.
+        layers: layers to watch.
         positions: one of each window [window].
         fed: queries or keys that some layers use in place of their own.
 

@@ -46,8 +46,8 @@ def choose(model: LanguageModel, tokens: Tensor, heads: list[Head], work: float)
     Args:
         model: the model.
         tokens: the first full batch of windows, [window, position].
-        heads: which are to be ablated.
-        work: what there is to do, in blocks times ablated runs times windows.
+        heads: heads to be ablated.
+        work: amount of work, in blocks times ablated runs times windows.
     """
     if flops(model, tokens.shape[1], work) < _LITTLE and not model.offloaded:
         return Choice(_replay(model, tokens), "replay: too little to do for trials to pay")
@@ -74,12 +74,12 @@ def delta(
     precision: str | None,
     trial: _Trial | None = None,
 ) -> Choice:
-    """The delta engine because it was asked for. Call under `model.running()`.
+    """The delta engine, as asked for, with its settings. Call under `model.running()`.
 
     Args:
         model: the model.
         tokens: the first full batch of windows.
-        heads: which are to be ablated.
+        heads: heads to be ablated.
         work: as for `choose`.
         precision: precision of its products; by default the fastest that is right to within `TOLERANCE`.
     """
@@ -106,7 +106,7 @@ def flops(model: LanguageModel, positions: int, work: float) -> float:
 
 
 class _Trial:
-    """Some heads on a window or two, as the replay engine has them."""
+    """Effects of some heads on a window or two, computed by the replay engine, to compare others with."""
 
     def __init__(self, model: LanguageModel, tokens: Tensor, heads: list[Head]) -> None:
         self.model, self.tokens, self.heads = model, tokens[:1], heads
@@ -126,7 +126,7 @@ class _Trial:
         return self.error(engine), engine.steps_over_modules
 
     def seconds_of_replay(self) -> float:
-        """That one run of one window takes for one block."""
+        """Seconds that one run of one window takes for one block."""
         head = Head(max(0, self.model.anatomy.layers - 3), 0)
         engine, chosen = ReplayEngine(fold=1), each([head])
         seconds = _timed(
@@ -148,7 +148,7 @@ class _Trial:
 
 
 def _precision(model: LanguageModel, trial: _Trial) -> tuple[str, str]:
-    """The fastest product that is right enough, and what was found."""
+    """The fastest product that is accurate enough, and the trial's results in words."""
     if model.dtype != torch.float32:
         return "full", f"in {str(model.dtype).removeprefix('torch.')}"
     speed = {name: _seconds_of_product(model, name) for name in PRECISIONS}
@@ -223,5 +223,5 @@ def _spread(heads: list[Head]) -> list[Head]:
 
 
 def _rounding(model: LanguageModel) -> float:
-    """What rounding explains of a relative error of effects."""
+    """The relative error of effects that rounding explains."""
     return 1e-9 if model.dtype == torch.float64 else 1e-3

@@ -19,7 +19,7 @@ from selfrepair.model.taps import Place, keeping, on_input, on_output, removing
 
 @dataclass(frozen=True)
 class CleanRun:
-    """A batch of windows through the model, untouched. P predictions per window, as the readout has them.
+    """A batch of windows run through the unchanged model. The readout makes P predictions per window.
 
     Example:
         >>> clean.scaled_logit.shape, clean.outputs_at(Port(0, "heads")).shape
@@ -72,14 +72,14 @@ class CleanRun:
 
     @property
     def logit(self) -> Tensor:
-        """The target's centred logit [window, P], to look at: where `beta` is huge, effects drown in it."""
+        """The target's centred logit [window, P], for display: where `beta` is huge, effects drown in it."""
         return self.scaled_logit + self.beta
 
     def direct_effects(self, layer: int, head_outputs: Tensor | None = None) -> Tensor:
         """Direct effects of a layer's heads, [..., window, P, head].
 
         Args:
-            layer: which layer.
+            layer: the layer.
             head_outputs: outputs to value, [..., window, position, head, head_dim]; the clean ones by default.
         """
         return self.direct_effects_at(Port(layer, "heads"), head_outputs)
@@ -149,7 +149,7 @@ def clean_run(
         model: the model.
         tokens: [window, position].
         reading: what is measured; the next token's centred logit by default.
-        ports: at which outputs are kept; those of heads always are.
+        ports: ports whose outputs are kept; those of heads always are.
 
     Raises:
         SelfRepairError: neurons of a block that has none, as in a mixture of experts; outside `model.running()`.
@@ -199,7 +199,7 @@ def clean_run(
 
 
 def _directions(model: LanguageModel, port: Port, outputs: Tensor, reading: Reading, direction: Tensor) -> Tensor:
-    """What outputs at a port of an MLP are worth, [window, P, entry, size]."""
+    """Directions of outputs at a port of an MLP, [window, P, entry, size]."""
     if port.kind == "mlp":
         return (model.anatomy.blocks[port.layer].mlp_multiplier * direction).unsqueeze(-2)
     neurons = model.neurons(port.layer)
@@ -246,7 +246,7 @@ def port_outputs(model: LanguageModel, tokens: Tensor, ports: Collection[Port]) 
     Args:
         model: the model.
         tokens: [window, position].
-        ports: which.
+        ports: ports to read.
 
     Raises:
         SelfRepairError: neurons of a block that has none, as in a mixture of experts; outside `model.running()`.

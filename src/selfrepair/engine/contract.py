@@ -47,7 +47,7 @@ class Engine(Protocol):
 
     @property
     def settings(self) -> Settings:
-        """What makes an engine of this name compute the same again, bit for bit: kept in plans."""
+        """Settings with which an engine of this name computes the same again, bit for bit; kept in plans."""
         ...
 
     def sweep(

@@ -90,7 +90,7 @@ class ReplayEngine:
 
 
 class _Change(NamedTuple):
-    """What happens at a port: where it is, which runs put or hold what, and what is put there."""
+    """The change at a port: its place, which runs put or hold outputs there, and the replacement."""
 
     place: Place
     patch: Patch
@@ -117,7 +117,7 @@ class Replay:
         self._changes = self._changes_with(replacement)  # before any hook is there: donors take a forward
 
     def _changes_with(self, replacement: Replacement) -> dict[Port, _Change]:
-        """What happens at every port that some run touches."""
+        """The change at every port that some run touches."""
         rows = range(len(self.accounts.interventions))
         changes = {}
         for port in (Port(layer, kind) for layer in range(self.start, self.anatomy.layers) for kind in KINDS):

@@ -40,10 +40,10 @@ def eager_attention(model: LanguageModel) -> Iterator[None]:
 
 
 class WatchedAttention:
-    """Attention weights at some positions, by layer: [run, head, place, position].
+    """Attention weights at some positions, by layer: [run, head, recorded position, position].
 
     Args:
-        positions: where to look, places in the windows.
+        positions: positions in the windows to record.
     """
 
     def __init__(self, positions: Sequence[int]) -> None:

@@ -74,8 +74,8 @@ class Unembedding:
     Attributes:
         weight: [vocabulary, width].
         bias: [vocabulary].
-        multiplier: what the model multiplies its logits with.
-        softcap: what it caps them at.
+        multiplier: the factor of the model's logits.
+        softcap: the value that it caps them at.
         masked: rows that the model switches off for good (`model.constants.masked_rows`), bool [vocabulary]. They have
             no logit, so they are left out of the mean that centres the others; padded rows that have one are not.
     """
@@ -117,7 +117,7 @@ class Unembedding:
         return 0.0 if self.bias is None else float(self.bias[self.counted].double().mean())
 
     def constants(self, norm: Norm) -> Tensor:
-        """What every row's logit is made of whatever the stream is, [vocabulary].
+        """The constant part of every row's logit, which does not depend on the stream, [vocabulary].
 
         Args:
             norm: the final norm, whose bias all rows read.

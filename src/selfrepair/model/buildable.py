@@ -23,7 +23,7 @@ _FIX = "config.json is damaged, or of another model than the weights; take the f
 
 @dataclass(frozen=True)
 class Stock:
-    """What files of weights hold.
+    """The content of files of weights.
 
     Attributes:
         shapes: shape of every weight, by name.

@@ -39,7 +39,7 @@ def logits_without_constants(network: Any, final_norm: nn.Module, tokens: Tensor
 
 
 def without_bias(norm: nn.Module, value: Tensor) -> Tensor:
-    """What a norm makes of `value`, its bias left out."""
+    """The norm of `value` without its bias."""
     bias = getattr(norm, "bias", None)
     if not isinstance(bias, Tensor):
         return norm(value)  # type: ignore[no-any-return]

@@ -18,7 +18,7 @@ def finding(step: str) -> Iterator[None]:
     """Turns every exception but our own into a refusal that names the step; the exception stays as its cause.
 
     Args:
-        step: what is being looked for, as in 'finding the blocks'.
+        step: what is being found, as in 'finding the blocks'.
 
     Raises:
         RefusedModel: whatever went wrong. What a user does (Ctrl-C, the end of the program) passes.

@@ -19,7 +19,7 @@ def as_network(given: Any) -> Any:
     """The causal language model that an object is, ready to be dissected.
 
     Args:
-        given: what was given to `load`, not a name.
+        given: the object given to `load`.
 
     Raises:
         SelfRepairError: it is no such model; the fix names what to give instead.
@@ -53,7 +53,7 @@ def inner_models(network: nn.Module) -> Iterator[str]:
 
 
 def advice(network: nn.Module, fix: str) -> str:
-    """What the user of a model that is refused can do, where the cause can be seen in the object itself.
+    """The fix for a refused model, where the cause can be seen in the object itself.
 
     Args:
         network: the model.

@@ -30,7 +30,7 @@ class LanguageModel:
         (2, torch.float32)
 
     Attributes:
-        name: how results call it.
+        name: name in results.
         network: the Hugging Face model, in eval mode, untouched.
         tokenizer: its tokenizer, or None where windows are given as token ids.
         anatomy: its parts.
@@ -101,8 +101,8 @@ class LanguageModel:
 
         Args:
             tokens: [window, position].
-            constants: whether with what final norm and unembedding add whatever they read; no effect depends on it,
-                and a large one swamps all effects (see `model.constants`).
+            constants: whether to add the constants of final norm and unembedding; no effect depends on them,
+                and large ones swamp all effects (see `model.constants`).
         """
         if constants:
             logits: Tensor = self.network(tokens, use_cache=False).logits

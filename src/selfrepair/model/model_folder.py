@@ -189,7 +189,7 @@ def _numbers(content: Any, name: str = "") -> Iterator[tuple[str, int]]:
 
 
 def _stock(path: Path) -> Stock:
-    """What a safetensors file holds, by its header, which has to agree with the file's real size."""
+    """The weights of a safetensors file by its header, which has to agree with the file's real size."""
     from safetensors import safe_open
 
     try:

@@ -27,7 +27,7 @@ class Neurons:
         module: the map; its input is each neuron's activation (of a gated MLP `act(gate) * up`).
         weight: W_out, what each neuron writes per unit of activation [neuron, width].
         norm: the norm that the MLP's write passes through, where there is one (Gemma 2, OLMo 2).
-        multiplier: what the MLP's write is multiplied with.
+        multiplier: the factor of the MLP's write.
     """
 
     layer: int

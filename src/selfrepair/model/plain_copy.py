@@ -133,7 +133,7 @@ def _enclosed(value: Any, inside: bool, seen: set[int]) -> Iterator[nn.Module]:
     Args:
         value: a function, a method, a `partial`; other things hold nothing.
         inside: whether it is itself held by a closure.
-        seen: what has been looked at.
+        seen: ids of the values visited so far.
     """
     if id(value) in seen:
         return

@@ -111,7 +111,7 @@ def require_package(module: str, extra: str) -> None:
     """Refuses to go on without an optional package.
 
     Args:
-        module: what is imported.
+        module: name of the imported module.
         extra: the extra of selfrepair that installs it.
 
     Raises:

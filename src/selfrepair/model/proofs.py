@@ -121,7 +121,7 @@ def _prove(model: LanguageModel, tokens: Tensor) -> list[Proof]:
 
 
 def _proofs_of_blocks(model: LanguageModel, tokens: Tensor, run: _Forward) -> list[Proof]:
-    """What blocks are made of."""
+    """Proofs about the parts of blocks."""
     allowed, layers = tolerance(model.dtype), range(model.anatomy.layers)
     read = [*(run.residuals[layer] for layer in layers[1:]), run.final]
     chain = max(relative_error(run.outputs[layer], given) for layer, given in zip(layers, read, strict=True))
@@ -196,7 +196,7 @@ def _residual_error(model: LanguageModel, run: _Forward) -> float:
 
 
 def _size_of_write(written: Tensor, stream: Tensor) -> Tensor:
-    """What an error in a write is measured by: the write, and no more of the stream than rounding it explains."""
+    """Reference size of an error in a write: the write's, and the part of the stream's that rounding explains."""
     rounding = _ROUNDINGS * torch.finfo(stream.dtype).eps / tolerance(stream.dtype)
     return written.abs().max() + rounding * stream.abs().max()
 

@@ -30,7 +30,7 @@ _ALL = slice(None)
 
 @dataclass(frozen=True)
 class TokenEffects:
-    """What ablating some heads of one layer did, token by token, over one batch of windows.
+    """Effects of ablating some heads of one layer, token by token, over one batch of windows.
 
     `position` is the prediction position: position p predicts token p + 1.
 

@@ -153,7 +153,7 @@ def _per_document(
         rows: features.
         tokens: [token], places in `rows`.
         document: [token], their documents.
-        documents: how many there are.
+        documents: number of documents.
     """
     total = np.zeros((documents, rows[tokens[:0]].shape[1]))
     for start in range(0, len(tokens), CHUNK):

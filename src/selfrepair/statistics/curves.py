@@ -24,7 +24,7 @@ def bin_edges(direct_effects: np.ndarray, bins: int) -> npt.NDArray[np.floating]
 
     Args:
         direct_effects: [layer, head, token], clean direct effects of all scored tokens, centred logits.
-        bins: how many bins.
+        bins: number of bins.
 
     Returns:
         [layer, head, bins - 1]: edge j is the value at rank `floor((j + 1) tokens / bins)`, so bin j holds the

@@ -96,7 +96,7 @@ def donors_needed(
 
 
 def _shares(tokens: np.ndarray) -> tuple[Array, Array]:
-    """What the document part and the parts per token are multiplied by in the variance of the mean."""
+    """Factors of the document part and of the parts per token in the variance of the mean."""
     n = np.asarray(tokens, np.float64)
     total = n.sum(axis=0)
     total = np.where(total == 0, np.nan, total)

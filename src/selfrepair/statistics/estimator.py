@@ -47,7 +47,7 @@ class Estimator:
         parts: for a ratio whose denominator may be near zero, sums of features [..., feature] to numerator and
             denominator, each [...]; its interval is Fieller's, see `statistics.fieller`.
         share_of: the estimator of the mean that it is a share of, where that may be zero.
-        shown: how the page shows it; None: not there, but in files and tables.
+        shown: how the page shows it; None if only files and tables have it.
     """
 
     name: str

@@ -206,7 +206,8 @@ def _shares() -> list[Estimator]:
     ]
 
 
-OWN = SimpleNamespace(**{one.name: one for one in (*_effects(), *_ledger(), *_fractions(), *_slopes(), *_shares())})
+_ALL = (*_effects(), *_ledger(), *_fractions(), *_slopes(), *_shares())
+OWN = SimpleNamespace(**{estimator.name: estimator for estimator in _ALL})
 ESTIMATORS: Registry[Estimator] = Registry(
     "estimator", "selfrepair.estimators", {name: f"{__name__}:OWN.{name}" for name in vars(OWN)}
 )

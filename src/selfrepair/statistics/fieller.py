@@ -146,7 +146,7 @@ def difference_of(first: Estimate, second: Estimate, correlation: np.ndarray | f
 
 
 def linearised(sums: tuple[Array, Array], replicates: tuple[Array, Array]) -> Array:
-    """What each replicate adds to the ratio, to first order, [replicate, ...]: `(N_b - R D_b) / D`."""
+    """The deviation of the ratio in each replicate, to first order, [replicate, ...]: `(N_b - R D_b) / D`."""
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.asarray((replicates[0] - sums[0] / sums[1] * replicates[1]) / sums[1])
 

@@ -14,8 +14,8 @@ from selfrepair.errors import SelfRepairError
 ALL = "all"
 DEFAULT_FRACTION = 0.02
 Score = Callable[[np.ndarray], np.ndarray]
-"""What a kind of filter is: direct effects to scores, of which the filter takes the largest. The score of a score is
-that score's place among direct effects: `score(score(score(x))) == score(x)`, as for `x`, `-x` and `abs(x)`."""
+"""The function behind a kind of filter: direct effects to scores, of which the filter takes the largest. The score of a
+score is a direct effect with that score: `score(score(score(x))) == score(x)`, as for `x`, `-x` and `abs(x)`."""
 
 
 def top_score(effects: np.ndarray) -> np.ndarray:
@@ -105,7 +105,7 @@ class Filter:
         return tokens if self.kind == "all" else max(1, int(self.fraction * tokens))
 
     def score(self, effects: np.ndarray) -> npt.NDArray[np.floating]:
-        """What the filter takes the largest of, of direct effects of any shape."""
+        """Scores of direct effects of any shape; the filter takes the largest."""
         return score_of(self.kind)(effects)
 
     def passes(self, effects: np.ndarray, limit: np.ndarray | float) -> npt.NDArray[np.bool_]:

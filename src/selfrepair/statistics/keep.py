@@ -22,7 +22,7 @@ from selfrepair.statistics.filters import Filter, choosing_kinds
 SAMPLE = "sample"  # `kept_as` of rows that no filter keeps
 MARGIN = 2  # times the filter's share that is always kept
 EXACT = 1024  # tokens of a head beyond its filter's weakest document that are kept at most: all tokens of small corpora
-_BLOCK = 1024  # windows whose hashes are looked at together
+_BLOCK = 1024  # windows whose hashes are computed together
 LABEL = pa.dictionary(pa.int32(), pa.string())
 TOKEN_SCHEMA = pa.schema(
     [
@@ -121,7 +121,7 @@ def in_sample(sample: np.ndarray, numbers: np.ndarray, positions: int) -> npt.ND
     Args:
         sample: pairs from `uniform_sample`.
         numbers: [window], numbers of these windows in the corpus.
-        positions: how many positions windows have.
+        positions: number of positions of a window.
     """
     row = {int(number): local for local, number in enumerate(numbers)}
     chosen = np.zeros((len(numbers), positions), bool)
@@ -209,7 +209,7 @@ def sorted_rows(rows: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def kept_as(filters: Sequence[Filter]) -> tuple[str, ...]:
-    """What a row can be kept as: one of a kind of filter, or of the sample."""
+    """Values of `kept_as`: kinds of filter, and the sample."""
     return (*choosing_kinds(filters), SAMPLE)
 
 

@@ -14,7 +14,7 @@ CARD = ("lost_direct_effect", "self_repair", *FRACTIONS, "slope_through_origin",
 
 @dataclass(frozen=True)
 class Card:
-    """What a model does about its ablated heads, under one filter and one operator, which must be named beside it.
+    """A model's self-repair in a few numbers, under one filter and one operator, which must be named beside it.
 
     Args:
         model: name (see `CARD`) to the number over all heads together, [...]; `repaired_fraction` is *the* number, and

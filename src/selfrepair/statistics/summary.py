@@ -27,7 +27,7 @@ class Summary:
         card: over [filter] all heads together, over [filter, layer] all heads of a layer.
         count: tokens [filter, layer, head].
         documents: documents these come from [filter, layer, head].
-        effective_documents: how many equally full ones they amount to [filter, layer, head].
+        effective_documents: the number of equally full ones that they amount to [filter, layer, head].
     """
 
     heads: dict[str, Estimate]

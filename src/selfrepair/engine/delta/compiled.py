@@ -65,7 +65,7 @@ class CompiledProgram:
     """A program traced and compiled for one number of runs; gives what `Program.run` gives.
 
     Args:
-        program: what to compile.
+        program: the program to compile.
         values: values of any layer with the block shape that it is for.
         difference: an example.
     """

@@ -42,7 +42,7 @@ class DeltaEngine:
         ...     clean = clean_run(model, tokens, ports=ports_of(chosen))
         ...     donors = port_outputs(model, tokens.flip(0), ports_of(chosen))
         ...     ledgers = list(DeltaEngine().sweep(model, clean, chosen, donors.__getitem__, per_component=True))
-        >>> sorted(one.name for ledger in ledgers for one in ledger.interventions)
+        >>> sorted(intervention.name for ledger in ledgers for intervention in ledger.interventions)
         ['L0H0', 'L1.mlp']
 
     Attributes:
@@ -88,7 +88,7 @@ class DeltaEngine:
 
     @property
     def steps_over_modules(self) -> bool:
-        """Whether some module was too discrete to look into: such blocks cannot be compiled."""
+        """Whether some module holds discrete steps and was taken as a whole: such blocks cannot be compiled."""
         return self._recorder.steps_over_modules
 
     def sweep(
@@ -197,10 +197,10 @@ class DeltaEngine:
         """Runs a program on chunks of `fold` runs; chunks are halved where memory runs out.
 
         Args:
-            program: what to run.
+            program: the program to run.
             values: its clean values.
             differences: at its start, [run, ...].
-            numbers: which of all runs these are.
+            numbers: numbers of these runs among all.
         """
         folding = Folding(self.fold)
         key = self._key(program, values)

@@ -61,9 +61,9 @@ class Program:
 
     Attributes:
         start: number of the value at which differences start.
-        probes: what is wanted.
+        probes: the values to read.
         patched: numbers of values whose differences are replaced on the way.
-        operations: what lies between, in order.
+        operations: operations between start and probes, in order.
     """
 
     start: int
@@ -91,12 +91,12 @@ class Program:
     def run(
         self, values: Values, difference: Tensor, patches: Mapping[int, Callable[[Tensor], Tensor]] | None = None
     ) -> dict[str, Tensor]:
-        """What was to be read, by name.
+        """The probed values, by name.
 
         Args:
             values: clean values.
             difference: difference of the starting value, [run, *its shape].
-            patches: what to make of the differences of patched values, by number.
+            patches: functions of the differences of patched values, by number.
         """
         differences: dict[int, Tensor] = {}
         probed: dict[str, Tensor] = {}

@@ -42,11 +42,11 @@ class Runs:
         self.joined = 0
 
     def join(self, layer: int, runs: int, replacement: Replacement) -> tuple[slice, Tensor]:
-        """Takes in the runs that start in a layer.
+        """Adds the runs that start in a layer.
 
         Args:
             layer: the layer.
-            runs: how many.
+            runs: how many runs start there.
             replacement: what goes in the place of replaced outputs.
 
         Returns:
@@ -81,7 +81,7 @@ class Runs:
     def patches(
         self, layer: int, rows: Sequence[int], tape: Tape, replacement: Replacement, kinds: Sequence[Kind]
     ) -> dict[Kind, PatchAt]:
-        """What some runs do at the ports of a layer, booked, and ready for their differences.
+        """The patches of some runs at the ports of a layer, with their direct effects booked.
 
         Args:
             layer: the layer.
@@ -168,7 +168,7 @@ class Runs:
 
 @dataclass(frozen=True)
 class PatchAt:
-    """What some runs do at a value of a tape.
+    """The patch of some runs at a value of a tape.
 
     Attributes:
         index: number of the value.
@@ -187,7 +187,7 @@ class PatchAt:
         return PatchAt(self.index, self.patch.rows(rows), self.change, self.lost[rows])
 
     def moved(self, shape: torch.Size) -> Callable[[Tensor], Tensor]:
-        """What makes patched differences of differences of a value of that shape, [run, *shape]."""
+        """A function that patches differences of a value of that shape, [run, *shape]."""
 
         def patched(difference: Tensor) -> Tensor:
             runs = difference.shape[0]

@@ -104,7 +104,7 @@ def _of_run(call: Call, run: int, argument: Any) -> Tensor:
 
 
 def _called(call: Call, moved: Callable[[Any], Tensor]) -> tuple[Tensor, ...]:
-    """What the operation's function puts out, given `moved` of the arguments that move and all others as they are."""
+    """Results of the operation's function, with `moved` of the arguments that move and all others as they are."""
 
     def value(argument: Any) -> Any:
         return call.clean(argument) if call.difference(argument) is None else moved(argument)

@@ -131,7 +131,7 @@ def _largest(file: BinaryIO, name: str, column: ColumnChunk, longest: int) -> in
 
 
 def pages(file: BinaryIO, column: ColumnChunk) -> Iterator[Page]:
-    """The pages of a column of a row group, by their headers; ends where something is there that is no header.
+    """The pages of a column of a row group, by their headers; ends at anything else than a header.
 
     Raises:
         ValueError: a page that goes on behind the end of the file.

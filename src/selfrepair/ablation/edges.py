@@ -55,7 +55,7 @@ def parse_edge(text: str, heads: Sequence[int] | None = None, score: float | Non
         score: score of the edge.
 
     Raises:
-        SelfRepairError: it names no edge.
+        SelfRepairError: it is not an edge.
     """
     first, second = ends_of(text, heads)
     return edge_between(first, second, text.strip(), score)
@@ -94,13 +94,13 @@ def ends_of(text: str, heads: Sequence[int] | None = None) -> tuple[Component, C
         heads: as for `parse_edge`.
 
     Raises:
-        SelfRepairError: it names no edge.
+        SelfRepairError: it is not an edge.
     """
     ends = _ARROW.split(text.strip()) if len(text) <= LONGEST else []
     if len(ends) == 1:
         ends = [] if _HOOK.sub("", text).strip(" ,;\t()'\"") else _HOOK.findall(text)
     if len(ends) != 2:
-        raise SelfRepairError(f"'{text.strip()[:80]}' names no edge.", _WRITE)
+        raise SelfRepairError(f"'{text.strip()[:80]}' is not an edge.", _WRITE)
     return spelled(ends[0], heads), spelled(ends[1], heads)
 
 

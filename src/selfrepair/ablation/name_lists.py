@@ -65,7 +65,7 @@ def listed(given: object, files: bool = True) -> Iterator[Named]:
         files: whether `@file` is followed; never for names that were themselves read from a file.
 
     Raises:
-        SelfRepairError: a number that is no text, a file that cannot be read, or something else.
+        SelfRepairError: a number that is not text, a file that cannot be read, or something else.
     """
     if files and isinstance(given, str) and given.lstrip().startswith("@"):
         given = file_text(Path(given.strip()[1:]))
@@ -113,7 +113,7 @@ def _entries(given: object, group: str, depth: int) -> Iterator[Named]:
             for member in members:
                 yield from _entries(member, group, depth + 1)
     else:
-        raise SelfRepairError(f"{given!r} names no component.", f"{WRITE} In Python also as (9, 6).")
+        raise SelfRepairError(f"{given!r} is not a component.", f"{WRITE} In Python also as (9, 6).")
 
 
 def _of_text(text: str, group: str, depth: int) -> Iterator[Named]:
@@ -182,7 +182,7 @@ def refused_number(given: object) -> SelfRepairError:
             f"{text} is a number; did you mean '{short}0' or '{short}'? Quote it.",
             "Files and programs drop the last zero of numbers, and 9.1 and 9.10 are different heads.",
         )
-    return SelfRepairError(f"{text} is a number, which names no component. Quote it.", WRITE)
+    return SelfRepairError(f"{text} is a number, not a component. Quote it.", WRITE)
 
 
 def components_named(entry: Named, shape: Shape | None) -> list[Place]:

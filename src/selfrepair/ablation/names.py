@@ -47,7 +47,7 @@ def parse_names(given: Given, model: Shaped | None = None) -> list[Place]:
         Sites; where a name has a span (`9.6@S2`), an `AtSpan`, which `resolve` turns into a site.
 
     Raises:
-        SelfRepairError: something names no component, or one that the model does not have. Numbers that are no text
+        SelfRepairError: something is not a component, or is one that the model does not have. Numbers that are not text
             are refused: YAML, JSON and pandas read 9.10 as 9.1, another head.
     """
     return list(dict.fromkeys(place for places in parse_units(given, model).values() for place in places))
@@ -150,7 +150,7 @@ def named_heads(given: Spelled) -> NamedHeads:
         elif isinstance(member, float):
             raise refused_number(member)
         else:
-            raise SelfRepairError(f"{member!r} names no head.", f"{_WRITE_HEADS} In Python also as (9, 6).")
+            raise SelfRepairError(f"{member!r} is not a head.", f"{_WRITE_HEADS} In Python also as (9, 6).")
     return numbered
 
 
@@ -193,7 +193,7 @@ def named_layers(given: Spelled, known: Sequence[int]) -> list[int]:
     parts = [given] if isinstance(given, str) else list(_members(given, "layers", _WRITE_LAYERS))
     spans = [span for part in parts for span in _spans(part)]
     if not spans:
-        raise SelfRepairError(f"{given!r} names no layers.", _WRITE_LAYERS)
+        raise SelfRepairError(f"{given!r} is not a set of layers.", _WRITE_LAYERS)
     for low, high in spans:
         if low < known[0] or high > known[-1]:
             wrong = high if high > known[-1] else low
@@ -208,11 +208,11 @@ def _named_head(part: str | Site | AtSpan) -> tuple[int, int, int | None]:
     try:
         site = spelled(part).site if isinstance(part, str) else part
     except SelfRepairError as problem:
-        raise SelfRepairError(f"'{part}' names no head.", f"{_WRITE_HEADS}") from problem
+        raise SelfRepairError(f"'{part}' is not a head.", f"{_WRITE_HEADS}") from problem
     if isinstance(site, Attention):
         return site.layer, site.layer, None
     if not isinstance(site, Head):
-        raise SelfRepairError(f"'{part}' names no head.", _WRITE_HEADS)
+        raise SelfRepairError(f"'{part}' is not a head.", _WRITE_HEADS)
     return site.layer, site.layer, site.head
 
 
@@ -225,14 +225,14 @@ def _spans(part: object) -> list[tuple[int, int]]:
         match = _LAYERS.fullmatch(text.strip())
         low, high = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
         if text.strip() and low > high:
-            raise SelfRepairError(f"'{text.strip()}' names no layers.", _WRITE_LAYERS)
+            raise SelfRepairError(f"'{text.strip()}' is not a set of layers.", _WRITE_LAYERS)
         spans += [(low, high)] if text.strip() else []
     return spans
 
 
 def _members(given: Iterable[object], what: str, fix: str) -> Iterable[object]:
     if isinstance(given, bytes) or not isinstance(given, Iterable):
-        raise SelfRepairError(f"{given!r} names no {what}.", fix)
+        raise SelfRepairError(f"{given!r} is not a set of {what}.", fix)
     return given
 
 

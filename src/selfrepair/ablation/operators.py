@@ -212,7 +212,7 @@ def require_operator(given: object) -> Operator:
     fix = "Derive its class from `selfrepair.Operator`, which has all but `name` and `replacement`."
     if not isinstance(given, Operator):
         lacking = [name for name in (*_MEMBERS, "name") if not hasattr(given, name)]
-        raise SelfRepairError(f"{type(given).__name__} is no operator: it has no {', '.join(lacking)}.", fix)
+        raise SelfRepairError(f"{type(given).__name__} is not an operator: it lacks {', '.join(lacking)}.", fix)
     counts = {"draws": (given.draws, 1), "donors": (given.donors, 0)}
     for name, (count, least) in counts.items():
         if not isinstance(count, int) or count < least:

@@ -24,7 +24,7 @@ _LONGEST = 300  # characters of one name
 
 @dataclass(frozen=True)
 class End:
-    """An end of edges that is no component.
+    """An end of edges that is not a component.
 
     Example:
         >>> str(Edge(End("input"), Head(0, 1), "v"))
@@ -227,7 +227,7 @@ def _at(component: Component, where: str, text: str) -> Component:
         return Component(At(site, tuple(map(int, where.split(",")))), component.via)
     if _SPAN.fullmatch(where):
         return Component(AtSpan(site, where), component.via)
-    raise SelfRepairError(f"'{text}': '{where[:40]}' is no position and no name of a span.", WRITE)
+    raise SelfRepairError(f"'{text}': '{where[:40]}' is neither a position nor the name of a span.", WRITE)
 
 
 def _via(letter: str | None) -> Via | None:
@@ -250,4 +250,4 @@ def _refused(text: str) -> SelfRepairError:
             f"'{name}' is a latent of a transcoder or an SAE, which is not a part of the model.",
             f"Ablate the MLP it describes (L{layer}.mlp), or read its graph with Circuit.read.",
         )
-    return SelfRepairError(f"'{name[:80]}' names no component.", WRITE)
+    return SelfRepairError(f"'{name[:80]}' is not a component.", WRITE)

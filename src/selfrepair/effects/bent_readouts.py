@@ -196,7 +196,7 @@ def _mask(tokens: Sequence[Sequence[int]], vocabulary: int, device: torch.device
         for token in chosen:
             if not 0 <= token < vocabulary:
                 raise SelfRepairError(
-                    f"Token {token} is no row of the vocabulary of {vocabulary}.", "Give token ids of this model."
+                    f"Token {token} is not a row of the vocabulary of {vocabulary}.", "Give token ids of this model."
                 )
             mask[window, 0, token] = True
     return mask.to(device)

@@ -201,7 +201,7 @@ class LogitDifference:
         for token in (*right, *wrong):
             if not 0 <= token < vocabulary:
                 raise SelfRepairError(
-                    f"Token {token} is no row of the vocabulary of {vocabulary}.", "Give token ids of this model."
+                    f"Token {token} is not a row of the vocabulary of {vocabulary}.", "Give token ids of this model."
                 )
         weights = [1 / len(right)] * len(right) + [-1 / len(wrong) for _ in wrong]
         return [*right, *wrong], weights

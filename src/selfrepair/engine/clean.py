@@ -214,7 +214,7 @@ def require_own_forward(model: LanguageModel, clean: CleanRun, real: Tensor) -> 
     Args:
         model: the model.
         clean: clean run of the batch.
-        real: bool [window, position], tokens that are no padding.
+        real: bool [window, position], tokens that are not padding.
 
     Raises:
         RefusedModel: the model's own forward has another final stream, or other centred logits.

@@ -171,7 +171,7 @@ def _stream_width(captured: dict[int, list[Arguments]], tokens: dict[int, Tensor
     """Width of the residual stream: one vector for every token, in every block.
 
     Raises:
-        RefusedModel: several streams (hyper-connections, AltUp), or positions that are no token's.
+        RefusedModel: several streams (hyper-connections, AltUp), or positions without a token.
     """
     width = main_input(captured[min(tokens)][0]).shape[-1]
     for length, given in tokens.items():

@@ -1,4 +1,4 @@
-"""Checks an object given to `load`; what is no causal language model is refused, with what to give instead."""
+"""Checks an object given to `load`; anything but a causal language model is refused, with what to give instead."""
 
 from __future__ import annotations
 

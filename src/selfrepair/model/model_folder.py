@@ -127,7 +127,7 @@ def indexed(index: Path) -> list[str]:
     """Names of the files that an index names.
 
     Raises:
-        SelfRepairError: one that is no plain name of a .safetensors file.
+        SelfRepairError: one that is not a plain name of a .safetensors file.
     """
     content = _read(index, _JSON_BYTES)
     named = content.get("weight_map")
@@ -145,7 +145,7 @@ def indexed(index: Path) -> list[str]:
 
 
 def _require_json(path: Path) -> None:
-    """Refuses a JSON file that is no regular file, or is too large or too deep for those who read it later."""
+    """Refuses a JSON file that is not a regular file, or is too large or too deep for later readers."""
     try:
         read_json(path, _JSON_BYTES)
     except (OSError, ValueError, RecursionError) as error:

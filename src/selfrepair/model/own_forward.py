@@ -135,7 +135,7 @@ def require_own_stream(
         tokens: a batch of windows, [window, position].
         final: what the final norm read in the trunk's forward of the batch, [window, position, width].
         own: the stream of the model's own forward of a window alone, [position, width], by window.
-        real: bool [window, position], tokens that are no padding.
+        real: bool [window, position], tokens that are not padding.
         allowed: largest relative error.
 
     Raises:
@@ -157,7 +157,7 @@ def require_own_logits(model: LanguageModel, stream: Tensor, own: OwnForward, re
         model: the model.
         stream: final stream of the trunk, [window, position, width].
         own: the model's own forward of the same windows.
-        real: bool [window, position], tokens that are no padding.
+        real: bool [window, position], tokens that are not padding.
         allowed: largest relative error.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Rows of the unembedding that are no token of the tokenizer: padded and masked ones. Imports no torch."""
+"""Rows of the unembedding that are not tokens of the tokenizer: padded and masked ones. Imports no torch."""
 
 from __future__ import annotations
 

@@ -204,7 +204,7 @@ GROUPED = Shape((9,) * 30, key_heads=3)
 def test_a_model_has_its_heads():
     assert parse_names("flat:114", GPT2) == [Head(9, 6)]
     assert parse_names("9.6 MLP 11 L11N3071 L11", [12] * 12) == [Head(9, 6), Mlp(11), Neuron(11, 3071), Attention(11)]
-    for name, said in {
+    for name, message in {
         "9.12": "no heads L9H12.*Layers and heads are counted from 0",
         "L12.mlp": "no L12.mlp.*Layers and heads are counted from 0",
         "flat:144": "no flat:144.*counted from 0",
@@ -215,7 +215,7 @@ def test_a_model_has_its_heads():
     }.items():
         with pytest.raises(SelfRepairError) as refused:
             parse_names(name, GPT2)
-        assert re.search(said, str(refused.value).replace("\n", " ")), refused.value
+        assert re.search(message, str(refused.value).replace("\n", " ")), refused.value
     with pytest.raises(SelfRepairError) as far:
         parse_names("9.14", GPT2)
     assert "counted from 0" not in str(far.value)

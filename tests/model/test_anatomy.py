@@ -67,8 +67,8 @@ def test_heads_and_their_weights(name):
 @every_family
 def test_value_constants(name):
     anatomy, hand, network = parts(name)
-    found = torch.stack([block.value_constant for block in anatomy.blocks])
-    assert (found - value_constants(network, hand)).abs().max() < 1e-12
+    constants = torch.stack([block.value_constant for block in anatomy.blocks])
+    assert (constants - value_constants(network, hand)).abs().max() < 1e-12
 
 
 def assert_same_norm(norm: Norm, module, hand) -> None:
@@ -138,8 +138,8 @@ def test_hand_set_weights_hide_nothing(name):
         assert block.projection is case.anatomy.part(case.model, layer, "o_proj")
         assert (block.heads, block.head_dim) == (case.anatomy.heads, case.anatomy.head_dim)
         assert not block.parallel
-    found = torch.stack([block.value_constant for block in anatomy.blocks])
-    assert (found - value_constants(case.model, case.anatomy)).abs().max() < 1e-12
+    constants = torch.stack([block.value_constant for block in anatomy.blocks])
+    assert (constants - value_constants(case.model, case.anatomy)).abs().max() < 1e-12
 
 
 @pytest.mark.parametrize("name", ["gpt2", "llama", "gpt_neox_parallel", "olmo2"])

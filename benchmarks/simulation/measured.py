@@ -13,7 +13,7 @@ from selfrepair.run.gathering.all_texts import Pool
 from selfrepair.statistics.between_runs import difference
 from selfrepair.statistics.estimates import Estimate
 from selfrepair.statistics.intervals import Replicated
-from selfrepair.statistics.pooled import card
+from selfrepair.statistics.pooled import pooled_card
 from selfrepair.statistics.summary import Summariser
 from simulation.corpora import BINS, GROUPS, chunk_of, design_of, documents_of, pool_from, quantities
 from simulation.truths import truths
@@ -135,7 +135,7 @@ def by_group(layers: list[Replicated]) -> Replicated:
 
 def book_pooled(tally: Tally, groups: Replicated, tails: str) -> None:
     """Layers and models: all heads of a layer, or of a group's layers, together."""
-    found = card(groups)
+    found = pooled_card(groups)
     for place, share in enumerate(FILTERS.values()):
         for group in range(1, len(GROUPS)):
             known, said = truths(tails, group, share), "all tokens" if share == 1 else "top 2%"

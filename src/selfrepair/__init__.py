@@ -196,8 +196,8 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'selfrepair' has no attribute '{name}'")
     module, own_name = _HOMES[name]
-    globals()[name] = found = getattr(import_module(module), own_name)
-    return found
+    globals()[name] = value = getattr(import_module(module), own_name)
+    return value
 
 
 def __dir__() -> list[str]:

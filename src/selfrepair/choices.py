@@ -1,4 +1,4 @@
-"""What can be chosen by name, each in one place: menus read the names, and nothing is imported before it is chosen."""
+"""Registries of everything that can be chosen by name; nothing is imported before it is chosen."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ ENGINES: Registry[Any] = Registry(
 FILTERS: Registry[Any] = Registry(
     "filter",
     "selfrepair.filters",
-    {"top": f"{_FILTERS}:largest", "bottom": f"{_FILTERS}:smallest"},
+    {"top": f"{_FILTERS}:top_score", "bottom": f"{_FILTERS}:bottom_score"},
     reserved=("all",),
 )
 HERE = "processes"  # the executor of this machine, which needs no folder that others see

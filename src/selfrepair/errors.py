@@ -1,4 +1,4 @@
-"""The one exception users meet: what was expected, what came, and the usual fix."""
+"""Exceptions for users: what was expected, what came, and the usual fix."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ _CONTROLS = re.compile(  # all but tab and newline; what turns text around; byte
 )
 
 
-def plain(text: str) -> str:
-    """Text that a terminal shows as it is: what other libraries' messages, names and files say may steer it.
+def without_controls(text: str) -> str:
+    """Text that a terminal shows as it is: messages and names from elsewhere may hold characters that steer it.
 
     Colours are left out, other control characters written as Python writes them: `\\x07`.
     """
-    return _CONTROLS.sub(lambda found: _written(ord(found[0])), _COLOURS.sub("", text))
+    return _CONTROLS.sub(lambda match: _written(ord(match[0])), _COLOURS.sub("", text))
 
 
 def _written(code: int) -> str:
@@ -42,7 +42,7 @@ class SelfRepairError(Exception):
     """
 
     def __init__(self, problem: str, fix: str = "") -> None:
-        problem, fix = plain(problem), plain(fix)
+        problem, fix = without_controls(problem), without_controls(fix)
         super().__init__(problem, fix)  # what it takes to make it again in another process
         self.problem = problem
         self.fix = fix
@@ -60,8 +60,8 @@ class Proof:
         True
 
     Attributes:
-        identity: its name.
-        statement: what it says.
+        identity: name of the identity.
+        statement: the identity in words.
         error: how far it is off, relative to the size of what is compared; no unit.
         tolerance: how far it may be off.
     """
@@ -88,8 +88,8 @@ class RefusedModel(SelfRepairError):
         Identity 'causality' fails: later tokens matter to earlier logits.
 
     Attributes:
-        identity: its name.
-        reason: what was found.
+        identity: name of the identity.
+        reason: what was found instead.
         proofs: the identities that were tried, with their errors; none where the model's parts were not even found.
     """
 

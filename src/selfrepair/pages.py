@@ -1,4 +1,4 @@
-"""Pages of Parquet files: how large they say they are, looked up before a library makes room for them."""
+"""Checks the declared sizes of pages of Parquet files before a library allocates memory for them."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _DEPTH = 8
 
 
 @dataclass(frozen=True)
-class Column:
-    """Where the values of a column of a row group are.
+class ColumnChunk:
+    """The values of a column in a row group, by where they lie in the file.
 
     Attributes:
         path: its name; of nested ones, parts joined by dots.
@@ -38,12 +38,12 @@ class Column:
 
 @dataclass(frozen=True)
 class Page:
-    """What a page's header says.
+    """A page's header.
 
     Attributes:
         size: bytes, decompressed.
         stored: bytes in the file.
-        values: how many values it holds.
+        values: number of values.
     """
 
     size: int
@@ -51,7 +51,7 @@ class Page:
     values: int
 
 
-def row_groups(file: BinaryIO) -> list[list[Column]]:
+def row_groups(file: BinaryIO) -> list[list[ColumnChunk]]:
     """The columns of every row group, from the end of a Parquet file.
 
     Read here and not by pyarrow, which aborts the process over some damaged files when it is asked for a column.
@@ -67,33 +67,33 @@ def row_groups(file: BinaryIO) -> list[list[Column]]:
         raise ValueError("it does not end as a Parquet file does")
     file.seek(size - 8 - length)
     try:
-        said = _Header(file.read(length)).struct()
-        return [[_column(one, size) for one in group[1]] for group in said.get(4, [])]
+        footer = _Header(file.read(length)).struct()
+        return [[_column(chunk, size) for chunk in group[1]] for group in footer.get(4, [])]
     except (IndexError, KeyError, TypeError, AttributeError, ValueError):
         raise ValueError("its description of columns is damaged") from None
 
 
-def _column(chunk: dict[int, Any], size: int) -> Column:
+def _column(chunk: dict[int, Any], size: int) -> ColumnChunk:
     about = chunk[3]
     path = b".".join(about[3]).decode("utf-8", "replace")
-    starts = [one for one in (about[9], about.get(11)) if one]
+    starts = [start for start in (about[9], about.get(11)) if start]
     end = min(starts) + about[7]
     if not 0 <= min(starts) <= end <= size:
         raise ValueError("a column outside of the file")
-    return Column(path, about[1] == _BYTE_ARRAY, min(starts), end)
+    return ColumnChunk(path, about[1] == _BYTE_ARRAY, min(starts), end)
 
 
 def require_pages(
-    file: BinaryIO, name: str, columns: Sequence[Column], only: str | None = None, longest: int = LARGEST
+    file: BinaryIO, name: str, columns: Sequence[ColumnChunk], only: str | None = None, longest: int = LARGEST
 ) -> int:
     """Refuses pages that are larger than any writer makes: a few kilobytes may decompress to gigabytes.
 
     Args:
         file: the file.
-        name: what to call it.
-        columns: of a row group.
+        name: name of the file, for messages.
+        columns: columns of a row group.
         only: the column that is going to be read; None for all.
-        longest: bytes of a value, at most; told from a page's values together.
+        longest: bytes of a value, at most; judged by a page's values together.
 
     Returns:
         Bytes of the largest page whose values may have any length.
@@ -106,12 +106,12 @@ def require_pages(
     largest = 0
     for column in columns:
         if only is None or only in (column.path, column.path.split(".")[0]):
-            found = _largest(file, name, column, longest)
-            largest = max(largest, found if column.is_bytes else 0)
+            size = _largest(file, name, column, longest)
+            largest = max(largest, size if column.is_bytes else 0)
     return largest
 
 
-def _largest(file: BinaryIO, name: str, column: Column, longest: int) -> int:
+def _largest(file: BinaryIO, name: str, column: ColumnChunk, longest: int) -> int:
     """Bytes of a column's largest page."""
     largest = 0
     for page in pages(file, column):
@@ -130,20 +130,20 @@ def _largest(file: BinaryIO, name: str, column: Column, longest: int) -> int:
     return largest
 
 
-def pages(file: BinaryIO, column: Column) -> Iterator[Page]:
-    """The pages of a column of a row group, by their headers; ends where something is there that is no header.
+def pages(file: BinaryIO, column: ColumnChunk) -> Iterator[Page]:
+    """The pages of a column of a row group, by their headers; ends at anything else than a header.
 
     Raises:
         ValueError: a page that goes on behind the end of the file.
     """
-    place, whole = column.start, file.seek(0, os.SEEK_END)
-    while place < column.end:
-        file.seek(place)
+    offset, whole = column.start, file.seek(0, os.SEEK_END)
+    while offset < column.end:
+        file.seek(offset)
         header = _Header(file.read(_FIRST))
         try:
             fields = header.struct()
         except IndexError:  # statistics may be long
-            file.seek(place)
+            file.seek(offset)
             header = _Header(file.read(_HEADER))
             try:
                 fields = header.struct()
@@ -154,12 +154,12 @@ def pages(file: BinaryIO, column: Column) -> Iterator[Page]:
         size, stored = fields.get(2), fields.get(3)
         if not isinstance(size, int) or not isinstance(stored, int) or size < 0 or stored < 0:
             return
-        if place + header.place + stored > whole:
+        if offset + header.place + stored > whole:
             raise ValueError("a page larger than its file")
         inner = [fields[number] for number in (5, 7, 8) if isinstance(fields.get(number), dict)]
-        counts = [one.get(1) for one in inner]
+        counts = [values.get(1) for values in inner]
         yield Page(size, stored, max([count for count in counts if isinstance(count, int)], default=0))
-        place += header.place + stored
+        offset += header.place + stored
 
 
 class _Header:

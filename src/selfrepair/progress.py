@@ -17,7 +17,7 @@ _LINE_EVERY, _CELL_EVERY = 15.0, 0.5  # seconds between plain lines; between ren
 
 
 def ignore(_amount: float) -> None:
-    """Tells nobody."""
+    """Ignores progress."""
 
 
 class Meter:
@@ -26,7 +26,7 @@ class Meter:
     Args:
         total: tokens to be done.
         show: called after every change.
-        unit: what is counted, for the rate.
+        unit: unit of the rate.
     """
 
     def __init__(self, total: float, show: Callable[[Meter], None], unit: str = "tokens") -> None:
@@ -37,28 +37,28 @@ class Meter:
         self._first: tuple[float, float] | None = None
 
     def __call__(self, tokens: float) -> None:
-        """So many more tokens are done."""
+        """Counts further tokens as done."""
         self.done += tokens
         self._first = self._first or (time.monotonic(), self.done)
         self._show(self)
 
     def already(self, tokens: float) -> None:
-        """So many tokens had been done before, which says nothing about the rate."""
+        """Counts tokens that were done before; they do not count for the rate."""
         self._before += tokens
         self.done += tokens
 
-    def say(self, found: str) -> None:
-        """What is being measured has come to this."""
-        self.found = found
+    def say(self, line: str) -> None:
+        """Sets the line that shows the latest result."""
+        self.found = line
 
     @property
     def seconds(self) -> float:
-        """Since the start."""
+        """Seconds since the start."""
         return time.monotonic() - self._start
 
     @property
     def share(self) -> float:
-        """Of the work that is done."""
+        """Share of the work that is done."""
         return self.done / max(self.total, 1e-9)
 
     @property
@@ -96,20 +96,20 @@ def clock(seconds: float) -> str:
 
 
 def say(line: str, shown: bool = True) -> None:
-    """A line of text where progress is shown."""
+    """Prints a line of text where progress is shown."""
     if shown:
         Console(stderr=not _in_notebook()).print(line, soft_wrap=True)
 
 
 @contextmanager
 def progress(description: str, tokens: float, shown: bool = True, unit: str = "tokens") -> Iterator[Meter]:
-    """Shows how far some work is; the yielded meter is told how much more is done.
+    """Shows how far some work is; call the yielded meter with the amount of work just done.
 
     Args:
-        description: what is being done.
+        description: description of the work.
         tokens: the whole amount of work.
         shown: False for silence.
-        unit: what the work is counted in.
+        unit: unit of the work.
     """
     console = Console(stderr=not _in_notebook())
     if not shown:
@@ -118,8 +118,8 @@ def progress(description: str, tokens: float, shown: bool = True, unit: str = "t
         yield Meter(tokens, _Cell(description), unit)
     elif console.is_terminal:
         with _bar(console) as bar:
-            task = bar.add_task(description, total=tokens, said="")
-            yield Meter(tokens, lambda meter: bar.update(task, completed=meter.done, said=meter.describe()), unit)
+            task = bar.add_task(description, total=tokens, results="")
+            yield Meter(tokens, lambda meter: bar.update(task, completed=meter.done, results=meter.describe()), unit)
     else:
         yield Meter(tokens, _Lines(description), unit)
 
@@ -130,7 +130,7 @@ def _bar(console: Console) -> Progress:
         BarColumn(bar_width=20),
         TaskProgressColumn(),
         TimeElapsedColumn(),
-        TextColumn("{task.fields[said]}", markup=False),
+        TextColumn("{task.fields[results]}", markup=False),
         console=console,
     )
 
@@ -151,7 +151,11 @@ class _Lines:
         now, complete = time.monotonic(), meter.share >= 1
         if now - self.last >= self.every or complete > self.complete:
             self.last, self.complete = now, complete
-            parts = [f"{meter.share:.0%}", clock(meter.seconds), *([said] if (said := meter.describe()) else [])]
+            parts = [
+                f"{meter.share:.0%}",
+                clock(meter.seconds),
+                *([described] if (described := meter.describe()) else []),
+            ]
             self.put(f"{self.description}: {', '.join(parts)}", meter.share)
 
     def put(self, line: str, _share: float) -> None:

@@ -29,27 +29,27 @@ _KINDS: tuple[tuple[Callable[[int], bool], str], ...] = (
 
 
 def kind_of(mode: int) -> str | None:
-    """What a path is in words, by its mode; None for a regular file."""
+    """The kind of a path in words, by its mode; None for a regular file."""
     if stat.S_ISREG(mode):
         return None
     return next((words for test, words in _KINDS if test(mode)), "no regular file")
 
 
 def require_regular(path: Path) -> int:
-    """Refuses what is not a regular file; opening a pipe or a device may block for ever, or never end.
+    """Refuses what is not a regular file; opening a pipe or a device may block forever, or never end.
 
     Returns:
         The file's size in bytes.
 
     Raises:
         SelfRepairError: a folder, pipe, socket or device.
-        OSError: there is nothing, or it may not be looked at.
+        OSError: the path does not exist, or is not accessible.
     """
-    found = path.stat()
-    kind = kind_of(found.st_mode)
+    status = path.stat()
+    kind = kind_of(status.st_mode)
     if kind is not None:
         raise SelfRepairError(f"{path} is {kind}; a regular file was expected.", "Give a file, or remove it.")
-    return found.st_size
+    return status.st_size
 
 
 def open_regular(path: Path) -> BufferedReader:
@@ -74,7 +74,7 @@ def read_bytes(path: Path, most: int) -> bytes:
 
     Args:
         path: the file.
-        most: bytes that it may have.
+        most: bytes that it may have at most.
 
     Raises:
         SelfRepairError: a larger file, or no regular one.
@@ -85,18 +85,18 @@ def read_bytes(path: Path, most: int) -> bytes:
     if len(content) > most:
         raise SelfRepairError(
             f"{path} is larger than {most / 2**20:g} MiB, more than a file of its kind can be.",
-            "It is damaged or something else than its name says; take it again.",
+            "It is damaged, or not what its name suggests; take it again.",
         )
     return content
 
 
 def read_json(path: Path, most: int = JSON_BYTES, **options: Any) -> Any:
-    """What a JSON file says.
+    """The content of a JSON file.
 
     Args:
         path: the file.
-        most: bytes that it may have.
-        options: of `json.loads`.
+        most: bytes that it may have at most.
+        options: options of `json.loads`.
 
     Raises:
         SelfRepairError: a larger file, or no regular one.
@@ -107,12 +107,12 @@ def read_json(path: Path, most: int = JSON_BYTES, **options: Any) -> Any:
 
 
 def parsed_json(text: str | bytes, most: int = JSON_VALUES, **options: Any) -> Any:
-    """What JSON says.
+    """The content of JSON text.
 
     Args:
         text: the JSON; bytes are UTF-8.
         most: values that it may have.
-        options: of `json.loads`.
+        options: options of `json.loads`.
 
     Raises:
         ValueError: it is not UTF-8, not JSON, nested beyond reason, or has more values.
@@ -123,7 +123,7 @@ def parsed_json(text: str | bytes, most: int = JSON_VALUES, **options: Any) -> A
 
 
 def _require_sensible(text: str, most: int) -> None:
-    """Refuses JSON that is nested beyond reason, which exhausts the stack of who reads it, or that has so many values
+    """Refuses JSON that is nested beyond reason, which exhausts the reader's stack, or that has so many values
     that they take far more memory than the text: an empty list takes three bytes there, and sixty here.
 
     Raises:

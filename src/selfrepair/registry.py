@@ -1,4 +1,4 @@
-"""Things of one kind by name: the package's own, and those that other installed packages offer by entry points."""
+"""Registries: objects of one kind by name, the package's own and those of other packages' entry points."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ T = TypeVar("T")
 
 
 def installed(group: str) -> tuple[EntryPoint, ...]:
-    """The entry points of a group. They are looked for again only if packages have come or gone since: it takes
+    """The entry points of a group. They are searched again only if packages have come or gone since: it takes
     milliseconds, and names are asked for often."""
-    return _installed(group, tuple((place, _changed(place)) for place in sys.path))
+    return _installed(group, tuple((folder, _changed(folder)) for folder in sys.path))
 
 
 @cache
@@ -26,10 +26,10 @@ def _installed(group: str, _places: tuple[tuple[str, int], ...]) -> tuple[EntryP
     return tuple(metadata.entry_points(group=group))
 
 
-def _changed(place: str) -> int:
+def _changed(folder: str) -> int:
     """When a folder that packages are found in was last changed; 0 where there is none."""
     try:
-        return Path(place).stat().st_mtime_ns
+        return Path(folder).stat().st_mtime_ns
     except OSError:
         return 0
 
@@ -40,12 +40,12 @@ def package_of(point: EntryPoint) -> str:
 
 
 class Registry(Mapping[str, T], Generic[T]):
-    """Things of one kind by name. Names come without an import; only what is asked for is imported.
+    """Objects of one kind by name. Listing names imports nothing; only what is asked for is imported.
 
     Args:
-        kind: what they are, for messages: `ablation operator`.
+        kind: name of the kind, for messages: `ablation operator`.
         group: the entry points' group, `selfrepair.operators`.
-        own: where each of the package's own is, as `module:attribute`.
+        own: the package's own, by name, as `module:attribute`.
         reserved: names that mean something else where one of these is chosen.
     """
 
@@ -54,7 +54,7 @@ class Registry(Mapping[str, T], Generic[T]):
         self._own = {name: EntryPoint(name, value, group) for name, value in own.items()}
 
     def __getitem__(self, name: str) -> T:
-        """What has this name; it is imported now.
+        """The object of this name; it is imported now.
 
         Raises:
             SelfRepairError: nothing has it, two packages offer it, or the package that offers it fails.

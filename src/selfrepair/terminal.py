@@ -1,4 +1,4 @@
-"""Text from data (names of files, models and documents, tokens, what libraries say), made fit to be shown."""
+"""Makes text from data (names of files, models and documents, tokens, libraries' messages) safe to show."""
 
 from __future__ import annotations
 
@@ -15,14 +15,17 @@ _SHOWN_AS = _SEEN | dict.fromkeys(_HIDDEN, "\N{REPLACEMENT CHARACTER}")
 
 
 def readable(text: str) -> str:
-    r"""Valid Unicode: names on disk need not be, and Python hands their odd bytes on as halves of surrogate pairs.
+    r"""Valid Unicode: names on disk need not be, and Python passes their odd bytes on as halves of surrogate pairs.
 
     Those become `\xe9`, so that names that differ still do.
     """
     try:
         text.encode()
     except UnicodeEncodeError:
-        kept = "".join(one if one < "\ud800" or "\udc80" <= one <= "\udcff" or one > "\udfff" else "?" for one in text)
+        kept = "".join(
+            character if character < "\ud800" or "\udc80" <= character <= "\udcff" or character > "\udfff" else "?"
+            for character in text
+        )
         return kept.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     return text
 

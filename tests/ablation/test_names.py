@@ -45,19 +45,19 @@ def test_spellings_of_heads(given, expected):
         ("L0-L999999999", "no heads L0-L999999999"),
         ([], "No heads were given"),
         ("", "No heads were given"),
-        ("ninth", "'ninth' names no head"),
-        (["ninth"], "'ninth' names no head"),
-        ([(1, -1)], "names no head"),
-        ([-1], "names no head"),
-        ([True], "names no head"),
+        ("ninth", "'ninth' is not a head"),
+        (["ninth"], "'ninth' is not a head"),
+        ([(1, -1)], "is not a head"),
+        ([-1], "is not a head"),
+        ([True], "is not a head"),
         ([1.5], "1.5 is a number"),
-        ([(1, 1, 1)], "names no head"),
-        ([None], "names no head"),
-        (7, "names no heads"),
-        (b"L1", "names no heads"),
+        ([(1, 1, 1)], "is not a head"),
+        ([None], "is not a head"),
+        (7, "is not a set of heads"),
+        (b"L1", "is not a set of heads"),
     ],
 )
-def test_what_names_no_head_is_refused(given, said):
+def test_what_is_not_a_head_is_refused(given, said):
     with pytest.raises(SelfRepairError, match=said):
         existing_heads(named_heads(given), HEADS)
 
@@ -74,8 +74,8 @@ def test_spellings_of_layers(given):
 
 
 @pytest.mark.parametrize("given", ["L1H2", "2-1", "few", "", [], ["few"], [-1], [True], 3, [1.5]])
-def test_what_names_no_layer_is_refused(given):
-    with pytest.raises(SelfRepairError, match="names no layers"):
+def test_what_is_not_a_layer_is_refused(given):
+    with pytest.raises(SelfRepairError, match="is not a set of layers"):
         named_layers(given, range(4))
 
 

@@ -39,8 +39,8 @@ class Source:
 def test_replacements(name, expected):
     built_in = operator(name)
     assert (built_in.name, built_in.draws, built_in.donors) == (name, 1, 0)
-    found = built_in.replacement(Port(2, "heads"), CLEAN, Source(), 0)
-    assert found.dtype == CLEAN.dtype and torch.equal(found, expected)
+    replaced = built_in.replacement(Port(2, "heads"), CLEAN, Source(), 0)
+    assert replaced.dtype == CLEAN.dtype and torch.equal(replaced, expected)
 
 
 def test_resampling_draws_once_per_donor():
@@ -82,5 +82,5 @@ def test_units():
     heads = all_heads(language_model("gpt2").anatomy)
     assert len(heads) == 12 and heads[0] == Head(2, 0) and str(heads[-1]) == "L0H3"
     units = [Head(0, 3), Head(2, 1), Head(0, 1), Head(2, 0)]
-    groups = [(start, [str(one) for one in group]) for start, group in by_start(each(units))]
+    groups = [(start, [str(site) for site in group]) for start, group in by_start(each(units))]
     assert groups == [(2, ["L2H1", "L2H0"]), (0, ["L0H3", "L0H1"])]

@@ -165,17 +165,17 @@ def test_groups_and_sets_are_units():
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("ninth", "'ninth' names no component"),
-        ("9", "'9' names no component"),
+        ("ninth", "'ninth' is not a component"),
+        ("9", "'9' is not a component"),
         ("L9H6@", "gives no position"),
-        ("L9H6@1.5", "no position and no name"),
+        ("L9H6@1.5", "neither a position nor the name"),
         ("blocks.9.attn.hook_z[:, :, 6", "Brackets do not match"),
-        ("blocks.9.attn.hook_z[2, :, 6]", "names no component"),
-        ("blocks.9.attn.hook_pattern[:, 6]", "names no component"),
-        ("blocks.9.hook_resid_mid", "names no component"),
-        ("model.layers.5.mlp[7]", "names no component"),
-        ("model.layers.5.mlp.up_proj[7]", "names no component"),
-        ("model.layers.5.self_attn.q_proj[7]", "names no component"),
+        ("blocks.9.attn.hook_z[2, :, 6]", "is not a component"),
+        ("blocks.9.attn.hook_pattern[:, 6]", "is not a component"),
+        ("blocks.9.hook_resid_mid", "is not a component"),
+        ("model.layers.5.mlp[7]", "is not a component"),
+        ("model.layers.5.mlp.up_proj[7]", "is not a component"),
+        ("model.layers.5.self_attn.q_proj[7]", "is not a component"),
         ("14_63905_10", "a latent .*\nAblate the MLP it describes \\(L14.mlp\\)"),
         ("gemma-2-2b/20-gemmascope-res-16k/10956", "a latent .*\nAblate the MLP it describes \\(L20.mlp\\)"),
         ("flat:114", "takes the number of heads"),
@@ -187,8 +187,8 @@ def test_groups_and_sets_are_units():
         ("L0-L999999999", "There is no L0-L999999999"),
         ("", "No components"),
         ([], "No components"),
-        (None, "names no component"),
-        (b"L9H6", "names no component"),
+        (None, "is not a component"),
+        (b"L9H6", "is not a component"),
         ([[[[[[[[[[[[[[[[[[[[[[["9.6"]]]]]]]]]]]]]]]]]]]]]]], "nested too deeply"),
     ],
 )
@@ -204,7 +204,7 @@ GROUPED = Shape((9,) * 30, key_heads=3)
 def test_a_model_has_its_heads():
     assert parse_names("flat:114", GPT2) == [Head(9, 6)]
     assert parse_names("9.6 MLP 11 L11N3071 L11", [12] * 12) == [Head(9, 6), Mlp(11), Neuron(11, 3071), Attention(11)]
-    for name, said in {
+    for name, message in {
         "9.12": "no heads L9H12.*Layers and heads are counted from 0",
         "L12.mlp": "no L12.mlp.*Layers and heads are counted from 0",
         "flat:144": "no flat:144.*counted from 0",
@@ -215,7 +215,7 @@ def test_a_model_has_its_heads():
     }.items():
         with pytest.raises(SelfRepairError) as refused:
             parse_names(name, GPT2)
-        assert re.search(said, str(refused.value).replace("\n", " ")), refused.value
+        assert re.search(message, str(refused.value).replace("\n", " ")), refused.value
     with pytest.raises(SelfRepairError) as far:
         parse_names("9.14", GPT2)
     assert "counted from 0" not in str(far.value)
@@ -291,12 +291,12 @@ def test_scores_do_not_make_another_edge():
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("9.9", "names no edge"),
+        ("9.9", "is not an edge"),
         ("9.9->9.6", "neither end comes before"),
-        ("9.9->10.0->11.1", "names no edge"),
+        ("9.9->10.0->11.1", "is not an edge"),
         ("9.9@3->10.0", "all positions"),
         ("9.9.q->10.0", "sends nothing"),
-        ("blocks.1.attn.hook_result[:, :, 10] and blocks.0.hook_mlp_out[:]", "names no edge"),
+        ("blocks.1.attn.hook_result[:, :, 10] and blocks.0.hook_mlp_out[:]", "is not an edge"),
     ],
 )
 def test_what_is_no_edge_is_refused(text, said):
@@ -309,7 +309,7 @@ def test_runs_take_heads_in_every_spelling():
         *((9, 9, 6), (9, 9, 1), (8, 9, None), (3, 3, None), (7, 7, 2))
     ]
     for text in ("MLP 5", "L9N3", "9.6@3", "9.6@end"):
-        with pytest.raises(SelfRepairError, match="names no head"):
+        with pytest.raises(SelfRepairError, match="is not a head"):
             named_heads(text)
 
 

@@ -54,7 +54,7 @@ def test_a_circuit_is_given_as_names_or_as_a_file(tmp_path, monkeypatch):
     assert len(Circuit.given("graph.json", 6, "signed", [2, 2])) == 3
     with pytest.raises(SelfRepairError, match=r"nowhere\.json cannot be read"):
         Circuit.given("nowhere.json")
-    with pytest.raises(SelfRepairError, match="'ninth' names no component"):
+    with pytest.raises(SelfRepairError, match="'ninth' is not a component"):
         Circuit.given("ninth")
     with pytest.raises(SelfRepairError, match="a list without scores"):
         Circuit.given("9.9", top=3)
@@ -203,4 +203,4 @@ def test_the_command_translates():
 
 def test_the_command_refuses_what_names_nothing():
     ended = command("ninth")
-    assert isinstance(ended.exception, SelfRepairError) and "names no component" in str(ended.exception)
+    assert isinstance(ended.exception, SelfRepairError) and "is not a component" in str(ended.exception)

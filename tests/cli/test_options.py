@@ -66,7 +66,7 @@ def test_heads(run):
 @pytest.mark.parametrize(
     ("heads", "said"),
     [
-        ("L2,ninth", "'ninth' names no head"),
+        ("L2,ninth", "'ninth' is not a head"),
         ("L2H4,L0", "There are no heads L2H4. The model has layers 0 to 2 with heads 0 to 3"),
         ("L3", "There are no heads L3. The model has layers 0 to 2"),
     ],

@@ -92,8 +92,8 @@ def without(which: str):
 def test_no_effect_depends_on_a_constant(which, engine, dtype, allowed):
     network = CONSTANTS[which][0]()
     model = load(network.double() if dtype == "float64" else network)
-    found = sweep(ENGINES[engine](), model, "resample", UNITS)
-    for unit, ledger in found.items():
+    ledgers = sweep(ENGINES[engine](), model, "resample", UNITS)
+    for unit, ledger in ledgers.items():
         truth = without(which)[unit]
         for line in LINES:
             assert (getattr(ledger, line) - getattr(truth, line)).abs().max() < allowed, (unit, line)
@@ -129,10 +129,10 @@ def test_effects_are_those_of_two_plain_forwards(value, engine):
     network = padded(value)
     tokens = TOKENS.clamp(max=TOKENS.max() - 7)
     truth = plain_effect(network, UNITS[1], tokens)
-    found = sweep(ENGINES[engine](), load(network), "zero", [UNITS[1]], tokens=tokens)[UNITS[1]]
+    ledger = sweep(ENGINES[engine](), load(network), "zero", [UNITS[1]], tokens=tokens)[UNITS[1]]
     assert truth.abs().max() > 0.01
-    assert (found.total_effect[0] - truth).abs().max() < 2e-5
-    assert found.residual.abs().max() < 1e-5
+    assert (ledger.total_effect[0] - truth).abs().max() < 2e-5
+    assert ledger.residual.abs().max() < 1e-5
 
 
 def masked_windows():
@@ -168,12 +168,12 @@ def test_rows_that_the_models_own_code_masks():
 
     class Masking(type(network)):
         def forward(self, *args, **kwargs):
-            found = forward(self, *args, **kwargs)
-            found.logits[..., PADDED] = torch.finfo(found.logits.dtype).min
-            return found
+            output = forward(self, *args, **kwargs)
+            output.logits[..., PADDED] = torch.finfo(output.logits.dtype).min
+            return output
 
     network.__class__ = Masking
-    readout = load(network).anatomy.readout
+    readout = load(network).anatomy.unembedding
     assert readout.masked is not None and readout.masked.nonzero().flatten().tolist() == list(range(90, 97))
 
 
@@ -188,8 +188,8 @@ def test_other_weights_may_not_be_infinite():
 
 @every_constant
 def test_proofs_hold_with_a_constant(which):
-    found = prove(load(CONSTANTS[which][0]().double()))
-    assert all(proof.holds for proof in found), [proof for proof in found if not proof.holds]
+    proofs = prove(load(CONSTANTS[which][0]().double()))
+    assert all(proof.holds for proof in proofs), [proof for proof in proofs if not proof.holds]
 
 
 def test_a_wrong_read_out_is_refused_however_large_a_constant_is():
@@ -201,9 +201,9 @@ def test_a_wrong_read_out_is_refused_however_large_a_constant_is():
         """Half the logits come from elsewhere; no constant hides that."""
 
         def forward(self, *args, **kwargs):
-            found = forward(self, *args, **kwargs)
-            found.logits = found.logits + torch.linspace(-3, 3, 97).sin() * found.logits[..., :1]
-            return found
+            output = forward(self, *args, **kwargs)
+            output.logits = output.logits + torch.linspace(-3, 3, 97).sin() * output.logits[..., :1]
+            return output
 
     network.__class__ = Doubled
     with pytest.raises(RefusedModel) as refusal:
@@ -218,9 +218,9 @@ def test_causality_is_proved_however_large_a_constant_is():
 
     class Leaking(type(network)):
         def forward(self, input_ids, **kwargs):
-            found = forward(self, input_ids, **kwargs)
-            found.logits[:, :-1] += (input_ids[:, 1:, None] % 2) * torch.linspace(-1, 1, 97)
-            return found
+            output = forward(self, input_ids, **kwargs)
+            output.logits[:, :-1] += (input_ids[:, 1:, None] % 2) * torch.linspace(-1, 1, 97)
+            return output
 
     model = load(network)
     network.__class__ = Leaking

@@ -71,12 +71,12 @@ def test_products_with_weights(precision, error, scale):
     rows, weight = scale * torch.randn(2, 64, 256) * sizes[:, None], torch.randn(256, 48) * sizes[:48]
     rows[0, 5] = 0
     made = PRECISIONS[precision]
-    found = made.product(rows, made.prepare(weight))
+    product = made.product(rows, made.prepare(weight))
     truth = rows.double() @ weight.double()
     typical = rows.double().norm(dim=-1, keepdim=True) * weight.double().norm(dim=0)
-    assert found.shape == truth.shape
-    assert ((found - truth).abs() <= error * typical).all()
-    assert not found[0, 5].any()
+    assert product.shape == truth.shape
+    assert ((product - truth).abs() <= error * typical).all()
+    assert not product[0, 5].any()
 
 
 def test_fold_and_order_do_not_matter():
@@ -97,7 +97,7 @@ def test_low_precision_costs_a_share_of_the_effect(precision, least, allowed):
     """Rounding differences loses a share of the effect; rounding activations would lose a share of the logits."""
     model, exact = language_model("llama", dtype="float32"), reference("llama", "resample")
     ledgers = sweep(DeltaEngine(precision), model, "resample", COMPARED)
-    stack = [torch.stack([found[unit].total_effect for unit in COMPARED]) for found in (ledgers, exact)]
+    stack = [torch.stack([measured[unit].total_effect for unit in COMPARED]) for measured in (ledgers, exact)]
     error = RelativeError.between(*stack)
     assert least < error.per_token < allowed
     assert max(ledger.residual.abs().max() for ledger in ledgers.values()) < 1e-5  # the books close all the same
@@ -140,7 +140,7 @@ def test_memory_that_ends_makes_chunks_smaller(compiled, monkeypatch):
 
         def run(self, values, difference):
             filled = torch.cat([difference, difference.new_zeros(self.runs - len(difference), *difference.shape[1:])])
-            return {name: found[: len(difference)] for name, found in self.program.run(values, filled).items()}
+            return {name: values_[: len(difference)] for name, values_ in self.program.run(values, filled).items()}
 
     def limited(self, values, difference):
         tried.append(len(difference))
@@ -158,7 +158,7 @@ def test_memory_that_ends_makes_chunks_smaller(compiled, monkeypatch):
     assert engine.fold == 2 and tried.count(4) == 1  # what failed once is not tried again
     assert max(gap(ledgers[unit], whole[unit]) for unit in whole) < 1e-12
     monkeypatch.setattr(Program, "run", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError("out of memory")))
-    with pytest.raises(SelfRepairError, match=r"Memory ended(.|\n)*--batch"):
+    with pytest.raises(SelfRepairError, match=r"Memory ran out(.|\n)*--batch"):
         sweep(engine, model, "resample", None)
 
 
@@ -183,8 +183,8 @@ def test_much_work_is_compiled_and_little_is_replayed(monkeypatch):
 def test_a_wrong_rule_is_found_out(monkeypatch):
     """The guard of the engine: its first trial is against replay."""
     monkeypatch.setitem(rules.RULES, "layer_norm", same)
-    found = chosen(language_model("gpt2", dtype="float32"))
-    assert found.engine.name == "replay" and "off by" in found.reason
+    choice = chosen(language_model("gpt2", dtype="float32"))
+    assert choice.engine.name == "replay" and "off by" in choice.reason
 
 
 def test_low_precision_that_is_not_right_is_refused(monkeypatch, products):
@@ -203,8 +203,8 @@ def test_blocks_that_cannot_be_followed_are_replayed(monkeypatch):
         raise NotTraceable("GPT2Block calls topk itself.")
 
     monkeypatch.setattr("selfrepair.engine.delta.engine.BlockRecorder.record", discrete)
-    found = chosen(language_model("gpt2", dtype="float32"))
-    assert found.engine.name == "replay" and "topk" in found.reason
+    choice = chosen(language_model("gpt2", dtype="float32"))
+    assert choice.engine.name == "replay" and "topk" in choice.reason
 
 
 def test_relative_error_by_hand():

@@ -32,7 +32,7 @@ def passed(function: Callable[[Tensor], Tensor], clean: Tensor, differences: Ten
 
 def subtracted(function: Callable[[Tensor], Tensor], clean: Tensor, differences: Tensor) -> Tensor:
     """The same by definition."""
-    return torch.stack([function(clean + one) for one in differences]) - function(clean)
+    return torch.stack([function(clean + difference) for difference in differences]) - function(clean)
 
 
 class Odd(nn.Module):
@@ -164,11 +164,11 @@ def test_differences_come_out_as_two_runs_subtracted(function, size, still):
     differences = size * torch.randn(RUNS, WINDOWS, POSITIONS, WIDTH, dtype=torch.float64)
     differences[torch.tensor(still)] = 0
     truth = subtracted(function, clean, differences)
-    found = passed(function, clean, differences)
-    assert found.shape == truth.shape
+    change = passed(function, clean, differences)
+    assert change.shape == truth.shape
     scale = 1 + truth.abs().max() + function(clean).abs().max()
-    assert (found - truth).abs().max() < 1e-9 * scale
-    assert not found[torch.tensor(still)].any()
+    assert (change - truth).abs().max() < 1e-9 * scale
+    assert not change[torch.tensor(still)].any()
 
 
 @pytest.mark.parametrize("step", STEPS, ids=lambda step: step.name)
@@ -193,5 +193,5 @@ def test_small_differences_do_not_drown(size):
     exact = Composed(function.steps, weight.double(), bias.double())
     clean, direction = torch.randn(1, POSITIONS, WIDTH), torch.randn(1, 1, POSITIONS, WIDTH)
     truth = subtracted(exact, clean.double(), (size * direction).double())
-    found = passed(function, clean, size * direction)
-    assert (found - truth).abs().max() < max(1e-4, 2e-13 / size) * truth.abs().max()  # float64 subtracted drowns first
+    change = passed(function, clean, size * direction)
+    assert (change - truth).abs().max() < max(1e-4, 2e-13 / size) * truth.abs().max()  # float64 subtracted drowns first

@@ -27,7 +27,7 @@ from selfrepair.ablation.interventions import Intervention, each, freezing, port
 from selfrepair.ablation.operators import Mean, Zero
 from selfrepair.ablation.sites import At, Attention, Head, Mlp
 from selfrepair.engine.clean import clean_run, port_outputs
-from selfrepair.engine.direct_edges import direct_outputs
+from selfrepair.engine.direct_outputs import direct_outputs
 from support import DONORS, TOKENS, language_model
 from zoo import families, interventions
 from zoo.anatomy import ANATOMY, value_constants

@@ -178,8 +178,8 @@ def test_any_shape_of_batch(name, shape):
 @pytest.mark.parametrize("fold", [None, 1, 2, 4, 7])
 def test_fold_does_not_matter(name, fold):
     engine = ReplayEngine(fold=fold)
-    found, expected = sweep(engine, language_model(name), "resample"), swept("reference", name, "resample")
-    assert max(gap(found[unit], expected[unit]) for unit in expected) < 1e-9
+    ledgers, expected = sweep(engine, language_model(name), "resample"), swept("reference", name, "resample")
+    assert max(gap(ledgers[unit], expected[unit]) for unit in expected) < 1e-9
     assert engine.fold in ((1, 2, 4) if fold is None else (fold,))
 
 
@@ -187,19 +187,19 @@ def test_fold_does_not_matter(name, fold):
 @pytest.mark.parametrize("name", ["gpt2", "gemma2"])
 def test_order_of_units_does_not_matter(name, make):
     units = [Head(0, 3), Head(2, 1), Head(1, 2), Head(2, 0), Head(0, 0)]
-    found = sweep(make(), language_model(name), "resample", units)
-    assert set(found) == set(units)
-    assert max(gap(found[unit], swept("reference", name, "resample")[unit]) for unit in units) < 1e-9
+    ledgers = sweep(make(), language_model(name), "resample", units)
+    assert set(ledgers) == set(units)
+    assert max(gap(ledgers[unit], swept("reference", name, "resample")[unit]) for unit in units) < 1e-9
 
 
 @every_engine
 @pytest.mark.parametrize("name", ["opt", "gemma3"])
 def test_lines_of_heads_are_optional(name, make):
-    found = sweep(make(), language_model(name), "resample", COMPARED, per_head=False)
+    ledgers = sweep(make(), language_model(name), "resample", COMPARED, per_head=False)
     for unit in COMPARED:
-        assert found[unit].by_head is None
+        assert ledgers[unit].by_head is None
         fields = [field for field in ALL_FIELDS if field != "by_head"]
-        assert gap(found[unit], swept("reference", name, "resample")[unit], fields) < 1e-9
+        assert gap(ledgers[unit], swept("reference", name, "resample")[unit], fields) < 1e-9
 
 
 @every_engine
@@ -242,5 +242,5 @@ def test_an_engine_may_be_used_for_several_models():
     network.load_state_dict(first.network.state_dict())
     second = load(network)
     sweep(engine, first, "resample", COMPARED)
-    found, expected = (sweep(e, second, "resample", COMPARED) for e in (engine, ReferenceEngine()))
-    assert max(gap(found[unit], expected[unit]) for unit in COMPARED) < 1e-9
+    ledgers, expected = (sweep(e, second, "resample", COMPARED) for e in (engine, ReferenceEngine()))
+    assert max(gap(ledgers[unit], expected[unit]) for unit in COMPARED) < 1e-9

@@ -21,6 +21,7 @@ from selfrepair import (
 )
 from selfrepair.engine import reference, replay
 from selfrepair.engine.accounts import Patch
+from selfrepair.model import block_run
 from selfrepair.model.anatomy import Block
 from selfrepair.model.proofs import prove_at_load
 from support import DONORS, TOKENS, Head, corpus, language_model, oracle_ledger, sweep
@@ -40,7 +41,7 @@ def with_blocks(name: str, change: Callable[[Block], Block]) -> LanguageModel:
 
 
 def with_readout(name: str, **changes) -> LanguageModel:
-    return with_anatomy(name, readout=replace(language_model(name).anatomy.readout, **changes))
+    return with_anatomy(name, unembedding=replace(language_model(name).anatomy.unembedding, **changes))
 
 
 def with_final_norm(name: str, **changes) -> LanguageModel:
@@ -184,7 +185,7 @@ def test_norm_frozen_in_ablated_runs(monkeypatch):
 
 
 def without_masks(monkeypatch):
-    made = replay.block_arguments
+    made = block_run.block_arguments
 
     def unmasked(*given):
         return [
@@ -192,7 +193,7 @@ def without_masks(monkeypatch):
             for args, kwargs in made(*given)
         ]
 
-    monkeypatch.setattr(replay, "block_arguments", unmasked)
+    monkeypatch.setattr(block_run, "block_arguments", unmasked)
 
 
 def test_replay_without_masks(monkeypatch):

@@ -58,7 +58,7 @@ def mixed(replaced, frozen) -> Intervention:
     whole = {site.port.layer for site in (*replaced, *frozen) if site.port.kind == "mlp"}
 
     def keep(some):
-        return tuple(one for one in some if one.port.kind != "neurons" or one.port.layer not in whole)
+        return tuple(site for site in some if site.port.kind != "neurons" or site.port.layer not in whole)
 
     return Intervention(keep(replaced), keep(frozen), "drawn")
 
@@ -74,39 +74,39 @@ class Measured:
             self.donors = port_outputs(self.model, DONORS, ports)
 
     def ledgers(self, engine, outputs=None) -> dict[Intervention, object]:
-        found = {}
+        rows = {}
         with self.model.running():
             given = self.donors.__getitem__ if outputs is None else outputs
             for ledger in engine.sweep(self.model, self.clean, self.chosen, given, True):
                 for row, intervention in enumerate(ledger.interventions):
-                    found[id(intervention)] = (ledger, row)
-        return [found[id(intervention)] for intervention in self.chosen]
+                    rows[id(intervention)] = (ledger, row)
+        return [rows[id(intervention)] for intervention in self.chosen]
 
 
 def mask(some, port: Port, entries: int) -> torch.Tensor:
     covered = torch.zeros(POSITIONS, entries, dtype=torch.bool)
     for site in some:
         if site.port == port:
-            for place in range(POSITIONS) if site.positions is None else site.positions:
-                covered[place, slice(None) if site.entries is None else list(site.entries)] = True
+            for position in range(POSITIONS) if site.positions is None else site.positions:
+                covered[position, slice(None) if site.entries is None else list(site.entries)] = True
     return covered
 
 
 def patches(measured: Measured, intervention: Intervention, name: str) -> interventions.Patches:
     """The same as hooks: replaced entries get the donor's output, frozen ones their clean one."""
-    found, constants = interventions.Patches(), value_constants(measured.model.network, ANATOMY[name])
+    patched, constants = interventions.Patches(), value_constants(measured.model.network, ANATOMY[name])
     for port in ports_of([intervention]):
         clean, donor = measured.clean.outputs_at(port), measured.donors[port]
         put, held = (mask(some, port, clean.shape[2]) for some in (intervention.replaced, intervention.frozen))
         values = torch.where(put[..., None], donor, clean)
         if port.kind == "heads":
-            found.heads[port.layer] = (put | held, values + constants[port.layer])
+            patched.heads[port.layer] = (put | held, values + constants[port.layer])
         elif port.kind == "mlp":
-            found.mlps[port.layer] = ((put | held)[:, 0], values[:, :, 0])
+            patched.mlps[port.layer] = ((put | held)[:, 0], values[:, :, 0])
         else:
             module = measured.model.neurons(port.layer).module
-            found.neurons[port.layer] = (module, put | held, values[..., 0])
-    return found
+            patched.neurons[port.layer] = (module, put | held, values[..., 0])
+    return patched
 
 
 def gaps(measured: Measured, name: str, ledger, row: int) -> dict[str, float]:
@@ -124,7 +124,7 @@ def gaps(measured: Measured, name: str, ledger, row: int) -> dict[str, float]:
             lines["heads"][port.layer][put.T[:, None].expand(lines["heads"][port.layer].shape)] = 0
         else:
             lines["mlps"][port.layer] -= own
-    found = {
+    changes = {
         "total_effect": ledger.total_effect[row] - truth.total_effect,
         "lost": ledger.ablated_direct_effect[row] - ledger.direct_effect[row] - lost,
         "by_head": ledger.by_head[row].movedim((-2, -1), (0, 1)) - lines["heads"],
@@ -134,7 +134,7 @@ def gaps(measured: Measured, name: str, ledger, row: int) -> dict[str, float]:
         "norm": ledger.norm[row] - truth.norm,
         "residual": ledger.residual[row],
     }
-    return {line: float(gap.abs().max()) for line, gap in found.items()}
+    return {line: float(gap.abs().max()) for line, gap in changes.items()}
 
 
 @every_family
@@ -145,8 +145,8 @@ def test_random_mixtures_equal_plain_forwards(name, data):
     measured = Measured(name, chosen)
     for engine in ENGINES.values():
         for ledger, row in measured.ledgers(engine):
-            found = gaps(measured, name, ledger, row)
-            assert max(found.values()) < 1e-9, (engine.name, ledger.interventions[row], found)
+            errors = gaps(measured, name, ledger, row)
+            assert max(errors.values()) < 1e-9, (engine.name, ledger.interventions[row], errors)
 
 
 @pytest.mark.parametrize("name", ["gpt2", "gpt_neox_parallel", "gemma2"])
@@ -209,10 +209,10 @@ def test_a_logit_difference_is_that_of_the_models_own_logits(name, engine):
         for row, intervention in enumerate(ledger.interventions):
             hooks = patches(measured, intervention, name)
             runs = [
-                interventions.trace(model.network, ANATOMY[name], TOKENS, one)
-                for one in (interventions.Patches(), hooks)
+                interventions.trace(model.network, ANATOMY[name], TOKENS, patches_)
+                for patches_ in (interventions.Patches(), hooks)
             ]
-            logits = [model.anatomy.readout.uncapped(run.logits) for run in runs]
+            logits = [model.anatomy.unembedding.uncapped(run.logits) for run in runs]
             effect = logits[1] - logits[0]
             truth = torch.stack(
                 [
@@ -227,9 +227,9 @@ def test_a_logit_difference_without_a_second_side_is_the_centred_logit():
     model = language_model("gpt2")
     tokens = TOKENS[:2]
     readout = LogitDifference((3, 4), ((int(tokens[0, 4]),), (int(tokens[1, 5]),)))
-    found, expected = readout.reading(model.anatomy, tokens), NextToken().reading(model.anatomy, tokens)
-    assert torch.equal(found.u[:, 0], expected.u[[0, 1], [3, 4]])
-    assert torch.equal(found.beta[:, 0], expected.beta[[0, 1], [3, 4]])
+    reading, expected = readout.reading(model.anatomy, tokens), NextToken().reading(model.anatomy, tokens)
+    assert torch.equal(reading.u[:, 0], expected.u[[0, 1], [3, 4]])
+    assert torch.equal(reading.beta[:, 0], expected.beta[[0, 1], [3, 4]])
 
 
 def test_readings_take_the_windows_of_their_batch():
@@ -277,7 +277,7 @@ def test_sites_that_the_model_does_not_have_are_refused(site, match, engine):
 def test_names_and_groups():
     first = Intervention((Head(1, 2), At(Mlp(3), (-1,))))
     assert str(first) == "L1H2+L3.mlp@-1" and first.start == 1
-    assert [str(one) for one in pairs([Head(0, 1), Head(1, 1), Mlp(2)])] == [
+    assert [str(pair) for pair in pairs([Head(0, 1), Head(1, 1), Mlp(2)])] == [
         "L0H1+L1H1",
         "L0H1+L2.mlp",
         "L1H1+L2.mlp",

@@ -116,9 +116,9 @@ def test_a_token_that_rounding_sends_elsewhere_is_no_reason():
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_every_family_is_its_own_trunk(name, dtype):
     model = language_model(name, dtype=dtype)
-    found = {proof.identity: proof for proof in prove_at_load(model)}
+    proofs = {proof.identity: proof for proof in prove_at_load(model)}
     for identity in ("own forward", "own logits", "blocks replay"):
-        assert found[identity].error <= (1e-11 if dtype == "float64" else 1e-5), found[identity]
+        assert proofs[identity].error <= (1e-11 if dtype == "float64" else 1e-5), proofs[identity]
 
 
 def test_embeddings_may_pass_the_final_norm_too():
@@ -145,12 +145,12 @@ def test_errors_are_by_position():
     """A first position of enormous size, as trained models have it, hides nothing at the others."""
     wanted = torch.ones(1, 4, 5)
     wanted[0, 0] = 1e5
-    found = wanted.clone()
-    found[0, 2, 1] += 0.01
-    assert stream_errors(found, wanted)[0].tolist() == pytest.approx([0, 0, 0.01, 0], abs=1e-6)
-    found[0, 1, 1] = torch.nan
-    assert stream_errors(found, wanted)[0, 1] == torch.inf
-    assert (stream_errors(found[:, :3], wanted) == torch.inf).all()
+    stream = wanted.clone()
+    stream[0, 2, 1] += 0.01
+    assert stream_errors(stream, wanted)[0].tolist() == pytest.approx([0, 0, 0.01, 0], abs=1e-6)
+    stream[0, 1, 1] = torch.nan
+    assert stream_errors(stream, wanted)[0, 1] == torch.inf
+    assert (stream_errors(stream[:, :3], wanted) == torch.inf).all()
 
 
 def test_probes_hold_special_tokens():

@@ -37,8 +37,8 @@ def test_engines_read_the_planted_numbers(name, make, ablation):
     assert at(ledger.lines["mlps"]) == pytest.approx(case.mlps, **CLOSE)
     assert at(ledger.norm) == pytest.approx(case.norm, **CLOSE)
     assert at(ledger.post_norms) == 0
-    for place, line in np.ndenumerate(at(ledger.by_head)):
-        assert line == pytest.approx(case.head_lines.get(place, 0.0), **CLOSE), place
+    for index, line in np.ndenumerate(at(ledger.by_head)):
+        assert line == pytest.approx(case.head_lines.get(index, 0.0), **CLOSE), index
     for layer, line in enumerate(at(ledger.by_mlp)):
         assert line == pytest.approx(case.mlp_lines.get(layer, 0.0), **CLOSE), layer
     for layer, line in enumerate(at(ledger.by_attention)):
@@ -53,8 +53,8 @@ def test_clean_direct_effects_of_other_heads(name):
         ReplayEngine(fold=1), load(roomy(case.model)), "zero", case.clean_heads or None, case.tokens, case.donors
     )
     for unit, effect in case.clean_heads.items():
-        found = ledgers[unit].direct_effect[0, 0, case.position].item()
-        assert found == pytest.approx(effect, **CLOSE), unit
+        measured = ledgers[unit].direct_effect[0, 0, case.position].item()
+        assert measured == pytest.approx(effect, **CLOSE), unit
 
 
 @planted
@@ -99,7 +99,7 @@ def test_measure_reads_the_planted_numbers(name, make):
     for quantity, number in expected.items():
         assert float(top[quantity]) == pytest.approx(number, **CLOSE), quantity
     assert float(top.repaired_fraction) == pytest.approx(case.repaired_share, **CLOSE)
-    for place, line in np.ndenumerate(top.repair_by_head.values):
-        assert line == pytest.approx(case.head_lines.get(place, 0.0), abs=1e-6), place
+    for index, line in np.ndenumerate(top.repair_by_head.values):
+        assert line == pytest.approx(case.head_lines.get(index, 0.0), abs=1e-6), index
     for layer, line in enumerate(top.repair_by_mlp.values):
         assert line == pytest.approx(case.mlp_lines.get(layer, 0.0), abs=1e-6), layer

@@ -73,11 +73,11 @@ def found_effects(engine, model: LanguageModel, tokens: torch.Tensor) -> dict[He
 def test_measured_as_plain_forwards_have_it(name, engine):
     model, used = model_of(name), ENGINES[engine]()
     for tokens in (texts(), texts().flip(0, 1), texts(windows=1)):  # one engine, several batches of the same shape
-        found = found_effects(used, model, tokens)
+        effects = found_effects(used, model, tokens)
         for unit in UNITS:
             wanted = true_effect(model, unit, tokens)
             assert wanted.abs().max() > 1e-2
-            torch.testing.assert_close(found[unit], wanted, rtol=0, atol=1e-9)
+            torch.testing.assert_close(effects[unit], wanted, rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize("name", token_made.MEASURED)
@@ -101,9 +101,9 @@ def test_a_hook_on_a_blocks_arguments_acts_once(engine):
     network = families.build("llama").double()
     network.model.layers[1].register_forward_pre_hook(halved, with_kwargs=True)
     model, tokens = load(network), texts()
-    found = found_effects(ENGINES[engine](), model, tokens)
+    effects = found_effects(ENGINES[engine](), model, tokens)
     for unit in UNITS:
-        torch.testing.assert_close(found[unit], true_effect(model, unit, tokens), rtol=0, atol=1e-9)
+        torch.testing.assert_close(effects[unit], true_effect(model, unit, tokens), rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize("name", token_made.MEASURED)
@@ -112,13 +112,13 @@ def test_close_ups_replay_the_text_itself(name):
     with model.running(), eager_attention(model):
         clean = clean_run(model, tokens)
         in_place = clean.head_outputs[1].roll(1, 1)
-        found = (
+        effects = (
             WatchedReplay(model, clean, 1, each([Head(1, 0), Head(1, 3)]), lambda _: in_place, [2, 5])
             .ledger()
             .total_effect
         )
-    for place, head in enumerate((0, 3)):
-        torch.testing.assert_close(found[place], true_effect(model, Head(1, head), tokens), rtol=0, atol=1e-9)
+    for row, head in enumerate((0, 3)):
+        torch.testing.assert_close(effects[row], true_effect(model, Head(1, head), tokens), rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize("name", token_made.MEASURED)

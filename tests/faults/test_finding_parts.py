@@ -7,7 +7,7 @@ import torch
 
 from selfrepair import RefusedModel, SelfRepairError, load
 from selfrepair.model import load as loading
-from selfrepair.model.faults import finding, in_words, is_fault, is_out_of_memory
+from selfrepair.model.faults import error_in_words, finding, is_fault, is_out_of_memory
 from zoo import families
 
 
@@ -36,8 +36,8 @@ FAULTS = {
     ),
     "one that fails to say": (Wordless(), "it ended with Wordless."),
     "names that are not UTF-8": (OSError("\udce9.txt \u202e"), "OSError: \\xe9.txt \\u202e"),
-    "memory": (MemoryError(), "memory ended"),
-    "memory of a device": (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate"), "memory ended"),
+    "memory": (MemoryError(), "memory ran out"),
+    "memory of a device": (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate"), "memory ran out"),
     "a long message": (RuntimeError("x" * 10_000), "RuntimeError: xxx"),
 }
 
@@ -108,12 +108,12 @@ def test_what_counts_as_a_fault():
     assert is_fault(ValueError()) and is_fault(PanicException())
     assert not is_fault(KeyboardInterrupt()) and not is_fault(GeneratorExit())
     assert is_out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"))
-    assert in_words(ValueError("\n\n  \x1b[1;31mwords\x1b[0m  \nmore")) == "ValueError: words"
+    assert error_in_words(ValueError("\n\n  \x1b[1;31mwords\x1b[0m  \nmore")) == "ValueError: words"
 
 
 @pytest.mark.parametrize(
     ("error", "said"),
-    [(PanicException("index out of bounds"), "index out of bounds"), (MemoryError(), "Memory ended while")],
+    [(PanicException("index out of bounds"), "index out of bounds"), (MemoryError(), "Memory ran out while")],
 )
 def test_panics_and_memory_while_files_are_read(monkeypatch, llama, error, said):
     from transformers import AutoTokenizer

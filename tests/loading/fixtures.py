@@ -65,8 +65,8 @@ def selfrepair(monkeypatch, capsys):
             code = end.code or 0
         finally:
             signal.signal(signal.SIGTERM, handler)
-        told = capsys.readouterr()
-        return Ended(code, _STYLE.sub("", told.out), _STYLE.sub("", told.err))
+        output = capsys.readouterr()
+        return Ended(code, _STYLE.sub("", output.out), _STYLE.sub("", output.err))
 
     return command
 
@@ -77,7 +77,7 @@ def runs(monkeypatch) -> list:
     from selfrepair.results import run_folder
 
     written, write = [], run_folder.write_results
-    monkeypatch.setattr(run_folder, "write_results", lambda run, place: (written.append(run), write(run, place))[1])
+    monkeypatch.setattr(run_folder, "write_results", lambda run, folder: (written.append(run), write(run, folder))[1])
     return written
 
 

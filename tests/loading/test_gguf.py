@@ -37,8 +37,10 @@ def test_one_of_them_can_be_saved_and_loaded_again(file, tmp_path):
 
 
 def test_without_the_package_the_message_names_it(file, monkeypatch):
-    found = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "gguf" else found(name, *rest))
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *rest: None if name == "gguf" else find_spec(name, *rest)
+    )
     with pytest.raises(SelfRepairError, match=r"'gguf', which is not installed(.|\n)*pip install 'selfrepair\[gguf\]'"):
         load(file)
 

@@ -118,11 +118,11 @@ def test_the_digest_changes_with_every_tensor():
     seen = {loading.weights_digest(network)}
     for number, value in enumerate(network.state_dict().values()):
         flat = value.view(-1)
-        place = number % flat.numel()
-        before = flat[place].clone()
-        flat[place] = torch.nextafter(before, torch.tensor(torch.inf))  # the smallest change there is
+        index = number % flat.numel()
+        before = flat[index].clone()
+        flat[index] = torch.nextafter(before, torch.tensor(torch.inf))  # the smallest change there is
         seen.add(loading.weights_digest(network))
-        flat[place] = before
+        flat[index] = before
     assert len(seen) == 1 + len(network.state_dict())
 
 

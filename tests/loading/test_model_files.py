@@ -32,10 +32,10 @@ def sharded(folder) -> Path:
     weights = load_file(folder / "model.safetensors")
     (folder / "model.safetensors").unlink()
     names, index = sorted(weights), {}
-    for number, some in enumerate((names[::2], names[1::2]), start=1):
+    for number, half in enumerate((names[::2], names[1::2]), start=1):
         file = f"model-{number:05d}-of-00002.safetensors"
-        save_file({name: weights[name] for name in some}, folder / file, {"format": "pt"})
-        index |= dict.fromkeys(some, file)
+        save_file({name: weights[name] for name in half}, folder / file, {"format": "pt"})
+        index |= dict.fromkeys(half, file)
     (folder / INDEX).write_text(json.dumps({"metadata": {}, "weight_map": index}))
     return folder
 
@@ -56,9 +56,9 @@ def refused(folder: Path) -> str:
     with pytest.raises(SelfRepairError) as refusal:
         load(str(folder))
     assert time.monotonic() - started < 20
-    said = str(refusal.value)
-    assert "weights_only" not in said and "\x1b" not in said and refusal.value.fix
-    return said
+    message = str(refusal.value)
+    assert "weights_only" not in message and "\x1b" not in message and refusal.value.fix
+    return message
 
 
 class Runs:
@@ -141,13 +141,13 @@ def test_the_links_of_the_hugging_face_cache_are_followed(folder, tmp_path):
 def test_a_model_of_the_hub_is_looked_at_in_the_cache(sharded, tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr("transformers.utils.hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
-    place = tmp_path / "hub" / "models--somebody--tiny"
-    (place / "refs").mkdir(parents=True)
-    (place / "refs" / "main").write_text("0" * 40)
+    cached = tmp_path / "hub" / "models--somebody--tiny"
+    (cached / "refs").mkdir(parents=True)
+    (cached / "refs" / "main").write_text("0" * 40)
     torch.save(load_file(sharded / "model-00001-of-00002.safetensors"), sharded / "weights.bin")
-    shutil.copytree(sharded, place / "snapshots" / ("0" * 40))
+    shutil.copytree(sharded, cached / "snapshots" / ("0" * 40))
     assert load("somebody/tiny").anatomy.layers == 3
-    point(place / "snapshots" / ("0" * 40), "weights.bin")
+    point(cached / "snapshots" / ("0" * 40), "weights.bin")
     assert "only .safetensors files inside the folder are read" in refused("somebody/tiny")
 
 
@@ -242,10 +242,10 @@ def test_offsets_beyond_the_file(folder):
     content = path.read_bytes()
     (length,) = struct.unpack("<Q", content[:8])
     header = json.loads(content[8 : 8 + length])
-    name = max(header, key=lambda one: header[one].get("data_offsets", [0, 0])[1])
+    name = max(header, key=lambda weight: header[weight].get("data_offsets", [0, 0])[1])
     header[name] = {"dtype": "F32", "shape": [2**30, 2**20], "data_offsets": [0, 2**52]}
-    said = json.dumps(header).encode()
-    path.write_bytes(struct.pack("<Q", len(said)) + said + content[8 + length :])
+    written = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(written)) + written + content[8 + length :])
     assert "model.safetensors is not a whole safetensors file" in refused(folder)
 
 

@@ -38,12 +38,12 @@ def halved(tmp_path_factory):
 @pytest.fixture(scope="module")
 def large(tmp_path_factory):
     """Blocks of 4 MB, embeddings of 0.1 MB."""
-    place = tmp_path_factory.mktemp("large")
+    folder = tmp_path_factory.mktemp("large")
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=97, hidden_size=256, intermediate_size=1024, num_hidden_layers=8, num_attention_heads=4
     )
-    return tiny_models.save_network(LlamaForCausalLM(config), place)
+    return tiny_models.save_network(LlamaForCausalLM(config), folder)
 
 
 @pytest.mark.parametrize("name", families.FAMILIES)
@@ -87,12 +87,12 @@ def test_weights_at_low_precision_do_not_pile_up(large):
 def resident(model) -> int:
     """Bytes of the scratch file that are mapped to memory now."""
     start = min(weight.data_ptr() for weight in model.network.parameters())
-    found = 0
+    size = 0
     for mapping in re.split(r"\n(?=[0-9a-f]+-[0-9a-f]+ )", Path("/proc/self/smaps").read_text()):
         low, high = (int(address, 16) for address in re.match(r"([0-9a-f]+)-([0-9a-f]+)", mapping).groups())
         if low <= start < high:
-            found += 1024 * int(re.search(r"Rss:\s+(\d+)", mapping)[1])
-    return found
+            size += 1024 * int(re.search(r"Rss:\s+(\d+)", mapping)[1])
+    return size
 
 
 @pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="only Linux says what is in memory")

@@ -54,7 +54,7 @@ def measured_effects(model: LanguageModel, engine) -> dict[tuple[int, int], torc
         in_place = [rolled(outputs) for outputs in clean.head_outputs]
         ledgers = list(engine.sweep(model, clean, each(all_heads(model.anatomy)), layerwise(in_place), True))
     assert all(float(ledger.residual.abs().max()) < 1e-4 for ledger in ledgers)
-    return {head: one.total_effect[0] for head, one in split(ledgers).items()}
+    return {head: ledger.total_effect[0] for head, ledger in split(ledgers).items()}
 
 
 def largest_error(model: LanguageModel, engine, network) -> float:
@@ -65,10 +65,10 @@ def largest_error(model: LanguageModel, engine, network) -> float:
         engine: what measures.
         network: the same model, untouched, for the plain forwards.
     """
-    found = measured_effects(model, engine)
+    measured = measured_effects(model, engine)
     names = {module: name for name, module in model.network.named_modules()}
     gaps, sizes = [], []
-    for (layer, head), effect in found.items():
+    for (layer, head), effect in measured.items():
         block = model.anatomy.blocks[layer]
         truth = true_effect(network, network.get_submodule(names[block.projection]), head, block.head_dim)
         gaps.append((effect - truth).abs().max())

@@ -67,8 +67,8 @@ def test_heads_and_their_weights(name):
 @every_family
 def test_value_constants(name):
     anatomy, hand, network = parts(name)
-    found = torch.stack([block.value_constant for block in anatomy.blocks])
-    assert (found - value_constants(network, hand)).abs().max() < 1e-12
+    constants = torch.stack([block.value_constant for block in anatomy.blocks])
+    assert (constants - value_constants(network, hand)).abs().max() < 1e-12
 
 
 def assert_same_norm(norm: Norm, module, hand) -> None:
@@ -97,12 +97,12 @@ def test_norms(name):
 @every_family
 def test_readout(name):
     anatomy, hand, network = parts(name)
-    head, readout = network.get_submodule(hand.lm_head), anatomy.readout
-    assert torch.equal(readout.weight, head.weight)
-    assert (readout.bias is None) == (head.bias is None)
-    assert readout.bias is None or torch.equal(readout.bias, head.bias)
-    assert readout.multiplier == pytest.approx(hand.logit_multiplier, rel=1e-12)
-    assert readout.softcap == hand.soft_cap
+    head, unembedding = network.get_submodule(hand.lm_head), anatomy.unembedding
+    assert torch.equal(unembedding.weight, head.weight)
+    assert (unembedding.bias is None) == (head.bias is None)
+    assert unembedding.bias is None or torch.equal(unembedding.bias, head.bias)
+    assert unembedding.multiplier == pytest.approx(hand.logit_multiplier, rel=1e-12)
+    assert unembedding.softcap == hand.soft_cap
 
 
 @every_family
@@ -112,7 +112,7 @@ def test_single_precision_finds_the_same_parts(name):
         assert (a.heads, a.head_dim, a.parallel) == (b.heads, b.head_dim, b.parallel)
         assert (a.attention_multiplier, a.mlp_multiplier) == (b.attention_multiplier, b.mlp_multiplier)
         assert (a.value_constant - b.value_constant).abs().max() < 1e-5
-    assert wide.readout.multiplier == pytest.approx(narrow.readout.multiplier, rel=1e-12)
+    assert wide.unembedding.multiplier == pytest.approx(narrow.unembedding.multiplier, rel=1e-12)
     assert (wide.final_norm.centred, wide.final_norm.eps) == (narrow.final_norm.centred, narrow.final_norm.eps)
 
 
@@ -138,8 +138,8 @@ def test_hand_set_weights_hide_nothing(name):
         assert block.projection is case.anatomy.part(case.model, layer, "o_proj")
         assert (block.heads, block.head_dim) == (case.anatomy.heads, case.anatomy.head_dim)
         assert not block.parallel
-    found = torch.stack([block.value_constant for block in anatomy.blocks])
-    assert (found - value_constants(case.model, case.anatomy)).abs().max() < 1e-12
+    constants = torch.stack([block.value_constant for block in anatomy.blocks])
+    assert (constants - value_constants(case.model, case.anatomy)).abs().max() < 1e-12
 
 
 @pytest.mark.parametrize("name", ["gpt2", "llama", "gpt_neox_parallel", "olmo2"])

@@ -177,7 +177,7 @@ def test_other_objects_are_refused_with_what_to_give(what):
     make, said = WRONG[what]
     with pytest.raises(SelfRepairError) as refused:
         load(make())
-    assert not [one for one in said if one not in str(refused.value)], str(refused.value)
+    assert not [words for words in said if words not in str(refused.value)], str(refused.value)
 
 
 def on_meta(names):
@@ -238,7 +238,7 @@ def test_weights_that_cannot_be_measured(what):
     change, said = WEIGHTS[what]
     with pytest.raises(SelfRepairError) as refused:
         load(change(llama()))
-    assert not [one for one in said if one not in str(refused.value)], str(refused.value)
+    assert not [words for words in said if words not in str(refused.value)], str(refused.value)
 
 
 class Adapted(nn.Module):

@@ -26,7 +26,7 @@ def test_classes_whose_forward_is_compiled(part, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(kind, "forward", compiled(compiled(kind.forward)))
         loaded = load(given)
-        assert loaded.network is not given and not [one for one in given.modules() if "forward" in vars(one)]
+        assert loaded.network is not given and not [module for module in given.modules() if "forward" in vars(module)]
     assert largest_error(loaded, ReplayEngine(fold=2), llama()) < 1e-5
 
 
@@ -165,7 +165,7 @@ def test_what_is_refused_says_what_to_do(what):
     make, said = REFUSED[what]
     with pytest.raises(SelfRepairError) as refused:
         load(make())
-    assert refused.value.fix and not [one for one in said if one not in str(refused.value)], str(refused.value)
+    assert refused.value.fix and not [words for words in said if words not in str(refused.value)], str(refused.value)
 
 
 def test_hooks_that_transformers_registers_are_not_blamed():

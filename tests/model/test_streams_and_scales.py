@@ -26,14 +26,14 @@ SIZES = {
 
 def widened(network, streams: int, axis: int):
     """A Llama whose blocks carry several streams, of which the last is read from (hyper-connections, AltUp)."""
-    for place, layer in enumerate(network.model.layers):
+    for number, layer in enumerate(network.model.layers):
         inner = type(layer).forward
-        last = place == len(network.model.layers) - 1
+        last = number == len(network.model.layers) - 1
 
         class Widened(type(layer)):
-            def forward(self, hidden, *args, inner=inner, first=not place, last=last, **kwargs):
+            def forward(self, hidden, *args, inner=inner, first=not number, last=last, **kwargs):
                 every = torch.stack([hidden] * streams, axis) if first else hidden
-                every = torch.stack([inner(self, one, *args, **kwargs) for one in every.unbind(axis)], axis)
+                every = torch.stack([inner(self, stream, *args, **kwargs) for stream in every.unbind(axis)], axis)
                 return every.select(axis, -1) if last else every
 
         layer.__class__ = Widened
@@ -46,9 +46,9 @@ def with_prompt(network):
     class Prompted(type(network.model)):
         def forward(self, input_ids=None, **kwargs):
             front = torch.zeros_like(input_ids[:, :1]).expand(-1, 2)
-            found = super().forward(torch.cat([front, input_ids], 1), **kwargs)
-            found.last_hidden_state = found.last_hidden_state[:, 2:]
-            return found
+            output = super().forward(torch.cat([front, input_ids], 1), **kwargs)
+            output.last_hidden_state = output.last_hidden_state[:, 2:]
+            return output
 
     network.model.__class__ = Prompted
     return network
@@ -102,7 +102,7 @@ def scaled_before_the_unembedding(factor: float):
 def test_a_constant_between_the_final_norm_and_the_unembedding(factor, dtype):
     network = scaled_before_the_unembedding(factor).to(getattr(torch, dtype))
     loaded = load(network)
-    assert loaded.anatomy.readout.multiplier == pytest.approx(factor, rel=1e-6 if dtype == "float32" else 1e-12)
+    assert loaded.anatomy.unembedding.multiplier == pytest.approx(factor, rel=1e-6 if dtype == "float32" else 1e-12)
     assert all(proof.holds for proof in prove(loaded))
     assert largest_error(loaded, ReplayEngine(fold=2), network) < (1e-5 if dtype == "float32" else 1e-10)
 
@@ -153,8 +153,8 @@ def test_ids_that_are_read_but_never_predicted_are_refused():
     model, text = load(with_unembedding(90)), corpus()
     beyond = int(text.tokens[:, 1:].max())
     assert 90 <= beyond < 97
-    said = f"token id {beyond}, which the model reads but never predicts: its embedding ends at 96, its unembedding"
-    with pytest.raises(SelfRepairError, match=said):
+    message = f"token id {beyond}, which the model reads but never predicts: its embedding ends at 96, its unembedding"
+    with pytest.raises(SelfRepairError, match=message):
         measure(model, text, ablation="mean", progress=False)
     with pytest.raises(SelfRepairError, match="never predicts"):
         tokens_of(text, np.arange(len(text)), model)

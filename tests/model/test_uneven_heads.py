@@ -29,8 +29,8 @@ def built_with_fewer(layers):
         config = copy.deepcopy(network.config)
         config.num_attention_heads, config.num_key_value_heads, config.head_dim = heads, 1, 10
         attention = LlamaAttention(config, layer).eval()
-        for place, value in enumerate(attention.parameters()):
-            draws = torch.Generator().manual_seed(place)
+        for number, value in enumerate(attention.parameters()):
+            draws = torch.Generator().manual_seed(number)
             value.data.copy_(torch.randn(value.shape, generator=draws) / value.shape[-1] ** 0.5)
         network.model.layers[layer].self_attn = attention
     return network
@@ -114,9 +114,13 @@ def absent(values: np.ndarray) -> np.ndarray:
 
 
 def test_heads_that_a_layer_lacks_have_no_numbers(run):
-    grid = [one for one in run.heads.values() if one.dims == ("filter", "layer", "head") and one.dtype.kind == "f"]
+    grid = [
+        values
+        for values in run.heads.values()
+        if values.dims == ("filter", "layer", "head") and values.dtype.kind == "f"
+    ]
     assert len(grid) > 40 and run.heads.sizes["head"] == 4
-    for values in (one for one in grid if one.name != "effective_documents"):
+    for values in (array for array in grid if array.name != "effective_documents"):
         assert np.isnan(absent(values.values)).all(), values.name
     assert (absent(run.heads["count"].values) == 0).all()
     assert run.heads_there_are == 7 and run.plan["model"]["heads_by_layer"] == [4, 2, 1]
@@ -133,7 +137,7 @@ def test_numbers_of_layers_and_of_the_model_are_over_the_heads_there_are(run):
 
 def test_what_is_said_counts_no_absent_heads(run, tmp_path):
     assert "heads have none" not in captions.amount(run, "all")
-    assert not [said for said in run_facts.limits(run) if "nothing is known about the others" in said]
+    assert not [limit for limit in run_facts.limits(run) if "nothing is known about the others" in limit]
     assert "--heads" not in run_facts.command(run)
     assert captions.discoveries(run, "all").count("of 7") + captions.discoveries(run, "all").count("more") >= 1
     table = run.table("all", top=None)

@@ -31,7 +31,7 @@ def through_the_end(model, stream):
     """Centred logits of a final stream by the model's own norm and unembedding; soft-caps undone."""
     with model.running():
         logits = model.network.get_output_embeddings()(model.anatomy.final_norm_module(stream))
-    logits = logits * model.anatomy.readout.multiplier
+    logits = logits * model.anatomy.unembedding.multiplier
     return logits - logits.mean(-1, keepdim=True)
 
 

@@ -68,7 +68,7 @@ def test_small_changes_have_the_lines_of_the_gradient():
     among = p[list(asked.answers[prompt])]
     gradient = -p.clone()
     gradient[list(asked.answers[prompt])] += among / among.sum()
-    weight, norm = model.anatomy.readout.weight, model.anatomy.final_norm
+    weight, norm = model.anatomy.unembedding.weight, model.anatomy.final_norm
     torch.testing.assert_close(reading.u[0, 0], norm.fold(gradient @ weight), atol=1e-10, rtol=1e-8)
 
 

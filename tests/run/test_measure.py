@@ -304,7 +304,7 @@ def test_memory_that_ends_in_the_probe(monkeypatch):
 
 def test_not_even_one_fits(monkeypatch):
     out_of_memory_above(monkeypatch, 0, torch.OutOfMemoryError("out of memory"))
-    with pytest.raises(SelfRepairError, match=r"Memory ended(.|\n)*--batch"):
+    with pytest.raises(SelfRepairError, match=r"Memory ran out(.|\n)*--batch"):
         gpt2(engine=ReplayEngine(fold=2))
 
 
@@ -326,7 +326,7 @@ def test_other_errors_are_not_taken_for_memory(monkeypatch):
         ({"engine": "turbo"}, "No engine is called 'turbo'"),
         ({"heads": [(0, 4)]}, "no heads L0H4"),
         ({"heads": [(3, 0)]}, "no heads L3H0"),
-        ({"heads": [(-1, 0)]}, "names no head"),
+        ({"heads": [(-1, 0)]}, "is not a head"),
         ({"heads": "L9"}, "no heads L9"),
         ({"heads": []}, "No heads were given"),
         ({"filters": ["middle"]}, "Unknown filter"),

@@ -6,7 +6,7 @@ from selfrepair.statistics.between_runs import difference, same_documents
 from selfrepair.statistics.bootstrap import bootstrap_all, document_weights
 from selfrepair.statistics.features import features
 from selfrepair.statistics.intervals import Replicated
-from selfrepair.statistics.pooled import CARD, FRACTIONS, card
+from selfrepair.statistics.pooled import CARD, FRACTIONS, pooled_card
 
 
 def run(effects, seed=0, replicates=400):
@@ -33,7 +33,7 @@ def effects(seed, documents=40, repaired=0.5, noise=0.3):
 
 def test_the_card_pools_sums_and_its_lines_add_up():
     made = effects(0)
-    found = card(run(made).pooled(1))
+    found = pooled_card(run(made).pooled(1))
     assert set(found.model) == set(found.layers) == set(CARD)
     whole = made["self_repair"].sum() / made["direct_effect"].sum()
     np.testing.assert_allclose(found.model["repaired_fraction"].value, whole)
@@ -50,9 +50,9 @@ def test_heads_that_were_not_measured_do_not_matter():
     sums, replicates = heads.sums.copy(), heads.replicates.copy()
     sums[0, 0], replicates[:, 0, 0] = 0, 0
     documents = np.where(np.arange(6).reshape(2, 3) == 0, 0, 40)
-    found = card(Replicated(sums, replicates, documents, documents.astype(float)).pooled(1))
+    found = pooled_card(Replicated(sums, replicates, documents, documents.astype(float)).pooled(1))
     rest = {name: values.reshape(40, 1, 6, 8)[:, :, 1:] for name, values in made.items()}
-    expected = card(run(rest).pooled(1)).model["repaired_fraction"]
+    expected = pooled_card(run(rest).pooled(1)).model["repaired_fraction"]
     for name in ("value", "standard_error", "low", "high"):
         np.testing.assert_allclose(getattr(found.model["repaired_fraction"], name), getattr(expected, name))
 

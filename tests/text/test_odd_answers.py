@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from selfrepair.errors import SelfRepairError
-from selfrepair.model.vocabulary import vocabulary
+from selfrepair.model.vocabulary_rows import vocabulary_rows
 from selfrepair.run.closeups.token_bytes import vocabulary_table
 from selfrepair.run.planning.batch_size import require_known
 from selfrepair.text import Document, read_documents, windows, windows_of_documents
@@ -83,7 +83,7 @@ def test_a_begin_token_that_is_no_token(number):
 def test_tokenizers_that_do_not_describe_themselves(kind):
     made = windows_of_documents(kind(all_special_tokens=None, all_special_ids=None), TEXTS, tokens=16, length=8)
     assert made.provenance["prefix"] == [] and made.provenance["special_tokens_in_text"] == "as the tokenizer does"
-    assert vocabulary(97, 97, Reticent())["known"] is None
+    assert vocabulary_rows(97, 97, Reticent())["known"] is None
 
 
 def test_ids_below_zero_are_refused_before_a_model_reads_them():

@@ -1,1 +1,1 @@
-"""Where an ablation takes place (units) and what it puts there (operators)."""
+"""What an ablation replaces (sites) and what it puts there (operators); names of components."""

@@ -1,4 +1,4 @@
-"""Which other texts a window's heads are resampled from: every window serves as donor equally often."""
+"""Draws donors, the other texts that a window's heads are resampled from: every window serves equally often."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from selfrepair.text import Windows
 from selfrepair.text.duplicates import ids_digest
 
 _SWAPS = 64  # random exchanges that are tried before donors are passed on along a path
-_CHECKS = 10**6  # pairs that are looked at for paths, in each draw: enough for all but corpora with no way out
+_CHECKS = 10**6  # pairs that are checked for paths, in each draw: enough for all but corpora with no way out
 
 
 def draw_donors(windows: Windows, donors: int, seed: int) -> np.ndarray:
@@ -21,13 +21,13 @@ def draw_donors(windows: Windows, donors: int, seed: int) -> np.ndarray:
     In every draw each window serves once, as far as lengths and documents allow (one document may have more than
     half of the windows); what that leaves without a donor takes the one that has served least.
 
-    A window's donors depend on the seed, on what the window says, and on what there is to draw from; not on the order
+    A window's donors depend on the seed, on the window's tokens, and on the windows to draw from; not on the order
     or the names of windows and documents.
 
     Args:
         windows: the corpus.
-        donors: how many each window needs.
-        seed: of the draw.
+        donors: number of donors of each window.
+        seed: seed of the draw.
 
     Returns:
         int64 [window, donors], indices of windows.
@@ -51,14 +51,14 @@ def draw_donors(windows: Windows, donors: int, seed: int) -> np.ndarray:
 
 
 class _Corpus:
-    """Which windows may serve which.
+    """The windows, and which may serve which.
 
     Attributes:
-        order: windows, by what they say.
+        order: windows, ordered by their tokens.
         lengths: [window].
         labels: for each window, its documents, and its very text where other windows have it too: windows with a
             label in common do not serve each other.
-        digest: of all that the windows say.
+        digest: digest of all windows' tokens.
     """
 
     def __init__(self, windows: Windows) -> None:
@@ -100,7 +100,7 @@ class _Matching:
     Args:
         corpus: the windows.
         before: [window, draw] donors of earlier draws, which are not taken again.
-        generator: of the draw.
+        generator: random generator of the draw.
     """
 
     def __init__(self, corpus: _Corpus, before: np.ndarray, generator: np.random.Generator) -> None:
@@ -111,29 +111,29 @@ class _Matching:
     def match(self, members: list[int]) -> None:
         """Finds donors for windows of one length among themselves; those for which there are none stay without."""
         donors: list[int] = self._generator.permutation(members).tolist()
-        for place in range(len(members)):
-            if not self._fits(members[place], donors[place]):
-                _ = self._exchange(members, donors, place) or self._pass_on(members, donors, place)
+        for index in range(len(members)):
+            if not self._fits(members[index], donors[index]):
+                _ = self._exchange(members, donors, index) or self._pass_on(members, donors, index)
         pairs = zip(members, donors, strict=True)
         self.found |= {window: donor for window, donor in pairs if self._fits(window, donor)}
 
     def _fits(self, window: int, donor: int) -> bool:
         return self._labels[window].isdisjoint(self._labels[donor]) and donor not in self._before[window]
 
-    def _exchange(self, members: list[int], donors: list[int], place: int) -> bool:
+    def _exchange(self, members: list[int], donors: list[int], index: int) -> bool:
         """Exchanges a donor that does not fit for that of another window, where both fit then."""
         for other in self._generator.integers(len(members), size=_SWAPS).tolist():
-            if self._fits(members[place], donors[other]) and self._fits(members[other], donors[place]):
-                donors[place], donors[other] = donors[other], donors[place]
+            if self._fits(members[index], donors[other]) and self._fits(members[other], donors[index]):
+                donors[index], donors[other] = donors[other], donors[index]
                 return True
         return False
 
-    def _pass_on(self, members: list[int], donors: list[int], place: int) -> bool:
+    def _pass_on(self, members: list[int], donors: list[int], index: int) -> bool:
         """Passes donors on along the shortest path that ends with the one that did not fit (an augmenting path)."""
         if self._checks >= _CHECKS:
             return False
         came_from: dict[int, int] = {}
-        waiting = deque([place])
+        waiting = deque([index])
         others = self._generator.permutation(len(members)).tolist()
         while waiting and self._checks < _CHECKS:
             taker = waiting.popleft()
@@ -141,22 +141,22 @@ class _Matching:
             reached = [other for other in others if self._fits(members[taker], donors[other])]
             for other in reached:
                 came_from[other] = taker
-            if place in came_from:
-                self._follow(donors, came_from, place)
+            if index in came_from:
+                self._follow(donors, came_from, index)
                 return True
             waiting.extend(reached)
             others = [other for other in others if other not in came_from]
         return False
 
     @staticmethod
-    def _follow(donors: list[int], came_from: dict[int, int], place: int) -> None:
+    def _follow(donors: list[int], came_from: dict[int, int], index: int) -> None:
         """Every window on the path takes the donor of the next one."""
-        spare, current = donors[place], place
+        spare, current = donors[index], index
         while True:
             taker = came_from[current]
             donors[taker], spare = spare, donors[taker]
             current = taker
-            if taker == place:
+            if taker == index:
                 return
 
 
@@ -176,12 +176,12 @@ def _serve_the_rest(
             if drawn[window, draw] >= 0:
                 continue
             fits = corpus.eligible(window)
-            there = int(fits.sum())
+            fitting = int(fits.sum())
             fits[drawn[window, :draw]] = False
             if not fits.any():
                 raise SelfRepairError(
                     f"Window {window} needs {drawn.shape[1]} donor windows from other documents, at least "
-                    f"{corpus.lengths[window]} tokens long; there are {there}.",
+                    f"{corpus.lengths[window]} tokens long; there are {fitting}.",
                     "Take more tokens or text of more documents, fewer --donors, or --ablation mean.",
                 )
             donor = int(np.where(fits, rank, np.iinfo(np.int64).max).argmin())

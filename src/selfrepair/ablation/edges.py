@@ -29,7 +29,7 @@ class Edge:
         sender: the component that writes; `End("input")` for the embeddings.
         receiver: the component that reads; `End("logits")` for the unembedding.
         via: the input of a receiving head, `q`, `k` or `v`; None for all of them, and for what has one input.
-        score: what a method gave the edge, in its own units; None if nothing did.
+        score: the edge's score by some method, in its own units; None for none.
     """
 
     sender: Site | End
@@ -51,11 +51,11 @@ def parse_edge(text: str, heads: Sequence[int] | None = None, score: float | Non
 
     Args:
         text: two components joined by an arrow, or two hooks of TransformerLens side by side.
-        heads: how many each layer has; only `flat:114` needs it.
-        score: of the edge.
+        heads: number of heads of each layer; only `flat:114` needs it.
+        score: score of the edge.
 
     Raises:
-        SelfRepairError: it names no edge.
+        SelfRepairError: it is not an edge.
     """
     first, second = ends_of(text, heads)
     return edge_between(first, second, text.strip(), score)
@@ -67,8 +67,8 @@ def edge_between(first: Component, second: Component, text: str = "", score: flo
     Args:
         first: one end.
         second: the other.
-        text: how the edge was given, for messages.
-        score: of the edge.
+        text: the edge as it was given, for messages.
+        score: score of the edge.
 
     Raises:
         SelfRepairError: none of the two reads what the other writes.
@@ -94,13 +94,13 @@ def ends_of(text: str, heads: Sequence[int] | None = None) -> tuple[Component, C
         heads: as for `parse_edge`.
 
     Raises:
-        SelfRepairError: it names no edge.
+        SelfRepairError: it is not an edge.
     """
     ends = _ARROW.split(text.strip()) if len(text) <= LONGEST else []
     if len(ends) == 1:
         ends = [] if _HOOK.sub("", text).strip(" ,;\t()'\"") else _HOOK.findall(text)
     if len(ends) != 2:
-        raise SelfRepairError(f"'{text.strip()[:80]}' names no edge.", _WRITE)
+        raise SelfRepairError(f"'{text.strip()[:80]}' is not an edge.", _WRITE)
     return spelled(ends[0], heads), spelled(ends[1], heads)
 
 

@@ -1,4 +1,4 @@
-"""Interventions: what one ablated run replaces, and what it holds as it was."""
+"""Interventions: the sites that one ablated run replaces, and those that it freezes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Intervention:
         replaced: sites that get the operator's output.
         frozen: sites held at their clean output, so that nothing is repaired through them. A site that is replaced
             too, alone or as part of a larger one, is replaced: "freeze all heads but this one" needs no list.
-        name: how results call it; the replaced sites by default.
+        name: name in results; the replaced sites by default.
     """
 
     replaced: tuple[Site, ...]
@@ -59,7 +59,7 @@ class Intervention:
         return type(self.replaced[0]).__name__.lower() if self.replaced[0].positions is None else "set"
 
     def described(self) -> dict[str, object]:
-        """As plans hold it: names of sites, which `parsed` reads.
+        """The intervention as names of sites, for plans; `parsed` reads it.
 
         Raises:
             SelfRepairError: a direction of the stream, whose name does not tell its vector.
@@ -108,7 +108,7 @@ def each(sites: Iterable[Site]) -> list[Intervention]:
         ['L0H1', 'L1.mlp']
 
     Args:
-        sites: what to ablate, one site in each run.
+        sites: sites to ablate, one in each run.
     """
     return [Intervention((site,)) for site in sites]
 
@@ -121,8 +121,8 @@ def together(name: str, sites: Iterable[Site]) -> Intervention:
         (Head(layer=0, head=1), Head(layer=1, head=0))
 
     Args:
-        name: how results call the run.
-        sites: what to ablate; of any layers and kinds.
+        name: name of the run in results.
+        sites: sites to ablate, of any layers and kinds.
     """
     return Intervention(tuple(sites), name=name)
 
@@ -151,9 +151,9 @@ def freezing(intervention: Intervention, sites: Iterable[Site], name: str = "") 
         ('L0H1, 2 frozen', (Mlp(layer=0), Mlp(layer=1)))
 
     Args:
-        intervention: what is ablated, and what is frozen already.
-        sites: what to freeze besides.
-        name: how results call it; by default the intervention's name with the number of frozen sites.
+        intervention: an intervention.
+        sites: further sites to freeze.
+        name: name in results; by default the intervention's name with the number of frozen sites.
     """
     frozen = tuple(dict.fromkeys((*intervention.frozen, *sites)))
     return Intervention(intervention.replaced, frozen, name or f"{intervention.name}, {len(frozen)} frozen")

@@ -1,4 +1,4 @@
-"""Lists of names as they are given: text, JSON, `@file`, groups, sets; or sequences and mappings of Python."""
+"""Splits lists of names: text, JSON, `@file`, groups, sets; or sequences and mappings of Python."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Written(float):
     text: str
 
     def __new__(cls, text: str) -> Written:
-        """A number, and what was written."""
+        """A number with its text."""
         made = super().__new__(cls, text)
         made.text = text
         return made
@@ -65,7 +65,7 @@ def listed(given: object, files: bool = True) -> Iterator[Named]:
         files: whether `@file` is followed; never for names that were themselves read from a file.
 
     Raises:
-        SelfRepairError: a number that is no text, a file that cannot be read, or something else.
+        SelfRepairError: a number that is not text, a file that cannot be read, or something else.
     """
     if files and isinstance(given, str) and given.lstrip().startswith("@"):
         given = file_text(Path(given.strip()[1:]))
@@ -113,7 +113,7 @@ def _entries(given: object, group: str, depth: int) -> Iterator[Named]:
             for member in members:
                 yield from _entries(member, group, depth + 1)
     else:
-        raise SelfRepairError(f"{given!r} names no component.", f"{WRITE} In Python also as (9, 6).")
+        raise SelfRepairError(f"{given!r} is not a component.", f"{WRITE} In Python also as (9, 6).")
 
 
 def _of_text(text: str, group: str, depth: int) -> Iterator[Named]:
@@ -143,13 +143,13 @@ def atoms(text: str) -> list[str]:
     """
     text = re.sub(r"\s+", " ", text)  # long runs of white space would take the patterns below quadratic time
     text = _RANGE_DASH.sub("-", _AROUND.sub(r"\1", text))
-    found, place = [], 0
-    while (match := _ATOM.search(text, place)) is not None:
-        _require_separators(text[place : match.start()], text)
-        place = match.end()
-        found.append(match[0])
-    _require_separators(text[place:], text)
-    return found
+    names, end = [], 0
+    while (match := _ATOM.search(text, end)) is not None:
+        _require_separators(text[end : match.start()], text)
+        end = match.end()
+        names.append(match[0])
+    _require_separators(text[end:], text)
+    return names
 
 
 def _require_separators(between: str, text: str) -> None:
@@ -160,7 +160,7 @@ def _require_separators(between: str, text: str) -> None:
 def whole_numbers(given: object) -> list[int] | None:
     """Whole numbers of one number or a pair; None for anything else, booleans and negative numbers included."""
     parts: list[Any] = list(given) if isinstance(given, Iterable) and not isinstance(given, str | bytes) else [given]
-    found = []
+    whole = []
     for part in parts:
         index = None if isinstance(part, bool) else getattr(part, "__index__", None)
         try:
@@ -169,12 +169,12 @@ def whole_numbers(given: object) -> list[int] | None:
             number = -1
         if number < 0:
             return None
-        found.append(number)
-    return found or None
+        whole.append(number)
+    return whole or None
 
 
 def refused_number(given: object) -> SelfRepairError:
-    """What to say of a number where a name was expected: `9.10` and `9.1` are two heads and one number."""
+    """The error for a number where a name was expected: `9.10` and `9.1` are two heads and one number."""
     text = getattr(given, "text", None) or str(given)
     if re.fullmatch(r"\d+\.\d+", text):
         short = text.rstrip("0") if not text.endswith(".0") else text
@@ -182,21 +182,21 @@ def refused_number(given: object) -> SelfRepairError:
             f"{text} is a number; did you mean '{short}0' or '{short}'? Quote it.",
             "Files and programs drop the last zero of numbers, and 9.1 and 9.10 are different heads.",
         )
-    return SelfRepairError(f"{text} is a number, which names no component. Quote it.", WRITE)
+    return SelfRepairError(f"{text} is a number, not a component. Quote it.", WRITE)
 
 
-def places_of(entry: Named, shape: Shape | None) -> list[Place]:
+def components_named(entry: Named, shape: Shape | None) -> list[Place]:
     """The components of one entry: several where it is a set or a range of layers, or stands for shared keys."""
-    found: list[Place] = []
+    places: list[Place] = []
     for part in parts_of(entry):
         layers = _LAYERS.fullmatch(part) if isinstance(part, str) else None
         if not isinstance(part, str):
-            found.append(part)
+            places.append(part)
         elif layers is not None:
-            found += _attention_of(int(layers[1]), int(layers[2]), shape)
+            places += _attention_of(int(layers[1]), int(layers[2]), shape)
         else:
-            found += _expanded(part, spelled(part, None if shape is None else shape.heads), shape)
-    return found
+            places += _expanded(part, spelled(part, None if shape is None else shape.heads), shape)
+    return places
 
 
 def _attention_of(first: int, last: int, shape: Shape | None) -> list[Attention]:
@@ -224,12 +224,12 @@ def _expanded(name: str, component: Component, shape: Shape | None) -> list[Plac
         stacklevel=2,
     )
     if isinstance(site, At):
-        return [At(one, site.positions) for one in group]
-    return [AtSpan(one, site.span) for one in group] if isinstance(site, AtSpan) else list(group)
+        return [At(head, site.positions) for head in group]
+    return [AtSpan(head, site.span) for head in group] if isinstance(site, AtSpan) else list(group)
 
 
 def parts_of(entry: Named) -> list[str | Site | AtSpan]:
-    """What `+` joins."""
+    """The parts of a name that `+` joins."""
     if not isinstance(entry.name, str):
         return [entry.name]
     if "->" in entry.name or "→" in entry.name:

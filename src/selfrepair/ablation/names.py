@@ -1,4 +1,4 @@
-"""Components as researchers write them, the same everywhere: one place that reads names and checks that they exist.
+"""Reads names of components as researchers write them, and checks that the model has them.
 
 `parse_names`, `parse_units` and `parse_groups` give sites; `named_heads`, `existing_heads` and `named_layers` the heads
 and layers of a run over a corpus. How one name is spelled: `ablation.spellings`.
@@ -13,9 +13,9 @@ from selfrepair.ablation.name_lists import (
     Given,
     Place,
     Spelled,
+    components_named,
     listed,
     parts_of,
-    places_of,
     refused_number,
     whole_numbers,
 )
@@ -44,17 +44,17 @@ def parse_names(given: Given, model: Shaped | None = None) -> list[Place]:
             leave that out.
 
     Returns:
-        Sites; where a name says a span (`9.6@S2`), an `AtSpan`, which `resolve` turns into a site.
+        Sites; where a name has a span (`9.6@S2`), an `AtSpan`, which `resolve` turns into a site.
 
     Raises:
-        SelfRepairError: something names no component, or one that the model does not have. Numbers that are no text
+        SelfRepairError: something is not a component, or is one that the model does not have. Numbers that are not text
             are refused: YAML, JSON and pandas read 9.10 as 9.1, another head.
     """
     return list(dict.fromkeys(place for places in parse_units(given, model).values() for place in places))
 
 
 def parse_units(given: Given, model: Shaped | None = None, files: bool = True) -> dict[str, tuple[Place, ...]]:
-    """What is ablated together, by name: a group (`movers=9.9,9.6`), a set (`9.9+9.6`), or one component.
+    """Components to ablate together, by name: a group (`movers=9.9,9.6`), a set (`9.9+9.6`), or one component.
 
     Args:
         given: as for `parse_names`.
@@ -67,14 +67,14 @@ def parse_units(given: Given, model: Shaped | None = None, files: bool = True) -
     shape = None if model is None else shape_of(model)
     units: dict[str, list[Place]] = {}
     for entry in listed(given, files):
-        places = places_of(entry, shape)
+        places = components_named(entry, shape)
         units.setdefault(entry.group or "+".join(map(str, places)), []).extend(places)
     if not units:
         raise SelfRepairError("No components were given.", WRITE)
-    found = {name: tuple(dict.fromkeys(places)) for name, places in units.items()}
+    named = {name: tuple(dict.fromkeys(places)) for name, places in units.items()}
     if shape is not None:
-        require_existing((place for places in found.values() for place in places), shape)
-    return found
+        require_existing((place for places in named.values() for place in places), shape)
+    return named
 
 
 def parse_groups(given: Given, model: Shaped | None = None, files: bool = True) -> dict[str, tuple[Place, ...]]:
@@ -91,7 +91,7 @@ def parse_groups(given: Given, model: Shaped | None = None, files: bool = True) 
     shape = None if model is None else shape_of(model)
     groups: dict[str, dict[Place, None]] = {}
     for entry in listed(given, files):
-        groups.setdefault(entry.group, {}).update(dict.fromkeys(places_of(entry, shape)))
+        groups.setdefault(entry.group, {}).update(dict.fromkeys(components_named(entry, shape)))
     if shape is not None:
         require_existing((place for places in groups.values() for place in places), shape)
     return {group: tuple(places) for group, places in groups.items()}
@@ -105,8 +105,8 @@ def resolve(place: Place, spans: Mapping[str, tuple[int, int]], position: int, l
         ['L9H6@4,5', 'L9H6@9', 'L5.mlp']
 
     Args:
-        place: what `parse_names` returned.
-        spans: of the prompt, by name: first position, and the one after the last.
+        place: an entry of what `parse_names` returned.
+        spans: the prompt's spans, by name: first position, and the one after the last.
         position: where the answer is read; `@end` is there, unless a span is called so.
         length: tokens of the prompt; negative positions are counted from its end. None leaves them as they are,
             counted from the end of the window.
@@ -122,15 +122,15 @@ def resolve(place: Place, spans: Mapping[str, tuple[int, int]], position: int, l
         place = At(place.site, tuple(range(start, stop)))
     if place.positions is None or length is None:
         return place
-    absent = [one for one in place.positions if not -length <= one < length]
+    absent = [position for position in place.positions if not -length <= position < length]
     if absent:
         raise SelfRepairError(f"There is no position {absent[0]} for {place}.", f"The prompt has {length} tokens.")
-    positions = tuple(one % length for one in place.positions)
+    positions = tuple(number % length for number in place.positions)
     return place if positions == place.positions or not isinstance(place, At) else At(place.site, positions)
 
 
 def named_heads(given: Spelled) -> NamedHeads:
-    """What is spelled, before it is known which heads there are.
+    """Heads as they are spelled, before it is known which heads there are.
 
     Args:
         given: heads and layers in one text, parted by commas; or a sequence of such texts, of (layer, head) pairs and
@@ -141,25 +141,25 @@ def named_heads(given: Spelled) -> NamedHeads:
     """
     if isinstance(given, str):
         return [_named_head(part) for entry in listed(given) for part in parts_of(entry)]
-    found: NamedHeads = []
+    numbered: NamedHeads = []
     for member in _members(given, "heads", _WRITE_HEADS):
         if isinstance(member, str):
-            found += named_heads(member)
+            numbered += named_heads(member)
         elif (numbers := whole_numbers(member)) is not None and len(numbers) <= 2:
-            found.append((numbers[0], numbers[0], numbers[1] if len(numbers) > 1 else None))
+            numbered.append((numbers[0], numbers[0], numbers[1] if len(numbers) > 1 else None))
         elif isinstance(member, float):
             raise refused_number(member)
         else:
-            raise SelfRepairError(f"{member!r} names no head.", f"{_WRITE_HEADS} In Python also as (9, 6).")
-    return found
+            raise SelfRepairError(f"{member!r} is not a head.", f"{_WRITE_HEADS} In Python also as (9, 6).")
+    return numbered
 
 
 def existing_heads(named: NamedHeads, heads: Sequence[int]) -> list[tuple[int, int]]:
     """The heads of a model, whole layers written out, each once.
 
     Args:
-        named: from `named_heads`.
-        heads: how many heads each layer has.
+        named: result of `named_heads`.
+        heads: number of heads of each layer.
 
     Raises:
         SelfRepairError: a head that the model does not have, or none at all.
@@ -167,15 +167,15 @@ def existing_heads(named: NamedHeads, heads: Sequence[int]) -> list[tuple[int, i
     last = len(heads) - 1
     if not named:
         raise SelfRepairError("No heads were given.", _WRITE_HEADS)
-    absent = [one for one in named if one[1] > last or one[0] > one[1] or not _there(one, heads)]
+    absent = [entry for entry in named if entry[1] > last or entry[0] > entry[1] or not _there(entry, heads)]
     if absent:
         like = [Head(layer, head or 0) for layer, end, head in absent if layer == end]
-        raise no_such([_spell(*one) for one in absent], heads, like)
+        raise no_such([_spell(*entry) for entry in absent], heads, like)
     pairs = [
-        (layer, one)
+        (layer, number)
         for first, end, head in named
         for layer in range(first, end + 1)
-        for one in (range(heads[layer]) if head is None else [head])
+        for number in (range(heads[layer]) if head is None else [head])
     ]
     return list(dict.fromkeys(pairs))
 
@@ -193,7 +193,7 @@ def named_layers(given: Spelled, known: Sequence[int]) -> list[int]:
     parts = [given] if isinstance(given, str) else list(_members(given, "layers", _WRITE_LAYERS))
     spans = [span for part in parts for span in _spans(part)]
     if not spans:
-        raise SelfRepairError(f"{given!r} names no layers.", _WRITE_LAYERS)
+        raise SelfRepairError(f"{given!r} is not a set of layers.", _WRITE_LAYERS)
     for low, high in spans:
         if low < known[0] or high > known[-1]:
             wrong = high if high > known[-1] else low
@@ -208,11 +208,11 @@ def _named_head(part: str | Site | AtSpan) -> tuple[int, int, int | None]:
     try:
         site = spelled(part).site if isinstance(part, str) else part
     except SelfRepairError as problem:
-        raise SelfRepairError(f"'{part}' names no head.", f"{_WRITE_HEADS}") from problem
+        raise SelfRepairError(f"'{part}' is not a head.", f"{_WRITE_HEADS}") from problem
     if isinstance(site, Attention):
         return site.layer, site.layer, None
     if not isinstance(site, Head):
-        raise SelfRepairError(f"'{part}' names no head.", _WRITE_HEADS)
+        raise SelfRepairError(f"'{part}' is not a head.", _WRITE_HEADS)
     return site.layer, site.layer, site.head
 
 
@@ -225,14 +225,14 @@ def _spans(part: object) -> list[tuple[int, int]]:
         match = _LAYERS.fullmatch(text.strip())
         low, high = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
         if text.strip() and low > high:
-            raise SelfRepairError(f"'{text.strip()}' names no layers.", _WRITE_LAYERS)
+            raise SelfRepairError(f"'{text.strip()}' is not a set of layers.", _WRITE_LAYERS)
         spans += [(low, high)] if text.strip() else []
     return spans
 
 
 def _members(given: Iterable[object], what: str, fix: str) -> Iterable[object]:
     if isinstance(given, bytes) or not isinstance(given, Iterable):
-        raise SelfRepairError(f"{given!r} names no {what}.", fix)
+        raise SelfRepairError(f"{given!r} is not a set of {what}.", fix)
     return given
 
 

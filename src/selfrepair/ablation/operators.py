@@ -1,4 +1,4 @@
-"""Operators: what is put in the place of an ablated site's output."""
+"""Operators: what replaces an ablated site's output."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from selfrepair.text import Windows
 
 POSITION_MEANS = "position means"
 STATISTICS = frozenset({POSITION_MEANS})
-"""What an operator can ask the survey to collect (`Operator.needs`)."""
+"""Statistics that an operator can ask the survey to collect (`Operator.needs`)."""
 
 
 class Source(Protocol):
@@ -52,10 +52,10 @@ class Source(Protocol):
 
 @runtime_checkable
 class Operator(Protocol):
-    """An ablation: what is put in a site's place.
+    """An ablation: how a site's output is replaced.
 
     Write your own as a class derived from this one, with a name and a replacement; the rest has defaults.
-    docs/extending.md tells how another package offers one by name.
+    docs/extending.md shows how another package offers one by name.
 
     Example:
         >>> class Halved(Operator):
@@ -65,7 +65,7 @@ class Operator(Protocol):
     """
 
     name: str
-    """How results call it."""
+    """Name in results."""
 
     @property
     def draws(self) -> int:
@@ -79,7 +79,7 @@ class Operator(Protocol):
 
     @property
     def needs(self) -> frozenset[str]:
-        """What the survey has to collect for it beside the means that it always collects, of `STATISTICS`."""
+        """Statistics (of `STATISTICS`) that the survey has to collect for it, besides the means."""
         return frozenset()
 
     def draw_donors(self, windows: Windows, seed: int) -> np.ndarray:
@@ -87,7 +87,7 @@ class Operator(Protocol):
 
         Args:
             windows: the corpus.
-            seed: of the run.
+            seed: seed of the run.
 
         Returns:
             Window indices, int [window, donor], with `donors` columns.
@@ -103,7 +103,7 @@ class Operator(Protocol):
             clean: clean outputs [window, position, entry, size]; of heads before W_O, [window, position, head,
                 head_dim], value constants left out.
             source: corpus means and donors.
-            draw: which draw, below `draws`.
+            draw: number of the draw, below `draws`.
 
         Returns:
             A tensor of the shape of `clean`.
@@ -188,7 +188,7 @@ class Resample(Operator):
 
 @dataclass(frozen=True)
 class Unchanged(Operator):
-    """The site's own clean output: does nothing, and what it does all the same is the numerical floor.
+    """The site's own clean output: any effect that it has is the numerical floor.
 
     Example:
         >>> outputs = clean.outputs_at(Port(0, "heads"))
@@ -207,12 +207,12 @@ def require_operator(given: object) -> Operator:
     """Refuses what does not keep the contract, before anything is measured with it.
 
     Raises:
-        SelfRepairError: naming what it lacks.
+        SelfRepairError: names what it lacks.
     """
     fix = "Derive its class from `selfrepair.Operator`, which has all but `name` and `replacement`."
     if not isinstance(given, Operator):
         lacking = [name for name in (*_MEMBERS, "name") if not hasattr(given, name)]
-        raise SelfRepairError(f"{type(given).__name__} is no operator: it has no {', '.join(lacking)}.", fix)
+        raise SelfRepairError(f"{type(given).__name__} is not an operator: it lacks {', '.join(lacking)}.", fix)
     counts = {"draws": (given.draws, 1), "donors": (given.donors, 0)}
     for name, (count, least) in counts.items():
         if not isinstance(count, int) or count < least:
@@ -230,7 +230,7 @@ def require_operator(given: object) -> Operator:
 
 _MEMBERS = ("draws", "donors", "needs", "draw_donors", "replacement")
 OPERATORS: Registry[Callable[..., Operator]] = choices.OPERATORS
-"""What makes each operator. One whose maker takes `donors` is given the number that was asked for."""
+"""Makers of operators. A maker with a parameter `donors` gets the number that was asked for."""
 
 
 def operator(name: str, donors: int = 1) -> Operator:
@@ -241,7 +241,7 @@ def operator(name: str, donors: int = 1) -> Operator:
         donors: donors per window, for operators that take their number, such as `resample`.
 
     Raises:
-        SelfRepairError: for a name or a number of donors that makes no sense, or a package that fails.
+        SelfRepairError: unknown name, impossible number of donors, or a package that fails.
     """
     maker = OPERATORS[name]
     takes_donors = "donors" in inspect.signature(maker).parameters

@@ -1,4 +1,4 @@
-"""How many layers, heads and neurons a model has: what names are checked against."""
+"""Shapes: how many layers, heads and neurons a model has; names are checked against them."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _LIKE_NEURONS = 256  # no attention has so many heads; every MLP has more neuron
 
 @dataclass(frozen=True)
 class Shape:
-    """What a model has that names can stand for.
+    """The numbers of a model's layers, heads and neurons.
 
     Attributes:
-        heads: how many each layer has.
+        heads: number of heads of each layer.
         key_heads: heads that have keys and values of their own, each shared by a group of query heads; None where it
             is not known.
-        neurons: how many each layer's MLP has; None where it is not known.
-        width: of the residual stream; None where it is not known.
+        neurons: number of neurons of each layer's MLP; None where it is not known.
+        width: width of the residual stream; None where it is not known.
         parallel: whether MLPs read what attention reads, not its result.
     """
 
@@ -45,7 +45,7 @@ class Shape:
 
 
 class Decoder(Protocol):
-    """What an anatomy tells here; a protocol, because names are read where no torch is loaded."""
+    """The part of an anatomy that is used here; a protocol, because names are read where no torch is loaded."""
 
     @property
     def heads_by_layer(self) -> list[int]:
@@ -100,14 +100,14 @@ def key_group(head: Head, shape: Shape | None) -> tuple[Head, ...]:
         )
     size = heads // key_heads
     first = head.head // size * size
-    return tuple(Head(head.layer, one) for one in range(first, first + size))
+    return tuple(Head(head.layer, number) for number in range(first, first + size))
 
 
 def require_existing(sites: Iterable[Site | AtSpan], shape: Shape) -> None:
     """Refuses sites that a model does not have.
 
     Raises:
-        SelfRepairError: naming all of them, and what there is.
+        SelfRepairError: names all of them, and what there is.
     """
     bare = [site.site if isinstance(site, At | AtSpan) else site for site in sites]
     absent = [site for site in bare if not _there(site, shape)]
@@ -116,17 +116,17 @@ def require_existing(sites: Iterable[Site | AtSpan], shape: Shape) -> None:
 
 
 def no_such(names: Sequence[str], heads: Sequence[int], absent: Sequence[Site] = ()) -> SelfRepairError:
-    """What to say of components that a model does not have.
+    """The error for components that a model does not have.
 
     Args:
-        names: theirs.
-        heads: how many each layer has.
+        names: names of the components.
+        heads: number of heads of each layer.
         absent: the components, for a guess at what was meant.
     """
-    there = f"heads 0 to {heads[0] - 1}"
+    numbers = f"heads 0 to {heads[0] - 1}"
     if len(set(heads)) > 1:
-        there = f"different numbers of heads; in order they have {', '.join(map(str, heads))}"
-    fix = f"The model has layers 0 to {len(heads) - 1} with {there}."
+        numbers = f"different numbers of heads; in order they have {', '.join(map(str, heads))}"
+    fix = f"The model has layers 0 to {len(heads) - 1} with {numbers}."
     if any(_one_too_far(site, heads) for site in absent):
         fix += f" {FROM_0}."
     like = next((site for site in absent if isinstance(site, Head) and site.head >= _LIKE_NEURONS), None)

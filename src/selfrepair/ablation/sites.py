@@ -1,4 +1,4 @@
-"""Sites: what can be ablated or frozen. Each lies behind a port of a block (`selfrepair.model.ports`)."""
+"""Sites: the components that can be ablated or frozen. Each lies at a port of a block (`selfrepair.model.ports`)."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ class Head(NamedTuple):
         ('L9H6', Port(layer=9, kind='heads'))
 
     Attributes:
-        layer: of which block, counted from 0.
-        head: which of its heads, counted from 0.
+        layer: layer of the block, counted from 0.
+        head: number of the head in its layer, counted from 0.
     """
 
     layer: int
@@ -75,7 +75,7 @@ class Head(NamedTuple):
 
 
 class _Everywhere:
-    """What sites at all positions share."""
+    """Base of sites at all positions."""
 
     @property
     def positions(self) -> None:
@@ -113,7 +113,7 @@ class Attention(_Whole):
         ('L9.attn', None)
 
     Attributes:
-        layer: of which block, counted from 0.
+        layer: layer of the block, counted from 0.
     """
 
     _kind, _suffix = "heads", "attn"
@@ -127,7 +127,7 @@ class Mlp(_Whole):
         ('L9.mlp', Port(layer=9, kind='mlp'))
 
     Attributes:
-        layer: of which block, counted from 0.
+        layer: layer of the block, counted from 0.
     """
 
     _kind, _suffix = "mlp", "mlp"
@@ -142,8 +142,8 @@ class Neuron(_Everywhere):
         ('L9N123', (123,))
 
     Attributes:
-        layer: of which block, counted from 0.
-        neuron: which entry of the last map's input.
+        layer: layer of the block, counted from 0.
+        neuron: index in the last map's input.
     """
 
     layer: int
@@ -173,7 +173,7 @@ class At:
 
     Attributes:
         site: the site.
-        positions: of every window; negative ones are counted from its end.
+        positions: positions in every window; negative ones are counted from its end.
     """
 
     site: Site
@@ -209,7 +209,7 @@ class AtSpan:
 
     Attributes:
         site: the site.
-        span: what the prompts call the span; `end` is where the answer is read.
+        span: name of the span in the prompts; `end` is where the answer is read.
     """
 
     site: Site

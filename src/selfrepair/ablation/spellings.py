@@ -25,7 +25,7 @@ _LONGEST = 300  # characters of one name
 
 @dataclass(frozen=True)
 class End:
-    """Where edges begin or end outside of components.
+    """An end of edges that is not a component.
 
     Example:
         >>> str(Edge(End("input"), Head(0, 1), "v"))
@@ -43,11 +43,11 @@ class End:
 
 @dataclass(frozen=True)
 class Component:
-    """What one name stands for.
+    """The component that one name stands for.
 
     Attributes:
         site: the component; an end of the model in names of edges.
-        via: the input of a head that is meant, where the name says one.
+        via: the input of a head that is meant, where the name has one.
     """
 
     site: Site | AtSpan | End
@@ -85,7 +85,7 @@ def spelled(text: str, heads: Sequence[int] | None = None) -> Component:
 
     Args:
         text: one name, in any spelling.
-        heads: how many each layer has; only `flat:114` needs it.
+        heads: number of heads of each layer; only `flat:114` needs it.
 
     Raises:
         SelfRepairError: it names nothing, or what cannot be ablated.
@@ -151,7 +151,7 @@ def _flat(number: int, heads: Sequence[int] | None) -> Head:
 
 
 def _hook(layer: int, hook: str, index: str | None) -> Component | None:
-    """What a hook of TransformerLens holds: heads and neurons are the third index, positions the second."""
+    """The component of a hook of TransformerLens: heads and neurons are the third index, positions the second."""
     numbers = _numbers(index)
     if numbers is None:
         return None
@@ -178,7 +178,7 @@ def _hook(layer: int, hook: str, index: str | None) -> Component | None:
 
 
 def _numbers(index: str | None) -> tuple[int | None, int | None] | None:
-    """Position and entry of an index `[batch, position, entry, ...]`, None for all; None if it says something else."""
+    """Position and entry of an index `[batch, position, entry, ...]`, None for all; None if it is something else."""
     parts = [part.strip().replace("None", ":") for part in (index or ":").split(",")]
     if parts[0] == "...":  # [..., 6, :]
         parts = [":", ":", *parts[1:]]
@@ -228,7 +228,7 @@ def _at(component: Component, where: str, text: str) -> Component:
         return Component(At(site, tuple(map(int, where.split(",")))), component.via)
     if _SPAN.fullmatch(where):
         return Component(AtSpan(site, where), component.via)
-    raise SelfRepairError(f"'{text}': '{where[:40]}' is no position and no name of a span.", WRITE)
+    raise SelfRepairError(f"'{text}': '{where[:40]}' is neither a position nor the name of a span.", WRITE)
 
 
 def _via(letter: str | None) -> Via | None:
@@ -254,4 +254,4 @@ def _refused(text: str) -> SelfRepairError:
             f"'{name}' is a latent of a transcoder or an SAE, which is not a part of the model.",
             f"Ablate the MLP it describes (L{layer}.mlp), or read its graph with Circuit.read.",
         )
-    return SelfRepairError(f"'{name[:80]}' names no component.", WRITE)
+    return SelfRepairError(f"'{name[:80]}' is not a component.", WRITE)

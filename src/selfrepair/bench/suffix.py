@@ -117,7 +117,7 @@ class Suffixes:
 
         Rows that the model switches off are left out.
         """
-        readout = self.model.anatomy.readout
+        readout = self.model.anatomy.unembedding
         final = self.clean.reading.at(stream)[:, :, 0]
         normed = first_tensor(self.model.anatomy.final_norm_module(final))
         weight = readout.weight if readout.masked is None else readout.weight[readout.counted]

@@ -78,7 +78,7 @@ def _table() -> Table:
 
 def _parts(loaded: object) -> str:
     from selfrepair.model.language_model import LanguageModel
-    from selfrepair.model.vocabulary import centring
+    from selfrepair.model.vocabulary_rows import centring_in_words
 
     assert isinstance(loaded, LanguageModel)
     anatomy, block = loaded.anatomy, loaded.anatomy.blocks[0]
@@ -91,10 +91,10 @@ def _parts(loaded: object) -> str:
         f"attention writes {names[block.attention_write]} x {block.attention_multiplier:g}, "
         f"MLP writes {names[block.mlp_write]} x {block.mlp_multiplier:g}",
         f"final norm {names[anatomy.final_norm_module]} ({norm}, eps {anatomy.final_norm.eps:g}), "
-        f"vocabulary {anatomy.readout.weight.shape[0]}"
-        + (f", logits x {anatomy.readout.multiplier:g}" if anatomy.readout.multiplier != 1 else "")
-        + (f", capped at {anatomy.readout.softcap:g}" if anatomy.readout.softcap else ""),
-        centring(loaded.vocabulary),
+        f"vocabulary {anatomy.unembedding.weight.shape[0]}"
+        + (f", logits x {anatomy.unembedding.multiplier:g}" if anatomy.unembedding.multiplier != 1 else "")
+        + (f", capped at {anatomy.unembedding.softcap:g}" if anatomy.unembedding.softcap else ""),
+        centring_in_words(loaded.vocabulary),
         f"weights sha256 {loaded.digest[:16]}",
     ]
     return "\n".join(lines)

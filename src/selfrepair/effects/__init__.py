@@ -1,1 +1,1 @@
-"""The mathematics of effects and repair; pure functions and records of tensors."""
+"""Readouts, and the ledger of an ablated run."""

@@ -7,7 +7,7 @@ along the mean gradient on the way from the clean logits to the ablated ones,
     m(l') - m(l) = (l' - l) . integral_0^1 dm/dl (l + a (l' - l)) da
 
 with which the curvature is zero up to the error of a 16-point Gauss-Legendre rule. The gradient of KL on the clean run
-is zero, so only this account says anything about it.
+is zero, so only this account describes it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class BentReadout:
     Attributes:
         name: `log-prob`: of the answers, several taken together; less that of the wrong ones where there are some.
             `kl`: the divergence of the ablated distribution from the clean one, `sum p (log p - log p')`.
-        positions: of the stream that predict, by window.
+        positions: position that predicts the answer, by window.
         answers: token ids by window; of none for `kl`.
         wrong: token ids by window; none for the answers' log-probability by itself.
     """
@@ -54,14 +54,14 @@ class BentReadout:
 
     @property
     def units(self) -> str:
-        """Of its values: both are differences of logarithms."""
+        """Units of its values: both are differences of logarithms."""
         return "nats"
 
     def reading(self, anatomy: Anatomy, final: Tensor, windows: Sequence[int]) -> Reading:
         """The readout along the gradient on the clean run.
 
         Args:
-            anatomy: of the model.
+            anatomy: the model's anatomy.
             final: the clean final stream, [window, position, width].
             windows: their numbers among `positions`.
         """
@@ -72,7 +72,7 @@ class BentReadout:
         """The readout along the mean gradient between the clean run and one ablated run.
 
         Args:
-            anatomy: of the model.
+            anatomy: the model's anatomy.
             final: the clean final stream, [window, position, width].
             ablated: the ablated one.
             windows: their numbers among `positions`.
@@ -96,7 +96,7 @@ class BentReadout:
     def _along(self, measured: _Measured, windows: Sequence[int], gradient: Tensor) -> Reading:
         """The reading whose direction is a gradient with respect to logits before any cap."""
         anatomy = measured.anatomy
-        readout, norm = anatomy.readout, anatomy.final_norm
+        readout, norm = anatomy.unembedding, anatomy.final_norm
         rows = gradient @ readout.weight
         beta = (rows * norm.bias).sum(-1)
         if readout.bias is not None:
@@ -134,14 +134,14 @@ class _Measured:
 
     def gradient(self, logits: Tensor) -> Tensor:
         """The gradient with respect to logits before any cap."""
-        slope, cap = self.slope(self.log_softmax(logits)), self.anatomy.readout.softcap
+        slope, cap = self.slope(self.log_softmax(logits)), self.anatomy.unembedding.softcap
         return slope if cap is None else slope * (1 - torch.tanh(logits / cap) ** 2)
 
     def log_softmax(self, logits: Tensor) -> Tensor:
         """The model's own log-probabilities."""
-        capped = self.anatomy.readout.capped(logits)
-        if self.anatomy.readout.masked is not None:
-            capped = capped.masked_fill(self.anatomy.readout.masked, -torch.inf)
+        capped = self.anatomy.unembedding.capped(logits)
+        if self.anatomy.unembedding.masked is not None:
+            capped = capped.masked_fill(self.anatomy.unembedding.masked, -torch.inf)
         return torch.log_softmax(capped, -1)
 
 
@@ -164,7 +164,7 @@ class _Divergence(_Measured):
 
 
 class _LogProbability(_Measured):
-    """Of answers together, less that of wrong ones where there are some."""
+    """Log-probability of the answers together, less that of wrong ones if there are any."""
 
     def __init__(self, anatomy: Anatomy, clean: Tensor, masks: Sequence[Tensor]) -> None:
         super().__init__(anatomy, clean)
@@ -184,7 +184,7 @@ class _LogProbability(_Measured):
 
 def _uncapped(anatomy: Anatomy, stream: Tensor) -> Tensor:
     """Logits before any cap [..., vocabulary], from the final stream."""
-    readout = anatomy.readout
+    readout = anatomy.unembedding
     logits = anatomy.final_norm(stream) @ readout.weight.T
     return readout.multiplier * (logits if readout.bias is None else logits + readout.bias)
 
@@ -196,7 +196,7 @@ def _mask(tokens: Sequence[Sequence[int]], vocabulary: int, device: torch.device
         for token in chosen:
             if not 0 <= token < vocabulary:
                 raise SelfRepairError(
-                    f"Token {token} is no row of the vocabulary of {vocabulary}.", "Give token ids of this model."
+                    f"Token {token} is not a row of the vocabulary of {vocabulary}.", "Give token ids of this model."
                 )
             mask[window, 0, token] = True
     return mask.to(device)

@@ -1,4 +1,4 @@
-"""The ledger of ablated runs, token by token: what was lost, what came back, and from where."""
+"""The ledger of ablated runs, token by token: what was lost, and which components compensated."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from selfrepair.effects.lines import LINE_NAMES
 class Ledger:
     """Accounts of some interventions, each in a run of its own, over a batch of windows.
 
-    All tensors are [intervention, window, P] in logits unless said otherwise, with P predictions per window as the
+    All tensors are [intervention, window, P] in logits unless noted otherwise, with P predictions per window as the
     readout has them. Direct effects are taken with the clean final-norm scale. Lines that an intervention cannot have
     (of layers below it, of what it replaces or freezes) are exactly zero.
 
@@ -28,7 +28,7 @@ class Ledger:
         True
 
     Attributes:
-        interventions: which; all of one chunk start in the same layer.
+        interventions: the interventions; all of one chunk start in the same layer.
         direct_effect: `DE = u . write / sigma`, clean, added up over the replaced sites.
         ablated_direct_effect: `DE'`, of what was put in their places.
         total_effect: `TE`, what is measured in the ablated run minus the same in the clean one.
@@ -69,7 +69,7 @@ class Ledger:
 
     @property
     def residual(self) -> Tensor:
-        """What the ledger leaves over; zero but for rounding: `SR` less all its lines."""
+        """The residual, `SR` less all its lines; zero except for rounding."""
         residual = self.self_repair
         for line in self.lines.values():
             residual = residual - line

@@ -1,7 +1,7 @@
-"""The ledger's lines, each defined once: ledger, statistics, files and page take names and texts from here.
+"""Defines the ledger's lines: ledger, statistics, files and page take their names and texts from here.
 
-The line of a mechanism says how much of the self-repair it accounts for; all lines of a ledger add up to it, token by
-token. A new line is one entry here, and what engines book under its name.
+The line of a mechanism is the part of the self-repair that it accounts for; all lines of a ledger add up to it, token
+by token. A new line is one entry here, and what engines book under its name.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ class Line:
     """One entry of the ledger.
 
     Attributes:
-        name: in the ledger.
+        name: name in the ledger.
         short: its name on the page, after "repair by".
-        title: its long name in files.
-        text: what it is and how it is computed.
-        formula: of a token's value, on the page.
+        title: long name in files.
+        text: explanation, with how it is computed.
+        formula: formula of a token's value, on the page.
         paper: where the paper has it.
         share_in_paper: where the paper has its share of the lost direct effect; the whole's share is explained above.
-        units: of its values.
-        components: what it is the sum of, by kind (`head`, `attention`, `mlp`); nothing for norms.
+        units: units of its values.
+        components: its terms, by kind (`head`, `attention`, `mlp`); nothing for norms.
         everywhere: whether every model has such a mechanism; others are shown where the line is not zero.
         linear: whether readouts that are linear in the stream have it, as those of runs over a corpus are.
     """
@@ -41,22 +41,22 @@ class Line:
 
     @property
     def quantity(self) -> str:
-        """What per-token quantities and columns of files call it."""
+        """Name of the per-token quantity, in columns of files."""
         return f"repair_{self.name}"
 
     @property
     def share(self) -> str:
-        """What its share of the lost direct effect is called."""
+        """Name of its share of the lost direct effect."""
         return f"fraction_{self.name}"
 
     @property
     def heading(self) -> str:
-        """What the page calls its mean."""
+        """Name of its mean on the page."""
         return f"repair by {self.short}"
 
     @property
     def share_heading(self) -> str:
-        """What the page calls its share of the lost direct effect."""
+        """Name of its share of the lost direct effect on the page."""
         return f"repaired by {self.short}, share"
 
     @property

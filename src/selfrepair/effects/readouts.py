@@ -24,14 +24,14 @@ class Reading:
         (torch.Size([2, 1]), [[11], [3]])
 
     Attributes:
-        positions: of the stream that each prediction reads [window, P]; None for all but the last, which predict the
-            next token.
+        positions: position of the stream that each prediction reads [window, P]; None for all but the last,
+            which predict the next token.
         targets: tokens [window, P, token] whose centred logits are added up.
-        weights: what each is multiplied with, [window, P, token].
+        weights: factor of each target, [window, P, token].
         u: the direction of the sum, final norm's gain folded in, [window, P, width]: its value is
             `u . stream / sigma + beta`.
         beta: the part of it that no scale divides [window, P].
-        value: of a readout that is not linear in the stream: its value [...] from the final stream [..., width] at the
+        value: for a readout that is not linear in the stream, its value [...] from the final stream [..., width] at the
             predictions; `u` is then its gradient on the clean run.
     """
 
@@ -100,19 +100,19 @@ class Readout(Protocol):
 
     @property
     def name(self) -> str:
-        """How results call it."""
+        """Name in results."""
         ...
 
     @property
     def units(self) -> str:
-        """Of its values."""
+        """Units of its values."""
         ...
 
     def reading(self, anatomy: Anatomy, tokens: Tensor, windows: Sequence[int] | None = None) -> Reading:
         """The readout of a batch of windows.
 
         Args:
-            anatomy: of the model.
+            anatomy: the model's anatomy.
             tokens: [window, position].
             windows: their numbers in the text; in order from 0 where not given.
         """
@@ -147,9 +147,9 @@ class LogitDifference:
         'logits'
 
     Attributes:
-        positions: by window, that of the stream that predicts the answer; negative ones count from the window's end.
-        answers: by window, token ids of right answers.
-        against: by window, token ids of wrong ones; none of any window for the answers' centred logit.
+        positions: position that predicts the answer, by window; negative ones count from the window's end.
+        answers: token ids of right answers, by window.
+        against: token ids of wrong answers, by window; empty for the answers' centred logit.
     """
 
     positions: tuple[int, ...]
@@ -174,12 +174,12 @@ class LogitDifference:
             SelfRepairError: a position or an answer that the windows or the vocabulary do not have.
         """
         chosen = list(range(len(tokens)) if windows is None else windows)
-        length, vocabulary = tokens.shape[1], len(anatomy.readout.weight)
+        length, vocabulary = tokens.shape[1], len(anatomy.unembedding.weight)
         positions = [self._position(window, length) for window in chosen]
         targets, weights = zip(*(self._weighted(window, vocabulary) for window in chosen), strict=True)
         most = max(map(len, targets))
-        padded = torch.tensor([[*some, *[0] * (most - len(some))] for some in targets], device=tokens.device)
-        scaled = torch.tensor([[*some, *[0.0] * (most - len(some))] for some in weights], dtype=torch.float64)
+        padded = torch.tensor([[*row, *[0] * (most - len(row))] for row in targets], device=tokens.device)
+        scaled = torch.tensor([[*row, *[0.0] * (most - len(row))] for row in weights], dtype=torch.float64)
         return Reading.of(
             anatomy,
             torch.tensor(positions, device=tokens.device)[:, None],
@@ -201,7 +201,7 @@ class LogitDifference:
         for token in (*right, *wrong):
             if not 0 <= token < vocabulary:
                 raise SelfRepairError(
-                    f"Token {token} is no row of the vocabulary of {vocabulary}.", "Give token ids of this model."
+                    f"Token {token} is not a row of the vocabulary of {vocabulary}.", "Give token ids of this model."
                 )
         weights = [1 / len(right)] * len(right) + [-1 / len(wrong) for _ in wrong]
         return [*right, *wrong], weights

@@ -15,7 +15,7 @@ ENGINES: Registry[Callable[..., Engine]] = choices.ENGINES
 """What makes each engine from its `settings`, as keywords."""
 
 
-def made_by_name(given: Engine) -> bool:
+def engine_made_by_name(given: Engine) -> bool:
     """Whether its name and its settings make this engine again, in another process: it is of the very class that the
     name stands for, not another that has the same name."""
     if given.name not in ENGINES:

@@ -1,4 +1,4 @@
-"""What components put out in an ablated run, where their lines alone are not enough."""
+"""Outputs of components in an ablated run, where the ledger's lines alone are not enough."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def ablated_outputs(
         clean: the clean run; it has the outputs at all ports of the intervention.
         intervention: the ablated run.
         replacement: what goes in the place of replaced outputs.
-        ports: which.
+        ports: ports to read.
     """
     places = {port: place_of(model, port) for port in ports}
     seen: dict[Port, Tensor] = {}

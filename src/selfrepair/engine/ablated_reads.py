@@ -1,9 +1,9 @@
-"""What heads read in an ablated run, and what they would read if only their queries, or only their keys, had changed.
+"""What heads read in an ablated run, and what they would read if only their queries or only their keys had changed.
 
 Weights under mixed queries and keys are the model's own: the ablated run is done again with the clean run's queries or
 keys in the product that scores are made of, and the projection's input as it was, so that nothing else changes. Scales,
 caps, masks and biases need not be known. With the clean run's queries and keys together the weights have to be the
-clean run's; where they are not, scores are made of something else too, and the two sides cannot be told apart.
+clean run's; where they are not, scores are made of something else too, and the two sides cannot be separated.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ class AblatedReads:
     """What some layers' heads read in an ablated run.
 
     Attributes:
-        reads: by layer.
-        mixed: of those layers for which queries and keys can be told apart.
+        reads: what heads read, by layer.
+        mixed: mixed weights of the layers whose queries and keys can be separated.
     """
 
     reads: Mapping[int, HeadReads]
@@ -66,7 +66,7 @@ def clean_reads(
         tokens: [window, position].
         reading: what is measured, at one position of each window.
         ports: at which outputs are kept.
-        layers: whose heads are watched.
+        layers: layers whose heads are watched.
     """
     with watched_reads(model, layers, answer_positions(reading)) as reads:
         clean = clean_run(model, tokens, reading, ports)
@@ -86,10 +86,10 @@ def ablated_reads(
     Args:
         model: the model.
         clean: the clean run, with the outputs at all ports of the intervention.
-        before: what heads read in it.
+        before: what heads read in the clean run.
         intervention: the ablated run.
         replacement: what goes in the place of replaced outputs.
-        sides: whether queries and keys are told apart, for three more forwards.
+        sides: whether queries and keys are separated, for three more forwards.
     """
     replaced = {port: replacement(port) for port in sorted(ports_of([intervention]))}
     projected: dict[int, Tensor] = {}
@@ -106,16 +106,16 @@ def ablated_reads(
         return reads
 
     reads = forward()
-    told = [layer for layer, one in before.items() if sides and one.scores is not None]
-    if not told:
+    layers = [layer for layer, state in before.items() if sides and state.scores is not None]
+    if not layers:
         return AblatedReads(reads, MixedWeights({}, {}))
 
     def mixed(queries: bool, keys: bool) -> dict[int, Tensor]:
-        found = forward({layer: _scores(before, layer, queries, keys) for layer in told})
-        return {layer: found[layer].weights for layer in told}
+        ablated = forward({layer: _scores(before, layer, queries, keys) for layer in layers})
+        return {layer: ablated[layer].weights for layer in layers}
 
     clean_again, allowed = mixed(True, True), tolerance(model.dtype)
-    proven = [layer for layer in told if bool(_apart(clean_again[layer], before[layer].weights) <= allowed)]
+    proven = [layer for layer in layers if bool(_apart(clean_again[layer], before[layer].weights) <= allowed)]
     queries, keys = mixed(True, False), mixed(False, True)
     return AblatedReads(
         reads, MixedWeights({layer: queries[layer] for layer in proven}, {layer: keys[layer] for layer in proven})
@@ -135,5 +135,5 @@ def _scores(before: Mapping[int, HeadReads], layer: int, queries: bool, keys: bo
     return scores.fed(queries, keys)
 
 
-def _apart(found: Tensor, wanted: Tensor) -> Tensor:
-    return (found - wanted).abs().max().nan_to_num(nan=torch.inf)
+def _apart(computed: Tensor, wanted: Tensor) -> Tensor:
+    return (computed - wanted).abs().max().nan_to_num(nan=torch.inf)

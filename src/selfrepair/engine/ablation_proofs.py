@@ -80,15 +80,15 @@ def prove(model: LanguageModel) -> list[Proof]:
 def _difference_proof(
     model: LanguageModel, clean: CleanRun, heads: list[Head], outputs: tuple[Tensor, ...], reference: list[Ledger]
 ) -> Proof:
-    name, says = "differences", "differences carried through the blocks give the total effects of full forwards"
+    name, statement = "differences", "differences carried through the blocks give the total effects of full forwards"
     try:
         ledgers = _ledgers(DeltaEngine(), model, clean, heads, outputs)
     except NotTraceable as problem:
         return Proof(name, f"not carried, runs use replay: {problem.problem}", 0.0, 0.0)
-    found = {ledger.interventions: ledger.total_effect for ledger in ledgers}
+    effects = {ledger.interventions: ledger.total_effect for ledger in ledgers}
     truth = torch.stack([ledger.total_effect for ledger in reference])
-    error = relative_error(torch.stack([found[ledger.interventions] for ledger in reference]), truth)
-    return Proof(name, says, error, tolerance(model.dtype) * 10)
+    error = relative_error(torch.stack([effects[ledger.interventions] for ledger in reference]), truth)
+    return Proof(name, statement, error, tolerance(model.dtype) * 10)
 
 
 def _sample(model: LanguageModel) -> list[Head]:
@@ -120,6 +120,6 @@ def _upstream(ledger: Ledger) -> Tensor:
 def _future_error(model: LanguageModel, tokens: Tensor) -> float:
     changed = tokens.clone()
     changed[:, -1] = (changed[:, -1] + 1) % known_tokens(model.network)
-    counted = model.anatomy.readout.counted
+    counted = model.anatomy.unembedding.counted
     before, after = (model.logits(given, constants=False)[:, :-1, counted] for given in (tokens, changed))
     return relative_error(after, before)

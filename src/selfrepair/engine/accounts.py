@@ -1,4 +1,4 @@
-"""What is booked of ablated runs on their way up, the same for every engine that folds runs together."""
+"""Books the ledgers of ablated runs on their way up, for every engine that folds runs together."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from selfrepair.model.language_model import LanguageModel
 from selfrepair.model.places import place_of
 from selfrepair.model.ports import KINDS, STREAM, Port
 
-Rows = slice | list[int]
-"""Some of the runs, by number."""
+RunNumbers = slice | list[int]
+"""Numbers of the runs that something is done for."""
 
 
 @dataclass(frozen=True)
 class Patch:
-    """What runs do at one port.
+    """Where runs replace or hold outputs at one port.
 
     Attributes:
         put: where the replacement goes, bool [run, 1, position, entry]; the axis of positions has length 1 where all
@@ -35,8 +35,8 @@ class Patch:
     put: Tensor
     held: Tensor
 
-    def rows(self, rows: Rows) -> Patch:
-        """Of some runs."""
+    def rows(self, rows: RunNumbers) -> Patch:
+        """The patch of some of the runs."""
         return Patch(self.put[rows], self.held[rows])
 
     def values(self, now: Tensor, replaced: Tensor, clean: Tensor) -> Tensor:
@@ -49,7 +49,7 @@ class Patch:
         return torch.where(changed, wanted, now)
 
     def differences(self, now: Tensor, change: Tensor) -> Tensor:
-        """The same of differences to the clean run.
+        """The same for differences to the clean run.
 
         Args:
             now: [run, window, position, entry, size].
@@ -68,7 +68,7 @@ class Accounts:
         by_head: [R, B, P, L, H], where asked for.
         post_norms: [R, B, P].
         before: direct effects of replaced sites, [R, B, P].
-        after: of what was put in their places.
+        after: direct effects of their replacements, [R, B, P].
     """
 
     def __init__(
@@ -96,16 +96,16 @@ class Accounts:
         return sorted({row for kind in KINDS for row in self.touching(Port(layer, kind))})
 
     def patch(self, port: Port, rows: Iterable[int], entries: int) -> Patch:
-        """What some runs do at a port.
+        """The patch of some runs at a port.
 
         Args:
             port: the port.
             rows: the runs.
-            entries: of the port.
+            entries: number of entries of the port.
         """
         chosen = [self.interventions[row] for row in rows]
-        replaced = [[site for site in one.replaced if site.port == port] for one in chosen]
-        frozen = [[site for site in one.frozen if site.port == port] for one in chosen]
+        replaced = [[site for site in run.replaced if site.port == port] for run in chosen]
+        frozen = [[site for site in run.frozen if site.port == port] for run in chosen]
         put = _mask(replaced, entries, self.clean.tokens.shape[1], self.clean.sigma.device)
         held = _mask(frozen, entries, self.clean.tokens.shape[1], self.clean.sigma.device)
         held = held & ~put
@@ -113,19 +113,19 @@ class Accounts:
             put.expand_as(held) if held.shape[2] > 1 else put, held.expand_as(put) if put.shape[2] > 1 else held
         )
 
-    def replace(self, port: Port, rows: Rows, patch: Patch, replacement: Tensor) -> Tensor:
+    def replace(self, port: Port, rows: RunNumbers, patch: Patch, replacement: Tensor) -> Tensor:
         """Books direct effects of what is replaced, and of what is put there.
 
         Args:
-            port: where.
+            port: the port.
             rows: the runs.
-            patch: theirs.
-            replacement: of the port's outputs, [window, position, entry, size].
+            patch: the runs' patch.
+            replacement: replacement of the port's outputs, [window, position, entry, size].
 
         Returns:
             The change, [run, B, P].
         """
-        put = at_predictions(self.clean, patch.put)
+        put = mask_at_predictions(self.clean, patch.put)
         before, after = (
             self.clean.direct_effects_at(port, outputs).masked_fill(~put, 0).sum(-1) for outputs in (None, replacement)
         )
@@ -133,29 +133,29 @@ class Accounts:
         self.after[rows] += after
         return after - before
 
-    def book_heads(self, layer: int, rows: Rows, change: Tensor) -> None:
+    def book_heads(self, layer: int, rows: RunNumbers, change: Tensor) -> None:
         """Changes in direct effects of heads that are not ablated, [run, B, P, head]."""
         if self.by_head is not None:
             self.by_head[rows, ..., layer, : change.shape[-1]] = change
 
-    def book_attention(self, layer: int, rows: Rows, change: Tensor) -> None:
+    def book_attention(self, layer: int, rows: RunNumbers, change: Tensor) -> None:
         """The sum of the same over heads, [run, B, P]."""
         self.by_attention[rows, ..., layer] = change
 
-    def book_mlp(self, layer: int, rows: Rows, change: Tensor) -> None:
+    def book_mlp(self, layer: int, rows: RunNumbers, change: Tensor) -> None:
         """The change in the MLP's direct effect, less that of its neurons that are replaced, [run, B, P]."""
         self.by_mlp[rows, ..., layer] = change
 
-    def book_post_norm(self, rows: Rows, change: Tensor) -> None:
+    def book_post_norm(self, rows: RunNumbers, change: Tensor) -> None:
         """What attention's write changed by beyond its heads at the norm's clean scale, [run, B, P]."""
         self.post_norms[rows] += change
 
     def untouched(self, patch: Patch, change: Tensor) -> Tensor:
         """Changes in direct effects [run, B, P, entry] of entries that are neither replaced nor held; exactly zero
         elsewhere."""
-        return change.masked_fill(at_predictions(self.clean, patch.put | patch.held), 0)
+        return change.masked_fill(mask_at_predictions(self.clean, patch.put | patch.held), 0)
 
-    def ledger(self, rows: Rows, effect: Tensor, norm: Tensor, sigma_ratio: Tensor, curvature: Tensor) -> Ledger:
+    def ledger(self, rows: RunNumbers, effect: Tensor, norm: Tensor, sigma_ratio: Tensor, curvature: Tensor) -> Ledger:
         """The ledger of some runs, from what is read at the end, [run, B, P] each.
 
         Args:
@@ -188,7 +188,7 @@ def require_sites(model: LanguageModel, length: int, interventions: Iterable[Int
         SelfRepairError: naming the site.
     """
     anatomy = model.anatomy
-    for site in dict.fromkeys(site for one in interventions for site in one.sites):
+    for site in dict.fromkeys(site for intervention in interventions for site in intervention.sites):
         layer = site.port.layer
         if isinstance(site, AtSpan):
             raise SelfRepairError(
@@ -211,15 +211,15 @@ def require_sites(model: LanguageModel, length: int, interventions: Iterable[Int
 def direct_effects(clean: CleanRun, interventions: Sequence[Intervention]) -> Tensor:
     """Clean direct effects of the sites that interventions replace, added up, [intervention, window, P]."""
     total = clean.sigma.new_zeros(len(interventions), *clean.reading.shape)
-    for port in sorted({site.port for one in interventions for site in one.replaced}):
+    for port in sorted({site.port for intervention in interventions for site in intervention.replaced}):
         effects = clean.direct_effects_at(port)
-        sites = [[site for site in one.replaced if site.port == port] for one in interventions]
-        put = at_predictions(clean, _mask(sites, effects.shape[-1], clean.tokens.shape[1], effects.device))
+        sites = [[site for site in run.replaced if site.port == port] for run in interventions]
+        put = mask_at_predictions(clean, _mask(sites, effects.shape[-1], clean.tokens.shape[1], effects.device))
         total += effects.masked_fill(~put, 0).sum(-1)
     return total
 
 
-def at_predictions(clean: CleanRun, mask: Tensor) -> Tensor:
+def mask_at_predictions(clean: CleanRun, mask: Tensor) -> Tensor:
     """A mask [run, 1, 1 or position, entry] at the predictions: [run, 1, 1 or P, entry], or [run, B, P, entry]."""
     if mask.shape[2] == 1:
         return mask
@@ -232,7 +232,7 @@ def nothing_happens(
     anatomy: Anatomy, clean: CleanRun, interventions: Sequence[Intervention], per_component: bool
 ) -> Iterable[Ledger]:
     """The ledger of interventions that replace nothing: zero throughout. None if there are none."""
-    idle = [one for one in interventions if one.start is None]
+    idle = [intervention for intervention in interventions if intervention.start is None]
     if idle:
         accounts = Accounts(anatomy, clean, idle, per_component)
         zero = torch.zeros_like(accounts.before)
@@ -251,12 +251,12 @@ def _rows_by_port(interventions: Sequence[Intervention]) -> dict[Port, list[int]
 
 def _mask(sites: Sequence[Sequence[Site]], entries: int, positions: int, device: torch.device) -> Tensor:
     """Where the sites of each run lie, [run, 1, 1 or position, entry]."""
-    everywhere = all(site.positions is None for some in sites for site in some)
+    everywhere = all(site.positions is None for run_sites in sites for site in run_sites)
     mask = torch.zeros(len(sites), 1, 1 if everywhere else positions, entries, dtype=torch.bool)
-    for row, some in enumerate(sites):
-        for site in some:
+    for row, run_sites in enumerate(sites):
+        for site in run_sites:
             chosen = slice(None) if site.entries is None else list(site.entries)
-            places = [slice(None)] if site.positions is None else [place % positions for place in site.positions]
-            for place in places:
-                mask[row, 0, place, chosen] = True
+            places = [slice(None)] if site.positions is None else [position % positions for position in site.positions]
+            for position in places:
+                mask[row, 0, position, chosen] = True
     return mask.to(device)

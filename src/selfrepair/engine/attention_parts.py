@@ -4,7 +4,8 @@
 
 per head, where z is what the output projection reads and both z and the values v are without the value constant. It is
 proven for every head and window against the projection's own input; nothing is normalised. Where it does not hold
-(outputs that are gated or normalised, sinks without a value), what such a head reads cannot be told by its sources.
+(outputs that are gated or normalised, sinks without a value), what such a head reads cannot be attributed to its
+sources.
 """
 
 from __future__ import annotations
@@ -32,9 +33,9 @@ class Scores:
     """The product that attention scores are made of.
 
     Attributes:
-        number: of the product in its block.
+        number: number of the product in its block.
         queries: its first factor, as the module has it.
-        keys: its second.
+        keys: its second factor.
     """
 
     number: int
@@ -52,7 +53,7 @@ class HeadReads:
 
     Attributes:
         weights: [window, head, source].
-        values: of all sources, without the value constant, [window, head, source, size].
+        values: values of all sources, without the value constant, [window, head, source, size].
         outputs: heads' outputs, as the projection reads them, without the value constant, [window, head, size].
         scores: what the weights are made of; None where that was not found.
     """
@@ -92,7 +93,7 @@ def watched_reads(
 
     Args:
         model: the model.
-        layers: which.
+        layers: layers to watch.
         positions: one of each window [window].
         fed: queries or keys that some layers use in place of their own.
 
@@ -118,7 +119,7 @@ def watched_reads(
 
 
 def _reads(layer: int, block: Block, products: list[Product], projected: Tensor, positions: Tensor) -> HeadReads:
-    """Of one layer, from its products: the one whose result is what the projection reads."""
+    """What the heads of one layer read, from the product whose result the projection reads."""
     windows = torch.arange(len(positions), device=positions.device)
     length = projected[..., 0].numel() // len(positions)
     outputs = block.heads_place.split(projected.reshape(len(positions), length, -1)[windows, positions])

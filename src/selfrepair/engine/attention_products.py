@@ -1,4 +1,4 @@
-"""The products of an attention module, seen while it computes them, whatever the module and its parts are called.
+"""Records the products of an attention module while it computes them, whatever its parts are called.
 
 Attention multiplies queries with keys, and weights with values. Every implementation of it in plain PyTorch calls
 `matmul`, `bmm` or `baddbmm` for that, or one fused function. So the calls are recorded as they are made; which of them
@@ -47,9 +47,9 @@ class Fed:
     """What one product of a block gets in the place of its own operands; None leaves one as it is.
 
     Attributes:
-        number: of the product.
-        first: in the place of the first, queries.
-        second: in the place of the second, keys.
+        number: number of the product.
+        first: replaces the first factor, queries.
+        second: replaces the second factor, keys.
     """
 
     number: int
@@ -100,8 +100,8 @@ class Products(TorchFunctionMode):
         return result
 
 
-def _operand(args: tuple[Any, ...], kwargs: dict[str, Any], place: int, name: str) -> Any:
-    return args[place] if place < len(args) else kwargs[name]
+def _operand(args: tuple[Any, ...], kwargs: dict[str, Any], position: int, name: str) -> Any:
+    return args[position] if position < len(args) else kwargs[name]
 
 
 def _with_operands(
@@ -109,22 +109,22 @@ def _with_operands(
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """The same arguments with other operands, where there are others."""
     given, named = list(args), dict(kwargs)
-    for (place, key), operand in zip(_OPERANDS[name], operands, strict=False):
+    for (position, key), operand in zip(_OPERANDS[name], operands, strict=False):
         if operand is None:
             continue
-        if place < len(given):
-            given[place] = operand
+        if position < len(given):
+            given[position] = operand
         else:
             named[key] = operand
     return tuple(given), named
 
 
 def fused_weights(product: Product, positions: Tensor) -> Tensor:
-    """The attention weights that a fused attention does not tell, from its arguments, [window, head, source].
+    """The attention weights that a fused attention does not return, from its arguments, [window, head, source].
 
     Args:
         product: a fused attention.
-        positions: of the queries, one of each window [window].
+        positions: positions of the queries, one for each window [window].
     """
     assert product.options is not None
     queries, keys = product.operands[:2]

@@ -1,4 +1,4 @@
-"""Which engine a run gets, and with which settings: by short trials on its own first windows."""
+"""Chooses a run's engine and its settings, by short trials on the run's first windows."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ def choose(model: LanguageModel, tokens: Tensor, heads: list[Head], work: float)
     Args:
         model: the model.
         tokens: the first full batch of windows, [window, position].
-        heads: which are to be ablated.
-        work: what there is to do, in blocks times ablated runs times windows.
+        heads: heads to be ablated.
+        work: amount of work, in blocks times ablated runs times windows.
     """
     if flops(model, tokens.shape[1], work) < _LITTLE and not model.offloaded:
         return Choice(_replay(model, tokens), "replay: too little to do for trials to pay")
@@ -74,14 +74,14 @@ def delta(
     precision: str | None,
     trial: _Trial | None = None,
 ) -> Choice:
-    """The delta engine because it was asked for. Call under `model.running()`.
+    """The delta engine, as asked for, with its settings. Call under `model.running()`.
 
     Args:
         model: the model.
         tokens: the first full batch of windows.
-        heads: which are to be ablated.
+        heads: heads to be ablated.
         work: as for `choose`.
-        precision: of its products; by default the fastest that is right to within `TOLERANCE`.
+        precision: precision of its products; by default the fastest that is right to within `TOLERANCE`.
     """
     trial = trial or _Trial(model, tokens[:2], _spread(heads))
     why = f"{precision} products as asked for"
@@ -97,7 +97,7 @@ def flops(model: LanguageModel, positions: int, work: float) -> float:
 
     Args:
         model: the model.
-        positions: of a window.
+        positions: number of positions of a window.
         work: blocks times ablated runs times windows.
     """
     blocks = model.anatomy.blocks
@@ -106,7 +106,7 @@ def flops(model: LanguageModel, positions: int, work: float) -> float:
 
 
 class _Trial:
-    """Some heads on a window or two, as the replay engine has them."""
+    """Effects of some heads on a window or two, computed by the replay engine, to compare others with."""
 
     def __init__(self, model: LanguageModel, tokens: Tensor, heads: list[Head]) -> None:
         self.model, self.tokens, self.heads = model, tokens[:1], heads
@@ -116,7 +116,7 @@ class _Trial:
         self._truth = self._effects(ReplayEngine(fold=1))
 
     def error(self, engine: Engine) -> RelativeError:
-        """Of an engine's total effects, against replay."""
+        """Error of an engine's total effects, against replay."""
         return RelativeError.between(self._effects(engine), self._truth)
 
     @cached_property
@@ -126,7 +126,7 @@ class _Trial:
         return self.error(engine), engine.steps_over_modules
 
     def seconds_of_replay(self) -> float:
-        """That one run of one window takes for one block."""
+        """Seconds that one run of one window takes for one block."""
         head = Head(max(0, self.model.anatomy.layers - 3), 0)
         engine, chosen = ReplayEngine(fold=1), each([head])
         seconds = _timed(
@@ -148,11 +148,11 @@ class _Trial:
 
 
 def _precision(model: LanguageModel, trial: _Trial) -> tuple[str, str]:
-    """The fastest product that is right enough, and what was found."""
+    """The fastest product that is accurate enough, and the trial's results in words."""
     if model.dtype != torch.float32:
         return "full", f"in {str(model.dtype).removeprefix('torch.')}"
     speed = {name: _seconds_of_product(model, name) for name in PRECISIONS}
-    said = []
+    remarks = []
     for name in sorted(speed, key=speed.__getitem__):
         gain = speed["full"] / speed[name]
         if gain < _FASTER:
@@ -163,8 +163,8 @@ def _precision(model: LanguageModel, trial: _Trial) -> tuple[str, str]:
                 name,
                 f"{name} products ({gain:.1f} times as fast, off by {error.per_token:.1%} in a trial)",
             )
-        said.append(f"{name} would be {gain:.1f} times as fast but off by {error.per_token:.1%}")
-    return "full", "; ".join(["float32 products", *said])
+        remarks.append(f"{name} would be {gain:.1f} times as fast but off by {error.per_token:.1%}")
+    return "full", "; ".join(["float32 products", *remarks])
 
 
 def _seconds_of_product(model: LanguageModel, name: str) -> float:
@@ -219,9 +219,9 @@ def _spread(heads: list[Head]) -> list[Head]:
     """A few heads of all depths, first and last among them."""
     ordered = sorted(heads)
     places = torch.linspace(0, len(ordered) - 1, min(_TRIAL_HEADS, len(ordered))).round().int().tolist()
-    return [ordered[place] for place in places]
+    return [ordered[rank] for rank in places]
 
 
 def _rounding(model: LanguageModel) -> float:
-    """What rounding explains of a relative error of effects."""
+    """The relative error of effects that rounding explains."""
     return 1e-9 if model.dtype == torch.float64 else 1e-3

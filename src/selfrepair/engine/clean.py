@@ -20,7 +20,7 @@ from selfrepair.model.taps import Place, keeping, on_input, on_output, removing
 
 @dataclass(frozen=True)
 class CleanRun:
-    """A batch of windows through the model, untouched. P predictions per window, as the readout has them.
+    """A batch of windows run through the unchanged model. The readout makes P predictions per window.
 
     Example:
         >>> clean.scaled_logit.shape, clean.outputs_at(Port(0, "heads")).shape
@@ -73,14 +73,14 @@ class CleanRun:
 
     @property
     def logit(self) -> Tensor:
-        """The target's centred logit [window, P], to look at: where `beta` is huge, effects drown in it."""
+        """The target's centred logit [window, P], for display: where `beta` is huge, effects drown in it."""
         return self.scaled_logit + self.beta
 
     def direct_effects(self, layer: int, head_outputs: Tensor | None = None) -> Tensor:
         """Direct effects of a layer's heads, [..., window, P, head].
 
         Args:
-            layer: which layer.
+            layer: the layer.
             head_outputs: outputs to value, [..., window, position, head, head_dim]; the clean ones by default.
         """
         return self.direct_effects_at(Port(layer, "heads"), head_outputs)
@@ -150,7 +150,7 @@ def clean_run(
         model: the model.
         tokens: [window, position].
         reading: what is measured; the next token's centred logit by default.
-        ports: at which outputs are kept; those of heads always are.
+        ports: ports whose outputs are kept; those of heads always are.
 
     Raises:
         SelfRepairError: neurons of a block that has none, as in a mixture of experts; outside `model.running()`.
@@ -200,7 +200,7 @@ def clean_run(
 
 
 def _directions(model: LanguageModel, port: Port, outputs: Tensor, reading: Reading, direction: Tensor) -> Tensor:
-    """What outputs at a port of an MLP or of the stream are worth, [window, P, entry, size]."""
+    """Directions of outputs at a port of an MLP or of the stream, [window, P, entry, size]."""
     if port.kind == "stream":
         return torch.matmul(direction, vector_of(port, direction))[..., None, None]
     if port.kind == "mlp":
@@ -216,17 +216,17 @@ def require_own_forward(model: LanguageModel, clean: CleanRun, real: Tensor) -> 
 
     Args:
         model: the model.
-        clean: of the batch.
-        real: bool [window, position], tokens that are no padding.
+        clean: clean run of the batch.
+        real: bool [window, position], tokens that are not padding.
 
     Raises:
         RefusedModel: the model's own forward has another final stream, or other centred logits.
     """
     window = telling_window(model, clean.tokens)
-    one, allowed = slice(window, window + 1), tolerance(model.dtype)
-    own = own_forward(model, clean.tokens[one])
+    only, allowed = slice(window, window + 1), tolerance(model.dtype)
+    own = own_forward(model, clean.tokens[only])
     require_own_stream(model, clean.tokens, clean.final, {window: own.stream[0]}, real, allowed)
-    require_own_logits(model, clean.final[one], own, real[one], allowed)
+    require_own_logits(model, clean.final[only], own, real[only], allowed)
 
 
 def head_outputs(model: LanguageModel, tokens: Tensor) -> tuple[Tensor, ...]:
@@ -249,7 +249,7 @@ def port_outputs(model: LanguageModel, tokens: Tensor, ports: Collection[Port]) 
     Args:
         model: the model.
         tokens: [window, position].
-        ports: which.
+        ports: ports to read.
 
     Raises:
         SelfRepairError: neurons of a block that has none, as in a mixture of experts; outside `model.running()`.
@@ -269,10 +269,10 @@ def _watch(
     model.require_running("clean_run")
     anatomy, shape = model.anatomy, (*tokens.shape, -1)
     others: dict[Port, Tensor] = {}
-    found: list[dict[str, Tensor]] = [{} for _ in anatomy.blocks]
+    seen: list[dict[str, Tensor]] = [{} for _ in anatomy.blocks]
     final: dict[str, Tensor] = {}
     handles = [on_input(anatomy.final_norm_module, keeping(final, "stream"))]
-    for block, kept in zip(anatomy.blocks, found, strict=True):
+    for block, kept in zip(anatomy.blocks, seen, strict=True):
         handles += [
             on_input(block.module, keeping(kept, "residual", shape)),
             on_input(block.projection, keeping(kept, "projection_input", shape)),
@@ -285,4 +285,4 @@ def _watch(
     with removing(*handles):
         model.run_trunk(tokens)
     outputs = {port: place.split(others[port]) for port, place in places.items()}
-    return [_Seen(**kept) for kept in found], outputs, final["stream"]
+    return [_Seen(**kept) for kept in seen], outputs, final["stream"]

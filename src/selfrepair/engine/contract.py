@@ -1,4 +1,4 @@
-"""What every engine does, however it does it."""
+"""The contract of engines: from a clean run and interventions to ledgers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ while no hook of theirs is in place."""
 
 
 def is_exact(engine: Engine) -> bool:
-    """`Engine.exact`; an engine that does not say is not exact."""
+    """`Engine.exact`; an engine without it is not exact."""
     return bool(getattr(engine, "exact", False))
 
 
@@ -41,13 +41,13 @@ class Engine(Protocol):
     def exact(self) -> bool:
         """Whether it runs the model's own code at the model's own precision, so that nothing but rounding parts its
         effects from the model's. Every run compares a sample of what other engines compute with replay, prints the
-        error beside the numbers, warns above 1% per token and fails far above that. An engine that does not say is
+        error beside the numbers, warns above 1% per token and fails far above that. An engine without it is
         not exact."""
         ...
 
     @property
     def settings(self) -> Settings:
-        """What makes an engine of this name compute the same again, bit for bit: kept in plans."""
+        """Settings with which an engine of this name computes the same again, bit for bit; kept in plans."""
         ...
 
     def sweep(
@@ -69,7 +69,7 @@ class Engine(Protocol):
                 them in the same run sees the change.
             replacement: what to put in the replaced sites' places.
             per_component: whether ledgers get a line for every downstream head.
-            advance: told of work as it is done, in blocks times ablated runs times windows.
+            advance: called with the work done, in blocks times ablated runs times windows.
 
         Raises:
             SelfRepairError: outside `model.running()`, or sites that the model does not have.

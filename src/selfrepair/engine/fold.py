@@ -1,4 +1,4 @@
-"""How many ablated runs share a batch: as many as are fastest, fewer where memory ends."""
+"""How many ablated runs share a batch: as many as are fastest, fewer where memory runs out."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def halving_when_memory_ends(folding: Folding, chunk: Sequence[object]) -> Itera
             raise
         if len(chunk) == 1:
             raise SelfRepairError(
-                "Memory ended with a single ablated run in the batch.",
+                "Memory ran out with a single ablated run in the batch.",
                 "Take fewer windows at a time (--batch) or shorter ones (--length).",
             ) from error
         folding.size = len(chunk) // 2
@@ -60,7 +60,7 @@ def fastest_fold(run: Callable[[int], None], most: int) -> int:
     """The fold with the least time per run, among 1, 2, 4 ... `most`; stops when it no longer pays.
 
     Args:
-        run: does as many ablated runs in one batch as it is told.
+        run: does the given number of ablated runs in one batch.
         most: the largest fold there is work for.
     """
     best, best_time = 1, _seconds(run, 1)

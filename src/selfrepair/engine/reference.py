@@ -1,4 +1,4 @@
-"""The reference engine: the model's own full forward under hooks. Slow, and obviously right: the oracle."""
+"""The reference engine: the model's own full forward under hooks. It is slow, and other engines are held to it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class ReferenceEngine:
     constants that final norm and unembedding add to every run alike.
 
     Every write is recorded as a vector, in the clean and in the ablated forward, and valued after that; of
-    the clean run that is handed in only the tokens are used.
+    the clean run that is passed in only the tokens are used.
 
     Example:
         >>> chosen = each([Head(0, 0)])
@@ -101,7 +101,7 @@ class _Forward:
             handles.append(place.tap(partial(self._keep_port, port, place, clean.tokens.shape)))
         with removing(*handles):
             logits = model.logits(clean.tokens, constants=False)
-        self.centred = model.anatomy.readout.centred(logits)
+        self.centred = model.anatomy.unembedding.centred(logits)
 
     def _keep_final(self, value: Tensor) -> None:
         self.final = value.clone()

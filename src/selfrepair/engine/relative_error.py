@@ -19,7 +19,7 @@ class RelativeError:
 
     @classmethod
     def between(cls, effects: Tensor, truth: Tensor) -> RelativeError:
-        """Of total effects [head, ...] against true ones; infinite where either is not finite."""
+        """Error of total effects [head, ...] against true ones; infinite where either is not finite."""
         error, means = (effects - truth).double(), (effects - truth).flatten(1).double().mean(1)
         size = truth.double().square().mean().sqrt().clamp_min(1e-30)
         size_of_means = truth.flatten(1).double().mean(1).square().mean().sqrt().clamp_min(1e-30)

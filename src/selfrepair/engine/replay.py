@@ -38,7 +38,7 @@ class ReplayEngine:
         torch.Size([1, 2, 11, 2])
 
     Attributes:
-        fold: how many runs share a batch; found by a short trial where not given, and halved where memory ends.
+        fold: how many runs share a batch; found by a short trial where not given, and halved where memory runs out.
     """
 
     fold: int | None = None
@@ -90,7 +90,7 @@ class ReplayEngine:
 
 
 class _Change(NamedTuple):
-    """What happens at a port: where it is, which runs put or hold what, and what is put there."""
+    """The change at a port: its place, which runs put or hold outputs there, and the replacement."""
 
     place: Place
     patch: Patch
@@ -117,7 +117,7 @@ class Replay:
         self._changes = self._changes_with(replacement)  # before any hook is there: donors take a forward
 
     def _changes_with(self, replacement: Replacement) -> dict[Port, _Change]:
-        """What happens at every port that some run touches."""
+        """The change at every port that some run touches."""
         rows = range(len(self.accounts.interventions))
         changes, layers = {}, range(self.start, self.anatomy.layers)
         for port in (port for layer in layers for port in self.accounts.touched_ports(layer)):
@@ -182,7 +182,7 @@ class Replay:
         return value.reshape(len(self.accounts.interventions), *self.clean.tokens.shape, -1)
 
     def _patch(self, port: Port, value: Tensor) -> Tensor:
-        """Replaces and holds what the interventions say at a port, and books it with the entries that go on."""
+        """Replaces and holds a port's outputs as the interventions ask, and books them with the entries that go on."""
         clean, accounts = self.clean, self.accounts
         place, patch, replaced = self._changes[port]
         outputs = place.split(self._unfold(value))

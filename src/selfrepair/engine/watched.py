@@ -1,4 +1,4 @@
-"""A replay that is watched at some positions: what every head attends to, and the stream that logits are read from."""
+"""A replay that records, at some positions, what every head attends to and the stream that logits are read from."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _ROUNDING = 1e-2  # attention weights of low precision may add up to a little mo
 
 @contextmanager
 def eager_attention(model: LanguageModel) -> Iterator[None]:
-    """The model's plain attention, which tells its weights; fused kernels do not.
+    """The model's plain attention, which returns its weights; fused kernels do not.
 
     Where the model's attention cannot be changed once it is built (Falcon), it stays what it is.
     """
@@ -39,11 +39,11 @@ def eager_attention(model: LanguageModel) -> Iterator[None]:
         network.set_attn_implementation(used)
 
 
-class Attention:
-    """Attention weights at some positions, by layer: [run, head, place, position].
+class WatchedAttention:
+    """Attention weights at some positions, by layer: [run, head, recorded position, position].
 
     Args:
-        positions: where to look, places in the windows.
+        positions: positions in the windows to record.
     """
 
     def __init__(self, positions: Sequence[int]) -> None:
@@ -70,7 +70,7 @@ class Attention:
 
 
 def watched_clean(
-    model: LanguageModel, tokens: Tensor, attention: Attention, ports: Collection[Port] = ()
+    model: LanguageModel, tokens: Tensor, attention: WatchedAttention, ports: Collection[Port] = ()
 ) -> tuple[CleanRun, Tensor]:
     """The clean run of one window, and the stream that its logits are read from at the watched positions.
 
@@ -88,7 +88,7 @@ class WatchedReplay(Replay):
     """A replay over one window.
 
     Attributes:
-        attention: of the replayed layers.
+        attention: attention of the replayed layers.
         final: the stream that logits are read from, [run, place, width].
     """
 
@@ -102,7 +102,7 @@ class WatchedReplay(Replay):
         positions: Sequence[int],
     ) -> None:
         super().__init__(model, clean, start, interventions, replacement, True)
-        self.attention = Attention(positions)
+        self.attention = WatchedAttention(positions)
         self.final = clean.direction
 
     def taps(self) -> list[Any]:
@@ -118,7 +118,7 @@ class WatchedReplay(Replay):
 
 def log_probabilities(model: LanguageModel, stream: Tensor) -> Tensor:
     """The model's own next-token log probabilities [..., vocabulary] from the final residual stream [..., width]."""
-    readout = model.anatomy.readout
+    readout = model.anatomy.unembedding
     normed = first_tensor(model.anatomy.final_norm_module(stream))
     logits = normed @ readout.weight.T
     if readout.bias is not None:

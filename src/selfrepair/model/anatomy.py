@@ -66,7 +66,7 @@ class Block:
 
 
 @dataclass(frozen=True)
-class Readout:
+class Unembedding:
     """The unembedding: `logits = cap * tanh(multiplier * (W n + b) / cap)`, no cap where `softcap` is None.
 
     All effects are in logits before the cap, where they are linear in the final norm's output.
@@ -74,8 +74,8 @@ class Readout:
     Attributes:
         weight: [vocabulary, width].
         bias: [vocabulary].
-        multiplier: what the model multiplies its logits with.
-        softcap: what it caps them at.
+        multiplier: the factor of the model's logits.
+        softcap: the value that it caps them at.
         masked: rows that the model switches off for good (`model.constants.masked_rows`), bool [vocabulary]. They have
             no logit, so they are left out of the mean that centres the others; padded rows that have one are not.
     """
@@ -117,7 +117,7 @@ class Readout:
         return 0.0 if self.bias is None else float(self.bias[self.counted].double().mean())
 
     def constants(self, norm: Norm) -> Tensor:
-        """What every row's logit is made of whatever the stream is, [vocabulary].
+        """The constant part of every row's logit, which does not depend on the stream, [vocabulary].
 
         Args:
             norm: the final norm, whose bias all rows read.
@@ -134,7 +134,7 @@ class Anatomy:
     blocks: tuple[Block, ...]
     final_norm: Norm
     final_norm_module: nn.Module
-    readout: Readout
+    unembedding: Unembedding
 
     @property
     def layers(self) -> int:

@@ -1,4 +1,4 @@
-"""The arguments that blocks get in a real forward: masks, rotary tables, ALiBi, whatever is made of the token ids."""
+"""Captures the arguments that blocks get in a real forward: masks, rotary tables, ALiBi and the like."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class _AllSeen(Exception):
 def block_arguments(model: LanguageModel, tokens: Tensor) -> list[Arguments]:
     """Per layer, the arguments of the block for exactly these texts; their hidden states are placeholders.
 
-    A mask of one's own making is a trap (under eager attention a missing mask is not causal), and which axis of a
-    tensor counts windows cannot be told for sure (ALiBi counts windows times heads). So the model's own trunk makes
+    A mask made here would be a trap (under eager attention a missing mask is not causal), and which axis of a
+    tensor counts windows is not certain (ALiBi counts windows times heads). So the model's own trunk makes
     the arguments, with blocks that hand their input on. They are made for every batch and every use: some are made
     of the token ids (experts chosen by token, per-layer embeddings, masks of padding), and blocks may change what
     they are given (caches). No weight of a block is touched, so this costs little more than the embeddings.

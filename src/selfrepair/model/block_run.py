@@ -28,7 +28,7 @@ class BlockRun:
         """Runs blocks under whatever hooks are in place.
 
         Args:
-            stream: what the lowest of them reads [window, position, width].
+            stream: input of the lowest of them [window, position, width].
             first: the lowest layer.
             last: the layer that no longer runs; all from `first` up by default.
 

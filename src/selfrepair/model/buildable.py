@@ -1,4 +1,4 @@
-"""Whether a configuration describes a model of about the size of its weights: building a larger one takes for ever."""
+"""Checks that a configuration describes a model of about the size of its weights, before it is built."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _FIX = "config.json is damaged, or of another model than the weights; take the f
 
 @dataclass(frozen=True)
 class Stock:
-    """What files of weights hold.
+    """The content of files of weights.
 
     Attributes:
-        shapes: of every weight.
+        shapes: shape of every weight, by name.
         size: bytes of the files.
     """
 
@@ -46,13 +46,13 @@ class _TooMany(Exception):
     """A model has more parts than it can have."""
 
 
-def require_buildable(config: Any, stock: Stock, place: str) -> None:
+def require_buildable(config: Any, stock: Stock, name: str) -> None:
     """Builds a model without memory for its weights, and refuses one that its files cannot fill.
 
     Args:
-        config: its configuration.
-        stock: what its files hold.
-        place: what to call it.
+        config: the model's configuration.
+        stock: the weights that its files hold.
+        name: name of the model, for messages.
 
     Raises:
         SelfRepairError: more parts or larger weights than the files hold.
@@ -66,36 +66,36 @@ def require_buildable(config: Any, stock: Stock, place: str) -> None:
             network = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
     except _TooMany:
         raise SelfRepairError(
-            f"The configuration of '{place}' describes a model of more than {most} parts; "
+            f"The configuration of '{name}' describes a model of more than {most} parts; "
             f"its files hold {len(stock.shapes)} weights.",
             _FIX,
         ) from None
-    _require_filled(network, stock, getattr(config, "quantization_config", None) is not None, place)
+    _require_filled(network, stock, getattr(config, "quantization_config", None) is not None, name)
 
 
-def _require_filled(network: nn.Module, stock: Stock, quantised: bool, place: str) -> None:
+def _require_filled(network: nn.Module, stock: Stock, quantised: bool, model: str) -> None:
     weights = dict(network.named_parameters())
     wanted = sum(value.numel() for value in weights.values())
-    there = _PER_BYTE * stock.size if quantised else _TIMES * stock.numbers
-    if wanted > there + _ROOM:
-        name = max(weights, key=lambda one: _beyond(weights[one].shape, stock.shapes.get(one)))
+    most = _PER_BYTE * stock.size if quantised else _TIMES * stock.numbers
+    if wanted > most + _ROOM:
+        name = max(weights, key=lambda weight: _beyond(weights[weight].shape, stock.shapes.get(weight)))
         raise SelfRepairError(
-            f"The weight '{name}' of '{place}' has shape {stock.shapes[name]}; "
+            f"The weight '{name}' of '{model}' has shape {stock.shapes[name]}; "
             f"config.json wants {tuple(weights[name].shape)}."
             if name in stock.shapes
-            else f"The configuration of '{place}' describes a model of {wanted:,} numbers; "
+            else f"The configuration of '{model}' describes a model of {wanted:,} numbers; "
             f"its files hold {stock.numbers:,}.",
             _FIX,
         )
     tables = sum(value.numel() for value in network.buffers())
     if tables > _TABLES + stock.numbers:
         raise SelfRepairError(
-            f"The configuration of '{place}' asks for tables of {tables:,} numbers beside the weights.", _FIX
+            f"The configuration of '{model}' asks for tables of {tables:,} numbers beside the weights.", _FIX
         )
 
 
-def _beyond(wanted: tuple[int, ...], found: tuple[int, ...] | None) -> int:
-    return math.prod(wanted) - (math.prod(found) if found is not None else 0)
+def _beyond(wanted: tuple[int, ...], stored: tuple[int, ...] | None) -> int:
+    return math.prod(wanted) - (math.prod(stored) if stored is not None else 0)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""What a model's configuration says, also of configurations that refuse to tell."""
+"""Reads entries of a model's configuration; entries that raise on access count as absent."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from typing import Any
 
 
 def setting(model: Any, name: str) -> Any:
-    """What the text part of a model's configuration says under `name`; None where it says nothing.
+    """The entry `name` of the text part of a model's configuration; None if it has none.
 
-    Some configurations raise other errors than AttributeError, as where layers differ in what is asked for.
+    Some configurations raise other errors than AttributeError, as where layers differ in the entry.
     """
     try:
         return getattr(model.config.get_text_config(), name, None)

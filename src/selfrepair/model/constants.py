@@ -1,4 +1,4 @@
-"""The model without what its final norm and unembedding add whatever they read.
+"""A model's logits without the constants that its final norm and unembedding add.
 
 These constants (`beta` of a target, see `model.directions`) are the same in the clean and in every ablated run, so no
 effect depends on them. They can be huge: padded rows of a vocabulary are switched off by a bias of -1e9, whose
@@ -39,7 +39,7 @@ def logits_without_constants(network: Any, final_norm: nn.Module, tokens: Tensor
 
 
 def without_bias(norm: nn.Module, value: Tensor) -> Tensor:
-    """What a norm makes of `value`, its bias left out."""
+    """The norm of `value` without its bias."""
     bias = getattr(norm, "bias", None)
     if not isinstance(bias, Tensor):
         return norm(value)  # type: ignore[no-any-return]
@@ -51,8 +51,8 @@ def masked_rows(logits: Tensor, bias: Tensor | None) -> Tensor | None:
     there is, or -inf, over their logits.
 
     Args:
-        logits: of some tokens, without constants and before caps are undone, [window, position, vocabulary].
-        bias: of the unembedding.
+        logits: logits of some tokens, without constants and before caps are undone, [window, position, vocabulary].
+        bias: bias of the unembedding.
 
     Returns:
         bool [vocabulary]; None where there are none.

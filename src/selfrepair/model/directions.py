@@ -1,4 +1,4 @@
-"""What a write to the residual stream is worth to the targets' logits."""
+"""Unembedding directions: what a write to the residual stream is worth to the targets' logits."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ def target_directions(anatomy: Anatomy, targets: Tensor, weights: Tensor) -> Dir
     two logits, nothing of it is left, however huge it is (padded rows at -1e9).
 
     Args:
-        anatomy: of the model.
+        anatomy: the model's anatomy.
         targets: tokens [..., token].
-        weights: what each one's centred logit is multiplied with, [..., token]; in full precision.
+        weights: factor of each target's centred logit, [..., token]; in full precision.
 
     Returns:
         [..., width] and [...].
     """
-    readout, norm = anatomy.readout, anatomy.final_norm
-    total, weights = weights.sum(-1).to(readout.weight), weights.to(readout.weight)
-    rows = (readout.weight[targets] * weights.unsqueeze(-1)).sum(-2) - total.unsqueeze(-1) * readout.mean_weight
+    unembedding, norm = anatomy.unembedding, anatomy.final_norm
+    total, weights = weights.sum(-1).to(unembedding.weight), weights.to(unembedding.weight)
+    rows = (unembedding.weight[targets] * weights.unsqueeze(-1)).sum(-2) - total.unsqueeze(-1) * unembedding.mean_weight
     beta = (rows * norm.bias).sum(-1)
-    if readout.bias is not None:
-        beta = beta + (readout.bias[targets] * weights).sum(-1) - total * readout.mean_bias
-    return Directions(readout.multiplier * norm.fold(rows), readout.multiplier * beta)
+    if unembedding.bias is not None:
+        beta = beta + (unembedding.bias[targets] * weights).sum(-1) - total * unembedding.mean_bias
+    return Directions(unembedding.multiplier * norm.fold(rows), unembedding.multiplier * beta)

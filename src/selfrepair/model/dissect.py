@@ -1,4 +1,4 @@
-"""From a Hugging Face causal language model to its `Anatomy`: blocks, heads, norms, unembedding."""
+"""Finds and reads the `Anatomy` of a Hugging Face causal language model: blocks, heads, norms, unembedding."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from selfrepair.errors import RefusedModel
-from selfrepair.model.anatomy import Anatomy, Block, Readout
+from selfrepair.model.anatomy import Anatomy, Block, Unembedding
 from selfrepair.model.configuration import setting
 from selfrepair.model.faults import finding
 from selfrepair.model.given_objects import inner_models
 from selfrepair.model.norms import read_norm
 from selfrepair.model.precision import running
-from selfrepair.model.scales import scaled_readout
+from selfrepair.model.scales import scaled_unembedding
 from selfrepair.model.structure import Structure, find_structure, signature
 from selfrepair.model.taps import (
     Arguments,
@@ -75,8 +75,8 @@ def dissect(model: Any) -> Anatomy:
             "final norm", f"{type(final_module).__name__} computes neither LayerNorm nor RMSNorm.", _NORMS
         )
     with running(dtype), finding("the read-out"):
-        readout = scaled_readout(model, final_module, head, plain, tokens[most])
-    return Anatomy(trunk, tuple(blocks), final_norm, final_module, readout)
+        unembedding = scaled_unembedding(model, final_module, head, plain, tokens[most])
+    return Anatomy(trunk, tuple(blocks), final_norm, final_module, unembedding)
 
 
 def longest(model: Any, wanted: int) -> int:
@@ -150,7 +150,7 @@ def _module_after(trunk: nn.Module, last_block: nn.Module, tokens: Tensor) -> nn
     return after[0][0]
 
 
-def _unembedding(model: Any) -> tuple[nn.Module, Readout]:
+def _unembedding(model: Any) -> tuple[nn.Module, Unembedding]:
     """The unembedding, and what it computes by itself."""
     head = model.get_output_embeddings()
     weight = getattr(head, "weight", None)
@@ -164,14 +164,14 @@ def _unembedding(model: Any) -> tuple[nn.Module, Readout]:
         )
     bias = getattr(head, "bias", None)
     softcap = setting(model, "final_logit_softcapping")
-    return head, Readout(weight.detach(), None if bias is None else bias.detach(), 1.0, softcap)
+    return head, Unembedding(weight.detach(), None if bias is None else bias.detach(), 1.0, softcap)
 
 
 def _stream_width(captured: dict[int, list[Arguments]], tokens: dict[int, Tensor]) -> int:
     """Width of the residual stream: one vector for every token, in every block.
 
     Raises:
-        RefusedModel: several streams (hyper-connections, AltUp), or positions that are no token's.
+        RefusedModel: several streams (hyper-connections, AltUp), or positions without a token.
     """
     width = main_input(captured[min(tokens)][0]).shape[-1]
     for length, given in tokens.items():

@@ -1,4 +1,4 @@
-"""The one place where anything that goes wrong while a model's parts are found becomes a refusal in words."""
+"""Turns any exception raised while a model's parts are found into a refusal with a message."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import torch
 
-from selfrepair.errors import RefusedModel, SelfRepairError, plain
+from selfrepair.errors import RefusedModel, SelfRepairError, without_controls
 
 _ENDS = (KeyboardInterrupt, SystemExit, GeneratorExit)  # what a user does
 _LONGEST = 300  # characters of another library's message
@@ -18,7 +18,7 @@ def finding(step: str) -> Iterator[None]:
     """Turns every exception but our own into a refusal that names the step; the exception stays as its cause.
 
     Args:
-        step: what is being looked for, as in 'finding the blocks'.
+        step: what is being found, as in 'finding the blocks'.
 
     Raises:
         RefusedModel: whatever went wrong. What a user does (Ctrl-C, the end of the program) passes.
@@ -41,23 +41,23 @@ def is_fault(error: BaseException) -> bool:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception says that memory ended, on any device."""
-    said = _message(error).lower()
+    """Whether an exception means that memory ran out, on any device."""
+    message = _message(error).lower()
     known = ("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory")
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(words in said for words in known)
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(words in message for words in known)
 
 
-def in_words(error: BaseException) -> str:
-    """An exception's kind and the first line of what it says, without control characters."""
+def error_in_words(error: BaseException) -> str:
+    """An exception's type and the first line of its message, without control characters."""
     lines = [line for line in _message(error).splitlines() if line.strip()]
     kind = type(error).__name__
-    return f"{kind}: {plain(lines[0]).strip()[:_LONGEST]}" if lines else kind
+    return f"{kind}: {without_controls(lines[0]).strip()[:_LONGEST]}" if lines else kind
 
 
 def _message(error: BaseException) -> str:
     try:
         return str(error)
-    except Exception:  # one that cannot even say what it is about
+    except Exception:  # one whose message cannot be made
         return ""
 
 
@@ -65,12 +65,12 @@ def _refusal(step: str, error: BaseException) -> RefusedModel:
     if is_out_of_memory(error):
         return RefusedModel(
             f"finding {step}",
-            f"memory ended ({in_words(error)}).",
+            f"memory ran out ({error_in_words(error)}).",
             "Keep the weights on disk: load(name, offload=True), --offload on the command line; or try --device cpu.",
         )
     return RefusedModel(
         f"finding {step}",
-        f"it ended with {in_words(error)}.",
+        f"it ended with {error_in_words(error)}.",
         "The model does something there that this package does not expect; it is refused rather than measured "
         "wrongly. If transformers runs it on token ids alone, please report this message and the model's name.",
     )

@@ -1,4 +1,4 @@
-"""The header of a GGUF file, walked through before any library reads it: counts and lengths have to fit the file."""
+"""Checks the header of a GGUF file before any library reads it: counts and lengths have to fit the file."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def require_gguf(path: Path) -> None:
     """Refuses what is no GGUF file, or one whose header does not fit the file.
 
     Raises:
-        SelfRepairError: saying what does not fit.
+        SelfRepairError: with what does not fit.
     """
     try:
         with open_regular(path) as file:
@@ -34,14 +34,14 @@ def require_gguf(path: Path) -> None:
         ) from None
 
 
-def _require_agreement(said: dict[str, int | None], shapes: dict[str, tuple[int, ...]]) -> None:
+def _require_agreement(values: dict[str, int | None], shapes: dict[str, tuple[int, ...]]) -> None:
     """Refuses sizes of the model, from which it is built, that no weight in the file has."""
     blocks, widest = len(shapes), max((size for shape in shapes.values() for size in shape), default=0)
     limits = {"block_count": blocks, "embedding_length": widest, "feed_forward_length": widest, "vocab_size": widest}
-    for name, value in said.items():
+    for name, value in values.items():
         limit = limits.get(name.rpartition(".")[2], _LARGEST)
         if value is not None and "." in name and value > limit:
-            raise ValueError(f"it says {name[:80]} = {value}, which does not fit its {blocks} weights")
+            raise ValueError(f"its header has {name[:80]} = {value}, which does not fit its {blocks} weights")
 
 
 class _Walk:
@@ -59,9 +59,9 @@ class _Walk:
         if version not in (2, 3):
             raise ValueError(f"version {version}; versions 2 and 3 are known")
         tensors, values = self._count(24), self._count(13)
-        said = {self._text(): self._value(self._number("<I")) for _ in range(values)}
+        header = {self._text(): self._value(self._number("<I")) for _ in range(values)}
         shapes = dict(self._tensor() for _ in range(tensors))
-        _require_agreement(said, shapes)
+        _require_agreement(header, shapes)
 
     def _tensor(self) -> tuple[str, tuple[int, ...]]:
         name = self._text()

@@ -1,4 +1,4 @@
-"""What can be given to `load` as an object; everything else is refused in words that say what to give instead."""
+"""Checks an object given to `load`; anything but a causal language model is refused, with what to give instead."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from torch import nn
 
 from selfrepair.errors import SelfRepairError
 from selfrepair.model.faults import finding
-from selfrepair.model.plain_copy import plain
+from selfrepair.model.plain_copy import plain_copy
 
 _BY_NAME = "Give a Hugging Face model object such as LlamaForCausalLM, or the name or folder of one."
 
 
 def as_network(given: Any) -> Any:
-    """The causal language model that an object is, ready to be looked at.
+    """The causal language model that an object is, ready to be dissected.
 
     Args:
-        given: what was given to `load`, not a name.
+        given: the object given to `load`.
 
     Raises:
-        SelfRepairError: it is no such model; says what to give instead.
+        SelfRepairError: it is no such model; the fix names what to give instead.
         RefusedModel: it is compiled, and its eager code cannot be reached.
     """
     with finding("what kind of object it is"):
@@ -30,7 +30,7 @@ def as_network(given: Any) -> Any:
             _refuse_other(given)
         _refuse_scripted(given)
     with finding("the eager code of its modules"):
-        network = plain(given)
+        network = plain_copy(given)
     with finding("what kind of model it is"):
         if not _is_language_model(network):
             _refuse_wrapper(network)
@@ -53,7 +53,7 @@ def inner_models(network: nn.Module) -> Iterator[str]:
 
 
 def advice(network: nn.Module, fix: str) -> str:
-    """What the user of a model that is refused can do, where the cause can be seen in the object itself.
+    """The fix for a refused model, where the cause can be seen in the object itself.
 
     Args:
         network: the model.
@@ -85,7 +85,7 @@ def _is_hooked(module: nn.Module) -> bool:
 
 
 def _is_language_model(module: Any) -> bool:
-    """By what is called on it; PEFT's models pass everything on to the model inside."""
+    """Judged by its methods; PEFT's models pass everything on to the model inside."""
     called = ("get_output_embeddings", "get_input_embeddings")
     return (
         all(callable(getattr(module, name, None)) for name in called)
@@ -128,5 +128,5 @@ def _refuse_wrapper(network: nn.Module) -> None:
 def _says(network: Any, name: str) -> bool:
     try:
         return bool(getattr(network.config, name, False))
-    except Exception:  # a configuration that refuses to tell
+    except Exception:  # a configuration that raises on access
         return False

@@ -1,4 +1,4 @@
-"""How many heads a layer says it has, as a second witness of how many were found by what they do."""
+"""Compares the number of heads found in each layer with the number that the model declares."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ _NAMES = ("num_heads", "num_attention_heads", "n_heads", "n_head")
 
 
 def miscounts(blocks: Sequence[Block], configured: Any) -> list[int]:
-    """By layer, how many heads too many or too few were found; 0 where nothing says how many there are.
+    """How many heads too many or too few were found in each layer; 0 where the model declares no number.
 
-    A layer's own attention is heard first: where heads were pruned, the configuration may say what no longer holds.
+    A layer's own attention comes first: where heads were pruned, the configuration may be out of date.
 
     Args:
         blocks: the layers.
-        configured: what the configuration says, one number or one for each layer.
+        configured: the configuration's number, one for all layers or one for each.
     """
     each = configured if isinstance(configured, list | tuple) else [configured] * len(blocks)
-    found = []
-    for block, one in zip(blocks, each, strict=True):
-        said = set(_said_by(block)) or {number for number in [one] if isinstance(number, int)}
-        found.append(min((abs(block.heads - number) for number in said), default=0))
-    return found
+    differences = []
+    for block, configured_heads in zip(blocks, each, strict=True):
+        numbers = set(_declared_by(block)) or {number for number in [configured_heads] if isinstance(number, int)}
+        differences.append(min((abs(block.heads - number) for number in numbers), default=0))
+    return differences
 
 
-def _said_by(block: Block) -> Iterator[int]:
-    """What the modules around the output projection say, by name or by the width of a head."""
+def _declared_by(block: Block) -> Iterator[int]:
+    """Numbers that the modules around the output projection declare, by name or by the width of a head."""
     for module in block.module.modules():
         if module is block.module or module is block.projection or block.projection not in set(module.modules()):
             continue
@@ -42,5 +42,5 @@ def _said_by(block: Block) -> Iterator[int]:
 def _attribute(owner: Any, name: str) -> Any:
     try:
         return getattr(owner, name, None)
-    except Exception:  # a configuration that refuses to tell what differs between layers
+    except Exception:  # a configuration that raises where layers differ
         return None

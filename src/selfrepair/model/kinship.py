@@ -1,4 +1,4 @@
-"""Whether two models are versions of one another, so that a head of one is *the same head* of the other.
+"""Judges whether two models are versions of one another, so that a head of one is *the same head* in the other.
 
 Two models of one architecture and size that were trained apart have nothing in common but their shape: L9H6 of one is
 not L9H6 of the other. Checkpoints of one training, fine-tunes and quantisations keep most of every weight. So a
@@ -20,16 +20,16 @@ RELATED = 0.5  # correlation from which models are versions of one another
 
 
 def weights_sample(anatomy: Anatomy) -> list[float]:
-    """Entries of the heads' output weights at places that depend on nothing but their shapes, to four digits."""
+    """Entries of the heads' output weights, chosen by their shapes alone, to four digits."""
     each = -(-ENTRIES // anatomy.layers)
     share = np.random.default_rng(0).random(each)
-    found: list[float] = []
+    sample: list[float] = []
     for block in anatomy.blocks:
         weight = block.output_weight
-        for place in (share * weight.numel()).astype(int):
-            index = np.unravel_index(place, tuple(weight.shape))
-            found.append(float(f"{float(weight[tuple(map(int, index))]):.4g}"))
-    return found
+        for number in (share * weight.numel()).astype(int):
+            index = np.unravel_index(number, tuple(weight.shape))
+            sample.append(float(f"{float(weight[tuple(map(int, index))]):.4g}"))
+    return sample
 
 
 def unrelated(first: Mapping[str, Any], second: Mapping[str, Any]) -> str:
@@ -37,11 +37,11 @@ def unrelated(first: Mapping[str, Any], second: Mapping[str, Any]) -> str:
 
     Args:
         first: `plan["model"]` of a run.
-        second: that of another.
+        second: `plan["model"]` of another.
     """
     if first["weights"] == second["weights"]:
         return ""
-    shapes = [(one["layers"], one["heads"]) for one in (first, second)]
+    shapes = [(model["layers"], model["heads"]) for model in (first, second)]
     if shapes[0] != shapes[1]:
         return f"one has {shapes[0][0]} layers of {shapes[0][1]} heads, the other {shapes[1][0]} of {shapes[1][1]}"
     if _one_source(first.get("source"), second.get("source")):
@@ -53,7 +53,7 @@ def unrelated(first: Mapping[str, Any], second: Mapping[str, Any]) -> str:
     if correlation >= RELATED:  # NaN, of constant weights, is no kinship
         return ""
     return (
-        "they were trained apart, as far as their weights tell: the ranks of heads' output weights correlate at "
+        "they were trained apart, judging by their weights: the ranks of heads' output weights correlate at "
         f"{correlation:.2f}, those of checkpoints, fine-tunes and quantisations above {RELATED}"
     )
 

@@ -1,4 +1,4 @@
-"""A loaded model with its tokenizer, its parts and its name: what every engine is given."""
+"""A loaded model with its tokenizer, its parts and its name: the input of every engine."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from selfrepair.model.anatomy import Anatomy
 from selfrepair.model.constants import logits_without_constants
 from selfrepair.model.neurons import Neurons, find_neurons
 from selfrepair.model.precision import require_running, running
-from selfrepair.model.vocabulary import vocabulary
+from selfrepair.model.vocabulary_rows import vocabulary_rows
 from selfrepair.terminal import plain
 
 Source = dict[str, str | bool | None]
@@ -30,13 +30,13 @@ class LanguageModel:
         (2, torch.float32)
 
     Attributes:
-        name: how results call it.
+        name: name in results.
         network: the Hugging Face model, in eval mode, untouched.
         tokenizer: its tokenizer, or None where windows are given as token ids.
         anatomy: its parts.
         digest: identity of its weights.
         source: the arguments of `load` that give this model again, or None where it came as an object.
-        offloaded: whether weights are on disk, and in memory only while their block is at work.
+        offloaded: whether weights are on disk, and in memory only while their block runs.
     """
 
     name: str
@@ -50,20 +50,20 @@ class LanguageModel:
 
     @property
     def dtype(self) -> torch.dtype:
-        """The precision everything is computed in."""
-        return self.anatomy.readout.weight.dtype
+        """Precision of all computations."""
+        return self.anatomy.unembedding.weight.dtype
 
     @property
     def device(self) -> torch.device:
-        """Where tokens go in."""
+        """Device of the token embedding: tokens go there."""
         device: torch.device = self.network.get_input_embeddings().weight.device
         return device
 
     @property
     def vocabulary(self) -> dict[str, int | None]:
-        """Rows of the unembedding by what they are, see `model.vocabulary.vocabulary`."""
-        readout = self.anatomy.readout
-        return vocabulary(len(readout.weight), len(readout.counted), self.tokenizer)
+        """Rows of the unembedding by what they are, see `model.vocabulary_rows`."""
+        unembedding = self.anatomy.unembedding
+        return vocabulary_rows(len(unembedding.weight), len(unembedding.counted), self.tokenizer)
 
     def neurons(self, layer: int) -> Neurons:
         """The neurons of a layer's MLP; found once.
@@ -85,10 +85,10 @@ class LanguageModel:
         """Refuses to go on outside `running`.
 
         Args:
-            what: was called, as in `sweep`.
+            what: name of the function that was called, such as `sweep`.
 
         Raises:
-            SelfRepairError: saying where to call it.
+            SelfRepairError: names where to call it.
         """
         require_running(self.dtype, what)
 
@@ -101,14 +101,14 @@ class LanguageModel:
 
         Args:
             tokens: [window, position].
-            constants: whether with what final norm and unembedding add whatever they read; no effect depends on it,
-                and a large one swamps all effects (see `model.constants`).
+            constants: whether to add the constants of final norm and unembedding; no effect depends on them,
+                and large ones swamp all effects (see `model.constants`).
         """
         if constants:
             logits: Tensor = self.network(tokens, use_cache=False).logits
         else:
             logits = logits_without_constants(self.network, self.anatomy.final_norm_module, tokens)
-        return self.anatomy.readout.uncapped(logits)
+        return self.anatomy.unembedding.uncapped(logits)
 
     def __repr__(self) -> str:
         anatomy = self.anatomy

@@ -1,4 +1,4 @@
-"""Models by name: hub id, local folder, GGUF file, the embedded default, or an object already in memory."""
+"""Loads models: a hub id, a local folder, a GGUF file, the embedded default, or an object already in memory."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from selfrepair.model.given_objects import advice, as_network
 from selfrepair.model.language_model import LanguageModel, Source
 from selfrepair.model.model_folder import hub_folder, require_loadable
 from selfrepair.model.offload import Offload, onto_disk
-from selfrepair.model.plain_copy import plain
+from selfrepair.model.plain_copy import plain_copy
 from selfrepair.model.pretrained import DTYPES, from_pretrained, read_gguf, require_package
 from selfrepair.model.proofs import prove_at_load
 from selfrepair.model.weights import require_measurable
@@ -53,13 +53,13 @@ def load(
         device: where to compute; `auto` takes a GPU where there is one.
         revision: branch, tag or commit of a hub model.
         attention: Hugging Face's attention implementation, `sdpa` or `eager`; its own choice by default.
-        offload: whether weights stay on disk, but for the block that is at work; for models larger than memory. They
+        offload: whether weights stay on disk, except those of the running block; for models larger than memory. They
             are kept at `dtype` in a scratch file in the cache folder (`SELFREPAIR_CACHE`) as long as the process lives.
 
     Raises:
         SelfRepairError: unknown model or device, weights that are missing or not finite, no tokenizer; no room for
             offloaded weights on disk.
-        RefusedModel: a model for which an identity fails; says which.
+        RefusedModel: an identity fails for the model; names the identity.
     """
     if dtype not in DTYPES:
         raise SelfRepairError(
@@ -81,7 +81,7 @@ def load(
         else:
             network = _on_device(network, device)
         with finding("the eager code of its modules"):
-            network = plain(network)
+            network = plain_copy(network)
         source = {
             **{"model": _from_anywhere(str(model)), "dtype": dtype, "device": device},
             **{"revision": revision, "attention": attention, "offload": offload},
@@ -102,7 +102,7 @@ def _prepared(network: Any, name: str, tokenizer: Any, source: Source | None, di
         digest = weights_digest(network)
     if disk is not None:
         disk.follow([block.module for block in anatomy.blocks])
-        disk.release()  # all weights have just been looked at
+        disk.release()  # all weights have just been read
     loaded = LanguageModel(name, network, tokenizer, anatomy, digest, source, disk is not None)
     with finding("proofs of its identities"):
         prove_at_load(loaded)
@@ -138,7 +138,7 @@ def weights_digest(network: nn.Module) -> str:
 
 
 def _configuration(network: nn.Module) -> str:
-    """What a model's configuration says, but for where it came from and how its answers are handed out."""
+    """A model's configuration without where it came from and what its forward returns."""
     described: dict[str, Any] = getattr(getattr(network, "config", None), "to_dict", dict)()
     kept = {name: value for name, value in described.items() if not _INCIDENTAL.match(str(name))}
     return json.dumps(kept, sort_keys=True, default=str)
@@ -198,7 +198,7 @@ def _on_device(network: Any, device: str) -> Any:
 def _name_of(network: nn.Module) -> str:
     try:
         named = getattr(getattr(network, "config", None), "name_or_path", "")
-    except Exception:  # a configuration that refuses to tell
+    except Exception:  # a configuration that raises on access
         named = ""
     return named or type(network).__name__
 

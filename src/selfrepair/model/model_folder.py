@@ -1,4 +1,4 @@
-"""A model's folder is looked at before anything in it is loaded or built: only safetensors, no more than is there."""
+"""Checks a model's folder before anything in it is loaded or built: only safetensors, of the sizes they declare."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ _AGAIN = (
 
 
 def require_safe(folder: Path) -> Stock:
-    """Refuses a folder whose weights are anything but safetensors inside it, or whose files cannot be what they say.
+    """Refuses a folder whose weights are anything but safetensors inside it, or whose files contradict their headers.
 
     Args:
-        folder: with `config.json`, tokenizer files and weights, as `save_pretrained` writes them.
+        folder: folder with `config.json`, tokenizer files and weights, as `save_pretrained` writes them.
 
     Returns:
-        What the weights' headers say there is.
+        The weights according to their headers.
 
     Raises:
-        SelfRepairError: naming the file.
+        SelfRepairError: names the file.
     """
     for path in sorted(folder.glob("*.json")):
         _require_json(path)
@@ -58,7 +58,7 @@ def require_loadable(folder: Path) -> None:
     """Refuses a folder that is not safe (`require_safe`), or whose configuration asks for more than its files hold.
 
     Raises:
-        SelfRepairError: naming what does not fit.
+        SelfRepairError: names what does not fit.
     """
     from transformers import AutoConfig
 
@@ -67,7 +67,7 @@ def require_loadable(folder: Path) -> None:
         require_buildable(AutoConfig.from_pretrained(folder, trust_remote_code=False), stock, str(folder))
     except (SelfRepairError, MemoryError):
         raise
-    except Exception:  # loading meets it again, and says what it is
+    except Exception:  # loading fails in the same way, with a message
         return
 
 
@@ -79,7 +79,7 @@ def hub_folder(model: str, revision: str | None) -> Path | None:
     """
     config = _fetched(model, CONFIG, revision)
     if config is None:
-        return None  # loading says why
+        return None  # loading reports why
     if _fetched(model, WEIGHTS, revision) is None:
         index = _fetched(model, INDEX, revision)
         if index is None:
@@ -97,10 +97,10 @@ def _fetched(model: str, name: str, revision: str | None) -> Path | None:
     from transformers.utils import cached_file
 
     try:
-        found = cached_file(model, name, revision=revision, _raise_exceptions_for_missing_entries=False)
-    except Exception:  # no such model, no network, no permission: loading says why
+        file = cached_file(model, name, revision=revision, _raise_exceptions_for_missing_entries=False)
+    except Exception:  # no such model, no network, no permission: loading reports why
         return None
-    return None if found is None else Path(found)
+    return None if file is None else Path(file)
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -127,17 +127,17 @@ def indexed(index: Path) -> list[str]:
     """Names of the files that an index names.
 
     Raises:
-        SelfRepairError: one that is no plain name of a .safetensors file.
+        SelfRepairError: one that is not a plain name of a .safetensors file.
     """
     content = _read(index, _JSON_BYTES)
     named = content.get("weight_map")
     if not isinstance(named, dict) or not named:
-        raise _unloadable(index.parent, f"{index.name} has no 'weight_map' that says which file holds which weight")
+        raise _unloadable(index.parent, f"{index.name} has no 'weight_map' with the file of each weight")
     for weight, name in named.items():
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             shown = repr(name)[:80]
             raise SelfRepairError(
-                f"{index} says that the weight '{weight[:80]}' is in {shown}; "
+                f"{index} places the weight '{weight[:80]}' in {shown}; "
                 "only .safetensors files inside the folder are read, since others can run code or lie elsewhere.",
                 "Save the model again with save_pretrained, which writes safetensors.",
             )
@@ -145,7 +145,7 @@ def indexed(index: Path) -> list[str]:
 
 
 def _require_json(path: Path) -> None:
-    """Refuses a JSON file that is no regular file, or is too large or too deep for those who read it later."""
+    """Refuses a JSON file that is not a regular file, or is too large or too deep for later readers."""
     try:
         read_json(path, _JSON_BYTES)
     except (OSError, ValueError, RecursionError) as error:
@@ -173,7 +173,7 @@ def _require_config(content: dict[str, Any], folder: Path) -> None:
     for name, value in _numbers(content):
         limit = _MOST_COUNTED if _COUNTED.search(name) else _LARGEST
         if abs(value) > limit:
-            raise SelfRepairError(f"{folder / CONFIG} says {name} = {value}; no model has more than {limit:,}.", _AGAIN)
+            raise SelfRepairError(f"{folder / CONFIG} has {name} = {value}; no model has more than {limit:,}.", _AGAIN)
 
 
 def _numbers(content: Any, name: str = "") -> Iterator[tuple[str, int]]:
@@ -189,7 +189,7 @@ def _numbers(content: Any, name: str = "") -> Iterator[tuple[str, int]]:
 
 
 def _stock(path: Path) -> Stock:
-    """What a safetensors file holds, by its header, which has to agree with the file's real size."""
+    """The weights of a safetensors file by its header, which has to agree with the file's real size."""
     from safetensors import safe_open
 
     try:

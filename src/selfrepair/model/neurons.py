@@ -23,11 +23,11 @@ class Neurons:
     """The last linear map of an MLP: what goes into it are the neurons.
 
     Attributes:
-        layer: of which block.
+        layer: layer of the block.
         module: the map; its input is each neuron's activation (of a gated MLP `act(gate) * up`).
         weight: W_out, what each neuron writes per unit of activation [neuron, width].
         norm: the norm that the MLP's write passes through, where there is one (Gemma 2, OLMo 2).
-        multiplier: of the MLP's write.
+        multiplier: the factor of the MLP's write.
     """
 
     layer: int
@@ -63,12 +63,12 @@ def find_neurons(network: Any, anatomy: Anatomy, layer: int) -> Neurons:
     Args:
         network: the Hugging Face model.
         anatomy: its parts.
-        layer: of which block.
+        layer: layer of the block.
 
     Raises:
         SelfRepairError: no linear map of the block gives the MLP's write, as in a mixture of experts.
     """
-    block, dtype = anatomy.blocks[layer], anatomy.readout.weight.dtype
+    block, dtype = anatomy.blocks[layer], anatomy.unembedding.weight.dtype
     tokens = probe_tokens(network, longest(network, _POSITIONS), _WINDOWS)
     shape = (*tokens.shape, -1)
     maps = [
@@ -79,8 +79,8 @@ def find_neurons(network: Any, anatomy: Anatomy, layer: int) -> Neurons:
     written: dict[str, Tensor] = {}
     with running(dtype):
         handles = [on_output(block.mlp_write, keeping(written, "write", shape))]
-        for place, module in enumerate(maps):
-            handles += [on_input(module, keeping(inputs, place)), on_output(module, keeping(outputs, place))]
+        for number, module in enumerate(maps):
+            handles += [on_input(module, keeping(inputs, number)), on_output(module, keeping(outputs, number))]
         with removing(*handles):
             anatomy.trunk(tokens, use_cache=False)
         norm = None
@@ -88,13 +88,13 @@ def find_neurons(network: Any, anatomy: Anatomy, layer: int) -> Neurons:
             norm = (
                 read_norm(block.mlp_write, anatomy.width, dtype, tokens.device) if _is_leaf(block.mlp_write) else None
             )
-        for place, module in enumerate(maps):
-            if place not in outputs or outputs[place].numel() != written["write"].numel():
+        for number, module in enumerate(maps):
+            if number not in outputs or outputs[number].numel() != written["write"].numel():
                 continue
-            output = outputs[place].reshape(written["write"].shape)
+            output = outputs[number].reshape(written["write"].shape)
             after = output if norm is None else norm(output)
             if _same(after, written["write"], dtype):
-                weight = _oriented(module, inputs[place], outputs[place], dtype)
+                weight = _oriented(module, inputs[number], outputs[number], dtype)
                 if weight is not None:
                     return Neurons(layer, module, weight, norm, block.mlp_multiplier)
     raise SelfRepairError(
@@ -113,9 +113,9 @@ def _is_leaf(module: nn.Module) -> bool:
     return not list(module.children()) and any(True for _ in module.parameters())
 
 
-def _same(one: Tensor, other: Tensor, dtype: torch.dtype) -> bool:
+def _same(first: Tensor, other: Tensor, dtype: torch.dtype) -> bool:
     tolerance = 1e-9 if dtype == torch.float64 else 1e-4
-    return bool((one - other).abs().max() <= tolerance * other.abs().max().clamp_min(1e-30))
+    return bool((first - other).abs().max() <= tolerance * other.abs().max().clamp_min(1e-30))
 
 
 def _oriented(module: nn.Module, given: Tensor, output: Tensor, dtype: torch.dtype) -> Tensor | None:

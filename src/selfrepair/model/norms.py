@@ -1,4 +1,4 @@
-"""Norms as what they are between a write and a logit: a projection, a scale that depends on the input, a gain."""
+"""Norms as a projection, a scale that depends on the input, and a gain; read from modules by trying."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Norm:
 def read_norm(module: nn.Module, width: int, dtype: torch.dtype, device: torch.device) -> Norm | None:
     """The `Norm` that reproduces `module` on random inputs, or None where none does.
 
-    Gains that are stored as `w` and as `1 + w`, missing gains and hard-coded epsilons are told apart by
+    Gains that are stored as `w` and as `1 + w`, missing gains and hard-coded epsilons are distinguished by
     trying them; inputs go down to a norm at which epsilon matters.
     """
     if any(value.shape != (width,) for value in module.parameters()):
@@ -67,9 +67,9 @@ def read_norm(module: nn.Module, width: int, dtype: torch.dtype, device: torch.d
     return None
 
 
-def _error(found: Tensor, wanted: Tensor) -> float:
+def _error(output: Tensor, wanted: Tensor) -> float:
     """The largest error of any row, relative to the row's largest entry."""
-    return float(((found - wanted).abs().amax(-1) / wanted.abs().amax(-1).clamp_min(1e-30)).max())
+    return float(((output - wanted).abs().amax(-1) / wanted.abs().amax(-1).clamp_min(1e-30)).max())
 
 
 def _probes(width: int, dtype: torch.dtype, device: torch.device) -> Tensor:

@@ -1,7 +1,7 @@
 """Weights on disk: a model larger than memory runs block by block, with one or two blocks in memory at a time.
 
 All weights lie in one scratch file that is mapped into memory. The operating system reads what is touched; whenever a
-block begins, the one before is let go of and the next is asked for. Everything else sees ordinary CPU tensors.
+block begins, the one before is released and the next is requested. Everything else sees ordinary CPU tensors.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ _ALIGNMENT = 64  # bytes: what vector instructions like
 
 
 class Offload:
-    """A scratch file of weights, mapped; gone when the process ends.
+    """A memory-mapped scratch file of weights; it is gone when the process ends.
 
     Args:
-        folder: where the file goes.
-        weights: what it has to hold.
-        dtype: precision there.
+        folder: folder of the file.
+        weights: the weights that it has to hold.
+        dtype: precision of the weights in the file.
 
     Raises:
         SelfRepairError: the disk has no room for it.
@@ -59,33 +59,33 @@ class Offload:
         return kept
 
     def follow(self, blocks: Sequence[nn.Module]) -> None:
-        """Lets go of a block's weights when another begins, and asks for the next one's."""
+        """Releases a block's weights when another begins, and requests the next one's."""
         places = [self._place(block) for block in blocks]
-        for block, place, following in zip(blocks, places, [*places[1:], places[0]], strict=True):
-            block.register_forward_pre_hook(partial(self._enter, place, following))
+        for block, span, following in zip(blocks, places, [*places[1:], places[0]], strict=True):
+            block.register_forward_pre_hook(partial(self._enter, span, following))
 
     def release(self) -> None:
-        """Lets go of everything: it stays on disk, and comes back when touched."""
+        """Releases everything from memory: it stays on disk, and comes back when touched."""
         self._advise(range(self.size), "MADV_DONTNEED")
         self._at = None
 
-    def _enter(self, place: range, following: range, *_: Any) -> None:
-        if place == self._at:
+    def _enter(self, span: range, following: range, *_: Any) -> None:
+        if span == self._at:
             return
         if self._at is not None:
             self._advise(self._at, "MADV_DONTNEED")
         self._advise(following, "MADV_WILLNEED")
-        self._at = place
+        self._at = span
 
     def _place(self, block: nn.Module) -> range:
         starts = [weight.data_ptr() - self._start for weight in block.parameters()]
         ends = [start + weight.nbytes for start, weight in zip(starts, block.parameters(), strict=True)]
         return range(min(starts), max(ends))
 
-    def _advise(self, place: range, advice: str) -> None:
+    def _advise(self, span: range, advice: str) -> None:
         """Whole pages only; where the system takes no advice, it decides by itself."""
         page = mmap.PAGESIZE
-        start, end = math.ceil(place.start / page) * page, min(place.stop, self.size) // page * page
+        start, end = math.ceil(span.start / page) * page, min(span.stop, self.size) // page * page
         if hasattr(mmap, advice) and end > start:
             self._map.madvise(getattr(mmap, advice), start, end - start)
 
@@ -96,7 +96,7 @@ def onto_disk(network: Any, dtype: torch.dtype, folder: Path) -> tuple[Any, Offl
     Args:
         network: a Hugging Face model as its file has it; nothing of it has to be in memory.
         dtype: the precision it is to have.
-        folder: for the scratch file.
+        folder: folder of the scratch file.
 
     Raises:
         SelfRepairError: the disk has no room for it.
@@ -119,10 +119,10 @@ def _empty(network: Any, dtype: torch.dtype) -> Any:
 
     with init_empty_weights(include_buffers=False):
         made = type(network)._from_config(network.config, dtype=dtype)
-    there = network.state_dict()
+    stored = network.state_dict()
     for name, buffer in made.named_buffers():
-        if name in there:
-            buffer.copy_(there[name])
+        if name in stored:
+            buffer.copy_(stored[name])
     return made
 
 

@@ -1,9 +1,9 @@
-"""Whether what engines run, the trunk and an unembedding, is what the model itself computes.
+"""Checks that what engines run, the trunk and an unembedding, is what the model itself computes.
 
 A model may do more than its trunk does: prefix tuning, soft prompts, hooks, a subclass that scales embeddings,
-stretches positions or masks padding. Effects of the trunk alone would then be of another model, and nothing else in a
-run would tell. Errors are by position, relative to the largest entry there, so that neither a huge first position
-nor a huge bias of some row of the vocabulary hides one.
+stretches positions or masks padding. Effects of the trunk alone would then be those of another model, and nothing
+else in a run would show it. Errors are by position, relative to the largest entry there, so that neither a huge first
+position nor a huge bias of some row of the vocabulary hides one.
 """
 
 from __future__ import annotations
@@ -84,14 +84,14 @@ def trunk_stream(model: LanguageModel, tokens: Tensor) -> Tensor:
     return _found(seen)
 
 
-def stream_errors(found: Tensor, wanted: Tensor) -> Tensor:
+def stream_errors(stream: Tensor, wanted: Tensor) -> Tensor:
     """Largest deviation at each position, relative to the wanted stream there, [window, position].
 
     Infinite everywhere where the streams differ in shape, and wherever something is not a number.
     """
-    if found.shape != wanted.shape:
-        return found.new_full(found.shape[:-1], torch.inf)
-    return _relative((found - wanted).abs().amax(-1), wanted.abs().amax(-1))
+    if stream.shape != wanted.shape:
+        return stream.new_full(stream.shape[:-1], torch.inf)
+    return _relative((stream - wanted).abs().amax(-1), wanted.abs().amax(-1))
 
 
 def logit_errors(model: LanguageModel, stream: Tensor, logits: Tensor) -> Tensor:
@@ -105,17 +105,20 @@ def logit_errors(model: LanguageModel, stream: Tensor, logits: Tensor) -> Tensor
         stream: what the final norm reads, [window, position, width].
         logits: the model's own for the same texts, as those of `OwnForward`.
     """
-    readout, norm = model.anatomy.readout, model.anatomy.final_norm
+    unembedding, norm = model.anatomy.unembedding, model.anatomy.final_norm
     own = torch.split(logits.flatten(0, -2), max(1, _AT_ONCE // logits.shape[-1]))
-    if logits.shape[:-1] != stream.shape[:-1] or not len(readout.counted):
+    if logits.shape[:-1] != stream.shape[:-1] or not len(unembedding.counted):
         return stream.new_full(stream.shape[:-1], torch.inf)
-    found = []
+    errors = []
     for rows, at in zip(own, torch.split(stream.flatten(0, -2), len(own[0])), strict=True):
         normed = norm.gain * norm.centre(at) / norm.scale(at).unsqueeze(-1)
-        ours = readout.multiplier * (normed @ readout.weight.T)
-        ours, wanted = (_centred(one if readout.masked is None else one[:, readout.counted]) for one in (ours, rows))
-        found.append(torch.stack([(ours - wanted).abs().amax(-1), wanted.abs().amax(-1)]))
-    error, size = torch.cat(found, -1).reshape(2, *stream.shape[:-1])
+        ours = unembedding.multiplier * (normed @ unembedding.weight.T)
+        ours, wanted = (
+            _centred(values if unembedding.masked is None else values[:, unembedding.counted])
+            for values in (ours, rows)
+        )
+        errors.append(torch.stack([(ours - wanted).abs().amax(-1), wanted.abs().amax(-1)]))
+    error, size = torch.cat(errors, -1).reshape(2, *stream.shape[:-1])
     return _relative(error, size)
 
 
@@ -131,8 +134,8 @@ def require_own_stream(
         model: the model. Call under `model.running()`.
         tokens: a batch of windows, [window, position].
         final: what the final norm read in the trunk's forward of the batch, [window, position, width].
-        own: by window, the stream of the model's own forward of that window alone, [position, width].
-        real: bool [window, position], tokens that are no padding.
+        own: the stream of the model's own forward of a window alone, [position, width], by window.
+        real: bool [window, position], tokens that are not padding.
         allowed: largest relative error.
 
     Raises:
@@ -152,9 +155,9 @@ def require_own_logits(model: LanguageModel, stream: Tensor, own: OwnForward, re
 
     Args:
         model: the model.
-        stream: of the trunk, [window, position, width].
+        stream: final stream of the trunk, [window, position, width].
         own: the model's own forward of the same windows.
-        real: bool [window, position], tokens that are no padding.
+        real: bool [window, position], tokens that are not padding.
         allowed: largest relative error.
 
     Raises:
@@ -172,28 +175,28 @@ def require_own_logits(model: LanguageModel, stream: Tensor, own: OwnForward, re
 
 
 def special_ids(model: LanguageModel) -> list[int]:
-    """Token ids that a model may treat in a way of their own: padding, begin, end and so on; those that are known."""
+    """Token ids that a model may treat specially: padding, begin, end and so on."""
     network = model.network
     embedding = network.get_input_embeddings()
-    found: list[Any] = [getattr(embedding, "padding_idx", None)]
+    candidates: list[Any] = [getattr(embedding, "padding_idx", None)]
     for holder in (network.config, network.config.get_text_config(), getattr(network, "generation_config", None)):
         values = vars(holder) if holder is not None else {}
-        found += [value for name, value in sorted(values.items()) if name.endswith(("token_id", "token_index"))]
-    found += [0, getattr(model.tokenizer, "all_special_ids", [])]
-    ids = [one for value in found for one in (value if isinstance(value, list | tuple) else [value])]
+        candidates += [value for name, value in sorted(values.items()) if name.endswith(("token_id", "token_index"))]
+    candidates += [0, getattr(model.tokenizer, "all_special_ids", [])]
+    ids = [token for value in candidates for token in (value if isinstance(value, list | tuple) else [value])]
     rows = embedding.weight.shape[0]
-    return list(dict.fromkeys(one for one in ids if isinstance(one, int) and 0 <= one < rows))
+    return list(dict.fromkeys(token for token in ids if isinstance(token, int) and 0 <= token < rows))
 
 
 def telling_window(model: LanguageModel, tokens: Tensor) -> int:
     """The window of a batch [window, position] on which a model may do most beside its trunk's forward: the one with
     the most different special tokens, the first of them."""
-    counts = torch.stack([(tokens == one).any(1) for one in special_ids(model)]).sum(0)
+    counts = torch.stack([(tokens == token).any(1) for token in special_ids(model)]).sum(0)
     return int(counts.argmax())
 
 
 def refused_stream(model: LanguageModel, tokens: Tensor, error: float, allowed: float) -> RefusedModel:
-    """The refusal of a model whose own forward is not its trunk's, with what was seen of the cause."""
+    """The refusal of a model whose own forward is not its trunk's, with the likely causes."""
     seen = likely_causes(model, tokens)
     much = f"{error:.1e} of their size, {allowed:.0e} is allowed" if math.isfinite(error) else "all of their size"
     return RefusedModel(
@@ -206,7 +209,7 @@ def refused_stream(model: LanguageModel, tokens: Tensor, error: float, allowed: 
 
 
 def likely_causes(model: LanguageModel, tokens: Tensor) -> list[str]:
-    """In words, what a model's own forward does that a forward of its trunk does not do."""
+    """What a model's own forward does that a forward of its trunk does not do, as phrases for a message."""
     network, trunk = model.network, model.anatomy.trunk
     calls: list[Arguments] = []
     with removing(on_call(trunk, calls.append)):
@@ -222,23 +225,23 @@ def likely_causes(model: LanguageModel, tokens: Tensor) -> list[str]:
         causes.append(f"{type(network).__name__} does not call its trunk")
     handed = sorted({name for call in calls for name in _handed(call, tokens)})
     if handed:
-        causes.append(f"{type(network).__name__} hands its trunk {', '.join(handed)}")
+        causes.append(f"{type(network).__name__} passes its trunk {', '.join(handed)}")
     if stream.shape[:2] != tokens.shape:
         causes.append(f"{stream.shape[1]} positions for {tokens.shape[1]} tokens")
     return causes
 
 
 def _handed(call: Arguments, tokens: Tensor) -> list[str]:
-    """What the trunk is given beside the tokens: tensors and caches by name, tokens that are not the given ones."""
+    """Names of what the trunk gets besides the tokens: tensors, caches, tokens other than the given ones."""
     args, kwargs = call
-    named: dict[str, Any] = {f"argument {place}": value for place, value in enumerate(args)} | kwargs
-    found = []
+    named: dict[str, Any] = {f"argument {number}": value for number, value in enumerate(args)} | kwargs
+    names = []
     for name, value in named.items():
         if isinstance(value, Tensor) and value.dtype == tokens.dtype and torch.equal(value, tokens):
             continue
         if value is not None and not isinstance(value, bool | int | float | str):
-            found.append("other tokens" if name in ("input_ids", "argument 0") else name)
-    return found
+            names.append("other tokens" if name in ("input_ids", "argument 0") else name)
+    return names
 
 
 def _found(seen: dict[str, Tensor]) -> Tensor:

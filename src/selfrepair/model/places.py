@@ -1,4 +1,4 @@
-"""Where ports are in a model: the module whose input or output each of them is."""
+"""Finds where ports are in a model: the module whose input or output each port is."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Model objects that are compiled in part, or return tuples: measured through a copy that shares their weights.
+"""Copies of model objects that are compiled in part, or return tuples; the copies share their weights.
 
 Compiled code calls none of the hooks by which parts are found and effects are read, and a compiled `forward` that a
 module keeps for itself goes on to run the module it was made for, in copies as well. The copy runs the same modules'
@@ -19,7 +19,7 @@ from torch import nn
 from selfrepair.errors import RefusedModel
 
 
-def plain(network: Any) -> Any:
+def plain_copy(network: Any) -> Any:
     """The network itself, or a copy that shares its weights, runs eagerly and names the parts of what it returns.
 
     Args:
@@ -88,7 +88,7 @@ def _is_compiled(module: nn.Module) -> bool:
 def _returns_tuples(module: nn.Module) -> bool:
     try:
         return getattr(vars(module).get("config"), "return_dict", True) is not True
-    except Exception:  # a configuration that refuses to tell
+    except Exception:  # a configuration that raises on access
         return False
 
 
@@ -133,7 +133,7 @@ def _enclosed(value: Any, inside: bool, seen: set[int]) -> Iterator[nn.Module]:
     Args:
         value: a function, a method, a `partial`; other things hold nothing.
         inside: whether it is itself held by a closure.
-        seen: what has been looked at.
+        seen: ids of the values visited so far.
     """
     if id(value) in seen:
         return
@@ -149,8 +149,8 @@ def _enclosed(value: Any, inside: bool, seen: set[int]) -> Iterator[nn.Module]:
         inside = True
         bound = [cell.cell_contents for cell in value.__closure__ or () if _is_filled(cell)]
         bound += [*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values()]
-    for one in bound:
-        yield from _enclosed(one, inside, seen)
+    for holder in bound:
+        yield from _enclosed(holder, inside, seen)
 
 
 def _is_filled(cell: Any) -> bool:

@@ -1,4 +1,4 @@
-"""Ports: the tensors of a block that can be read and replaced, whatever an architecture calls them."""
+"""Ports: the tensors of a block that can be read and replaced, under one name for all architectures."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Port(NamedTuple):
         3
 
     Attributes:
-        layer: of which block.
+        layer: layer of the block.
         kind: `heads`, what the output projection reads [.., head, head_dim], value constants left out; `neurons`, the
             activations that the MLP's last map reads [.., neuron, 1]; `mlp`, what the MLP's last module puts out
             [.., 1, width]; `stream`, what the block's output, the residual stream, holds along `vector` [.., 1, 1].

@@ -1,4 +1,4 @@
-"""Float64 that really is float64: Hugging Face code upcasts to float32 in many norms and softmaxes."""
+"""Keeps float64 models in float64, though Hugging Face code upcasts to float32 in many norms and softmaxes."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from selfrepair.errors import SelfRepairError
-from selfrepair.model.faults import in_words, is_fault, is_out_of_memory
+from selfrepair.model.faults import error_in_words, is_fault, is_out_of_memory
 from selfrepair.model.gguf_header import require_gguf
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -39,11 +39,11 @@ def _without_quantizer(network: Any) -> Any:
     return plain.eval()
 
 
-def from_pretrained(place: str, dtype: str, **extra: Any) -> tuple[Any, Any]:
+def from_pretrained(source: str, dtype: str, **extra: Any) -> tuple[Any, Any]:
     """Model and tokenizer as transformers loads them, without code from elsewhere.
 
     Args:
-        place: a folder or a hub id.
+        source: a folder or a hub id.
         dtype: `float32`, `float64` or `auto`.
         extra: more arguments for transformers: `revision`, `gguf_file`, `attn_implementation`.
 
@@ -54,11 +54,11 @@ def from_pretrained(place: str, dtype: str, **extra: Any) -> tuple[Any, Any]:
 
     for_tokenizer = {key: value for key, value in extra.items() if key in ("revision", "gguf_file")}
     weights = {} if "gguf_file" in extra else {"use_safetensors": True, "ignore_mismatched_sizes": True}
-    shown = str(Path(place, extra.get("gguf_file", "")))
+    shown = str(Path(source, extra.get("gguf_file", "")))
     try:
-        tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False, **for_tokenizer)
-        network, found = AutoModelForCausalLM.from_pretrained(
-            place,
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False, **for_tokenizer)
+        network, report = AutoModelForCausalLM.from_pretrained(
+            source,
             dtype=DTYPES.get(dtype, dtype),
             trust_remote_code=False,
             output_loading_info=True,
@@ -69,19 +69,21 @@ def from_pretrained(place: str, dtype: str, **extra: Any) -> tuple[Any, Any]:
         if not is_fault(error):
             raise
         if is_out_of_memory(error):
-            raise SelfRepairError(f"Memory ended while '{shown}' was loaded ({in_words(error)}).", _LARGE) from error
+            raise SelfRepairError(
+                f"Memory ran out while '{shown}' was loaded ({error_in_words(error)}).", _LARGE
+            ) from error
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise SelfRepairError(
-            f"'{shown}' could not be loaded as a causal language model: {reason[0]}", _usual_fix(place, extra)
+            f"'{shown}' could not be loaded as a causal language model: {reason[0]}", _usual_fix(source, extra)
         ) from error
-    _require_whole(shown, found)
+    _require_whole(shown, report)
     return network, tokenizer
 
 
-def _usual_fix(place: str, extra: dict[str, Any]) -> str:
+def _usual_fix(source: str, extra: dict[str, Any]) -> str:
     if "gguf_file" in extra:
         return "The file is damaged, cut short, or of a kind that transformers cannot read: take it again."
-    if Path(place).is_dir():
+    if Path(source).is_dir():
         return (
             "Files that are damaged or cut short have to be taken again; the folder needs config.json, tokenizer files "
             "and .safetensors weights, as save_pretrained writes them."
@@ -89,18 +91,18 @@ def _usual_fix(place: str, extra: dict[str, Any]) -> str:
     return "Check the name; without a network only models already in the Hugging Face cache can be named by their id."
 
 
-def _require_whole(place: str, found: dict[str, Any]) -> None:
+def _require_whole(source: str, report: dict[str, Any]) -> None:
     """Refuses files without some weight: the library would draw it at random."""
-    absent = sorted(found["missing_keys"])
+    absent = sorted(report["missing_keys"])
     if absent:
         raise SelfRepairError(
-            f"'{place}' has no weight '{absent[0]}'" + (f" ({len(absent)} are missing)." if absent[1:] else "."),
+            f"'{source}' has no weight '{absent[0]}'" + (f" ({len(absent)} are missing)." if absent[1:] else "."),
             "The files are damaged, or are those of another model than config.json says; take them again.",
         )
-    if found["mismatched_keys"]:
-        name, there, wanted = sorted(found["mismatched_keys"])[0]
+    if report["mismatched_keys"]:
+        name, stored, wanted = sorted(report["mismatched_keys"])[0]
         raise SelfRepairError(
-            f"The weight '{name}' of '{place}' has shape {tuple(there)}; config.json wants {tuple(wanted)}.",
+            f"The weight '{name}' of '{source}' has shape {tuple(stored)}; config.json wants {tuple(wanted)}.",
             "The files are damaged, or are those of another model than config.json says; take them again.",
         )
 
@@ -109,7 +111,7 @@ def require_package(module: str, extra: str) -> None:
     """Refuses to go on without an optional package.
 
     Args:
-        module: what is imported.
+        module: name of the imported module.
         extra: the extra of selfrepair that installs it.
 
     Raises:

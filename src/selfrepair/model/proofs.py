@@ -39,10 +39,10 @@ def tolerance(dtype: torch.dtype) -> float:
     return 1e-10 if dtype == torch.float64 else 2e-4
 
 
-def relative_error(found: Tensor, wanted: Tensor, size: Tensor | None = None) -> float:
+def relative_error(computed: Tensor, wanted: Tensor, size: Tensor | None = None) -> float:
     """Largest deviation over the largest entry of `size` (of `wanted` by default); infinite where not a number."""
     scale = (wanted if size is None else size).abs().max().clamp_min(1e-12)
-    error = float((found - wanted).abs().max() / scale)
+    error = float((computed - wanted).abs().max() / scale)
     return error if math.isfinite(error) else math.inf  # Python's `max` would drop a NaN
 
 
@@ -66,8 +66,8 @@ def random_tokens(model: LanguageModel, seed: int = 0) -> Tensor:
     slots = range(1, positions, 2)  # not at the start: a padding token may be embedded as zero, and nothing reads it
     rows = min(_SPECIAL, math.ceil(len(special) / max(1, len(slots))))
     tokens = probe_tokens(model.network, positions, _WINDOWS + rows, seed)
-    for place in range(rows * len(slots)):
-        tokens[_WINDOWS + place // len(slots), slots[place % len(slots)]] = special[place % len(special)]
+    for number in range(rows * len(slots)):
+        tokens[_WINDOWS + number // len(slots), slots[number % len(slots)]] = special[number % len(special)]
     return tokens
 
 
@@ -121,7 +121,7 @@ def _prove(model: LanguageModel, tokens: Tensor) -> list[Proof]:
 
 
 def _proofs_of_blocks(model: LanguageModel, tokens: Tensor, run: _Forward) -> list[Proof]:
-    """What blocks are made of."""
+    """Proofs about the parts of blocks."""
     allowed, layers = tolerance(model.dtype), range(model.anatomy.layers)
     read = [*(run.residuals[layer] for layer in layers[1:]), run.final]
     chain = max(relative_error(run.outputs[layer], given) for layer, given in zip(layers, read, strict=True))
@@ -167,16 +167,16 @@ def _own_forward_proof(model: LanguageModel, tokens: Tensor) -> Proof:
 
 
 def _replay_error(model: LanguageModel, tokens: Tensor, run: _Forward) -> float:
-    """Of blocks called by themselves, after another text has gone through the model: they must not remember anything,
-    nor be given anything that other blocks have made or changed, so that each gets arguments of its own."""
+    """Error of blocks called by themselves, after another text has gone through the model: they must not remember
+    anything, nor be given anything that other blocks have made or changed, so that each gets arguments of its own."""
     errors, layer = [], 0
     try:
-        given = [block_arguments(model, tokens)[one] for one in range(model.anatomy.layers)]
+        given = [block_arguments(model, tokens)[layer] for layer in range(model.anatomy.layers)]
         model.run_trunk(tokens.flip(1))
         for layer, block in enumerate(model.anatomy.blocks):
             args, kwargs = with_input(given[layer], run.residuals[layer].clone())
-            found = first_tensor(block.module(*args, **kwargs)).reshape(run.outputs[layer].shape)
-            errors.append(float(stream_errors(found, run.outputs[layer]).max()))
+            replayed = first_tensor(block.module(*args, **kwargs)).reshape(run.outputs[layer].shape)
+            errors.append(float(stream_errors(replayed, run.outputs[layer]).max()))
     except Exception as problem:  # blocks run their own code
         raise RefusedModel(
             _REPLAY,
@@ -190,13 +190,13 @@ def _residual_error(model: LanguageModel, run: _Forward) -> float:
     errors = []
     for layer, block in enumerate(model.anatomy.blocks):
         written = block.attention_multiplier * run.attention[layer] + block.mlp_multiplier * run.mlps[layer]
-        found, wanted = run.residuals[layer] + written, run.outputs[layer]
-        errors.append(relative_error(found, wanted, _size_of_write(written, wanted)))
+        total, wanted = run.residuals[layer] + written, run.outputs[layer]
+        errors.append(relative_error(total, wanted, _size_of_write(written, wanted)))
     return max(errors)
 
 
 def _size_of_write(written: Tensor, stream: Tensor) -> Tensor:
-    """What an error in a write is measured by: the write, and no more of the stream than rounding it explains."""
+    """Reference size of an error in a write: the write's, and the part of the stream's that rounding explains."""
     rounding = _ROUNDINGS * torch.finfo(stream.dtype).eps / tolerance(stream.dtype)
     return written.abs().max() + rounding * stream.abs().max()
 
@@ -213,7 +213,7 @@ def _heads_error(model: LanguageModel, run: _Forward) -> float:
 
 
 def _head_count_error(model: LanguageModel) -> float:
-    """How many heads too many or too few; found by what they do, so what the model says is a second witness."""
+    """How many heads too many or too few; found by what they do and compared with what the model declares."""
     return float(max(miscounts(model.anatomy.blocks, setting(model.network, "num_attention_heads"))))
 
 
@@ -245,15 +245,15 @@ def _readout_error(model: LanguageModel, tokens: Tensor, run: _Forward) -> float
     effects lie in the rest, whose own size is what its error is measured by.
     """
     errors = [_constants_error(model, run)]
-    readout = model.anatomy.readout
-    rows, own = readout.counted, readout.centred(run.scaled_logits)
+    unembedding = model.anatomy.unembedding
+    rows, own = unembedding.counted, unembedding.centred(run.scaled_logits)
     sigma = model.anatomy.final_norm.scale(run.final)
-    constants = readout.centred(readout.constants(model.anatomy.final_norm).double())
+    constants = unembedding.centred(unembedding.constants(model.anatomy.final_norm).double())
     for shift in (0, len(rows) // 3, len(rows) // 2):
         targets = rows[(tokens + shift) % len(rows)]
         directions = target_directions(model.anatomy, targets.unsqueeze(-1), torch.ones_like(targets).unsqueeze(-1))
-        found = (directions.u * run.final).sum(-1) / sigma
-        errors.append(relative_error(found, own.gather(-1, targets.unsqueeze(-1)).squeeze(-1), own[..., rows]))
+        scaled_logits = (directions.u * run.final).sum(-1) / sigma
+        errors.append(relative_error(scaled_logits, own.gather(-1, targets.unsqueeze(-1)).squeeze(-1), own[..., rows]))
         errors.append(relative_error(directions.beta.double(), constants[targets], _size_of_constants(model)[rows]))
     return max(errors)
 
@@ -261,19 +261,20 @@ def _readout_error(model: LanguageModel, tokens: Tensor, run: _Forward) -> float
 def _constants_error(model: LanguageModel, run: _Forward) -> float:
     """The model's own logits against those without constants and the constants: equal but for rounding of each row's
     own constant."""
-    readout = model.anatomy.readout
-    rows, constants = readout.counted, readout.constants(model.anatomy.final_norm)
-    own, found = readout.capped(run.logits), readout.capped(run.scaled_logits + constants)
+    unembedding = model.anatomy.unembedding
+    rows, constants = unembedding.counted, unembedding.constants(model.anatomy.final_norm)
+    own, computed = unembedding.capped(run.logits), unembedding.capped(run.scaled_logits + constants)
     rounding = _ROUNDINGS * torch.finfo(own.dtype).eps / tolerance(own.dtype)
     size = run.scaled_logits[..., rows].abs().max() + rounding * _size_of_constants(model)[rows]
-    return relative_error((found - own)[..., rows] / size, torch.zeros_like(own[..., rows]), torch.ones_like(size))
+    return relative_error((computed - own)[..., rows] / size, torch.zeros_like(own[..., rows]), torch.ones_like(size))
 
 
 def _size_of_constants(model: LanguageModel) -> Tensor:
     """How large the terms are that every row's constant is a sum of, [vocabulary]: what rounding goes by."""
-    readout, bias = model.anatomy.readout, model.anatomy.final_norm.bias
-    size = (readout.weight.abs() @ bias.abs()).double()  # a bias may be the largest number that its own precision has
-    return abs(readout.multiplier) * (size if readout.bias is None else size + readout.bias.double().abs())
+    unembedding, bias = model.anatomy.unembedding, model.anatomy.final_norm.bias
+    # A bias may be the largest number that its own precision has.
+    size = (unembedding.weight.abs() @ bias.abs()).double()
+    return abs(unembedding.multiplier) * (size if unembedding.bias is None else size + unembedding.bias.double().abs())
 
 
 def _watched_forward(model: LanguageModel, tokens: Tensor) -> _Forward:

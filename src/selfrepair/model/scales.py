@@ -1,4 +1,4 @@
-"""Constants that a model multiplies with: what attention and MLP add, what the unembedding reads, the logits."""
+"""Finds the constants that a model multiplies its unembedding's input and its logits with."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from selfrepair.errors import RefusedModel
-from selfrepair.model.anatomy import Readout
+from selfrepair.model.anatomy import Unembedding
 from selfrepair.model.constants import logits_without_constants, masked_rows
 from selfrepair.model.taps import keeping, on_input, on_output, removing
 
@@ -30,7 +30,9 @@ def rounded(ratio: float, tolerance: float) -> float:
     return ratio
 
 
-def scaled_readout(model: Any, final_norm: nn.Module, head: nn.Module, plain: Readout, tokens: Tensor) -> Readout:
+def scaled_unembedding(
+    model: Any, final_norm: nn.Module, head: nn.Module, plain: Unembedding, tokens: Tensor
+) -> Unembedding:
     """The unembedding with the constants before it (MiniCPM 3) and behind it (Granite, Cohere).
 
     Found by comparing what goes in and out in a forward on `tokens`, the constants of final norm and unembedding left
@@ -57,17 +59,17 @@ def scaled_readout(model: Any, final_norm: nn.Module, head: nn.Module, plain: Re
         )
     used = replace(plain, masked=masked_rows(logits, plain.bias))
     inner = _ratio(seen["read"], seen["normed"], plain.weight.dtype)
-    given, raw = (one[..., used.counted] for one in (plain.uncapped(logits), seen["raw"]))
+    given, raw = (values[..., used.counted] for values in (plain.uncapped(logits), seen["raw"]))
     outer = _ratio(given, raw, plain.weight.dtype)
     bias = plain.bias if plain.bias is None or inner == 1 else plain.bias / inner
     return replace(used, bias=bias, multiplier=outer * inner)
 
 
-def _ratio(found: Tensor, of: Tensor, dtype: torch.dtype) -> float:
+def _ratio(scaled: Tensor, of: Tensor, dtype: torch.dtype) -> float:
     """`found / of` by least squares; 1 where they cannot be compared."""
-    if found.shape != of.shape:
+    if scaled.shape != of.shape:
         return 1.0
-    found, of = found.double(), of.double()
+    scaled, of = scaled.double(), of.double()
     size = of.square().sum()
-    ratio = float((of * found).sum() / size) if size > 0 else 1.0
+    ratio = float((of * scaled).sum() / size) if size > 0 else 1.0
     return rounded(ratio, 1e-12 if dtype == torch.float64 else 1e-6) or 1.0

@@ -1,4 +1,4 @@
-"""Which module of a decoder block does what, found by what the modules do rather than by their names.
+"""Finds the parts of a decoder block by what its modules do rather than by their names.
 
 Weights of a trained or hand-set model may hide structure (a bias of zero, a head that writes nothing), so a
 block is studied on a copy with random weights. Three facts decide:
@@ -29,7 +29,7 @@ from selfrepair.model.trace import Trace, perturbed, trace
 
 _FIT = 1e-7  # relative; random float64 weights leave rounding far below it and nothing else near it
 _ROUNDING = 1e-11  # relative, of multipliers that least squares find in float64
-_PAIRS = 8  # pairs of positions by which heads are told apart; clipped values (OLMo) blind a single pair
+_PAIRS = 8  # pairs of positions by which heads are distinguished; clipped values (OLMo) blind a single pair
 
 
 @dataclass(frozen=True)
@@ -84,21 +84,21 @@ def find_structure(block: nn.Module, arguments: dict[int, Arguments], width: int
     """
     with running(torch.float64), torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        twin = _random_twin(block)
+        studied = _random_copy(block)
         wide = {positions: _as_double(given) for positions, given in arguments.items()}
         positions = max(wide)
         hidden = torch.randn(1, positions, width, dtype=torch.float64)
-        clean = trace(twin, wide[positions], hidden)
-        moved = trace(twin, wide[positions], perturbed(hidden))
+        clean = trace(studied, wide[positions], hidden)
+        moved = trace(studied, wide[positions], perturbed(hidden))
         attention = _attention(clean, moved)
-        projection = _projection(twin, clean, attention, width)
-        heads, head_dim = _head_layout(twin, wide, projection, width)
+        projection = _projection(studied, clean, attention, width)
+        heads, head_dim = _head_layout(studied, wide, projection, width)
         writes = _writes(clean, attention, projection)
         return Structure(
             projection=projection,
             heads=heads,
             head_dim=head_dim,
-            transposed=_transposed(twin, clean, projection),
+            transposed=_transposed(studied, clean, projection),
             parallel=not _changed_inputs(clean, moved, writes.mlp_write),
             attention_write=writes.attention_write,
             attention_multiplier=writes.attention_multiplier,
@@ -107,22 +107,22 @@ def find_structure(block: nn.Module, arguments: dict[int, Arguments], width: int
         )
 
 
-def _random_twin(block: nn.Module) -> nn.Module:
-    twin = copy.deepcopy(block).cpu().double().eval()
-    require_own_functions(twin)
-    for module in twin.modules():
+def _random_copy(block: nn.Module) -> nn.Module:
+    studied = copy.deepcopy(block).cpu().double().eval()
+    require_own_functions(studied)
+    for module in studied.modules():
         for name in [n for n, v in vars(module).items() if "eps" in n and isinstance(v, float)]:
             setattr(module, name, 1e-6)  # a huge one (models without LayerNorm) makes all heads attend alike
         config: Any = getattr(module, "config", None)
         if hasattr(config, "_experts_implementation"):
             config._experts_implementation = "eager"  # the grouped kernel knows no float64
-    for value in twin.parameters():
+    for value in studied.parameters():
         value.data = torch.randn_like(value)
         if value.ndim == 1:
             value.data.mul_(0.3).add_(0.7)
         else:
             value.data.mul_(value.shape[-1] ** -0.5)
-    return twin
+    return studied
 
 
 def _as_double(arguments: Arguments) -> Arguments:
@@ -162,14 +162,14 @@ def _attention(clean: Trace, moved: Trace) -> str:
     )
 
 
-def _projection(twin: nn.Module, clean: Trace, attention: str, width: int) -> str:
+def _projection(studied: nn.Module, clean: Trace, attention: str, width: int) -> str:
     """The last linear map inside attention."""
     linear = [
         name
         for name, call in clean.calls.items()
         if name.startswith(attention + ".")
         and call.output.shape[-1] == width
-        and getattr(twin.get_submodule(name), "weight", torch.empty(0)).ndim == 2
+        and getattr(studied.get_submodule(name), "weight", torch.empty(0)).ndim == 2
     ]
     if not linear:
         raise RefusedModel(
@@ -181,9 +181,9 @@ def _projection(twin: nn.Module, clean: Trace, attention: str, width: int) -> st
     return linear[-1]
 
 
-def _transposed(twin: nn.Module, clean: Trace, projection: str) -> bool:
-    """Which way round the weight lies, by trying: on a square weight the shape cannot tell."""
-    call, module = clean.calls[projection], twin.get_submodule(projection)
+def _transposed(studied: nn.Module, clean: Trace, projection: str) -> bool:
+    """Whether the weight is stored as [in, out], by trying: a square weight's shape does not show it."""
+    call, module = clean.calls[projection], studied.get_submodule(projection)
     stored: Tensor = module.weight  # type: ignore[assignment]
     bias = getattr(module, "bias", None)
     linear_part = call.output - (0 if bias is None else bias)
@@ -201,9 +201,9 @@ def _transposed(twin: nn.Module, clean: Trace, projection: str) -> bool:
     )
 
 
-def _head_layout(twin: nn.Module, arguments: dict[int, Arguments], projection: str, width: int) -> tuple[int, int]:
+def _head_layout(studied: nn.Module, arguments: dict[int, Arguments], projection: str, width: int) -> tuple[int, int]:
     """(heads, head_dim) from the mixing weight `p`, which is one number per head."""
-    shares = torch.stack([_mixing_shares(twin, arguments, projection, width) for _ in range(_PAIRS)])
+    shares = torch.stack([_mixing_shares(studied, arguments, projection, width) for _ in range(_PAIRS)])
     change = shares.diff(dim=1).abs().nan_to_num(0).amax(0)
     starts = (change > 1e-6).nonzero().flatten() + 1
     sizes = torch.tensor([0, *starts.tolist(), shares.shape[1]]).diff()
@@ -217,12 +217,12 @@ def _head_layout(twin: nn.Module, arguments: dict[int, Arguments], projection: s
     return len(sizes), int(sizes[0])
 
 
-def _mixing_shares(twin: nn.Module, arguments: dict[int, Arguments], projection: str, width: int) -> Tensor:
+def _mixing_shares(studied: nn.Module, arguments: dict[int, Arguments], projection: str, width: int) -> Tensor:
     """`p` in `v0 + p (v1 - v0)` for every entry of the projection's input; NaN where clipping made v1 = v0."""
     hidden = torch.randn(1, 2, width, dtype=torch.float64)
 
     def head_outputs(states: Tensor) -> Tensor:
-        return trace(twin, arguments[states.shape[1]], states).calls[projection].inputs[0].flatten(0, -2)
+        return trace(studied, arguments[states.shape[1]], states).calls[projection].inputs[0].flatten(0, -2)
 
     first, mixed = head_outputs(hidden)
     moved = head_outputs(hidden[:, 1:])[0] - first

@@ -1,4 +1,4 @@
-"""One forward of a block with every module's main input and output written down."""
+"""Traces: one forward of a block, with every module's inputs and main output recorded."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from selfrepair.model.taps import Arguments, first_tensor, removing, with_input
 
 
 @dataclass(frozen=True)
-class Call:
+class ModuleCall:
     """One module's call: `inputs` are all tensors among its arguments, `output` its main output."""
 
     name: str
@@ -29,7 +29,7 @@ class Trace:
 
     entered: Tensor
     left: Tensor
-    calls: dict[str, Call]
+    calls: dict[str, ModuleCall]
 
     def per_position(self, tensor: Tensor) -> Tensor | None:
         """The tensor as [window, position, ...] or None where it has no position axis.
@@ -46,7 +46,7 @@ class Trace:
 
 def trace(block: nn.Module, arguments: Arguments, hidden: Tensor) -> Trace:
     """Runs `block` on `hidden` with the other arguments as captured, and records its modules' calls."""
-    calls: list[Call] = []
+    calls: list[ModuleCall] = []
     inputs: dict[str, list[tuple[Tensor, ...]]] = {}
 
     def enter(name: str, args: tuple[object, ...], kwargs: dict[str, object]) -> None:
@@ -56,7 +56,7 @@ def trace(block: nn.Module, arguments: Arguments, hidden: Tensor) -> Trace:
     def leave(name: str, output: object) -> None:
         tensor = first_tensor(output)
         if isinstance(tensor, Tensor):
-            calls.append(Call(name, inputs[name].pop(), tensor.clone()))
+            calls.append(ModuleCall(name, inputs[name].pop(), tensor.clone()))
 
     handles = []
     for name, module in block.named_modules():

@@ -1,4 +1,4 @@
-"""What weights have to be like: whole, in this process's memory, floating-point of full precision, finite."""
+"""Checks that weights are complete, in this process's memory, of full floating-point precision, and finite."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def require_measurable(network: nn.Module) -> None:
     """Refuses weights that are elsewhere, in parts, packed, too coarse, or not finite.
 
     Raises:
-        SelfRepairError: says which weight, and what to give instead.
+        SelfRepairError: names the weight, and what to give instead.
     """
     _require_here(network)
     _require_unpacked(network)
@@ -76,14 +76,14 @@ def _require_precision(network: nn.Module) -> None:
     """Refuses weights of a model in memory that are too coarse, or of two precisions: they are used as they are."""
     kinds = {value.dtype for value in network.parameters() if value.is_floating_point()}
     coarse = kinds - _FINE
-    said = ", ".join(sorted(str(dtype).removeprefix("torch.") for dtype in coarse or kinds))
+    names = ", ".join(sorted(str(dtype).removeprefix("torch.") for dtype in coarse or kinds))
     if not coarse and len(kinds) > 1:
         raise SelfRepairError(
-            f"The model's weights are of several precisions: {said}.", "Convert it: model.float(), or model.double()."
+            f"The model's weights are of several precisions: {names}.", "Convert it: model.float(), or model.double()."
         )
     if coarse:
         raise SelfRepairError(
-            f"The model's weights are {said}; effects are measured in float32 or float64.",
+            f"The model's weights are {names}; effects are measured in float32 or float64.",
             "Load it with dtype=torch.float32, convert it with model.float(), or give its name or folder instead.",
         )
 

@@ -164,7 +164,7 @@ def _batches(
 
 def _logits(model: LanguageModel, final: Tensor) -> Tensor:
     """Logits before any cap [prompt, vocabulary], from the stream at the answers' positions."""
-    readout = model.anatomy.readout
+    readout = model.anatomy.unembedding
     normed = model.anatomy.final_norm_module(final)
     logits = readout.multiplier * torch.nn.functional.linear(normed, readout.weight, readout.bias)
     return logits if readout.masked is None else logits.masked_fill(readout.masked, -torch.inf)

@@ -34,7 +34,7 @@ class Vocabulary:
         model = model_or_tokenizer if isinstance(model_or_tokenizer, LanguageModel) else None
         self.tokenizer = model_or_tokenizer if model is None else model.tokenizer
         self._encoder = None if self.tokenizer is None else Encoder(self.tokenizer)
-        self._size = _length(self.tokenizer) if model is None else len(model.anatomy.readout.weight)
+        self._size = _length(self.tokenizer) if model is None else len(model.anatomy.unembedding.weight)
         most = None if model is None else setting(model.network, "max_position_embeddings")
         self._positions = most if isinstance(most, int) and most > 0 else LONGEST  # XLNet writes -1 for no limit
         self._special = [text for text in _attribute(self.tokenizer, "all_special_tokens", ()) if isinstance(text, str)]

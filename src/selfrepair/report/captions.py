@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from selfrepair.model.vocabulary import centring as in_words
-from selfrepair.model.vocabulary import is_plain
+from selfrepair.model.vocabulary_rows import centring_in_words, is_plain
 from selfrepair.report.number_formats import small
 from selfrepair.results import checks
 from selfrepair.results.runs import Run
@@ -109,7 +108,7 @@ def centring(run: Run) -> str:
     """Over which rows of the vocabulary logits are centred, where some are padding or masked; else nothing."""
     model = run.plan.get("model")
     vocabulary = model.get("vocabulary") if isinstance(model, dict) else None
-    return in_words(vocabulary) if vocabulary and not is_plain(vocabulary) else ""
+    return centring_in_words(vocabulary) if vocabulary and not is_plain(vocabulary) else ""
 
 
 def floor(run: Run) -> str:

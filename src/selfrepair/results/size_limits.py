@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from selfrepair.errors import SelfRepairError
-from selfrepair.pages import Column, pages, require_pages, row_groups
+from selfrepair.pages import ColumnChunk, pages, require_pages, row_groups
 from selfrepair.reading import JSON_BYTES, parsed_json
 
 _ROOM = 2**28  # bytes in memory that any file may take
@@ -81,7 +81,7 @@ def bounded_json(file: BinaryIO, **options: Any) -> Any:
     return parsed_json(content, **options)
 
 
-def _largest_page(file: BinaryIO, columns: Sequence[Column]) -> int:
+def _largest_page(file: BinaryIO, columns: Sequence[ColumnChunk]) -> int:
     try:
         return require_pages(file, "the table", columns, longest=_LONGEST)
     except SelfRepairError as problem:

@@ -30,7 +30,7 @@ _ALL = slice(None)
 
 @dataclass(frozen=True)
 class TokenEffects:
-    """What ablating some heads of one layer did, token by token, over one batch of windows.
+    """Effects of ablating some heads of one layer, token by token, over one batch of windows.
 
     `position` is the prediction position: position p predicts token p + 1.
 
@@ -73,7 +73,7 @@ class DocumentSums:
         shape: layers, and heads or other interventions that start in one, at most.
         components: also sum the lines of each downstream `layers` (attention and MLP) or of all `heads` too.
         near: [filter, layer, head], direct effects from a filter's threshold to which tokens count as near it, though
-            left out (see `keep.near_limits`); NaN for none. They tell what lines are like at the threshold, which
+            left out (see `keep.near_limits`); NaN for none. They show what lines are like at the threshold, which
             would be another one on other documents.
         model: layers and heads of the model, whose lines are summed; `shape` where not given.
 
@@ -169,19 +169,19 @@ class DocumentSums:
         """Sums over the tokens near each filter's threshold, beyond it."""
         scored, here = self.scored[effects.windows], (slice(None), effects.layer, effects.heads)
         effect = effects.quantities["direct_effect"].astype(np.float32)
-        for place, (one, limit, near) in enumerate(
+        for number, (filter_, limit, near) in enumerate(
             zip(self.filters, self.thresholds[here], self.near[here], strict=True)
         ):
-            inside = one.mask(effect, limit, scored)
-            outside, score = one.mask(effect, near, scored), one.score(effect)
+            inside = filter_.mask(effect, limit, scored)
+            outside, score = filter_.mask(effect, near, scored), filter_.score(effect)
             head, *token = np.nonzero(outside & ~inside)
             heads, where = effects.heads[head], (head, *token)
-            np.add.at(self.edges["near_count"][place, effects.layer], heads, 1)
-            np.add.at(self.edges["near_score"][place, effects.layer], heads, score[where])
+            np.add.at(self.edges["near_count"][number, effects.layer], heads, 1)
+            np.add.at(self.edges["near_score"][number, effects.layer], heads, score[where])
             inside_score = np.where(inside, score, 0).sum((1, 2), dtype=np.float64)
-            self.edges["inside_score"][place, effects.layer, effects.heads] += inside_score
+            self.edges["inside_score"][number, effects.layer, effects.heads] += inside_score
             for name in self.component_sums:
-                np.add.at(self.edges[f"{name}/near"][place, effects.layer], heads, _lines(effects, name)[where])
+                np.add.at(self.edges[f"{name}/near"][number, effects.layer], heads, _lines(effects, name)[where])
 
     def _mark(self, effects: TokenEffects) -> None:
         if len(np.unique(effects.heads)) < len(effects.heads) or len(np.unique(effects.windows)) < len(effects.windows):
@@ -202,10 +202,12 @@ class DocumentSums:
         scored = self.scored[effects.windows]
         effect = effects.quantities["direct_effect"].astype(np.float32)  # as the survey's, which limits are from
         limits = self.thresholds[:, effects.layer, effects.heads]
-        masks = np.stack([one.mask(effect, limit, scored) for one, limit in zip(self.filters, limits, strict=True)])
+        masks = np.stack(
+            [filter_.mask(effect, limit, scored) for filter_, limit in zip(self.filters, limits, strict=True)]
+        )
         chosen, head, window, position = np.nonzero(masks)
-        documents, place = np.unique(self._places[effects.windows[window], position], return_inverse=True)
-        rows = (place * len(self.filters) + chosen) * heads + head
+        documents, row = np.unique(self._places[effects.windows[window], position], return_inverse=True)
+        rows = (row * len(self.filters) + chosen) * heads + head
         columns = (head * windows + window) * positions + position
         shape = (len(documents) * len(self.filters) * heads, heads * windows * positions)
         return documents, rows, csr_matrix((np.ones(len(rows)), (rows, columns)), shape=shape)
@@ -213,7 +215,7 @@ class DocumentSums:
 
 def line_moments(documents: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """What means over tokens and their document-level errors need, summed over documents; adds up over sets of them.
-    `component_lines` says what each is for.
+    `component_lines` explains what each is for.
 
     **Each document must be whole**: moments of the parts of a document do not add up to those of the document.
 
@@ -228,16 +230,16 @@ def line_moments(documents: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """
     counts = documents["count"].astype(np.float64)
     scored = np.broadcast_to(documents["scored"].astype(np.float64)[:, None], counts.shape)
-    found = {"count": counts.sum(0), "count_squared": (counts**2).sum(0), "documents": (counts > 0).sum(0)}
-    found |= {"scored": scored.sum(0), "scored_squared": (scored**2).sum(0), "count_scored": (counts * scored).sum(0)}
+    moments = {"count": counts.sum(0), "count_squared": (counts**2).sum(0), "documents": (counts > 0).sum(0)}
+    moments |= {"scored": scored.sum(0), "scored_squared": (scored**2).sum(0), "count_scored": (counts * scored).sum(0)}
     for name in documents.keys() - {"count", "scored"}:
         sums = documents[name]
         axes = (..., *(np.newaxis,) * (sums.ndim - counts.ndim))
-        found[f"{name}/sum"] = sums.sum(0, dtype=np.float64)
-        found[f"{name}/squared"] = np.square(sums, dtype=np.float64).sum(0)
-        found[f"{name}/product"] = (sums * counts[axes]).sum(0)
-        found[f"{name}/scored"] = (sums * scored[axes]).sum(0)
-    return found
+        moments[f"{name}/sum"] = sums.sum(0, dtype=np.float64)
+        moments[f"{name}/squared"] = np.square(sums, dtype=np.float64).sum(0)
+        moments[f"{name}/product"] = (sums * counts[axes]).sum(0)
+        moments[f"{name}/scored"] = (sums * scored[axes]).sum(0)
+    return moments
 
 
 def component_axes(shape: tuple[int, int], components: Components) -> dict[str, tuple[int, ...]]:

@@ -36,17 +36,17 @@ def difference(first: Replicated, second: Replicated, estimator: Estimator | str
     Raises:
         ValueError: paired runs with different numbers of replicates.
     """
-    one = ESTIMATORS[estimator] if isinstance(estimator, str) else estimator
+    chosen = ESTIMATORS[estimator] if isinstance(estimator, str) else estimator
     documents = np.minimum(first.documents, second.documents)
     if paired and len(first.replicates) != len(second.replicates):
         raise ValueError(f"{len(first.replicates)} and {len(second.replicates)} replicates cannot be paired")
-    if one.parts is not None:
-        correlation = _correlation(first, second, one.parts) if paired else 0.0
-        return difference_of(first.estimate(one), second.estimate(one), correlation)
+    if chosen.parts is not None:
+        correlation = _correlation(first, second, chosen.parts) if paired else 0.0
+        return difference_of(first.estimate(chosen), second.estimate(chosen), correlation)
     if not paired:
-        return _unpaired(first, second, one, documents)
-    value = one(second.sums) - one(first.sums)
-    replicates = one(second.replicates) - one(first.replicates)
+        return _unpaired(first, second, chosen, documents)
+    value = chosen(second.sums) - chosen(first.sums)
+    replicates = chosen(second.replicates) - chosen(first.replicates)
     return interval(value, replicates, documents, np.minimum(first.effective, second.effective))
 
 
@@ -56,13 +56,13 @@ def same_documents(first: Sequence[str], second: Sequence[str]) -> bool:
 
 
 def _correlation(first: Replicated, second: Replicated, parts: Callable[[Array], tuple[Array, Array]]) -> Array:
-    """Of the errors of a ratio in two runs on the same documents, [...]; 0 where one has none."""
-    one, other = (linearised(parts(run.sums), parts(run.replicates)) for run in (first, second))
-    one, other = one - one.mean(0), other - other.mean(0)
-    sizes = np.sqrt((one**2).sum(0) * (other**2).sum(0))
+    """Correlation of the errors of a ratio in two runs on the same documents, [...]; 0 where one has none."""
+    left, right = (linearised(parts(run.sums), parts(run.replicates)) for run in (first, second))
+    left, right = left - left.mean(0), right - right.mean(0)
+    sizes = np.sqrt((left**2).sum(0) * (right**2).sum(0))
     with np.errstate(divide="ignore", invalid="ignore"):
-        found = (one * other).sum(0) / sizes
-    return np.asarray(np.nan_to_num(np.clip(found, -1, 1)))
+        correlation = (left * right).sum(0) / sizes
+    return np.asarray(np.nan_to_num(np.clip(correlation, -1, 1)))
 
 
 def _unpaired(first: Replicated, second: Replicated, estimator: Estimator, documents: np.ndarray) -> Estimate:

@@ -18,12 +18,12 @@ from scipy.sparse import csr_matrix
 
 Array = npt.NDArray[np.float64]
 Weights = npt.NDArray[np.int16]
-BLOCK_CELLS = 2**18  # (replicate, token) pairs worked off at once: 2 MB an array, which stays in cache
+BLOCK_CELLS = 2**18  # (replicate, token) pairs processed at once: 2 MB an array, which stays in cache
 COARSE = 64  # steps of the first look for the threshold
 CHUNK = 2**13  # tokens whose features are in memory at once
 
 
-class Rows(Protocol):
+class TokenFeatures(Protocol):
     """Features of tokens: an array [token, feature], or what makes some tokens' features when asked for them."""
 
     def __getitem__(self, tokens: npt.NDArray[np.int64], /) -> Array:
@@ -95,7 +95,7 @@ def bootstrap_all(document_sums: np.ndarray, weights: np.ndarray) -> Array:
 
 def bootstrap_filtered(
     scores: np.ndarray,
-    rows: Rows,
+    rows: TokenFeatures,
     document: np.ndarray,
     scored_per_document: np.ndarray,
     fraction: float,
@@ -110,7 +110,7 @@ def bootstrap_filtered(
     Args:
         scores: [token], `Filter.score` of the clean direct effects of the kept tokens, which are all those beyond some
             value.
-        rows: their features, [token, feature].
+        rows: features of the tokens, [token, feature].
         document: [token], index on the document axis.
         scored_per_document: [document], scored tokens of each document, kept or not.
         fraction: the filter's share.
@@ -144,14 +144,16 @@ def _weighted(weights: np.ndarray, sums: Array) -> Array:
     return weighted
 
 
-def _per_document(rows: Rows, tokens: npt.NDArray[np.int64], document: npt.NDArray[np.int64], documents: int) -> Array:
+def _per_document(
+    rows: TokenFeatures, tokens: npt.NDArray[np.int64], document: npt.NDArray[np.int64], documents: int
+) -> Array:
     """Features summed over each document's tokens, [document, feature].
 
     Args:
         rows: features.
         tokens: [token], places in `rows`.
         document: [token], their documents.
-        documents: how many there are.
+        documents: number of documents.
     """
     total = np.zeros((documents, rows[tokens[:0]].shape[1]))
     for start in range(0, len(tokens), CHUNK):

@@ -33,7 +33,7 @@ class TextLines:
     """Component lines of one text, from `accumulate.line_moments` and `DocumentSums.edges`, added up over documents.
 
     Attributes:
-        moments: by name, [filter, layer, head, ...].
+        moments: moments by name, [filter, layer, head, ...].
         thresholds: scores (`Filter.score`) at which the filters begin, [filter, layer, head].
     """
 
@@ -42,25 +42,29 @@ class TextLines:
 
     def at_threshold(self, name: str) -> Array:
         """Mean of a line at the threshold, [filter, layer, head, by_layer(, by_head)]; NaN where no token is near."""
-        one = self.moments
+        moments = self.moments
         with np.errstate(divide="ignore", invalid="ignore"):
-            inside, near = one["inside_score"] / one["count"], one["near_score"] / one["near_count"]
+            inside, near = moments["inside_score"] / moments["count"], moments["near_score"] / moments["near_count"]
             share = np.clip((self.thresholds - near) / (inside - near), 0, 1)
-            above = one[f"{name}/sum"] / _beside(one["count"], one[f"{name}/sum"])
-            beyond = one[f"{name}/near"] / _beside(one["near_count"], above)
+            above = moments[f"{name}/sum"] / _beside(moments["count"], moments[f"{name}/sum"])
+            beyond = moments[f"{name}/near"] / _beside(moments["near_count"], above)
         return np.asarray(beyond + _beside(share, above) * (above - beyond))
 
     def spread(self, name: str, mean: np.ndarray) -> Array:
         """`sum psi_d^2`, [filter, layer, head, by_layer(, by_head)], for a line with this mean over all texts."""
-        one, threshold = self.moments, self.at_threshold(name)
+        moments, threshold = self.moments, self.at_threshold(name)
         threshold = np.where(np.isnan(threshold), mean, threshold)
 
         def plain(moment: str) -> Array:
-            return _beside(one[moment], mean)
+            return _beside(moments[moment], mean)
 
         with np.errstate(divide="ignore", invalid="ignore"):
             share = (mean - threshold) * np.nan_to_num(plain("count") / plain("scored"))
-        squares = one[f"{name}/squared"] - 2 * threshold * one[f"{name}/product"] - 2 * share * one[f"{name}/scored"]
+        squares = (
+            moments[f"{name}/squared"]
+            - 2 * threshold * moments[f"{name}/product"]
+            - 2 * share * moments[f"{name}/scored"]
+        )
         counts = threshold**2 * plain("count_squared") + share**2 * plain("scored_squared")
         return np.asarray(np.maximum(squares + counts + 2 * threshold * share * plain("count_scored"), 0))
 
@@ -79,7 +83,7 @@ class Lines:
 
     def total(self, moment: str) -> Array:
         """A moment over all texts."""
-        return np.asarray(sum(one.moments[moment] for one in self.texts))
+        return np.asarray(sum(text.moments[moment] for text in self.texts))
 
     @property
     def documents(self) -> np.ndarray:
@@ -104,7 +108,7 @@ class Lines:
         freedom = _beside(self.freedom, total)
         with np.errstate(divide="ignore", invalid="ignore"):
             mean = total / np.where(count == 0, np.nan, count)
-            spread = np.asarray(sum(one.spread(name, mean) for one in self.texts))
+            spread = np.asarray(sum(text.spread(name, mean) for text in self.texts))
             error = np.sqrt((freedom + 1) / freedom * spread) / count
         half = error * student.ppf((1 + LEVEL) / 2, freedom)
         documents = np.broadcast_to(_beside(self.documents, total), mean.shape).astype(np.int64)

@@ -24,7 +24,7 @@ def bin_edges(direct_effects: np.ndarray, bins: int) -> npt.NDArray[np.floating]
 
     Args:
         direct_effects: [layer, head, token], clean direct effects of all scored tokens, centred logits.
-        bins: how many bins.
+        bins: number of bins.
 
     Returns:
         [layer, head, bins - 1]: edge j is the value at rank `floor((j + 1) tokens / bins)`, so bin j holds the
@@ -60,8 +60,8 @@ class CurveMoments:
     Attributes:
         documents: int [bin, ...], documents that have tokens in the bin.
         tokens_squared: [bin, ...], sum of squares of a document's tokens in the bin.
-        sums: of (Y, A, B, T), [4, bin, ...].
-        products: of pairs of them, [4, 4, bin, ...].
+        sums: sums of (Y, A, B, T), [4, bin, ...].
+        products: sums of products of pairs of them, [4, 4, bin, ...].
     """
 
     documents: npt.NDArray[np.int64]
@@ -86,7 +86,7 @@ class CurveMoments:
 
     def __add__(self, other: CurveMoments) -> CurveMoments:
         """Moments of both sets of documents; the sets must not share one."""
-        return CurveMoments(*(getattr(self, one.name) + getattr(other, one.name) for one in fields(self)))
+        return CurveMoments(*(getattr(self, field.name) + getattr(other, field.name) for field in fields(self)))
 
     def mean(self) -> Estimate:
         """Mean of each bin, [bin, ...], with Student's interval by the bin's effective documents."""
@@ -144,7 +144,7 @@ class Moments:
 
     def __add__(self, other: Moments) -> Moments:
         """Moments of both sets of documents; the sets must not share one."""
-        return Moments(*(getattr(self, one.name) + getattr(other, one.name) for one in fields(self)))
+        return Moments(*(getattr(self, field.name) + getattr(other, field.name) for field in fields(self)))
 
     @property
     def effective(self) -> Array:
@@ -180,7 +180,7 @@ class Moments:
         several = np.where(documents > 1, documents, np.nan)
         pairs = (self.yy, self.y, self.y), (self.yx, self.y, self.x), (self.xx, self.x, self.x)
         variances = Variances(
-            *((square - one * other / several) * several / (several - 1) for square, one, other in pairs)
+            *((square - first * second / several) * several / (several - 1) for square, first, second in pairs)
         )
         quantile = student.isf(_TAIL if tail is None else tail, freedom(documents, self.effective))
         below = np.where(self.x == 0, np.nan, self.x)

@@ -1,4 +1,4 @@
-"""How many heads may be believed: the false discovery rate over all heads."""
+"""Controls the false discovery rate over all heads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much of the scatter comes from documents, tokens and donors, and how many donors a question needs.
+"""Splits the scatter into documents, tokens and donors, and finds how many donors are needed.
 
 Nested model of an effect with resampled donors: `x_dik = mu + document_d + token_di + donor_dik`, document d, token
 i, donor k of K. A run stores the mean over donors of each token and the variance over its donors. Method of moments
@@ -10,7 +10,7 @@ for unequal groups (Searle, Casella and McCulloch, Variance Components (1992), 3
     n0       = (N - sum_d n_d^2 / N) / (D - 1)
 
 and parts that come out negative are 0. Donors are taken as independent from token to token. A donor window serves a
-whole window, so what its tokens have in common is booked under documents: there the numbers here say too little for
+whole window, so what its tokens have in common is booked under documents: there the numbers here are too small for
 more donors, never too much.
 """
 
@@ -47,13 +47,13 @@ def variance_split(
 
     Args:
         tokens: n_d, [document, ...].
-        sums: of x (a token's mean over donors), [document, ...].
-        squares: of x^2, [document, ...].
+        sums: sums of x (a token's mean over donors), [document, ...].
+        squares: sums of x^2, [document, ...].
         donor_variances: sums of the variance over a token's donors (K - 1 below the line), [document, ...].
         donors: K.
 
     Returns:
-        The parts, [...]; NaN where there are too few documents or tokens to tell.
+        The parts, [...]; NaN where there are too few documents or tokens.
     """
     n, s = np.asarray(tokens, np.float64), np.asarray(sums, np.float64)
     total, documents = n.sum(axis=0), np.count_nonzero(n, axis=0)
@@ -96,7 +96,7 @@ def donors_needed(
 
 
 def _shares(tokens: np.ndarray) -> tuple[Array, Array]:
-    """What the document part and the parts per token are multiplied by in the variance of the mean."""
+    """Factors of the document part and of the parts per token in the variance of the mean."""
     n = np.asarray(tokens, np.float64)
     total = n.sum(axis=0)
     total = np.where(total == 0, np.nan, total)

@@ -1,4 +1,4 @@
-"""What an estimator is: a number computed from sums of features, and how it is shown."""
+"""The type of estimators: a number computed from sums of features, and how it is shown."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ class Estimator:
     Args:
         name: the estimator's name in files and tables.
         units: its units; 1 for ratios and shares.
-        description: what it is, with its formula.
+        description: description with formula.
         function: sums of features [..., feature] to values [...].
         scale: on which its interval is symmetric, see `intervals.interval`.
-        parts: of a ratio whose denominator may be near zero: sums of features [..., feature] to numerator and
+        parts: for a ratio whose denominator may be near zero, sums of features [..., feature] to numerator and
             denominator, each [...]; its interval is Fieller's, see `statistics.fieller`.
         share_of: the estimator of the mean that it is a share of, where that may be zero.
-        shown: how the page shows it; None: not there, but in files and tables.
+        shown: how the page shows it; None if only files and tables have it.
     """
 
     name: str

@@ -37,7 +37,7 @@ def _of_lost(name: str, description: str, *above: str, shown: Shown, below: str 
 
     def parts(sums: Array) -> tuple[Array, Array]:
         sums = np.asarray(sums, np.float64)
-        return sums[..., [INDEX[one] for one in above]].sum(-1), sums[..., INDEX[below]]
+        return sums[..., [INDEX[column] for column in above]].sum(-1), sums[..., INDEX[below]]
 
     return Estimator(
         name, NONE, description, lambda sums: _divide(*parts(sums)), parts=parts, share_of=share_of, shown=shown
@@ -106,7 +106,7 @@ def _ledger() -> list[Estimator]:
     scale = Shown(TOKENS, "scale of the final norm, clean / ablated", "σ / σ′", "section 4.1; Figure 4", neutral=1.0)
     gross = Shown(TOKENS, "self-repair, gross (mean of sizes)", "mean of |SR|")
     return [
-        *(_mean(one.quantity, shown=Shown(LINES_OF_LEDGER, one.heading, one.formula, one.paper)) for one in LINES),
+        *(_mean(line.quantity, shown=Shown(LINES_OF_LEDGER, line.heading, line.formula, line.paper)) for line in LINES),
         _mean("sigma_ratio", NONE, scale),
         *(
             Estimator(
@@ -206,7 +206,8 @@ def _shares() -> list[Estimator]:
     ]
 
 
-OWN = SimpleNamespace(**{one.name: one for one in (*_effects(), *_ledger(), *_fractions(), *_slopes(), *_shares())})
+_ALL = (*_effects(), *_ledger(), *_fractions(), *_slopes(), *_shares())
+OWN = SimpleNamespace(**{estimator.name: estimator for estimator in _ALL})
 ESTIMATORS: Registry[Estimator] = Registry(
     "estimator", "selfrepair.estimators", {name: f"{__name__}:OWN.{name}" for name in vars(OWN)}
 )
@@ -220,10 +221,11 @@ def all_estimators() -> dict[str, Estimator]:
         SelfRepairError: another package's is none, or has another name than its entry point.
     """
     loaded: dict[str, Estimator] = {name: ESTIMATORS[name] for name in ESTIMATORS}
-    for name, one in loaded.items():
-        if not isinstance(one, Estimator) or one.name != name:
+    for name, estimator in loaded.items():
+        if not isinstance(estimator, Estimator) or estimator.name != name:
             raise SelfRepairError(
-                f"The estimator '{name}' ({ESTIMATORS.origin(name)}) is not an `Estimator` of that name: {one!r:.80}.",
+                f"The estimator '{name}' ({ESTIMATORS.origin(name)}) is not an `Estimator` of that name: "
+                f"{estimator!r:.80}.",
                 "Its entry point has to name an object of `selfrepair.statistics.estimator.Estimator`.",
             )
     return loaded

@@ -82,8 +82,8 @@ def features(quantities: Mapping[str, np.ndarray], floor: float = 0.0) -> Array:
     for name in DONOR_VARIANCES:
         columns[name] = np.asarray(quantities.get(name, np.nan), np.float64)
     table = np.empty((*effect.shape, len(FEATURES)))
-    for name, place in INDEX.items():
-        table[..., place] = columns[name]
+    for name, column in INDEX.items():
+        table[..., column] = columns[name]
     return table
 
 

@@ -5,10 +5,10 @@ holds 0 (Fieller, J. R. Stat. Soc. B 16 (1954) 175). `N - r D` has the variance 
 bootstrap replicates of N and D, so nothing is ever divided by a denominator that might be 0. The interval is not
 symmetric about R; and where the interval of D itself holds 0, any size of ratio is possible: the set is then the whole
 line, or all of it but a gap, and **the interval is -inf to inf**. That is what an infinite end means everywhere in the
-package: the denominator cannot be told from zero.
+package: the denominator cannot be distinguished from zero.
 
 N and D are means per token where tokens are known (`per_token`), with variances and Student's quantile as those means'
-own intervals have them (`intervals`). So a share says nothing else than the two means that it is made of: **it has ends
+own intervals have them (`intervals`). So a share agrees with the two means that it is made of: **it has ends
 just where the interval of D leaves out zero, and then leaves out zero just where that of N does**. Sums over documents
 of unequal size vary with the number of tokens drawn, and would call a denominator unsure whose mean is sure. With few
 documents coverage is above 97%; `docs/coverage.md` has the table.
@@ -47,8 +47,8 @@ def fieller(above: np.ndarray, below: np.ndarray, variances: Variances, quantile
     Args:
         above: N.
         below: D.
-        variances: of both.
-        quantile: of the interval of `N - r D`, in standard errors.
+        variances: variances of both, and their covariance.
+        quantile: half-width of the interval of `N - r D`, in standard errors.
 
     Returns:
         -inf and inf where the interval of D holds 0; NaN where there is no variance or quantile.
@@ -91,10 +91,10 @@ def ratio_variances(above: np.ndarray, below: np.ndarray, several: np.ndarray) -
     drawn = ~((above == 0) & (below == 0)) & np.isfinite(above) & np.isfinite(below)
     number = np.where(drawn.mean(0) >= 0.5, drawn.sum(0), np.nan)
     with np.errstate(invalid="ignore", divide="ignore"):
-        n, d = (np.where(drawn, one, 0.0) for one in (above, below))
-        n, d = (np.where(drawn, one - one.sum(0) / number, 0.0) for one in (n, d))
+        n, d = (np.where(drawn, sums, 0.0) for sums in (above, below))
+        n, d = (np.where(drawn, sums - sums.sum(0) / number, 0.0) for sums in (n, d))
         scale = several / (several - 1) / (number - 1)
-    return Variances(*(np.asarray((one * other).sum(0) * scale) for one, other in ((n, n), (n, d), (d, d))))
+    return Variances(*(np.asarray((left * right).sum(0) * scale) for left, right in ((n, n), (n, d), (d, d))))
 
 
 def ratio_interval(
@@ -113,7 +113,7 @@ def ratio_interval(
         effective: [...] or one number, the documents they amount to, as for means; without it, `documents`.
         level: coverage of the interval.
     """
-    above, below = (np.asarray(one, np.float64) for one in sums)
+    above, below = (np.asarray(side, np.float64) for side in sums)
     count = np.broadcast_to(np.asarray(documents, np.int64), above.shape)
     several = np.where(count > 1, worth(count, effective), np.nan)
     variances = ratio_variances(np.asarray(replicates[0]), np.asarray(replicates[1]), several)
@@ -136,7 +136,7 @@ def difference_of(first: Estimate, second: Estimate, correlation: np.ndarray | f
     Args:
         first: [...].
         second: [...].
-        correlation: of the two numbers' errors, [...]; 0 for runs on different documents.
+        correlation: correlation of the two numbers' errors, [...]; 0 for runs on different documents.
     """
     low = _distance(second.value - second.low, first.high - first.value, correlation)
     high = _distance(second.high - second.value, first.value - first.low, correlation)
@@ -146,12 +146,12 @@ def difference_of(first: Estimate, second: Estimate, correlation: np.ndarray | f
 
 
 def linearised(sums: tuple[Array, Array], replicates: tuple[Array, Array]) -> Array:
-    """What each replicate adds to the ratio, to first order, [replicate, ...]: `(N_b - R D_b) / D`."""
+    """The deviation of the ratio in each replicate, to first order, [replicate, ...]: `(N_b - R D_b) / D`."""
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.asarray((replicates[0] - sums[0] / sums[1] * replicates[1]) / sums[1])
 
 
-def _distance(one: np.ndarray, other: np.ndarray, correlation: np.ndarray | float) -> Array:
+def _distance(first: np.ndarray, second: np.ndarray, correlation: np.ndarray | float) -> Array:
     with np.errstate(invalid="ignore"):
-        found = np.sqrt(np.maximum(one**2 + other**2 - 2 * correlation * one * other, 0))
-    return np.where(np.isinf(one) | np.isinf(other), np.inf, found)
+        distance = np.sqrt(np.maximum(first**2 + second**2 - 2 * correlation * first * second, 0))
+    return np.where(np.isinf(first) | np.isinf(second), np.inf, distance)

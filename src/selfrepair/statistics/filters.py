@@ -14,16 +14,16 @@ from selfrepair.errors import SelfRepairError
 ALL = "all"
 DEFAULT_FRACTION = 0.02
 Score = Callable[[np.ndarray], np.ndarray]
-"""What a kind of filter is: direct effects to scores, of which the filter takes the largest. The score of a score is
-that score's place among direct effects: `score(score(score(x))) == score(x)`, as for `x`, `-x` and `abs(x)`."""
+"""The function behind a kind of filter: direct effects to scores, of which the filter takes the largest. The score of a
+score is a direct effect with that score: `score(score(score(x))) == score(x)`, as for `x`, `-x` and `abs(x)`."""
 
 
-def largest(effects: np.ndarray) -> np.ndarray:
+def top_score(effects: np.ndarray) -> np.ndarray:
     """The score of `top`: tokens with the largest direct effects."""
     return effects
 
 
-def smallest(effects: np.ndarray) -> np.ndarray:
+def bottom_score(effects: np.ndarray) -> np.ndarray:
     """The score of `bottom`: tokens with the most negative direct effects."""
     return -effects
 
@@ -34,7 +34,7 @@ def score_of(kind: str) -> Score:
     Raises:
         SelfRepairError: no such kind, or a package that fails.
     """
-    score: Score = largest if kind == ALL else FILTERS[kind]
+    score: Score = top_score if kind == ALL else FILTERS[kind]
     return score
 
 
@@ -105,7 +105,7 @@ class Filter:
         return tokens if self.kind == "all" else max(1, int(self.fraction * tokens))
 
     def score(self, effects: np.ndarray) -> npt.NDArray[np.floating]:
-        """What the filter takes the largest of, of direct effects of any shape."""
+        """Scores of direct effects of any shape; the filter takes the largest."""
         return score_of(self.kind)(effects)
 
     def passes(self, effects: np.ndarray, limit: np.ndarray | float) -> npt.NDArray[np.bool_]:
@@ -117,7 +117,7 @@ class Filter:
 
         Args:
             effects: clean direct effects, centred logits; NaN passes only `all`.
-            limit: direct effects to compare with, broadcast against `effects`: this filter's thresholds, say.
+            limit: direct effects to compare with, broadcast against `effects`, such as this filter's thresholds.
         """
         limits = np.asarray(limit)
         if not self.chooses:
@@ -158,14 +158,14 @@ class Filter:
             SelfRepairError: no tokens, effects that are not finite, or a kind whose score is not one.
         """
         scores = kth_largest(self.score(direct_effects), kept)
-        found = np.asarray(self.score(scores))
-        if found.shape != scores.shape or not np.array_equal(self.score(found), scores):
+        limits = np.asarray(self.score(scores))
+        if limits.shape != scores.shape or not np.array_equal(self.score(limits), scores):
             raise SelfRepairError(
                 f"The filter '{self.kind}' ({FILTERS.origin(self.kind)}) gives no thresholds: the score of a score is "
                 "not a direct effect with that score.",
                 "Its function has to satisfy score(score(score(x))) == score(x), as x, -x and abs(x) do.",
             )
-        return found
+        return limits
 
     def mask(
         self, direct_effect: np.ndarray, threshold: np.ndarray, scored: npt.NDArray[np.bool_]
@@ -185,22 +185,22 @@ DEFAULT_FILTERS = (Filter(ALL), Filter("top"), Filter("bottom"))
 
 def main_filter(filters: Sequence[Filter]) -> int:
     """Place of the filter that numbers are shown under: the first of a top share, or the first."""
-    return next((place for place, one in enumerate(filters) if one.kind == "top"), 0)
+    return next((number for number, filter_ in enumerate(filters) if filter_.kind == "top"), 0)
 
 
 def choosing_kinds(filters: Sequence[Filter]) -> tuple[str, ...]:
     """The kinds of those filters that choose tokens, each once, in order."""
-    return tuple(dict.fromkeys(one.kind for one in filters if one.chooses))
+    return tuple(dict.fromkeys(filter_.kind for filter_ in filters if filter_.chooses))
 
 
 def all_thresholds(filters: Sequence[Filter], direct_effects: np.ndarray) -> npt.NDArray[np.floating]:
     """Thresholds of several filters, [filter, layer, head], from direct effects [layer, head, token]."""
-    return np.stack([one.thresholds(direct_effects) for one in filters])
+    return np.stack([filter_.thresholds(direct_effects) for filter_ in filters])
 
 
 def scores_of(filters: Sequence[Filter], limits: np.ndarray) -> npt.NDArray[np.floating]:
     """Scores of direct effects [filter, ...], each under its filter."""
-    return np.stack([one.score(limit) for one, limit in zip(filters, limits, strict=True)])
+    return np.stack([filter_.score(limit) for filter_, limit in zip(filters, limits, strict=True)])
 
 
 def kth_largest(values: np.ndarray, kept: int) -> npt.NDArray[np.floating]:
@@ -212,13 +212,13 @@ def kth_largest(values: np.ndarray, kept: int) -> npt.NDArray[np.floating]:
     tokens = values.shape[-1]
     if tokens == 0:
         raise SelfRepairError("There are no scored tokens to choose from.", "Give more text, or longer windows.")
-    place = tokens - kept
+    rank = tokens - kept
     limits = np.empty(values.shape[:2], values.dtype)
-    for layer, some in enumerate(values):  # one layer at a time: partition copies what it is given
-        if not np.isfinite(some).all():
+    for layer, row in enumerate(values):  # one layer at a time: partition copies what it is given
+        if not np.isfinite(row).all():
             raise SelfRepairError(
                 f"The clean direct effects of layer {layer} are not finite.",
                 "Run in float32, and check that the model's weights are finite.",
             )
-        limits[layer] = np.partition(some, place, axis=-1)[..., place]
+        limits[layer] = np.partition(row, rank, axis=-1)[..., rank]
     return limits

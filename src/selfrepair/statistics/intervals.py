@@ -8,7 +8,7 @@ independent hold the truth 27 to 70% of the time. Percentile, basic and normal i
 of documents, fall to 84 to 92% where a filter crowds its tokens into few documents. It covers too rarely for the mean
 direct effect of the very tokens chosen by it (91 to 95%), and with heavy tails: where direct effects themselves are
 Student's t with 3 degrees of freedom, filtered means are held 79 to 92% of the time. Few documents decide such a mean,
-and whether they are in the corpus cannot be told from it; correcting for skewness (Hall, Johnson) did not help in
+and the corpus does not show whether it holds them; correcting for skewness (Hall, Johnson) did not help in
 simulations. Ratios have intervals of their own (`fieller`); shares and correlations some that stay within their bounds.
 """
 
@@ -29,7 +29,7 @@ from selfrepair.statistics.estimators import ESTIMATORS
 from selfrepair.statistics.features import FEATURES, INDEX, Array
 from selfrepair.statistics.fieller import per_token, ratio_interval
 
-_NO_SPREAD = 1e-9  # a standard error below this is rounding: every document says the same
+_NO_SPREAD = 1e-9  # a standard error below this is rounding: all documents agree
 _ALMOST_ONE = 1 - 1e-12  # a correlation of 1, where Fisher's z is infinite
 
 
@@ -75,9 +75,9 @@ def interval(
     elif scale == "plain":
         low, high = value - error * quantile, value + error * quantile
     else:
-        there, back = _SCALES[scale]
+        forward, back = _SCALES[scale]
         with np.errstate(divide="ignore", invalid="ignore"):
-            half, middle = error_of(there(replicates)) * quantile, there(value)
+            half, middle = error_of(forward(replicates)) * quantile, forward(value)
             low, high = back(middle - half), back(middle + half)
     return Estimate(value, error, low, high, count)
 
@@ -89,9 +89,10 @@ def _wilson(
 
     Its number of trials is what the bootstrap error amounts to, `m (1 - m) / se^2`, m the replicates' mean, and its
     quantile Student's with the effective documents E less one (Korn and Graubard, Survey Methodology 24 (1998) 193,
-    with Wilson's interval for the binomial). Tokens of one document say no less than one of them would: where it is
-    wider than with each effective document as one trial, this takes its place. So it does where every replicate is the
-    same, as at shares of 0 and 1, and resampling says nothing: a share of 1 then lies between E / (E + 3.84) and 1.
+    with Wilson's interval for the binomial). Tokens of one document are worth no less than one of them would be: where
+    it is wider than with each effective document as one trial, this takes its place. So it does where every replicate
+    is the same, as at shares of 0 and 1, and resampling shows no spread: a share of 1 then lies between E / (E + 3.84)
+    and 1.
 
     Args:
         value: the share, [...].
@@ -158,13 +159,13 @@ class Replicated:
 
     def estimate(self, estimator: Estimator | str) -> Estimate:
         """The estimator's value, error and interval, each [...]; a ratio's interval is Fieller's."""
-        one = ESTIMATORS[estimator] if isinstance(estimator, str) else estimator
-        if one.parts is not None:
+        chosen = ESTIMATORS[estimator] if isinstance(estimator, str) else estimator
+        if chosen.parts is not None:
             means, replicates = (
-                per_token(one.parts(sums), sums[..., INDEX["count"]]) for sums in (self.sums, self.replicates)
+                per_token(chosen.parts(sums), sums[..., INDEX["count"]]) for sums in (self.sums, self.replicates)
             )
             return ratio_interval(means, replicates, self.documents, self.effective)
-        return interval(one(self.sums), one(self.replicates), self.documents, self.effective, scale=one.scale)
+        return interval(chosen(self.sums), chosen(self.replicates), self.documents, self.effective, scale=chosen.scale)
 
     def pooled(self, *axes: int) -> Replicated:
         """All cells along `axes` as one (all cells, if none is named): sums add up, replicate by replicate.
@@ -178,7 +179,7 @@ class Replicated:
         effective = (self.effective * tokens).sum(axis=places) / np.where(below == 0, 1, below)
         return Replicated(
             self.sums.sum(axis=places),
-            self.replicates.sum(axis=tuple(place + 1 for place in places)),
+            self.replicates.sum(axis=tuple(axis + 1 for axis in places)),
             np.asarray(self.documents.max(axis=places)),
             np.asarray(effective),
         )

@@ -1,4 +1,4 @@
-"""Which tokens are kept as rows: those the filters choose, on any resampling of the documents, and a uniform sample.
+"""Chooses tokens to keep as rows: those of the filters, on any resampling of the documents, and a uniform sample.
 
 A filter that takes the share f of the tokens takes, on a resampled corpus, tokens that it did not take on the corpus
 itself. None of them lies beyond the weakest document: let q be the smallest, over documents d of n_d tokens, of the
@@ -22,7 +22,7 @@ from selfrepair.statistics.filters import Filter, choosing_kinds
 SAMPLE = "sample"  # `kept_as` of rows that no filter keeps
 MARGIN = 2  # times the filter's share that is always kept
 EXACT = 1024  # tokens of a head beyond its filter's weakest document that are kept at most: all tokens of small corpora
-_BLOCK = 1024  # windows whose hashes are looked at together
+_BLOCK = 1024  # windows whose hashes are computed together
 LABEL = pa.dictionary(pa.int32(), pa.string())
 TOKEN_SCHEMA = pa.schema(
     [
@@ -51,27 +51,30 @@ def keep_thresholds(filters: Sequence[Filter], direct_effects: np.ndarray, docum
     Args:
         filters: the run's filters; kinds that are not among them keep nothing.
         direct_effects: clean direct effects of all scored tokens, [layer, head, token], centred logits.
-        documents: of these tokens, [token].
+        documents: document of each of these tokens, [token].
     """
-    return {one.kind: _limit(one, direct_effects, documents) for one in widest(filters)}
+    return {filter_.kind: _limit(filter_, direct_effects, documents) for filter_ in widest(filters)}
 
 
 def widest(filters: Sequence[Filter]) -> list[Filter]:
     """The filter with the largest share of each kind that chooses tokens."""
     kinds = choosing_kinds(filters)
-    return [max((one for one in filters if one.kind == kind), key=lambda one: one.fraction) for kind in kinds]
+    return [
+        max((filter_ for filter_ in filters if filter_.kind == kind), key=lambda filter_: filter_.fraction)
+        for kind in kinds
+    ]
 
 
-def _limit(one: Filter, effects: np.ndarray, documents: np.ndarray) -> npt.NDArray[np.floating]:
+def _limit(filter_: Filter, effects: np.ndarray, documents: np.ndarray) -> npt.NDArray[np.floating]:
     """The direct effect from which on tokens are kept for a filter, [layer, head]."""
     tokens = effects.shape[-1]
-    kept = min(max(1, int(MARGIN * one.fraction * tokens)), tokens)
-    limit = one.limits(effects, kept)
+    kept = min(max(1, int(MARGIN * filter_.fraction * tokens)), tokens)
+    limit = filter_.limits(effects, kept)
     if kept >= EXACT:
         return limit
-    most = one.score(one.limits(effects, min(EXACT, tokens)))
-    needed = np.maximum(_weakest_document(one.score(effects), documents, one.fraction), most)
-    return np.asarray(one.score(np.minimum(one.score(limit), needed)))
+    most = filter_.score(filter_.limits(effects, min(EXACT, tokens)))
+    needed = np.maximum(_weakest_document(filter_.score(effects), documents, filter_.fraction), most)
+    return np.asarray(filter_.score(np.minimum(filter_.score(limit), needed)))
 
 
 def _weakest_document(scores: np.ndarray, documents: np.ndarray, fraction: float) -> npt.NDArray[np.floating]:
@@ -79,21 +82,21 @@ def _weakest_document(scores: np.ndarray, documents: np.ndarray, fraction: float
     weakest = np.full(scores.shape[:2], np.inf, scores.dtype)
     for document in np.unique(documents):
         own = scores[..., documents == document]
-        place = own.shape[-1] - math.ceil(fraction * own.shape[-1])
-        weakest = np.minimum(weakest, np.partition(own, place, axis=-1)[..., place])
+        rank = own.shape[-1] - math.ceil(fraction * own.shape[-1])
+        weakest = np.minimum(weakest, np.partition(own, rank, axis=-1)[..., rank])
     return weakest
 
 
 def near_limits(filters: Sequence[Filter], kept: Limits, shape: tuple[int, int]) -> npt.NDArray[np.floating]:
-    """Where the tokens end that lie beyond each filter's threshold and were kept, [filter, layer, head]; NaN for none.
+    """The limit down to which all tokens beyond each filter's threshold were kept, [filter, layer, head]; NaN for none.
 
     Args:
         filters: the run's filters.
-        kept: from `keep_thresholds`.
+        kept: result of `keep_thresholds`.
         shape: [layer, head].
     """
     nothing = np.full(shape, np.nan)
-    return np.stack([kept.get(one.kind, nothing) for one in filters])
+    return np.stack([kept.get(filter_.kind, nothing) for filter_ in filters])
 
 
 def uniform_sample(scored: np.ndarray, size: int, seed: int = 0) -> npt.NDArray[np.int64]:
@@ -118,12 +121,12 @@ def in_sample(sample: np.ndarray, numbers: np.ndarray, positions: int) -> npt.ND
     Args:
         sample: pairs from `uniform_sample`.
         numbers: [window], numbers of these windows in the corpus.
-        positions: how many positions windows have.
+        positions: number of positions of a window.
     """
-    place = {int(number): local for local, number in enumerate(numbers)}
+    row = {int(number): local for local, number in enumerate(numbers)}
     chosen = np.zeros((len(numbers), positions), bool)
     for window, position in sample[np.isin(sample[:, 0], numbers)].tolist():
-        chosen[place[window], position] = True
+        chosen[row[window], position] = True
     return chosen
 
 
@@ -132,7 +135,7 @@ class KeptTokens:
 
     Args:
         filters: the run's filters.
-        limits: from `keep_thresholds`.
+        limits: result of `keep_thresholds`.
         tokens: [window, position + 1], token ids; the target of position p is token p + 1.
         documents: [window, position], numbers of documents.
         scored: [window, position], tokens that count.
@@ -163,14 +166,14 @@ class KeptTokens:
         sampled = np.broadcast_to(self.sampled[effects.windows], effect.shape)
         kept_as = np.where(sampled, len(self.filters), -1).astype(np.int8)
         farthest = np.full(effect.shape, -np.inf)
-        for kind, one in enumerate(self.filters):
-            limit = self.limits[one.kind][effects.layer, effects.heads][:, None, None]
-            beyond = one.score(effect).astype(np.float64) - one.score(limit)
+        for kind, filter_ in enumerate(self.filters):
+            limit = self.limits[filter_.kind][effects.layer, effects.heads][:, None, None]
+            beyond = filter_.score(effect).astype(np.float64) - filter_.score(limit)
             # small corpora keep so much that both ends include some tokens: they are of the nearer end
-            taken = scored & one.passes(effect, limit) & (beyond > farthest)
+            taken = scored & filter_.passes(effect, limit) & (beyond > farthest)
             kept_as[taken], farthest[taken] = kind, beyond[taken]
-        place = np.nonzero(kept_as >= 0)
-        head, window, position = place
+        at = np.nonzero(kept_as >= 0)
+        head, window, position = at
         local = effects.windows[window]
         part = {
             "layer": np.full(len(head), effects.layer, np.int16),
@@ -180,10 +183,10 @@ class KeptTokens:
             "token": self.tokens[local, position].astype(np.int32),
             "target": self.tokens[local, position + 1].astype(np.int32),
             "document": self.documents[local, position].astype(np.int32),
-            "kept_as": kept_as[place],
-            "in_sample": sampled[place],
+            "kept_as": kept_as[at],
+            "in_sample": sampled[at],
         }
-        part |= {name: effects.quantities[name][place] for name in QUANTITIES}
+        part |= {name: effects.quantities[name][at] for name in QUANTITIES}
         self._parts.append(part)
 
     def arrays(self) -> dict[str, np.ndarray]:
@@ -206,7 +209,7 @@ def sorted_rows(rows: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def kept_as(filters: Sequence[Filter]) -> tuple[str, ...]:
-    """What a row can be kept as: one of a kind of filter, or of the sample."""
+    """Values of `kept_as`: kinds of filter, and the sample."""
     return (*choosing_kinds(filters), SAMPLE)
 
 
@@ -214,7 +217,7 @@ def token_table(rows: dict[str, np.ndarray], names: Sequence[str], filters: Sequ
     """Rows as the table of `tokens.parquet`.
 
     Args:
-        rows: by column, see `KeptTokens.arrays`.
+        rows: arrays by column, see `KeptTokens.arrays`.
         filters: the run's filters.
         names: names of the documents, by number.
     """

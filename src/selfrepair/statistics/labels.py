@@ -1,6 +1,6 @@
-"""A word for each head: what ablating it does, as far as intervals and the number of heads tested allow.
+"""Labels each head by what ablating it does, as far as intervals and the number of heads tested allow.
 
-Five regions of (direct effect, total effect) tell redundancy (nothing lost, nothing happens) from repair (something
+Five regions of (direct effect, total effect) separate redundancy (nothing lost, nothing happens) from repair (something
 lost, nothing happens); they are in docs/methods.md 4.4. What counts as the direct effect is the part that the ablation
 takes away, `L = DE - DE'`: a head that writes the same everywhere loses nothing, and is not called repaired.
 
@@ -81,7 +81,7 @@ def labels(
     Args:
         lost: [...], estimator `lost_direct_effect`.
         total_effect: [...], estimator `total_effect`.
-        repaired_fraction: [...], estimator `repaired_fraction`; r is 1 minus it. Its sign says whether self-repair
+        repaired_fraction: [...], estimator `repaired_fraction`; r is 1 minus it. Its sign decides whether self-repair
             counters the loss.
         q_values: [...], of `reaction_p_values` over the heads of a filter.
         rule: thresholds; `LabelRule()` without it.
@@ -89,11 +89,11 @@ def labels(
     rule = rule or LabelRule()
     small, large = _sizes(lost, rule.negligible)
     no_total, some_total = _sizes(total_effect, rule.negligible)
-    found = q_values <= rule.rate
+    significant = q_values <= rule.rate
     equal = (repaired_fraction.low >= -rule.margin) & (repaired_fraction.high <= rule.margin)
     regions = {
-        REPAIRED: found & (repaired_fraction.value > 0),
-        AMPLIFIED: found & (repaired_fraction.value < 0),
+        REPAIRED: significant & (repaired_fraction.value > 0),
+        AMPLIFIED: significant & (repaired_fraction.value < 0),
         "redundant": small & no_total,
         "indirectly important": small & some_total,
         "load-bearing": large & equal,
@@ -102,7 +102,7 @@ def labels(
 
 
 def _sizes(effect: Estimate, negligible: float) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-    """Where an effect is surely negligible, and where it surely is not; NaN is neither."""
+    """Masks of effects that are surely negligible, and surely not; NaN is neither."""
     small = (effect.low >= -negligible) & (effect.high <= negligible)
     large = (effect.low > negligible) | (effect.high < -negligible)
     return np.asarray(small), np.asarray(large)

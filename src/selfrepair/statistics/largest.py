@@ -1,4 +1,4 @@
-"""The component that repairs most, with an interval that allows for its having been chosen.
+"""The component that repairs most, with an interval that accounts for the choice.
 
 The largest of many estimates is likely to be one whose error is large and upward, so its own interval covers too
 rarely. Its lower end here is `x - c`, with one distance c for all components, such that the chance that any of them is
@@ -20,7 +20,7 @@ from scipy.special import stdtr, stdtrit
 from selfrepair.statistics.estimates import LEVEL
 from selfrepair.statistics.features import Array
 
-_SINGLE = 48  # components with the largest errors, looked at one by one; the others count as the last of these
+_SINGLE = 48  # components with the largest errors, treated one by one; the others count as the last of these
 _STEPS = 16  # of the search for c, which is exact to 1 in 10,000 then
 
 
@@ -28,11 +28,11 @@ class Largest(NamedTuple):
     """The largest component of each head, [...].
 
     Args:
-        place: which, on the axis of the components; -1 where none is above zero.
+        place: its index on the axis of components; -1 where none is above zero.
         value: its mean; NaN for none.
         low: lower end of its 95% interval, corrected for the choosing.
         high: upper end.
-        among: of how many components it is the largest.
+        among: how many components it is chosen from.
     """
 
     place: npt.NDArray[np.int64]
@@ -53,13 +53,13 @@ def largest(values: np.ndarray, errors: np.ndarray, freedom: np.ndarray, level: 
     """
     competes = np.nan_to_num(values) != 0
     known = np.where(competes, values, -np.inf)
-    place = known.argmax(-1)
-    value, error = (np.take_along_axis(one, place[..., None], -1)[..., 0] for one in (known, errors))
+    index = known.argmax(-1)
+    value, error = (np.take_along_axis(table, index[..., None], -1)[..., 0] for table in (known, errors))
     helped = value > 0
     distance = _simultaneous(np.where(competes, np.nan_to_num(errors), 0.0), freedom, 1 - level)
     value = np.where(helped, value, np.nan)
     upper = error * stdtrit(freedom, (1 + level) / 2)
-    return Largest(np.where(helped, place, -1), value, value - distance, value + upper, competes.sum(-1))
+    return Largest(np.where(helped, index, -1), value, value - distance, value + upper, competes.sum(-1))
 
 
 def _simultaneous(errors: Array, freedom: np.ndarray, tail: float) -> Array:

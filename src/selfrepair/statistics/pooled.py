@@ -14,7 +14,7 @@ CARD = ("lost_direct_effect", "self_repair", *FRACTIONS, "slope_through_origin",
 
 @dataclass(frozen=True)
 class Card:
-    """What a model does about its ablated heads, under one filter and one operator, which must be named beside it.
+    """A model's self-repair in a few numbers, under one filter and one operator, which must be named beside it.
 
     Args:
         model: name (see `CARD`) to the number over all heads together, [...]; `repaired_fraction` is *the* number, and
@@ -26,7 +26,7 @@ class Card:
     layers: dict[str, Estimate]
 
 
-def card(layers: Replicated) -> Card:
+def pooled_card(layers: Replicated) -> Card:
     """The card from sums [..., layer, feature] of all heads of each layer together, see `Replicated.pooled`.
 
     Pooling adds sums over heads, `sum SR / sum L`, so that heads weigh by the direct effect they lose; heads that

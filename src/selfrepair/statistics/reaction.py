@@ -1,4 +1,4 @@
-"""Whether the rest of the model reacts to a head's ablation: the intervals that tables print, said as a p-value.
+"""Tests whether the rest of the model reacts to a head's ablation: the tables' intervals as a p-value.
 
 Over many heads it is corrected by Benjamini and Hochberg (`discovery`), and `labels` calls those that pass repaired or
 amplified. So no head is called repaired whose printed interval of self-repair contains zero.

@@ -1,4 +1,4 @@
-"""Stopping early without fooling oneself: intervals that hold at every look.
+"""Stopping early: intervals that hold at every look.
 
 Looking again and again until an ordinary 95% interval is narrow enough, or leaves out 0, makes it cover less than
 95%. So looks are few and planned: the first after `MINIMUM` documents, each next one once there are `GROWTH` times as
@@ -58,9 +58,9 @@ def multiplier(planned: int, level: float = LEVEL) -> float:
 
     def excess(c: float) -> float:
         within = pair.cdf([c, c], lower_limit=[-c, -c])  # both of two neighbours
-        one = 2 * norm.sf(c)
-        both = 1 - 2 * (1 - one) + within
-        return float(number * one - (number - 1) * both - alpha)
+        single = 2 * norm.sf(c)
+        both = 1 - 2 * (1 - single) + within
+        return float(number * single - (number - 1) * both - alpha)
 
     return float(brentq(excess, norm.isf(alpha / 2), norm.isf(alpha / (4 * number))))
 
@@ -78,10 +78,10 @@ def confidence_sequence(moments: Moments, planned: int, *, ratio: bool = False, 
         The wider interval; infinite before `MINIMUM` documents.
     """
     tail = norm.sf(multiplier(planned, level) * np.maximum(1, SETTLED / np.maximum(moments.documents, 1)) ** 0.25)
-    found = moments.ratio(tail) if ratio else moments.mean(tail=tail)
-    early = found.documents < MINIMUM
-    low, high = np.where(early, -np.inf, found.low), np.where(early, np.inf, found.high)
-    return Estimate(found.value, found.standard_error, low, high, found.documents)
+    estimate = moments.ratio(tail) if ratio else moments.mean(tail=tail)
+    early = estimate.documents < MINIMUM
+    low, high = np.where(early, -np.inf, estimate.low), np.where(early, np.inf, estimate.high)
+    return Estimate(estimate.value, estimate.standard_error, low, high, estimate.documents)
 
 
 @dataclass(frozen=True)

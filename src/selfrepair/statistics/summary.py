@@ -1,4 +1,4 @@
-"""From sums and their bootstrap replicates to every number that is reported, with its error and interval."""
+"""Computes every reported number, with its error and interval, from sums and their bootstrap replicates."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from selfrepair.statistics.estimators import all_estimators
 from selfrepair.statistics.features import INDEX
 from selfrepair.statistics.intervals import Replicated
 from selfrepair.statistics.labels import LabelRule, labels
-from selfrepair.statistics.pooled import Card, card
+from selfrepair.statistics.pooled import Card, pooled_card
 from selfrepair.statistics.reaction import reaction_p_values
 
 
@@ -27,7 +27,7 @@ class Summary:
         card: over [filter] all heads together, over [filter, layer] all heads of a layer.
         count: tokens [filter, layer, head].
         documents: documents these come from [filter, layer, head].
-        effective_documents: how many equally full ones they amount to [filter, layer, head].
+        effective_documents: the number of equally full ones that they amount to [filter, layer, head].
     """
 
     heads: dict[str, Estimate]
@@ -41,7 +41,7 @@ class Summary:
         """Benjamini-Hochberg q-values of `reaction_p_values` [filter, layer, head], over a filter's heads."""
         repair, lost = self.heads["self_repair"], self.heads["lost_direct_effect"]
         p = reaction_p_values(repair, lost, self.effective_documents, LabelRule().negligible)
-        return np.stack([q_values(one) for one in p])
+        return np.stack([q_values(row) for row in p])
 
     @property
     def labels(self) -> np.ndarray:
@@ -62,7 +62,7 @@ class Summariser:
 
     def add(self, layer: Replicated) -> None:
         """The next layer's heads, over [filter, head]."""
-        self._heads.append({name: layer.estimate(one) for name, one in self.estimators.items()})
+        self._heads.append({name: layer.estimate(estimator) for name, estimator in self.estimators.items()})
         self._layers.append(layer.pooled(1))
         self._effective.append(layer.effective)
         self._counts.append(layer.sums[..., INDEX["count"]].astype(np.int64))
@@ -70,15 +70,15 @@ class Summariser:
     def summary(self) -> Summary:
         """All layers together."""
         layers = Replicated(
-            np.stack([one.sums for one in self._layers], 1),
-            np.stack([one.replicates for one in self._layers], 2),
-            np.stack([one.documents for one in self._layers], 1),
-            np.stack([one.effective for one in self._layers], 1),
+            np.stack([layer.sums for layer in self._layers], 1),
+            np.stack([layer.replicates for layer in self._layers], 2),
+            np.stack([layer.documents for layer in self._layers], 1),
+            np.stack([layer.effective for layer in self._layers], 1),
         )
         heads = {name: _stacked([layer[name] for layer in self._heads]) for name in self.estimators}
         return Summary(
             heads=heads,
-            card=card(layers),
+            card=pooled_card(layers),
             count=np.stack(self._counts, 1),
             documents=heads["self_repair"].documents,
             effective_documents=np.stack(self._effective, 1),
@@ -88,4 +88,4 @@ class Summariser:
 def _stacked(estimates: list[Estimate]) -> Estimate:
     """Estimates over [filter, head], one per layer, as one over [filter, layer, head]."""
     names = ("value", "standard_error", "low", "high", "documents")
-    return Estimate(*(np.stack([getattr(one, name) for one in estimates], 1) for name in names))
+    return Estimate(*(np.stack([getattr(estimate, name) for estimate in estimates], 1) for name in names))

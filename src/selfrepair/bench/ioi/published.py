@@ -63,7 +63,7 @@ class Published:
 def is_gpt2_small(model: LanguageModel) -> bool:
     """Whether the model has GPT-2 small's shape and vocabulary: the published heads are then its heads."""
     config = model.network.config
-    shape = (model.anatomy.layers, model.anatomy.heads, len(model.anatomy.readout.weight))
+    shape = (model.anatomy.layers, model.anatomy.heads, len(model.anatomy.unembedding.weight))
     return getattr(config, "model_type", "") == "gpt2" and shape == (12, 12, 50257)
 
 

@@ -34,8 +34,8 @@ class BlockRecorder:
         """The tape of a block on its clean input.
 
         Args:
-            block: which one.
-            arguments: of the module, for the residual's batch of windows.
+            block: the block.
+            arguments: arguments of the module, for the residual's batch of windows.
             residual: [window, position, width].
             neurons: the map whose input is the MLP's neurons, where these are to be marked.
 

@@ -1,4 +1,4 @@
-"""Programs as compiled graphs: one per shape of block, whatever the layer, with weights and clean values as inputs."""
+"""Programs as compiled graphs: one per shape of block, with weights and clean values as inputs."""
 
 from __future__ import annotations
 
@@ -65,8 +65,8 @@ class CompiledProgram:
     """A program traced and compiled for one number of runs; gives what `Program.run` gives.
 
     Args:
-        program: what to compile.
-        values: of any layer with the block shape that it is for.
+        program: the program to compile.
+        values: values of any layer with the block shape that it is for.
         difference: an example.
     """
 
@@ -78,8 +78,8 @@ class CompiledProgram:
 
         def flat(difference: Tensor, *inputs: Tensor | Prepared) -> list[Tensor]:
             given = _Inputs(values, dict(zip(self._keys, inputs, strict=True)))
-            found = program.run(given, difference)
-            return [found[name] for name in self._names]
+            probed = program.run(given, difference)
+            return [probed[name] for name in self._names]
 
         graph = make_fx(flat)(difference, *noted.held.values())
         self._graph: Callable[..., list[Tensor]] = torch.compile(graph, dynamic=False, fullgraph=True)
@@ -90,5 +90,5 @@ class CompiledProgram:
         if runs < self.runs:
             filling = difference.new_zeros(self.runs - runs, *difference.shape[1:])
             difference = torch.cat([difference, filling])
-        found = self._graph(difference, *(_look_up(values, key) for key in self._keys))
-        return {name: one[:runs] for name, one in zip(self._names, found, strict=True)}
+        probed = self._graph(difference, *(_look_up(values, key) for key in self._keys))
+        return {name: padded[:runs] for name, padded in zip(self._names, probed, strict=True)}

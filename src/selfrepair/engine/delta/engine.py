@@ -11,7 +11,7 @@ from torch import Tensor
 
 from selfrepair.ablation.interventions import Intervention, by_start, ports_of
 from selfrepair.effects.ledger import Ledger
-from selfrepair.engine.accounts import Rows, nothing_happens, require_sites
+from selfrepair.engine.accounts import RunNumbers, nothing_happens, require_sites
 from selfrepair.engine.clean import CleanRun
 from selfrepair.engine.contract import Replacement, Settings
 from selfrepair.engine.delta.blocks import ATTENTION, HEADS, INPUT, MLP, OUTPUT, PROJECTION, BlockRecorder
@@ -42,12 +42,12 @@ class DeltaEngine:
         ...     clean = clean_run(model, tokens, ports=ports_of(chosen))
         ...     donors = port_outputs(model, tokens.flip(0), ports_of(chosen))
         ...     ledgers = list(DeltaEngine().sweep(model, clean, chosen, donors.__getitem__, per_component=True))
-        >>> sorted(one.name for ledger in ledgers for one in ledger.interventions)
+        >>> sorted(intervention.name for ledger in ledgers for intervention in ledger.interventions)
         ['L0H0', 'L1.mlp']
 
     Attributes:
         precision: how differences are multiplied with weights: `full` (the model's own), `bfloat16` or `int8`.
-        fold: how many runs pass a block together; halved where memory ends.
+        fold: how many runs pass a block together; halved where memory runs out.
         compiled: whether blocks' difference halves are compiled, for full batches of `batch` windows.
         batch: windows in a full batch; other batches are not worth compiling for.
         runs: how many runs are held at a time, where memory does not hold all; they move up in several waves.
@@ -88,7 +88,7 @@ class DeltaEngine:
 
     @property
     def steps_over_modules(self) -> bool:
-        """Whether some module was too discrete to look into: such blocks cannot be compiled."""
+        """Whether some module holds discrete steps and was taken as a whole: such blocks cannot be compiled."""
         return self._recorder.steps_over_modules
 
     def sweep(
@@ -104,7 +104,7 @@ class DeltaEngine:
         model.require_running("sweep")
         require_sites(model, clean.tokens.shape[1], interventions)
         yield from nothing_happens(model.anatomy, clean, interventions, per_component)
-        ordered = [one for _, group in by_start(interventions) for one in group]
+        ordered = [intervention for _, group in by_start(interventions) for intervention in group]
         most = self.runs or max(1, len(ordered))
         for start in range(0, len(ordered), most):
             chosen = ordered[start : start + most]
@@ -122,7 +122,7 @@ class DeltaEngine:
     ) -> Iterator[Ledger]:
         """Moves up as many runs as memory holds, from the lowest layer of theirs."""
         anatomy, starting = model.anatomy, dict(reversed(by_start(interventions)))
-        joining = [one for group in starting.values() for one in group]
+        joining = [intervention for group in starting.values() for intervention in group]
         runs = Runs(model, clean, joining, per_component)
         neurons = {port.layer: model.neurons(port.layer).module for port in ports_of(joining) if port.kind == "neurons"}
         arguments, tape, strayed = block_arguments(model, clean.tokens), None, clean.sigma.new_zeros(())
@@ -146,17 +146,17 @@ class DeltaEngine:
         block, tape, joined = runs.anatomy.blocks[layer], values.tape, runs.joined
         start, per_component = tape.marks[INPUT], runs.accounts.by_head is not None
         touched = [row for row in runs.accounts.touching_layer(layer) if row < joined]
-        others: Rows = sorted(set(range(joined)) - set(touched)) if touched else slice(0, joined)
+        others: RunNumbers = sorted(set(range(joined)) - set(touched)) if touched else slice(0, joined)
         probes = [*_after_attention(block, tape), *_of_attention(tape, per_component)]
         program = Program.between(tape, start, probes)
-        for rows, found in self._passes(program, values, runs.difference[others], others):
-            runs.book(layer, rows, found, {})
+        for rows, probed in self._passes(program, values, runs.difference[others], others):
+            runs.book(layer, rows, probed, {})
             advance(_count(rows) * len(runs.clean.tokens))
         if touched:
             patches = runs.patches(layer, touched, tape, replacement, KINDS)
             probes = [*_after_attention(block, tape), *_of_attention(tape, per_component or "heads" in patches)]
-            for rows, found, some in self._patched(start, probes, values, runs.difference[touched], touched, patches):
-                runs.book(layer, rows, found, some)
+            for rows, probed, put in self._patched(start, probes, values, runs.difference[touched], touched, patches):
+                runs.book(layer, rows, probed, put)
                 advance(_count(rows) * len(runs.clean.tokens))
 
     def _join(
@@ -179,28 +179,28 @@ class DeltaEngine:
         probes = [probe for probe in _after_attention(block, tape) if not (block.parallel and probe.name == MLP)]
         program = Program.between(tape, start, probes)
         within = [row - joining.start for row in others]
-        for rows, found in self._passes(program, values, write if not touched else write[within], others):
-            runs.book_own_layer(layer, rows, found, {})
+        for rows, probed in self._passes(program, values, write if not touched else write[within], others):
+            runs.book_own_layer(layer, rows, probed, {})
             advance(_count(rows) * len(runs.clean.tokens))
         if touched:
             patches = runs.patches(layer, touched, tape, replacement, ("neurons", "mlp"))
             within = [row - joining.start for row in touched]
-            for rows, found, some in self._patched(
+            for rows, probed, put in self._patched(
                 start, _after_attention(block, tape), values, write[within], touched, patches
             ):
-                runs.book_own_layer(layer, rows, found, some)
+                runs.book_own_layer(layer, rows, probed, put)
                 advance(_count(rows) * len(runs.clean.tokens))
 
     def _passes(
-        self, program: Program, values: TapeValues, differences: Tensor, numbers: Rows
-    ) -> Iterator[tuple[Rows, dict[str, Tensor]]]:
-        """Runs a program on chunks of `fold` runs; chunks are halved where memory ends.
+        self, program: Program, values: TapeValues, differences: Tensor, numbers: RunNumbers
+    ) -> Iterator[tuple[RunNumbers, dict[str, Tensor]]]:
+        """Runs a program on chunks of `fold` runs; chunks are halved where memory runs out.
 
         Args:
-            program: what to run.
+            program: the program to run.
             values: its clean values.
             differences: at its start, [run, ...].
-            numbers: which of all runs these are.
+            numbers: numbers of these runs among all.
         """
         folding = Folding(self.fold)
         key = self._key(program, values)
@@ -219,16 +219,16 @@ class DeltaEngine:
         differences: Tensor,
         numbers: list[int],
         patches: Mapping[Kind, PatchAt],
-    ) -> Iterator[tuple[Rows, dict[str, Tensor], dict[Kind, PatchAt]]]:
+    ) -> Iterator[tuple[RunNumbers, dict[str, Tensor], dict[Kind, PatchAt]]]:
         """The same with patches of ports on the way, never compiled; each chunk comes with its part of the patches."""
         folding = Folding(self.fold)
         program = Program.between(values.tape, start, probes, [patch.index for patch in patches.values()])
         for chunk in folding.chunks(range(len(differences))):
             part = slice(chunk[0], chunk[-1] + 1)
             with halving_when_memory_ends(folding, chunk):
-                some = {kind: patch.rows(part) for kind, patch in patches.items()}
-                moves = {patch.index: patch.moved(values.clean(patch.index).shape) for patch in some.values()}
-                yield _numbered(numbers, part), program.run(values, differences[part], moves), some
+                put = {kind: patch.rows(part) for kind, patch in patches.items()}
+                moves = {patch.index: patch.moved(values.clean(patch.index).shape) for patch in put.values()}
+                yield _numbered(numbers, part), program.run(values, differences[part], moves), put
         self.fold = folding.size
 
     def _key(self, program: Program, values: TapeValues) -> str | None:
@@ -287,7 +287,7 @@ def _of_attention(tape: Tape, per_component: bool) -> list[Probe]:
     return probes
 
 
-def _numbered(numbers: Rows, part: slice) -> Rows:
+def _numbered(numbers: RunNumbers, part: slice) -> RunNumbers:
     """Which of all runs a part of some of them is; a slice where they lie side by side."""
     if isinstance(numbers, slice):
         return slice(numbers.start + part.start, numbers.start + part.stop)
@@ -295,5 +295,5 @@ def _numbered(numbers: Rows, part: slice) -> Rows:
     return slice(chosen[0], chosen[-1] + 1) if chosen[-1] - chosen[0] == len(chosen) - 1 else chosen
 
 
-def _count(rows: Rows) -> int:
+def _count(rows: RunNumbers) -> int:
     return rows.stop - rows.start if isinstance(rows, slice) else len(rows)

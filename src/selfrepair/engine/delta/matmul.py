@@ -20,7 +20,7 @@ class Precision(Protocol):
 
     @property
     def name(self) -> str:
-        """How plans and results call it."""
+        """Name in plans and results."""
         ...
 
     def prepare(self, weight: Tensor) -> Prepared:
@@ -105,7 +105,7 @@ class Weights:
 
         Args:
             weight: [inputs, outputs], or [outputs, inputs] where `transposed` (as `nn.Linear` keeps it).
-            transposed: which of the two.
+            transposed: whether it is the transposed one.
         """
         key = (id(weight), transposed)
         if key in self._prepared:

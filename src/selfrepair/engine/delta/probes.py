@@ -1,4 +1,4 @@
-"""What is read off a difference on its way: the difference itself, or what it is worth along a direction.
+"""Probes read differences inside a program: the difference itself, or what it is worth along a direction.
 
 Read inside the program, so that a compiled one does it while the difference is at hand: no extra matmul, no extra pass.
 """
@@ -18,10 +18,10 @@ DIRECTION, PROJECTION_DIRECTION, HEAD_DIRECTIONS = "direction", "projection", "h
 
 @dataclass(frozen=True)
 class Probe:
-    """One thing to read.
+    """A value to read.
 
     Attributes:
-        name: what the reader calls it.
+        name: key of the result.
         index: number of the value on the tape.
         along: `STREAM` for the difference itself, else the direction: one of the final norm, the same seen from the
             projection, or one for every head.
@@ -32,8 +32,8 @@ class Probe:
     along: str
 
 
-def read(probe: Probe, difference: Tensor, values: Values) -> Tensor:
-    """What is probed, from the difference [run, *shape of the value].
+def read_probe(probe: Probe, difference: Tensor, values: Values) -> Tensor:
+    """The probed number, from the difference [run, *shape of the value].
 
     Returns:
         [run, *shape of the value], [run, window, P], or [run, window, P, head].

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from selfrepair.effects.readouts import Reading
 from selfrepair.engine.delta.matmul import Precision, Prepared, Weights
-from selfrepair.engine.delta.probes import Probe, read
+from selfrepair.engine.delta.probes import Probe, read_probe
 from selfrepair.engine.delta.rules import Call, Values, apply
 from selfrepair.engine.delta.tape import Operation, Tape
 
@@ -20,9 +20,9 @@ class TapeValues:
     """Clean values straight from a tape, weights from the engine's store (`rules.Values`).
 
     Attributes:
-        tape: of one layer.
-        weights: of the whole model, at low precision.
-        directions: by name, see `probes`.
+        tape: tape of one layer.
+        weights: weights of the whole model, at low precision.
+        directions: directions by name, see `probes`.
         reading: what is measured, and where.
         shape: (windows, positions).
     """
@@ -61,9 +61,9 @@ class Program:
 
     Attributes:
         start: number of the value at which differences start.
-        probes: what is wanted.
+        probes: the values to read.
         patched: numbers of values whose differences are replaced on the way.
-        operations: what lies between, in order.
+        operations: operations between start and probes, in order.
     """
 
     start: int
@@ -91,20 +91,22 @@ class Program:
     def run(
         self, values: Values, difference: Tensor, patches: Mapping[int, Callable[[Tensor], Tensor]] | None = None
     ) -> dict[str, Tensor]:
-        """What was to be read, by name.
+        """The probed values, by name.
 
         Args:
             values: clean values.
-            difference: of the starting value, [run, *its shape].
-            patches: what to make of the differences of patched values, by number.
+            difference: difference of the starting value, [run, *its shape].
+            patches: functions of the differences of patched values, by number.
         """
         differences: dict[int, Tensor] = {}
-        found: dict[str, Tensor] = {}
+        probed: dict[str, Tensor] = {}
         wanted, last_use, changes = self._wanted(), self._last_use(), patches or {}
 
         def arrive(index: int, moved: Tensor) -> None:
             differences[index] = changes[index](moved) if index in changes else moved
-            found.update({probe.name: read(probe, differences[index], values) for probe in wanted.get(index, [])})
+            probed.update(
+                {probe.name: read_probe(probe, differences[index], values) for probe in wanted.get(index, [])}
+            )
 
         computed = {index for operation in self.operations for index in operation.outputs}
         for index in self.patched:
@@ -113,12 +115,12 @@ class Program:
         arrive(self.start, difference)
         for step, operation in enumerate(self.operations):
             moved = apply(Call(operation, values, differences, difference.shape[0]))
-            for index, one in zip(operation.outputs, moved, strict=True):
-                if one.is_floating_point():
-                    arrive(index, one)
+            for index, change in zip(operation.outputs, moved, strict=True):
+                if change.is_floating_point():
+                    arrive(index, change)
             for index in last_use[step]:
                 differences.pop(index, None)
-        return found
+        return probed
 
     def _wanted(self) -> dict[int, list[Probe]]:
         wanted: dict[int, list[Probe]] = {}
@@ -127,7 +129,7 @@ class Program:
         return wanted
 
     def _last_use(self) -> list[list[int]]:
-        """By step, the values that nothing later needs: their memory goes to the next."""
+        """Numbers of the values that nothing later needs, by step: their memory is freed."""
         last: dict[int, int] = {}
         for step, operation in enumerate(self.operations):
             last |= dict.fromkeys((*operation.inputs, *operation.outputs), step)

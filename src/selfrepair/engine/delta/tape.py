@@ -1,4 +1,4 @@
-"""A tape: what a block computed from its input, operation by operation, with every value on the way."""
+"""Tapes: all operations that a block computes from its input, with every value on the way."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ class Tape:
     """Operations that depend on the block's input, in order, and the clean value of everything they touch.
 
     Attributes:
-        operations: in the order they were called.
-        values: by number. Value 0 is the block's input; values that no operation put out are constants.
+        operations: operations in the order of their calls.
+        values: values by number. Value 0 is the block's input; values that no operation put out are constants.
         active: whether a value depends on the block's input.
         marks: numbers of the values that were asked for by name.
     """
@@ -80,7 +80,7 @@ class DiscreteStep(Exception):
 
 
 class Recorder(TorchFunctionMode):
-    """Writes every operation on tensors that depend on the block's input to a tape.
+    """Records every operation on tensors that depend on the block's input.
 
     Args:
         source: the block's input.
@@ -206,7 +206,7 @@ def _in_place(func: Callable[..., Any]) -> bool:
 
 
 _UNSEEN = frozenset(["__setitem__", "item", "tolist", "numpy", "__bool__", "__float__", "__int__", "__index__"])
-"""What takes a value off the tape: into a part of another tensor, or into a number of Python's."""
+"""Functions that take a value off the tape: into a part of another tensor, or into a Python number."""
 
 _IN_PLACE: dict[str, Callable[..., Any]] = {
     "__iadd__": torch.add,

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from selfrepair.ablation.interventions import Intervention
 from selfrepair.effects.ledger import Ledger
-from selfrepair.engine.accounts import Accounts, Patch, Rows
+from selfrepair.engine.accounts import Accounts, Patch, RunNumbers
 from selfrepair.engine.clean import CleanRun
 from selfrepair.engine.contract import Replacement
 from selfrepair.engine.delta.blocks import ATTENTION, HEADS, MLP, NEURONS, OUTPUT, PROJECTION
@@ -28,8 +28,8 @@ class Runs:
 
     Attributes:
         interventions: in order of joining: those that start lowest come first.
-        difference: to the clean residual stream, [R, B, position, width]; rows fill up as runs join.
-        joined: how many have.
+        difference: difference to the clean residual stream, [R, B, position, width]; rows fill up as runs join.
+        joined: how many runs have joined.
     """
 
     def __init__(
@@ -43,11 +43,11 @@ class Runs:
         self.joined = 0
 
     def join(self, layer: int, runs: int, replacement: Replacement) -> tuple[slice, Tensor]:
-        """Takes in the runs that start in a layer.
+        """Adds the runs that start in a layer.
 
         Args:
             layer: the layer.
-            runs: how many.
+            runs: how many runs start there.
             replacement: what goes in the place of replaced outputs.
 
         Returns:
@@ -82,16 +82,16 @@ class Runs:
     def patches(
         self, layer: int, rows: Sequence[int], tape: Tape, replacement: Replacement, kinds: Sequence[Kind]
     ) -> dict[Kind, PatchAt]:
-        """What some runs do at the ports of a layer, booked, and ready for their differences.
+        """The patches of some runs at the ports of a layer, with their direct effects booked.
 
         Args:
             layer: the layer.
             rows: the runs.
-            tape: of the layer.
+            tape: the layer's tape.
             replacement: what goes in the place of replaced outputs.
-            kinds: of ports.
+            kinds: kinds of ports.
         """
-        found: dict[Kind, PatchAt] = {}
+        patches: dict[Kind, PatchAt] = {}
         for kind in kinds:
             port = Port(layer, kind)
             if not set(self.accounts.touching(port)).intersection(rows):
@@ -100,8 +100,8 @@ class Runs:
             patch = self.accounts.patch(port, rows, place.entries)
             replaced = replacement(port) if patch.put.any() else clean
             lost = self.accounts.replace(port, list(rows), patch, replaced)
-            found[kind] = PatchAt(tape.marks[MARKS[kind]], patch, replaced - clean, lost)
-        return found
+            patches[kind] = PatchAt(tape.marks[MARKS[kind]], patch, replaced - clean, lost)
+        return patches
 
     def replace_directions(self, layer: int, replacement: Replacement) -> None:
         """Books and replaces directions of a block's output, once the runs that start with one have passed the block.
@@ -121,48 +121,48 @@ class Runs:
                 self.difference[rows] = difference + (wanted - now)[..., 0] * vector
 
     def book_own_layer(
-        self, layer: int, rows: Rows, found: Mapping[str, Tensor], patches: Mapping[Kind, PatchAt]
+        self, layer: int, rows: RunNumbers, probed: Mapping[str, Tensor], patches: Mapping[Kind, PatchAt]
     ) -> None:
         """Books what the block in which runs start did after its attention."""
         through_heads = self.accounts.after[rows] - self.accounts.before[rows]
         for patch in patches.values():  # of the MLP: booked with the heads, in the one layer that runs have seen
             through_heads = through_heads - patch.lost
-        self._book(layer, rows, found, through_heads, patches)
+        self._book(layer, rows, probed, through_heads, patches)
 
-    def book(self, layer: int, rows: Rows, found: Mapping[str, Tensor], patches: Mapping[Kind, PatchAt]) -> None:
+    def book(self, layer: int, rows: RunNumbers, probed: Mapping[str, Tensor], patches: Mapping[Kind, PatchAt]) -> None:
         """Books what a block downstream did."""
-        through_heads = found[PROJECTION]
+        through_heads = probed[PROJECTION]
         if "heads" in patches:
             heads = patches["heads"]
-            going_on = self.accounts.untouched(heads.patch, found[HEADS])
+            going_on = self.accounts.untouched(heads.patch, probed[HEADS])
             through_heads = going_on.sum(-1) + heads.lost
             self.accounts.book_heads(layer, rows, going_on)
             self.accounts.book_attention(layer, rows, going_on.sum(-1))
         else:
             self.accounts.book_attention(layer, rows, through_heads)
-            if HEADS in found:
-                self.accounts.book_heads(layer, rows, found[HEADS])
-        self._book(layer, rows, found, through_heads, patches)
+            if HEADS in probed:
+                self.accounts.book_heads(layer, rows, probed[HEADS])
+        self._book(layer, rows, probed, through_heads, patches)
 
     def _book(
         self,
         layer: int,
-        rows: Rows,
-        found: Mapping[str, Tensor],
+        rows: RunNumbers,
+        probed: Mapping[str, Tensor],
         through_heads: Tensor,
         patches: Mapping[Kind, PatchAt],
     ) -> None:
         block = self.anatomy.blocks[layer]
-        if ATTENTION in found:  # all that attention's write changed by, less its heads at the norm's clean scale
-            self.accounts.book_post_norm(rows, block.attention_multiplier * found[ATTENTION] - through_heads)
-        if MLP in found:
-            change = block.mlp_multiplier * found[MLP]
+        if ATTENTION in probed:  # all that attention's write changed by, less its heads at the norm's clean scale
+            self.accounts.book_post_norm(rows, block.attention_multiplier * probed[ATTENTION] - through_heads)
+        if MLP in probed:
+            change = block.mlp_multiplier * probed[MLP]
             if "mlp" in patches:
                 change = self.accounts.untouched(patches["mlp"].patch, change.unsqueeze(-1)).squeeze(-1)
             if "neurons" in patches:
                 change = change - patches["neurons"].lost
             self.accounts.book_mlp(layer, rows, change)
-        self.difference[rows] = found[OUTPUT]
+        self.difference[rows] = probed[OUTPUT]
 
     def ledgers(self, final: Tensor) -> Iterator[Ledger]:
         """The ledgers of all runs, those of one starting layer together.
@@ -186,12 +186,12 @@ class Runs:
 
 @dataclass(frozen=True)
 class PatchAt:
-    """What some runs do at a value of a tape.
+    """The patch of some runs at a value of a tape.
 
     Attributes:
         index: number of the value.
         patch: the runs' patch.
-        change: of what is put there, [window, position, entry, size].
+        change: change of what is put there, [window, position, entry, size].
         lost: change in direct effects of what is replaced [run, window, P].
     """
 
@@ -201,11 +201,11 @@ class PatchAt:
     lost: Tensor
 
     def rows(self, rows: slice) -> PatchAt:
-        """Of some of the runs."""
+        """The patch of some of the runs."""
         return PatchAt(self.index, self.patch.rows(rows), self.change, self.lost[rows])
 
     def moved(self, shape: torch.Size) -> Callable[[Tensor], Tensor]:
-        """What makes patched differences of differences of a value of that shape, [run, *shape]."""
+        """A function that patches differences of a value of that shape, [run, *shape]."""
 
         def patched(difference: Tensor) -> Tensor:
             runs = difference.shape[0]

@@ -25,7 +25,7 @@ from selfrepair.engine.ablated_reads import AblatedReads, ablated_reads, clean_r
 from selfrepair.engine.accounts import require_sites
 from selfrepair.engine.attention_parts import HeadReads, readable_attention
 from selfrepair.engine.clean import CleanRun
-from selfrepair.engine.direct_edges import rest_frozen
+from selfrepair.engine.direct_outputs import rest_frozen
 from selfrepair.errors import SelfRepairError
 from selfrepair.model.language_model import LanguageModel
 from selfrepair.model.ports import Port

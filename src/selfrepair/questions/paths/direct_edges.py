@@ -23,7 +23,7 @@ from selfrepair.ablation.operators import Operator
 from selfrepair.engine.ablated_outputs import ablated_outputs
 from selfrepair.engine.accounts import require_sites
 from selfrepair.engine.clean import CleanRun
-from selfrepair.engine.direct_edges import direct_outputs, rest_frozen
+from selfrepair.engine.direct_outputs import direct_outputs, rest_frozen
 from selfrepair.model.language_model import LanguageModel
 from selfrepair.model.ports import Port
 from selfrepair.prompts.prompts import Prompts

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from selfrepair.ablation.interventions import ports_of
 from selfrepair.effects.ledger import Ledger
-from selfrepair.engine.watched import Attention, WatchedReplay, eager_attention, log_probabilities, watched_clean
+from selfrepair.engine.watched import WatchedAttention, WatchedReplay, eager_attention, log_probabilities, watched_clean
 from selfrepair.progress import progress
 from selfrepair.results.extras import MLP, SCHEMAS
 from selfrepair.run.planning.batch_size import tokens_of
@@ -142,7 +142,7 @@ class _Window:
     def __init__(self, job: Job, surveyed: Arrays, window: int, looks: Sequence[Closeup]) -> None:
         self.job, self.looks, self.number = job, looks, window
         self.positions = sorted({position for look in looks for position in look.positions})
-        self.attention = Attention(self.positions)
+        self.attention = WatchedAttention(self.positions)
         tokens = tokens_of(job.windows, np.array([window]), job.model)
         self.clean, final = watched_clean(job.model, tokens, self.attention, ports_of(job.interventions))
         self.before = log_probabilities(job.model, final)
@@ -182,7 +182,7 @@ class _Window:
         row |= _repairers(ledger, place, position)
         return row | self._attended(ledger, place, position, spot, replay.attention)
 
-    def _attended(self, ledger: Ledger, place: int, position: int, spot: int, after: Attention) -> Row:
+    def _attended(self, ledger: Ledger, place: int, position: int, spot: int, after: WatchedAttention) -> Row:
         """What the head that repaired most attended to, before and after; empty where no head repaired."""
         assert ledger.by_head is not None
         by_head = ledger.by_head[place, 0, position]

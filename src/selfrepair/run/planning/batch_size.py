@@ -106,7 +106,7 @@ def window_bytes(model: LanguageModel, length: int, donors: int) -> int:
     heads_width = anatomy.heads * max(block.head_dim for block in anatomy.blocks)
     clean = anatomy.layers * (3 * anatomy.width + (3 + donors) * heads_width)  # streams and writes; heads
     inside_blocks = 48 * anatomy.width * 4  # a tape of clean values, and a chunk of runs on their way along it
-    vocabulary = 3 * anatomy.readout.weight.shape[0]  # the survey's loss
+    vocabulary = 3 * anatomy.unembedding.weight.shape[0]  # the survey's loss
     return length * (clean + inside_blocks + vocabulary) * model.dtype.itemsize
 
 
@@ -147,7 +147,7 @@ def require_known(tokens: np.ndarray, model: LanguageModel) -> None:
             "Marks for what is left out, such as -100, are no tokens: give the text without them.",
         )
     read = model.network.get_input_embeddings().weight.shape[0]
-    predicted = model.anatomy.readout.weight.shape[0]
+    predicted = model.anatomy.unembedding.weight.shape[0]
     if tokens.max(initial=0) >= read:
         raise SelfRepairError(
             f"The text holds the token id {tokens.max()}; the model's vocabulary ends at {read - 1}.",

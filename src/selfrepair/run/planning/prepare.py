@@ -12,7 +12,7 @@ from selfrepair.ablation.name_lists import Spelled
 from selfrepair.ablation.names import existing_heads, named_heads
 from selfrepair.ablation.operators import Operator, operator, require_operator
 from selfrepair.ablation.sites import Head, Site, all_heads
-from selfrepair.engine import DeltaEngine, Engine, ReplayEngine, engine_named, made_by_name
+from selfrepair.engine import DeltaEngine, Engine, ReplayEngine, engine_made_by_name, engine_named
 from selfrepair.engine.accounts import require_sites
 from selfrepair.engine.choice import Choice, choose, delta
 from selfrepair.engine.clean import clean_run
@@ -117,7 +117,7 @@ def _engine(
         "engine_settings": engine.settings,
         "engine_reason": choice.reason,
         "engine_exact": is_exact(engine),
-        "engine_by_name": isinstance(asked.engine, str) or made_by_name(engine),
+        "engine_by_name": isinstance(asked.engine, str) or engine_made_by_name(engine),
         "memory_predicted": room.predicted,
         "windows_per_batch": size,
         "windows_per_unit": size * max(1, unit // size),
@@ -218,7 +218,7 @@ def _require_readable(model: LanguageModel, windows: Windows, first: int) -> Non
 
 def _require_logits(model: LanguageModel, windows: Windows, first: int) -> None:
     """Refuses texts whose next tokens the model never predicts."""
-    masked = model.anatomy.readout.masked
+    masked = model.anatomy.unembedding.masked
     if masked is None:
         return
     targets = np.unique(windows.tokens[:, 1:][windows.scored(first)])

@@ -18,7 +18,7 @@ from selfrepair.engine import ENGINES
 from selfrepair.errors import SelfRepairError
 from selfrepair.model.kinship import weights_sample
 from selfrepair.model.language_model import LanguageModel
-from selfrepair.model.vocabulary import centring, is_plain
+from selfrepair.model.vocabulary_rows import centring_in_words, is_plain
 from selfrepair.results.plan import EngineFacts, ModelFacts, Plan, Subject, TextFacts, UntilFacts
 from selfrepair.results.plan_changes import differences
 from selfrepair.results.plan_file import plain
@@ -148,7 +148,7 @@ def how(plan: Plan) -> str:
 def _switched_off(plan: Plan) -> str:
     """Whether rows of the vocabulary that are padding or masked enter the mean that logits are centred by."""
     vocabulary = plan["model"]["vocabulary"]
-    return "" if is_plain(vocabulary) else f" {centring(vocabulary).capitalize()}."
+    return "" if is_plain(vocabulary) else f" {centring_in_words(vocabulary).capitalize()}."
 
 
 def dtype_name(model: LanguageModel) -> str:

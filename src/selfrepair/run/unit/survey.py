@@ -62,7 +62,7 @@ class _Tally:
         self.counts = torch.zeros(positions, dtype=torch.float64)
         self.effects: list[np.ndarray] = []
         self.nats, self.tokens, self.readout = 0.0, 0, np.zeros(2)
-        self.constants = job.model.anatomy.readout.constants(job.model.anatomy.final_norm)
+        self.constants = job.model.anatomy.unembedding.constants(job.model.anatomy.final_norm)
 
     def add(self, windows: np.ndarray, clean: CleanRun) -> None:
         scored = self.job.scored[windows]
@@ -90,7 +90,7 @@ class _Tally:
         """The model's own streams and loss, window by window: whole logits are large. Constants are added only after
         the comparison; proofs at load hold them to the model's own logits."""
         model, streams, allowed = self.job.model, {}, tolerance(self.job.model.dtype)
-        readout, left = model.anatomy.readout, rounding(clean)
+        readout, left = model.anatomy.unembedding, rounding(clean)
         for window in range(len(clean.tokens)):
             forward = own_forward(model, clean.tokens[window : window + 1])
             streams[window], logits = forward.stream[0], forward.logits[0, :-1]

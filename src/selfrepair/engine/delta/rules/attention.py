@@ -32,18 +32,18 @@ def attention(call: Call) -> Tensor:
     given = [folded(argument) for argument in arguments]
     if batch == 1:  # queries, keys and values that do not move have to be as many as those that do
         given[:3] = [g.expand(runs, *g.shape[1:]) for g in given[:3]]
-    found = call.operation.func(*given, **{name: folded(argument) for name, argument in named.items()})
-    full: Tensor = found.reshape(runs, *output.shape)
+    output_of_all = call.operation.func(*given, **{name: folded(argument) for name, argument in named.items()})
+    full: Tensor = output_of_all.reshape(runs, *output.shape)
     return full - output
 
 
 def secant_rows(call: Call) -> Tensor:
     """The secant rule for softmax, exactly zero where nothing in a row moves."""
-    (found,) = secant_as_rounded(call)
+    (change,) = secant_as_rounded(call)
     source = call.operation.args[0]
     difference = call.difference(source)
     assert difference is not None
     axis = call.argument(1, "dim", -1)
     axis = axis % call.output().ndim + 1
     still = (difference == 0).all(axis, keepdim=True)
-    return torch.where(still, torch.zeros((), dtype=found.dtype, device=found.device), found)
+    return torch.where(still, torch.zeros((), dtype=change.dtype, device=change.device), change)

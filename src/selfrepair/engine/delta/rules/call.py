@@ -21,7 +21,7 @@ Difference = Tensor | None
 
 
 class Values(Protocol):
-    """Where rules take clean values and weights from."""
+    """Source of clean values and weights for rules."""
 
     @property
     def precision(self) -> Precision:
@@ -60,9 +60,9 @@ class Call:
     """An operation that a difference is about to pass.
 
     Attributes:
-        operation: from the tape.
+        operation: operation on the tape.
         values: clean values and weights.
-        differences: by number of the value; those that are not here are zero.
+        differences: differences by number of the value; all others are zero.
         runs: how many ablated runs.
     """
 
@@ -81,7 +81,7 @@ class Call:
         return self.differences.get(argument.index) if isinstance(argument, Ref) else None
 
     def clean(self, argument: Any) -> Tensor:
-        """An argument's clean value; the argument itself where it is a number, which does as a tensor does."""
+        """An argument's clean value; the argument itself where it is a number, which works like a tensor."""
         value: Tensor = self.values.clean(argument.index) if isinstance(argument, Ref) else argument
         return value
 

@@ -17,14 +17,14 @@ from selfrepair.engine.delta.tape import Ref
 def secant(call: Call) -> Moved:
     """`f(clean + difference) - f(clean)`, run by run: true of every function."""
     moving = _runs_that_move(call)
-    return tuple(_where_moving(moving, found) for found in secant_as_rounded(call))
+    return tuple(_where_moving(moving, change) for change in secant_as_rounded(call))
 
 
 def secant_as_rounded(call: Call) -> tuple[Tensor, ...]:
-    """The secant rule as it is rounded: a rule that uses it says where it is exactly zero."""
+    """The secant rule as it is rounded: a rule that uses it has to set what is exactly zero."""
     full = {i: call.values.clean(i) + call.differences[i] for i in call.moving}
-    found = run_by_run(call, full, call.values.clean)
-    return tuple(value - call.output(i) for i, value in enumerate(found))
+    outputs = run_by_run(call, full, call.values.clean)
+    return tuple(value - call.output(i) for i, value in enumerate(outputs))
 
 
 def _runs_that_move(call: Call) -> Tensor:
@@ -32,18 +32,18 @@ def _runs_that_move(call: Call) -> Tensor:
     return torch.stack([(call.differences[i] != 0).flatten(1).any(1) for i in call.moving]).any(0)
 
 
-def _where_moving(moving: Tensor, found: Tensor) -> Tensor:
+def _where_moving(moving: Tensor, change: Tensor) -> Tensor:
     """Zero in runs that stand still: a function may round otherwise where it is given more runs at once."""
-    return torch.where(moving.reshape(-1, *[1] * (found.ndim - 1)), found, torch.zeros_like(found))
+    return torch.where(moving.reshape(-1, *[1] * (change.ndim - 1)), change, torch.zeros_like(change))
 
 
 def run_by_run(call: Call, moving: dict[int, Tensor], standing: Callable[[int], Tensor]) -> tuple[Tensor, ...]:
     """The function's results for every run.
 
     Args:
-        call: whose function.
-        moving: by number, what it is given in each run, [run, ...].
-        standing: what it is given of all other values, the same in each run.
+        call: call whose function is run.
+        moving: values that differ between runs, by number, [run, ...].
+        standing: makes an argument of any other value, the same in each run.
     """
     operation = call.operation
 
@@ -63,20 +63,20 @@ def run_by_run(call: Call, moving: dict[int, Tensor], standing: Callable[[int], 
 
 def secant_elementwise(call: Call) -> Tensor:
     """The secant rule for functions of one number, exactly zero where the difference is."""
-    (found,) = secant_as_rounded(call)
+    (change,) = secant_as_rounded(call)
     still = None
     for index in call.moving:
-        zero = lifted(call.differences[index], found.ndim - 1) == 0
+        zero = lifted(call.differences[index], change.ndim - 1) == 0
         still = zero if still is None else still & zero
     assert still is not None
-    return torch.where(still, torch.zeros((), dtype=found.dtype, device=found.device), found)
+    return torch.where(still, torch.zeros((), dtype=change.dtype, device=change.device), change)
 
 
 def opaque(call: Call) -> tuple[Tensor, ...]:
     """A whole module by the secant rule, runs folded into the batch: routers and whatever else is discrete.
 
     Run by run where it is also given a tensor that does not move (token ids, a mask): which axis of that counts
-    windows, and would have to be repeated, cannot be told for sure.
+    windows, and would have to be repeated, is not certain.
     """
 
     def difference(full: Tensor, which: int) -> Tensor:
@@ -84,8 +84,8 @@ def opaque(call: Call) -> tuple[Tensor, ...]:
         return _where_moving(moving, full.reshape(call.runs, *clean.shape) - clean)
 
     moving = _runs_that_move(call)
-    found = _one_by_one(call) if _stands_beside(call) else _called(call, call.folded)
-    return tuple(difference(full, i) if full.is_floating_point() else full for i, full in enumerate(found))
+    outputs = _one_by_one(call) if _stands_beside(call) else _called(call, call.folded)
+    return tuple(difference(full, i) if full.is_floating_point() else full for i, full in enumerate(outputs))
 
 
 def _stands_beside(call: Call) -> bool:
@@ -104,7 +104,7 @@ def _of_run(call: Call, run: int, argument: Any) -> Tensor:
 
 
 def _called(call: Call, moved: Callable[[Any], Tensor]) -> tuple[Tensor, ...]:
-    """What the operation's function puts out, given `moved` of the arguments that move and all others as they are."""
+    """Results of the operation's function, with `moved` of the arguments that move and all others as they are."""
 
     def value(argument: Any) -> Any:
         return call.clean(argument) if call.difference(argument) is None else moved(argument)

@@ -124,7 +124,7 @@ def scaled_logits(anatomy: Anatomy, tokens: Tensor, final: Tensor) -> Tensor:
         tokens: [window, position].
         final: the stream after the last block [window, position, width].
     """
-    readout, targets = anatomy.readout, tokens[:, 1:]
+    readout, targets = anatomy.unembedding, tokens[:, 1:]
     normed = predicting_positions(without_bias(anatomy.final_norm_module, final))
     return readout.multiplier * (normed * (readout.weight[targets] - readout.mean_weight)).sum(-1)
 

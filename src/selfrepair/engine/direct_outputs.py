@@ -1,4 +1,4 @@
-"""What components would put out if nothing but the senders' own writes had changed: direct edges, as in path patching.
+"""Direct edges, as in path patching: what components put out if only the senders' own writes have changed.
 
 One ablated run in which everything downstream is frozen has, at every block, the clean stream plus what the senders
 write otherwise. What each component computes there is read before it is frozen: all receivers from one forward, with
@@ -61,9 +61,9 @@ def direct_outputs(
     Args:
         model: the model.
         clean: the clean run, with the outputs of all heads and MLPs from the senders' first layer on.
-        senders: what is replaced.
+        senders: the replaced sites.
         replacement: what goes in the place of replaced outputs.
-        ports: which, of heads and MLPs.
+        ports: ports of heads and MLPs to read.
 
     Raises:
         SelfRepairError: see `rest_frozen`.

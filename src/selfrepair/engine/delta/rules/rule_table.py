@@ -1,4 +1,4 @@
-"""Which rule is for which operation: one table, by the function's name."""
+"""The table of rules: for each operation, by its function's name, the rule for differences."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from torch import Tensor
 from selfrepair.engine.delta.rules.arithmetic import add, divide, multiply, negate, power, subtract, subtract_from
 from selfrepair.engine.delta.rules.attention import attention, secant_rows
 from selfrepair.engine.delta.rules.call import Call, Rule
-from selfrepair.engine.delta.rules.norms import layer_norm, reciprocal_root, rms_norm
+from selfrepair.engine.delta.rules.normalisation import layer_norm, reciprocal_root, rms_norm
+from selfrepair.engine.delta.rules.products import affine, linear, matrix_product
 from selfrepair.engine.delta.rules.secant import opaque, secant, secant_elementwise
 from selfrepair.engine.delta.rules.shapes import masked_fill, same, shaped, structural
-from selfrepair.engine.delta.rules.weights import affine, linear, matrix_product
 
 
 def apply(call: Call) -> tuple[Tensor, ...]:
     """The differences of an operation's results, [run, *shape] each."""
     rule = RULES.get(call.operation.name, secant)
-    found = rule(call)
-    return found if isinstance(found, tuple) else (found,)
+    changes = rule(call)
+    return changes if isinstance(changes, tuple) else (changes,)
 
 
 _STRUCTURAL = (

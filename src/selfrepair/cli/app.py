@@ -54,7 +54,7 @@ def _print_version(asked: bool) -> None:
 
 
 @app.callback()
-def common(
+def before_verb(
     _version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,

@@ -8,7 +8,7 @@ from typing import Any
 from selfrepair.ablation.names import NamedHeads, existing_heads
 
 
-def require_heads(named: NamedHeads | None, model: str, revision: str | None) -> None:
+def require_existing_heads(named: NamedHeads | None, model: str, revision: str | None) -> None:
     """Refuses heads that are not in a model's configuration, before its weights are loaded.
 
     Does nothing if there is no configuration to read: loading reports what is wrong.

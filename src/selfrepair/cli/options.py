@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from selfrepair.run.planning.options import Setting, settings_of
+from selfrepair.run.planning.setting_fields import Setting, settings_of
 
 Quiet = Annotated[
     bool, typer.Option("--quiet", "-q", help="No progress and no remarks: only results, warnings and errors.")

@@ -13,7 +13,7 @@ import typer
 from selfrepair import choices
 from selfrepair.cli.exit_code import INTERRUPTED
 from selfrepair.cli.options import Quiet, options, with_settings
-from selfrepair.run.planning.options import part_of
+from selfrepair.run.planning.setting_fields import given_settings
 from selfrepair.run.planning.settings import Computing, Loading, Statistics, Text
 from selfrepair.terminal import Console
 
@@ -72,8 +72,7 @@ def paper(
     measured on up to a million tokens.
     """
     from selfrepair.cli.silence_libraries import quieten
-    from selfrepair.results.run_folder import load as load_run
-    from selfrepair.results.run_folder import prepare_folder
+    from selfrepair.results.run_folder import load_run, prepare_folder
 
     quieten()
     from selfrepair.paper import make
@@ -120,7 +119,7 @@ def _loaded(model: str, asked: Mapping[str, Any], console: Console) -> Any:
     from selfrepair.model.load import load
 
     console.print("Loading the model and proving its identities.")
-    loaded = load(model, **part_of(Loading, asked))
+    loaded = load(model, **given_settings(Loading, asked))
     console.print(f"{loaded!r}: its identities hold.")
     return loaded
 
@@ -140,11 +139,11 @@ def _studied(
     from selfrepair.paper.study import Study
 
     seed = asked["seed"]
-    windows = windows_for(model.tokenizer, recipe, seed=seed, **part_of(Text, asked))
+    windows = windows_for(model.tokenizer, recipe, seed=seed, **given_settings(Text, asked))
     chosen = recipe_named(recipe, windows)
     if not make.needs_sweep(only):
         return Study(model, windows, None, chosen, seed=seed)
-    sizes = part_of(Computing, asked)
+    sizes = given_settings(Computing, asked)
     swept = make.sweep(model, windows, chosen, out=place / "run", seed=seed, progress=progress, **sizes)
     if swept.outcome["status"] == "interrupted":
         Console(stderr=True).print(

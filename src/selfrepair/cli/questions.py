@@ -14,7 +14,7 @@ import typer
 from selfrepair.cli.options import options
 from selfrepair.errors import SelfRepairError
 from selfrepair.questions.settings import AuditSettings, PromptSource
-from selfrepair.run.planning.options import part_of
+from selfrepair.run.planning.setting_fields import given_settings
 from selfrepair.run.planning.settings import Loading
 from selfrepair.terminal import Console
 
@@ -48,7 +48,7 @@ def question(model: str, asked: Mapping[str, Any], quiet: bool) -> Question:
     quieten()
     console = Console(stderr=True, quiet=quiet)
     console.print("Loading the model and proving its identities.")
-    loaded = load(model, **part_of(Loading, asked))
+    loaded = load(model, **given_settings(Loading, asked))
     chosen = _settings(asked)
     prompts = _prompts(loaded, asked, console)
     return Question(loaded, prompts, chosen, progress=not quiet)

@@ -56,7 +56,7 @@ def write_beside(run: Run, folder: Path) -> None:
     if find_spec("jinja2") is None or find_spec("plotly") is None:
         console.print("No report.html: pip install 'selfrepair[report]'", soft_wrap=True)
         return
-    from selfrepair.report.page import Source, write_page
+    from selfrepair.report.page import PageRun, write_page
 
-    path = write_page([Source(run, folder)], folder / PAGE)
+    path = write_page([PageRun(run, folder)], folder / PAGE)
     Console().print(f"Report: {path}   (selfrepair show --open {folder})", soft_wrap=True)

@@ -15,7 +15,7 @@ import typer
 from selfrepair.cli.exit_code import INTERRUPTED
 from selfrepair.cli.options import Quiet, options, with_settings
 from selfrepair.cli.report import write_beside
-from selfrepair.run.planning.options import part_of
+from selfrepair.run.planning.setting_fields import given_settings
 from selfrepair.run.planning.settings import GROUPS, Ablation, Computing, Loading, Statistics, Stopping, Text, Work
 from selfrepair.terminal import Console
 
@@ -65,10 +65,10 @@ def run(
     from selfrepair.run.measure import ChecksFail, NumbersAreInexact
 
     with _leaving_no_empty_folder(place), warnings.catch_warnings():
-        for category in (ChecksFail, NumbersAreInexact):  # `report` prints these more visibly
+        for category in (ChecksFail, NumbersAreInexact):  # `print_run` prints these more visibly
             warnings.simplefilter("ignore", category)
         measured = _measured(model, asked, place, quiet)
-    report(measured, place, top, plots, page)
+    print_run(measured, place, top, plots, page)
 
 
 def _measured(model: str, asked: Mapping[str, Any], place: Path, quiet: bool) -> Run:
@@ -85,13 +85,13 @@ def _measured(model: str, asked: Mapping[str, Any], place: Path, quiet: bool) ->
     console = Console(stderr=True, quiet=quiet)
     _require_sense(model, asked)
     console.print("Loading the model and proving its identities.")
-    loaded = load(model, **part_of(Loading, asked))
+    loaded = load(model, **given_settings(Loading, asked))
     console.print(f"{loaded!r}: its identities hold.")
-    cut = part_of(Text, asked)
+    cut = given_settings(Text, asked)
     corpus = windows(loaded.tokenizer, cut.pop("text"), seed=asked["seed"], **cut)
     counted = f"{corpus.scored(asked['first']).sum():,} predictions count."
     console.print(f"Text: {corpus!r}; {counted}{_as_python_has_it(corpus.provenance)}")
-    keywords = {name: value for group in GROUPS.values() for name, value in part_of(group, asked).items()}
+    keywords = {name: value for group in GROUPS.values() for name, value in given_settings(group, asked).items()}
     return measure(loaded, corpus, out=place, progress=not quiet, **keywords)
 
 
@@ -99,7 +99,7 @@ def _require_sense(model: str, asked: Mapping[str, Any]) -> None:
     """Refuses filters, donors, errors to stop at, texts and heads that there are not."""
     from selfrepair.ablation.names import named_heads
     from selfrepair.ablation.operators import operator
-    from selfrepair.cli.heads import require_heads
+    from selfrepair.cli.heads import require_existing_heads
     from selfrepair.run.planning.prepare import stopping
     from selfrepair.statistics.filters import Filter
     from selfrepair.text import read_documents
@@ -110,7 +110,7 @@ def _require_sense(model: str, asked: Mapping[str, Any]) -> None:
     operator(asked["ablation"], asked["donors"])
     stopping(asked["until_se"], asked["until"])
     next(iter(read_documents(asked["text"], field=asked["field"], most=LEAST)))
-    require_heads(named_heads(asked["heads"]) if asked["heads"] else None, model, asked["revision"])
+    require_existing_heads(named_heads(asked["heads"]) if asked["heads"] else None, model, asked["revision"])
 
 
 def _as_python_has_it(provenance: Mapping[str, object]) -> str:
@@ -133,10 +133,10 @@ def _leaving_no_empty_folder(place: Path) -> Iterator[None]:
             place.rmdir()
 
 
-def report(measured: Run, place: Path, top: int, plots: bool, page: bool = True) -> None:
+def print_run(measured: Run, place: Path, top: int, plots: bool, page: bool = True) -> None:
     """Prints tables, draws pictures, writes the page, and ends with the exit code the run deserves."""
     from selfrepair.cli.exit_code import exit_code_of
-    from selfrepair.report.tables import print_heads, print_summary
+    from selfrepair.report.run_tables import print_heads, print_summary
     from selfrepair.run.gathering.best_effort import never_costs_the_run
 
     console = Console()

@@ -7,11 +7,11 @@ import io
 
 from rich.text import Text
 
-from selfrepair.report.captions import ablated, chosen_tokens, operator
+from selfrepair.report.captions import ablated, chosen_tokens, operator_with_donors
 from selfrepair.report.layout import plain_table
 from selfrepair.report.number_formats import small
 from selfrepair.report.rows import head_rows
-from selfrepair.report.tables import columns_of, narrowed, notes
+from selfrepair.report.run_tables import columns_of, narrowed, notes
 from selfrepair.results.filter_labels import resolve_filter
 from selfrepair.results.runs import Run
 from selfrepair.terminal import Console
@@ -78,7 +78,7 @@ def _heads(run: Run) -> tuple[str, list[str], list[list[str]], list[str]]:
     label = resolve_filter(run, None)
     rows, what = head_rows(run, label, top=HEADS), ablated(run)
     columns = narrowed(columns_of(rows, what), rows, WIDTH)
-    shown = f"{operator(run)}; {chosen_tokens(label, what)}; logit"
+    shown = f"{operator_with_donors(run)}; {chosen_tokens(label, what)}; logit"
     cells = [[column.show(row) for column in columns] for row in rows]
     title = f"{what.capitalize()}s by direct effect, largest first; {shown}"
     return title, [column.heading for column in columns], cells, notes(run, columns, rows)

@@ -25,7 +25,7 @@ def fact(run: Run, name: str) -> str:
     return plain(str(run.interventions.attrs.get(name, "unknown")))
 
 
-def operator(run: Run) -> str:
+def operator_with_donors(run: Run) -> str:
     """The ablation operator with its donors."""
     donors = fact(run, "donors")
     said = f"{fact(run, 'operator')} ablation"
@@ -97,7 +97,7 @@ def rule_in_words() -> str:
     )
 
 
-def left_out(run: Run) -> str:
+def positions_left_out(run: Run) -> str:
     """Which positions statistics leave out."""
     first = int(run.interventions.attrs.get("first_position", 1))
     if first == 0:
@@ -105,7 +105,7 @@ def left_out(run: Run) -> str:
     return "position 0 left out" if first == 1 else f"positions 0 to {first - 1} left out"
 
 
-def centring(run: Run) -> str:
+def centring_note(run: Run) -> str:
     """Over which rows of the vocabulary logits are centred, where some are padding or masked; else nothing."""
     model = run.plan.get("model")
     vocabulary = model.get("vocabulary") if isinstance(model, dict) else None
@@ -133,7 +133,7 @@ def engine_error(run: Run) -> str:
     return "not measured" if run.plan.get("engine_exact") is False else ""
 
 
-def status(run: Run) -> str:
+def status_warning(run: Run) -> str:
     """A warning where the run did not finish, or its checks fail; else nothing."""
     said = fact(run, "status")
     if failed := checks.failed(run.outcome):
@@ -143,7 +143,7 @@ def status(run: Run) -> str:
     return f"Run {said}: {ablated(run)}s may have few tokens or none."
 
 
-def donors_needed(run: Run) -> str:
+def donors_needed_note(run: Run) -> str:
     """How many donors the run's question needs, in words; nothing where one donor was drawn."""
     if "donors_needed" not in run.interventions:
         return ""
@@ -158,7 +158,7 @@ def donors_needed(run: Run) -> str:
     )
 
 
-def stopped(run: Run) -> str:
+def stopping_note(run: Run) -> str:
     """What a run that could stop early came to, with its interval that holds at every look; nothing for others."""
     until = run.outcome.get("until")
     if not until:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from rich.text import Text
 
-from selfrepair.report.layout import Line, fitted
+from selfrepair.report.layout import NumberRow, fitted
 from selfrepair.report.number_formats import estimate, units
 from selfrepair.run.gathering.compare_runs import Comparison
 from selfrepair.statistics.estimates import Estimate
@@ -33,25 +33,25 @@ def print_comparison(console: Console, found: Comparison, top: int) -> None:
     console.print(Text(said, "dim"))
 
 
-def _print(console: Console, title: str, lines: list[Line]) -> None:
+def _print(console: Console, title: str, lines: list[NumberRow]) -> None:
     console.print(Text(title, style="bold"))
     console.print(fitted("", ["value [95% interval]"], lines, console.width))
     console.print()
 
 
-def _whole(found: Comparison) -> list[Line]:
+def _whole(found: Comparison) -> list[NumberRow]:
     """Both runs' numbers, and their difference."""
     name = found.estimator
     cells = [estimate(name, *_parts(one)) for one in found.each]
-    lines = [Line(called, [cell]) for called, cell in zip(found.names, cells, strict=True)]
-    return [*lines, Line("difference", [estimate(name, *_parts(found.change), change=True)])]
+    lines = [NumberRow(called, [cell]) for called, cell in zip(found.names, cells, strict=True)]
+    return [*lines, NumberRow("difference", [estimate(name, *_parts(found.change), change=True)])]
 
 
 def _parts(one: Estimate) -> tuple[float, float, float]:
     return float(one.value), float(one.low), float(one.high)
 
 
-def _differing(found: Comparison, differences: Estimate, top: int) -> list[Line]:
+def _differing(found: Comparison, differences: Estimate, top: int) -> list[NumberRow]:
     with np.errstate(divide="ignore", invalid="ignore"):
         size = np.nan_to_num(2 * np.abs(differences.value) / (differences.high - differences.low), nan=0, posinf=0)
     lines = []
@@ -59,5 +59,7 @@ def _differing(found: Comparison, differences: Estimate, top: int) -> list[Line]
         if size[place] == 0:  # no difference, or one whose interval has no ends or is not known
             break
         value, low, high = (float(part[place]) for part in (differences.value, differences.low, differences.high))
-        lines.append(Line(plain(found.cells[place].name), [estimate(found.estimator, value, low, high, change=True)]))
+        lines.append(
+            NumberRow(plain(found.cells[place].name), [estimate(found.estimator, value, low, high, change=True)])
+        )
     return lines

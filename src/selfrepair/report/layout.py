@@ -14,14 +14,14 @@ GAP = 2  # columns between two cells
 
 
 @dataclass(frozen=True)
-class Line:
+class NumberRow:
     """One line of a table: its name, and a number with its interval for each heading."""
 
     name: str
     cells: Sequence[tuple[str, str]]
 
 
-def fitted(corner: str, headings: Sequence[str], lines: Sequence[Line], width: int) -> Table:
+def fitted(corner: str, headings: Sequence[str], lines: Sequence[NumberRow], width: int) -> Table:
     """The table in the widest form that fits.
 
     Intervals stand beside their numbers; where there is no room, below them; where there is none for that either, each

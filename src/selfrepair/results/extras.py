@@ -83,7 +83,7 @@ def described(name: str, table: pa.Table) -> pa.Table:
     return table.cast(SCHEMAS[name].with_metadata({"description": DESCRIPTIONS[name]}))
 
 
-def check(name: str, table: pa.Table) -> None:
+def check_extra(name: str, table: pa.Table) -> None:
     """Refuse a table that is not what its name says.
 
     Raises:

@@ -49,7 +49,7 @@ def cells_of(interventions: xr.Dataset) -> list[Cell]:
     ]
 
 
-def shape_of(interventions: xr.Dataset) -> tuple[int, int]:
+def grid_shape(interventions: xr.Dataset) -> tuple[int, int]:
     """(layers, places in a layer's row): the cells that interventions lie in."""
     return int(interventions.sizes[LAYERS]), int(interventions["head"].values.max()) + 1
 
@@ -90,7 +90,7 @@ def by_layer_and_head(interventions: xr.Dataset) -> xr.Dataset:
     Args:
         interventions: from `flat`. Cells without an intervention hold what unmeasured heads do: no tokens, NaN.
     """
-    layers, heads = shape_of(interventions)
+    layers, heads = grid_shape(interventions)
     places = interventions["layer"].values * heads + interventions["head"].values
     every = np.array_equal(places, np.arange(layers * heads))
 

@@ -80,7 +80,7 @@ def discard(folder: Path) -> None:
         shutil.rmtree(folder / STAGING)
 
 
-def read(folder: Path) -> dict[str, Stored]:
+def read_manifest(folder: Path) -> dict[str, Stored]:
     """The files of a results folder by name, with what proves them; they themselves are not looked at.
 
     Raises:
@@ -105,14 +105,14 @@ def read(folder: Path) -> dict[str, Stored]:
     }
 
 
-def check(folder: Path) -> None:
+def check_files(folder: Path) -> None:
     """Reads every file of a results folder once, if it has a manifest.
 
     Raises:
         SelfRepairError: one of them is gone, or not what was written.
     """
     if (folder / MANIFEST).is_file():
-        for one in read(folder).values():
+        for one in read_manifest(folder).values():
             one.check()
 
 

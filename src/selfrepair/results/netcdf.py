@@ -27,16 +27,18 @@ def read_heads(file: BinaryIO) -> xr.Dataset:
     """The dataset in a `heads.nc`, in memory.
 
     Raises:
-        ValueError, OSError: it is not what `written` makes.
+        ValueError, OSError: it is not what `dataset_bytes` makes.
     """
     content = io.BytesIO(file.read())
     require_own_content(content)
-    return netcdf_layout.read(content)
+    return netcdf_layout.read_dataset(content)
 
 
-def written(heads: xr.Dataset) -> memoryview:
+def heads_bytes(heads: xr.Dataset) -> memoryview:
     """The bytes of `heads.nc`; made in memory because HDF5 crashes the interpreter on a full disk."""
-    return netcdf_layout.written(heads, {str(name) for name, one in heads.variables.items() if one.ndim > len(CELL)})
+    return netcdf_layout.dataset_bytes(
+        heads, {str(name) for name, one in heads.variables.items() if one.ndim > len(CELL)}
+    )
 
 
 def require_own_content(content: io.BytesIO) -> None:

@@ -22,7 +22,7 @@ _OF_THE_LAYOUT = (*_OF_HDF5, "_Netcdf4Dimid", "_Netcdf4Coordinates", "_NCPropert
 _TEXT = h5py.string_dtype()
 
 
-def written(heads: xr.Dataset, compressed: set[str]) -> memoryview:
+def dataset_bytes(heads: xr.Dataset, compressed: set[str]) -> memoryview:
     """The bytes of a netCDF-4 file.
 
     Args:
@@ -48,8 +48,8 @@ def written(heads: xr.Dataset, compressed: set[str]) -> memoryview:
     return content.getbuffer()
 
 
-def read(content: io.BytesIO) -> xr.Dataset:
-    """The dataset in a file that `written` made, in memory.
+def read_dataset(content: io.BytesIO) -> xr.Dataset:
+    """The dataset in a file that `dataset_bytes` made, in memory.
 
     Args:
         content: the file, which `netcdf.require_own_content` has looked through.

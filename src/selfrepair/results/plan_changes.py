@@ -9,7 +9,7 @@ from itertools import islice
 _MOST, _LONGEST = 8, 80  # changes that are named; letters of a value
 
 
-def differences(was: object, now: object) -> list[str]:
+def plan_changes(was: object, now: object) -> list[str]:
     """`key: was X, is Y` for everything that differs, keys of nested parts joined by dots; the first few."""
     found = list(islice(_pairs(was, now, ""), _MOST + 1))
     said = [f"{name}: was {_short(one)}, is {_short(other)}" for name, one, other in found[:_MOST]]

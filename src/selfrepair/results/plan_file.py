@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from selfrepair.errors import SelfRepairError
 from selfrepair.reading import open_regular, parsed_json
 from selfrepair.results.atomic_files import put
-from selfrepair.results.plan_changes import differences
+from selfrepair.results.plan_changes import plan_changes
 from selfrepair.results.proven import Digests
 
 COPY = b"plan"  # in the metadata of `windows.parquet`
@@ -25,7 +25,7 @@ _NO_JSON_NUMBER = ("NaN", "Infinity", "-Infinity")
 
 def write_json(content: Mapping[str, object], path: Path) -> Digests:
     """Writes JSON; what is not JSON becomes text."""
-    text = json.dumps(plain(content), indent=2, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(json_content(content), indent=2, ensure_ascii=False, allow_nan=False)
     return put(path, (text + "\n").encode())
 
 
@@ -52,7 +52,7 @@ def opened_plan(content: dict[str, Any], path: Path, windows: Path) -> dict[str,
     """
     given = {name: value for name, value in content.items() if name != CHECKSUM}
     copy = _copy(windows)
-    changed = differences(copy, given) if copy is not None else []
+    changed = plan_changes(copy, given) if copy is not None else []
     if content.get(CHECKSUM) == _checksum(given) and not changed:
         plan: dict[str, Any] = with_numbers(given)
         return plan
@@ -78,7 +78,7 @@ def _copy(windows: Path) -> dict[str, Any] | None:
 
 def _sealed(plan: Mapping[str, object]) -> dict[str, Any]:
     """A plan with its checksum."""
-    content = plain(plan)
+    content = json_content(plan)
     return {**content, CHECKSUM: _checksum(content)}
 
 
@@ -86,7 +86,7 @@ def _checksum(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def plain(content: Mapping[str, object]) -> dict[str, Any]:
+def json_content(content: Mapping[str, object]) -> dict[str, Any]:
     """As JSON gives it back; it has no infinity: "Infinity"."""
     found: dict[str, Any] = json.loads(json.dumps(content, default=_plain), parse_constant=str)
     return found

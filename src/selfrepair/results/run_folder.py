@@ -57,7 +57,7 @@ def prepare_folder(path: str | Path) -> Path:
     return folder
 
 
-def write(run: Run, path: str | Path) -> Path:
+def write_run(run: Run, path: str | Path) -> Path:
     """Write a run's files; existing ones are replaced, all of them or none.
 
     Raises:
@@ -98,7 +98,7 @@ def write_results(run: Run, folder: Path) -> Run:
     files = {
         PLAN: write_plan(run.plan, made / PLAN),
         OUTCOME: write_json(run.outcome, made / OUTCOME),
-        HEADS: put(made / HEADS, netcdf.written(run.interventions)),
+        HEADS: put(made / HEADS, netcdf.heads_bytes(run.interventions)),
         TOKENS: _proven(run.kept),
         WINDOWS: _proven(run.corpus),
         **_write_extras(run, folder),
@@ -114,7 +114,7 @@ def add_extras(run: Run, folder: Path) -> None:
     Raises:
         SelfRepairError: the results there are damaged, or rest on other units; the disk is full.
     """
-    stored = manifest.read(folder)
+    stored = manifest.read_manifest(folder)
     if read_part(stored[OUTCOME], _read_json, lambda _: None).get("made_of") != run.outcome.get("made_of"):
         raise SelfRepairError(f"The results in {folder} were made of other units meanwhile.", manifest.fix(folder))
     manifest.staging(folder)
@@ -146,13 +146,15 @@ def read_extras(stored: Mapping[str, Stored]) -> extras.Extras:
     """The optional tables of a results folder.
 
     Args:
-        stored: its files, from `manifest.read`.
+        stored: its files, from `manifest.read_manifest`.
 
     Raises:
         SelfRepairError: one of them is damaged.
     """
     there = {name: stored[file] for name, file in EXTRAS.items() if file in stored}
-    return extras.Extras(**{n: read_part(one, bounded_table, partial(extras.check, n)) for n, one in there.items()})
+    return extras.Extras(
+        **{n: read_part(one, bounded_table, partial(extras.check_extra, n)) for n, one in there.items()}
+    )
 
 
 def write_corpus(windows: Windows, donors: np.ndarray, folder: Path, plan: Mapping[str, object]) -> None:
@@ -172,7 +174,7 @@ def write_corpus(windows: Windows, donors: np.ndarray, folder: Path, plan: Mappi
             file.add(part)
 
 
-def load(path: str | Path) -> Run:
+def load_run(path: str | Path) -> Run:
     """Reads a results folder, proves it by its manifest and checks it against the schema.
 
     Every file is read once; the two large tables stay on disk until they are looked at, and are proven again then.
@@ -191,7 +193,7 @@ def load(path: str | Path) -> Run:
     if not folder.is_dir():
         raise SelfRepairError(f"There is no results folder {folder}.", "Give the folder that a run wrote.")
     read_plan(folder)  # before the manifest is asked: this says what has been changed, not only that something has
-    stored = manifest.read(folder)
+    stored = manifest.read_manifest(folder)
     for name in NEEDED:
         if name not in stored:
             raise SelfRepairError(f"{folder / manifest.MANIFEST} names no {name}.", manifest.fix(folder))

@@ -67,7 +67,7 @@ def joined_names(texts: Sequence[Windows]) -> list[tuple[str, ...]]:
     return [tuple(f"text {number}: {name}" for name in some) for number, some in enumerate(names)]
 
 
-def joined(texts: Sequence[Windows], donors: Sequence[np.ndarray]) -> tuple[Windows, np.ndarray]:
+def joined_windows(texts: Sequence[Windows], donors: Sequence[np.ndarray]) -> tuple[Windows, np.ndarray]:
     """Several texts of windows of one length as one, and their donors; texts and their documents stay in order.
 
     Args:

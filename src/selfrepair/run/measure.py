@@ -20,7 +20,7 @@ from selfrepair.results import checks, run_folder
 from selfrepair.results.proven import Damaged
 from selfrepair.results.runs import Run
 from selfrepair.run.closeups.attach import attach_closeups, closeups_of_before
-from selfrepair.run.gathering.all_texts import part_of, pool_of
+from selfrepair.run.gathering.all_texts import measured_text, pool_of
 from selfrepair.run.gathering.best_effort import never_costs_the_run, temporary_folder
 from selfrepair.run.gathering.engine_bias import biases
 from selfrepair.run.gathering.merged_run import merged
@@ -255,8 +255,8 @@ def _merge(job: Job, store: Store, swept: _Swept, started: float, keep: bool) ->
         Damaged: a unit is gone, or not what was written.
     """
     surveyed, place = merged_survey(job, store), store.folder
-    unfinished = [] if swept.status == "complete" else interrupted.unfinished(store, surveyed, swept.short)
-    pool = pool_of(part_of(job, store, unfinished))
+    unfinished = [] if swept.status == "complete" else interrupted.unfinished_units(store, surveyed, swept.short)
+    pool = pool_of(measured_text(job, store, unfinished))
     if swept.status == "complete" and pool.missing:
         problem = f"{pool.missing} of {len(job.units)} units have gone from {store.units} since they were done."
         raise Damaged(store.units / SWEEP, problem, FIX)

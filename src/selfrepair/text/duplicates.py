@@ -10,7 +10,7 @@ from hashlib import blake2b
 import numpy as np
 
 from selfrepair.text.document import Document
-from selfrepair.text.packing import Ids, Rows
+from selfrepair.text.packing import Ids, PackedRows
 
 _NAMED = 5  # copies that are named in the provenance
 
@@ -25,7 +25,7 @@ def text_digest(text: str) -> bytes:
     return blake2b(" ".join(text.split()).encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
-def in_words(provenance: Mapping[str, object]) -> str:
+def duplicates_in_words(provenance: Mapping[str, object]) -> str:
     """What is there twice, from a text's provenance; empty where nothing is."""
     found = provenance.get("duplicates")
     if not isinstance(found, dict):
@@ -66,7 +66,7 @@ class Duplicates:
                 self.copies.append((document.name, name))
             yield first, document
 
-    def joined(self, rows: Rows) -> Rows:
+    def joined(self, rows: PackedRows) -> PackedRows:
         """Rows in which a document counts as another that has all its rows: as far as it is measured it is a copy.
 
         Documents that are mixed within a row (packed text) stay apart; their repeated rows are only counted.

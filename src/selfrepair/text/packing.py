@@ -11,7 +11,7 @@ Ids = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Rows:
+class PackedRows:
     """Rows of ids before a beginning-of-sequence token and padding are added.
 
     Attributes:
@@ -29,7 +29,9 @@ class Rows:
     most: int
 
 
-def pack_apart(documents: Iterable[tuple[int, str, Ids]], size: int, least: int, wanted: int | None, seed: int) -> Rows:
+def pack_apart(
+    documents: Iterable[tuple[int, str, Ids]], size: int, least: int, wanted: int | None, seed: int
+) -> PackedRows:
     """Cut each document on its own, and take rows round robin: one of each document, then a second.
 
     Reading stops at the document that makes one row each suffice. Which row of a document comes first is
@@ -68,10 +70,10 @@ def pack_apart(documents: Iterable[tuple[int, str, Ids]], size: int, least: int,
         if turn < len(own)
     ][:wanted]
     owners = [np.full(len(ids), owner, dtype=np.int64) for owner, ids in taken]
-    return Rows([ids for _, ids in taken], owners, tuple(names), read, most)
+    return PackedRows([ids for _, ids in taken], owners, tuple(names), read, most)
 
 
-def pack_joined(documents: Iterable[tuple[int, str, Ids]], size: int, wanted: int | None) -> Rows:
+def pack_joined(documents: Iterable[tuple[int, str, Ids]], size: int, wanted: int | None) -> PackedRows:
     """Join all documents without separators and cut rows of `size` tokens; the last partial row is dropped.
 
     Args:
@@ -100,11 +102,13 @@ def pack_joined(documents: Iterable[tuple[int, str, Ids]], size: int, wanted: in
             break
     count = most // size if wanted is None else min(wanted, most // size)
     if count == 0:
-        return Rows([], [], (), read, most)
+        return PackedRows([], [], (), read, most)
     ids = np.concatenate(streams)[: count * size]
     owners = np.repeat(owning, [len(stream) for stream in streams])[: count * size]
     used = int(owners.max()) + 1
-    return Rows(list(ids.reshape(count, size)), list(owners.reshape(count, size)), tuple(names[:used]), read, most)
+    return PackedRows(
+        list(ids.reshape(count, size)), list(owners.reshape(count, size)), tuple(names[:used]), read, most
+    )
 
 
 def _cut(ids: Ids, size: int, least: int, seed: int, document: int) -> list[Ids]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from selfrepair.terminal import plain
 from selfrepair.text.document_sources import source_in_words
-from selfrepair.text.duplicates import in_words
+from selfrepair.text.duplicates import duplicates_in_words
 
 _BLOCK = 1024  # windows that are looked at together
 
@@ -121,7 +121,7 @@ class Windows:
     def _summary(self) -> str:
         present = len(np.unique(self.documents[self.documents >= 0]))
         source = plain(source_in_words(self.provenance))
-        twice = in_words(self.provenance)
+        twice = duplicates_in_words(self.provenance)
         return (
             f"{len(self):,} windows of {self.length} tokens, {int(self.lengths.sum()):,} of them real, "
             f"{present:,} documents of {source}{f'; {twice}' if twice else ''}"

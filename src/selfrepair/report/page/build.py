@@ -17,14 +17,14 @@ from selfrepair.errors import SelfRepairError
 from selfrepair.report import captions
 from selfrepair.report.page import closeups, head_numbers, kept_tokens, run_facts
 from selfrepair.report.page import text as page_text
-from selfrepair.report.page.differences import differences
-from selfrepair.report.page.lines import lines
+from selfrepair.report.page.differences import page_differences
+from selfrepair.report.page.ledger_lines import lines
 from selfrepair.report.page.method import method
 from selfrepair.report.page.pack import Blocks, plain_json
 from selfrepair.report.page.script import application, library, style
 from selfrepair.results import atomic_files, run_folder
 from selfrepair.results.filter_labels import resolve_filter
-from selfrepair.results.intervention_axis import shape_of
+from selfrepair.results.intervention_axis import grid_shape
 from selfrepair.results.runs import Run
 from selfrepair.statistics.filters import Filter
 from selfrepair.statistics.labels import AMPLIFIED, LABELS
@@ -36,7 +36,7 @@ ROWS_PER_HEAD, MOST_ROWS = 800, 1_200_000
 
 
 @dataclass(frozen=True)
-class Source:
+class PageRun:
     """One run of a page.
 
     Attributes:
@@ -54,7 +54,7 @@ def missing() -> str:
     return f"pip install 'selfrepair[report]' (no {' and no '.join(absent)})" if absent else ""
 
 
-def write_page(sources: Sequence[str | Path | Run | Source], out: str | Path) -> Path:
+def write_page(sources: Sequence[str | Path | Run | PageRun], out: str | Path) -> Path:
     """Writes the report of one run or several.
 
     Example:
@@ -69,7 +69,7 @@ def write_page(sources: Sequence[str | Path | Run | Source], out: str | Path) ->
         SelfRepairError: no run, a folder that cannot be read, a package that is missing, a file that cannot be
             written.
     """
-    text = page([_source(one) for one in sources])
+    text = page_html([_source(one) for one in sources])
     path = Path(out)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -79,13 +79,13 @@ def write_page(sources: Sequence[str | Path | Run | Source], out: str | Path) ->
     return path
 
 
-def _source(given: str | Path | Run | Source) -> Source:
-    if isinstance(given, Source):
+def _source(given: str | Path | Run | PageRun) -> PageRun:
+    if isinstance(given, PageRun):
         return given
-    return Source(given) if isinstance(given, Run) else Source(run_folder.load(given), Path(given))
+    return PageRun(given) if isinstance(given, Run) else PageRun(run_folder.load_run(given), Path(given))
 
 
-def page(sources: Sequence[Source], start: str = "") -> str:
+def page_html(sources: Sequence[PageRun], start: str = "") -> str:
     """The page as text.
 
     Args:
@@ -105,7 +105,7 @@ def page(sources: Sequence[Source], start: str = "") -> str:
     index = {
         "start": start,
         "runs": [run_index(one, blocks, len(sources)) for one in sources],
-        "differences": differences([one.run for one in sources], [one.folder for one in sources]),
+        "differences": page_differences([one.run for one in sources], [one.folder for one in sources]),
         "method": method(),
         "library": blocks.raw(library().encode()),
     }
@@ -124,7 +124,7 @@ def page(sources: Sequence[Source], start: str = "") -> str:
     return text
 
 
-def run_index(source: Source, blocks: Blocks, runs: int = 1) -> dict[str, Any]:
+def run_index(source: PageRun, blocks: Blocks, runs: int = 1) -> dict[str, Any]:
     """What the page's index says about one run; its data go to `blocks`.
 
     Args:
@@ -133,7 +133,7 @@ def run_index(source: Source, blocks: Blocks, runs: int = 1) -> dict[str, Any]:
         runs: how many runs share the page's room.
     """
     run = source.run
-    layers, heads = shape_of(run.interventions)
+    layers, heads = grid_shape(run.interventions)
     room = max(ROWS, min(MOST_ROWS, ROWS_PER_HEAD * layers * heads)) // runs
     kept = kept_tokens.kept_tokens(run, room, closeups.closeup_places(run))
     windows = _windows(run, kept, TEXT_TOKENS // runs)
@@ -144,17 +144,17 @@ def run_index(source: Source, blocks: Blocks, runs: int = 1) -> dict[str, Any]:
         "facts": run_facts.facts(run),
         "limits": run_facts.limits(run),
         "command": run_facts.command(run),
-        "operator": captions.operator(run),
+        "operator": captions.operator_with_donors(run),
         "filters": [_filter(run, label) for label in run.filters],
         "standing": run.filters.index(resolve_filter(run, None)),
         "errors": captions.errors(run),
-        "leftOut": captions.left_out(run),
+        "leftOut": captions.positions_left_out(run),
         "floor": captions.floor(run),
-        "status": captions.status(run),
+        "status": captions.status_warning(run),
         "layers": layers,
         "heads": heads,
         "modelHeads": head_numbers.heads_of_model(run),
-        "names": head_numbers.names(run),
+        "names": head_numbers.intervention_names(run),
         "what": captions.ablated(run),
         "lose": captions.lost(run).removeprefix("what "),
         "donors": str(run.interventions.attrs.get("donors", "")),

@@ -12,10 +12,10 @@ import xarray as xr
 
 from selfrepair.effects.lines import LINES
 from selfrepair.report.page.pack import exact
-from selfrepair.results.intervention_axis import AXIS, Cell, cells_of, shape_of
+from selfrepair.results.intervention_axis import AXIS, Cell, cells_of, grid_shape
 from selfrepair.results.quantities import PARTS
 from selfrepair.results.runs import Run
-from selfrepair.run.gathering.compare_runs import Incomplete, Sums, by_cell, common, sums_of, unrelated_heads
+from selfrepair.run.gathering.compare_runs import Incomplete, Sums, by_cell, cells_of_both, sums_of, unrelated_heads
 from selfrepair.statistics.between_runs import difference
 from selfrepair.statistics.estimates import Estimate
 from selfrepair.statistics.fieller import difference_of
@@ -25,7 +25,7 @@ ESTIMATED = (*SHARES, "lost_direct_effect", "self_repair", "total_effect")
 OF_HEADS = ("repaired_fraction", "self_repair", "total_effect", "lost_direct_effect")
 
 
-def differences(runs: Sequence[Run], folders: Sequence[Path | None]) -> list[dict[str, Any]]:
+def page_differences(runs: Sequence[Run], folders: Sequence[Path | None]) -> list[dict[str, Any]]:
     """Every run against the first, for every filter that both have.
 
     Returns:
@@ -114,7 +114,7 @@ class _FromIntervals:
 
 def _against(first: Run, second: Run, one: Sums | None, other: Sums | None) -> dict[str, Any]:
     filters = [label for label in first.filters if label in second.filters]
-    cells = common(cells_of(first.interventions), cells_of(second.interventions))
+    cells = cells_of_both(cells_of(first.interventions), cells_of(second.interventions))
     unrelated = unrelated_heads(first.plan, second.plan)
     if not (unrelated or cells[0]):
         unrelated = "the runs have no intervention of one name"
@@ -122,7 +122,7 @@ def _against(first: Run, second: Run, one: Sums | None, other: Sums | None) -> d
     found: _FromUnits | _FromIntervals = _FromIntervals((first, second), cells, whole)
     if one is not None and other is not None:
         found = _FromUnits((one, other), cells, whole)
-    shape = shape_of(first.interventions)
+    shape = grid_shape(first.interventions)
 
     def of_cells(label: str, name: str) -> Any:
         estimate = found.single(label, name)

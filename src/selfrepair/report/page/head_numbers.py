@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from selfrepair.effects.lines import LINES
-from selfrepair.report.page.lines import absent
+from selfrepair.report.page.ledger_lines import absent
 from selfrepair.report.page.pack import Blocks, exact
-from selfrepair.results.intervention_axis import cells_of, shape_of
+from selfrepair.results.intervention_axis import cells_of, grid_shape
 from selfrepair.results.quantities import quantity_of
 from selfrepair.results.runs import Run
 from selfrepair.statistics.accumulate import BY_ATTENTION, BY_HEAD, BY_MLP
@@ -22,11 +22,11 @@ PARTS = ("", "_low", "_high")
 LARGEST = 24  # repairers of a head that are shown one by one
 
 
-def names(run: Run) -> list[list[str]] | None:
+def intervention_names(run: Run) -> list[list[str]] | None:
     """Names of interventions [layer][place], empty where there is none; None where all are heads."""
     if run.of_heads:
         return None
-    layers, places = shape_of(run.interventions)
+    layers, places = grid_shape(run.interventions)
     found = [[""] * places for _ in range(layers)]
     for cell in cells_of(run.interventions):
         found[cell.layer][cell.head] = readable(cell.name)

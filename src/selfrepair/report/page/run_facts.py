@@ -24,12 +24,12 @@ def facts(run: Run) -> list[list[str]]:
     said = [
         ["model", captions.fact(run, "model")],
         ["text", captions.fact(run, "text")],
-        ["operator", captions.operator(run)],
+        ["operator", captions.operator_with_donors(run)],
         ["filters", ", ".join(run.filters)],
         ["tokens", _grouped(run.interventions.attrs.get("tokens"))],
         ["documents", _grouped(run.interventions.attrs.get("documents"))],
-        ["positions", captions.left_out(run)],
-        ["vocabulary", captions.centring(run)],
+        ["positions", captions.positions_left_out(run)],
+        ["vocabulary", captions.centring_note(run)],
         ["engine", captions.fact(run, "engine")],
         ["precision", captions.fact(run, "dtype")],
         ["loss", _number(run.interventions.attrs.get("loss_nats_per_token"), "nats per token")],
@@ -51,7 +51,7 @@ def facts(run: Run) -> list[list[str]]:
 
 def limits(run: Run) -> list[str]:
     """What this run cannot say."""
-    said = [captions.status(run), *checks.warned(run.outcome)]
+    said = [captions.status_warning(run), *checks.warned(run.outcome)]
     documents = _whole(run.interventions.attrs.get("documents"))
     if documents is not None and documents < FEW_DOCUMENTS:
         said.append(

@@ -58,7 +58,7 @@ def closeups_of_before(store: Store, run: Run) -> Extras:
     if not (store.folder / manifest.MANIFEST).is_file():
         return Extras()
     try:
-        before = run_folder.load(store.folder)
+        before = run_folder.load_run(store.folder)
     except SelfRepairError as problem:
         store.tell(f"The results in {store.folder} are made again from the units: {problem.problem}")
         return Extras()

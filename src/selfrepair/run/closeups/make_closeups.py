@@ -60,7 +60,7 @@ def closeups(job: Job, surveyed: Arrays, tokens: Iterable[pa.RecordBatch], shown
     Returns:
         See `results.extras.SCHEMAS["closeups"]`; with several donors, of the first.
     """
-    looks = affordable(candidates(tokens), job.model.anatomy.layers, job.operator.donors, _SHARE * work(job))
+    looks = affordable(closeup_candidates(tokens), job.model.anatomy.layers, job.operator.donors, _SHARE * work(job))
     windows: dict[int, list[Closeup]] = defaultdict(list)
     for look in looks:
         windows[look.window].append(look)
@@ -77,7 +77,7 @@ def closeups(job: Job, surveyed: Arrays, tokens: Iterable[pa.RecordBatch], shown
     return pa.Table.from_pylist(rows, schema=SCHEMAS["closeups"])
 
 
-def candidates(tokens: Iterable[pa.RecordBatch]) -> list[list[Closeup]]:
+def closeup_candidates(tokens: Iterable[pa.RecordBatch]) -> list[list[Closeup]]:
     """Per head, the kept tokens with the largest effects, by window; the heads with the largest effects first.
 
     Args:

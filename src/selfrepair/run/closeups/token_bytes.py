@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from selfrepair.results.extras import SCHEMAS
-from selfrepair.run.gathering.best_effort import left_out
+from selfrepair.run.gathering.best_effort import warn_left_out
 
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
@@ -30,7 +30,7 @@ def vocabulary_table(tokenizer: Any, tokens: Iterable[int]) -> pa.Table | None:
             problems.append(problem)
     if problems:
         why = f"{type(problems[0]).__name__}: {problems[0]}"
-        left_out(f"texts of {len(problems)} tokens", why, "They are shown by their numbers.")
+        warn_left_out(f"texts of {len(problems)} tokens", why, "They are shown by their numbers.")
     return pa.table([list(texts), list(texts.values())], SCHEMAS["vocabulary"]) if texts else None
 
 

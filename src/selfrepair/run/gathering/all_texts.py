@@ -15,8 +15,8 @@ import numpy as np
 
 from selfrepair.errors import SelfRepairError
 from selfrepair.results.proven import short_digest
-from selfrepair.run.gathering.judgement import Judgement, judge
-from selfrepair.run.gathering.one_text import Merger, Part
+from selfrepair.run.gathering.judgement import Judgement, judge_accuracy
+from selfrepair.run.gathering.one_text import MeasuredText, Merger
 from selfrepair.run.planning.job import Design
 from selfrepair.run.scheduling.early_stopping import UnitsSoFar
 from selfrepair.run.storage.finished_unit import Unit
@@ -77,7 +77,7 @@ class Pool:
         parts = []
         for number, merger in enumerate(self.mergers):
             parts.append(merger.layer(layer, booked and (lambda rows, number=number: booked(number, rows))))
-        return reduce(together, parts)
+        return reduce(pooled_replicates, parts)
 
     @cached_property
     def short(self) -> float:
@@ -140,10 +140,10 @@ class Pool:
         """What all this says about the numbers."""
         plans = [one.design.plan for one in self.mergers]
         full = all(plan["engine_settings"].get("precision") == "full" for plan in plans)
-        return judge(self.accuracy, self.readout_error, full)
+        return judge_accuracy(self.accuracy, self.readout_error, full)
 
 
-def together(first: Replicated, second: Replicated) -> Replicated:
+def pooled_replicates(first: Replicated, second: Replicated) -> Replicated:
     """Sums over two sets of documents that share none."""
     tokens = [one.sums[..., INDEX["count"]] for one in (first, second)]
     squares = [
@@ -158,7 +158,7 @@ def together(first: Replicated, second: Replicated) -> Replicated:
     )
 
 
-def part_of(design: Design, store: Store, unfinished: Sequence[Unit] = ()) -> Part:
+def measured_text(design: Design, store: Store, unfinished: Sequence[Unit] = ()) -> MeasuredText:
     """A text's finished units that count, and those that were interrupted; its survey has to be merged.
 
     Raises:
@@ -170,10 +170,10 @@ def part_of(design: Design, store: Store, unfinished: Sequence[Unit] = ()) -> Pa
     units = sorted([*so_far.used, *begun], key=lambda unit: unit.number)
     for unit in units:
         unit.require_made_of([surveyed.digest], "thresholds")
-    return Part(design, surveyed, units, so_far)
+    return MeasuredText(design, surveyed, units, so_far)
 
 
-def pool_of(*parts: Part) -> Pool:
+def pool_of(*parts: MeasuredText) -> Pool:
     """What the units of one or several texts add up to.
 
     A document's draws go by its words, so that order and names of documents and texts do not matter, and runs on the
@@ -196,7 +196,7 @@ def pool_of(*parts: Part) -> Pool:
     return Pool([Merger(part, share) for part, share in zip(ordered, shares, strict=True)], every)
 
 
-def _require_apart(parts: Sequence[Part], digests: Sequence[Sequence[str]]) -> None:
+def _require_apart(parts: Sequence[MeasuredText], digests: Sequence[Sequence[str]]) -> None:
     """Refuses texts that have a document in common: it would count as two."""
     seen: dict[str, str] = {}
     for part, some in zip(parts, digests, strict=True):

@@ -31,12 +31,12 @@ def never_costs_the_run(what: str, again: str = "`selfrepair resume` tries again
     except (SystemExit, GeneratorExit):
         raise
     except KeyboardInterrupt:
-        left_out(what, "interrupted", again)
+        warn_left_out(what, "interrupted", again)
     except BaseException as problem:  # a model, a tokenizer (whose panics are no `Exception`), a library, a disk
-        left_out(what, f"{type(problem).__name__}: {problem}", again)
+        warn_left_out(what, f"{type(problem).__name__}: {problem}", again)
 
 
-def left_out(what: str, why: str, again: str) -> None:
+def warn_left_out(what: str, why: str, again: str) -> None:
     """Says what could not be made."""
     said = f"No {what} ({plain(' '.join(why.split()))[:500]}). The run itself is complete. {again}"
     warnings.warn(said, LeftOut, stacklevel=4)

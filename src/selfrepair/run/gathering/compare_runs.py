@@ -14,7 +14,7 @@ from selfrepair.model.kinship import unrelated
 from selfrepair.results import manifest
 from selfrepair.results.intervention_axis import Cell
 from selfrepair.results.plan import Plan
-from selfrepair.run.gathering.all_texts import Pool, part_of, pool_of
+from selfrepair.run.gathering.all_texts import Pool, measured_text, pool_of
 from selfrepair.run.planning import run_plan
 from selfrepair.run.planning.reload import load_design, text_folders
 from selfrepair.run.storage.store import Store
@@ -100,7 +100,7 @@ def compare(
     """
     pools = [_pool(Path(path)) for path in (first, second)]
     for path in (first, second):
-        manifest.check(Path(path))
+        manifest.check_files(Path(path))
     sums = [Sums(pool) for pool in pools]
     paired = sums[0].pairs_with(sums[1])
     why = unrelated_heads(pools[0].design.plan, pools[1].design.plan, same_heads)
@@ -151,7 +151,7 @@ def _pool(path: Path) -> Pool:
     for store in stores:
         if not store.finished(THRESHOLDS):
             raise Incomplete(f"{store.folder} has not finished its survey.", _go_on(path))
-    pool = pool_of(*(part_of(design, store) for (_, design), store in zip(designs, stores, strict=True)))
+    pool = pool_of(*(measured_text(design, store) for (_, design), store in zip(designs, stores, strict=True)))
     if pool.missing:
         raise Incomplete(
             f"{path} is not complete: it has {pool.units} of {pool.units + pool.missing} units, so it cannot be "
@@ -228,7 +228,7 @@ class Sums:
         return self._found[label]
 
 
-def common(first: Sequence[Cell], second: Sequence[Cell]) -> tuple[list[Cell], list[Cell]]:
+def cells_of_both(first: Sequence[Cell], second: Sequence[Cell]) -> tuple[list[Cell], list[Cell]]:
     """Interventions that two runs have by name: as the first has them, and as the second."""
     theirs = {cell.name: cell for cell in second}
     mine = [cell for cell in first if cell.name in theirs]
@@ -241,7 +241,7 @@ def _require_common(first: Sequence[Cell], second: Sequence[Cell]) -> tuple[list
     Raises:
         SelfRepairError: naming what they have.
     """
-    found = common(first, second)
+    found = cells_of_both(first, second)
     if not found[0]:
         names = [", ".join(plain(cell.name) for cell in one[:_NAMED]) for one in (first, second)]
         raise SelfRepairError(

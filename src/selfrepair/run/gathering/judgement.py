@@ -27,7 +27,7 @@ class Judgement:
     engine_inexact: bool
 
 
-def judge(accuracy: Accuracy, readout: tuple[float, float], full: bool) -> Judgement:
+def judge_accuracy(accuracy: Accuracy, readout: tuple[float, float], full: bool) -> Judgement:
     """Judges a run by everything that it measured about itself.
 
     Args:

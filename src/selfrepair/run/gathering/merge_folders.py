@@ -14,8 +14,8 @@ from selfrepair.results.atomic_files import put
 from selfrepair.results.plan import Plan, TextFacts
 from selfrepair.results.proven import Damaged
 from selfrepair.results.runs import Run
-from selfrepair.results.windows_file import joined
-from selfrepair.run.gathering.all_texts import Pool, part_of, pool_of
+from selfrepair.results.windows_file import joined_windows
+from selfrepair.run.gathering.all_texts import Pool, measured_text, pool_of
 from selfrepair.run.gathering.merged_run import merged
 from selfrepair.run.planning import run_plan
 from selfrepair.run.planning.job import Design
@@ -64,7 +64,7 @@ def combine(sources: Sequence[str | Path], out: str | Path) -> Run:
     _require_different(sources)
     groups = _by_plan([one for source in sources for one in text_folders(Path(source))])
     for source in sources:
-        manifest.check(Path(source))
+        manifest.check_files(Path(source))
     _require_alike([(places[0], load_design(places[0]).plan) for places in groups])
     _require_surveyed(groups)
     place = run_folder.prepare_folder(out)
@@ -74,7 +74,7 @@ def combine(sources: Sequence[str | Path], out: str | Path) -> Run:
         else:
             made = [_gathered(group, _made(place / TEXTS / f"{number:02d}")) for number, group in enumerate(groups)]
         designs = [load_design(one) for one in made]
-        pool = pool_of(*(part_of(design, _store(one, design)) for one, design in zip(made, designs, strict=True)))
+        pool = pool_of(*(measured_text(design, _store(one, design)) for one, design in zip(made, designs, strict=True)))
         plan = designs[0].plan if len(made) == 1 else _write_joined(pool, place)
         run = merged(pool, plan, place, f"{pool.missing} units missing" if pool.missing else "complete", 0.0)
         return run_folder.write_results(run, place)
@@ -219,7 +219,7 @@ def _meaning(plan: Plan) -> dict[str, Any]:
 def _write_joined(pool: Pool, place: Path) -> Plan:
     """Writes the plan and the text of several runs together."""
     designs = [one.design for one in pool.mergers]
-    windows, donors = joined([one.windows for one in designs], [one.donors for one in designs])
+    windows, donors = joined_windows([one.windows for one in designs], [one.donors for one in designs])
     texts = [one.plan["text"] for one in designs]
     text: TextFacts = {
         **texts[0],

@@ -17,7 +17,7 @@ from selfrepair.results.schema import described_schema
 from selfrepair.results.windows_file import joined_names
 from selfrepair.run.gathering.all_texts import Pool
 from selfrepair.run.gathering.best_effort import never_costs_the_run
-from selfrepair.run.gathering.one_text import Part
+from selfrepair.run.gathering.one_text import MeasuredText
 from selfrepair.run.planning import reload
 from selfrepair.run.storage.unit_file import Arrays
 from selfrepair.run.unit.passages import passages_table
@@ -91,11 +91,11 @@ def _outcome(pool: Pool, status: str, seconds: float) -> dict[str, object]:
         "failed_checks": list(judgement.failed),
         "warnings": list(judgement.warnings),
         "inexact_replicates": pool.short,
-        "until": stopped(pool.mergers[0].part) if len(pool.mergers) == 1 else None,
+        "until": stopping_facts(pool.mergers[0].part) if len(pool.mergers) == 1 else None,
     }
 
 
-def stopped(part: Part) -> dict[str, object] | None:
+def stopping_facts(part: MeasuredText) -> dict[str, object] | None:
     """What a run that may stop early came to, with intervals that hold although it was looked at again and again."""
     so_far, until = part.so_far, part.design.until
     if until is None or so_far.rule is None:

@@ -47,7 +47,7 @@ class _Features:
 
 
 @dataclass(frozen=True)
-class Part:
+class MeasuredText:
     """What was measured on one text.
 
     Attributes:
@@ -79,7 +79,7 @@ class Merger:
         short: for every filtered head, the share of replicates for which too few tokens were kept to be exact.
     """
 
-    part: Part
+    part: MeasuredText
     weights: np.ndarray
     short: list[float] = field(default_factory=list)
 

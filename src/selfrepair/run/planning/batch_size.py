@@ -125,7 +125,7 @@ def _memory(model: LanguageModel) -> float:
 
 def tokens_of(windows: Windows, indices: np.ndarray, model: LanguageModel) -> Tensor:
     """Token ids [window, position] of the given windows, on the model's device."""
-    require_known(windows.tokens[indices], model)
+    require_known_tokens(windows.tokens[indices], model)
     return torch.from_numpy(windows.tokens[indices].astype(np.int64)).to(model.device)
 
 
@@ -135,7 +135,7 @@ def real_tokens(windows: Windows, indices: np.ndarray, model: LanguageModel) -> 
     return torch.from_numpy(real).to(model.device)
 
 
-def require_known(tokens: np.ndarray, model: LanguageModel) -> None:
+def require_known_tokens(tokens: np.ndarray, model: LanguageModel) -> None:
     """Refuses token ids [window, position] that the model cannot read, or, from the second position on, not predict.
 
     Raises:

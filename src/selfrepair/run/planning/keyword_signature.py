@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from selfrepair.run.planning.options import settings_of
+from selfrepair.run.planning.setting_fields import settings_of
 from selfrepair.run.planning.settings import GROUPS
 
 Function = TypeVar("Function", bound=Callable[..., Any])

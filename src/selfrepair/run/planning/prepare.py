@@ -24,7 +24,7 @@ from selfrepair.model.faults import finding
 from selfrepair.model.language_model import LanguageModel
 from selfrepair.results.plan import EngineFacts, UntilFacts
 from selfrepair.run.planning import run_plan
-from selfrepair.run.planning.batch_size import plan_memory, require_known, tokens_of, windows_per_unit
+from selfrepair.run.planning.batch_size import plan_memory, require_known_tokens, tokens_of, windows_per_unit
 from selfrepair.run.planning.job import Job
 from selfrepair.run.planning.plan_limits import MOST_REPLICATES, MOST_SEED, require_sane
 from selfrepair.run.planning.run_plan import filters_of
@@ -64,7 +64,7 @@ def prepare(
         if ablation.heads is not None:
             raise SelfRepairError("Both heads and interventions were given.", "Give one of them.")
         sets = checked_interventions(model, windows, interventions)
-        heads = cells_of(sets)
+        heads = result_cells(sets)
         if (single := single_heads(sets)) is not None:
             sets, heads = None, single
     _require_counts(statistics)
@@ -146,7 +146,7 @@ def checked_interventions(
     return [one for _, group in by_start(asked) for one in group]
 
 
-def cells_of(interventions: Sequence[Intervention]) -> list[Head]:
+def result_cells(interventions: Sequence[Intervention]) -> list[Head]:
     """Where results keep interventions: the layer in which each starts, and its place among those that start there."""
     return [Head(start, place) for start, group in by_start(interventions) for place in range(len(group))]
 
@@ -212,7 +212,7 @@ def _require_readable(model: LanguageModel, windows: Windows, first: int) -> Non
             f"Windows have {windows.length} positions; the model reads at most {positions}.",
             f"Take shorter windows: --length {positions} or less.",
         )
-    require_known(windows.tokens, model)
+    require_known_tokens(windows.tokens, model)
     _require_logits(model, windows, first)
 
 

@@ -20,14 +20,14 @@ from selfrepair.model.kinship import weights_sample
 from selfrepair.model.language_model import LanguageModel
 from selfrepair.model.vocabulary import centring, is_plain
 from selfrepair.results.plan import EngineFacts, ModelFacts, Plan, Subject, TextFacts, UntilFacts
-from selfrepair.results.plan_changes import differences
-from selfrepair.results.plan_file import plain
+from selfrepair.results.plan_changes import plan_changes
+from selfrepair.results.plan_file import json_content
 from selfrepair.run.planning.machine import machine, machine_facts
 from selfrepair.run.planning.settings import Settings
 from selfrepair.statistics.features import FEATURES
 from selfrepair.statistics.filters import Filter
 from selfrepair.text import Windows
-from selfrepair.text.duplicates import in_words
+from selfrepair.text.duplicates import duplicates_in_words
 
 _PACKAGES = ("selfrepair", "torch", "transformers", "numpy", "scipy")  # their versions show in the last bits
 
@@ -131,7 +131,7 @@ def filters_of(settings: Settings) -> list[Filter]:
 
 def how(plan: Plan) -> str:
     """How a run is going to be computed, in a line; where that depends on the machine, that it does."""
-    twice = in_words(plan["text"])
+    twice = duplicates_in_words(plan["text"])
     products = plan["engine_settings"].get("precision", "full")
     rounded = (
         f" Effects are rounded to {products}, so by about that much they differ from a processor that takes other "
@@ -199,7 +199,7 @@ def require_text(plan: Plan, windows: Windows, donors: np.ndarray) -> None:
     Raises:
         SelfRepairError: naming what differs, before and now.
     """
-    said, own = plain(plan["text"]), plain(windows.provenance)
+    said, own = json_content(plan["text"]), json_content(windows.provenance)
     _refuse(
         {
             "text": (plan["text"]["fingerprint"], windows.fingerprint),
@@ -215,7 +215,7 @@ def require_features(plan: Plan) -> None:
     Raises:
         SelfRepairError: naming what differs, before and now.
     """
-    changed = differences({"features": plan.get("features")}, {"features": list(FEATURES)})
+    changed = plan_changes({"features": plan.get("features")}, {"features": list(FEATURES)})
     if changed:
         raise SelfRepairError(
             f"The units of this run hold other features than this version reads: {'; '.join(changed)}.",

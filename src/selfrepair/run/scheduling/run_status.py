@@ -89,7 +89,7 @@ def _results(place: Path) -> str:
     if not (place / manifest.MANIFEST).is_file():
         return "not merged yet"
     try:
-        manifest.check(place)
+        manifest.check_files(place)
     except SelfRepairError as problem:
         return problem.problem
     return MERGED

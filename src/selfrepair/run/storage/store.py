@@ -166,7 +166,7 @@ class Store:
         Two runners that do the same unit all the same do no harm: they write the same file.
         """
         _make(self.units)
-        with unit_claims.claim(self.units, f"{stage}-{number:06d}") as ours:
+        with unit_claims.claim_unit(self.units, f"{stage}-{number:06d}") as ours:
             yield ours
 
 

@@ -31,7 +31,7 @@ _MOST = 4096  # bytes of a claim
 
 
 @contextmanager
-def claim(folder: Path, name: str) -> Iterator[bool]:
+def claim_unit(folder: Path, name: str) -> Iterator[bool]:
     """Yields whether a unit is ours to do, and shows signs of life as long as it is.
 
     Args:

@@ -12,7 +12,7 @@ from selfrepair.engine import ReplayEngine
 from selfrepair.engine.clean import CleanRun, clean_run
 from selfrepair.engine.contract import Replacement, is_exact
 from selfrepair.run.planning.job import Job
-from selfrepair.run.unit.exactness import Sampled, rounding
+from selfrepair.run.unit.exactness import Sampled, ledger_rounding
 
 _SAMPLED = 4  # ablated runs
 
@@ -58,5 +58,5 @@ class ErrorSample:
         effects = torch.stack([truth[one] for one in self._chosen])[:, 1:].double()
         nothing = torch.full_like(clean.scaled_logit[0], torch.inf)
         found = torch.stack([self._seen.get(one, nothing) for one in self._chosen])[:, 1:].double()
-        left = rounding(clean)[0, 1:].double()
+        left = ledger_rounding(clean)[0, 1:].double()
         return Sampled(*(float(one.square().mean()) for one in (found - effects, effects, left)))

@@ -17,7 +17,7 @@ from selfrepair.run.storage.unit_file import Arrays
 _ROUNDINGS = 8  # of the residual stream, per layer: attention's and the MLP's writes, with room
 
 
-def rounding(clean: CleanRun) -> Tensor:
+def ledger_rounding(clean: CleanRun) -> Tensor:
     """What rounding may leave in a token's logit, [window, P].
 
     Rounding of a write is rounding of the residual stream it is added to; what that is worth in logits at most is its
@@ -30,7 +30,7 @@ def rounding(clean: CleanRun) -> Tensor:
     return left.clamp_min(torch.finfo(size.dtype).tiny)
 
 
-def largest(errors: Tensor) -> float:
+def largest_error(errors: Tensor) -> float:
     """The largest size of an entry, 0 of none; infinite where one is not a number, which `max` would drop."""
     return float(errors.abs().nan_to_num(nan=torch.inf).max()) if errors.numel() else 0.0
 
@@ -112,7 +112,7 @@ class Accuracy:
             return
         residual = ledger.residual[:, scored].abs().nan_to_num(nan=torch.inf, posinf=torch.inf)
         self.residual = max(self.residual, float(residual.max()))
-        self.excess = max(self.excess, float((residual / rounding(clean)[scored]).max()))
+        self.excess = max(self.excess, float((residual / ledger_rounding(clean)[scored]).max()))
         self.residual_squares += float(residual.double().square().sum())
         self.effect_squares += float(ledger.total_effect[:, scored].double().square().sum())
 

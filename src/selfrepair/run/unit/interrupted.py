@@ -16,7 +16,7 @@ from selfrepair.statistics.features import INDEX
 STAGE = "partial"
 
 
-def unfinished(store: Store, surveyed: Unit, short: CutShort | None = None) -> list[Unit]:
+def unfinished_units(store: Store, surveyed: Unit, short: CutShort | None = None) -> list[Unit]:
     """Interrupted units that are not finished; the fuller one where a unit was interrupted more than once.
 
     Args:

@@ -19,7 +19,7 @@ from selfrepair.progress import Advance
 from selfrepair.run.planning.batch_size import real_tokens, tokens_of
 from selfrepair.run.planning.job import Job
 from selfrepair.run.storage.unit_file import Arrays
-from selfrepair.run.unit.exactness import largest, rounding
+from selfrepair.run.unit.exactness import largest_error, ledger_rounding
 
 STAGE = "survey"
 
@@ -90,14 +90,14 @@ class _Tally:
         """The model's own streams and loss, window by window: whole logits are large. Constants are added only after
         the comparison; proofs at load hold them to the model's own logits."""
         model, streams, allowed = self.job.model, {}, tolerance(self.job.model.dtype)
-        readout, left = model.anatomy.readout, rounding(clean)
+        readout, left = model.anatomy.readout, ledger_rounding(clean)
         for window in range(len(clean.tokens)):
             forward = own_forward(model, clean.tokens[window : window + 1])
             streams[window], logits = forward.stream[0], forward.logits[0, :-1]
             target = clean.tokens[window, 1:, None]
             own = readout.centred(logits).gather(-1, target).squeeze(-1)
             error = (own - clean.scaled_logit[window])[scored[window]]
-            found = largest(error), largest(error / left[window][scored[window]])
+            found = largest_error(error), largest_error(error / left[window][scored[window]])
             self.readout = np.maximum(self.readout, found)
             capped = readout.capped(logits + self.constants)
             nats = capped.logsumexp(-1) - capped.gather(-1, target).squeeze(-1)

@@ -24,7 +24,7 @@ from selfrepair.run.planning.batch_size import real_tokens, tokens_of
 from selfrepair.run.planning.job import Job
 from selfrepair.run.storage.unit_file import Arrays
 from selfrepair.run.unit.engine_error import ErrorSample
-from selfrepair.run.unit.exactness import Accuracy, largest, rounding
+from selfrepair.run.unit.exactness import Accuracy, largest_error, ledger_rounding
 from selfrepair.run.unit.operator_inputs import BatchSource
 from selfrepair.run.unit.sums import UnitSums
 from selfrepair.run.unit.token_effects import token_effects
@@ -117,7 +117,7 @@ def numerical_floor(job: Job, clean: CleanRun, scored: Tensor) -> tuple[float, f
     if {one for ledger in ledgers for one in ledger.interventions} != set(heads):
         return math.inf, math.inf
     effects = torch.cat([ledger.total_effect for ledger in ledgers])[:, scored]
-    return largest(effects), largest(effects / rounding(clean)[scored])
+    return largest_error(effects), largest_error(effects / ledger_rounding(clean)[scored])
 
 
 def _draws(job: Job, clean: CleanRun, source: Source, advance: Advance) -> Iterator[list[Ledger]]:

@@ -49,7 +49,7 @@ def thresholds(job: Job, surveyed: Sequence[Unit]) -> Arrays:
     bins = min(CURVE_BINS, tokens)
     edges = np.full((layers, heads, bins - 1), np.nan, np.float32)
     for layer, some in _groups(job, max(1, _VALUES // tokens)):
-        effects = direct_effects(surveyed, layer, some, tokens)[None]
+        effects = surveyed_effects(surveyed, layer, some, tokens)[None]
         here = layer, slice(some.start, some.stop)
         found[:, *here] = all_thresholds(job.filters, effects)[:, 0]
         kept = keep_thresholds(job.filters, effects, documents)
@@ -110,7 +110,7 @@ def _groups(job: Job, size: int) -> Iterator[tuple[int, range]]:
             yield layer, range(start, min(start + size, job.columns(layer)))
 
 
-def direct_effects(surveyed: Sequence[Unit], layer: int, heads: range, tokens: int) -> np.ndarray:
+def surveyed_effects(surveyed: Sequence[Unit], layer: int, heads: range, tokens: int) -> np.ndarray:
     """Clean direct effects of some heads of a layer over the whole corpus, [head, token]; no more of the files is read.
 
     Args:

@@ -13,7 +13,7 @@ from selfrepair.run.planning.job import Job
 from selfrepair.run.scheduling.early_stopping import UnitsSoFar
 from selfrepair.run.scheduling.executors.driver import end_with_driver
 from selfrepair.run.scheduling.executors.watch import Watch
-from selfrepair.run.scheduling.executors.worker import unfinished, work_on
+from selfrepair.run.scheduling.executors.worker import unfinished_error, work_on
 from selfrepair.run.storage.store import Store
 
 _RESTARTS = 3  # per worker; a unit that kills its worker must not be tried for ever
@@ -57,7 +57,7 @@ def run_in_processes(job: Job, store: Store, workers: int, shown: bool = True) -
             process.terminate()
             process.join()
     if not UnitsSoFar(job, store).catch_up().done:
-        raise unfinished("Workers", job, store)
+        raise unfinished_error("Workers", job, store)
 
 
 def _work(folder: str) -> None:

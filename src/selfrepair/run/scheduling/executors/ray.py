@@ -10,7 +10,7 @@ from selfrepair.errors import SelfRepairError
 from selfrepair.run.planning.job import Job
 from selfrepair.run.scheduling.early_stopping import UnitsSoFar
 from selfrepair.run.scheduling.executors.watch import Watch
-from selfrepair.run.scheduling.executors.worker import unfinished, work_on
+from selfrepair.run.scheduling.executors.worker import unfinished_error, work_on
 from selfrepair.run.storage.store import Store
 
 _RESTARTS = 3
@@ -54,7 +54,7 @@ def run_on_ray(
         if started_here:
             ray.shutdown()
     if not UnitsSoFar(job, store).catch_up().done:
-        raise unfinished("Ray actors", job, store)
+        raise unfinished_error("Ray actors", job, store)
 
 
 class _Worker:

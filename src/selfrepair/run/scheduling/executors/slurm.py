@@ -11,7 +11,7 @@ from selfrepair.run.planning.job import Job
 from selfrepair.run.scheduling.early_stopping import UnitsSoFar
 from selfrepair.run.scheduling.executors.driver import end_with_driver
 from selfrepair.run.scheduling.executors.watch import Watch
-from selfrepair.run.scheduling.executors.worker import unfinished, work_on
+from selfrepair.run.scheduling.executors.worker import unfinished_error, work_on
 from selfrepair.run.storage.claim_holder import Holder
 from selfrepair.run.storage.store import Store
 
@@ -51,7 +51,7 @@ def run_on_slurm(
             one.cancel()
         raise
     if not UnitsSoFar(job, store).catch_up().done:
-        raise unfinished("Jobs", job, store)
+        raise unfinished_error("Jobs", job, store)
 
 
 def _work(folder: str, driver: Holder | None) -> None:

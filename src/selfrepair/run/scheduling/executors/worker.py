@@ -34,7 +34,7 @@ def work_on(folder: str) -> None:
     log(path, "worker is done")
 
 
-def unfinished(workers: str, job: Job, store: Store) -> SelfRepairError:
+def unfinished_error(workers: str, job: Job, store: Store) -> SelfRepairError:
     """What to raise when all workers have ended and units are missing: the last problem that one of them met.
 
     Args:

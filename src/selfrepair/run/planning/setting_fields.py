@@ -66,7 +66,7 @@ def settings_of(group: Any) -> Iterator[Setting]:
         yield Setting(one.name, kind.__forward_arg__ if isinstance(kind, ForwardRef) else kind, one.default, option)
 
 
-def require_known(name: str, known: Sequence[str]) -> None:
+def require_known_setting(name: str, known: Sequence[str]) -> None:
     """Refuses a setting that there is not.
 
     Raises:
@@ -81,6 +81,6 @@ def require_known(name: str, known: Sequence[str]) -> None:
     )
 
 
-def part_of(group: Any, keywords: Mapping[str, Any]) -> dict[str, Any]:
+def given_settings(group: Any, keywords: Mapping[str, Any]) -> dict[str, Any]:
     """Those of some keywords that are fields of a group."""
     return {setting.name: keywords[setting.name] for setting in settings_of(group) if setting.name in keywords}

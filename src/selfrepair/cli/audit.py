@@ -48,11 +48,11 @@ def audit(
     tested = Circuit.given(named, top_edges, rank, asking.model)
     for note in tested.notes:
         Console(stderr=True, quiet=quiet).print(f"Note: {note}", style="yellow")
-    found = answer(asking, tested.roles)
-    floor = asking.floor(found.runs.circuit)
+    audited = answer(asking, tested.roles)
+    floor = asking.floor(audited.runs.circuit)
     if out is not None:
-        save_audit(found, asking, floor, out)
+        save_audit(audited, asking, floor, out)
     if json:
-        as_json(audit_record(asking, found, floor))
+        as_json(audit_record(asking, audited, floor))
     else:
-        print_audit(Console(), asking, found, floor)
+        print_audit(Console(), asking, audited, floor)

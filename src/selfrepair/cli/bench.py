@@ -38,12 +38,17 @@ def planted(
     from selfrepair.progress import progress
 
     with progress("models", seeds * len(VARIANTS), not quiet) as meter:
-        found = planted_benchmark(seeds, advance=meter)
+        result = planted_benchmark(seeds, advance=meter)
     if as_json:
-        tables = {"ranks": found.summary(), "labels": found.labelled(), "roles": found.roles, "by_seed": found.ranks}
-        typer.echo(_json({"seeds": seeds, "candidates": found.candidates}, tables))
+        tables = {
+            "ranks": result.summary(),
+            "labels": result.labelled(),
+            "roles": result.roles,
+            "by_seed": result.ranks,
+        }
+        typer.echo(_json({"seeds": seeds, "candidates": result.candidates}, tables))
     else:
-        print_planted(Console(), found, seeds)
+        print_planted(Console(), result, seeds)
 
 
 @bench.command("coax")
@@ -91,11 +96,11 @@ def coax(
         print_published(console, published)
 
 
-def _published(found: Published | None) -> dict[str, object]:
-    if found is None:
+def _published(result: Published | None) -> dict[str, object]:
+    if result is None:
         return {}
-    rows = {name: {"stated": stated, "here": values.tolist()} for name, (stated, values) in found.rows().items()}
-    return {"published": {"seeds": found.seeds, "prompts": found.prompts, "auc": rows}}
+    rows = {name: {"stated": stated, "here": values.tolist()} for name, (stated, values) in result.rows().items()}
+    return {"published": {"seeds": result.seeds, "prompts": result.prompts, "auc": rows}}
 
 
 def _json(facts: dict[str, object], tables: dict[str, pd.DataFrame]) -> str:

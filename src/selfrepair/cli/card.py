@@ -37,11 +37,11 @@ def card(
     named = required(components, "components")
     parse_names(named)
     asking = question(model, asked, quiet)
-    found = importance_card(asking, parse_names(named, asking.model))
-    floor = asking.floor(found.effects.interventions[0])
+    importance = importance_card(asking, parse_names(named, asking.model))
+    floor = asking.floor(importance.effects.interventions[0])
     if out is not None:
-        save_card(found, asking, floor, out)
+        save_card(importance, asking, floor, out)
     if json:
-        as_json(card_record(asking, found, floor))
+        as_json(card_record(asking, importance, floor))
     else:
-        print_card(Console(), asking, found, floor)
+        print_card(Console(), asking, importance, floor)

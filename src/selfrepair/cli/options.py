@@ -41,10 +41,14 @@ def with_settings(
 
     def decorated(verb: Callable[..., None]) -> Callable[..., None]:
         given = inspect.signature(verb, eval_str=True).parameters.values()
-        arguments = [one for one in given if one.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD]
+        arguments = [parameter for parameter in given if parameter.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD]
         made = [_parameter(setting, panels) for setting in settings]
         names = {setting.name for setting in settings}
-        own = [one for one in given if one.kind is inspect.Parameter.KEYWORD_ONLY and one.name not in names]
+        own = [
+            parameter
+            for parameter in given
+            if parameter.kind is inspect.Parameter.KEYWORD_ONLY and parameter.name not in names
+        ]
 
         @wraps(verb)
         def command(**values: Any) -> None:

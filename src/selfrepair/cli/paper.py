@@ -82,15 +82,15 @@ def paper(
     make.check_names(only or (), reference)
     _require_readable(reference, asked if run is None else None)
     beside = overview.read_beside(others or ())
-    place = prepare_folder(out or Path("selfrepair-papers") / datetime.now().strftime("%Y-%m-%d-%H%M%S"))
+    target = prepare_folder(out or Path("selfrepair-papers") / datetime.now().strftime("%Y-%m-%d-%H%M%S"))
     console = Console(stderr=True, quiet=quiet)
     loaded = _loaded(model, asked, console)
     if run is not None:
         study = make.study_of(loaded, load_run(run), recipe.value)
     else:
-        study = _studied(loaded, asked, recipe.value, only or (), place, not quiet)
+        study = _studied(loaded, asked, recipe.value, only or (), target, not quiet)
     study.others, study.reference, study.scan_tokens = beside, reference, scan_tokens
-    folder = paper_folder.Folder(place)
+    folder = paper_folder.Folder(target)
     made = make.make(study, only or (), lambda name: console.print(f"{paper_folder.heading(name)} ({name})"), folder)
     _report(made, folder.show(made))
 
@@ -129,7 +129,7 @@ def _studied(
     asked: Mapping[str, Any],
     recipe: str,
     only: Sequence[str],
-    place: Path,
+    target: Path,
     progress: bool,
 ) -> Any:
     """A study of a text, with a new sweep over all heads where an experiment reads it."""
@@ -144,11 +144,11 @@ def _studied(
     if not make.needs_sweep(only):
         return Study(model, windows, None, chosen, seed=seed)
     sizes = given_settings(Computing, asked)
-    swept = make.sweep(model, windows, chosen, out=place / "run", seed=seed, progress=progress, **sizes)
+    swept = make.sweep(model, windows, chosen, out=target / "run", seed=seed, progress=progress, **sizes)
     if swept.outcome["status"] == "interrupted":
         Console(stderr=True).print(
-            f"Interrupted: nothing of the sweep is lost. Continue with selfrepair resume {place / 'run'}, then "
-            f"selfrepair paper --run {place / 'run'}",
+            f"Interrupted: nothing of the sweep is lost. Continue with selfrepair resume {target / 'run'}, then "
+            f"selfrepair paper --run {target / 'run'}",
             soft_wrap=True,
         )
         raise typer.Exit(INTERRUPTED)
@@ -169,10 +169,12 @@ def _report(made: Any, page: Path) -> None:
     table = Table(title="The paper's claims on this model", title_justify="left")
     for heading in ("", "stated", "measured, 95% interval over documents", "verdict"):
         table.add_column(heading)
-    for one in made.verdicts:
-        if one.verdict != MISSING:
-            colour = colours.get(one.verdict, "white")
-            table.add_row(one.claim.key, one.claim.stated, number_text(one.number), Text(one.verdict, colour))
+    for verdict in made.verdicts:
+        if verdict.verdict != MISSING:
+            colour = colours.get(verdict.verdict, "white")
+            table.add_row(
+                verdict.claim.key, verdict.claim.stated, number_text(verdict.number), Text(verdict.verdict, colour)
+            )
     console.print(table)
     for name, why in made.left_out.items():
         console.print(f"Left out, {name}: {why}")

@@ -95,7 +95,7 @@ def _prompts(model: LanguageModel, asked: Mapping[str, Any], console: Console) -
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         if asked["prompts"]:
-            found = Prompts.read(
+            selected = Prompts.read(
                 asked["prompts"],
                 model,
                 format=asked["format"],
@@ -110,11 +110,11 @@ def _prompts(model: LanguageModel, asked: Mapping[str, Any], console: Console) -
                 Prompt(text, (answer,), () if wrong is None else (wrong,), corrupt=twin)
                 for text, answer, wrong, twin in given
             ]
-            found = Prompts.of(made, model, **how)
+            selected = Prompts.of(made, model, **how)
     for warning in caught:
         if issubclass(warning.category, UserWarning):
             console.print(f"Note: {warning.message}", style="yellow")
-    return found if asked["most"] is None else found.select(range(min(len(found), asked["most"])))
+    return selected if asked["most"] is None else selected.select(range(min(len(selected), asked["most"])))
 
 
 def as_json(content: Mapping[str, Any]) -> None:

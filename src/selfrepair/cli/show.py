@@ -48,9 +48,9 @@ def show(
     chosen = (filter or None, sort, not ascending, top, layers or None)
     code = exit_code_of(run)
     if as_json:
-        found = {"plan": run.plan, "outcome": run.outcome, "card": card_table(run, chosen[0])}
-        found["heads"] = head_table(run, *chosen)
-        typer.echo(json.dumps(found, indent=2, default=str))
+        content = {"plan": run.plan, "outcome": run.outcome, "card": card_table(run, chosen[0])}
+        content["heads"] = head_table(run, *chosen)
+        typer.echo(json.dumps(content, indent=2, default=str))
     else:
         _print(Console(), run, card, chosen)
     if code == CHECKS_FAIL:

@@ -42,11 +42,11 @@ def who(
     parse_names(named)  # complains before the model is loaded
     asking = question(model, asked, quiet)
     sites = parse_names(named, asking.model)
-    found = answer(asking, sites, parse_names(given, asking.model) if given.strip() else ())
-    floor = asking.floor(found.base)
+    covering = answer(asking, sites, parse_names(given, asking.model) if given.strip() else ())
+    floor = asking.floor(covering.base)
     if out is not None:
-        save_covering(found, asking, floor, out)
+        save_covering(covering, asking, floor, out)
     if json:
-        as_json(covering_record(asking, found, floor))
+        as_json(covering_record(asking, covering, floor))
     else:
-        print_who(Console(), asking, found, floor)
+        print_who(Console(), asking, covering, floor)

@@ -27,10 +27,10 @@ def text_digest(text: str) -> bytes:
 
 def duplicates_in_words(provenance: Mapping[str, object]) -> str:
     """What is there twice, from a text's provenance; empty where nothing is."""
-    found = provenance.get("duplicates")
-    if not isinstance(found, dict):
+    duplicates = provenance.get("duplicates")
+    if not isinstance(duplicates, dict):
         return ""
-    documents, windows = found["documents"], found["windows"]
+    documents, windows = duplicates["documents"], duplicates["windows"]
     parts = [f"{documents:,} of its documents duplicate others and count as one with them"] if documents else []
     parts += [f"{windows:,} windows have the tokens of another"] if windows else []
     return ", ".join(parts)
@@ -77,10 +77,10 @@ class Duplicates:
         if self.windows == 0:
             return rows
         originals = _originals([digest if count[digest] > 1 else b"" for digest in digests], rows.owners)
-        self.copies += [(rows.names[copy], rows.names[one]) for copy, one in sorted(originals.items())]
+        self.copies += [(rows.names[copy], rows.names[original]) for copy, original in sorted(originals.items())]
         kept = [owner for owner in range(len(rows.names)) if owner not in originals]
-        place = {owner: place for place, owner in enumerate(kept)}
-        number = np.array([place[originals.get(owner, owner)] for owner in range(len(rows.names))], np.int64)
+        index_of = {owner: index for index, owner in enumerate(kept)}
+        number = np.array([index_of[originals.get(owner, owner)] for owner in range(len(rows.names))], np.int64)
         names = tuple(rows.names[owner] for owner in kept)
         return replace(rows, owners=[number[owners] for owners in rows.owners], names=names)
 
@@ -107,9 +107,9 @@ def _originals(digests: Sequence[bytes], owners: Sequence[Ids]) -> dict[int, int
     def size(owner: int) -> tuple[int, int]:
         return len(rows[owner]), -owner
 
-    found: dict[int, int] = {}
+    copies: dict[int, int] = {}
     for owner in sorted(set(rows) - apart):
         largest = max(set.intersection(*(holders[digest] for digest in rows[owner])), key=size)
         if size(largest) > size(owner):
-            found[owner] = largest
-    return found
+            copies[owner] = largest
+    return copies

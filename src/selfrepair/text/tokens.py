@@ -114,8 +114,8 @@ class Encoder:
         ids = list(_attribute(self._tokenizer, "all_special_ids") or [])[:_SPECIAL]
         if not known or len(known) != len(ids):
             return "as the tokenizer does"
-        found = (self(f"a {token} b") for token in known)
-        kept = all(one not in seen for one, seen in zip(ids, found, strict=True))
+        encoded = (self(f"a {token} b") for token in known)
+        kept = all(special not in seen for special, seen in zip(ids, encoded, strict=True))
         return "text" if kept else "as the tokenizer does"
 
     def _ids(self, text: str, name: str = "a text", /, **options: object) -> Ids:

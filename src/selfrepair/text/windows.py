@@ -59,9 +59,9 @@ class Windows:
         """SHA-256 (hex) of shape, tokens, lengths, documents and names; not of padding, nor of the provenance."""
         digest = hashlib.sha256(json.dumps([self.tokens.shape, self.names]).encode())
         for start in range(0, len(self), _BLOCK):
-            some = slice(start, start + _BLOCK)
-            real = np.arange(self.length) < self.lengths[some, None]
-            for array in (np.where(real, self.tokens[some], 0), self.lengths[some], self.documents[some] * real):
+            block = slice(start, start + _BLOCK)
+            real = np.arange(self.length) < self.lengths[block, None]
+            for array in (np.where(real, self.tokens[block], 0), self.lengths[block], self.documents[block] * real):
                 digest.update(np.ascontiguousarray(array, dtype="<i8").tobytes())
         return digest.hexdigest()
 

@@ -28,8 +28,8 @@ def fact(run: Run, name: str) -> str:
 def operator_with_donors(run: Run) -> str:
     """The ablation operator with its donors."""
     donors = fact(run, "donors")
-    said = f"{fact(run, 'operator')} ablation"
-    return said if donors in ("unknown", "none", "", "0") else f"{said} (donors: {donors})"
+    ablation = f"{fact(run, 'operator')} ablation"
+    return ablation if donors in ("unknown", "none", "", "0") else f"{ablation} (donors: {donors})"
 
 
 def ablated(run: Run) -> str:
@@ -54,21 +54,21 @@ def amount(run: Run, label: str) -> str:
     measured = counts > 0
     if not measured.any():
         return f"no {what} has tokens"
-    said = f"{span(counts[measured])} tokens per {what} from {span(documents[measured])} documents"
+    tokens = f"{span(counts[measured])} tokens per {what} from {span(documents[measured])} documents"
     texts = int(run.interventions.attrs.get("texts", 1))
-    said += f" of {texts} texts, chosen within each" if texts > 1 else ""
+    tokens += f" of {texts} texts, chosen within each" if texts > 1 else ""
     without = run.heads_there_are - int(measured.sum())
-    return f"{said}; {without} of {run.heads_there_are} {what}s have none" if without else said
+    return f"{tokens}; {without} of {run.heads_there_are} {what}s have none" if without else tokens
 
 
 def errors(run: Run) -> str:
     """What intervals are, whether the filter could be applied exactly in every replicate, and what they cover."""
-    said = "95% intervals from a bootstrap over documents, the filter applied again in each replicate"
+    intervals = "95% intervals from a bootstrap over documents, the filter applied again in each replicate"
     short = run.interventions.attrs.get("inexact_replicates", 0)
     if isinstance(short, float | int) and short > 0:
         share = f"{100 * short:.0f}%" if short >= 0.01 else "1%"
-        said += f" (for some {ablated(run)}s with too few kept tokens to do so exactly in up to {share} of them)"
-    return f"{said}; {COVERS}"
+        intervals += f" (for some {ablated(run)}s with too few kept tokens to do so exactly in up to {share} of them)"
+    return f"{intervals}; {COVERS}"
 
 
 def discoveries(run: Run, label: str) -> str:
@@ -77,15 +77,15 @@ def discoveries(run: Run, label: str) -> str:
     tested = int(np.isfinite(part["q_value"].values).sum())
     untested = int((part["count"].values > 0).sum()) - tested
     counts = {name: int((part["label"].values == name).sum()) for name in MARKS}
-    said = f"{ablated(run)}s repaired at a false discovery rate of {100 * RATE:g}%: {counts[REPAIRED]} of {tested}"
-    said += f", amplified: {counts[AMPLIFIED]}" if counts[AMPLIFIED] else ""
-    return f"{said} ({untested} more could not be tested)" if untested > 0 else said
+    counted = f"{ablated(run)}s repaired at a false discovery rate of {100 * RATE:g}%: {counts[REPAIRED]} of {tested}"
+    counted += f", amplified: {counts[AMPLIFIED]}" if counts[AMPLIFIED] else ""
+    return f"{counted} ({untested} more could not be tested)" if untested > 0 else counted
 
 
 def repaired_rule(*marked: str) -> str:
     """When a head is called repaired, with the marks of the labels that are shown."""
-    said = f"{MARKS[REPAIRED]} repaired: {rule_in_words()}"
-    return f"{said}; {MARKS[AMPLIFIED]} amplified: the same on opposite sides" if AMPLIFIED in marked else said
+    rule = f"{MARKS[REPAIRED]} repaired: {rule_in_words()}"
+    return f"{rule}; {MARKS[AMPLIFIED]} amplified: the same on opposite sides" if AMPLIFIED in marked else rule
 
 
 def rule_in_words() -> str:
@@ -115,14 +115,14 @@ def centring_note(run: Run) -> str:
 def floor(run: Run) -> str:
     """Numerical floor and ledger residual, centred logits; and the engine's error, where it is not exact: a floor of
     zero says nothing about that."""
-    said = [
+    floors = [
         f"{label} {small(run.interventions.attrs[name])}"
         for name, label in (("numerical_floor", "numerical floor"), ("ledger_residual", "ledger residual"))
         if name in run.interventions.attrs
     ]
     engine = engine_error(run)
-    said = [f"{' · '.join(said)} (logit)" if said else "numerical floor not measured"]
-    return " · ".join([*said, *([f"engine's error per token {engine}"] if engine else [])])
+    floors = [f"{' · '.join(floors)} (logit)" if floors else "numerical floor not measured"]
+    return " · ".join([*floors, *([f"engine's error per token {engine}"] if engine else [])])
 
 
 def engine_error(run: Run) -> str:
@@ -135,12 +135,12 @@ def engine_error(run: Run) -> str:
 
 def status_warning(run: Run) -> str:
     """A warning where the run did not finish, or its checks fail; else nothing."""
-    said = fact(run, "status")
+    state = fact(run, "status")
     if failed := checks.failed(run.outcome):
-        return f"Run {said}. {' '.join(failed)} Do not use these numbers."
-    if said in ("unknown", "complete", "finished", "done"):
+        return f"Run {state}. {' '.join(failed)} Do not use these numbers."
+    if state in ("unknown", "complete", "finished", "done"):
         return ""
-    return f"Run {said}: {ablated(run)}s may have few tokens or none."
+    return f"Run {state}: {ablated(run)}s may have few tokens or none."
 
 
 def donors_needed_note(run: Run) -> str:

@@ -40,8 +40,8 @@ def fitted(corner: str, headings: Sequence[str], lines: Sequence[NumberRow], wid
             return _filled([corner, *headings], rows, names=1)
     rows = []
     for line in lines:
-        for place, (heading, cell) in enumerate(zip(headings, line.cells, strict=True)):
-            rows.append(["" if place else line.name, heading, *cell])
+        for index, (heading, cell) in enumerate(zip(headings, line.cells, strict=True)):
+            rows.append(["" if index else line.name, heading, *cell])
     return _filled([corner, "", "", "95% interval"], rows, names=2)
 
 
@@ -53,8 +53,8 @@ def plain_table() -> Table:
 def _filled(headings: Sequence[str], rows: Sequence[Sequence[str]], names: int) -> Table:
     """A table whose first columns are `names`, set to the left."""
     table = plain_table()
-    for place, heading in enumerate(headings):
-        table.add_column(Text(heading), justify="left" if place < names else "right", no_wrap=True)
+    for index, heading in enumerate(headings):
+        table.add_column(Text(heading), justify="left" if index < names else "right", no_wrap=True)
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     return table

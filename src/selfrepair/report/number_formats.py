@@ -83,10 +83,10 @@ def estimate(name: str, value: object, low: object, high: object, *, change: boo
     """
     if not in_percent(name):
         return effect(value, low, high)
-    said, interval = share(value, low, high)
+    text, interval = share(value, low, high)
     if not change:
-        return said, interval
-    return (f"{'+' if known(value) and float(str(value)) >= 0 else ''}{said.removesuffix('%')} points"), interval
+        return text, interval
+    return (f"{'+' if known(value) and float(str(value)) >= 0 else ''}{text.removesuffix('%')} points"), interval
 
 
 def in_percent(name: str) -> bool:

@@ -55,7 +55,9 @@ def depth_panel(run: Run, label: str, name: str, y_label: str, called: str = "",
     nudge = np.linspace(-0.28, 0.28, heads) if heads > 1 else np.zeros(1)
     depth = (np.arange(layers)[:, None] + nudge[None, :]) / layers
     measured = np.isfinite(values).any(1)
-    means = np.array([np.nanmean(row) if some else np.nan for row, some in zip(values, measured, strict=True)])
+    means = np.array(
+        [np.nanmean(row) if any_measured else np.nan for row, any_measured in zip(values, measured, strict=True)]
+    )
     points = Marks(
         depth.ravel(),
         values.ravel(),
@@ -87,7 +89,7 @@ def _by_label(points: Marks, part: xr.Dataset) -> tuple[Marks, ...]:
     ):
         if not hollow or chosen.any():
             assert points.y_error is not None
-            names = tuple(name for name, one in zip(points.names, chosen, strict=True) if one)
+            names = tuple(name for name, is_chosen in zip(points.names, chosen, strict=True) if is_chosen)
             errors = points.y_error[:, chosen]
             marks = replace(points, x=points.x[chosen], y=points.y[chosen], names=names, y_error=errors, label=label)
             series.append(replace(marks, hollow=hollow))
@@ -131,13 +133,13 @@ def notable(heads: Sequence[str], x: np.ndarray, y: np.ndarray, most: int = 7) -
     points = np.column_stack([x / spread[0], y / spread[1]])
     far = np.where(kept, np.hypot(*(points - np.median(points[kept], axis=0)).T), -1)
     chosen: list[int] = []
-    for place in np.argsort(-far):
+    for index in np.argsort(-far):
         apart = all(
-            abs(points[place, 0] - points[one, 0]) > 0.16 or abs(points[place, 1] - points[one, 1]) > 0.06
-            for one in chosen
+            abs(points[index, 0] - points[other, 0]) > 0.16 or abs(points[index, 1] - points[other, 1]) > 0.06
+            for other in chosen
         )
-        if apart and kept[place]:
-            chosen.append(int(place))
+        if apart and kept[index]:
+            chosen.append(int(index))
         if len(chosen) == most:
             break
-    return tuple((float(x[one]), float(y[one]), heads[one]) for one in chosen)
+    return tuple((float(x[index]), float(y[index]), heads[index]) for index in chosen)

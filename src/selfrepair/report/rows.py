@@ -89,16 +89,16 @@ def head_rows(
     columns = {name: chosen[name].values for name in ("name", "layer", "head", *names, "label")}
     largest = chosen[LARGEST[0]].values if LARGEST[0] in chosen else None
     rows: list[Row] = []
-    for place in _measured(run):
-        row: Row = {"name": str(columns["name"][place]), "layer": int(columns["layer"][place])}
+    for index in _measured(run):
+        row: Row = {"name": str(columns["name"][index]), "layer": int(columns["layer"][index])}
         if wanted is not None and row["layer"] not in wanted:
             continue
-        row |= {"head": int(columns["head"][place]), "filter": label}
-        row |= {name: columns[name][place].item() for name in names}
+        row |= {"head": int(columns["head"][index]), "filter": label}
+        row |= {name: columns[name][index].item() for name in names}
         row["repaired_fraction_unbounded"] = unbounded(row, "repaired_fraction")
-        row["label"] = str(columns["label"][place]) if row["count"] else None
+        row["label"] = str(columns["label"][index]) if row["count"] else None
         if largest is not None:
-            row[LARGEST[0]] = str(largest[place]) or None
+            row[LARGEST[0]] = str(largest[index]) or None
         rows.append(row)
     return ordered(rows, sort, descending)[:top]
 

@@ -71,8 +71,8 @@ def print_heads(
     every = columns_of(rows, ablated(run))
     columns = narrowed(every, rows, console.width)
     table = plain_table()
-    for place, column in enumerate(columns):
-        table.add_column(Text(column.heading), justify="left" if place == 0 else "right", no_wrap=True)
+    for index, column in enumerate(columns):
+        table.add_column(Text(column.heading), justify="left" if index == 0 else "right", no_wrap=True)
     for row in rows:
         table.add_row(*(_styled(column, row) for column in columns))
     order = "largest" if descending else "smallest"
@@ -118,7 +118,7 @@ def print_summary(console: Console, run: Run) -> None:
     body = Table.grid()
     repaired = [Text(f"{label}: {discoveries(run, label)}") for label in run.filters]
     body.add_row(table)
-    more = [Text(said) for said in (donors_needed_note(run), stopping_note(run)) if said]
+    more = [Text(note) for note in (donors_needed_note(run), stopping_note(run)) if note]
     for line in (Text(""), *repaired, *more, Text(""), caption):
         body.add_row(line)
     title = f"{fact(run, 'model')}: how much of {lost(run)} is repaired"
@@ -238,7 +238,7 @@ def notes(run: Run, columns: list[HeadColumn], rows: list[Row]) -> list[str]:
         lines.append(
             "label: what the ablation does; repaired and amplified by the rule above, others by single intervals."
         )
-    lines += [*([f"{said.capitalize()}."] if (said := centring_note(run)) else []), *checks.warned(run.outcome)]
+    lines += [*([f"{note.capitalize()}."] if (note := centring_note(run)) else []), *checks.warned(run.outcome)]
     return [*lines, status_warning(run)] if status_warning(run) else lines
 
 

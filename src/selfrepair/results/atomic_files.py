@@ -104,10 +104,10 @@ def make_folder(folder: Path) -> None:
     Raises:
         OSError: it cannot be made.
     """
-    new = [one for one in (folder, *folder.parents) if not one.exists()]
+    new = [parent for parent in (folder, *folder.parents) if not parent.exists()]
     folder.mkdir(parents=True, exist_ok=True)
-    for one in new:
-        sync_folder(one.parent)
+    for parent in new:
+        sync_folder(parent.parent)
 
 
 def put(path: Path, content: Bytes) -> Digests:

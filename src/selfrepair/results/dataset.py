@@ -134,15 +134,15 @@ def _largest(variables: Mapping[str, xr.Variable], lines: Lines) -> dict[str, xr
         both = [variables[name + part].values.reshape(*cells, -1) for name in (attention, BY_MLP)]
         return np.concatenate(both, -1).astype(np.float64)
 
-    found = largest(components(""), components("_standard_error"), lines.freedom)
+    repairer = largest(components(""), components("_standard_error"), lines.freedom)
     names = [f"attention {layer}" for layer in range(cells[1])]
     if attention == BY_HEAD:
         names = [f"L{layer}H{head}" for layer in range(cells[1]) for head in range(across)]
-    named = np.array([*names, *(f"MLP {layer}" for layer in range(cells[1])), ""], object)[found.place]
+    named = np.array([*names, *(f"MLP {layer}" for layer in range(cells[1])), ""], object)[repairer.place]
     what = "the component with the largest mean self-repair for this head, where that is above zero"
     end = f"end of a 95% interval that allows for its being the largest of all (statistics/largest.py); {what}"
     says = (f"name of {what}", f"mean of {what}", f"lower {end}", f"upper {end}", f"of how many components; {what}")
-    arrays = (named, found.value, found.low, found.high, found.among)
+    arrays = (named, repairer.value, repairer.low, repairer.high, repairer.among)
     units = ("", "logit", "logit", "logit", "1")
     return {
         name: xr.Variable(GRID, values, {"units": unit, "long_name": name.replace("_", " "), "description": say})

@@ -33,14 +33,14 @@ def staging(folder: Path) -> Path:
     Raises:
         SelfRepairError: it cannot be made.
     """
-    place = folder / STAGING
+    staged = folder / STAGING
     try:
-        if place.exists():
-            shutil.rmtree(place)
-        place.mkdir()
+        if staged.exists():
+            shutil.rmtree(staged)
+        staged.mkdir()
     except OSError as problem:
-        raise cannot("make the folder", place, problem) from problem
-    return place
+        raise cannot("make the folder", staged, problem) from problem
+    return staged
 
 
 def swap(folder: Path, files: Mapping[str, Digests], optional: tuple[str, ...] = ()) -> None:
@@ -97,11 +97,13 @@ def read_manifest(folder: Path) -> dict[str, Stored]:
             content = parsed_json(file.read(_MOST))
         if content.pop("checksum") != _checksum(content):
             raise Damaged(path, f"{path} is damaged: its checksum is not that of its content.", fix(folder))
-        files = {name: _digests(one) for name, one in content["files"].items()}
+        files = {name: _digests(given) for name, given in content["files"].items()}
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as problem:
         raise Damaged(path, f"Cannot read {path}: {first_line(problem)}.", fix(folder)) from problem
     return {
-        name: Stored(folder / name, one, fix(folder, name)) for name, one in files.items() if Path(name).name == name
+        name: Stored(folder / name, digests, fix(folder, name))
+        for name, digests in files.items()
+        if Path(name).name == name
     }
 
 
@@ -112,8 +114,8 @@ def check_files(folder: Path) -> None:
         SelfRepairError: one of them is gone, or not what was written.
     """
     if (folder / MANIFEST).is_file():
-        for one in read_manifest(folder).values():
-            one.check()
+        for stored in read_manifest(folder).values():
+            stored.check()
 
 
 def fix(folder: Path, name: str = "") -> str:
@@ -129,8 +131,13 @@ def fix(folder: Path, name: str = "") -> str:
 
 def _text(files: Mapping[str, Digests]) -> bytes:
     listed = {
-        name: {"sha256": one.whole, "bytes": one.size, "block": one.block, "blocks": "".join(one.blocks)}
-        for name, one in sorted(files.items())
+        name: {
+            "sha256": digests.whole,
+            "bytes": digests.size,
+            "block": digests.block,
+            "blocks": "".join(digests.blocks),
+        }
+        for name, digests in sorted(files.items())
     }
     content: dict[str, Any] = {"what": _SAYS, "files": listed}
     return (json.dumps({**content, "checksum": _checksum(content)}, indent=2) + "\n").encode()

@@ -37,7 +37,7 @@ def read_heads(file: BinaryIO) -> xr.Dataset:
 def heads_bytes(heads: xr.Dataset) -> memoryview:
     """The bytes of `heads.nc`; made in memory because HDF5 crashes the interpreter on a full disk."""
     return netcdf_layout.dataset_bytes(
-        heads, {str(name) for name, one in heads.variables.items() if one.ndim > len(CELL)}
+        heads, {str(name) for name, variable in heads.variables.items() if variable.ndim > len(CELL)}
     )
 
 
@@ -66,28 +66,28 @@ def _sizes(file: h5py.File, step: int) -> Iterator[int]:
     for name in file:
         if not isinstance(file.get(name, getlink=True), h5py.HardLink):
             raise ValueError(f"{name[:80]!r} lies elsewhere")
-        one = file[name]
-        if not isinstance(one, h5py.Dataset) or one.external or one.is_virtual:
+        stored = file[name]
+        if not isinstance(stored, h5py.Dataset) or stored.external or stored.is_virtual:
             raise ValueError(f"{name[:80]!r} is no variable of this file")
-        yield from _attributes(one)
-        if _has_lengths(one.dtype):
-            yield _REFERENCE * one.size
-            yield from _texts(one, step)
+        yield from _attributes(stored)
+        if _has_lengths(stored.dtype):
+            yield _REFERENCE * stored.size
+            yield from _texts(stored, step)
 
 
-def _texts(values: h5py.Dataset, step: int, place: tuple[int, ...] = ()) -> Iterator[int]:
-    """Bytes of a variable's texts, from `place` on, about `step` of them at a time."""
-    shape = values.shape[len(place) :]
+def _texts(values: h5py.Dataset, step: int, index: tuple[int, ...] = ()) -> Iterator[int]:
+    """Bytes of a variable's texts, from `index` on, about `step` of them at a time."""
+    shape = values.shape[len(index) :]
     across = max(1, math.prod(shape[1:]))
     if shape and across > step:
         for row in range(shape[0]):
-            yield from _texts(values, step, (*place, row))
+            yield from _texts(values, step, (*index, row))
     elif shape:
         rows = step // across
         for start in range(0, shape[0], rows):
-            yield _bytes(values[(*place, slice(start, start + rows))])
+            yield _bytes(values[(*index, slice(start, start + rows))])
     else:
-        yield _bytes(values[place])
+        yield _bytes(values[index])
 
 
 def _attributes(holder: Any) -> Iterator[int]:

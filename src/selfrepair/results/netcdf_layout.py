@@ -60,14 +60,14 @@ def read_dataset(content: io.BytesIO) -> xr.Dataset:
     """
     with h5py.File(content, "r") as file:
         stored = {name: file[name] for name in file}
-        require_room(content, sum(one.size * one.dtype.itemsize for one in stored.values()), "arrays")
-        scales = {h5py.h5o.get_info(one.id).addr: name for name, one in stored.items() if one.is_scale}
-        found = {
-            name: xr.Variable(_dimensions(name, one, scales), _values(one), _attributes(one))
-            for name, one in stored.items()
-            if not _is_placeholder(one)
+        require_room(content, sum(array.size * array.dtype.itemsize for array in stored.values()), "arrays")
+        scales = {h5py.h5o.get_info(array.id).addr: name for name, array in stored.items() if array.is_scale}
+        variables = {
+            name: xr.Variable(_dimensions(name, array, scales), _values(array), _attributes(array))
+            for name, array in stored.items()
+            if not _is_placeholder(array)
         }
-        raw = xr.Dataset(found, attrs=_attributes(file))
+        raw = xr.Dataset(variables, attrs=_attributes(file))
     return xr.decode_cf(raw)
 
 
@@ -91,8 +91,8 @@ def _describe(holder: Any, attributes: Mapping[Any, Any]) -> None:
 
 
 def _attributes(holder: Any) -> dict[str, Any]:
-    found = {name: value for name, value in holder.attrs.items() if name not in _OF_THE_LAYOUT}
-    return {name: value[0] if np.shape(value) == (1,) else value for name, value in found.items()}
+    attributes = {name: value for name, value in holder.attrs.items() if name not in _OF_THE_LAYOUT}
+    return {name: value[0] if np.shape(value) == (1,) else value for name, value in attributes.items()}
 
 
 def _values(stored: h5py.Dataset) -> np.ndarray[Any, Any]:
@@ -111,8 +111,8 @@ def _dimensions(name: str, stored: h5py.Dataset, scales: Mapping[int, str]) -> t
         return ()
     if "DIMENSION_LIST" not in stored.attrs:
         raise ValueError(f"{name[:80]!r} does not say what its axes are")
-    found = []
+    names = []
     for axis in stored.attrs["DIMENSION_LIST"]:
         (scale,) = axis
-        found.append(scales[h5py.h5o.get_info(h5py.h5r.dereference(scale, stored.id)).addr])
-    return tuple(found)
+        names.append(scales[h5py.h5o.get_info(h5py.h5r.dereference(scale, stored.id)).addr])
+    return tuple(names)

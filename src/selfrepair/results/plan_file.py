@@ -68,12 +68,12 @@ def _copy(windows: Path) -> dict[str, Any] | None:
     """The plan in the metadata of a `windows.parquet`; None where there is none to be read, or a damaged one."""
     try:
         with open_regular(windows) as file:
-            found = parsed_json((pq.read_schema(file).metadata or {})[COPY])
+            copy = parsed_json((pq.read_schema(file).metadata or {})[COPY])
     except Exception:  # what is wrong with that file is reported where it is read
         return None
-    if not isinstance(found, dict) or found.pop(CHECKSUM, None) != _checksum(found):
+    if not isinstance(copy, dict) or copy.pop(CHECKSUM, None) != _checksum(copy):
         return None
-    return found
+    return copy
 
 
 def _sealed(plan: Mapping[str, object]) -> dict[str, Any]:
@@ -88,8 +88,8 @@ def _checksum(content: Mapping[str, Any]) -> str:
 
 def json_content(content: Mapping[str, object]) -> dict[str, Any]:
     """As JSON gives it back; it has no infinity: "Infinity"."""
-    found: dict[str, Any] = json.loads(json.dumps(content, default=_plain), parse_constant=str)
-    return found
+    plain: dict[str, Any] = json.loads(json.dumps(content, default=_plain), parse_constant=str)
+    return plain
 
 
 def with_numbers(content: Any) -> Any:

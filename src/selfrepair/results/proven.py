@@ -182,13 +182,13 @@ class ProvenFile(io.RawIOBase):
 
     def span(self, low: int, high: int) -> bytearray:
         """Bytes `low` to `high`, counted from `start`, in memory of their own."""
-        found = bytearray()
+        content = bytearray()
         if not 0 <= low <= high <= self._digests.size:
             raise ValueError(f"{low} to {high} lies outside of {self._digests.size} bytes")
         for number in range(low // self._digests.block, -(-high // self._digests.block) if high > low else 0):
             begin = number * self._digests.block
-            found += memoryview(self._block(number))[max(0, low - begin) : high - begin]
-        return found
+            content += memoryview(self._block(number))[max(0, low - begin) : high - begin]
+        return content
 
     def _block(self, number: int) -> bytes:
         if number in self._blocks:
@@ -214,10 +214,10 @@ class ProvenFile(io.RawIOBase):
         """See `io.RawIOBase`."""
         view = memoryview(buffer).cast("B")
         end = min(self._place + len(view), self._digests.size)
-        found = self.span(self._place, max(end, self._place))
-        view[: len(found)] = found
-        self._place += len(found)
-        return len(found)
+        content = self.span(self._place, max(end, self._place))
+        view[: len(content)] = content
+        self._place += len(content)
+        return len(content)
 
     def readall(self) -> bytes:
         """See `io.RawIOBase`."""

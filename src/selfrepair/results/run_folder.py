@@ -118,7 +118,9 @@ def add_extras(run: Run, folder: Path) -> None:
     if read_part(stored[OUTCOME], _read_json, lambda _: None).get("made_of") != run.outcome.get("made_of"):
         raise SelfRepairError(f"The results in {folder} were made of other units meanwhile.", manifest.fix(folder))
     manifest.staging(folder)
-    files = {name: _proven(one) for name, one in stored.items() if name in NEEDED} | _write_extras(run, folder)
+    files = {name: _proven(stored_file) for name, stored_file in stored.items() if name in NEEDED} | _write_extras(
+        run, folder
+    )
     manifest.swap(folder, files, tuple(EXTRAS.values()))
 
 
@@ -131,9 +133,9 @@ def _write_extras(run: Run, folder: Path) -> dict[str, Digests]:
 
 def _proven(table: pa.Table | Stored) -> Digests:
     assert isinstance(table, Stored)
-    found = Stored.as_it_is(table.path).digests if table.digests is None else table.digests
-    assert found is not None
-    return found
+    digests = Stored.as_it_is(table.path).digests if table.digests is None else table.digests
+    assert digests is not None
+    return digests
 
 
 def _write_table(table: pa.Table, path: Path) -> Stored:
@@ -151,9 +153,12 @@ def read_extras(stored: Mapping[str, Stored]) -> extras.Extras:
     Raises:
         SelfRepairError: one of them is damaged.
     """
-    there = {name: stored[file] for name, file in EXTRAS.items() if file in stored}
+    present = {name: stored[file] for name, file in EXTRAS.items() if file in stored}
     return extras.Extras(
-        **{n: read_part(one, bounded_table, partial(extras.check_extra, n)) for n, one in there.items()}
+        **{
+            n: read_part(stored_file, bounded_table, partial(extras.check_extra, n))
+            for n, stored_file in present.items()
+        }
     )
 
 
@@ -238,8 +243,8 @@ def _read_json(file: BinaryIO) -> dict[str, Any]:
     content = bounded_json(file)
     if not isinstance(content, dict):
         raise TypeError(f"a JSON object was expected, not {type(content).__name__}")
-    found: dict[str, Any] = plan_file.with_numbers(content)
-    return found
+    plan: dict[str, Any] = plan_file.with_numbers(content)
+    return plan
 
 
 def _read_plan(folder: Path, file: BinaryIO) -> Plan:

@@ -94,9 +94,9 @@ def _size(column: pa.Array) -> int:
 
 
 def _most(file: BinaryIO) -> int:
-    place = file.tell()
+    position = file.tell()
     size = file.seek(0, os.SEEK_END)
-    file.seek(place)
+    file.seek(position)
     return max(_ROOM, _EXPANSION * size)
 
 

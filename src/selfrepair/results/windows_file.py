@@ -62,9 +62,9 @@ def _part(windows: Windows, donors: np.ndarray, rows: range) -> pa.Table:
 def joined_names(texts: Sequence[Windows]) -> list[tuple[str, ...]]:
     """Names of the documents of each text; those of several texts are told apart by the text's number if need be."""
     names = [text.names for text in texts]
-    if len({name for some in names for name in some}) == sum(map(len, names)):
+    if len({name for of_text in names for name in of_text}) == sum(map(len, names)):
         return names
-    return [tuple(f"text {number}: {name}" for name in some) for number, some in enumerate(names)]
+    return [tuple(f"text {number}: {name}" for name in of_text) for number, of_text in enumerate(names)]
 
 
 def joined_windows(texts: Sequence[Windows], donors: Sequence[np.ndarray]) -> tuple[Windows, np.ndarray]:
@@ -75,20 +75,20 @@ def joined_windows(texts: Sequence[Windows], donors: Sequence[np.ndarray]) -> tu
         donors: [window, donor] of each.
     """
     names = joined_names(texts)
-    places = np.cumsum([0, *map(len, names)])
+    starts_of_names = np.cumsum([0, *map(len, names)])
     starts = np.cumsum([0, *map(len, texts)])
     documents = [
-        np.where(text.documents < 0, -1, text.documents + place).astype(np.int32)
-        for text, place in zip(texts, places[:-1], strict=True)
+        np.where(text.documents < 0, -1, text.documents + first_name).astype(np.int32)
+        for text, first_name in zip(texts, starts_of_names[:-1], strict=True)
     ]
     whole = Windows(
         np.concatenate([text.tokens for text in texts]),
         np.concatenate([text.lengths for text in texts]),
         np.concatenate(documents),
-        tuple(name for some in names for name in some),
+        tuple(name for of_text in names for name in of_text),
         {"source": " + ".join(source_in_words(text.provenance) for text in texts)},
     )
-    return whole, np.concatenate([one + start for one, start in zip(donors, starts[:-1], strict=True)])
+    return whole, np.concatenate([of_text + start for of_text, start in zip(donors, starts[:-1], strict=True)])
 
 
 def read_corpus(content: BinaryIO) -> tuple[Windows, np.ndarray]:

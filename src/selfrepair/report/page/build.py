@@ -69,7 +69,7 @@ def write_page(sources: Sequence[str | Path | Run | PageRun], out: str | Path) -
         SelfRepairError: no run, a folder that cannot be read, a package that is missing, a file that cannot be
             written.
     """
-    text = page_html([_source(one) for one in sources])
+    text = page_html([_source(source) for source in sources])
     path = Path(out)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -104,8 +104,8 @@ def page_html(sources: Sequence[PageRun], start: str = "") -> str:
     blocks = Blocks()
     index = {
         "start": start,
-        "runs": [run_index(one, blocks, len(sources)) for one in sources],
-        "differences": page_differences([one.run for one in sources], [one.folder for one in sources]),
+        "runs": [run_index(source, blocks, len(sources)) for source in sources],
+        "differences": page_differences([source.run for source in sources], [source.folder for source in sources]),
         "method": method(),
         "library": blocks.raw(library().encode()),
     }
@@ -114,7 +114,7 @@ def page_html(sources: Sequence[PageRun], start: str = "") -> str:
         resources.files(__package__).joinpath("templates", "page.html.j2").read_text(encoding="utf-8")
     )
     text: str = template.render(
-        title=" · ".join(dict.fromkeys(captions.fact(one.run, "model") for one in sources)),
+        title=" · ".join(dict.fromkeys(captions.fact(source.run, "model") for source in sources)),
         hashes=" ".join(f"'sha256-{_hash(text)}'" for text in scripts.values()),
         style=style(),
         application=scripts["application"],
@@ -191,7 +191,7 @@ def _windows(run: Run, kept: kept_tokens.Kept, most: int) -> np.ndarray:
     lengths = page_text.window_lengths(run)
     if lengths.sum() <= most:
         return np.arange(len(lengths))
-    needed = np.union1d(closeups.passage_windows(run), sorted({place[2] for place in closeups.closeup_places(run)}))
+    needed = np.union1d(closeups.passage_windows(run), sorted({closeup[2] for closeup in closeups.closeup_places(run)}))
     needed = needed.astype(np.int64)
     others = np.setdiff1d(kept.windows(), needed)
     fit = max(0, int((most - lengths[needed].sum()) // max(1, lengths.mean())))
@@ -202,15 +202,15 @@ def _windows(run: Run, kept: kept_tokens.Kept, most: int) -> np.ndarray:
 def _sampled(run: Run, kept: kept_tokens.Kept, windows: np.ndarray) -> str:
     """What did not fit, in words; nothing where all is there."""
     rows, all_rows = int(np.isin(kept.columns["window"], windows).sum()), kept.total
-    said = []
+    cuts = []
     if rows < all_rows:
-        said.append(
+        cuts.append(
             f"{rows:,} of the {all_rows:,} kept tokens are in this page: each head's most and least repaired, most "
             "broken and closely looked at ones, and an even draw of the rest. Densities count all of them"
         )
     if len(windows) < run.windows.num_rows:
-        said.append(f"{len(windows):,} of {run.windows.num_rows:,} windows of text are in this page")
-    return ". ".join(said)
+        cuts.append(f"{len(windows):,} of {run.windows.num_rows:,} windows of text are in this page")
+    return ". ".join(cuts)
 
 
 def _hash(text: str) -> str:

@@ -43,7 +43,7 @@ def passage_blocks(run: Run, blocks: Blocks, windows: np.ndarray, step: float) -
     table = run.extras.passages
     if table is None:
         return {}
-    found: dict[int, Any] = {}
+    layers_json: dict[int, Any] = {}
     for layer in np.unique(table["layer"].to_numpy()):
         mine = table.filter(pc.equal(table["layer"], pa.scalar(layer, pa.int16())))
         arrays: dict[str, np.ndarray | Fixed] = {
@@ -53,8 +53,8 @@ def passage_blocks(run: Run, blocks: Blocks, windows: np.ndarray, step: float) -
         }
         arrays |= {name: Fixed(mine[name].to_numpy(), step) for name in COLUMNS if name != "sigma_ratio"}
         arrays["sigma_ratio"] = Fixed(mine["sigma_ratio"].to_numpy(), 1e-4)
-        found[int(layer)] = blocks.arrays(arrays)
-    return found
+        layers_json[int(layer)] = blocks.arrays(arrays)
+    return layers_json
 
 
 def closeup_blocks(run: Run, blocks: Blocks, windows: np.ndarray) -> dict[int, Any]:
@@ -62,10 +62,10 @@ def closeup_blocks(run: Run, blocks: Blocks, windows: np.ndarray) -> dict[int, A
     table = run.extras.closeups
     if table is None:
         return {}
-    places = {int(window): place for place, window in enumerate(windows)}
+    index_of = {int(window): index for index, window in enumerate(windows)}
     layers: dict[int, dict[str, Any]] = {}
     for row in table.to_pylist():
-        key = f"{row['head']}/{places[row['window']]}/{row['position']}"
+        key = f"{row['head']}/{index_of[row['window']]}/{row['position']}"
         layers.setdefault(row["layer"], {})[key] = _seen(row)
     return {layer: blocks.json(found) for layer, found in layers.items()}
 

@@ -106,38 +106,38 @@ class _FromIntervals:
             return None
         parts = []
         for run, mine in zip(self.runs, self.cells, strict=True):
-            places = {cell.name: place for place, cell in enumerate(cells_of(run.interventions))}
-            chosen = run.interventions.isel({AXIS: [places[cell.name] for cell in mine]})
+            index_of = {cell.name: index for index, cell in enumerate(cells_of(run.interventions))}
+            chosen = run.interventions.isel({AXIS: [index_of[cell.name] for cell in mine]})
             parts.append(_estimate(chosen, name, label))
         return difference_of(parts[0], parts[1])
 
 
-def _against(first: Run, second: Run, one: Sums | None, other: Sums | None) -> dict[str, Any]:
+def _against(first: Run, second: Run, first_sums: Sums | None, second_sums: Sums | None) -> dict[str, Any]:
     filters = [label for label in first.filters if label in second.filters]
     cells = cells_of_both(cells_of(first.interventions), cells_of(second.interventions))
     unrelated = unrelated_heads(first.plan, second.plan)
     if not (unrelated or cells[0]):
         unrelated = "the runs have no intervention of one name"
     whole = bool(unrelated) or (first.of_heads and second.of_heads)
-    found: _FromUnits | _FromIntervals = _FromIntervals((first, second), cells, whole)
-    if one is not None and other is not None:
-        found = _FromUnits((one, other), cells, whole)
+    numbers: _FromUnits | _FromIntervals = _FromIntervals((first, second), cells, whole)
+    if first_sums is not None and second_sums is not None:
+        numbers = _FromUnits((first_sums, second_sums), cells, whole)
     shape = grid_shape(first.interventions)
 
     def of_cells(label: str, name: str) -> Any:
-        estimate = found.single(label, name)
+        estimate = numbers.single(label, name)
         return None if estimate is None else _listed(by_cell(estimate, cells[0], shape))
 
     def together(label: str, name: str) -> Any:
-        estimate = found.together(label, name)
+        estimate = numbers.together(label, name)
         return None if estimate is None else _listed(estimate)
 
     single = () if unrelated else OF_HEADS
     return {
         "filters": filters,
         "unrelated": unrelated,
-        "paired": found.paired,
-        "how": found.how,
+        "paired": numbers.paired,
+        "how": numbers.how,
         "pooled": {name: [together(label, name) for label in filters] for name in ESTIMATED},
         "heads": {name: [of_cells(label, name) for label in filters] for name in single},
     }

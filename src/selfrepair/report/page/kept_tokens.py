@@ -109,11 +109,11 @@ def token_blocks(run: Run, kept: Kept, blocks: Blocks, windows: np.ndarray) -> d
         blocks: where they go.
         windows: numbers of the windows in the page; rows name windows by their place in it.
     """
-    found: dict[str, Any] = {"rows": {}, "density": {}}
+    data: dict[str, Any] = {"rows": {}, "density": {}}
     bits = _bits(kept.passes)
-    there = np.isin(kept.columns["window"], windows)
+    inside = np.isin(kept.columns["window"], windows)
     for layer in np.unique(kept.columns["layer"]):
-        rows = np.flatnonzero((kept.columns["layer"] == layer) & there)
+        rows = np.flatnonzero((kept.columns["layer"] == layer) & inside)
         rows = rows[np.lexsort([kept.columns[name][rows] for name in ("position", "window", "head")])]
         arrays: dict[str, np.ndarray | Fixed] = {
             "head": kept.columns["head"][rows].astype(np.uint16),
@@ -123,9 +123,9 @@ def token_blocks(run: Run, kept: Kept, blocks: Blocks, windows: np.ndarray) -> d
         }
         arrays |= {name: Fixed(kept.columns[name][rows], kept.step) for name in COLUMNS if name != "sigma_ratio"}
         arrays["sigma_ratio"] = Fixed(kept.columns["sigma_ratio"][rows], 1e-4)
-        found["rows"][int(layer)] = blocks.arrays(arrays)
-    found["density"] = {layer: blocks.arrays(arrays) for layer, arrays in kept.densities.items()}
-    return found
+        data["rows"][int(layer)] = blocks.arrays(arrays)
+    data["density"] = {layer: blocks.arrays(arrays) for layer, arrays in kept.densities.items()}
+    return data
 
 
 def _bits(passes: np.ndarray) -> np.ndarray:
@@ -154,10 +154,10 @@ def _passes(run: Run, columns: dict[str, np.ndarray]) -> np.ndarray:
     """[row, filter]; direct effects are compared as the survey's were, in float32."""
     effect = columns["direct_effect"]
     passes = np.zeros((len(effect), len(run.filters)), bool)
-    place = columns["layer"].astype(int), columns["head"].astype(int)
+    cell = columns["layer"].astype(int), columns["head"].astype(int)
     for number, label in enumerate(run.filters):
         limit = run.grid["threshold"].values[number].astype(np.float32)
-        passes[:, number] = Filter.parse(label).passes_kept(effect, limit[place], columns["in_sample"])
+        passes[:, number] = Filter.parse(label).passes_kept(effect, limit[cell], columns["in_sample"])
     return passes
 
 
@@ -197,31 +197,31 @@ def _places(columns: dict[str, np.ndarray], always: set[tuple[int, int, int, int
         return np.zeros(0, np.int64)
     names = ("layer", "head", "window", "position")
     given = np.array(sorted(always), np.int64)
-    sizes = [int(max(columns[name].max(), given[:, place].max())) + 1 for place, name in enumerate(names)]
+    sizes = [int(max(columns[name].max(), given[:, axis].max())) + 1 for axis, name in enumerate(names)]
     rows = np.ravel_multi_index([columns[name].astype(np.int64) for name in names], sizes)
     return np.flatnonzero(np.isin(rows, np.ravel_multi_index(list(given.T), sizes)))
 
 
-def _densities(columns: dict[str, np.ndarray], passes: np.ndarray, there: np.ndarray) -> dict[str, np.ndarray]:
+def _densities(columns: dict[str, np.ndarray], passes: np.ndarray, inside: np.ndarray) -> dict[str, np.ndarray]:
     """Counts of all of a layer's tokens over (change in direct effect, total effect), where not all are points."""
-    found: dict[str, list[Any]] = {"head": [], "filter": [], "range": [], "counts": []}
+    densities: dict[str, list[Any]] = {"head": [], "filter": [], "range": [], "counts": []}
     for head in np.unique(columns["head"]):
         mine = np.flatnonzero(columns["head"] == head)
         for number in range(passes.shape[1]):
             through = mine[passes[mine, number]]
-            if len(through) <= CROWD or there[through].all():
+            if len(through) <= CROWD or inside[through].all():
                 continue
             change = columns["ablated_direct_effect"][through] - columns["direct_effect"][through]
             total = columns["total_effect"][through]
             limits = [np.quantile(values, (0.002, 0.998)) + np.array([-1e-6, 1e-6]) for values in (change, total)]
             counts, _, _ = np.histogram2d(change, total, GRID, limits)
-            for name, value in zip(found, (head, number, np.concatenate(limits), counts), strict=True):
-                found[name].append(value)
-    if not found["head"]:
+            for name, value in zip(densities, (head, number, np.concatenate(limits), counts), strict=True):
+                densities[name].append(value)
+    if not densities["head"]:
         return {}
     return {
-        "head": np.array(found["head"], np.uint16),
-        "filter": np.array(found["filter"], np.uint8),
-        "range": np.array(found["range"], np.float32),
-        "counts": np.minimum(np.array(found["counts"]), 2**16 - 1).astype(np.uint16),
+        "head": np.array(densities["head"], np.uint16),
+        "filter": np.array(densities["filter"], np.uint8),
+        "range": np.array(densities["range"], np.float32),
+        "counts": np.minimum(np.array(densities["counts"]), 2**16 - 1).astype(np.uint16),
     }

@@ -25,9 +25,9 @@ def lines(run: Run) -> list[dict[str, Any]]:
             "short": line.short,
             "text": line.text,
             "components": list(line.components),
-            "stroke": place,
+            "stroke": index,
         }
-        for place, line in enumerate(LINES)
+        for index, line in enumerate(LINES)
         if line not in absent(run)
     ]
 

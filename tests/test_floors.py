@@ -186,5 +186,5 @@ def test_what_points_up_is_found_wherever_it_stands():
         assert pointing_up(tuple(imports_of("selfrepair.model.taps", ast.parse(code))), rooms), code
     inner = "from selfrepair.run.closeups import attach"
     assert pointing_up(tuple(imports_of("selfrepair.run.storage.log", ast.parse(inner))), rooms)
-    down = "from selfrepair.text import Windows\nfrom selfrepair.errors import plain"
+    down = "from selfrepair.text import Windows\nfrom selfrepair.errors import without_controls"
     assert not pointing_up(tuple(imports_of("selfrepair.model.taps", ast.parse(down))), rooms)

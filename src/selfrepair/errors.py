@@ -12,7 +12,7 @@ _CONTROLS = re.compile(  # all but tab and newline; what turns text around; byte
 )
 
 
-def plain(text: str) -> str:
+def without_controls(text: str) -> str:
     """Text that a terminal shows as it is: what other libraries' messages, names and files say may steer it.
 
     Colours are left out, other control characters written as Python writes them: `\\x07`.
@@ -42,7 +42,7 @@ class SelfRepairError(Exception):
     """
 
     def __init__(self, problem: str, fix: str = "") -> None:
-        problem, fix = plain(problem), plain(fix)
+        problem, fix = without_controls(problem), without_controls(fix)
         super().__init__(problem, fix)  # what it takes to make it again in another process
         self.problem = problem
         self.fix = fix

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import torch
 
-from selfrepair.errors import RefusedModel, SelfRepairError, plain
+from selfrepair.errors import RefusedModel, SelfRepairError, without_controls
 
 _ENDS = (KeyboardInterrupt, SystemExit, GeneratorExit)  # what a user does
 _LONGEST = 300  # characters of another library's message
@@ -51,7 +51,7 @@ def in_words(error: BaseException) -> str:
     """An exception's kind and the first line of what it says, without control characters."""
     lines = [line for line in _message(error).splitlines() if line.strip()]
     kind = type(error).__name__
-    return f"{kind}: {plain(lines[0]).strip()[:_LONGEST]}" if lines else kind
+    return f"{kind}: {without_controls(lines[0]).strip()[:_LONGEST]}" if lines else kind
 
 
 def _message(error: BaseException) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from selfrepair.errors import SelfRepairError, plain
+from selfrepair.errors import SelfRepairError, without_controls
 from selfrepair.prompts.chat import in_chat
 from selfrepair.prompts.in_context import Encoded, encoded
 from selfrepair.prompts.options import Options, Tokenising
@@ -178,7 +178,9 @@ def _padded(rows: Sequence[tuple[int, ...]]) -> Any:
 def _dropped_in_words(kept: int, dropped: Sequence[Dropped]) -> str:
     shown = "; ".join(f"{item.id}: {item.reason}" for item in dropped[:3])
     more = f"; and {len(dropped) - 3} more, see .dropped" if len(dropped) > 3 else ""
-    return plain(f"{len(dropped)} of {kept + len(dropped)} prompts cannot be used and were dropped. {shown}{more}")
+    return without_controls(
+        f"{len(dropped)} of {kept + len(dropped)} prompts cannot be used and were dropped. {shown}{more}"
+    )
 
 
 def _none(dropped: Sequence[Dropped]) -> SelfRepairError:

@@ -71,7 +71,7 @@ def closeups_of_before(store: Store, run: Run) -> Extras:
 
 def _named(job: Job, closer: pa.Table | None) -> Iterable[int]:
     """Tokens of the text and of the close-ups."""
-    found = [np.unique(job.windows.tokens)]
+    ids = [np.unique(job.windows.tokens)]
     if closer is not None:
-        found += [closer[name].combine_chunks().flatten().to_numpy() for name in ("tokens_before", "tokens_after")]
-    return [int(token) for token in np.unique(np.concatenate(found))]
+        ids += [closer[name].combine_chunks().flatten().to_numpy() for name in ("tokens_before", "tokens_after")]
+    return [int(token) for token in np.unique(np.concatenate(ids))]

@@ -158,13 +158,13 @@ class _Window:
         heads = [self.job.at[layer, look.head] for look in looks]
         replay = WatchedReplay(self.job.model, self.clean, layer, heads, in_place, self.positions)
         ledger = replay.ledger()
-        for place, look in enumerate(looks):
+        for index, look in enumerate(looks):
             for position in look.positions:
-                yield self._row(look, place, position, replay, ledger)
+                yield self._row(look, index, position, replay, ledger)
 
-    def _row(self, look: Closeup, place: int, position: int, replay: WatchedReplay, ledger: Ledger) -> Row:
+    def _row(self, look: Closeup, index: int, position: int, replay: WatchedReplay, ledger: Ledger) -> Row:
         spot = self.positions.index(position)
-        after = log_probabilities(self.job.model, replay.final[place, spot])
+        after = log_probabilities(self.job.model, replay.final[index, spot])
         before = self.before[spot]
         target = int(self.clean.tokens[0, position + 1])
         row: Row = {
@@ -172,27 +172,27 @@ class _Window:
             "head": look.head,
             "window": self.number,
             "position": position,
-            "total_effect": float(ledger.total_effect[place, 0, position]),
+            "total_effect": float(ledger.total_effect[index, 0, position]),
             "target_logprob_before": float(before[target]),
             "target_logprob_after": float(after[target]),
         }
-        for when, found in (("before", before), ("after", after)):
-            values, tokens = found.topk(min(MOST_LIKELY, len(found)))
+        for when, log_probability in (("before", before), ("after", after)):
+            values, tokens = log_probability.topk(min(MOST_LIKELY, len(log_probability)))
             row |= {f"tokens_{when}": tokens.tolist(), f"logprobs_{when}": values.tolist()}
-        row |= _repairers(ledger, place, position)
-        return row | self._attended(ledger, place, position, spot, replay.attention)
+        row |= _repairers(ledger, index, position)
+        return row | self._attended(ledger, index, position, spot, replay.attention)
 
-    def _attended(self, ledger: Ledger, place: int, position: int, spot: int, after: Attention) -> Row:
+    def _attended(self, ledger: Ledger, index: int, position: int, spot: int, after: Attention) -> Row:
         """What the head that repaired most attended to, before and after; empty where no head repaired."""
         assert ledger.by_head is not None
-        by_head = ledger.by_head[place, 0, position]
+        by_head = ledger.by_head[index, 0, position]
         layer, head = divmod(int(by_head.argmax()), by_head.shape[1])
         if by_head[layer, head] <= 0 or layer not in after.weights or layer not in self.attention.weights:
             nothing: Row = {name: [] for name in ("attended_positions", "attention_before", "attention_after")}
             return nothing | {"attending_layer": None, "attending_head": None}
         reach = position + 1
         old = self.attention.weights[layer][0, head, spot, :reach]
-        new = after.weights[layer][place, head, spot, :reach]
+        new = after.weights[layer][index, head, spot, :reach]
         seen = torch.maximum(old, new).topk(min(ATTENDED, reach)).indices.sort().values
         return {
             "attending_layer": layer,
@@ -203,16 +203,19 @@ class _Window:
         }
 
 
-def _repairers(ledger: Ledger, place: int, position: int) -> Row:
+def _repairers(ledger: Ledger, index: int, position: int) -> Row:
     """The components whose direct effect on the target changed most, in either direction."""
     assert ledger.by_head is not None
-    heads: Tensor = ledger.by_head[place, 0, position]
-    mlps: Tensor = ledger.by_mlp[place, 0, position]
+    heads: Tensor = ledger.by_head[index, 0, position]
+    mlps: Tensor = ledger.by_mlp[index, 0, position]
     effects = torch.cat([heads.flatten(), mlps])
     chosen = effects.abs().topk(min(REPAIRERS, len(effects))).indices.tolist()
-    chosen = [one for one in chosen if effects[one] != 0]
+    chosen = [component for component in chosen if effects[component] != 0]
     width = heads.shape[1]
-    parts = [divmod(one, width) if one < heads.numel() else (one - heads.numel(), MLP) for one in chosen]
+    parts = [
+        divmod(component, width) if component < heads.numel() else (component - heads.numel(), MLP)
+        for component in chosen
+    ]
     return {
         "repairer_layers": [layer for layer, _ in parts],
         "repairer_heads": [head for _, head in parts],

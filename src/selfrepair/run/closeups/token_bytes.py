@@ -67,4 +67,4 @@ def byte_alphabet() -> dict[str, int]:
     """The letters by which byte-level tokenizers write bytes (GPT-2's `bytes_to_unicode`), to bytes."""
     plain = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     others = [byte for byte in range(256) if byte not in plain]
-    return {chr(byte): byte for byte in plain} | {chr(256 + place): byte for place, byte in enumerate(others)}
+    return {chr(byte): byte for byte in plain} | {chr(256 + offset): byte for offset, byte in enumerate(others)}

@@ -38,8 +38,8 @@ def never_costs_the_run(what: str, again: str = "`selfrepair resume` tries again
 
 def warn_left_out(what: str, why: str, again: str) -> None:
     """Says what could not be made."""
-    said = f"No {what} ({plain(' '.join(why.split()))[:500]}). The run itself is complete. {again}"
-    warnings.warn(said, LeftOut, stacklevel=4)
+    message = f"No {what} ({plain(' '.join(why.split()))[:500]}). The run itself is complete. {again}"
+    warnings.warn(message, LeftOut, stacklevel=4)
 
 
 @contextmanager

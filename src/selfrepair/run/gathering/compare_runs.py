@@ -105,8 +105,8 @@ def compare(
     paired = sums[0].pairs_with(sums[1])
     why = unrelated_heads(pools[0].design.plan, pools[1].design.plan, same_heads)
     cells = _require_common(sums[0].cells, sums[1].cells) if not why else ([], [])
-    whole = [one.together(filter, mine, whole=bool(why)) for one, mine in zip(sums, cells, strict=True)]
-    single = [one.at(filter, mine) for one, mine in zip(sums, cells, strict=True)] if not why else None
+    whole = [run_sums.together(filter, mine, whole=bool(why)) for run_sums, mine in zip(sums, cells, strict=True)]
+    single = [run_sums.at(filter, mine) for run_sums, mine in zip(sums, cells, strict=True)] if not why else None
     return Comparison(
         names=(_name(pools[0]), _name(pools[1])),
         filter=filter,
@@ -114,7 +114,7 @@ def compare(
         paired=paired,
         each=(whole[0].estimate(estimator), whole[1].estimate(estimator)),
         change=difference(whole[0], whole[1], estimator, paired=paired),
-        of_heads=all(one.of_heads for one in sums),
+        of_heads=all(run_sums.of_heads for run_sums in sums),
         cells=tuple(cells[0]),
         differences=difference(single[0], single[1], estimator, paired=paired) if single else None,
         unrelated=why,
@@ -146,8 +146,8 @@ def _pool(path: Path) -> Pool:
         Incomplete: units are missing.
         SelfRepairError: something is damaged.
     """
-    designs = [(place, load_design(place)) for place in text_folders(path)]
-    stores = [Store(place, run_plan.identity(design.plan)) for place, design in designs]
+    designs = [(folder, load_design(folder)) for folder in text_folders(path)]
+    stores = [Store(folder, run_plan.identity(design.plan)) for folder, design in designs]
     for store in stores:
         if not store.finished(THRESHOLDS):
             raise Incomplete(f"{store.folder} has not finished its survey.", _go_on(path))
@@ -241,14 +241,14 @@ def _require_common(first: Sequence[Cell], second: Sequence[Cell]) -> tuple[list
     Raises:
         SelfRepairError: naming what they have.
     """
-    found = cells_of_both(first, second)
-    if not found[0]:
-        names = [", ".join(plain(cell.name) for cell in one[:_NAMED]) for one in (first, second)]
+    both = cells_of_both(first, second)
+    if not both[0]:
+        names = [", ".join(plain(cell.name) for cell in run_cells[:_NAMED]) for run_cells in (first, second)]
         raise SelfRepairError(
             f"The runs have no intervention of one name: the first has {names[0]}; the second {names[1]}.",
             "Give what corresponds the same name: Intervention(..., name=...) or together(name, sites).",
         )
-    return found
+    return both
 
 
 def by_cell(estimate: Estimate, cells: Sequence[Cell], shape: Sequence[int]) -> Estimate:
@@ -256,9 +256,9 @@ def by_cell(estimate: Estimate, cells: Sequence[Cell], shape: Sequence[int]) -> 
     layers, heads = np.array([cell[:2] for cell in cells], int).reshape(-1, 2).T
 
     def spread(values: np.ndarray) -> np.ndarray:
-        found = np.full(tuple(shape), 0 if values.dtype.kind in "iu" else np.nan, values.dtype)
-        found[layers, heads] = values
-        return found
+        filled = np.full(tuple(shape), 0 if values.dtype.kind in "iu" else np.nan, values.dtype)
+        filled[layers, heads] = values
+        return filled
 
     parts = (estimate.value, estimate.standard_error, estimate.low, estimate.high, estimate.documents)
     return Estimate(*map(spread, parts))
@@ -276,14 +276,14 @@ def sums_of(path: str | Path) -> Sums:
 
 def _summed(pool: Pool, label: str) -> Replicated:
     """Sums of all cells [layer, head] under one filter."""
-    labels = [one.label for one in pool.design.filters]
+    labels = [filter_.label for filter_ in pool.design.filters]
     if label not in labels:
         raise SelfRepairError(f"A run has no filter '{label}'.", f"It has: {', '.join(labels)}.")
-    place = labels.index(label)
+    index = labels.index(label)
     layers = [pool.layer(layer) for layer in range(pool.design.shape[0])]
     return Replicated(
-        np.stack([one.sums[place] for one in layers]),
-        np.stack([one.replicates[:, place] for one in layers], 1),
-        np.stack([one.documents[place] for one in layers]),
-        np.stack([one.effective[place] for one in layers]),
+        np.stack([replicated.sums[index] for replicated in layers]),
+        np.stack([replicated.replicates[:, index] for replicated in layers], 1),
+        np.stack([replicated.documents[index] for replicated in layers]),
+        np.stack([replicated.effective[index] for replicated in layers]),
     )

@@ -64,10 +64,10 @@ def _engine(accuracy: Accuracy, full: bool) -> tuple[list[str], list[str]]:
         return [], []
     if not accuracy.effect_excess > _MEASURABLE:
         return _engine_without_effects(excess)
-    said = f"The engine's effects are off by {error:.1%} of their RMS per token (a sample against replay)"
+    problem = f"The engine's effects are off by {error:.1%} of their RMS per token (a sample against replay)"
     if not error <= _WRONG or (full and not excess <= _FAR):
-        return [f"{said}, {_times(excess)} what rounding explains."], []
-    return [], [f"{said}; the limit is {LIMIT:.0%}."] if error > LIMIT else []
+        return [f"{problem}, {_times(excess)} what rounding explains."], []
+    return [], [f"{problem}; the limit is {LIMIT:.0%}."] if error > LIMIT else []
 
 
 def _engine_without_effects(excess: float) -> tuple[list[str], list[str]]:

@@ -67,7 +67,7 @@ class Design:
     def interventions(self) -> list[Intervention]:
         """What to ablate, one run each."""
         given = self.plan["interventions"]
-        return each(self.heads) if given is None else [Intervention.parsed(one) for one in given]
+        return each(self.heads) if given is None else [Intervention.parsed(text) for text in given]
 
     @cached_property
     def cells(self) -> dict[Intervention, tuple[int, int]]:
@@ -84,7 +84,7 @@ class Design:
         """The axis `intervention` of results: of single heads, every head of the model, ablated or not."""
         if self.of_heads:
             return cells_of_heads(self.plan["model"]["heads_by_layer"])
-        return sorted(Cell(*cell, one.kind, one.name) for one, cell in self.cells.items())
+        return sorted(Cell(*cell, intervention.kind, intervention.name) for intervention, cell in self.cells.items())
 
     def columns(self, layer: int) -> int:
         """Cells in the row of a layer: its heads, or the interventions that start there."""
@@ -176,8 +176,8 @@ class Design:
     def unit_documents(self, unit: int) -> np.ndarray:
         """Documents that have scored tokens in a unit, in the order of their numbers."""
         windows = self.units[unit]
-        found: np.ndarray = np.unique(self.documents[windows][self.scored[windows]])
-        return found
+        documents: np.ndarray = np.unique(self.documents[windows][self.scored[windows]])
+        return documents
 
     @cached_property
     def scored_documents(self) -> np.ndarray:

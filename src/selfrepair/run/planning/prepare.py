@@ -133,28 +133,30 @@ def checked_interventions(
     Raises:
         SelfRepairError: none, one that replaces nothing, two of one name, or a site that the model does not have.
     """
-    asked = [one if isinstance(one, Intervention) else Intervention((one,)) for one in given]
-    idle = next((one for one in asked if one.start is None), None)
+    asked = [item if isinstance(item, Intervention) else Intervention((item,)) for item in given]
+    idle = next((intervention for intervention in asked if intervention.start is None), None)
     if idle is not None or not asked:
-        found = f"'{idle}' replaces nothing" if idle is not None else "there are none"
-        raise SelfRepairError(f"Interventions have to replace something; {found}.", "Give the sites to ablate.")
-    names = [one.name for one in asked]
+        problem = f"'{idle}' replaces nothing" if idle is not None else "there are none"
+        raise SelfRepairError(f"Interventions have to replace something; {problem}.", "Give the sites to ablate.")
+    names = [intervention.name for intervention in asked]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise SelfRepairError(f"Two interventions are called '{twice}'.", "Give each a name of its own.")
     require_sites(model, windows.length, asked)
-    return [one for _, group in by_start(asked) for one in group]
+    return [intervention for _, group in by_start(asked) for intervention in group]
 
 
 def result_cells(interventions: Sequence[Intervention]) -> list[Head]:
     """Where results keep interventions: the layer in which each starts, and its place among those that start there."""
-    return [Head(start, place) for start, group in by_start(interventions) for place in range(len(group))]
+    return [Head(start, index) for start, group in by_start(interventions) for index in range(len(group))]
 
 
 def single_heads(interventions: Sequence[Intervention]) -> list[Head] | None:
     """The heads, where each intervention is one head under its own name: a run of heads, by whatever door it came."""
-    heads = [site for one in interventions for site in one.replaced if isinstance(site, Head)]
-    if [(one.kind, one.name) for one in interventions] != [("head", str(head)) for head in heads]:
+    heads = [site for intervention in interventions for site in intervention.replaced if isinstance(site, Head)]
+    if [(intervention.kind, intervention.name) for intervention in interventions] != [
+        ("head", str(head)) for head in heads
+    ]:
         return None
     return _in_order(heads)
 

@@ -73,8 +73,10 @@ def make_plan(
             "positions": "all",
         },
         "heads": [list(head) for head in heads],
-        "interventions": None if interventions is None else [one.described() for one in interventions],
-        "filters": [one.label for one in filters_of(settings)],
+        "interventions": None
+        if interventions is None
+        else [intervention.described() for intervention in interventions],
+        "filters": [filter_.label for filter_ in filters_of(settings)],
         "features": list(FEATURES),
         **settings.as_given(),
         "until": until,
@@ -126,7 +128,7 @@ def filters_of(settings: Settings) -> list[Filter]:
         SelfRepairError: text that is no filter.
     """
     given = settings.statistics.filters
-    return list(dict.fromkeys(Filter.parse(one) if isinstance(one, str) else one for one in given))
+    return list(dict.fromkeys(Filter.parse(item) if isinstance(item, str) else item for item in given))
 
 
 def how(plan: Plan) -> str:
@@ -199,12 +201,12 @@ def require_text(plan: Plan, windows: Windows, donors: np.ndarray) -> None:
     Raises:
         SelfRepairError: naming what differs, before and now.
     """
-    said, own = json_content(plan["text"]), json_content(windows.provenance)
+    planned, stored = json_content(plan["text"]), json_content(windows.provenance)
     _refuse(
         {
             "text": (plan["text"]["fingerprint"], windows.fingerprint),
             "donors": (plan["ablation"]["donors_fingerprint"], fingerprint(donors)),
-            **{f"text.{name}": (said.get(name), value) for name, value in own.items() if name not in _COUNTED},
+            **{f"text.{name}": (planned.get(name), value) for name, value in stored.items() if name not in _COUNTED},
         }
     )
 
@@ -224,9 +226,9 @@ def require_features(plan: Plan) -> None:
         )
 
 
-def _refuse(found: dict[str, tuple[object, object]]) -> None:
+def _refuse(compared: dict[str, tuple[object, object]]) -> None:
     """Refuses what differs, of (then, now) by what it is."""
-    changed = [f"{what}: {was} then, {now} now" for what, (was, now) in found.items() if was != now]
+    changed = [f"{what}: {was} then, {now} now" for what, (was, now) in compared.items() if was != now]
     if changed:
         raise SelfRepairError(
             "This run was started on something else, so its units would not fit together. " + "; ".join(changed) + ".",

@@ -60,10 +60,10 @@ def settings_of(group: Any) -> Iterator[Setting]:
     Args:
         group: `Text`, `Ablation`, ...
     """
-    for one in fields(group):
-        kind, option = get_args(one.type)
-        assert one.default is not MISSING and isinstance(option, Option)
-        yield Setting(one.name, kind.__forward_arg__ if isinstance(kind, ForwardRef) else kind, one.default, option)
+    for field in fields(group):
+        kind, option = get_args(field.type)
+        assert field.default is not MISSING and isinstance(option, Option)
+        yield Setting(field.name, kind.__forward_arg__ if isinstance(kind, ForwardRef) else kind, field.default, option)
 
 
 def require_known_setting(name: str, known: Sequence[str]) -> None:
@@ -75,9 +75,10 @@ def require_known_setting(name: str, known: Sequence[str]) -> None:
     if name in known:
         return
     nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    there = f"Settings are: {', '.join(known)}."
+    known_settings = f"Settings are: {', '.join(known)}."
     raise SelfRepairError(
-        f"There is no setting '{name}'.", f"Did you mean '{nearest[0]}'? {there}" if nearest else there
+        f"There is no setting '{name}'.",
+        f"Did you mean '{nearest[0]}'? {known_settings}" if nearest else known_settings,
     )
 
 

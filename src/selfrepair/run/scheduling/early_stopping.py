@@ -52,8 +52,8 @@ class UnitsSoFar:
         Raises:
             Damaged: a unit that is to be taken in is not what was written; it is not taken in.
         """
-        planned, there = range(len(self.design.units)), self.store.finished(SWEEP) if units is None else units
-        self.finished = {number: unit for number, unit in there.items() if number in planned}
+        planned, finished = range(len(self.design.units)), self.store.finished(SWEEP) if units is None else units
+        self.finished = {number: unit for number, unit in finished.items() if number in planned}
         while self.stop is None and self.units in self.finished:
             self._take(self.finished[self.units])
             self.units += 1
@@ -126,20 +126,20 @@ class UnitsSoFar:
         return bool(self.rule.reached(self.watched, ratio=self._is_ratio).all())
 
     def _take(self, unit: Unit) -> None:
-        places = np.searchsorted(self.documents, unit.get("documents"))
+        columns = np.searchsorted(self.documents, unit.get("documents"))
         every, each = unit.get(ALL_HEADS), unit.get(EACH_HEAD) if self._heads.size else None
-        self._seen[places] = True
-        self._all[:, places] += np.moveaxis(every, -1, 0)
+        self._seen[columns] = True
+        self._all[:, columns] += np.moveaxis(every, -1, 0)
         if each is not None:
-            self._heads[:, places] += np.moveaxis(each, -1, 0)
+            self._heads[:, columns] += np.moveaxis(each, -1, 0)
 
     def describe(self) -> str:
         """The current estimate of what is being measured; nothing before there are two documents."""
         until = self.design.until
-        place = self.design.main_filter if until is None else until.filter
-        label = self.design.filters[place].label
-        one = self.card(place).ratio() if until is None or until.of == "heads" else self.sequence
-        if not np.isfinite(one.low) or not np.isfinite(one.high):
+        index = self.design.main_filter if until is None else until.filter
+        label = self.design.filters[index].label
+        interval = self.card(index).ratio() if until is None or until.of == "heads" else self.sequence
+        if not np.isfinite(interval.low) or not np.isfinite(interval.high):
             return ""
-        said = f"{label}: {100 * float(one.value):.1f}% repaired ({100 * float(one.low):.1f} to "
-        return f"{said}{100 * float(one.high):.1f}) over {int(one.documents):,} documents"
+        line = f"{label}: {100 * float(interval.value):.1f}% repaired ({100 * float(interval.low):.1f} to "
+        return f"{line}{100 * float(interval.high):.1f}) over {int(interval.documents):,} documents"

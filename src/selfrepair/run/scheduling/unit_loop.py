@@ -105,9 +105,9 @@ def merged_survey(job: Job, store: Store) -> Unit:
             _survey(job, store, shown=False)
         silent, made_of = Meter(0, lambda _meter: None), [unit.digest for unit in surveyed()]
         _Stage(job, store, thresholds.STAGE, merging, silent, units=1, made_of=lambda: made_of).do_all()
-        found = thresholds.merged_unit(store)
-        found.require_made_of(made_of, "units of the survey")
-        return found
+        merged = thresholds.merged_unit(store)
+        merged.require_made_of(made_of, "units of the survey")
+        return merged
 
     return persistently(store, attempt)
 
@@ -196,6 +196,6 @@ class _Stage:
                 return False
             started = time.monotonic()
             self.store.write(self.stage, number, self.unit(number, self.meter), self.made_of())
-            said = f"{self.stage} {number + 1} of {self.units} took {time.monotonic() - started:.1f} s"
-            log(self.store.folder, f"{said}; {self.meter.describe()}")
+            line = f"{self.stage} {number + 1} of {self.units} took {time.monotonic() - started:.1f} s"
+            log(self.store.folder, f"{line}; {self.meter.describe()}")
             return True

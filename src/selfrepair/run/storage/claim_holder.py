@@ -40,11 +40,11 @@ class Holder:
         """A holder back from JSON; None where it is none."""
         if not isinstance(content, dict):
             return None
-        host, place, process, started = (content.get(name) for name in ("host", "place", "process", "started"))
+        host, namespace, process, started = (content.get(name) for name in ("host", "place", "process", "started"))
         if type(process) is not int or process < 1:
             return None
         numbered = started if type(started) is int else None
-        return cls(str(host), place if isinstance(place, str) else None, process, numbered)
+        return cls(str(host), namespace if isinstance(namespace, str) else None, process, numbered)
 
     def described(self) -> dict[str, object]:
         """As JSON holds it."""

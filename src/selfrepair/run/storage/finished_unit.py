@@ -53,8 +53,10 @@ class Unit:
             Damaged: it rests on others.
         """
         if self.made_of != tuple(digests):
-            place = f"unit {self.number}" if self.path is None else str(self.path)
-            raise Damaged(self.path or Path(), f"{place} was made with {what} that are not those of this folder.", FIX)
+            unit_name = f"unit {self.number}" if self.path is None else str(self.path)
+            raise Damaged(
+                self.path or Path(), f"{unit_name} was made with {what} that are not those of this folder.", FIX
+            )
 
     def get(self, name: str) -> np.ndarray:
         """One array."""

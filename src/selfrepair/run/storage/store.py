@@ -115,7 +115,7 @@ class Store:
     def foreign(self) -> list[Path]:
         """Unit files of other plans."""
         mine, paths = plan_mark(self.plan_id), self.units.glob("*.safetensors")
-        return sorted(one for one in paths if (match := NAME.fullmatch(one.name)) and match["plan"] != mine)
+        return sorted(path for path in paths if (match := NAME.fullmatch(path.name)) and match["plan"] != mine)
 
     def strangers(self) -> str:
         """What is to be said about units of other plans, which do not count; nothing where there are none.

@@ -67,9 +67,9 @@ def _taken(folder: Path, name: str) -> Path | None:
         if _living(_claims(folder, name), time.time()):  # spares the disk an announcement that is in vain
             return None
         mine = _announced(folder, name)
-        there = _claims(folder, name)
-        others = [path for path in there if path != mine]
-        if mine in there and not _living(others, _written(mine)):  # ours is gone if we were taken for dead meanwhile
+        claims = _claims(folder, name)
+        others = [path for path in claims if path != mine]
+        if mine in claims and not _living(others, _written(mine)):  # ours is gone if we were taken for dead meanwhile
             for dead in others:
                 _remove(dead)
             return mine
@@ -80,8 +80,10 @@ def _taken(folder: Path, name: str) -> Path | None:
 
 def _claims(folder: Path, name: str) -> list[Path]:
     with os.scandir(folder) as entries:
-        found = [entry.name for entry in entries]
-    return [folder / one for one in found if one.startswith(f"{name}.") and one.endswith(SUFFIX)]
+        names = [entry.name for entry in entries]
+    return [
+        folder / file_name for file_name in names if file_name.startswith(f"{name}.") and file_name.endswith(SUFFIX)
+    ]
 
 
 def _announced(folder: Path, name: str) -> Path:

@@ -198,14 +198,14 @@ def _proven_header(path: Path, content: bytes) -> _Header:
     if match is None or short_digest(head) != match["digest"]:
         raise Damaged(path, f"{path} is damaged: its header is not what its name says.", FIX)
     try:
-        found = _parsed(head)
+        header = _parsed(head)
     except (ValueError, KeyError, TypeError, RecursionError) as problem:
         raise Damaged(path, f"{path} has no header of a unit ({problem}).", FIX) from None
-    label = found.label
+    label = header.label
     if (label.stage, label.number, plan_mark(label.plan)) != (match["stage"], int(match["number"]), match["plan"]):
-        said = f"{label.stage} {label.number} of plan {label.plan}"
-        raise Damaged(path, f"{path} holds another unit than its name says: {said}.", FIX)
-    return found
+        actual = f"{label.stage} {label.number} of plan {label.plan}"
+        raise Damaged(path, f"{path} holds another unit than its name says: {actual}.", FIX)
+    return header
 
 
 @lru_cache(maxsize=_HEADERS)
@@ -216,7 +216,7 @@ def _parsed(head: bytes) -> _Header:
     digests = Digests(
         about["bytes"], about["block"], tuple(blocks[at : at + SHORT] for at in range(0, len(blocks), SHORT))
     )
-    tensors = {name: _tensor(one, digests.size) for name, one in header.items()}
+    tensors = {name: _tensor(given, digests.size) for name, given in header.items()}
     label = Label(about["plan"], about["stage"], about["number"], tuple(about["made_of"]))
     return _Header(label, tensors, digests, len(head))
 

@@ -37,13 +37,13 @@ class ErrorSample:
             return None
         every = job.interventions
         chosen = np.random.default_rng(seed).choice(len(every), min(_SAMPLED, len(every)), replace=False)
-        return cls(job, clean, [every[place] for place in sorted(chosen)])
+        return cls(job, clean, [every[index] for index in sorted(chosen)])
 
     def see(self, ledger: Ledger) -> None:
         """Keeps what the engine found of the sample."""
-        for place, intervention in enumerate(ledger.interventions):
+        for index, intervention in enumerate(ledger.interventions):
             if intervention in self._chosen:
-                self._seen[intervention] = ledger.total_effect[place, 0].clone()
+                self._seen[intervention] = ledger.total_effect[index, 0].clone()
 
     def compared(self, replacement: Replacement) -> Sampled:
         """The engine's effects against replay's, position 0 left out; infinitely wrong where it gave none.
@@ -54,9 +54,13 @@ class ErrorSample:
         model = self._job.model
         clean = clean_run(model, self._clean.tokens[:1], ports=ports_of(self._chosen))
         ledgers = ReplayEngine(fold=1).sweep(model, clean, self._chosen, lambda port: replacement(port)[:1], False)
-        truth = {one: ledger.total_effect[i, 0] for ledger in ledgers for i, one in enumerate(ledger.interventions)}
-        effects = torch.stack([truth[one] for one in self._chosen])[:, 1:].double()
+        truth = {
+            intervention: ledger.total_effect[i, 0]
+            for ledger in ledgers
+            for i, intervention in enumerate(ledger.interventions)
+        }
+        effects = torch.stack([truth[intervention] for intervention in self._chosen])[:, 1:].double()
         nothing = torch.full_like(clean.scaled_logit[0], torch.inf)
-        found = torch.stack([self._seen.get(one, nothing) for one in self._chosen])[:, 1:].double()
+        seen = torch.stack([self._seen.get(intervention, nothing) for intervention in self._chosen])[:, 1:].double()
         left = ledger_rounding(clean)[0, 1:].double()
-        return Sampled(*(float(one.square().mean()) for one in (found - effects, effects, left)))
+        return Sampled(*(float(values.square().mean()) for values in (seen - effects, effects, left)))

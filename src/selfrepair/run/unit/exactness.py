@@ -116,10 +116,10 @@ class Accuracy:
         self.residual_squares += float(residual.double().square().sum())
         self.effect_squares += float(ledger.total_effect[:, scored].double().square().sum())
 
-    def sampled(self, found: Sampled) -> None:
+    def sampled(self, sample: Sampled) -> None:
         """Books a sample against replay; what is not a number counts as infinitely wrong."""
-        self.error = found.error if math.isfinite(found.error) else math.inf
-        self.size, self.rounding = found.size, found.rounding
+        self.error = sample.error if math.isfinite(sample.error) else math.inf
+        self.size, self.rounding = sample.size, sample.rounding
 
     def arrays(self) -> Arrays:
         """As a unit's file holds it."""

@@ -53,11 +53,10 @@ class _Tally:
     def __init__(self, job: Job) -> None:
         self.job = job
         heads = [Port(layer, "heads") for layer in range(job.model.anatomy.layers)]
-        places = {port: place_of(job.model, port) for port in dict.fromkeys((*heads, *ports_of(job.interventions)))}
+        sites = {port: place_of(job.model, port) for port in dict.fromkeys((*heads, *ports_of(job.interventions)))}
         positions = job.windows.length
         self.sums = {
-            port: torch.zeros(positions, place.entries, place.size, dtype=torch.float64)
-            for port, place in places.items()
+            port: torch.zeros(positions, site.entries, site.size, dtype=torch.float64) for port, site in sites.items()
         }
         self.counts = torch.zeros(positions, dtype=torch.float64)
         self.effects: list[np.ndarray] = []
@@ -97,8 +96,8 @@ class _Tally:
             target = clean.tokens[window, 1:, None]
             own = readout.centred(logits).gather(-1, target).squeeze(-1)
             error = (own - clean.scaled_logit[window])[scored[window]]
-            found = largest_error(error), largest_error(error / left[window][scored[window]])
-            self.readout = np.maximum(self.readout, found)
+            errors = largest_error(error), largest_error(error / left[window][scored[window]])
+            self.readout = np.maximum(self.readout, errors)
             capped = readout.capped(logits + self.constants)
             nats = capped.logsumexp(-1) - capped.gather(-1, target).squeeze(-1)
             self.nats += float(nats[scored[window]].sum())

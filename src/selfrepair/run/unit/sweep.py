@@ -64,9 +64,9 @@ def sweep_unit(job: Job, number: int, surveyed: Arrays, advance: Advance) -> Arr
     book, accuracy = UnitSums(job, number, surveyed), Accuracy()
     try:
         with job.model.running():
-            for place, windows in enumerate(job.batches(number)):
-                probed = place == 0 and job.is_probed(number)
-                _sweep_batch(job, windows, surveyed, book, accuracy, place == 0, probed, advance)
+            for index, windows in enumerate(job.batches(number)):
+                probed = index == 0 and job.is_probed(number)
+                _sweep_batch(job, windows, surveyed, book, accuracy, index == 0, probed, advance)
     except BaseException as problem:
         raise CutShort(number, book.arrays() | accuracy.arrays()) from problem
     return book.arrays() | accuracy.arrays()
@@ -114,7 +114,7 @@ def numerical_floor(job: Job, clean: CleanRun, scored: Tensor) -> tuple[float, f
     layers = sorted({round(i * (anatomy.layers - 1) / (_FLOOR_HEADS - 1)) for i in range(_FLOOR_HEADS)})
     heads = each(Head(layer, head) for layer in layers for head in (0, anatomy.blocks[layer].heads - 1))
     ledgers = list(_one_draw(job, clean, heads, Unchanged(), _Nothing(), 0))
-    if {one for ledger in ledgers for one in ledger.interventions} != set(heads):
+    if {intervention for ledger in ledgers for intervention in ledger.interventions} != set(heads):
         return math.inf, math.inf
     effects = torch.cat([ledger.total_effect for ledger in ledgers])[:, scored]
     return largest_error(effects), largest_error(effects / ledger_rounding(clean)[scored])
@@ -152,14 +152,14 @@ def replacement(operator: Operator, clean: CleanRun, source: Source, draw: int, 
         SelfRepairError: it is of another shape, or not finite.
     """
     outputs = clean.outputs_at(port)
-    found = operator.replacement(port, outputs, source, draw)
-    if found.shape != outputs.shape or not torch.isfinite(found).all():
+    replaced = operator.replacement(port, outputs, source, draw)
+    if replaced.shape != outputs.shape or not torch.isfinite(replaced).all():
         raise SelfRepairError(
             f"The operator '{operator.name}' has to return finite outputs of shape {tuple(outputs.shape)} "
-            f"(window, position, head, head_dim); it gave {tuple(found.shape)}.",
+            f"(window, position, head, head_dim); it gave {tuple(replaced.shape)}.",
             "Fix its `replacement`; see `selfrepair.ablation.operators.Operator`.",
         )
-    return found
+    return replaced
 
 
 def _joined(ledgers: list[Ledger]) -> Ledger:
@@ -169,7 +169,7 @@ def _joined(ledgers: list[Ledger]) -> Ledger:
         for field in fields(Ledger)
         if isinstance(getattr(ledgers[0], field.name), Tensor)
     }
-    interventions = tuple(one for ledger in ledgers for one in ledger.interventions)
+    interventions = tuple(intervention for ledger in ledgers for intervention in ledger.interventions)
     return replace(ledgers[0], interventions=interventions, **tensors)
 
 

@@ -54,7 +54,7 @@ def token_effects(
         for name in ("self_repair", "total_effect"):
             draws = torch.stack([getattr(ledger, name) for ledger in ledgers])
             quantities[f"donor_variance_{name}"] = draws.var(0).cpu().numpy()
-    layers, heads = zip(*(cells[one] for one in first.interventions), strict=True)
+    layers, heads = zip(*(cells[intervention] for intervention in first.interventions), strict=True)
     return TokenEffects(
         layer=layers[0],
         heads=np.array(heads),

@@ -36,20 +36,20 @@ def run_in_processes(job: Job, store: Store, workers: int, shown: bool = True) -
         process.start()
         return process
 
-    def at_work(place: int) -> bool:
-        """Whether a worker is at work in this place; starts another where one has died."""
+    def at_work(slot: int) -> bool:
+        """Whether a worker is at work in this slot; starts another where one has died."""
         nonlocal left
-        if running[place].is_alive():
+        if running[slot].is_alive():
             return True
-        if running[place].exitcode in (0, _HOPELESS) or left == 0:
+        if running[slot].exitcode in (0, _HOPELESS) or left == 0:
             return False
-        running[place], left = another(), left - 1
+        running[slot], left = another(), left - 1
         return True
 
     try:
         running.extend(another() for _ in range(workers))
         with Watch(job, store, shown) as watch:
-            while any([at_work(place) for place in range(workers)]):  # noqa: C419  (every place is looked at)
+            while any([at_work(slot) for slot in range(workers)]):  # noqa: C419  (every slot is looked at)
                 time.sleep(_LOOK)
                 watch.look()
     finally:

@@ -49,7 +49,7 @@ def run_on_ray(
         )
         actors = [actor.remote() for _ in range(workers)]
         with Watch(job, store, shown) as watch:
-            _wait(ray, [one.work_on.remote(str(store.folder)) for one in actors], watch)
+            _wait(ray, [actor.work_on.remote(str(store.folder)) for actor in actors], watch)
     finally:
         if started_here:
             ray.shutdown()

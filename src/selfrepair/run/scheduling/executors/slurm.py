@@ -43,12 +43,12 @@ def run_on_slurm(
     jobs = [executor.submit(_work, str(store.folder), driver) for _ in range(workers)]
     try:
         with Watch(job, store, shown) as watch:
-            while not all(one.done() for one in jobs):  # one that failed leaves its units to the others
+            while not all(submitted.done() for submitted in jobs):  # one that failed leaves its units to the others
                 time.sleep(_LOOK)
                 watch.look()
     except KeyboardInterrupt:
-        for one in jobs:
-            one.cancel()
+        for submitted in jobs:
+            submitted.cancel()
         raise
     if not UnitsSoFar(job, store).catch_up().done:
         raise unfinished_error("Jobs", job, store)

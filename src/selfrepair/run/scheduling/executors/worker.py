@@ -44,8 +44,8 @@ def unfinished_error(workers: str, job: Job, store: Store) -> SelfRepairError:
     """
     so_far = UnitsSoFar(job, store).catch_up()
     stops = [line.partition(_STOPS)[2] for line in last_lines(store.folder) if _STOPS in line]
-    said = f" The last problem was {stops[-1]}" if stops else ""
+    last_problem = f" The last problem was {stops[-1]}" if stops else ""
     return SelfRepairError(
-        f"{workers} kept failing; {len(so_far.used)} of {so_far.needed} units are done.{said}",
+        f"{workers} kept failing; {len(so_far.used)} of {so_far.needed} units are done.{last_problem}",
         f"{store.folder / LOG} says more; `selfrepair resume` goes on from what is done.",
     )

@@ -1,4 +1,4 @@
-"""`selfrepair audit`: a circuit put to the test."""
+"""`selfrepair audit`: test a circuit."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ def audit(
         str, typer.Option(help="Its components: `9.9,9.6,10.0`, with roles `movers=9.9,9.6 s2=7.3`, or a circuit file.")
     ],
     top_edges: Annotated[
-        int | None, typer.Option(min=1, help="Of a file with scores: take so many edges (or components), best first.")
+        int | None,
+        typer.Option(min=1, help="From a file with scores, take this many edges (or components), best first."),
     ] = None,
     rank: Annotated[Rank | None, typer.Option(help="How --top-edges counts scores; there is no default.")] = None,
     out: Out = None,
@@ -43,7 +44,7 @@ def audit(
     from selfrepair.questions.tables.records import audit_record
 
     named = required(circuit, "components")
-    Circuit.given(named, top_edges, rank)  # complains before the model is loaded
+    Circuit.given(named, top_edges, rank)  # fails before the model is loaded
     asking = question(model, asked, quiet)
     tested = Circuit.given(named, top_edges, rank, asking.model)
     for note in tested.notes:

@@ -57,7 +57,7 @@ def coax(
     templates: Annotated[int, typer.Option(min=1, max=5, help="Templates of prompts.")] = 3,
     prompts: Annotated[int, typer.Option(min=2, help="Prompts of each template.")] = 12,
     positives: Annotated[int, typer.Option(min=1, help="Heads that count as repairers, by their freeze tests.")] = 4,
-    seed: Annotated[int, typer.Option(min=0, help="Of prompts and intervals.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed for prompts and intervals.")] = 1,
     quick: Annotated[
         bool, typer.Option("--quick", help="One template of 8 prompts, zero ablation, the three largest primaries.")
     ] = False,
@@ -104,7 +104,7 @@ def _published(result: Published | None) -> dict[str, object]:
 
 
 def _json(facts: dict[str, object], tables: dict[str, pd.DataFrame]) -> str:
-    """Facts and tables; numbers that there are none of are null."""
+    """Facts and tables as JSON; missing numbers are null."""
     from selfrepair.bench.tables import CIRCULARITY
 
     rows = {name: json.loads(table.to_json(orient="records")) for name, table in tables.items()}

@@ -25,7 +25,7 @@ def card(
 ) -> None:
     """Importance of single components, masked by self-repair and unmasked.
 
-    Each one's direct effect, its total effect, and what that would be with the final norm, later MLPs, later attention,
+    Its direct effect, its total effect, and what that would be with the final norm, later MLPs, later attention,
     everything later, or just its own repairers held still.
     """
     from selfrepair.ablation.names import parse_names

@@ -1,4 +1,4 @@
-"""`selfrepair claim`: claims checked again."""
+"""`selfrepair claim`: check claims from a file."""
 
 from __future__ import annotations
 

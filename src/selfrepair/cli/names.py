@@ -56,12 +56,12 @@ def names(
 
 
 def _places(components: list[str], model: LanguageModel | None) -> list[Place]:
-    """The components; what a name was expanded to is told on standard error."""
+    """The components; expansions of names are reported on standard error."""
     from selfrepair.ablation.name_lists import NameExpanded
     from selfrepair.ablation.names import parse_names
 
     files = any(name.startswith("@") for name in components)
-    given = components if files else [" ".join(components)]  # a shell parts `MLP 5`
+    given = components if files else [" ".join(components)]  # a shell splits `MLP 5`
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", NameExpanded)
         sites = [site for name in given for site in parse_names(name, model)]

@@ -22,7 +22,7 @@ def options(group: Any, *names: str, **defaults: object) -> list[Setting]:
 
     Args:
         group: `Text`, `Ablation`, ...
-        names: which; all by default.
+        names: which fields; all by default.
         defaults: defaults that differ from the field's.
     """
     chosen = [setting for setting in settings_of(group) if not names or setting.name in names]

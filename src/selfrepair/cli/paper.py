@@ -96,11 +96,11 @@ def paper(
 
 
 def _require_readable(reference: Path | None, asked: Mapping[str, Any] | None) -> None:
-    """Fails before the sweep if packages are missing, or what is to be read cannot be.
+    """Fails before the sweep if packages are missing, or an input cannot be read.
 
     Args:
         reference: folder with published tables.
-        asked: settings of a text that is to be measured.
+        asked: settings of the text to measure.
     """
     from selfrepair.paper.experiments.published.reference_folder import read_heads, read_self_repression
     from selfrepair.text import read_documents

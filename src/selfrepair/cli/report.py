@@ -49,7 +49,7 @@ def show_page(path: Path) -> None:
 
 
 def write_beside(run: Run, folder: Path) -> None:
-    """Writes a finished run's page into its folder, or prints in one line why not."""
+    """Writes a finished run's page into its folder, or prints in one line why it could not."""
     from importlib.util import find_spec
 
     console = Console(stderr=True)

@@ -59,7 +59,7 @@ def run(
 
     asked["heads"] = (asked["heads"] or "").strip() or None
     if asked["heads"]:
-        named_heads(asked["heads"])  # complains before anything is made
+        named_heads(asked["heads"])  # fails before anything is made
     quieten()
     folder = prepare_folder(out or Path("selfrepair-runs") / datetime.now().strftime("%Y-%m-%d-%H%M%S"))
     from selfrepair.run.measure import ChecksFail, NumbersAreInexact
@@ -72,7 +72,7 @@ def run(
 
 
 def _measured(model: str, asked: Mapping[str, Any], folder: Path, quiet: bool) -> Run:
-    """Loads the model, cuts the text and measures; what can be refused is refused before that takes time."""
+    """Loads the model, cuts the text and measures; bad input is refused before anything takes time."""
     from torch import get_num_threads, set_num_threads
 
     from selfrepair.model.load import load
@@ -96,7 +96,7 @@ def _measured(model: str, asked: Mapping[str, Any], folder: Path, quiet: bool) -
 
 
 def _require_sense(model: str, asked: Mapping[str, Any]) -> None:
-    """Refuses filters, donors, errors to stop at, texts and heads that there are not."""
+    """Refuses filters, donors, errors to stop at, texts and heads that do not exist."""
     from selfrepair.ablation.names import named_heads
     from selfrepair.ablation.operators import operator
     from selfrepair.cli.heads import require_existing_heads
@@ -114,7 +114,7 @@ def _require_sense(model: str, asked: Mapping[str, Any]) -> None:
 
 
 def _as_python_has_it(provenance: Mapping[str, object]) -> str:
-    """That the built-in text depends on the Python version; nothing for other texts."""
+    """A note that the built-in text depends on the Python version; empty for other texts."""
     python = provenance.get("python")
     return f" The text is what Python {python} brings with it: other versions have other texts." if python else ""
 

@@ -17,7 +17,7 @@ def status(
     folder: Annotated[Path, typer.Argument(help="The folder of a run.")],
     as_json: Annotated[bool, typer.Option("--json", help="JSON for programs, on standard output.")] = False,
 ) -> None:
-    """Show the progress of a run, from its folder alone; changes nothing."""
+    """Show the progress of a run, from its folder alone, without changing anything."""
     from selfrepair.run.scheduling.run_status import status as look
 
     progress = look(folder)

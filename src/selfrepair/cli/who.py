@@ -39,7 +39,7 @@ def who(
     from selfrepair.questions.tables.records import covering_record
 
     named = required(components, "components")
-    parse_names(named)  # complains before the model is loaded
+    parse_names(named)  # fails before the model is loaded
     asking = question(model, asked, quiet)
     sites = parse_names(named, asking.model)
     covering = answer(asking, sites, parse_names(given, asking.model) if given.strip() else ())

@@ -1,4 +1,4 @@
-"""What every table and figure says about the run it shows: no number without its filter and operator."""
+"""Captions of tables and figures: filter, operator, tokens, intervals and checks of the run they show."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MARKS = {REPAIRED: "*", AMPLIFIED: "†"}  # beside a head's name
 
 
 def fact(run: Run, name: str) -> str:
-    """One of the run's attributes as text that steers no terminal or page; `unknown` where it says nothing."""
+    """One of the run's attributes as text that steers no terminal or page; `unknown` if it is missing."""
     return plain(str(run.interventions.attrs.get(name, "unknown")))
 
 
@@ -33,7 +33,7 @@ def operator_with_donors(run: Run) -> str:
 
 
 def ablated(run: Run) -> str:
-    """What each ablated run of a run is of: one head, or another intervention."""
+    """What each ablated run replaces: a `head`, or another `intervention`."""
     return "head" if run.of_heads else "intervention"
 
 
@@ -83,13 +83,13 @@ def discoveries(run: Run, label: str) -> str:
 
 
 def repaired_rule(*marked: str) -> str:
-    """When a head is called repaired, with the marks of the labels that are shown."""
+    """The rule by which a head is called repaired, with the marks of the labels that are shown."""
     rule = f"{MARKS[REPAIRED]} repaired: {rule_in_words()}"
     return f"{rule}; {MARKS[AMPLIFIED]} amplified: the same on opposite sides" if AMPLIFIED in marked else rule
 
 
 def rule_in_words() -> str:
-    """When a head is called repaired."""
+    """The rule by which a head is called repaired."""
     return (
         "the interval of self-repair leaves out zero, that of lost DE sizes up to "
         f"{LabelRule().negligible:g}, both lie on the same side, and the head passes the false-discovery rule over the "
@@ -106,15 +106,15 @@ def positions_left_out(run: Run) -> str:
 
 
 def centring_note(run: Run) -> str:
-    """Over which rows of the vocabulary logits are centred, where some are padding or masked; else nothing."""
+    """Over which rows of the vocabulary logits are centred, where some are padding or masked; else empty."""
     model = run.plan.get("model")
     vocabulary = model.get("vocabulary") if isinstance(model, dict) else None
     return in_words(vocabulary) if vocabulary and not is_plain(vocabulary) else ""
 
 
 def floor(run: Run) -> str:
-    """Numerical floor and ledger residual, centred logits; and the engine's error, where it is not exact: a floor of
-    zero says nothing about that."""
+    """Numerical floor and ledger residual in centred logits, and the error of an inexact engine, about which a floor of
+    zero says nothing."""
     floors = [
         f"{label} {small(run.interventions.attrs[name])}"
         for name, label in (("numerical_floor", "numerical floor"), ("ledger_residual", "ledger residual"))
@@ -126,7 +126,7 @@ def floor(run: Run) -> str:
 
 
 def engine_error(run: Run) -> str:
-    """How far the effects of an engine that is not exact are off, in words; nothing for one that is."""
+    """How far the effects of an engine that is not exact are off, in words; empty for an exact one."""
     error = run.outcome.get("relative_error")
     if isinstance(error, float):
         return f"{100 * error:.2g}% of the effects' RMS (a sample against replay)"
@@ -134,7 +134,7 @@ def engine_error(run: Run) -> str:
 
 
 def status_warning(run: Run) -> str:
-    """A warning where the run did not finish, or its checks fail; else nothing."""
+    """A warning where the run did not finish, or its checks fail; else empty."""
     state = fact(run, "status")
     if failed := checks.failed(run.outcome):
         return f"Run {state}. {' '.join(failed)} Do not use these numbers."
@@ -144,7 +144,7 @@ def status_warning(run: Run) -> str:
 
 
 def donors_needed_note(run: Run) -> str:
-    """How many donors the run's question needs, in words; nothing where one donor was drawn."""
+    """How many donors the run's question needs, in words; empty if one donor was drawn."""
     if "donors_needed" not in run.interventions:
         return ""
     needed = run.interventions["donors_needed"].values
@@ -159,7 +159,7 @@ def donors_needed_note(run: Run) -> str:
 
 
 def stopping_note(run: Run) -> str:
-    """What a run that could stop early came to, with its interval that holds at every look; nothing for others."""
+    """The estimate at which a run stopped early, with an interval valid at every look; empty for other runs."""
     until = run.outcome.get("until")
     if not until:
         return ""
@@ -176,6 +176,6 @@ def stopping_note(run: Run) -> str:
 
 
 def span(counts: np.ndarray) -> str:
-    """Counts in words: one where they are all the same, else the smallest and the largest."""
+    """Counts in words: one number if all are equal, else the smallest and the largest."""
     low, high = int(counts.min()), int(counts.max())
     return f"{high:,}" if low == high else f"{low:,} to {high:,}"

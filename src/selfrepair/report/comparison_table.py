@@ -16,9 +16,9 @@ def print_comparison(console: Console, comparison: Comparison, top: int) -> None
     """Print both runs' number, its difference, and the heads, or other interventions, that differ most.
 
     Args:
-        console: where.
+        console: where to print.
         comparison: the comparison.
-        top: how many of these.
+        top: how many of them to print.
     """
     name, what = comparison.estimator, "head" if comparison.of_heads else "intervention"
     how = "paired by document" if comparison.paired else "not paired: the texts differ"

@@ -24,14 +24,14 @@ class NumberRow:
 def fitted(corner: str, headings: Sequence[str], lines: Sequence[NumberRow], width: int) -> Table:
     """The table in the widest form that fits.
 
-    Intervals stand beside their numbers; where there is no room, below them; where there is none for that either, each
-    number has a line of its own.
+    Intervals stand beside their numbers; if that is too wide, below them; if that is too, each number gets a line of
+    its own.
 
     Args:
         corner: heading of the names.
-        headings: of the numbers.
+        headings: headings of the numbers.
         lines: the lines.
-        width: characters there are.
+        width: width of the terminal in characters.
     """
     beside = [[line.name, *(f"{number} {interval}".rstrip() for number, interval in line.cells)] for line in lines]
     below = [[line.name, *(f"{number}\n{interval}".rstrip() for number, interval in line.cells)] for line in lines]

@@ -1,4 +1,4 @@
-"""A model's card: what it makes good of what its heads lose, what does it, and its profile over depth."""
+"""A model's card: the share of lost direct effects that is repaired, what repairs it, and its profile over depth."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def card_table(run: Run, filter: str | None = None) -> list[Row]:
 
     Returns:
         Per row: `part` (`model` or `layer 3`), `layer` (None for the model), `filter`, and of every number of
-        `statistics.card.CARD` the value, `_standard_error`, `_low` and `_high`; of shares also `_unbounded`, whether
+        `statistics.pooled.CARD` the value, `_standard_error`, `_low` and `_high`; of shares also `_unbounded`, whether
         the interval reaches to infinity. None stands for not available, and for an end at infinity.
 
     Raises:

@@ -19,9 +19,9 @@ def effect_panel(run: Run, label: str, column: str, titles: tuple[str, str], sha
 
     Args:
         run: the run.
-        label: of a filter.
-        column: the number across, such as `direct_effect`.
-        titles: of the panel, and of the number with its unit.
+        label: label of a filter.
+        column: the number on the x axis, such as `direct_effect`.
+        titles: title of the panel, and of the x axis with its unit.
         shade: [head], values for the colour scale.
     """
     part = run.heads.sel(filter=label)
@@ -43,10 +43,10 @@ def depth_panel(run: Run, label: str, name: str, y_label: str, called: str = "",
 
     Args:
         run: the run.
-        label: of a filter.
-        name: of the number.
-        y_label: with its unit.
-        called: how the run is called; by its model's name where empty.
+        label: label of a filter.
+        name: name of the number.
+        y_label: label of the y axis, with its unit.
+        called: name of the run; its model's name if empty.
         by_label: whether heads are filled where they are labelled repaired, and outlines elsewhere.
     """
     part = run.heads.sel(filter=label)
@@ -79,7 +79,7 @@ def depth_panel(run: Run, label: str, name: str, y_label: str, called: str = "",
 
 
 def _by_label(points: Marks, part: xr.Dataset) -> tuple[Marks, ...]:
-    """The same heads in two series, by the rule that tables go by."""
+    """The same heads in two series, by the rule of the tables."""
     repaired, measured = (part["label"].values == REPAIRED).ravel(), np.isfinite(points.y)
     tested = int(np.isfinite(part["q_value"].values).sum())
     series = []

@@ -104,14 +104,14 @@ def head_rows(
 
 
 def _measured(run: Run) -> np.ndarray:
-    """Places of interventions that were measured; all where none was: a table of dashes says what there would be."""
+    """Indices of the interventions that were measured; all if none was: a table of dashes shows what to expect."""
     counts = run.interventions["count"]
     measured = counts.values.any(counts.dims.index("filter"))
     return np.flatnonzero(measured if measured.any() else ~measured)
 
 
 def column_of(sort: str, rows: Sequence[Row]) -> str:
-    """The column that a name or a printed heading means; spaces, dashes and underscores are one, case is none.
+    """The column that a name or a printed heading means; spaces, dashes and underscores are alike, case is ignored.
 
     Raises:
         SelfRepairError: no such column.
@@ -150,5 +150,5 @@ def unbounded(row: Row, name: str) -> bool:
 
 
 def strict(value: str | int | float | None) -> str | int | float | None:
-    """None for what is not finite, which JSON cannot hold."""
+    """The value, or None if it is not finite, which JSON cannot hold."""
     return None if isinstance(value, float) and not np.isfinite(value) else value

@@ -57,7 +57,7 @@ def overview_figure(run: Run, filter: str | None = None, path: str | Path | None
 def direct_effects_figure(run: Run, filter: str | None = "all", path: str | Path | None = None) -> Figure:
     """Mean clean direct effect against mean total effect of every head (the paper's Figure 2).
 
-    On the dashed line `y = -x` nothing made up for the head; on `y = 0` everything did. The dashed line takes
+    On the dashed line `y = -x` nothing compensated; on `y = 0` the loss was compensated in full. The dashed line takes
     the replacement's own direct effect for zero; the self-repair column of the table does not.
 
     Args:

@@ -157,12 +157,12 @@ def share_line(name: str, row: Row, shares: Sequence[str]) -> NumberRow:
 
 
 def determined(row: Row) -> bool:
-    """Whether the repaired fraction's interval has ends: lost direct effect is not zero, as far as that can be told."""
+    """Whether the repaired fraction's interval has ends: lost direct effect is distinguishable from zero."""
     return has_ends(row["repaired_fraction_low"], row["repaired_fraction_high"])
 
 
 def narrowed(columns: list[HeadColumn], rows: list[Row], width: int) -> list[HeadColumn]:
-    """The columns that fit in `width` characters, the most spare given up first."""
+    """The columns that fit in `width` characters; those of the highest drop priority go first."""
     kept = list(columns)
     while sum(_width(column, rows) + GAP for column in kept) - GAP > width and any(column.spare for column in kept):
         kept.remove(max(kept, key=lambda column: column.spare))
@@ -170,7 +170,7 @@ def narrowed(columns: list[HeadColumn], rows: list[Row], width: int) -> list[Hea
 
 
 def columns_of(rows: list[Row], what: str = "head") -> list[HeadColumn]:
-    """The table's columns, all of them, those that have nothing to show left out; `what`: each row is of."""
+    """All columns of the table but those with nothing to show; `what`: what each row is."""
 
     def number(heading: str, spare: int = 0) -> HeadColumn:
         return HeadColumn(heading, lambda row: signed(row[HEADINGS[heading]]), spare)
@@ -219,7 +219,7 @@ def _largest(row: Row) -> str:
 
 
 def notes(run: Run, columns: list[HeadColumn], rows: list[Row]) -> list[str]:
-    """What the numbers of the table are, line by line."""
+    """Explanations of the table's numbers, line by line."""
     marked = {str(row["label"]) for row in rows}
     lines = [
         "Mean change of the target's centred logit. DE: clean direct effect; "

@@ -1,4 +1,4 @@
-"""What a run's outcome says about its own numbers, in words: the same in a warning, on the terminal and on a page."""
+"""Warnings and failed checks of a run's outcome, in words, for warnings, the terminal and the page alike."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def warned(outcome: Mapping[str, Any]) -> list[str]:
 
 
 def bias_in_words(outcome: Mapping[str, Any]) -> str:
-    """How far the engine moves the means that tables show, head by head; nothing where that was not measured."""
+    """How far the engine moves the means that tables show, head by head; empty if that was not measured."""
     biases = outcome.get("engine_bias")
     if not biases:
         return ""

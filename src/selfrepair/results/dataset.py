@@ -47,9 +47,9 @@ def heads_dataset(
         curve: mean self-repair by bin of direct effect [bin, layer, head].
         edges: inner edges of these bins [layer, head, bin - 1].
         donor_split: variance of self-repair over documents, tokens and donors, with several donors.
-        donors_needed: [layer, head], see `statistics.donors.donors_needed`, with several donors.
-        cells: the interventions on the axis, and where among layers and heads each is.
-        attributes: what the run says about itself (title, operator, donors, model, text, engine, dtype,
+        donors_needed: [layer, head], see `statistics.donor_variance.donors_needed`, with several donors.
+        cells: the interventions on the axis, each with its layer and place in the layer.
+        attributes: facts about the run (title, operator, donors, model, text, engine, dtype,
             numerical_floor, ledger_residual, tokens, documents, status, created, ...); anything for JSON.
 
     Returns:

@@ -1,4 +1,4 @@
-"""What a run may keep so that single tokens can be looked at: three optional files beside the numbers."""
+"""Optional tables of a run for looking at single tokens: token texts, passages and close-ups."""
 
 from __future__ import annotations
 
@@ -73,13 +73,13 @@ class Extras:
     closeups: pa.Table | None = None
 
     def tables(self) -> dict[str, pa.Table]:
-        """Those that there are, by name."""
+        """The tables that the run has, by name."""
         tables = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: table for name, table in tables.items() if table is not None}
 
 
 def described(name: str, table: pa.Table) -> pa.Table:
-    """The table in its schema, saying what it is."""
+    """The table in its schema, with a description."""
     return table.cast(SCHEMAS[name].with_metadata({"description": DESCRIPTIONS[name]}))
 
 

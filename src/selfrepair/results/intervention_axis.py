@@ -1,4 +1,4 @@
-"""One axis of interventions, whatever they ablate; as layers and heads again where each is one head."""
+"""The axis `intervention` of results, and its conversion to and from layers and heads."""
 
 from __future__ import annotations
 
@@ -123,8 +123,8 @@ def require_heads(interventions: xr.Dataset, what: str) -> None:
     """Refuses numbers of other interventions than single heads, for what is of layers and heads.
 
     Args:
-        interventions: of a run.
-        what: cannot be made of others, as in 'The figure'.
+        interventions: numbers of a run.
+        what: what cannot be made of others, as in 'The figure'.
 
     Raises:
         SelfRepairError: saying where the numbers are.
@@ -159,7 +159,7 @@ def require_axis(interventions: xr.Dataset) -> None:
 
 
 def _of_no_heads(shape: tuple[int, ...], name: Any, variable: xr.Variable) -> np.ndarray:
-    """What a variable holds where there is no head."""
+    """Values of a variable in cells without a head."""
     if variable.dtype.kind in "OU":
         text = np.array(_OF_NO_HEAD.get(name, ""))
         return np.full(shape, text, np.result_type(variable.dtype, text.dtype))

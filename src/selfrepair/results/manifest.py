@@ -1,4 +1,4 @@
-"""`manifest.json`: what proves the files of a results folder, written after all of them.
+"""`manifest.json`: digests of the files of a results folder, written after all of them.
 
 Results are made in a folder of their own, and swapped in: the old manifest goes first, the new one comes last. A
 process killed in between leaves a folder without a manifest, which is not read, and never files of two runs.
@@ -60,7 +60,7 @@ def swap(folder: Path, files: Mapping[str, Digests], optional: tuple[str, ...] =
         removed = [name for name in optional if name not in files and (folder / name).exists()]
         changed = [name for name in files if (made / name).is_file()]
         if any((folder / name).exists() for name in (*removed, *changed)):
-            manifest.unlink(missing_ok=True)  # what it proves is about to go
+            manifest.unlink(missing_ok=True)  # its files are about to change
         for name in removed:
             (folder / name).unlink(missing_ok=True)
         for name in changed:
@@ -81,7 +81,7 @@ def discard(folder: Path) -> None:
 
 
 def read_manifest(folder: Path) -> dict[str, Stored]:
-    """The files of a results folder by name, with what proves them; they themselves are not looked at.
+    """The files of a results folder by name, with their digests; the files themselves are not read.
 
     Raises:
         SelfRepairError: there is no manifest, or it is damaged.
@@ -119,7 +119,7 @@ def check_files(folder: Path) -> None:
 
 
 def fix(folder: Path, name: str = "") -> str:
-    """How a folder comes to sound results again, where the named file of it is damaged."""
+    """How to repair a folder in which the named file is damaged."""
     if name == "windows.parquet":
         return "Copy it again from where the run was started: it is what was measured on."
     if (folder / "texts").is_dir():

@@ -1,4 +1,4 @@
-"""`heads.nc` is HDF5, which can say much in few bytes: looked through before any library makes room for what it says.
+"""Reads and writes `heads.nc`. HDF5 can claim large sizes in few bytes: they are checked before a library reads it.
 
 Text of any length is kept apart from the places that refer to it, and a million places may refer to one text; links
 and stored values may lie in other files. Files of this package have neither.

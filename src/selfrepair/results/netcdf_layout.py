@@ -1,4 +1,4 @@
-"""How netCDF-4 lays variables out in HDF5: what `heads.nc` needs of it, in a tenth of the time of h5netcdf.
+"""The netCDF-4 layout of variables in HDF5, as far as `heads.nc` needs it, in a tenth of the time of h5netcdf.
 
 A dimension is a *dimension scale*: the variable of its name, or a placeholder where there is none. Every variable
 refers to the scales of its axes.
@@ -56,7 +56,7 @@ def read_dataset(content: io.BytesIO) -> xr.Dataset:
 
     Raises:
         ValueError: it names more than a file of its size can hold.
-        Exception: whatever else h5py and xarray say of a file that is none.
+        Exception: any other error of h5py and xarray on a file of another kind.
     """
     with h5py.File(content, "r") as file:
         stored = {name: file[name] for name in file}

@@ -1,4 +1,4 @@
-"""What differs between two plans, in words."""
+"""Differences between two plans, in words."""
 
 from __future__ import annotations
 

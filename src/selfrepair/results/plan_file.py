@@ -1,5 +1,5 @@
 """`plan.json`: written with its own checksum; `windows.parquet` beside it carries a copy, so that a changed plan is
-told from a damaged one, and what was changed can be said."""
+distinguished from a damaged one, and the changes are reported."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def write_plan(plan: Mapping[str, object], path: Path) -> Digests:
 
 
 def copy_of(plan: Mapping[str, object]) -> bytes:
-    """A plan as the metadata of `windows.parquet` hold it."""
+    """A plan as the metadata of `windows.parquet` holds it."""
     return json.dumps(_sealed(plan), ensure_ascii=False).encode()
 
 
@@ -48,7 +48,7 @@ def opened_plan(content: dict[str, Any], path: Path, windows: Path) -> dict[str,
         windows: the `windows.parquet` beside it.
 
     Raises:
-        SelfRepairError: it has been changed since it was written; says what.
+        SelfRepairError: it has been changed since it was written; names the changes.
     """
     given = {name: value for name, value in content.items() if name != CHECKSUM}
     copy = _copy(windows)
@@ -87,13 +87,13 @@ def _checksum(content: Mapping[str, Any]) -> str:
 
 
 def json_content(content: Mapping[str, object]) -> dict[str, Any]:
-    """As JSON gives it back; it has no infinity: "Infinity"."""
+    """The content as JSON gives it back; infinities become the text "Infinity"."""
     plain: dict[str, Any] = json.loads(json.dumps(content, default=_plain), parse_constant=str)
     return plain
 
 
 def with_numbers(content: Any) -> Any:
-    """Turns the words that stand for what JSON has no number for back into numbers."""
+    """Turns the texts that stand for infinities and NaN back into numbers."""
     if isinstance(content, dict):
         return {key: with_numbers(value) for key, value in content.items()}
     if isinstance(content, list):

@@ -1,4 +1,4 @@
-"""Files whose bytes are compared with their digests as they are read: what is handed out is what was written.
+"""Files whose bytes are compared with their digests as they are read.
 
 A digest of a whole file proves it at the moment of hashing, and says nothing about what is read later. So files carry
 a digest for every block: a reader takes a block, hashes it, and hands out bytes of that same block. Any part of a large
@@ -43,7 +43,7 @@ class Damaged(SelfRepairError):
 
 @dataclass(frozen=True)
 class Digests:
-    """What proves a run of bytes, block by block.
+    """Digests of a sequence of bytes, block by block.
 
     Attributes:
         size: bytes in all.
@@ -59,7 +59,7 @@ class Digests:
 
     @classmethod
     def of(cls, content: Bytes, block: int) -> Digests:
-        """Of bytes in memory."""
+        """Digests of bytes in memory."""
         view = memoryview(content)
         starts = range(0, len(view), block)
         return cls(len(view), block, tuple(short_digest(view[start : start + block]) for start in starts))
@@ -81,7 +81,7 @@ class Hasher:
         self._whole, self._part = hashlib.sha256(), hashlib.sha256()
 
     def update(self, content: Bytes) -> None:
-        """More bytes."""
+        """Adds bytes."""
         view = memoryview(content).cast("B")
         self._whole.update(view)
         while len(view):
@@ -97,7 +97,7 @@ class Hasher:
         self._part = hashlib.sha256()
 
     def digests(self) -> Digests:
-        """Of all bytes; no more may come."""
+        """Digests of all bytes; none may be added after this."""
         if self._size % self._block:
             self._close_block()
         return Digests(self._size, self._block, tuple(self._blocks), self._whole.hexdigest())
@@ -105,12 +105,12 @@ class Hasher:
 
 @dataclass(frozen=True)
 class Stored:
-    """A file, with what proves it where something does.
+    """A file with its digests, if it has any.
 
     Attributes:
         path: the file.
         digests: what it has to hold; None for one that is only being made.
-        fix: what to do where it does not.
+        fix: what to do if it does not hold that.
     """
 
     path: Path

@@ -1,4 +1,4 @@
-"""The results folder: written whole or not at all, proven and validated when read."""
+"""The results folder: written whole or not at all, verified and validated when read."""
 
 from __future__ import annotations
 
@@ -169,7 +169,7 @@ def write_corpus(windows: Windows, donors: np.ndarray, folder: Path, plan: Mappi
         windows: the corpus.
         donors: [window, donor] donor windows.
         folder: the results folder.
-        plan: the run's, of which the file keeps a copy.
+        plan: the run's plan, of which the file keeps a copy.
     """
     parts = windows_parts(windows, donors, {plan_file.COPY: plan_file.copy_of(plan)})
     first = next(parts)
@@ -197,7 +197,7 @@ def load_run(path: str | Path) -> Run:
     folder = Path(path)
     if not folder.is_dir():
         raise SelfRepairError(f"There is no results folder {folder}.", "Give the folder that a run wrote.")
-    read_plan(folder)  # before the manifest is asked: this says what has been changed, not only that something has
+    read_plan(folder)  # before the manifest is read: this reports what has changed, not only that something has
     stored = manifest.read_manifest(folder)
     for name in NEEDED:
         if name not in stored:
@@ -221,7 +221,7 @@ def read_plan(folder: Path) -> Plan:
     """The plan of a results folder, finished or not.
 
     Raises:
-        SelfRepairError: there is none, or it is not what the run was started with; says what was changed.
+        SelfRepairError: there is none, or it is not what the run was started with; names what was changed.
     """
     return read_part(Stored(folder / PLAN), partial(_read_plan, folder), lambda _: None)
 

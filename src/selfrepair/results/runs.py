@@ -38,11 +38,11 @@ class Run:
 
     Args:
         plan: everything needed to repeat the run; JSON-able.
-        outcome: what the run found out about itself: status, seconds, loss, floor, residual; JSON-able.
+        outcome: the run's own findings: status, seconds, loss, floor, residual; JSON-able.
         interventions: means per (filter, intervention), as stored, see `results.schema`; attributes hold units and
             formulas. The axis has the coordinates `layer`, `head`, `kind` and `name`; the heads of the model that were
             not ablated have a `count` of zero.
-        kept: the table of kept tokens, or the file that holds it, with what proves it.
+        kept: the table of kept tokens, or the file that holds it, with its digests.
         corpus: the table of windows, or the file that holds it, likewise.
         extras: texts of tokens, whole passages and close-ups of single tokens, where the run kept them.
     """
@@ -113,7 +113,7 @@ class Run:
         return cast("pd.DataFrame", self.tokens.to_pandas())
 
     def token_batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        """Columns of the kept tokens, some rows at a time: a run may have kept more than is well held in memory.
+        """Columns of the kept tokens, some rows at a time: a run may have kept more than fits in memory.
 
         Raises:
             SelfRepairError: the file is gone or damaged.
@@ -153,7 +153,7 @@ class Run:
         return pd.DataFrame(head_table(self, filter, sort, descending, top, layers))
 
     def card(self, filter: str | None = None) -> pd.DataFrame:
-        """The whole model and its layers: what is made good of what heads lose; see `report.model_card.card_table`.
+        """Shares of what heads lose that are repaired, of the model and its layers; see `report.model_card.card_table`.
 
         Raises:
             SelfRepairError: unknown filter.

@@ -1,4 +1,4 @@
-"""What results have to hold: axes and types of every variable and column, checked when files are read."""
+"""The schema of results: axes and types of every variable and column, checked when files are read."""
 
 from __future__ import annotations
 

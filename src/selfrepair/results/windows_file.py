@@ -27,11 +27,11 @@ def windows_parts(
     Args:
         windows: the corpus.
         donors: [window, donor] donor windows.
-        more: what else the schema's metadata are to say.
+        more: further entries for the schema's metadata.
 
     Yields:
-        One row per window: `window`, `document` (names, usually one), `length`, `tokens`, `token_documents` (places
-        in the names of all documents, which are in the schema's metadata), `donors`.
+        One row per window: `window`, `document` (names, usually one), `length`, `tokens`, `token_documents` (indices
+        into the names of all documents, which are in the schema's metadata), `donors`.
     """
     notes = {
         _NAMES: json.dumps(windows.names),
@@ -60,7 +60,7 @@ def _part(windows: Windows, donors: np.ndarray, rows: range) -> pa.Table:
 
 
 def joined_names(texts: Sequence[Windows]) -> list[tuple[str, ...]]:
-    """Names of the documents of each text; those of several texts are told apart by the text's number if need be."""
+    """Names of the documents of each text; names of several texts get the text's number if they clash."""
     names = [text.names for text in texts]
     if len({name for of_text in names for name in of_text}) == sum(map(len, names)):
         return names
@@ -72,7 +72,7 @@ def joined_windows(texts: Sequence[Windows], donors: Sequence[np.ndarray]) -> tu
 
     Args:
         texts: the corpora.
-        donors: [window, donor] of each.
+        donors: [window, donor] donor windows of each.
     """
     names = joined_names(texts)
     starts_of_names = np.cumsum([0, *map(len, names)])

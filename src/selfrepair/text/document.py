@@ -25,7 +25,7 @@ class Document:
 
     @classmethod
     def cut(cls, name: str, text: str, most: int | None) -> "Document":
-        """A document of which so many characters are wanted; None for all."""
+        """A document cut to this many characters; None for all."""
         short = cut_short(text, most)
         return cls(name, short, len(short) == len(text))
 
@@ -63,7 +63,7 @@ def valid_text(value: object, row_name: str, field: str) -> str:
 
 
 def not_empty(documents: Iterable[Document], source: str) -> Iterator[Document]:
-    """Pass documents on; complain at the end when there was none.
+    """Pass documents on; raise at the end if there was none.
 
     Raises:
         SelfRepairError: `documents` yielded nothing.

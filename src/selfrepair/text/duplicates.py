@@ -1,4 +1,4 @@
-"""Documents that are there twice count as one: copies are not independent, and no copy is a donor for the other."""
+"""Finds duplicate documents, which count as one: copies are not independent, and no copy is a donor for the other."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ _NAMED = 5  # copies that are named in the provenance
 
 
 def ids_digest(ids: Ids) -> bytes:
-    """What a row of token ids says, as 16 bytes."""
+    """Digest of a row of token ids, 16 bytes."""
     return blake2b(ids.astype("<i8").tobytes(), digest_size=16).digest()
 
 
 def text_digest(text: str) -> bytes:
-    """What a text says, as 16 bytes; the same for texts that differ in white space only."""
+    """Digest of a text, 16 bytes; the same for texts that differ in white space only."""
     return blake2b(" ".join(text.split()).encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
 def duplicates_in_words(provenance: Mapping[str, object]) -> str:
-    """What is there twice, from a text's provenance; empty where nothing is."""
+    """Duplicates in words, from a text's provenance; empty if there are none."""
     duplicates = provenance.get("duplicates")
     if not isinstance(duplicates, dict):
         return ""
@@ -38,7 +38,7 @@ def duplicates_in_words(provenance: Mapping[str, object]) -> str:
 
 @dataclass
 class Duplicates:
-    """What is there twice in a corpus.
+    """Duplicates in a corpus.
 
     Attributes:
         copies: pairs (name of the copy, name of the original), each of which counts as one document.
@@ -49,18 +49,18 @@ class Duplicates:
     windows: int = 0
 
     def described(self) -> dict[str, object]:
-        """For the provenance, JSON-able; nothing where nothing is there twice."""
+        """The entry for the provenance, JSON-able; empty without duplicates."""
         if not self.copies and not self.windows:
             return {}
         named = [f"{copy} = {original}" for copy, original in self.copies[:_NAMED]]
         return {"duplicates": {"documents": len(self.copies), "windows": self.windows, "named": named}}
 
     def identified(self, documents: Iterable[Document]) -> Iterator[tuple[int, Document]]:
-        """Every document with a number that it has in common with its copies, told by their text."""
+        """Every document with a number that it shares with its copies, recognised by their text."""
         seen: dict[bytes, tuple[int, str]] = {}
         for number, document in enumerate(documents):
             first, name = number, document.name
-            if document.text.strip():  # empty documents have nothing that could be there twice
+            if document.text.strip():  # empty documents have nothing to duplicate
                 first, name = seen.setdefault(text_digest(document.text), (number, document.name))
             if first != number:
                 self.copies.append((document.name, name))
@@ -89,11 +89,11 @@ def _originals(digests: Sequence[bytes], owners: Sequence[Ids]) -> dict[int, int
     """By document all of whose rows another one has, the largest such document (the first of several).
 
     Args:
-        digests: of the rows that are there several times; empty for the others.
+        digests: digests of the rows that occur several times; empty for the others.
         owners: for each row, its documents [token].
     """
     rows: dict[int, set[bytes]] = defaultdict(set)
-    apart: set[int] = set()  # documents with something of their own, or mixed with others
+    apart: set[int] = set()  # documents with rows of their own, or mixed with others
     for digest, inside in zip(digests, map(np.unique, owners), strict=True):
         for owner in inside.tolist():
             rows[owner].add(digest)

@@ -23,7 +23,7 @@ FORMATS: Registry[Reader] = TEXT_FORMATS
 """By suffix, what reads such files: called with the file, the field or column that holds the text, and how many
 characters of a document are wanted (None for all)."""
 LONGEST_LINE = LONGEST  # bytes, decompressed
-_VALUES = 2**19  # of a line, beside its text
+_VALUES = 2**19  # bytes of a line, beside its text
 
 _ZSTD_WINDOW = 128  # MiB, the largest that is read: a reader must hold it in memory
 _CHUNK = 2**20

@@ -1,4 +1,4 @@
-"""How token ids of documents become rows: one document a row, or all documents joined and cut."""
+"""Packs token ids of documents into rows: one document a row, or all documents joined and cut."""
 
 import hashlib
 from collections.abc import Iterable

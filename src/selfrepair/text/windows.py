@@ -14,7 +14,7 @@ from selfrepair.terminal import plain
 from selfrepair.text.document_sources import source_in_words
 from selfrepair.text.duplicates import duplicates_in_words
 
-_BLOCK = 1024  # windows that are looked at together
+_BLOCK = 1024  # windows hashed at a time
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,4 +1,4 @@
-"""From results folders to one HTML file that needs nothing else: no server, no network, no other file."""
+"""Builds one self-contained HTML file from results folders: no server, no network, no other file."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class PageRun:
 
 
 def missing() -> str:
-    """What has to be installed before pages can be made; nothing where all is there."""
+    """What has to be installed before pages can be made; empty if nothing is missing."""
     absent = [name for name in NEEDED if find_spec(name) is None]
     return f"pip install 'selfrepair[report]' (no {' and no '.join(absent)})" if absent else ""
 
@@ -200,7 +200,7 @@ def _windows(run: Run, kept: kept_tokens.Kept, most: int) -> np.ndarray:
 
 
 def _sampled(run: Run, kept: kept_tokens.Kept, windows: np.ndarray) -> str:
-    """What did not fit, in words; nothing where all is there."""
+    """What did not fit, in words; empty if everything did."""
     rows, all_rows = int(np.isin(kept.columns["window"], windows).sum()), kept.total
     cuts = []
     if rows < all_rows:

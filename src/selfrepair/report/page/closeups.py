@@ -58,7 +58,7 @@ def passage_blocks(run: Run, blocks: Blocks, windows: np.ndarray, step: float) -
 
 
 def closeup_blocks(run: Run, blocks: Blocks, windows: np.ndarray) -> dict[int, Any]:
-    """One block of JSON per layer: `head/window/position` to what was seen."""
+    """One block of JSON per layer: the close-up by `head/window/position`."""
     table = run.extras.closeups
     if table is None:
         return {}
@@ -88,5 +88,5 @@ def _rounded(values: list[float]) -> list[float | None]:
 
 
 def _short(value: float) -> float | None:
-    """Four digits, which is more than is shown; JSON has no infinity."""
+    """A number to four digits, more than are shown; None if infinite, which JSON cannot hold."""
     return float(f"{value:.4g}") if np.isfinite(value) else None

@@ -1,4 +1,4 @@
-"""Several runs side by side: differences with intervals, paired by document where their units are at hand."""
+"""Several runs side by side: differences with intervals, paired by document if their units are available."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def page_differences(runs: Sequence[Run], folders: Sequence[Path | None]) -> lis
 
 
 def _sums(folder: Path | None) -> Sums | None:
-    """What a folder's units add up to; None where they are not all at hand.
+    """The sums of a folder's units; None if not all of them are available.
 
     Raises:
         SelfRepairError: they are damaged.

@@ -1,4 +1,4 @@
-"""Kept tokens for the page: all that fit, else the telling ones and an even draw of the rest, with densities of all."""
+"""Kept tokens for the page: all that fit, else the extreme ones and an even draw of the rest, with densities of all."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Kept:
 
     @property
     def step(self) -> float:
-        """The last digit that token numbers keep: a thousandth of a logit, less where effects are small."""
+        """Step to which token numbers are rounded: a thousandth of a logit, less if effects are small."""
         if not len(self.passes):
             return 1e-3
         large = np.quantile(np.abs(self.columns["total_effect"]), 0.99)
@@ -60,7 +60,7 @@ class Kept:
 
 
 def kept_tokens(run: Run, rows: int, always: set[tuple[int, int, int, int]]) -> Kept:
-    """Reads and chooses rows, a layer at a time: a run may have kept more than is well held in memory.
+    """Reads and chooses rows, a layer at a time: a run may have kept more than fits in memory.
 
     Args:
         run: the run.
@@ -107,7 +107,7 @@ def token_blocks(run: Run, kept: Kept, blocks: Blocks, windows: np.ndarray) -> d
         run: the run.
         kept: from `kept_tokens`.
         blocks: where they go.
-        windows: numbers of the windows in the page; rows name windows by their place in it.
+        windows: numbers of the windows in the page; rows name windows by their index in it.
     """
     data: dict[str, Any] = {"rows": {}, "density": {}}
     bits = _bits(kept.passes)
@@ -176,7 +176,7 @@ def _chosen(
 def _choose(
     columns: dict[str, np.ndarray], passes: np.ndarray, mine: np.ndarray, share: int, wanted: np.ndarray
 ) -> np.ndarray:
-    """Places in `mine` (rows of one head) that go into the page."""
+    """Indices into `mine` (rows of one head) that go into the page."""
     effect, ablated = columns["direct_effect"][mine], columns["ablated_direct_effect"][mine]
     lost = effect - ablated
     repair = columns["total_effect"][mine] + lost

@@ -14,7 +14,7 @@ SYMBOLS = (
     ("β", "the part of the logit that no scale divides"),
     ("target", "the token after the position: a prediction is made one position before the token it is about"),
 )
-# What is shown and is no estimator: name, formula, paper, description, units
+# Quantities shown that are not estimators: name, formula, paper, description, units
 SPECIAL = (
     [
         "curve_self_repair",

@@ -1,4 +1,4 @@
-"""What the page says about a run in words: where its numbers come from, what they cannot say, how to repeat it."""
+"""Facts about a run in words, for the page: where its numbers come from, their limits, how to repeat it."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def facts(run: Run) -> list[list[str]]:
 
 
 def limits(run: Run) -> list[str]:
-    """What this run cannot say."""
+    """Limits of this run's numbers."""
     warnings = [captions.status_warning(run), *checks.warned(run.outcome)]
     documents = _whole(run.interventions.attrs.get("documents"))
     if documents is not None and documents < FEW_DOCUMENTS:
@@ -78,7 +78,7 @@ def limits(run: Run) -> list[str]:
 
 
 def command(run: Run) -> str:
-    """The command that repeats the run; with a remark where the command line cannot."""
+    """The command that repeats the run; with a remark if the command line cannot."""
     plan = run.plan
     if not run.of_heads:
         return ""  # other interventions are asked for in Python

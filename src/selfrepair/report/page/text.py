@@ -45,7 +45,7 @@ def text_block(run: Run, windows: np.ndarray, named: np.ndarray, blocks: Blocks)
 
 
 def _bytes(run: Run, ids: np.ndarray, blocks: Blocks) -> dict[str, Any]:
-    """The bytes of the tokens in `ids`, side by side; nothing where the run did not keep them."""
+    """The bytes of the tokens in `ids`, side by side; empty if the run did not keep them."""
     vocabulary = run.extras.vocabulary
     if vocabulary is None:
         return {}

@@ -1,4 +1,4 @@
-"""The main job: plan, survey, sweep, merge. Whatever is done is on disk; a run that was cut short is resumed."""
+"""The main job: plan, survey, sweep, merge. Finished work is on disk; an interrupted run can be resumed."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ from selfrepair.text import Windows
 
 
 class ChecksFail(UserWarning):
-    """Numbers that must not be used: a check that the run made of itself fails.
+    """Numbers that must not be used: one of the run's checks fails.
 
     Example:
         >>> import warnings
@@ -139,7 +139,7 @@ def _require_place(workers: int, executor: str) -> None:
 
 
 def write_design(job: Design, folder: Path) -> None:
-    """Writes plan and text of a run that is about to start: from then on any worker can take part."""
+    """Writes plan and text of a run that is about to start: from then on any worker can join."""
     run_folder.write_plan(job.plan, folder / run_folder.PLAN)
     run_folder.write_corpus(job.windows, job.donors, folder, job.plan)
 
@@ -159,8 +159,8 @@ def resume(
 
     Args:
         path: its results folder.
-        model: its model, where it cannot be loaded by name.
-        workers: how many.
+        model: its model, if it cannot be loaded by name.
+        workers: how many workers.
         executor: where they run: a name in `selfrepair.choices.EXECUTORS`, by default processes of this machine.
         progress: whether to show progress.
 
@@ -171,12 +171,12 @@ def resume(
 
 
 def carry_out(job: Job, folder: Path, workers: int, executor: str, progress: bool, keep: bool = True) -> Run:
-    """Does what is missing of a run and merges it.
+    """Does the missing units of a run and merges it.
 
     Args:
         job: the run.
         folder: its folder.
-        workers: how many.
+        workers: how many workers.
         executor: where they run.
         progress: whether to show progress.
         keep: whether to write the merged run's numbers too.
@@ -217,8 +217,8 @@ class _Swept:
 
     Attributes:
         status: `complete`, `interrupted` or `failed`.
-        short: what the unit under way had come to, where there was one.
-        problem: what ended it.
+        short: results so far of the unit under way, if any.
+        problem: the error that ended it.
         here: whether on this machine; elsewhere this may be one without a device.
     """
 
@@ -229,7 +229,7 @@ class _Swept:
 
 
 def _sweep(job: Job, store: Store, workers: int, executor: str, progress: bool) -> _Swept:
-    """Does what is missing.
+    """Does the missing units.
 
     Raises:
         KeyboardInterrupt: before there was anything to show.
@@ -249,7 +249,7 @@ def _sweep(job: Job, store: Store, workers: int, executor: str, progress: bool) 
 
 
 def _merge(job: Job, store: Store, swept: _Swept, started: float, keep: bool) -> Run:
-    """Adds units up; writes what comes of it if `keep`.
+    """Adds units up; writes the results if `keep`.
 
     Raises:
         Damaged: a unit is gone, or not what was written.
@@ -271,7 +271,7 @@ def _merge(job: Job, store: Store, swept: _Swept, started: float, keep: bool) ->
 
 
 def _with_biases(job: Job, surveyed: Arrays, run: Run) -> Run:
-    """Adds by how much the engine moves the means that tables show; a failure there costs no more than this."""
+    """Adds the engine's bias of the means that tables show; a failure costs no more than this."""
     try:
         engine_biases = [asdict(bias) for bias in biases(job, surveyed, run)]
     except Damaged:  # the numbers rest on that too
@@ -283,7 +283,7 @@ def _with_biases(job: Job, surveyed: Arrays, run: Run) -> Run:
 
 
 def _warn(run: Run) -> None:
-    """Warns of what the run's checks say about its numbers."""
+    """Warns of the run's failed checks and inexact numbers."""
     failed, inexact = checks.failed(run.outcome), checks.warned(run.outcome)
     if failed:
         kind = ChecksFail if run.outcome["ledger_closes"] else LedgerDoesNotClose

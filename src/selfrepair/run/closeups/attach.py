@@ -23,7 +23,7 @@ from selfrepair.run.storage.unit_file import Arrays
 def attach_closeups(job: Job, surveyed: Arrays, run: Run, store: Store | None, shown: bool) -> Run:
     """Adds to a finished run what the token view needs, and writes it beside the numbers.
 
-    What the run has already stays. A failure costs the close-ups and is said, never the run: its numbers are on disk.
+    What the run has already stays. A failure is reported and costs the close-ups, not the run, which is on disk.
 
     Args:
         job: the run.
@@ -49,11 +49,11 @@ def attach_closeups(job: Job, surveyed: Arrays, run: Run, store: Store | None, s
 
 
 def closeups_of_before(store: Store, run: Run) -> Extras:
-    """The close-ups of the results that lie in a folder, if they were taken of the same units; reports where not.
+    """The close-ups of the results that lie in a folder, if they were made from the same units; reports if not.
 
     Args:
         store: the folder.
-        run: the results that are about to take the place of those.
+        run: the results that are about to replace those.
     """
     if not (store.folder / manifest.MANIFEST).is_file():
         return Extras()

@@ -30,8 +30,8 @@ PER_HEAD = 8  # tokens, a few more where they lie in one window
 MOST_LIKELY = 10  # next tokens
 REPAIRERS = 12
 ATTENDED = 32  # positions
-_POOL = 16  # tokens per head to choose from: those in windows that are looked at anyway come cheaper
-_SHARE = 0.04  # of the sweep's work
+_POOL = 16  # tokens per head to choose from: those in windows that are replayed anyway cost less
+_SHARE = 0.04  # share of the sweep's work
 _LEAST = 4  # windows' worth of whole forwards, however small the sweep was
 
 Row = dict[str, Any]
@@ -45,7 +45,7 @@ class Closeup:
     head: int
     window: int
     positions: tuple[int, ...]
-    size: float  # of their effects, logits
+    size: float  # size of their effects, logits
 
 
 def closeups(job: Job, surveyed: Arrays, tokens: Iterable[pa.RecordBatch], shown: bool) -> pa.Table:
@@ -54,7 +54,7 @@ def closeups(job: Job, surveyed: Arrays, tokens: Iterable[pa.RecordBatch], shown
     Args:
         job: the run.
         surveyed: the merged survey.
-        tokens: kept tokens with `COLUMNS`, some at a time.
+        tokens: kept tokens with `COLUMNS`, a batch at a time.
         shown: whether to show progress.
 
     Returns:
@@ -81,7 +81,7 @@ def closeup_candidates(tokens: Iterable[pa.RecordBatch]) -> list[list[Closeup]]:
     """Per head, the kept tokens with the largest effects, by window; the heads with the largest effects first.
 
     Args:
-        tokens: kept tokens with `COLUMNS`, some at a time.
+        tokens: kept tokens with `COLUMNS`, a batch at a time.
     """
     best = np.zeros((0, 5))
     for batch in tokens:
@@ -110,9 +110,9 @@ def _look(head: tuple[int, int], window: int, rows: Sequence[np.ndarray]) -> Clo
 
 
 def affordable(heads: Sequence[list[Closeup]], layers: int, donors: int, budget: float) -> list[Closeup]:
-    """Heads in turn take the look that shows most for its price, until the budget is spent or all have enough.
+    """Heads in turn take the close-up that shows most for its cost, until the budget is spent or all have enough.
 
-    The price of a look is the blocks it replays; a window's first look also pays for the window's clean runs.
+    The cost of a close-up is the blocks it replays; a window's first close-up also pays for the window's clean runs.
     """
     left = max(budget, float(_LEAST * layers * (1 + donors)))
     chosen: list[Closeup] = []
@@ -137,7 +137,7 @@ def affordable(heads: Sequence[list[Closeup]], layers: int, donors: int, budget:
 
 
 class _Window:
-    """All looks at one window."""
+    """All close-ups in one window."""
 
     def __init__(self, job: Job, surveyed: Arrays, window: int, looks: Sequence[Closeup]) -> None:
         self.job, self.looks, self.number = job, looks, window
@@ -149,7 +149,7 @@ class _Window:
         self.source = BatchSource(job, surveyed, np.array([window]))
 
     def rows(self) -> list[Row]:
-        """One row per token looked at."""
+        """One row per token."""
         return [row for layer in {look.layer for look in self.looks} for row in self._layer(layer)]
 
     def _layer(self, layer: int) -> Iterator[Row]:

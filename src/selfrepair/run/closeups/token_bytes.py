@@ -35,7 +35,7 @@ def vocabulary_table(tokenizer: Any, tokens: Iterable[int]) -> pa.Table | None:
 
 
 def token_bytes(tokenizer: Any, token: int) -> bytes:
-    """What a token stands for.
+    """The bytes that a token stands for.
 
     The tokenizer's own decoding, where that is whole characters; else the piece in byte-level alphabets (GPT-2) and
     in byte fallbacks (`<0xE2>`).
@@ -57,7 +57,7 @@ def token_bytes(tokenizer: Any, token: int) -> bytes:
 def _decoded(tokenizer: Any, token: int) -> str:
     try:
         text: str = tokenizer.decode([token], clean_up_tokenization_spaces=False)
-    except (TypeError, ValueError):  # one that does not know the option, or refuses it
+    except (TypeError, ValueError):  # a tokenizer that does not know the option, or refuses it
         text = tokenizer.decode([token])
     return text
 

@@ -1,4 +1,4 @@
-"""One text, or several that one model was measured on alike: their documents together.
+"""Sums over one text, or over several on which one model was measured alike.
 
 Filters choose within each text (its units were summed under its own thresholds); the bootstrap draws documents from
 all texts, so that the number of them from each text varies too. With one text, all of this is that text's.
@@ -40,7 +40,7 @@ class Pool:
 
     Attributes:
         mergers: one for each text, in an order that the texts decide.
-        digests: of every document, what it says; in the order of the mergers and their documents.
+        digests: digest of every document's content, in the order of the mergers and their documents.
     """
 
     mergers: list[Merger]
@@ -48,7 +48,7 @@ class Pool:
 
     @property
     def design(self) -> Design:
-        """Of the first text: what all of them have in common."""
+        """The first text's design; what is used of it is common to all."""
         return self.mergers[0].design
 
     @property
@@ -63,7 +63,7 @@ class Pool:
 
     @property
     def made_of(self) -> str:
-        """What tells results that rest on other units apart: a digest of the digests of all units."""
+        """A digest of the digests of all units: results that rest on other units have another."""
         units = [unit.digest for merger in self.mergers for unit in (merger.surveyed, *merger.units)]
         return short_digest(" ".join(units).encode())
 
@@ -72,7 +72,7 @@ class Pool:
 
         Args:
             layer: the layer.
-            booked: told of each text's number and its kept tokens, some heads at a time.
+            booked: called with each text's number and its kept tokens, some heads at a time.
         """
         parts = []
         for number, merger in enumerate(self.mergers):
@@ -127,19 +127,19 @@ class Pool:
 
     @property
     def loss(self) -> float:
-        """Of the model itself, nats per token."""
+        """Loss of the model itself, nats per token."""
         tokens = [merger.design.plan["text"]["scored_tokens"] for merger in self.mergers]
         return float(np.average([float(merger.surveyed.get("loss")[0]) for merger in self.mergers], weights=tokens))
 
     @property
     def readout_error(self) -> tuple[float, float]:
-        """The largest difference between the model's own centred logits and ours, and over what rounding may leave."""
+        """The largest difference of the model's own centred logits from ours, and the largest over rounding's bound."""
         error, excess = np.max([merger.surveyed.get("readout_error") for merger in self.mergers], axis=0)
         return float(error), float(excess)
 
     @property
     def judgement(self) -> Judgement:
-        """What all this says about the numbers."""
+        """The checks' judgement of the numbers."""
         plans = [merger.design.plan for merger in self.mergers]
         full = all(plan["engine_settings"].get("precision") == "full" for plan in plans)
         return judge_accuracy(self.accuracy, self.readout_error, full)
@@ -177,10 +177,10 @@ def measured_text(design: Design, store: Store, unfinished: Sequence[Unit] = ())
 
 
 def pool_of(*parts: MeasuredText) -> Pool:
-    """What the units of one or several texts add up to.
+    """The mergers of one or several texts together.
 
-    A document's draws go by its words, so that order and names of documents and texts do not matter, and runs on the
-    same text can be paired.
+    A document's draws are seeded by its content, so that order and names of documents and texts do not matter, and
+    runs on the same text can be paired.
 
     Raises:
         SelfRepairError: texts that share a document.
@@ -218,7 +218,7 @@ def _require_apart(parts: Sequence[MeasuredText], digests: Sequence[Sequence[str
 
 
 def _digests(windows: Windows, documents: np.ndarray) -> list[str]:
-    """What each document says, as a sha256 over its windows' parts, in whatever order they come."""
+    """Digest of each document's content: a sha256 over its windows' parts, in any order."""
     parts: dict[int, list[bytes]] = {int(document): [] for document in documents}
     for tokens, owners in zip(windows.tokens, windows.documents, strict=True):
         for document in np.unique(owners[owners >= 0]):

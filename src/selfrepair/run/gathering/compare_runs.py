@@ -37,7 +37,7 @@ class Comparison:
         (True, (2, 2))
 
     Attributes:
-        names: what the runs are called: model and operator.
+        names: names of the runs: model and operator.
         filter: label of the filter.
         estimator: which number.
         paired: whether document by document: the runs are on the same text.
@@ -45,7 +45,7 @@ class Comparison:
         change: its difference.
         of_heads: whether both runs are of single heads.
         cells: heads, or other interventions, that both runs have by name; as the first run has them.
-        differences: of each of them [intervention]; None where those of one model are not those of the other.
+        differences: their differences [intervention]; None where those of one model are not those of the other.
         unrelated: why they are not; empty where they are.
     """
 
@@ -140,7 +140,7 @@ class Incomplete(SelfRepairError):
 
 
 def _pool(path: Path) -> Pool:
-    """All units of a run; proven as they are read.
+    """All units of a run; verified as they are read.
 
     Raises:
         Incomplete: units are missing.
@@ -176,7 +176,7 @@ def compare_all(paths: Sequence[str | Path], filter: str, estimator: str, same_h
 
 
 class Sums:
-    """What the units of one run add up to, read once for any number of comparisons.
+    """Sums of the units of one run, read once for any number of comparisons.
 
     Args:
         pool: the units.
@@ -236,7 +236,7 @@ def cells_of_both(first: Sequence[Cell], second: Sequence[Cell]) -> tuple[list[C
 
 
 def _require_common(first: Sequence[Cell], second: Sequence[Cell]) -> tuple[list[Cell], list[Cell]]:
-    """The same; refuses runs that have none.
+    """The interventions that two runs have by name; refuses runs that share none.
 
     Raises:
         SelfRepairError: naming what they have.

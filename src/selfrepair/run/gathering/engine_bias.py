@@ -1,4 +1,4 @@
-"""By how much an inexact engine moves the means that a run prints: its effects on their tokens against replay's.
+"""Bias of an inexact engine in the means that a run prints: its effects on their tokens against replay's.
 
 Errors of single tokens mostly cancel in a mean; what does not is a bias, and matters beside the mean's standard error.
 Taken only where the sampled error is above the limit, on the heads that tables show.
@@ -29,18 +29,18 @@ _WINDOWS = 8  # of a head at most, those with most of its tokens
 _COLUMNS = ("layer", "head", "window", "position", "direct_effect", "total_effect", "in_sample")
 
 Kept = dict[Head, dict[int, dict[int, float]]]
-"""By head, window and position: the engine's total effect."""
+"""The engine's total effect by head, window and position."""
 
 
 @dataclass(frozen=True)
 class Bias:
-    """One head's, under the filter that tables show.
+    """Bias of one head, under the filter that tables show.
 
     Attributes:
         head: its name.
         filter: the filter's label.
         tokens: how many of the mean's tokens were compared.
-        bias: mean of the engine's effect less replay's, logits: of the total effect, and as much of self-repair.
+        bias: mean of the engine's total effect less replay's, logits; the same for self-repair.
         standard_error: of the head's mean self-repair, over documents, logits.
     """
 

@@ -1,4 +1,4 @@
-"""Folders brought together: parts of one run from machines that share no disk, and runs on different texts."""
+"""Merges folders: parts of one run from machines that share no disk, and runs on different texts."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def combine(sources: Sequence[str | Path], out: str | Path) -> Run:
 
 @contextmanager
 def _nothing_left_behind(target: Path) -> Iterator[None]:
-    """Leaves a fresh folder as empty as it was where what fills it fails."""
+    """Empties a new folder again if filling it fails."""
     try:
         yield
     except BaseException:
@@ -134,10 +134,10 @@ def _gathered(sources: Sequence[Path], target: Path) -> Path:
 
 
 def _copy(copies: Sequence[Unit], store: Store) -> None:
-    """Copies a unit from the first folder in which it is sound.
+    """Copies a unit from the first folder in which it is intact.
 
     Raises:
-        Damaged: it is nowhere sound.
+        Damaged: it is damaged in all of them.
     """
     damaged = []
     for unit in copies:
@@ -159,7 +159,7 @@ def _made(folder: Path) -> Path:
 
 
 def _require_different(sources: Sequence[str | Path]) -> None:
-    """Refuses a folder that is given twice, under whatever path: nothing would be merged, and it would look as if."""
+    """Refuses a folder that is given twice, also by different paths: nothing would be merged, but it would look so."""
     seen: dict[Path, str | Path] = {}
     for source in sources:
         where = Path(source).resolve()
@@ -205,7 +205,7 @@ def _require_alike(given: Sequence[tuple[Path, Plan]]) -> None:
 
 
 def _meaning(plan: Plan) -> dict[str, Any]:
-    """What a plan's numbers mean, flat: all but the text and how the work was done."""
+    """All entries of a plan that give its numbers their meaning, flat: not the text, nor how the work was done."""
     facts: dict[str, Any] = {}
     text: dict[str, Any] = {**plan["text"]}
     for name, value in plan.items():

@@ -29,11 +29,11 @@ _OF_ITS_MAKING = ("seconds", "made_of")  # `heads.nc` is the same, however and w
 
 
 def merged(pool: Pool, plan: Plan, folder: Path, status: str, seconds: float) -> Run:
-    """Merges all units; the kept tokens go to a file some heads at a time, aside, until `write_results` takes it.
+    """Merges all units; the kept tokens go to a staged file some heads at a time, which `write_results` takes.
 
     Args:
         pool: the units.
-        plan: the run's.
+        plan: the run's plan.
         folder: the results folder, which holds the corpus.
         status: `complete`, or why it is not; a complete run whose checks fail gets `checks.FAILED`.
         seconds: how long the run took.
@@ -96,7 +96,7 @@ def _outcome(pool: Pool, status: str, seconds: float) -> dict[str, object]:
 
 
 def stopping_facts(part: MeasuredText) -> dict[str, object] | None:
-    """What a run that may stop early came to, with intervals that hold although it was looked at again and again."""
+    """The estimate of a run that may stop early, with intervals that hold although it was looked at repeatedly."""
     so_far, until = part.so_far, part.design.until
     if until is None or so_far.rule is None:
         return None
@@ -119,7 +119,7 @@ def stopping_facts(part: MeasuredText) -> dict[str, object] | None:
 
 
 def _attributes(plan: Plan, outcome: dict[str, object]) -> dict[str, object]:
-    """What `heads.nc` says about itself, flat."""
+    """The attributes of `heads.nc`, flat."""
     ablation, text = plan["ablation"], plan["text"]
     return {
         "title": f"Self-repair of {plan['model']['name']} under {ablation['operator']} ablation",

@@ -35,7 +35,7 @@ _ROWS = 2**16  # kept tokens that are in memory at once, if several heads togeth
 
 @dataclass(frozen=True)
 class _Features:
-    """Features of kept tokens, made when asked for: of all at once they would take many times the room of the rows."""
+    """Features of kept tokens, made when asked for: those of all rows would take many times the memory of the rows."""
 
     rows: Arrays
     kept: np.ndarray
@@ -54,7 +54,7 @@ class MeasuredText:
         design: the run.
         surveyed: the merged survey.
         units: its finished sweep units that count, in their order.
-        so_far: what they come to, and whether they were enough.
+        so_far: their sums, and whether they were enough.
     """
 
     design: Design
@@ -85,7 +85,7 @@ class Merger:
 
     @property
     def design(self) -> Design:
-        """The run."""
+        """The run's design."""
         return self.part.design
 
     @property
@@ -126,7 +126,7 @@ class Merger:
 
         Args:
             layer: the layer.
-            booked: told of its kept tokens, some heads at a time, in order of head, window and position.
+            booked: called with its kept tokens, some heads at a time, in order of head, window and position.
         """
         cells = (len(self.design.filters), self.design.shape[1])
         sums = np.zeros((self.replicates, *cells, len(FEATURES)))
@@ -156,7 +156,7 @@ class Merger:
 
     @cached_property
     def _rows_per_head(self) -> int:
-        """Kept tokens of a head, about."""
+        """Kept tokens of a head, approximately."""
         plan = self.design.plan
         tokens = int(plan["text"]["scored_tokens"])
         shares = [filter_.fraction for filter_ in widest(self.design.filters)]

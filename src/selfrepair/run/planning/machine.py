@@ -1,4 +1,4 @@
-"""What of a machine shows in the last bits of what it computes: units of one run have to agree on all of it."""
+"""Facts about a machine that affect the last bits of its results; all units of one run have to agree on them."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def machine(device: torch.device) -> dict[str, object]:
 
 
 def machine_facts(given: Mapping[str, object]) -> dict[str, object]:
-    """What `machine` returned as single facts that can be compared; what rounds nothing is left out."""
+    """Facts from `machine` in a form that can be compared; those without influence on rounding are left out."""
     features = given.get("features")
     facts = {name: value for name, value in given.items() if name not in ("python", "device", "features")}
     return facts | {f"feature {name}": True for name in (features if isinstance(features, list) else ())}

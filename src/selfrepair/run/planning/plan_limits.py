@@ -1,4 +1,4 @@
-"""The numbers of a plan are not believed: they are within reason and agree with the text beside it, or are refused."""
+"""Refuses plans whose numbers are beyond reason or disagree with the text beside them."""
 
 from __future__ import annotations
 
@@ -60,8 +60,8 @@ def require_sane(plan: Mapping[str, Any], fix: str = _FIX) -> None:
     """Refuses a plan with numbers beyond reason, or without some entry.
 
     Args:
-        plan: what `plan.json` says.
-        fix: what to tell the user.
+        plan: the content of `plan.json`.
+        fix: the usual fix, for the message.
 
     Raises:
         SelfRepairError: naming the entry.

@@ -1,4 +1,4 @@
-"""From what is asked for to a job: checks, donors, batch sizes, and the frozen plan."""
+"""Prepares a job from settings: checks, donors, batch sizes, and the frozen plan."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def prepare(
     asked = ablation.ablation
     chosen = operator(asked, ablation.donors) if isinstance(asked, str) else require_operator(asked)
     if isinstance(computing.engine, str) and computing.engine != "auto":
-        engine_named(computing.engine)  # complains of unknown names before anything takes time
+        engine_named(computing.engine)  # refuses unknown names before anything takes time
     filters_of(settings)
     all_estimators()  # as here: what another package offers fails now, not after the sweep
     heads = all_heads(model.anatomy) if ablation.heads is None else _checked_heads(model, ablation.heads)
@@ -100,7 +100,7 @@ def _require_counts(statistics: Statistics) -> None:
 def _engine(
     model: LanguageModel, windows: Windows, settings: Settings, heads: list[Head], chosen: Operator
 ) -> tuple[Engine, EngineFacts]:
-    """The engine with all its settings, and what the plan says of it and of the sizes of its batches."""
+    """The engine with all its settings, and the plan's entries on it and on batch sizes."""
     asked, by_head = settings.computing, settings.statistics.components == "heads"
     unit = windows_per_unit(model, heads, chosen.draws, windows)
     room = plan_memory(model, windows.length, by_head, chosen.donors, len(heads), asked.memory, asked.batch, unit)
@@ -152,7 +152,7 @@ def result_cells(interventions: Sequence[Intervention]) -> list[Head]:
 
 
 def single_heads(interventions: Sequence[Intervention]) -> list[Head] | None:
-    """The heads, where each intervention is one head under its own name: a run of heads, by whatever door it came."""
+    """The heads, if each intervention is one head under its own name: a run of heads, however it was asked for."""
     heads = [site for intervention in interventions for site in intervention.replaced if isinstance(site, Head)]
     if [(intervention.kind, intervention.name) for intervention in interventions] != [
         ("head", str(head)) for head in heads
@@ -168,11 +168,11 @@ def chosen_engine(
 
     Args:
         engine: `auto`, a name, or an engine.
-        precision: of the delta engine's products; None to choose.
+        precision: precision of the delta engine's products; None to choose.
         model: the model.
         tokens: the first full batch of windows.
-        heads: which are to be ablated.
-        passes: windows, times draws.
+        heads: the heads to ablate.
+        passes: windows times draws.
     """
     if precision is not None and precision not in PRECISIONS:
         raise SelfRepairError(f"No precision is called '{precision}'.", f"There are: {', '.join(PRECISIONS)}.")

@@ -29,9 +29,9 @@ from selfrepair.statistics.filters import Filter
 from selfrepair.text import Windows
 from selfrepair.text.duplicates import duplicates_in_words
 
-_PACKAGES = ("selfrepair", "torch", "transformers", "numpy", "scipy")  # their versions show in the last bits
+_PACKAGES = ("selfrepair", "torch", "transformers", "numpy", "scipy")  # their versions affect the last bits
 
-# What a plan says of its text that the text does not say of itself.
+# Entries of a plan on its text that are not in the text's provenance.
 _COUNTED = ("fingerprint", "windows", "positions", "documents", "scored_tokens", "first_position")
 
 
@@ -56,7 +56,7 @@ def make_plan(
         settings: what was asked for; those of its fields that hold as given are kept under their names.
         until: when to stop early; None for a run that goes on to its end.
         engine: how ablated runs are computed.
-        device: where the model is.
+        device: device of the model.
         interventions: what to ablate where it is not single heads.
     """
     by_name = made_by_name(operator)
@@ -90,7 +90,7 @@ def make_plan(
 
 
 def subject_of(model: LanguageModel, windows: Windows, first: int) -> Subject:
-    """What a plan says of model, text and software.
+    """A plan's entries on model, text and software.
 
     Args:
         model: the model.
@@ -132,7 +132,7 @@ def filters_of(settings: Settings) -> list[Filter]:
 
 
 def how(plan: Plan) -> str:
-    """How a run is going to be computed, in a line; where that depends on the machine, that it does."""
+    """How a run will be computed, in a line that says if that depends on the machine."""
     twice = duplicates_in_words(plan["text"])
     products = plan["engine_settings"].get("precision", "full")
     rounded = (
@@ -164,7 +164,7 @@ def fingerprint(donors: np.ndarray) -> str:
 
 
 def identity(plan: Plan) -> str:
-    """Identity of a plan: of all that its numbers depend on, when it was made left out."""
+    """Identity of a plan: a digest of all that its numbers depend on, so not of its date."""
     content = {name: value for name, value in plan.items() if name != "created"}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
 
@@ -178,7 +178,7 @@ def _installed(package: str) -> str:
 
 
 def require_same(plan: Plan, model: LanguageModel) -> None:
-    """Refuses to go on with a run on something else than it was started on; its text is looked at when it is read.
+    """Refuses to continue a run on anything but what it was started on; its text is checked when it is read.
 
     Raises:
         SelfRepairError: naming what differs, before and now.
@@ -212,7 +212,7 @@ def require_text(plan: Plan, windows: Windows, donors: np.ndarray) -> None:
 
 
 def require_features(plan: Plan) -> None:
-    """Refuses a run whose units hold other sums than this version of the package reads: they go by their places.
+    """Refuses a run whose units hold other sums than this version of the package reads: columns are found by position.
 
     Raises:
         SelfRepairError: naming what differs, before and now.
@@ -227,7 +227,7 @@ def require_features(plan: Plan) -> None:
 
 
 def _refuse(compared: dict[str, tuple[object, object]]) -> None:
-    """Refuses what differs, of (then, now) by what it is."""
+    """Refuses pairs (then, now), by name, that differ."""
     changed = [f"{what}: {was} then, {now} now" for what, (was, now) in compared.items() if was != now]
     if changed:
         raise SelfRepairError(

@@ -1,4 +1,4 @@
-"""How far a run has come, from its folder alone."""
+"""The progress of a run, from its folder alone."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Status:
         enough: whether a run that may stop early has done as many as it needs.
         damaged: unit files that are not what was written; they are done again.
         foreign: unit files of another plan, which do not count.
-        claimed: units that some worker is at, or was when it died.
+        claimed: units that some worker is doing, or was doing when it died.
         results: `merged`, `not merged yet`, or what is wrong with them.
     """
 

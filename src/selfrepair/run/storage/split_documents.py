@@ -1,4 +1,4 @@
-"""Documents that lie in several units: their sums are added up before any square of them is taken."""
+"""Adds up the sums of documents that lie in several units, before any square of them is taken."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def joined_documents(units: Sequence[Unit], last: Mapping[int, int], prefix: str
 
     Args:
         units: in the order of their numbers.
-        last: by document that lies in several units, the number of the last of them.
+        last: the number of the last unit of each document that lies in several.
         prefix: which of the shared arrays, `shared/<prefix>`.
     """
     open_sums: dict[int, Arrays] = {}

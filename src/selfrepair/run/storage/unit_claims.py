@@ -1,9 +1,9 @@
-"""Claims: how the runners of one run, on one machine or on many that share a folder, keep out of each other's way.
+"""Claims that keep the runners of one run, on one machine or on many that share a folder, from doing the same unit.
 
 A runner that wants a unit first announces itself by a file whose name nobody else ever uses, and then looks who else is
 there. Of any two runners the one that looks last sees the other, so two never both own a unit; where each sees the
 other, both withdraw and try again a little later. Since every name is used once, a runner that removes its own file,
-or that of a dead one, can never hit anybody else's, however late it gets to that.
+or that of a dead one, can never hit anybody else's, however late.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def claim_unit(folder: Path, name: str) -> Iterator[bool]:
 
     Args:
         folder: where claims are; it exists.
-        name: of the unit.
+        name: name of the unit.
 
     Raises:
         SelfRepairError: the folder cannot be written to.
@@ -57,14 +57,14 @@ def claim_unit(folder: Path, name: str) -> Iterator[bool]:
 
 
 def claimed(folder: Path) -> list[str]:
-    """Names of units that some runner is at, or was when it died."""
+    """Names of units that some runner is doing, or was doing when it died."""
     return sorted({path.name.partition(".")[0] for path in folder.glob(f"*{SUFFIX}")})
 
 
 def _taken(folder: Path, name: str) -> Path | None:
     """Our claim if we got the unit, else None."""
     for attempt in range(_TRIES):
-        if _living(_claims(folder, name), time.time()):  # spares the disk an announcement that is in vain
+        if _living(_claims(folder, name), time.time()):  # saves a futile announcement
             return None
         mine = _announced(folder, name)
         claims = _claims(folder, name)
@@ -126,7 +126,7 @@ def _written(path: Path) -> float:
 
 
 def _holder(path: Path) -> Holder | None:
-    """Who holds a claim; None where that cannot be told: it is just being made, or its runner died over it."""
+    """Who holds a claim; None if unknown: it is just being made, or its runner died while making it."""
     try:
         return Holder.parsed(json.loads(read_bytes(path, _MOST)))
     except (OSError, ValueError, RecursionError, SelfRepairError):

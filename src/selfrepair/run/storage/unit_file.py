@@ -1,4 +1,4 @@
-"""The file of a finished unit: safetensors that prove themselves, whole or in part.
+"""The file of a finished unit: safetensors with digests by which the whole or a part can be verified.
 
 The header carries a digest for every block of the data, and which unit of which plan it is and what it was made of; the
 file's name carries the digest of the header. So a reader of a tensor, or of some rows of one, knows from the name alone
@@ -46,7 +46,7 @@ class Label:
     Attributes:
         plan: identity of the plan (`run_plan.identity`).
         stage: stage of the run.
-        number: of the unit.
+        number: number of the unit.
         made_of: digests of the files that it was made of: of a sweep unit, the thresholds; of those, the survey.
     """
 
@@ -73,7 +73,7 @@ class _Header:
 
 
 def plan_mark(plan_id: str) -> str:
-    """What file names carry of a plan's identity."""
+    """The part of a plan's identity that is in file names."""
     return hashlib.sha256(plan_id.encode()).hexdigest()[:8]
 
 
@@ -118,7 +118,7 @@ def unsealed(path: Path) -> Iterator[Sealed]:
     """A unit's file to read from.
 
     Raises:
-        Damaged: it is gone, or not what its name says; also while it is read.
+        Damaged: it is gone, or not what its name says; also raised while it is read.
     """
     header = read_header(path)
     try:
@@ -132,7 +132,7 @@ class Sealed:
     """An open unit; every array that it gives has been compared with its digests.
 
     Args:
-        header: of the file.
+        header: header of the file.
         file: its data.
     """
 
@@ -187,7 +187,7 @@ def read_header(path: Path) -> _Header:
 
 
 def _size(content: bytes) -> int:
-    """What a file says how long its header is; 0 where it says nothing."""
+    """Length of a file's header, by its first bytes; 0 if they are missing."""
     size: int = struct.unpack("<Q", content[:8])[0] if len(content) >= 8 else 0
     return size
 

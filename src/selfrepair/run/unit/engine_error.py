@@ -18,12 +18,12 @@ _SAMPLED = 4  # ablated runs
 
 
 class ErrorSample:
-    """Some heads on the first window of a batch: as the engine had them, and as replay has them.
+    """Some heads on the first window of a batch: effects from the engine, and from replay.
 
     Args:
         job: the run.
-        clean: of the batch.
-        interventions: which.
+        clean: clean run of the batch.
+        interventions: the sampled interventions.
     """
 
     def __init__(self, job: Job, clean: CleanRun, interventions: list[Intervention]) -> None:
@@ -32,7 +32,7 @@ class ErrorSample:
 
     @classmethod
     def of(cls, job: Job, clean: CleanRun, seed: int) -> ErrorSample | None:
-        """A random sample; None for an engine that is exact. One that does not say so is not."""
+        """A random sample; None for an engine that declares itself exact."""
         if is_exact(job.engine):
             return None
         every = job.interventions
@@ -40,16 +40,16 @@ class ErrorSample:
         return cls(job, clean, [every[index] for index in sorted(chosen)])
 
     def see(self, ledger: Ledger) -> None:
-        """Keeps what the engine found of the sample."""
+        """Keeps the engine's effects on the sample."""
         for index, intervention in enumerate(ledger.interventions):
             if intervention in self._chosen:
                 self._seen[intervention] = ledger.total_effect[index, 0].clone()
 
     def compared(self, replacement: Replacement) -> Sampled:
-        """The engine's effects against replay's, position 0 left out; infinitely wrong where it gave none.
+        """The engine's effects against replay's, position 0 left out; an infinite error if it gave none.
 
         Args:
-            replacement: what was put in the sites' places, for the whole batch.
+            replacement: the sites' replacements, for the whole batch.
         """
         model = self._job.model
         clean = clean_run(model, self._clean.tokens[:1], ports=ports_of(self._chosen))

@@ -1,4 +1,4 @@
-"""A few whole windows, every scored token for every head: text that can be read with its repair."""
+"""Keeps a few whole windows, every scored token for every head, to be read as text with its repair."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Passages:
         self._parts: dict[int, list[Arrays]] = {}
 
     def add(self, effects: TokenEffects) -> None:
-        """Keeps what a chunk holds of the chosen windows; its windows are the corpus' numbers."""
+        """Keeps what a chunk holds of the chosen windows; its windows are numbers of the corpus."""
         chosen = np.isin(effects.windows, self._chosen)[:, None] & self._scored[effects.windows]
         if not chosen.any():
             return

@@ -1,4 +1,4 @@
-"""What one unit of work leaves behind: sums per document, kept tokens with their ledgers, lines of components."""
+"""Results of one unit of work: sums per document, kept tokens with their ledgers, lines of components."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from selfrepair.statistics.features import FEATURES, features
 from selfrepair.statistics.filters import choosing_kinds
 from selfrepair.statistics.keep import KeptTokens, in_sample, near_limits
 
-ALL_HEADS, EACH_HEAD = "running/all", "running/heads"  # what a run has come to so far
+ALL_HEADS, EACH_HEAD = "running/all", "running/heads"  # sums of the run so far
 
 
 class UnitSums:
@@ -26,7 +26,7 @@ class UnitSums:
 
     Args:
         job: the run.
-        number: which unit.
+        number: number of the unit.
         surveyed: from `selfrepair.run.unit.thresholds.thresholds`.
     """
 
@@ -67,7 +67,7 @@ class UnitSums:
         )
 
     def add(self, effects: TokenEffects) -> None:
-        """Books a chunk; its windows are the corpus' numbers."""
+        """Books a chunk; its windows are numbers of the corpus."""
         if self.lines is None:
             return
         self.passages.add(effects)
@@ -84,7 +84,7 @@ class UnitSums:
         by_document = csr_matrix((np.ones(len(tokens)), (rows[tokens], tokens)), shape=shape)
         for index, head in enumerate(effects.heads):
             quantities = {name: v[index].reshape(-1) for name, v in effects.quantities.items()}
-            effect = quantities["direct_effect"].astype(np.float32)  # as the survey's, which edges are from
+            effect = quantities["direct_effect"].astype(np.float32)  # as in the survey, which the edges are from
             self.sums[:, effects.layer, head] += by_document @ features(quantities, self.negligible)
             self._add_running((effects.layer, int(head)), rows[tokens], {n: v[tokens] for n, v in quantities.items()})
             bins = np.searchsorted(self.edges[effects.layer, head], effect[tokens], side="right")
@@ -97,8 +97,8 @@ class UnitSums:
 
         Args:
             head: (layer, head).
-            documents: [token], places on the document axis.
-            quantities: by name [token].
+            documents: [token], indices on the document axis.
+            quantities: quantities by name [token].
         """
         effect = quantities["direct_effect"].astype(np.float32)[None, None]
         lost = quantities["direct_effect"].astype(np.float64) - quantities["ablated_direct_effect"]

@@ -30,7 +30,7 @@ def survey_unit(job: Job, number: int, advance: Advance) -> Arrays:
     Returns:
         `direct_effects`, float32 [layer, head, token], of scored tokens (NaN for heads that a layer lacks);
         `loss`, [nats, tokens]; `readout_error`, the largest difference between the model's own centred logits
-        and ours, and the largest over what rounding may leave; `means/L`, per layer float64 sums of head outputs
+        and ours, and the largest ratio to what rounding may leave; `means/L`, per layer float64 sums of head outputs
         [head, head_dim] over positions that count,
         and `mean_count`; for operators that ask for them `position_means/L` [position, head, head_dim] with
         `position_counts` [position].
@@ -45,7 +45,7 @@ def survey_unit(job: Job, number: int, advance: Advance) -> Arrays:
 
 
 def port_name(port: Port) -> str:
-    """How units call what they hold of a port: its layer, of heads; else `layer/kind`."""
+    """Name of a port in a unit's arrays: the layer for heads, else `layer/kind`."""
     return str(port.layer) if port.kind == "heads" else f"{port.layer}/{port.kind}"
 
 
@@ -53,10 +53,11 @@ class _Tally:
     def __init__(self, job: Job) -> None:
         self.job = job
         heads = [Port(layer, "heads") for layer in range(job.model.anatomy.layers)]
-        sites = {port: place_of(job.model, port) for port in dict.fromkeys((*heads, *ports_of(job.interventions)))}
+        layouts = {port: place_of(job.model, port) for port in dict.fromkeys((*heads, *ports_of(job.interventions)))}
         positions = job.windows.length
         self.sums = {
-            port: torch.zeros(positions, site.entries, site.size, dtype=torch.float64) for port, site in sites.items()
+            port: torch.zeros(positions, layout.entries, layout.size, dtype=torch.float64)
+            for port, layout in layouts.items()
         }
         self.counts = torch.zeros(positions, dtype=torch.float64)
         self.effects: list[np.ndarray] = []

@@ -38,7 +38,7 @@ class CutShort(BaseException):
 
     Attributes:
         number: the unit under way.
-        arrays: what it had come to.
+        arrays: its results so far.
     """
 
     def __init__(self, number: int, arrays: Arrays) -> None:
@@ -51,9 +51,9 @@ def sweep_unit(job: Job, number: int, surveyed: Arrays, advance: Advance) -> Arr
 
     Args:
         job: the run.
-        number: which unit.
+        number: number of the unit.
         surveyed: from `selfrepair.run.unit.thresholds.thresholds`.
-        advance: told of work done, see `work`.
+        advance: called with work done, see `work`.
 
     Returns:
         See `selfrepair.run.unit.sums.UnitSums.arrays`.
@@ -108,8 +108,8 @@ def _sweep_batch(
 
 
 def numerical_floor(job: Job, clean: CleanRun, scored: Tensor) -> tuple[float, float]:
-    """Largest total effect of heads ablated with their own clean output, below which nothing means anything; and the
-    largest of these effects over what rounding may leave. Infinite where the engine leaves heads out."""
+    """Largest total effect of heads ablated with their own clean output, below which effects mean nothing; and the
+    largest ratio to what rounding may leave. Infinite if the engine leaves heads out."""
     anatomy = job.model.anatomy
     layers = sorted({round(i * (anatomy.layers - 1) / (_FLOOR_HEADS - 1)) for i in range(_FLOOR_HEADS)})
     heads = each(Head(layer, head) for layer in layers for head in (0, anatomy.blocks[layer].heads - 1))
@@ -146,7 +146,7 @@ def _one_draw(
 
 
 def replacement(operator: Operator, clean: CleanRun, source: Source, draw: int, port: Port) -> Tensor:
-    """What an operator puts in the place of a port's outputs, [window, position, entry, size].
+    """An operator's replacement for a port's outputs, [window, position, entry, size].
 
     Raises:
         SelfRepairError: it is of another shape, or not finite.
@@ -174,7 +174,7 @@ def _joined(ledgers: list[Ledger]) -> Ledger:
 
 
 class _Nothing:
-    """A source for operators that draw on nothing."""
+    """A source for operators that need none."""
 
     def mean(self, port: Port) -> Tensor:
         raise NotImplementedError

@@ -1,4 +1,4 @@
-"""From all surveyed units: exact thresholds of every filter over the whole corpus, and corpus means."""
+"""Exact thresholds of every filter over the whole corpus, and corpus means, from all surveyed units."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from selfrepair.statistics.keep import keep_thresholds
 
 STAGE = "thresholds"
 KEEP = "keep/"
-CURVE_BINS = 20  # of the curve of self-repair over direct effect
+CURVE_BINS = 20  # bins of the curve of self-repair over direct effect
 _VALUES = 2**20  # direct effects that are in memory at once, if several heads together have fewer
 
 
@@ -88,7 +88,7 @@ def merged_unit(store: Store) -> Unit:
 
 
 def require_survey(design: Design, store: Store, merged: Unit) -> None:
-    """Refuses a merged survey that does not rest on every unit, or on others than are there.
+    """Refuses a merged survey that rests on other units than those in the folder.
 
     Raises:
         Damaged: it does not.
@@ -104,7 +104,7 @@ def require_survey(design: Design, store: Store, merged: Unit) -> None:
 
 
 def _groups(job: Job, size: int) -> Iterator[tuple[int, range]]:
-    """(layer, cells) of every head or other intervention that there is, so many at a time."""
+    """(layer, cells) of every head or other intervention, this many at a time."""
     for layer in range(job.model.anatomy.layers):
         for start in range(0, job.columns(layer), size):
             yield layer, range(start, min(start + size, job.columns(layer)))

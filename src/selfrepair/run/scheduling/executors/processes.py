@@ -1,4 +1,4 @@
-"""Several processes on this machine, started afresh where one dies."""
+"""Runs workers as processes on this machine; one that dies is replaced."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from selfrepair.run.scheduling.executors.watch import Watch
 from selfrepair.run.scheduling.executors.worker import unfinished_error, work_on
 from selfrepair.run.storage.store import Store
 
-_RESTARTS = 3  # per worker; a unit that kills its worker must not be tried for ever
+_RESTARTS = 3  # per worker; a unit that kills its worker must not be tried forever
 _LOOK = 0.5  # seconds
 _HOPELESS = 3  # exit code of a worker that would fail the same way again
 
@@ -25,7 +25,7 @@ def run_in_processes(job: Job, store: Store, workers: int, shown: bool = True) -
     """Does all missing units with `workers` processes; returns when every unit is there.
 
     Raises:
-        SelfRepairError: workers kept failing; says why the last of them did.
+        SelfRepairError: workers kept failing; gives the last one's reason.
     """
     start = multiprocessing.get_context("spawn").Process
     running: list[BaseProcess] = []
@@ -37,7 +37,7 @@ def run_in_processes(job: Job, store: Store, workers: int, shown: bool = True) -
         return process
 
     def at_work(slot: int) -> bool:
-        """Whether a worker is at work in this slot; starts another where one has died."""
+        """Whether a worker is at work in this slot; replaces one that has died."""
         nonlocal left
         if running[slot].is_alive():
             return True
@@ -64,5 +64,5 @@ def _work(folder: str) -> None:
     end_with_driver(Path(folder))
     try:
         work_on(folder)
-    except SelfRepairError:  # said in the log
+    except SelfRepairError:  # the log has it
         sys.exit(_HOPELESS)

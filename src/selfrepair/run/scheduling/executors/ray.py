@@ -1,4 +1,4 @@
-"""Ray: actors that hold the model, one per device or group of devices, restarted where one dies."""
+"""Runs workers as Ray actors that hold the model, one per device or group of devices, restarted if one dies."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def run_on_ray(
     Args:
         job: the run.
         store: its finished units.
-        workers: actors.
+        workers: how many actors.
         gpus_per_worker: GPUs each actor holds; more than one for models that need several.
-        address: of a running cluster; by default one is started on this machine and stopped at the end.
+        address: address of a running cluster; by default one is started on this machine and stopped at the end.
         shown: whether to show progress.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Slurm by submitit: an array of jobs that each do units until none is left."""
+"""Runs workers as an array of Slurm jobs, by submitit; each does units until none is left."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def run_on_slurm(
     Args:
         job: the run.
         store: its finished units; the folder has to be seen by all nodes.
-        workers: jobs of the array.
+        workers: how many jobs the array has.
         cluster: submitit's cluster; `slurm` where there is one, `local` processes elsewhere, by default.
         shown: whether to show progress.
-        parameters: submitit's, such as `slurm_partition`, `timeout_min`, `gpus_per_node`.
+        parameters: submitit's parameters, such as `slurm_partition`, `timeout_min`, `gpus_per_node`.
 
     Raises:
         SelfRepairError: submitit is not installed; jobs failed and left units undone.

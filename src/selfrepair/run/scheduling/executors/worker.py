@@ -1,4 +1,4 @@
-"""What every worker does, wherever it runs: load the run from its folder and do units until none is left."""
+"""The main function of every worker: loads the run from its folder and does units until none is left."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ def work_on(folder: str) -> None:
 
 
 def unfinished_error(workers: str, job: Job, store: Store) -> SelfRepairError:
-    """What to raise when all workers have ended and units are missing: the last problem that one of them met.
+    """The error to raise if all workers have ended and units are missing; it has the last worker's problem.
 
     Args:
-        workers: what they are called.
+        workers: their name, for the message.
         job: the run.
         store: its finished units.
     """

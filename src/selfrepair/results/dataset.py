@@ -115,10 +115,10 @@ def _estimate(
     dtype: type[np.floating] = np.float64,
 ) -> dict[str, xr.Variable]:
     values = (estimate.value, estimate.standard_error, estimate.low, estimate.high)
-    says = ("", ", standard error", ", lower end of the 95% interval", ", upper end of the 95% interval")
+    suffixes = ("", ", standard error", ", lower end of the 95% interval", ", upper end of the 95% interval")
     variables = {}
-    for part, value, saying in zip(PARTS, values, says, strict=True):
-        notes = {"units": quantity.units, "long_name": quantity.long_name + saying}
+    for part, value, suffix in zip(PARTS, values, suffixes, strict=True):
+        notes = {"units": quantity.units, "long_name": quantity.long_name + suffix}
         description = quantity.description if not part else f"of {name}; over documents. {quantity.description}"
         variables[name + part] = xr.Variable(axes, value.astype(dtype), notes | {"description": description})
     return variables
@@ -141,12 +141,20 @@ def _largest(variables: Mapping[str, xr.Variable], lines: Lines) -> dict[str, xr
     named = np.array([*names, *(f"MLP {layer}" for layer in range(cells[1])), ""], object)[repairer.place]
     what = "the component with the largest mean self-repair for this head, where that is above zero"
     end = f"end of a 95% interval that allows for its being the largest of all (statistics/largest.py); {what}"
-    says = (f"name of {what}", f"mean of {what}", f"lower {end}", f"upper {end}", f"of how many components; {what}")
+    descriptions = (
+        f"name of {what}",
+        f"mean of {what}",
+        f"lower {end}",
+        f"upper {end}",
+        f"of how many components; {what}",
+    )
     arrays = (named, repairer.value, repairer.low, repairer.high, repairer.among)
     units = ("", "logit", "logit", "logit", "1")
     return {
-        name: xr.Variable(GRID, values, {"units": unit, "long_name": name.replace("_", " "), "description": say})
-        for name, values, unit, say in zip(LARGEST, arrays, units, says, strict=True)
+        name: xr.Variable(
+            GRID, values, {"units": unit, "long_name": name.replace("_", " "), "description": description}
+        )
+        for name, values, unit, description in zip(LARGEST, arrays, units, descriptions, strict=True)
     }
 
 

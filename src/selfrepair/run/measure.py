@@ -277,8 +277,8 @@ def _with_biases(job: Job, surveyed: Arrays, run: Run) -> Run:
     except Damaged:  # the numbers rest on that too
         raise
     except (Exception, KeyboardInterrupt) as problem:
-        say = f"The bias of the means could not be measured ({type(problem).__name__}: {problem})."
-        return replace(run, outcome=run.outcome | {"warnings": [*run.outcome["warnings"], say]})
+        warning = f"The bias of the means could not be measured ({type(problem).__name__}: {problem})."
+        return replace(run, outcome=run.outcome | {"warnings": [*run.outcome["warnings"], warning]})
     return replace(run, outcome=run.outcome | {"engine_bias": engine_biases})
 
 

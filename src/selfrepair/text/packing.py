@@ -49,18 +49,18 @@ def pack_apart(
     """
     names: list[str] = []
     rows: list[list[Ids]] = []
-    places: dict[int, int] = {}
+    index_of: dict[int, int] = {}
     read = most = 0
     for number, name, ids in documents:
         most = max(most, len(ids))
         cut = _cut(ids, size, least, seed, read)
         read += 1
-        if cut and number not in places:
-            places[number] = len(rows)
+        if cut and number not in index_of:
+            index_of[number] = len(rows)
             names.append(name)
             rows.append(cut[:wanted])
         elif cut:
-            rows[places[number]] += cut[:wanted]
+            rows[index_of[number]] += cut[:wanted]
         if wanted is not None and len(rows) >= wanted:
             break
     taken = [
@@ -86,17 +86,17 @@ def pack_joined(documents: Iterable[tuple[int, str, Ids]], size: int, wanted: in
     """
     names: list[str] = []
     streams: list[Ids] = []
-    places: dict[int, int] = {}
+    index_of: dict[int, int] = {}
     owning: list[int] = []
     read = most = 0
     for number, name, ids in documents:
         read += 1
         most += len(ids)
         if len(ids):
-            if number not in places:
-                places[number] = len(names)
+            if number not in index_of:
+                index_of[number] = len(names)
                 names.append(name)
-            owning.append(places[number])
+            owning.append(index_of[number])
             streams.append(ids)
         if wanted is not None and most >= wanted * size:
             break

@@ -74,11 +74,13 @@ class _FromUnits:
         return "paired by document: both runs are on the same text" if self.paired else "not paired: texts differ"
 
     def together(self, label: str, name: str) -> Estimate | None:
-        first, second = (run.together(label, mine, self.whole) for run, mine in zip(self.runs, self.cells, strict=True))
+        first, second = (
+            run.together(label, cells, self.whole) for run, cells in zip(self.runs, self.cells, strict=True)
+        )
         return difference(first, second, name, paired=self.paired)
 
     def single(self, label: str, name: str) -> Estimate | None:
-        first, second = (run.at(label, mine) for run, mine in zip(self.runs, self.cells, strict=True))
+        first, second = (run.at(label, cells) for run, cells in zip(self.runs, self.cells, strict=True))
         return difference(first, second, name, paired=self.paired)
 
 
@@ -94,7 +96,7 @@ class _FromIntervals:
 
     def together(self, label: str, name: str) -> Estimate | None:
         every = all(
-            len(run.interventions["name"]) == len(mine) for run, mine in zip(self.runs, self.cells, strict=True)
+            len(run.interventions["name"]) == len(cells) for run, cells in zip(self.runs, self.cells, strict=True)
         )
         if not (self.whole or every) or f"pooled_{name}" not in self.runs[0].interventions:
             return None
@@ -105,9 +107,9 @@ class _FromIntervals:
         if name not in self.runs[0].interventions:
             return None
         parts = []
-        for run, mine in zip(self.runs, self.cells, strict=True):
+        for run, cells in zip(self.runs, self.cells, strict=True):
             index_of = {cell.name: index for index, cell in enumerate(cells_of(run.interventions))}
-            chosen = run.interventions.isel({AXIS: [index_of[cell.name] for cell in mine]})
+            chosen = run.interventions.isel({AXIS: [index_of[cell.name] for cell in cells]})
             parts.append(_estimate(chosen, name, label))
         return difference_of(parts[0], parts[1])
 

@@ -91,11 +91,11 @@ def layers_of(run: Run) -> Iterator[dict[str, np.ndarray]]:
     waiting: list[pa.RecordBatch] = []
     for batch in run.token_batches(READ):
         for layer in np.unique(batch.column("layer").to_numpy()):
-            mine = batch.filter(pc.equal(batch.column("layer"), pa.scalar(layer, pa.int16())))
+            of_layer = batch.filter(pc.equal(batch.column("layer"), pa.scalar(layer, pa.int16())))
             if waiting and waiting[0].column("layer")[0].as_py() != layer:
                 yield _columns(waiting)
                 waiting = []
-            waiting.append(mine)
+            waiting.append(of_layer)
     if waiting:
         yield _columns(waiting)
 
@@ -168,26 +168,27 @@ def _chosen(
     chosen = np.zeros(len(passes), bool)
     wanted = _places(columns, always)
     for head in np.unique(columns["head"]):
-        mine = np.flatnonzero(columns["head"] == head)
-        chosen[mine[_choose(columns, passes, mine, share, wanted)]] = True
+        of_head = np.flatnonzero(columns["head"] == head)
+        chosen[of_head[_choose(columns, passes, of_head, share, wanted)]] = True
     return chosen
 
 
 def _choose(
-    columns: dict[str, np.ndarray], passes: np.ndarray, mine: np.ndarray, share: int, wanted: np.ndarray
+    columns: dict[str, np.ndarray], passes: np.ndarray, of_head: np.ndarray, share: int, wanted: np.ndarray
 ) -> np.ndarray:
-    """Indices into `mine` (rows of one head) that go into the page."""
-    effect, ablated = columns["direct_effect"][mine], columns["ablated_direct_effect"][mine]
+    """Indices into `of_head` (rows of one head) that go into the page."""
+    effect, ablated = columns["direct_effect"][of_head], columns["ablated_direct_effect"][of_head]
     lost = effect - ablated
-    repair = columns["total_effect"][mine] + lost
-    keep = np.isin(mine, wanted)
+    repair = columns["total_effect"][of_head] + lost
+    keep = np.isin(of_head, wanted)
     for number in range(passes.shape[1]):
-        through = np.flatnonzero(passes[mine, number])
+        through = np.flatnonzero(passes[of_head, number])
         least = np.abs(repair[through]) / np.maximum(np.abs(lost[through]), 1e-9)
         for order in (np.argsort(-repair[through]), np.argsort(repair[through]), np.argsort(least)):
             keep[through[order[:EXTREMES]]] = True
-    mixed = (mine.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(11)  # an even draw, always the same
-    rank = mixed.astype(np.float64) + np.where(passes[mine].any(1), 0, 2.0**60)
+    # an even draw, always the same
+    mixed = (of_head.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(11)
+    rank = mixed.astype(np.float64) + np.where(passes[of_head].any(1), 0, 2.0**60)
     rank[keep] = -1
     return np.argsort(rank, kind="stable")[: max(share, int(keep.sum()))]
 
@@ -206,9 +207,9 @@ def _densities(columns: dict[str, np.ndarray], passes: np.ndarray, inside: np.nd
     """Counts of all of a layer's tokens over (change in direct effect, total effect), where not all are points."""
     densities: dict[str, list[Any]] = {"head": [], "filter": [], "range": [], "counts": []}
     for head in np.unique(columns["head"]):
-        mine = np.flatnonzero(columns["head"] == head)
+        of_head = np.flatnonzero(columns["head"] == head)
         for number in range(passes.shape[1]):
-            through = mine[passes[mine, number]]
+            through = of_head[passes[of_head, number]]
             if len(through) <= CROWD or inside[through].all():
                 continue
             change = columns["ablated_direct_effect"][through] - columns["direct_effect"][through]

@@ -63,6 +63,6 @@ def _documents(rows: pa.Table) -> dict[str, Any]:
     names: dict[str, int] = {}
     of_window = []
     for given in rows["document"].to_pylist():
-        mine = [given] if isinstance(given, str) else given
-        of_window.append([names.setdefault(str(name), len(names)) for name in mine])
+        document_names = [given] if isinstance(given, str) else given
+        of_window.append([names.setdefault(str(name), len(names)) for name in document_names])
     return {"names": list(names), "windows": of_window}

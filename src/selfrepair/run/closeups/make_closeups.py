@@ -60,10 +60,10 @@ def closeups(job: Job, surveyed: Arrays, tokens: Iterable[pa.RecordBatch], shown
     Returns:
         See `results.extras.SCHEMAS["closeups"]`; with several donors, of the first.
     """
-    looks = affordable(closeup_candidates(tokens), job.model.anatomy.layers, job.operator.donors, _SHARE * work(job))
+    closeups = affordable(closeup_candidates(tokens), job.model.anatomy.layers, job.operator.donors, _SHARE * work(job))
     windows: dict[int, list[Closeup]] = defaultdict(list)
-    for look in looks:
-        windows[look.window].append(look)
+    for closeup in closeups:
+        windows[closeup.window].append(closeup)
     rows: list[Row] = []
     with (
         job.model.running(),
@@ -92,8 +92,8 @@ def closeup_candidates(tokens: Iterable[pa.RecordBatch]) -> list[list[Closeup]]:
     heads: dict[tuple[int, int], dict[int, list[np.ndarray]]] = defaultdict(lambda: defaultdict(list))
     for row in best:
         heads[int(row[0]), int(row[1])][int(row[2])].append(row)
-    looks = [[_look(head, window, rows) for window, rows in windows.items()] for head, windows in heads.items()]
-    return sorted(looks, key=lambda given: -sum(look.size for look in given))
+    closeups = [[_closeup(head, window, rows) for window, rows in windows.items()] for head, windows in heads.items()]
+    return sorted(closeups, key=lambda given: -sum(closeup.size for closeup in given))
 
 
 def _largest(rows: np.ndarray) -> np.ndarray:
@@ -104,7 +104,7 @@ def _largest(rows: np.ndarray) -> np.ndarray:
     return rows[rank < _POOL]
 
 
-def _look(head: tuple[int, int], window: int, rows: Sequence[np.ndarray]) -> Closeup:
+def _closeup(head: tuple[int, int], window: int, rows: Sequence[np.ndarray]) -> Closeup:
     positions = tuple(sorted(int(row[3]) for row in rows))
     return Closeup(*head, window, positions, float(sum(row[4] for row in rows)))
 
@@ -117,21 +117,24 @@ def affordable(heads: Sequence[list[Closeup]], layers: int, donors: int, budget:
     left = max(budget, float(_LEAST * layers * (1 + donors)))
     chosen: list[Closeup] = []
     opened: set[int] = set()
-    waiting = [(list(looks), PER_HEAD) for looks in heads]
+    waiting = [(list(of_head), PER_HEAD) for of_head in heads]
     while waiting:
         again = []
-        for looks, room in waiting:
-            prices = {look: layers - look.layer + (look.window not in opened) * layers * (1 + donors) for look in looks}
-            payable = [look for look in looks if prices[look] <= left]
+        for of_head, room in waiting:
+            prices = {
+                closeup: layers - closeup.layer + (closeup.window not in opened) * layers * (1 + donors)
+                for closeup in of_head
+            }
+            payable = [closeup for closeup in of_head if prices[closeup] <= left]
             if not payable:
                 continue
-            best = max(payable, key=lambda look: (look.size / prices[look], -look.window))
+            best = max(payable, key=lambda closeup: (closeup.size / prices[closeup], -closeup.window))
             left -= prices[best]
             opened.add(best.window)
             chosen.append(best)
-            looks.remove(best)
+            of_head.remove(best)
             if room > len(best.positions):
-                again.append((looks, room - len(best.positions)))
+                again.append((of_head, room - len(best.positions)))
         waiting = again
     return chosen
 
@@ -139,9 +142,9 @@ def affordable(heads: Sequence[list[Closeup]], layers: int, donors: int, budget:
 class _Window:
     """All close-ups in one window."""
 
-    def __init__(self, job: Job, surveyed: Arrays, window: int, looks: Sequence[Closeup]) -> None:
-        self.job, self.looks, self.number = job, looks, window
-        self.positions = sorted({position for look in looks for position in look.positions})
+    def __init__(self, job: Job, surveyed: Arrays, window: int, closeups: Sequence[Closeup]) -> None:
+        self.job, self.closeups, self.number = job, closeups, window
+        self.positions = sorted({position for closeup in closeups for position in closeup.positions})
         self.attention = Attention(self.positions)
         tokens = tokens_of(job.windows, np.array([window]), job.model)
         self.clean, final = watched_clean(job.model, tokens, self.attention, ports_of(job.interventions))
@@ -150,26 +153,26 @@ class _Window:
 
     def rows(self) -> list[Row]:
         """One row per token."""
-        return [row for layer in {look.layer for look in self.looks} for row in self._layer(layer)]
+        return [row for layer in {closeup.layer for closeup in self.closeups} for row in self._layer(layer)]
 
     def _layer(self, layer: int) -> Iterator[Row]:
-        looks = [look for look in self.looks if look.layer == layer]
+        closeups = [closeup for closeup in self.closeups if closeup.layer == layer]
         in_place = partial(replacement, self.job.operator, self.clean, self.source, 0)
-        heads = [self.job.at[layer, look.head] for look in looks]
+        heads = [self.job.at[layer, closeup.head] for closeup in closeups]
         replay = WatchedReplay(self.job.model, self.clean, layer, heads, in_place, self.positions)
         ledger = replay.ledger()
-        for index, look in enumerate(looks):
-            for position in look.positions:
-                yield self._row(look, index, position, replay, ledger)
+        for index, closeup in enumerate(closeups):
+            for position in closeup.positions:
+                yield self._row(closeup, index, position, replay, ledger)
 
-    def _row(self, look: Closeup, index: int, position: int, replay: WatchedReplay, ledger: Ledger) -> Row:
+    def _row(self, closeup: Closeup, index: int, position: int, replay: WatchedReplay, ledger: Ledger) -> Row:
         spot = self.positions.index(position)
         after = log_probabilities(self.job.model, replay.final[index, spot])
         before = self.before[spot]
         target = int(self.clean.tokens[0, position + 1])
         row: Row = {
-            "layer": look.layer,
-            "head": look.head,
+            "layer": closeup.layer,
+            "head": closeup.head,
             "window": self.number,
             "position": position,
             "total_effect": float(ledger.total_effect[index, 0, position]),

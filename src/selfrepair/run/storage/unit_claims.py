@@ -41,19 +41,19 @@ def claim_unit(folder: Path, name: str) -> Iterator[bool]:
     Raises:
         SelfRepairError: the folder cannot be written to.
     """
-    mine = _taken(folder, name)
-    if mine is None:
+    claim_path = _taken(folder, name)
+    if claim_path is None:
         yield False
         return
     stop = threading.Event()
-    beating = threading.Thread(target=_beat, args=(mine, stop), daemon=True)
+    beating = threading.Thread(target=_beat, args=(claim_path, stop), daemon=True)
     beating.start()
     try:
         yield True
     finally:
         stop.set()
         beating.join()
-        _remove(mine)
+        _remove(claim_path)
 
 
 def claimed(folder: Path) -> list[str]:
@@ -66,14 +66,15 @@ def _taken(folder: Path, name: str) -> Path | None:
     for attempt in range(_TRIES):
         if _living(_claims(folder, name), time.time()):  # saves a futile announcement
             return None
-        mine = _announced(folder, name)
+        claim_path = _announced(folder, name)
         claims = _claims(folder, name)
-        others = [path for path in claims if path != mine]
-        if mine in claims and not _living(others, _written(mine)):  # ours is gone if we were taken for dead meanwhile
+        others = [path for path in claims if path != claim_path]
+        # ours is gone if we were taken for dead meanwhile
+        if claim_path in claims and not _living(others, _written(claim_path)):
             for dead in others:
                 _remove(dead)
-            return mine
-        _remove(mine)
+            return claim_path
+        _remove(claim_path)
         time.sleep(random.uniform(0, _PAUSE * 2**attempt))
     return None
 

@@ -233,7 +233,7 @@ def changed_plan(place: Path, *keys, value) -> None:
         (("heads", 3, 1), 0, "heads[3][1]: was 3, is 0"),
         (("until",), {"standard_error": 1.0, "of": "card"}, "until: was nothing, is {"),
         (("text", "first_position"), 1.0, "text.first_position: was 1, is 1.0"),
-        (("checksum",), "0" * 64, "cannot be told"),
+        (("checksum",), "0" * 64, "what was changed is unknown"),
         (("created",), "2001-01-01", "created: was "),
     ],
 )

@@ -23,9 +23,8 @@ def print_comparison(console: Console, comparison: Comparison, top: int) -> None
     name, what = comparison.estimator, "head" if comparison.of_heads else "intervention"
     how = "paired by document" if comparison.paired else "not paired: the texts differ"
     both = "" if comparison.of_heads or comparison.unrelated else " that both runs have"
-    _print(
-        console, f"{name} ({units(name)}), {comparison.filter}; all {what}s{both} together; {how}", _whole(comparison)
-    )
+    title = f"{name} ({units(name)}), {comparison.filter}; all {what}s{both} together; {how}"
+    _print(console, title, _whole(comparison))
     if comparison.differences is not None and (lines := _differing(comparison, comparison.differences, top)):
         title = (
             f"{what.capitalize()}s that differ most ({units(name)}), by difference over the half-width of its interval"
@@ -61,9 +60,6 @@ def _differing(comparison: Comparison, differences: Estimate, top: int) -> list[
         if size[index] == 0:  # no difference, or one whose interval has no ends or is not known
             break
         value, low, high = (float(part[index]) for part in (differences.value, differences.low, differences.high))
-        lines.append(
-            NumberRow(
-                plain(comparison.cells[index].name), [estimate(comparison.estimator, value, low, high, change=True)]
-            )
-        )
+        change = estimate(comparison.estimator, value, low, high, change=True)
+        lines.append(NumberRow(plain(comparison.cells[index].name), [change]))
     return lines

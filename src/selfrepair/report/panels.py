@@ -55,9 +55,7 @@ def depth_panel(run: Run, label: str, name: str, y_label: str, called: str = "",
     nudge = np.linspace(-0.28, 0.28, heads) if heads > 1 else np.zeros(1)
     depth = (np.arange(layers)[:, None] + nudge[None, :]) / layers
     measured = np.isfinite(values).any(1)
-    means = np.array(
-        [np.nanmean(row) if any_measured else np.nan for row, any_measured in zip(values, measured, strict=True)]
-    )
+    means = np.array([np.nanmean(row) if has_any else np.nan for row, has_any in zip(values, measured, strict=True)])
     points = Marks(
         depth.ravel(),
         values.ravel(),

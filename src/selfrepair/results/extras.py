@@ -84,7 +84,7 @@ def described(name: str, table: pa.Table) -> pa.Table:
 
 
 def check_extra(name: str, table: pa.Table) -> None:
-    """Refuse a table that is not what its name says.
+    """Refuse a table that does not fit its schema.
 
     Raises:
         SelfRepairError: naming the column.

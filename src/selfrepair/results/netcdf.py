@@ -36,9 +36,8 @@ def read_heads(file: BinaryIO) -> xr.Dataset:
 
 def heads_bytes(heads: xr.Dataset) -> memoryview:
     """The bytes of `heads.nc`; made in memory because HDF5 crashes the interpreter on a full disk."""
-    return netcdf_layout.dataset_bytes(
-        heads, {str(name) for name, variable in heads.variables.items() if variable.ndim > len(CELL)}
-    )
+    compressed = {str(name) for name, variable in heads.variables.items() if variable.ndim > len(CELL)}
+    return netcdf_layout.dataset_bytes(heads, compressed)
 
 
 def require_own_content(content: io.BytesIO) -> None:

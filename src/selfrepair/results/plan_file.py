@@ -56,7 +56,7 @@ def opened_plan(content: dict[str, Any], path: Path, windows: Path) -> dict[str,
     if content.get(CHECKSUM) == _checksum(given) and not changed:
         plan: dict[str, Any] = with_numbers(given)
         return plan
-    unknown = "what was changed cannot be told" if CHECKSUM in content else "it has no checksum"
+    unknown = "what was changed is unknown" if CHECKSUM in content else "it has no checksum"
     what = "; ".join(changed) or unknown
     raise SelfRepairError(
         f"{path} is not the plan that this run was started with: {what}. Its units would not fit together.",

@@ -118,9 +118,8 @@ def add_extras(run: Run, folder: Path) -> None:
     if read_part(stored[OUTCOME], _read_json, lambda _: None).get("made_of") != run.outcome.get("made_of"):
         raise SelfRepairError(f"The results in {folder} were made of other units meanwhile.", manifest.fix(folder))
     manifest.staging(folder)
-    files = {name: _proven(stored_file) for name, stored_file in stored.items() if name in NEEDED} | _write_extras(
-        run, folder
-    )
+    needed = {name: _proven(stored_file) for name, stored_file in stored.items() if name in NEEDED}
+    files = needed | _write_extras(run, folder)
     manifest.swap(folder, files, tuple(EXTRAS.values()))
 
 
@@ -154,11 +153,9 @@ def read_extras(stored: Mapping[str, Stored]) -> extras.Extras:
         SelfRepairError: one of them is damaged.
     """
     present = {name: stored[file] for name, file in EXTRAS.items() if file in stored}
+    checks = {name: partial(extras.check_extra, name) for name in present}
     return extras.Extras(
-        **{
-            n: read_part(stored_file, bounded_table, partial(extras.check_extra, n))
-            for n, stored_file in present.items()
-        }
+        **{name: read_part(stored_file, bounded_table, checks[name]) for name, stored_file in present.items()}
     )
 
 

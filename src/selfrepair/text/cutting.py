@@ -60,7 +60,7 @@ def windows(
         tokenizer: a `transformers` tokenizer or one called alike.
         source: see `read_documents`; or texts themselves, `["One text.", "Another."]`, each a document.
         tokens: how many tokens, counted in windows: `ceil(tokens / length)` windows are made. None for all, which texts
-            themselves have by default; of a source it has to be said, as some have no end.
+            themselves have by default; for a source it has to be given, as some have no end.
         length: positions of a window, what `bos` puts in front included.
         packing: `"documents"` or `"packed"`.
         bos: what each window starts with. `"auto"`: what the tokenizer puts in front of a text, which may be several

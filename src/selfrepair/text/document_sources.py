@@ -64,7 +64,7 @@ def traces(source: str) -> dict[str, object]:
 
     Returns:
         `python` (version) for the built-in text; `path` and, for a file, `bytes` and `sha256` (None for a file too
-        large to read twice); `revision` (commit) for a dataset of the hub, None where the hub does not say.
+        large to read twice); `revision` (commit) for a dataset of the hub, None if the hub does not give it.
     """
     if source == "builtin":
         return {"python": platform.python_version()}

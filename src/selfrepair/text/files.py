@@ -207,7 +207,7 @@ def _no_field(row_name: str, field: str, present: list[str]) -> SelfRepairError:
 
 def _several(row_name: str, field: str, number: int) -> SelfRepairError:
     return SelfRepairError(
-        f"There are {number} fields {field!r} in {row_name}, so it cannot be told which holds the text.",
+        f"There are {number} fields {field!r} in {row_name}, so it is not clear which holds the text.",
         "Give them different names, and name the one that holds the text with --field.",
     )
 

@@ -106,9 +106,8 @@ def pack_joined(documents: Iterable[tuple[int, str, Ids]], size: int, wanted: in
     ids = np.concatenate(streams)[: count * size]
     owners = np.repeat(owning, [len(stream) for stream in streams])[: count * size]
     used = int(owners.max()) + 1
-    return PackedRows(
-        list(ids.reshape(count, size)), list(owners.reshape(count, size)), tuple(names[:used]), read, most
-    )
+    rows, row_owners = list(ids.reshape(count, size)), list(owners.reshape(count, size))
+    return PackedRows(rows, row_owners, tuple(names[:used]), read, most)
 
 
 def _cut(ids: Ids, size: int, least: int, seed: int, document: int) -> list[Ids]:

@@ -90,7 +90,7 @@ def page_html(sources: Sequence[PageRun], start: str = "") -> str:
 
     Args:
         sources: the runs.
-        start: where it opens when its address says nothing, e.g. `map` or `L9H6`.
+        start: the view it opens at if its address names none, e.g. `map` or `L9H6`.
 
     Raises:
         SelfRepairError: no run, or a package that is missing.
@@ -125,11 +125,11 @@ def page_html(sources: Sequence[PageRun], start: str = "") -> str:
 
 
 def run_index(source: PageRun, blocks: Blocks, runs: int = 1) -> dict[str, Any]:
-    """What the page's index says about one run; its data go to `blocks`.
+    """The entry of one run in the page's index; its data go to `blocks`.
 
     Args:
         source: the run.
-        blocks: where they go.
+        blocks: where the data go.
         runs: how many runs share the page's room.
     """
     run = source.run

@@ -31,7 +31,7 @@ def page_differences(runs: Sequence[Run], folders: Sequence[Path | None]) -> lis
     Returns:
         Per run but the first: `filters`, `paired` and `how` (words), `pooled` {number: [filter][value, low, high]}, and
         `heads` {number: [filter][layer][head][value, low, high]} where heads of one are heads of the other; else
-        `unrelated` says why they are not.
+        `unrelated` is the reason.
     """
     sums = [_sums(folder) for folder in folders] if len(runs) > 1 else []
     return [_against(runs[0], runs[n], sums[0], sums[n]) for n in range(1, len(runs))]
@@ -74,9 +74,8 @@ class _FromUnits:
         return "paired by document: both runs are on the same text" if self.paired else "not paired: texts differ"
 
     def together(self, label: str, name: str) -> Estimate | None:
-        first, second = (
-            run.together(label, cells, self.whole) for run, cells in zip(self.runs, self.cells, strict=True)
-        )
+        both = zip(self.runs, self.cells, strict=True)
+        first, second = (run.together(label, cells, self.whole) for run, cells in both)
         return difference(first, second, name, paired=self.paired)
 
     def single(self, label: str, name: str) -> Estimate | None:

@@ -108,9 +108,8 @@ class Pool:
         draws = self.design.plan["ablation"]["draws"]
         if draws < 2:
             return None
-        tokens, totals, squares, donors = np.moveaxis(
-            np.concatenate([merger.donor_sums for merger in self.mergers]), -1, 0
-        )
+        sums = np.concatenate([merger.donor_sums for merger in self.mergers])
+        tokens, totals, squares, donors = np.moveaxis(sums, -1, 0)
         return variance_split(tokens, totals, squares, donors, draws)
 
     @cached_property
@@ -210,9 +209,8 @@ def _require_apart(parts: Sequence[MeasuredText], digests: Sequence[Sequence[str
         shared = next((digest for digest in here if digest in seen), None)
         if shared is not None:
             raise SelfRepairError(
-                f"Two of the texts share a document: '{seen[shared]}' says the same as '{here[shared]}'.",
-                "Merge runs on texts without common documents; lay runs on one text side by side with "
-                "`selfrepair compare`.",
+                f"Two of the texts share a document: '{seen[shared]}' has the same content as '{here[shared]}'.",
+                "Merge runs on texts without common documents; compare runs on one text with `selfrepair compare`.",
             )
         seen |= here
 

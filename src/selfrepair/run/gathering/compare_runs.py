@@ -127,7 +127,7 @@ def unrelated_heads(first: Plan, second: Plan, same_heads: bool = False) -> str:
     Args:
         first: plan of a run.
         second: plan of another.
-        same_heads: whether the user says that heads of equal name are the same heads.
+        same_heads: whether heads of equal name are taken for the same heads.
     """
     models = first["model"], second["model"]
     if same_heads and all(models[0][axis] == models[1][axis] for axis in ("layers", "heads")):
@@ -136,7 +136,7 @@ def unrelated_heads(first: Plan, second: Plan, same_heads: bool = False) -> str:
 
 
 class Incomplete(SelfRepairError):
-    """A run whose units are not all there: its numbers are about other documents than its plan says."""
+    """A run with units missing: its numbers are about other documents than those of its plan."""
 
 
 def _pool(path: Path) -> Pool:

@@ -74,9 +74,8 @@ def combine(sources: Sequence[str | Path], out: str | Path) -> Run:
         else:
             made = [_gathered(group, _made(target / TEXTS / f"{number:02d}")) for number, group in enumerate(groups)]
         designs = [load_design(folder) for folder in made]
-        pool = pool_of(
-            *(measured_text(design, _store(folder, design)) for folder, design in zip(made, designs, strict=True))
-        )
+        stores = [_store(folder, design) for folder, design in zip(made, designs, strict=True)]
+        pool = pool_of(*map(measured_text, designs, stores))
         plan = designs[0].plan if len(made) == 1 else _write_joined(pool, target)
         run = merged(pool, plan, target, f"{pool.missing} units missing" if pool.missing else "complete", 0.0)
         return run_folder.write_results(run, target)
@@ -199,8 +198,8 @@ def _require_alike(given: Sequence[tuple[Path, Plan]]) -> None:
         if changed:
             raise SelfRepairError(
                 f"{first_folder} and {folder} do not belong together; they differ in " + "; ".join(changed) + ".",
-                "Merge copies of one run, or runs of one model with the same settings on different texts; lay "
-                "others side by side with `selfrepair compare`.",
+                "Merge copies of one run, or runs of one model with the same settings on different texts; compare "
+                "others with `selfrepair compare`.",
             )
 
 

@@ -154,9 +154,8 @@ def result_cells(interventions: Sequence[Intervention]) -> list[Head]:
 def single_heads(interventions: Sequence[Intervention]) -> list[Head] | None:
     """The heads, if each intervention is one head under its own name: a run of heads, however it was asked for."""
     heads = [site for intervention in interventions for site in intervention.replaced if isinstance(site, Head)]
-    if [(intervention.kind, intervention.name) for intervention in interventions] != [
-        ("head", str(head)) for head in heads
-    ]:
+    named = [(intervention.kind, intervention.name) for intervention in interventions]
+    if named != [("head", str(head)) for head in heads]:
         return None
     return _in_order(heads)
 
@@ -189,7 +188,7 @@ def chosen_engine(
 
 
 def stopping(until_se: float | None, until: str) -> UntilFacts | None:
-    """When to stop early, as the plan says it; None for a run that goes on to its end.
+    """When to stop early, as the plan has it; None for a run that goes on to its end.
 
     Raises:
         SelfRepairError: an error that is not above 0, or of something unknown.

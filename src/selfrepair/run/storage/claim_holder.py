@@ -53,7 +53,7 @@ class Holder:
     def lives(self) -> bool | None:
         """Whether the process still exists; None if that is unknown here.
 
-        A process number says nothing in another PID namespace, after a restart of the machine, or once it was given
+        A process number means nothing in another PID namespace, after a restart of the machine, or once it was given
         to another process.
         """
         if self.place is None or self.started is None or self.place != _place():

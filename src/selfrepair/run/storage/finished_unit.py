@@ -54,9 +54,8 @@ class Unit:
         """
         if self.made_of != tuple(digests):
             unit_name = f"unit {self.number}" if self.path is None else str(self.path)
-            raise Damaged(
-                self.path or Path(), f"{unit_name} was made with {what} that are not those of this folder.", FIX
-            )
+            problem = f"{unit_name} was made with {what} that are not those of this folder."
+            raise Damaged(self.path or Path(), problem, FIX)
 
     def get(self, name: str) -> np.ndarray:
         """One array."""

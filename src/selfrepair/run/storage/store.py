@@ -25,9 +25,9 @@ _WAIT = 0.5  # seconds between looks whether another is done
 class Store:
     """The `units/` folder of a run.
 
-    A unit's file proves every byte of itself by its name (`unit_file`), says which unit of which plan it is, is written
-    under a temporary name and renamed; so what is there is whole, unaltered and of this run, or does not count. That
-    is looked at when a stage starts, and again whenever bytes of a unit are used.
+    A unit's file is verified by its name (`unit_file`), records which unit of which plan it is, is written under a
+    temporary name and renamed; so what is there is whole, unaltered and of this run, or does not count. That
+    is checked when a stage starts, and again whenever bytes of a unit are used.
 
     Attributes:
         folder: the results folder.
@@ -61,7 +61,7 @@ class Store:
                 file.write(part)
 
     def finished(self, stage: str) -> dict[int, Unit]:
-        """Finished units of a stage by number, in its order; their contents are proven when they are read."""
+        """Finished units of a stage by number, in its order; their contents are verified when they are read."""
         return {unit.number: unit for unit in self._files(stage)}
 
     def check(self, stage: str) -> tuple[dict[int, Unit], list[Damaged]]:

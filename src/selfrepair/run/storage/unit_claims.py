@@ -82,9 +82,7 @@ def _taken(folder: Path, name: str) -> Path | None:
 def _claims(folder: Path, name: str) -> list[Path]:
     with os.scandir(folder) as entries:
         names = [entry.name for entry in entries]
-    return [
-        folder / file_name for file_name in names if file_name.startswith(f"{name}.") and file_name.endswith(SUFFIX)
-    ]
+    return [folder / entry for entry in names if entry.startswith(f"{name}.") and entry.endswith(SUFFIX)]
 
 
 def _announced(folder: Path, name: str) -> Path:

@@ -59,7 +59,7 @@ def sweep_unit(job: Job, number: int, surveyed: Arrays, advance: Advance) -> Arr
         See `selfrepair.run.unit.sums.UnitSums.arrays`.
 
     Raises:
-        CutShort: from whatever ended it; heads that had not been reached have lower counts.
+        CutShort: from the error that ended it; heads that had not been reached have lower counts.
     """
     book, accuracy = UnitSums(job, number, surveyed), Accuracy()
     try:

@@ -1,6 +1,6 @@
 """Files whose bytes are compared with their digests as they are read.
 
-A digest of a whole file proves it at the moment of hashing, and says nothing about what is read later. So files carry
+A digest of a whole file proves it at the moment of hashing, but nothing about what is read later. So files carry
 a digest for every block: a reader takes a block, hashes it, and hands out bytes of that same block. Any part of a large
 file can be read alone, at the price of hashing the blocks it lies in, and nothing is read twice to be sure of it.
 """
@@ -172,7 +172,7 @@ class ProvenFile(io.RawIOBase):
     """
 
     def __init__(self, path: Path, digests: Digests, start: int = 0) -> None:
-        self._path, self._digests, self._start, self._place = path, digests, start, 0
+        self._path, self._digests, self._start, self._position = path, digests, start, 0
         self._blocks: OrderedDict[int, bytes] = OrderedDict()
         self._file = opened(path)
         size = os.fstat(self._file.fileno()).st_size - start
@@ -213,25 +213,25 @@ class ProvenFile(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         """See `io.RawIOBase`."""
         view = memoryview(buffer).cast("B")
-        end = min(self._place + len(view), self._digests.size)
-        content = self.span(self._place, max(end, self._place))
+        end = min(self._position + len(view), self._digests.size)
+        content = self.span(self._position, max(end, self._position))
         view[: len(content)] = content
-        self._place += len(content)
+        self._position += len(content)
         return len(content)
 
     def readall(self) -> bytes:
         """See `io.RawIOBase`."""
-        start, self._place = self._place, self._digests.size
-        return bytes(self.span(min(start, self._place), self._place))
+        start, self._position = self._position, self._digests.size
+        return bytes(self.span(min(start, self._position), self._position))
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         """See `io.IOBase`."""
-        self._place = {os.SEEK_SET: 0, os.SEEK_CUR: self._place, os.SEEK_END: self._digests.size}[whence] + offset
-        return self._place
+        self._position = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._digests.size}[whence] + offset
+        return self._position
 
     def tell(self) -> int:
         """See `io.IOBase`."""
-        return self._place
+        return self._position
 
     def readable(self) -> bool:
         """See `io.IOBase`."""

@@ -32,7 +32,7 @@ class UnitSums:
 
     def __init__(self, job: Job, number: int, surveyed: Arrays) -> None:
         self.windows, self.negligible = job.units[number], job.negligible
-        self._place = {int(window): index for index, window in enumerate(self.windows)}
+        self._index_of = {int(window): index for index, window in enumerate(self.windows)}
         scored, documents = job.scored[self.windows], job.documents[self.windows]
         self.documents, inverse = np.unique(documents[scored], return_inverse=True)
         self.shared = np.isin(self.documents, list(job.last_units))
@@ -71,7 +71,7 @@ class UnitSums:
         if self.lines is None:
             return
         self.passages.add(effects)
-        local = replace(effects, windows=np.array([self._place[int(window)] for window in effects.windows]))
+        local = replace(effects, windows=np.array([self._index_of[int(window)] for window in effects.windows]))
         self.kept.add(local)
         self.lines.add(local)
         self._add_features(local)

@@ -106,7 +106,8 @@ _MODULES = {
     "selfrepair.run.gathering.merge_folders": ("combine",),
     "selfrepair.run.measure": ("ChecksFail", "LedgerDoesNotClose", "NumbersAreInexact", "measure", "resume"),
     "selfrepair.statistics.filters": ("Filter",),
-    "selfrepair.text": ("Windows", "windows"),
+    "selfrepair.text": ("Windows",),
+    "selfrepair.text.cutting": ("windows",),
 }
 _HOMES = {name: (module, name) for module, names in _MODULES.items() for name in names}
 _HOMES |= {

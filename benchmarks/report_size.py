@@ -19,7 +19,7 @@ import pyarrow as pa
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "results"))
 from made_runs import made_run
 
-from selfrepair.report.page import Source, write_page
+from selfrepair.report.page import PageRun, write_page
 from selfrepair.results.extras import SCHEMAS, Extras
 from selfrepair.results.intervention_axis import cells_of_heads, flat
 from selfrepair.results.runs import Run
@@ -156,7 +156,7 @@ def main() -> None:
     run = large_run(options.layers, options.heads, options.tokens)
     print(f"{run.tokens.num_rows:,} kept tokens, {run.windows.num_rows:,} windows")
     start = time.perf_counter()
-    write_page([Source(run)], options.out)
+    write_page([PageRun(run)], options.out)
     print(f"{options.out.stat().st_size / 1e6:.1f} MB, written in {time.perf_counter() - start:.1f} s")
     try:
         in_browser(options.out, options.layers, options.heads)

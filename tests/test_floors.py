@@ -176,11 +176,11 @@ def test_what_points_up_is_found_wherever_it_stands():
     """In a function, for types alone, as a module or by a name, and between rooms of one folder."""
     rooms = floors()
     up = [
-        "def f():\n    from selfrepair.report.tables import head_table",
+        "def f():\n    from selfrepair.report.run_tables import head_table",
         "if TYPE_CHECKING:\n    from selfrepair.run.measure import measure",
         "import selfrepair.cli.app",
         "from selfrepair import paper",
-        "import_module('selfrepair.report.card')",
+        "import_module('selfrepair.report.model_card')",
     ]
     for code in up:
         assert pointing_up(tuple(imports_of("selfrepair.model.taps", ast.parse(code))), rooms), code

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from selfrepair.run.gathering.all_texts import Pool, pool_of
-from selfrepair.run.gathering.one_text import Part
+from selfrepair.run.gathering.one_text import MeasuredText
 from selfrepair.run.planning.job import Design
 from selfrepair.run.storage.finished_unit import Unit
 from selfrepair.run.unit.sums import UnitSums
@@ -118,7 +118,7 @@ def pool_from(design: Design, chunks: Sequence[TokenEffects], effects: np.ndarra
     for chunk in chunks:
         book.add(chunk)
     unit = Unit(0, arrays=book.arrays())
-    return pool_of(Part(design, Unit(0, arrays=surveyed), [unit], None))  # type: ignore[arg-type]
+    return pool_of(MeasuredText(design, Unit(0, arrays=surveyed), [unit], None))  # type: ignore[arg-type]
 
 
 def chunk_of(layer: int, found: dict[str, np.ndarray], **lines: np.ndarray) -> TokenEffects:

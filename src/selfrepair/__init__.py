@@ -70,7 +70,7 @@ if TYPE_CHECKING:
     from selfrepair.questions.asked import write_audit as write_audit
     from selfrepair.report.page import view as view
     from selfrepair.report.page import write_page as write_report
-    from selfrepair.results.run_folder import load as load_run
+    from selfrepair.results.run_folder import load_run as load_run
     from selfrepair.results.runs import Run as Run
     from selfrepair.run.gathering.compare_runs import Comparison as Comparison
     from selfrepair.run.gathering.compare_runs import compare as compare
@@ -110,11 +110,12 @@ _MODULES = {
     "selfrepair.run.gathering.merge_folders": ("combine",),
     "selfrepair.run.measure": ("ChecksFail", "LedgerDoesNotClose", "NumbersAreInexact", "measure", "resume"),
     "selfrepair.statistics.filters": ("Filter",),
-    "selfrepair.text": ("Windows", "windows"),
+    "selfrepair.text": ("Windows",),
+    "selfrepair.text.cutting": ("windows",),
 }
 _HOMES = {name: (module, name) for module, names in _MODULES.items() for name in names}
 _HOMES |= {
-    "load_run": ("selfrepair.results.run_folder", "load"),
+    "load_run": ("selfrepair.results.run_folder", "load_run"),
     "write_report": ("selfrepair.report.page", "write_page"),
 }
 

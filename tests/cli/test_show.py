@@ -29,12 +29,12 @@ def show_folder(selfrepair, llama, place):
 @pytest.fixture(scope="module")
 def load_once():
     """Reads a folder as `show` does, but only once: that takes ten times as long as printing the tables."""
-    return cache(run_folder.load)
+    return cache(run_folder.load_run)
 
 
 @pytest.fixture
 def show(show_folder, load_once, monkeypatch):
-    monkeypatch.setattr(run_folder, "load", load_once)
+    monkeypatch.setattr(run_folder, "load_run", load_once)
     return show_folder
 
 

@@ -22,7 +22,7 @@ from selfrepair.engine.clean import clean_run
 from selfrepair.model.proofs import prove_at_load
 from selfrepair.model.taps import on_input, removing
 from selfrepair.paper.experiments.norm.terms import scaled_logits
-from selfrepair.report.captions import centring
+from selfrepair.report.captions import centring_note
 from selfrepair.run.planning.run_plan import how
 from support import LINES, TOKENS, corpus, sweep
 from zoo import families
@@ -267,13 +267,13 @@ def test_the_plan_says_whether_padded_rows_enter_the_mean(bias, said):
     assert model.vocabulary["padded"] == 7
     run = measure(model, masked_windows(), heads=[(2, 0)], replicates=4, progress=False)
     assert run.plan["model"]["vocabulary"] == model.vocabulary
-    for words in (how(run.plan), centring(run), _parts(model)):
+    for words in (how(run.plan), centring_note(run), _parts(model)):
         assert re.search(said, words), words
 
 
 def test_where_every_row_is_a_token_nothing_is_said():
     run = measure(load(padded(0.0), Known(97)), masked_windows(), heads=[(2, 0)], replicates=4, progress=False)
-    assert centring(run) == "" and "centred over" not in how(run.plan)
+    assert centring_note(run) == "" and "centred over" not in how(run.plan)
 
 
 @every_constant

@@ -76,7 +76,7 @@ def test_a_part_that_fails_costs_that_part(text, tmp_path, monkeypatch, where, n
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("selfrepair.report.tables.print_heads", "No tables (Panic: no ␛[31mway)"),
+        ("selfrepair.report.run_tables.print_heads", "No tables (Panic: no ␛[31mway)"),
         ("selfrepair.results.runs.Run.plot_overview", "No pictures (Panic"),
         ("selfrepair.report.page.write_page", "No report.html (Panic"),
     ],

@@ -18,7 +18,7 @@ from selfrepair.run.planning import run_plan
 from selfrepair.run.planning.job import Job
 from selfrepair.run.planning.reload import load_design
 from selfrepair.run.scheduling import run_status
-from selfrepair.run.scheduling.executors.worker import unfinished
+from selfrepair.run.scheduling.executors.worker import unfinished_error
 from selfrepair.run.storage.store import Store
 from selfrepair.run.storage.unit_file import unsealed
 
@@ -80,7 +80,7 @@ def touched(design) -> object:
 
 def proven(place: Path, name: str) -> bytes:
     """The bytes that everything in this file is read from."""
-    with manifest.read(place)[name].open() as file:
+    with manifest.read_manifest(place)[name].open() as file:
         return file.read()
 
 
@@ -103,12 +103,12 @@ def test_whole_folders_go_by_the_same_proof(run):
         path = run / name
         content = path.read_bytes()
         path.write_bytes(mutated(content, random.Random(name)))
-        assert outcome(partial(run_folder.load, run))[0] == "refused", name
+        assert outcome(partial(run_folder.load_run, run))[0] == "refused", name
         path.write_bytes(content)
 
 
 def test_manifest(run):
-    digests = partial(lambda place: {name: one.digests for name, one in manifest.read(place).items()}, run)
+    digests = partial(lambda place: {name: one.digests for name, one in manifest.read_manifest(place).items()}, run)
     fuzz(run / "manifest.json", digests, mutated_json)
 
 
@@ -165,7 +165,7 @@ def test_log(run):
     store = Store(run, run_plan.identity(design.plan))
 
     def read() -> object:
-        assert unfinished("Workers", job, store).problem
+        assert unfinished_error("Workers", job, store).problem
         return run_status.status(run).swept
 
     fuzz(run / "log.txt", read, times=50 * MORE)

@@ -283,7 +283,7 @@ def test_a_row_of_equal_values_without_end_is_refused_before_it_is_read(monkeypa
 
 
 def test_kept_tokens_are_read_within_bounds(finished, tmp_path, monkeypatch):
-    run = run_folder.load(finished)
+    run = run_folder.load_run(finished)
     whole = pa.Table.from_batches(run.token_batches(["layer", "position"]))
     assert whole.equals(run.tokens.select(["layer", "position"]).cast(whole.schema))
     place = tmp_path / "tokens.parquet"
@@ -299,7 +299,7 @@ def test_json_of_more_values_than_sense_is_refused(finished, tmp_path, name):
     place = shutil.copytree(finished, tmp_path / "run")
     (place / name).write_text('{"a": [' + "[]," * (5 * MB) + "[]]}")
     with pytest.raises(SelfRepairError, match=r"brackets, commas and colons|outcome.json is damaged"):
-        run_folder.load(place)
+        run_folder.load_run(place)
 
 
 def test_a_text_full_of_brackets_is_no_deep_json():

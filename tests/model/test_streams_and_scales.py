@@ -14,7 +14,7 @@ from selfrepair import RefusedModel, SelfRepairError, load, measure, prove
 from selfrepair.engine import DeltaEngine, ReplayEngine
 from selfrepair.model.dissect import known_tokens, longest, probe_tokens
 from selfrepair.model.scales import rounded
-from selfrepair.run.planning.batch_size import require_known, tokens_of
+from selfrepair.run.planning.batch_size import require_known_tokens, tokens_of
 from support import corpus
 from zoo import families
 
@@ -160,9 +160,9 @@ def test_ids_that_are_read_but_never_predicted_are_refused():
         tokens_of(text, np.arange(len(text)), model)
     first = np.full((1, 5), 3)
     first[0, 0] = 95
-    require_known(first, model)  # nothing predicts a window's first token
+    require_known_tokens(first, model)  # nothing predicts a window's first token
     with pytest.raises(SelfRepairError, match="vocabulary ends at 96"):
-        require_known(np.array([[97, 3, 3]]), model)
+        require_known_tokens(np.array([[97, 3, 3]]), model)
 
 
 @pytest.mark.parametrize(("said", "most"), [(4, 4), (64, 12), (-1, 12), (0, 12), (None, 12)])

@@ -154,7 +154,7 @@ def test_runs_that_cannot_stand_beside_are_refused(run, monkeypatch):
         "part": replace(run, outcome=run.outcome | {"status": "interrupted"}),
         "top": with_heads(run, run.heads.isel(filter=[1])),
     }
-    monkeypatch.setattr("selfrepair.results.run_folder.load", runs.get)
+    monkeypatch.setattr("selfrepair.results.run_folder.load_run", runs.get)
     assert overview.read_beside(["whole"]) == (run,)
     with pytest.raises(SelfRepairError, match="part is interrupted"):
         overview.read_beside(["whole", "part"])

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from selfrepair.report.captions import discoveries
 from selfrepair.report.comparison_table import print_comparison
-from selfrepair.report.tables import print_summary
+from selfrepair.report.run_tables import print_summary
 from selfrepair.results.intervention_axis import cells_of_heads
 from selfrepair.statistics.estimates import Estimate
 from support import with_heads
@@ -29,13 +29,13 @@ def test_the_title_of_the_summary_is_whole_at_every_width(width):
 
 def test_the_figure_counts_the_heads_that_the_terminal_counts():
     pytest.importorskip("matplotlib")
-    from selfrepair.report.figures import overview
+    from selfrepair.report.run_figures import overview_figure
 
     run = made_run(3, 2)
     heads = run.heads.copy(deep=True)
     heads["q_value"].loc[{"filter": "top 2%", "layer": 1}] = np.nan  # tokens from one document: no test
     run = with_heads(run, heads)
-    labels = overview(run).axes[0].get_legend_handles_labels()[1]
+    labels = overview_figure(run).axes[0].get_legend_handles_labels()[1]
     (label,) = [label for label in labels if "repaired" in label]
     tested = discoveries(run, "top 2%")
     assert label.endswith(" of 4 tested") and " of 4 (2 more" in tested

@@ -6,8 +6,8 @@ from made_runs import made_run
 from rich.console import Console
 
 from selfrepair.errors import SelfRepairError
-from selfrepair.report.captions import donors_needed
-from selfrepair.report.card import card_table, print_card
+from selfrepair.report.captions import donors_needed_note
+from selfrepair.report.model_card import card_table, print_model_card
 from selfrepair.report.number_formats import share
 from selfrepair.report.rows import PARTS
 from support import with_heads
@@ -20,7 +20,7 @@ def run():
 
 def printed(run, width, **settings):
     console = Console(width=width, record=True, file=open("/dev/null", "w"), color_system=None)  # noqa: SIM115, PTH123
-    print_card(console, run, **settings)
+    print_model_card(console, run, **settings)
     return console.export_text()
 
 
@@ -88,11 +88,11 @@ def test_unknown_filters_are_refused(run):
 
 
 def test_donors_needed_in_words(run):
-    assert donors_needed(run) == ""
+    assert donors_needed_note(run) == ""
     needed = np.full((5, 4), 3.0)
     needed[0, :2], needed[3] = 7.0, np.nan
-    said = donors_needed(made_run(5, 4, windows=9))
+    said = donors_needed_note(made_run(5, 4, windows=9))
     assert said == ""
     heads = run.heads.assign(donors_needed=(("layer", "head"), needed))
-    words = donors_needed(with_heads(run, heads))
+    words = donors_needed_note(with_heads(run, heads))
     assert "with 3 they" in words and "half of the heads, with 7 of every head" in words

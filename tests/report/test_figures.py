@@ -5,7 +5,7 @@ import pytest
 from made_runs import made_run
 
 from selfrepair.errors import SelfRepairError
-from selfrepair.report.figures import direct_effects, overview
+from selfrepair.report.run_figures import direct_effects_figure, overview_figure
 
 pytest.importorskip("matplotlib")
 from support import with_heads
@@ -29,7 +29,7 @@ def test_overview_shows_every_head_at_its_depth_and_fills_those_that_are_repaire
     heads = run.heads.copy(deep=True)
     heads["label"][:] = np.array(["repaired"] * count + ["uncertain"] * (30 - count), object).reshape(6, 5)
     run = with_heads(run, heads)
-    axes = overview(run).axes[0]
+    axes = overview_figure(run).axes[0]
     series = [dots for dots in axes.collections if isinstance(dots, PathCollection)]
     filled = [dots for dots in series if dots.get_facecolor()[0][:3].min() < 1]
     assert [dots.get_label() for dots in filled] == [f"repaired heads: {count} of 30 tested"]
@@ -44,7 +44,7 @@ def test_overview_shows_every_head_at_its_depth_and_fills_those_that_are_repaire
 
 
 def test_direct_effects_shows_every_head_and_the_lines(run):
-    axes = direct_effects(run).axes[0]
+    axes = direct_effects_figure(run).axes[0]
     points = axes.collections[-1].get_offsets()
     cell = run.heads.sel(filter="all")
     np.testing.assert_array_equal(points[:, 0], cell["direct_effect"].values.ravel())
@@ -52,7 +52,7 @@ def test_direct_effects_shows_every_head_and_the_lines(run):
     assert "no repair: y = −x" in words(axes.figure) and "full repair" in words(axes.figure)
 
 
-@pytest.mark.parametrize("draw", [overview, direct_effects])
+@pytest.mark.parametrize("draw", [overview_figure, direct_effects_figure])
 def test_captions_name_what_the_numbers_rest_on(run, draw):
     said = words(draw(run, "bottom 2%"))
     for part in (
@@ -66,7 +66,7 @@ def test_captions_name_what_the_numbers_rest_on(run, draw):
 
 
 def test_labels_do_not_overlap(run):
-    figure = direct_effects(made_run(30, 9, windows=3, components="none"))
+    figure = direct_effects_figure(made_run(30, 9, windows=3, components="none"))
     figure.draw_without_rendering()
     axes = figure.axes[0]
     boxes = [text.get_window_extent() for text in axes.texts]
@@ -76,7 +76,7 @@ def test_labels_do_not_overlap(run):
         assert axes.get_window_extent().count_overlaps([box]) == 1
 
 
-@pytest.mark.parametrize("draw", [overview, direct_effects])
+@pytest.mark.parametrize("draw", [overview_figure, direct_effects_figure])
 @pytest.mark.parametrize("what", ["one layer gone", "all gone", "one head", "long names"])
 def test_odd_runs_draw_without_warnings(draw, what, tmp_path, recwarn):
     everything = {(layer, head) for layer in range(3) for head in range(4)}
@@ -95,17 +95,17 @@ def test_odd_runs_draw_without_warnings(draw, what, tmp_path, recwarn):
 def test_without_matplotlib_the_fix_is_named(run, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.backends.backend_agg", None)
     with pytest.raises(SelfRepairError) as caught:
-        overview(run)
+        overview_figure(run)
     assert "selfrepair[plots]" in caught.value.fix
 
 
 def test_pyplot_is_left_alone(run):
     sys.modules.pop("matplotlib.pyplot", None)
-    overview(run)
+    overview_figure(run)
     assert "matplotlib.pyplot" not in sys.modules
 
 
 def test_a_figure_that_cannot_be_saved_is_an_error_with_a_fix(run, tmp_path):
     for name in ("nowhere/x.png", "x.nonsense"):
         with pytest.raises(SelfRepairError, match="Cannot write the figure"):
-            overview(run, path=tmp_path / name)
+            overview_figure(run, path=tmp_path / name)

@@ -6,7 +6,7 @@ from made_runs import made_run
 from rich.console import Console
 
 from selfrepair.report.number_formats import share
-from selfrepair.report.tables import print_heads, print_summary
+from selfrepair.report.run_tables import print_heads, print_summary
 from support import with_heads
 
 

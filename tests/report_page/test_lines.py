@@ -7,7 +7,7 @@ import pytest
 
 from selfrepair.effects.lines import LINES
 from selfrepair.report.page import build, write_page
-from selfrepair.report.page.lines import lines
+from selfrepair.report.page.ledger_lines import lines
 
 NEW = {
     "quantity": "gross_self_repair",

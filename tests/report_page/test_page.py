@@ -14,7 +14,7 @@ import pytest
 from hostile import NAMES
 
 from selfrepair import SelfRepairError, load_run, measure, view
-from selfrepair.report.page import Source, build, page, write_page
+from selfrepair.report.page import PageRun, build, page_html, write_page
 from selfrepair.report.page.closeups import closeup_places
 from selfrepair.report.page.kept_tokens import kept_tokens, token_blocks
 from selfrepair.report.page.pack import MISSING, Blocks, Fixed, plain_json
@@ -88,20 +88,20 @@ def test_all_rows_are_there_or_the_page_says_how_many(run):
     assert len(some.passes) < some.total == run.tokens.num_rows
     columns = [some.columns[name].tolist() for name in ("layer", "head", "window", "position")]
     assert places <= set(zip(*columns, strict=True))
-    few = build.run_index(Source(run), Blocks())
+    few = build.run_index(PageRun(run), Blocks())
     assert few["sampled"] == ""
 
 
 def test_what_does_not_fit_is_sampled_and_said(run, monkeypatch):
     for name, value in (("ROWS", 100), ("ROWS_PER_HEAD", 1), ("TEXT_TOKENS", 40)):
         monkeypatch.setattr(build, name, value)
-    index = build.run_index(Source(run), Blocks())
+    index = build.run_index(PageRun(run), Blocks())
     assert "kept tokens are in this page" in index["sampled"] and "windows of text" in index["sampled"]
 
 
 def test_runs_without_extras_still_make_a_page(run, tmp_path):
     bare = replace(run, extras=Extras())
-    index = build.run_index(Source(bare), Blocks())
+    index = build.run_index(PageRun(bare), Blocks())
     assert index["passages"] == {} and index["closeups"] == {} and "pieces" not in index["text"]
     assert write_page([bare], tmp_path / "bare.html").stat().st_size > 10**6
 
@@ -130,7 +130,7 @@ def test_bad_input_says_what_to_do(tmp_path, run, monkeypatch):
     with pytest.raises(SelfRepairError, match="no results folder"):
         write_page([tmp_path / "nowhere"], tmp_path / "report.html")
     with pytest.raises(SelfRepairError, match="no run"):
-        page([])
+        page_html([])
     (tmp_path / "file").write_text("")
     with pytest.raises(SelfRepairError, match="Cannot write"):
         write_page([run], tmp_path / "file" / "report.html")

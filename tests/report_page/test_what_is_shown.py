@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from selfrepair.report.page import write_page
-from selfrepair.report.tables import print_heads
+from selfrepair.report.run_tables import print_heads
 from support import with_heads
 
 TOP = "top 20%"

@@ -67,7 +67,7 @@ def test_flat_and_back_is_the_same_and_no_head_holds_nothing(by_layer):
     given = grid()
     stored = flat(given, cells_of_heads(by_layer))
     assert stored.sizes["intervention"] == sum(by_layer) and stored.attrs == given.attrs
-    back = by_layer_and_head(netcdf.read_heads(io.BytesIO(netcdf.written(stored))))
+    back = by_layer_and_head(netcdf.read_heads(io.BytesIO(netcdf.heads_bytes(stored))))
     there = xr.DataArray(np.arange(3) < np.array(by_layer)[:, None], dims=("layer", "head"))
     for name, value in given.variables.items():
         assert back[name].dims == value.dims and back[name].attrs == value.attrs

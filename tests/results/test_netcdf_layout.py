@@ -47,11 +47,11 @@ def assert_same(found: xr.Dataset, expected: xr.Dataset) -> None:
 
 
 def test_what_is_written_is_read(heads):
-    assert_same(netcdf.read_heads(io.BytesIO(netcdf.written(heads))), heads)
+    assert_same(netcdf.read_heads(io.BytesIO(netcdf.heads_bytes(heads))), heads)
 
 
 def test_other_software_reads_what_is_written(heads):
-    assert_same(xr.load_dataset(io.BytesIO(netcdf.written(heads)), engine="h5netcdf"), heads)
+    assert_same(xr.load_dataset(io.BytesIO(netcdf.heads_bytes(heads)), engine="h5netcdf"), heads)
 
 
 def test_what_other_software_wrote_is_read(heads):

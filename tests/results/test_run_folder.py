@@ -18,7 +18,7 @@ from made_runs import made_run
 from selfrepair.errors import SelfRepairError
 from selfrepair.results import manifest, run_folder, stored_tables
 from selfrepair.results.proven import BLOCK, Stored
-from selfrepair.results.run_folder import load, prepare_folder, write
+from selfrepair.results.run_folder import load_run, prepare_folder, write_run
 
 FILES = ["heads.nc", "manifest.json", "outcome.json", "plan.json", "tokens.parquet", "windows.parquet"]
 
@@ -39,7 +39,7 @@ def saved(written, tmp_path):
 
 
 def test_what_is_saved_comes_back(run, saved):
-    again = load(saved)
+    again = load_run(saved)
     assert sorted(path.name for path in saved.iterdir()) == FILES
     assert again.plan == {"model": "SmolLM2-135M-Instruct", "seed": 0}
     assert again.outcome == run.outcome and again.outcome["status"] == "complete"
@@ -83,7 +83,7 @@ def test_a_full_disk_leaves_nothing_half_written(run, saved, monkeypatch, call):
 
     monkeypatch.setattr(*{"fsync": (os, "fsync"), "replace": (Path, "replace")}[call], full)
     with pytest.raises(SelfRepairError, match="disk is full") as caught:
-        write(run, saved)
+        write_run(run, saved)
     assert "another disk" in caught.value.fix
     assert {path.name: path.read_bytes() for path in saved.iterdir()} == before
 
@@ -119,7 +119,7 @@ def test_plan_and_windows_are_read_before_there_are_results(run, saved):
     assert run_folder.read_plan(saved) == {"model": "SmolLM2-135M-Instruct", "seed": 0}
     assert stored_tables.read_windows(Stored(saved / "windows.parquet")).equals(run.windows)
     with pytest.raises(SelfRepairError, match="no results yet"):
-        load(saved)
+        load_run(saved)
 
 
 @pytest.mark.skipif(hasattr(os, "geteuid") and os.geteuid() == 0, reason="root writes anywhere")
@@ -141,9 +141,9 @@ def test_any_bit_of_a_table_that_is_not_looked_at_is_found(run, tmp_path):
     for place in (10, len(content) // 2):
         path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
         with pytest.raises(SelfRepairError, match=r"tokens\.parquet"):
-            load(tmp_path / "results")
+            load_run(tmp_path / "results")
     path.write_bytes(content)
-    assert load(tmp_path / "results").tokens.equals(large.tokens)
+    assert load_run(tmp_path / "results").tokens.equals(large.tokens)
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -156,7 +156,7 @@ def test_a_damaged_file_is_named(saved, name, harm):
         rest = {"empty": b"", "cut": content[: len(content) // 2], "garbled": os.urandom(len(content))}
         path.write_bytes(rest[harm])
     with pytest.raises(SelfRepairError) as caught:
-        load(saved)
+        load_run(saved)
     assert name in caught.value.problem and caught.value.fix
 
 
@@ -172,19 +172,19 @@ def test_files_of_the_wrong_kind_are_named(run, saved, tmp_path):
     (saved / "plan.json").write_text("[1, 2]")
     proven_anew(saved)
     with pytest.raises(SelfRepairError, match=r"plan\.json"):
-        load(saved)
+        load_run(saved)
     run_folder.write_plan(run.plan, saved / "plan.json")
     (saved / "outcome.json").write_text("3")
     proven_anew(saved)
     with pytest.raises(SelfRepairError, match=r"outcome\.json"):
-        load(saved)
+        load_run(saved)
     run_folder.write_json(run.outcome, saved / "outcome.json")
     run.interventions.drop_vars("count").to_netcdf(saved / "heads.nc", engine="h5netcdf")
     proven_anew(saved)
     with pytest.raises(SelfRepairError, match=r"heads\.nc.*'count'"):
-        load(saved)
+        load_run(saved)
     with pytest.raises(SelfRepairError, match="no results folder"):
-        load(tmp_path / "nowhere")
+        load_run(tmp_path / "nowhere")
 
 
 def test_the_plan_holds_numbers_of_numpy(tmp_path):

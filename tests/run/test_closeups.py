@@ -12,7 +12,7 @@ from comparing import rows
 from selfrepair import load_run, measure
 from selfrepair.results.extras import MLP
 from selfrepair.run.closeups import attach
-from selfrepair.run.closeups.make_closeups import COLUMNS, Closeup, affordable, candidates
+from selfrepair.run.closeups.make_closeups import COLUMNS, Closeup, affordable, closeup_candidates
 from selfrepair.run.closeups.token_bytes import byte_alphabet, token_bytes
 from selfrepair.run.gathering.best_effort import LeftOut
 from selfrepair.run.measure import resume
@@ -130,7 +130,7 @@ def test_a_failing_look_costs_no_run(tmp_path, monkeypatch):
 
 def test_candidates_are_each_heads_largest_effects():
     run = looked_at(sample=10**6)
-    for looks in candidates(run.tokens.select(COLUMNS).to_batches(max_chunksize=50)):
+    for looks in closeup_candidates(run.tokens.select(COLUMNS).to_batches(max_chunksize=50)):
         found = rows(run, Head(looks[0].layer, looks[0].head))
         size = np.abs(found["direct_effect"]) + np.abs(found["self_repair"])
         largest = np.sort(size)[::-1][:16]

@@ -5,7 +5,7 @@ import pytest
 
 from loading.fixtures import selfrepair as selfrepair
 from selfrepair import Head, Mlp, SelfRepairError, compare, load_run, measure, together
-from selfrepair.report.page.differences import differences
+from selfrepair.report.page.differences import page_differences
 from support import corpus, language_model
 
 FEW = {"replicates": 10, "sample": 50, "progress": False, "engine": "replay"}
@@ -51,7 +51,7 @@ def test_runs_without_a_common_intervention_are_refused(folders):
             compare(folders / first, folders / second, "all")
         assert "same name" in caught.value.fix
         places = [folders / first, folders / second]
-        (found,) = differences([load_run(place) for place in places], places)  # a page can still show them
+        (found,) = page_differences([load_run(place) for place in places], places)  # a page can still show them
         assert found["unrelated"] == "the runs have no intervention of one name" and not found["heads"]
 
 

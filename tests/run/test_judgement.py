@@ -16,12 +16,12 @@ from selfrepair import ChecksFail, LanguageModel, NumbersAreInexact, Operator, R
 from selfrepair.engine import DeltaEngine, ReferenceEngine
 from selfrepair.report import captions
 from selfrepair.report.page.run_facts import facts, limits
-from selfrepair.report.tables import print_heads
+from selfrepair.report.run_tables import print_heads
 from selfrepair.results.proven import Damaged
 from selfrepair.run import measure as measuring
 from selfrepair.run.gathering import judgement
 from selfrepair.run.gathering.engine_bias import biases
-from selfrepair.run.gathering.judgement import LIMIT, judge
+from selfrepair.run.gathering.judgement import LIMIT, judge_accuracy
 from selfrepair.run.unit.exactness import Accuracy
 from support import corpus, language_model
 from zoo import families
@@ -193,7 +193,7 @@ def test_tables_and_pages_say_it(tmp_path):
     print_heads(console, found)
     assert "Bias of the mean" in console.export_text() and any("limit is 1%" in said for said in limits(found))
     wrong, _, _ = run(Changed(lambda effect: effect + 2))
-    assert "numerical floor" in captions.status(wrong) and "Do not use" in limits(wrong)[0]
+    assert "numerical floor" in captions.status_warning(wrong) and "Do not use" in limits(wrong)[0]
 
 
 OFF = 3e-4  # logits: more than rounding explains, less than what refuses the model
@@ -296,7 +296,7 @@ def sampled(relative: float, effects_over_rounding: float) -> dict[str, float]:
     ],
 )
 def test_limits_of_the_engines_error(relative, effects, full, failed, warned):
-    found = judge(accuracy(**sampled(relative, effects)), (0.0, 0.0), full)
+    found = judge_accuracy(accuracy(**sampled(relative, effects)), (0.0, 0.0), full)
     assert (bool(found.failed), bool(found.warnings)) == (failed, warned)
     assert found.engine_inexact == (failed or warned)
 
@@ -311,20 +311,20 @@ def test_limits_of_the_engines_error(relative, effects, full, failed, warned):
     ],
 )
 def test_every_check_fails_by_itself(measured, readout, word):
-    found = judge(accuracy(**measured), (1.0, readout), False)
+    found = judge_accuracy(accuracy(**measured), (1.0, readout), False)
     assert len(found.failed) == 1 and word in found.failed[0]
-    assert judge(accuracy(), (1.0, 2.9), False).failed == ()
+    assert judge_accuracy(accuracy(), (1.0, 2.9), False).failed == ()
 
 
 @pytest.mark.parametrize("full", [True, False])
 @pytest.mark.parametrize("size", [0.0, 1e-20, float("nan")])
 def test_an_error_where_there_are_no_effects_fails_the_run(full, size):
     """The error is no share of such effects, but it is still an error."""
-    wrong = judge(Accuracy(error=1.0, size=size, rounding=1e-12), (0.0, 0.0), full)
+    wrong = judge_accuracy(Accuracy(error=1.0, size=size, rounding=1e-12), (0.0, 0.0), full)
     assert wrong.engine_inexact and "where replay has next to none" in wrong.failed[0]
-    unmeasured = judge(Accuracy(error=float("inf"), size=size, rounding=1e-12), (0.0, 0.0), full)
+    unmeasured = judge_accuracy(Accuracy(error=float("inf"), size=size, rounding=1e-12), (0.0, 0.0), full)
     assert unmeasured.failed
-    assert not judge(Accuracy(error=1e-14, size=0.0, rounding=1e-12), (0.0, 0.0), full).failed
+    assert not judge_accuracy(Accuracy(error=1e-14, size=0.0, rounding=1e-12), (0.0, 0.0), full).failed
 
 
 def test_an_engine_that_is_wrong_about_heads_without_effects_fails():

@@ -10,8 +10,8 @@ import torch
 from loading.fixtures import selfrepair as selfrepair
 from selfrepair import compare, load, measure
 from selfrepair.model.kinship import unrelated, weights_sample
-from selfrepair.report.page.differences import differences
-from selfrepair.results.run_folder import load as load_run
+from selfrepair.report.page.differences import page_differences
+from selfrepair.results.run_folder import load_run
 from support import corpus
 from zoo import families
 
@@ -93,7 +93,10 @@ def test_compare_subtracts_heads_of_versions_alone(folders):
 def test_so_do_the_page_and_the_command(folders, selfrepair):
     for name, subtracted in (("tuned", True), ("other", False)):
         places = [folders["base"], folders[name]]
-        for found in (differences([*map(load_run, places)], places), differences([*map(load_run, places)], [None] * 2)):
+        for found in (
+            page_differences([*map(load_run, places)], places),
+            page_differences([*map(load_run, places)], [None] * 2),
+        ):
             assert bool(found[0]["heads"]) == subtracted and found[0]["pooled"]
         told = selfrepair("compare", *places, "--filter", "all", "--number", "self_repair")
         assert told.code == 0 and ("Heads that differ most" in told.out) == subtracted

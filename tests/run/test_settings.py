@@ -16,7 +16,7 @@ import selfrepair
 from loading.fixtures import saved as saved
 from selfrepair import SelfRepairError, load, measure, windows
 from selfrepair.cli.app import app
-from selfrepair.run.planning.options import settings_of
+from selfrepair.run.planning.setting_fields import settings_of
 from selfrepair.run.planning.settings import GROUPS, Keywords, Loading, Settings, Statistics, Text
 from selfrepair.statistics.filters import DEFAULT_FILTERS, Filter
 from support import corpus, language_model

@@ -12,7 +12,7 @@ from scale_support import PER_DOCUMENT, WINDOWS, assert_same, copy, prepare, res
 from selfrepair import load
 from selfrepair.engine.clean import clean_run
 from selfrepair.run import measure as measuring
-from selfrepair.run.gathering.all_texts import part_of, pool_of
+from selfrepair.run.gathering.all_texts import measured_text, pool_of
 from selfrepair.run.gathering.merged_run import merged
 from selfrepair.run.planning import job as jobs
 from selfrepair.run.planning import run_plan
@@ -187,7 +187,7 @@ def test_units_may_be_done_in_any_order(run):
     for number in reversed(order):
         swept = sweep.sweep_unit(job, number, surveyed.starting_with(""), silent)
         store.write(sweep.STAGE, number, swept, [surveyed.digest])
-    assert_same(merged(pool_of(part_of(job, store)), job.plan, place, "complete", 0.0), expected)
+    assert_same(merged(pool_of(measured_text(job, store)), job.plan, place, "complete", 0.0), expected)
 
 
 def test_several_donors(model, tmp_path):

@@ -27,7 +27,7 @@ from selfrepair.run.planning.reload import load_job
 from selfrepair.run.scheduling.executors import processes
 from selfrepair.run.scheduling.executors.ray import run_on_ray
 from selfrepair.run.scheduling.executors.slurm import run_on_slurm
-from selfrepair.run.scheduling.executors.worker import unfinished
+from selfrepair.run.scheduling.executors.worker import unfinished_error
 from selfrepair.run.storage.store import Store
 
 
@@ -97,7 +97,7 @@ def test_what_a_worker_failed_at_is_told_by_name(started):
     worker = in_child(work_that_fails, str(store.folder))
     worker.join(60)
     assert worker.exitcode == processes._HOPELESS
-    assert "SelfRepairError: A tale of two lines. Mend it." in unfinished("Workers", job, store).problem
+    assert "SelfRepairError: A tale of two lines. Mend it." in unfinished_error("Workers", job, store).problem
     assert not list((store.folder / "units").glob("*.claim"))
 
 

@@ -102,7 +102,7 @@ HARMS = {
 
 MOMENTS = [
     *(("survey", unit_loop.thresholds, "thresholds", harm) for harm in ("gone", "a bit of its data")),
-    *(("sweep", measure, "part_of", harm) for harm in HARMS),  # between the sweep and the merge
+    *(("sweep", measure, "measured_text", harm) for harm in HARMS),  # between the sweep and the merge
     *(("sweep", measure, "merged", harm) for harm in ("gone", "its last bit")),  # after all has been looked at
     *(("thresholds", measure, "merged", harm) for harm in ("gone", "a bit of its header")),
 ]
@@ -140,7 +140,7 @@ def test_a_header_that_was_made_to_fit_changed_data(done):
 def test_every_unit_damaged_one_after_the_other(run, model, monkeypatch):
     """More of them than tries: each look puts all of them aside."""
     place, expected = run
-    happening_once(monkeypatch, measure, "part_of", lambda: [flip(one) for one in sweep_units(place)[1:6]])
+    happening_once(monkeypatch, measure, "measured_text", lambda: [flip(one) for one in sweep_units(place)[1:6]])
     assert_same(resume(place, model), expected)
 
 
@@ -233,7 +233,7 @@ def changed_plan(place: Path, *keys, value) -> None:
         (("heads", 3, 1), 0, "heads[3][1]: was 3, is 0"),
         (("until",), {"standard_error": 1.0, "of": "card"}, "until: was nothing, is {"),
         (("text", "first_position"), 1.0, "text.first_position: was 1, is 1.0"),
-        (("checksum",), "0" * 64, "cannot be told"),
+        (("checksum",), "0" * 64, "what was changed is unknown"),
         (("created",), "2001-01-01", "created: was "),
     ],
 )

@@ -18,7 +18,7 @@ from scale_support import (
     sweep_units,
 )
 
-from selfrepair.results.run_folder import load
+from selfrepair.results.run_folder import load_run
 from selfrepair.run import measure
 from selfrepair.run.unit import survey, sweep
 
@@ -39,7 +39,7 @@ def test_two_runners_on_one_folder(run):
     for child in children:
         child.join(90)
         assert child.exitcode == 0
-    assert_same(load(place), expected)
+    assert_same(load_run(place), expected)
     assert len(sweep_units(place)) == UNITS, "the same unit is the same file, whoever did it"
     assert not list((place / "units").glob("*.claim"))
 
@@ -49,7 +49,7 @@ def test_interrupted_run_is_on_disk_and_goes_on(run, monkeypatch):
     interrupt_at(monkeypatch, sweep, "token_effects", call=5)
     partial = measure.resume(place, progress=False)
     assert partial.outcome["status"] == "interrupted"
-    assert_same(load(place), partial)
+    assert_same(load_run(place), partial)
     counts = partial.heads["count"].sel(filter="all")
     assert 0 < int(counts.sum()) < int(expected.heads["count"].sel(filter="all").sum())
     monkeypatch.undo()

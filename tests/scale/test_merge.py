@@ -11,8 +11,8 @@ from scale_support import UNITS, assert_same, copy, prepare, resume, sweep_units
 
 import linearised
 from selfrepair import SelfRepairError, Windows, load
-from selfrepair.results.run_folder import load as load_run
-from selfrepair.run.gathering.all_texts import part_of, pool_of
+from selfrepair.results.run_folder import load_run
+from selfrepair.run.gathering.all_texts import measured_text, pool_of
 from selfrepair.run.gathering.compare_runs import compare
 from selfrepair.run.gathering.merge_folders import combine
 from selfrepair.run.planning.reload import load_design, load_job
@@ -103,7 +103,7 @@ def test_documents_of_all_texts_count(merged, two):
 def test_every_replicate_draws_from_all_documents_and_filters_within_each_text(two):
     """Against copying the tokens of each document as often as it was drawn, and filtering what that makes."""
     designs = {place: load_design(place) for place in two}
-    pool = pool_of(*(part_of(design, Store(place, identity(design.plan))) for place, design in designs.items()))
+    pool = pool_of(*(measured_text(design, Store(place, identity(design.plan))) for place, design in designs.items()))
     runs = {designs[place].plan["text"]["fingerprint"]: run for place, run in two.items()}
     drawn = document_weights(11, SETTINGS["replicates"])[:, np.argsort(np.argsort(pool.digests, kind="stable"))]
     shares = np.split(drawn, [len(pool.mergers[0].documents)], axis=1)

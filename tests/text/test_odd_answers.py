@@ -7,7 +7,7 @@ import torch
 from selfrepair.errors import SelfRepairError
 from selfrepair.model.vocabulary_rows import vocabulary_rows
 from selfrepair.run.closeups.token_bytes import vocabulary_table
-from selfrepair.run.planning.batch_size import require_known
+from selfrepair.run.planning.batch_size import require_known_tokens
 from selfrepair.text import Document, read_documents, windows, windows_of_documents
 from support import fresh_model, language_model
 
@@ -88,7 +88,7 @@ def test_tokenizers_that_do_not_describe_themselves(kind):
 
 def test_ids_below_zero_are_refused_before_a_model_reads_them():
     with pytest.raises(SelfRepairError, match="token id -100; ids begin at 0"):
-        require_known(np.array([[3, 4, -100]]), language_model("llama"))
+        require_known_tokens(np.array([[3, 4, -100]]), language_model("llama"))
 
 
 def test_json_lines_that_are_not_utf8_say_so(tmp_path):

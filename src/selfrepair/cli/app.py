@@ -55,7 +55,7 @@ def _print_version(asked: bool) -> None:
 
 
 @app.callback()
-def common(
+def before_verb(
     _version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
@@ -94,11 +94,11 @@ app.add_typer(bench.bench, name="bench", rich_help_panel=_MODEL)
 
 def main() -> None:
     """Entry point: a problem that the user can fix takes two lines and exit code 1; an interruption gives 130."""
-    signal.signal(signal.SIGTERM, _interrupt)  # a job scheduler's way of saying Ctrl-C
+    signal.signal(signal.SIGTERM, _interrupt)  # job schedulers send it instead of Ctrl-C
     warnings.filterwarnings("ignore", category=FutureWarning)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # what a terminal's alphabet lacks stops no command
+            stream.reconfigure(errors="backslashreplace")  # characters that a terminal cannot encode are escaped
     try:
         app()
     except SelfRepairError as error:

@@ -1,4 +1,4 @@
-"""`selfrepair audit`: a circuit put to the test."""
+"""`selfrepair audit`: test a circuit."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ def audit(
         str, typer.Option(help="Its components: `9.9,9.6,10.0`, with roles `movers=9.9,9.6 s2=7.3`, or a circuit file.")
     ],
     top_edges: Annotated[
-        int | None, typer.Option(min=1, help="Of a file with scores: take so many edges (or components), best first.")
+        int | None,
+        typer.Option(min=1, help="From a file with scores, take this many edges (or components), best first."),
     ] = None,
     rank: Annotated[Rank | None, typer.Option(help="How --top-edges counts scores; there is no default.")] = None,
     out: Out = None,
@@ -62,16 +63,16 @@ def audit(
     tested = Circuit.given(named, top_edges, rank, asking.model)
     for note in tested.notes:
         Console(stderr=True, quiet=quiet).print(f"Note: {note}", style="yellow")
-    found = answer(asking, tested.roles)
-    floor = asking.floor(found.runs.circuit)
+    audited = answer(asking, tested.roles)
+    floor = asking.floor(audited.runs.circuit)
     if out is not None:
-        save_audit(found, asking, floor, out)
+        save_audit(audited, asking, floor, out)
         if page:
-            _write_page(asking, found, floor, out, edges=edges, opened=open_, quiet=quiet)
+            _write_page(asking, audited, floor, out, edges=edges, opened=open_, quiet=quiet)
     if json:
-        as_json(audit_record(asking, found, floor))
+        as_json(audit_record(asking, audited, floor))
     else:
-        print_audit(Console(), asking, found, floor)
+        print_audit(Console(), asking, audited, floor)
 
 
 def _write_page(

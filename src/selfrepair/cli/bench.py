@@ -38,12 +38,17 @@ def planted(
     from selfrepair.progress import progress
 
     with progress("Planted models", seeds * len(VARIANTS), not quiet, "models") as meter:
-        found = planted_benchmark(seeds, advance=meter)
+        result = planted_benchmark(seeds, advance=meter)
     if as_json:
-        tables = {"ranks": found.summary(), "labels": found.labelled(), "roles": found.roles, "by_seed": found.ranks}
-        typer.echo(_json({"seeds": seeds, "candidates": found.candidates}, tables))
+        tables = {
+            "ranks": result.summary(),
+            "labels": result.labelled(),
+            "roles": result.roles,
+            "by_seed": result.ranks,
+        }
+        typer.echo(_json({"seeds": seeds, "candidates": result.candidates}, tables))
     else:
-        print_planted(Console(), found, seeds)
+        print_planted(Console(), result, seeds)
 
 
 @bench.command("coax")
@@ -52,7 +57,7 @@ def coax(
     templates: Annotated[int, typer.Option(min=1, max=5, help="Templates of prompts.")] = 3,
     prompts: Annotated[int, typer.Option(min=2, help="Prompts of each template.")] = 12,
     positives: Annotated[int, typer.Option(min=1, help="Heads that count as repairers, by their freeze tests.")] = 4,
-    seed: Annotated[int, typer.Option(min=0, help="Of prompts and intervals.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed for prompts and intervals.")] = 1,
     quick: Annotated[
         bool, typer.Option("--quick", help="One template of 8 prompts, zero ablation, the three largest primaries.")
     ] = False,
@@ -91,15 +96,15 @@ def coax(
         print_published(console, published)
 
 
-def _published(found: Published | None) -> dict[str, object]:
-    if found is None:
+def _published(result: Published | None) -> dict[str, object]:
+    if result is None:
         return {}
-    rows = {name: {"stated": stated, "here": values.tolist()} for name, (stated, values) in found.rows().items()}
-    return {"published": {"seeds": found.seeds, "prompts": found.prompts, "auc": rows}}
+    rows = {name: {"stated": stated, "here": values.tolist()} for name, (stated, values) in result.rows().items()}
+    return {"published": {"seeds": result.seeds, "prompts": result.prompts, "auc": rows}}
 
 
 def _json(facts: dict[str, object], tables: dict[str, pd.DataFrame]) -> str:
-    """Facts and tables; numbers that there are none of are null."""
+    """Facts and tables as JSON; missing numbers are null."""
     from selfrepair.bench.tables import CIRCULARITY
 
     rows = {name: json.loads(table.to_json(orient="records", double_precision=15)) for name, table in tables.items()}

@@ -25,7 +25,7 @@ def card(
 ) -> None:
     """Importance of single components, masked by self-repair and unmasked.
 
-    Each one's direct effect, its total effect, and what that would be with the final norm, later MLPs, later attention,
+    Its direct effect, its total effect, and what that would be with the final norm, later MLPs, later attention,
     everything later, or just its own repairers held still.
     """
     from selfrepair.ablation.names import parse_names
@@ -37,11 +37,11 @@ def card(
     named = required(components, "components")
     parse_names(named)
     asking = question(model, asked, quiet)
-    found = importance_card(asking, parse_names(named, asking.model))
-    floor = asking.floor(found.effects.interventions[0])
+    importance = importance_card(asking, parse_names(named, asking.model))
+    floor = asking.floor(importance.effects.interventions[0])
     if out is not None:
-        save_card(found, asking, floor, out)
+        save_card(importance, asking, floor, out)
     if json:
-        as_json(card_record(asking, found, floor))
+        as_json(card_record(asking, importance, floor))
     else:
-        print_card(Console(), asking, found, floor)
+        print_card(Console(), asking, importance, floor)

@@ -1,4 +1,4 @@
-"""`selfrepair claim`: claims checked again."""
+"""`selfrepair claim`: check claims from a file."""
 
 from __future__ import annotations
 
@@ -40,25 +40,30 @@ def claim(
     claims = read_claims(file, KINDS)
     quieten()
     question = asked(claims, progress=not quiet)
-    judged = [judge(question, one, claims) for one in claims.claims]
+    judged = [judge(question, stated, claims) for stated in claims.claims]
     code = exit_code(judged)
     if json:
-        as_json({"exit_code": code, "claims": [_record(one) for one in judged]})
+        as_json({"exit_code": code, "claims": [_record(judgement) for judgement in judged]})
     else:
         _print(Console(), judged, code, question.sampling.kind)
     raise typer.Exit(code)
 
 
-def _record(one: Judged) -> dict[str, object]:
-    return {"name": one.claim.name, "status": one.status, "reason": one.reason, "about_needed": one.decisive}
+def _record(judgement: Judged) -> dict[str, object]:
+    return {
+        "name": judgement.claim.name,
+        "status": judgement.status,
+        "reason": judgement.reason,
+        "about_needed": judgement.decisive,
+    }
 
 
 def _print(console: Console, judged: list[Judged], code: int, kind: str) -> None:
-    widest = max(len(one.claim.name) for one in judged)
-    for one in judged:
-        mark, style = _MARKS[one.status]
+    widest = max(len(judgement.claim.name) for judgement in judged)
+    for judgement in judged:
+        mark, style = _MARKS[judgement.status]
         units = "groups" if kind == "groups" else "prompts"
-        more = f" (about {one.decisive} {units} would decide)" if one.decisive else ""
-        console.print(Text(mark, style), Text(f"{one.claim.name:<{widest}}  {one.reason}{more}"))
-    counts = {status: sum(one.status == status for one in judged) for status in _MARKS}
+        more = f" (about {judgement.decisive} {units} would decide)" if judgement.decisive else ""
+        console.print(Text(mark, style), Text(f"{judgement.claim.name:<{widest}}  {judgement.reason}{more}"))
+    counts = {status: sum(judgement.status == status for judgement in judged) for status in _MARKS}
     console.print(", ".join(f"{number} {status}" for status, number in counts.items() if number), f"· exit code {code}")

@@ -37,11 +37,11 @@ def compare(
     if number not in ESTIMATORS:
         raise SelfRepairError(f"There is no number '{number}'.", f"There are: {', '.join(ESTIMATORS)}.")
     console = Console()
-    for found in compare_all(folders, filter, number, same_heads):
-        print_comparison(console, found, top)
-        if found.unrelated:
+    for comparison in compare_all(folders, filter, number, same_heads):
+        print_comparison(console, comparison, top)
+        if comparison.unrelated:
             console.print(
-                f"Heads are not compared one by one: {found.unrelated}. If heads of equal name correspond anyway, "
+                f"Heads are not compared one by one: {comparison.unrelated}. If heads of equal name correspond anyway, "
                 "--same-heads subtracts them.",
                 highlight=False,
                 markup=False,

@@ -8,15 +8,15 @@ from typing import Any
 from selfrepair.ablation.names import NamedHeads, existing_heads
 
 
-def require_heads(named: NamedHeads | None, model: str, revision: str | None) -> None:
+def require_existing_heads(named: NamedHeads | None, model: str, revision: str | None) -> None:
     """Refuses heads that are not in a model's configuration, before its weights are loaded.
 
     Does nothing if there is no configuration to read: loading reports what is wrong.
 
     Args:
         named: from `named_heads`; None for all.
-        model: as for `load`.
-        revision: of a hub model.
+        model: name or path, as for `load`.
+        revision: branch, tag or commit of a hub model.
 
     Raises:
         SelfRepairError: a head that the model does not have.
@@ -37,5 +37,5 @@ def _configuration(model: str, revision: str | None) -> Any:
         return None
     try:
         return AutoConfig.from_pretrained(model, revision=revision, trust_remote_code=False).get_text_config()
-    except Exception:  # each library has its own kinds, and `load` has the words for them
+    except Exception:  # each library has its own kinds, and `load` explains them
         return None

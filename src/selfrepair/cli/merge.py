@@ -24,7 +24,7 @@ def merge(
     from selfrepair.cli.silence_libraries import quieten
 
     quieten()
-    from selfrepair.cli.run import report
+    from selfrepair.cli.run import print_run
     from selfrepair.run.gathering.merge_folders import combine
 
-    report(combine(folders, out), out, top, plots)
+    print_run(combine(folders, out), out, top, plots)

@@ -40,34 +40,34 @@ def names(
     from selfrepair.circuits.elsewhere import elsewhere, transformer_lens_hooks
 
     loaded = None if model is None else _loaded(model)
-    places = _places(components, loaded)
+    sites = _places(components, loaded)
     if hooks:
-        typer.echo(transformer_lens_hooks(places), nl=False)
+        typer.echo(transformer_lens_hooks(sites), nl=False)
         return
-    found = {str(place): elsewhere(place, loaded) for place in places}
+    spellings = {str(site): elsewhere(site, loaded) for site in sites}
     if as_json:
-        typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
+        typer.echo(json.dumps(spellings, indent=2, ensure_ascii=False))
         return
     table = Table("component", "tool", Column("is called", overflow="fold"))
-    for called in found.values():
+    for called in spellings.values():
         for tool, name in called.items():
             table.add_row(Text(called["selfrepair"] if tool == "selfrepair" else ""), Text(tool), Text(name))
     Console().print(table)
 
 
 def _places(components: list[str], model: LanguageModel | None) -> list[Place]:
-    """The components; what a name was expanded to is told on standard error."""
+    """The components; expansions of names are reported on standard error."""
     from selfrepair.ablation.name_lists import NameExpanded
     from selfrepair.ablation.names import parse_names
 
     files = any(name.startswith("@") for name in components)
-    given = components if files else [" ".join(components)]  # a shell parts `MLP 5`
-    with warnings.catch_warnings(record=True) as told:
+    given = components if files else [" ".join(components)]  # a shell splits `MLP 5`
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", NameExpanded)
-        places = [place for name in given for place in parse_names(name, model)]
-    for warning in told:
+        sites = [site for name in given for site in parse_names(name, model)]
+    for warning in caught:
         Console(stderr=True).print(Text(str(warning.message), "yellow"))
-    return list(dict.fromkeys(places))
+    return list(dict.fromkeys(sites))
 
 
 def _loaded(model: str) -> LanguageModel:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from selfrepair.run.planning.options import Setting, settings_of
+from selfrepair.run.planning.setting_fields import Setting, settings_of
 
 Quiet = Annotated[
     bool, typer.Option("--quiet", "-q", help="No progress and no remarks: only results, warnings and errors.")
@@ -22,7 +22,7 @@ def options(group: Any, *names: str, **defaults: object) -> list[Setting]:
 
     Args:
         group: `Text`, `Ablation`, ...
-        names: which; all by default.
+        names: which fields; all by default.
         defaults: defaults that differ from the field's.
     """
     chosen = [setting for setting in settings_of(group) if not names or setting.name in names]
@@ -41,10 +41,14 @@ def with_settings(
 
     def decorated(verb: Callable[..., None]) -> Callable[..., None]:
         given = inspect.signature(verb, eval_str=True).parameters.values()
-        arguments = [one for one in given if one.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD]
+        arguments = [parameter for parameter in given if parameter.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD]
         made = [_parameter(setting, panels) for setting in settings]
         names = {setting.name for setting in settings}
-        own = [one for one in given if one.kind is inspect.Parameter.KEYWORD_ONLY and one.name not in names]
+        own = [
+            parameter
+            for parameter in given
+            if parameter.kind is inspect.Parameter.KEYWORD_ONLY and parameter.name not in names
+        ]
 
         @wraps(verb)
         def command(**values: Any) -> None:

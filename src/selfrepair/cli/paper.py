@@ -13,7 +13,7 @@ import typer
 from selfrepair import choices
 from selfrepair.cli.exit_code import INTERRUPTED
 from selfrepair.cli.options import Quiet, options, with_settings
-from selfrepair.run.planning.options import part_of
+from selfrepair.run.planning.setting_fields import given_settings
 from selfrepair.run.planning.settings import Computing, Loading, Statistics, Text
 from selfrepair.terminal import Console
 
@@ -72,8 +72,7 @@ def paper(
     measured on up to a million tokens.
     """
     from selfrepair.cli.silence_libraries import quieten
-    from selfrepair.results.run_folder import load as load_run
-    from selfrepair.results.run_folder import prepare_folder
+    from selfrepair.results.run_folder import load_run, prepare_folder
 
     quieten()
     from selfrepair.paper import make
@@ -83,25 +82,25 @@ def paper(
     make.check_names(only or (), reference)
     _require_readable(reference, asked if run is None else None)
     beside = overview.read_beside(others or ())
-    place = prepare_folder(out or Path("selfrepair-papers") / datetime.now().strftime("%Y-%m-%d-%H%M%S"))
+    target = prepare_folder(out or Path("selfrepair-papers") / datetime.now().strftime("%Y-%m-%d-%H%M%S"))
     console = Console(stderr=True, quiet=quiet)
     loaded = _loaded(model, asked, console)
     if run is not None:
         study = make.study_of(loaded, load_run(run), recipe.value)
     else:
-        study = _studied(loaded, asked, recipe.value, only or (), place, not quiet)
+        study = _studied(loaded, asked, recipe.value, only or (), target, not quiet)
     study.others, study.reference, study.scan_tokens = beside, reference, scan_tokens
-    folder = paper_folder.Folder(place)
+    folder = paper_folder.Folder(target)
     made = make.make(study, only or (), lambda name: console.print(f"{paper_folder.heading(name)} ({name})"), folder)
     _report(made, folder.show(made))
 
 
 def _require_readable(reference: Path | None, asked: Mapping[str, Any] | None) -> None:
-    """Fails before the sweep if packages are missing, or what is to be read cannot be.
+    """Fails before the sweep if packages are missing, or an input cannot be read.
 
     Args:
         reference: folder with published tables.
-        asked: settings of a text that is to be measured.
+        asked: settings of the text to measure.
     """
     from selfrepair.paper.experiments.published.reference_folder import read_published_heads, read_self_repression
     from selfrepair.text import read_documents
@@ -120,7 +119,7 @@ def _loaded(model: str, asked: Mapping[str, Any], console: Console) -> Any:
     from selfrepair.model.load import load
 
     console.print("Loading the model and proving its identities.")
-    loaded = load(model, **part_of(Loading, asked))
+    loaded = load(model, **given_settings(Loading, asked))
     console.print(f"{loaded!r}: its identities hold.")
     return loaded
 
@@ -130,7 +129,7 @@ def _studied(
     asked: Mapping[str, Any],
     recipe: str,
     only: Sequence[str],
-    place: Path,
+    target: Path,
     progress: bool,
 ) -> Any:
     """A study of a text, with a new sweep over all heads where an experiment reads it."""
@@ -140,16 +139,16 @@ def _studied(
     from selfrepair.paper.study import Study
 
     seed = asked["seed"]
-    windows = windows_for(model.tokenizer, recipe, seed=seed, **part_of(Text, asked))
+    windows = windows_for(model.tokenizer, recipe, seed=seed, **given_settings(Text, asked))
     chosen = recipe_named(recipe, windows)
     if not make.needs_sweep(only):
         return Study(model, windows, None, chosen, seed=seed)
-    sizes = part_of(Computing, asked)
-    swept = make.sweep(model, windows, chosen, out=place / "run", seed=seed, progress=progress, **sizes)
+    sizes = given_settings(Computing, asked)
+    swept = make.sweep(model, windows, chosen, out=target / "run", seed=seed, progress=progress, **sizes)
     if swept.outcome["status"] == "interrupted":
         Console(stderr=True).print(
-            f"Interrupted: nothing of the sweep is lost. Continue with selfrepair resume {place / 'run'}, then "
-            f"selfrepair paper --run {place / 'run'}",
+            f"Interrupted: nothing of the sweep is lost. Continue with selfrepair resume {target / 'run'}, then "
+            f"selfrepair paper --run {target / 'run'}",
             soft_wrap=True,
         )
         raise typer.Exit(INTERRUPTED)
@@ -170,10 +169,12 @@ def _report(made: Any, page: Path) -> None:
     table = Table(title="The paper's claims on this model", title_justify="left")
     for heading in ("", "stated", "measured, 95% interval over documents", "verdict"):
         table.add_column(heading)
-    for one in made.verdicts:
-        if one.verdict != MISSING:
-            colour = colours.get(one.verdict, "white")
-            table.add_row(one.claim.key, one.claim.stated, number_text(one.number), Text(one.verdict, colour))
+    for verdict in made.verdicts:
+        if verdict.verdict != MISSING:
+            colour = colours.get(verdict.verdict, "white")
+            table.add_row(
+                verdict.claim.key, verdict.claim.stated, number_text(verdict.number), Text(verdict.verdict, colour)
+            )
     console.print(table)
     for name, why in made.left_out.items():
         console.print(f"Left out, {name}: {why}")

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from selfrepair.prompts.prompts import Prompts
     from selfrepair.prompts.vocabulary import Vocabulary
 
-_LEAST, _MOST = 12, 60  # characters of a prompt that are shown, its end
+_LEAST, _MOST = 12, 60  # characters shown of the end of a prompt
 _REASONS, _ADVICE, _TOKENS = 20, 5, 4  # dropped prompts, remedies and tokens that are shown
 _Prompts = list["Prompt | Dropped"]
 
@@ -160,7 +160,7 @@ def _print(console: Console, checked: Check, model: LanguageModel, top: int) -> 
 
 
 def _print_dropped(console: Console, dropped: Sequence[Dropped]) -> None:
-    """What was left out and why, and below what helps, once."""
+    """What was left out and why, and each remedy once."""
     table = Table("prompt", "why", title=f"Dropped: {_counted(len(dropped), 'prompt')}", box=box.SIMPLE_HEAD)
     advice: list[str] = []
     for gone in dropped[:_REASONS]:

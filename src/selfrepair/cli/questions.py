@@ -14,7 +14,7 @@ import typer
 from selfrepair.cli.options import options
 from selfrepair.errors import SelfRepairError
 from selfrepair.questions.settings import AuditSettings, PromptSource
-from selfrepair.run.planning.options import part_of
+from selfrepair.run.planning.setting_fields import given_settings
 from selfrepair.run.planning.settings import Loading
 from selfrepair.terminal import Console
 
@@ -48,7 +48,7 @@ def question(model: str, asked: Mapping[str, Any], quiet: bool) -> Question:
     quieten()
     console = Console(stderr=True, quiet=quiet)
     console.print("Loading the model and proving its identities.")
-    loaded = load(model, **part_of(Loading, asked))
+    loaded = load(model, **given_settings(Loading, asked))
     chosen = _settings(asked)
     prompts = _prompts(loaded, asked, console)
     return Question(loaded, prompts, chosen, progress=not quiet)
@@ -95,7 +95,7 @@ def _prompts(model: LanguageModel, asked: Mapping[str, Any], console: Console) -
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         if asked["prompts"]:
-            found = Prompts.read(
+            selected = Prompts.read(
                 asked["prompts"],
                 model,
                 format=asked["format"],
@@ -110,11 +110,11 @@ def _prompts(model: LanguageModel, asked: Mapping[str, Any], console: Console) -
                 Prompt(text, (answer,), () if wrong is None else (wrong,), corrupt=twin)
                 for text, answer, wrong, twin in given
             ]
-            found = Prompts.of(made, model, **how)
+            selected = Prompts.of(made, model, **how)
     for warning in caught:
         if issubclass(warning.category, UserWarning):
             console.print(f"Note: {warning.message}", style="yellow")
-    return found if asked["most"] is None else found.select(range(min(len(found), asked["most"])))
+    return selected if asked["most"] is None else selected.select(range(min(len(selected), asked["most"])))
 
 
 def as_json(content: Mapping[str, Any]) -> None:

@@ -49,14 +49,14 @@ def show_page(path: Path) -> None:
 
 
 def write_beside(run: Run, folder: Path) -> None:
-    """Writes a finished run's page into its folder, or prints in one line why not."""
+    """Writes a finished run's page into its folder, or prints in one line why it could not."""
     from importlib.util import find_spec
 
     console = Console(stderr=True)
     if find_spec("jinja2") is None or find_spec("plotly") is None:
         console.print("No report.html: pip install 'selfrepair[report]'", soft_wrap=True)
         return
-    from selfrepair.report.page import Source, write_page
+    from selfrepair.report.page import PageRun, write_page
 
-    path = write_page([Source(run, folder)], folder / PAGE)
+    path = write_page([PageRun(run, folder)], folder / PAGE)
     Console().print(f"Report: {path}   (selfrepair show --open {folder})", soft_wrap=True)

@@ -30,7 +30,7 @@ def resume(
     from selfrepair.cli.silence_libraries import quieten
 
     quieten()
-    from selfrepair.cli.run import report
+    from selfrepair.cli.run import print_run
     from selfrepair.run.measure import resume as go_on
 
-    report(go_on(folder, workers=workers, executor=executor, progress=not quiet), folder, top, plots, page)
+    print_run(go_on(folder, workers=workers, executor=executor, progress=not quiet), folder, top, plots, page)

@@ -15,7 +15,7 @@ import typer
 from selfrepair.cli.exit_code import INTERRUPTED
 from selfrepair.cli.options import Quiet, options, with_settings
 from selfrepair.cli.report import write_beside
-from selfrepair.run.planning.options import part_of
+from selfrepair.run.planning.setting_fields import given_settings
 from selfrepair.run.planning.settings import GROUPS, Ablation, Computing, Loading, Statistics, Stopping, Text, Work
 from selfrepair.terminal import Console
 
@@ -59,20 +59,20 @@ def run(
 
     asked["heads"] = (asked["heads"] or "").strip() or None
     if asked["heads"]:
-        named_heads(asked["heads"])  # complains before anything is made
+        named_heads(asked["heads"])  # fails before anything is made
     quieten()
-    place = prepare_folder(out or Path("selfrepair-runs") / datetime.now().strftime("%Y-%m-%d-%H%M%S"))
+    folder = prepare_folder(out or Path("selfrepair-runs") / datetime.now().strftime("%Y-%m-%d-%H%M%S"))
     from selfrepair.run.measure import ChecksFail, NumbersAreInexact
 
-    with _leaving_no_empty_folder(place), warnings.catch_warnings():
-        for category in (ChecksFail, NumbersAreInexact):  # `report` prints these more visibly
+    with _leaving_no_empty_folder(folder), warnings.catch_warnings():
+        for category in (ChecksFail, NumbersAreInexact):  # `print_run` prints these more visibly
             warnings.simplefilter("ignore", category)
-        measured = _measured(model, asked, place, quiet)
-    report(measured, place, top, plots, page)
+        measured = _measured(model, asked, folder, quiet)
+    print_run(measured, folder, top, plots, page)
 
 
-def _measured(model: str, asked: Mapping[str, Any], place: Path, quiet: bool) -> Run:
-    """Loads the model, cuts the text and measures; what can be refused is refused before that takes time."""
+def _measured(model: str, asked: Mapping[str, Any], folder: Path, quiet: bool) -> Run:
+    """Loads the model, cuts the text and measures; bad input is refused before anything takes time."""
     from torch import get_num_threads, set_num_threads
 
     from selfrepair.model.load import load
@@ -85,21 +85,21 @@ def _measured(model: str, asked: Mapping[str, Any], place: Path, quiet: bool) ->
     console = Console(stderr=True, quiet=quiet)
     _require_sense(model, asked)
     console.print("Loading the model and proving its identities.")
-    loaded = load(model, **part_of(Loading, asked))
+    loaded = load(model, **given_settings(Loading, asked))
     console.print(f"{loaded!r}: its identities hold.")
-    cut = part_of(Text, asked)
+    cut = given_settings(Text, asked)
     corpus = windows(loaded.tokenizer, cut.pop("text"), seed=asked["seed"], **cut)
     counted = f"{corpus.scored(asked['first']).sum():,} predictions count."
     console.print(f"Text: {corpus!r}; {counted}{_as_python_has_it(corpus.provenance)}")
-    keywords = {name: value for group in GROUPS.values() for name, value in part_of(group, asked).items()}
-    return measure(loaded, corpus, out=place, progress=not quiet, **keywords)
+    keywords = {name: value for group in GROUPS.values() for name, value in given_settings(group, asked).items()}
+    return measure(loaded, corpus, out=folder, progress=not quiet, **keywords)
 
 
 def _require_sense(model: str, asked: Mapping[str, Any]) -> None:
-    """Refuses filters, donors, errors to stop at, texts and heads that there are not."""
+    """Refuses filters, donors, errors to stop at, texts and heads that do not exist."""
     from selfrepair.ablation.names import named_heads
     from selfrepair.ablation.operators import operator
-    from selfrepair.cli.heads import require_heads
+    from selfrepair.cli.heads import require_existing_heads
     from selfrepair.run.planning.prepare import stopping
     from selfrepair.statistics.filters import Filter
     from selfrepair.text import read_documents
@@ -110,56 +110,56 @@ def _require_sense(model: str, asked: Mapping[str, Any]) -> None:
     operator(asked["ablation"], asked["donors"])
     stopping(asked["until_se"], asked["until"])
     next(iter(read_documents(asked["text"], field=asked["field"], most=LEAST)))
-    require_heads(named_heads(asked["heads"]) if asked["heads"] else None, model, asked["revision"])
+    require_existing_heads(named_heads(asked["heads"]) if asked["heads"] else None, model, asked["revision"])
 
 
 def _as_python_has_it(provenance: Mapping[str, object]) -> str:
-    """That the built-in text depends on the Python version; nothing for other texts."""
+    """A note that the built-in text depends on the Python version; empty for other texts."""
     python = provenance.get("python")
     return f" The text is what Python {python} brings with it: other versions have other texts." if python else ""
 
 
 @contextmanager
-def _leaving_no_empty_folder(place: Path) -> Iterator[None]:
+def _leaving_no_empty_folder(folder: Path) -> Iterator[None]:
     """Before the sweep: a failure or interruption leaves no empty folder behind."""
     try:
         yield
     except KeyboardInterrupt:
-        again = f" Continue with: selfrepair resume {quote(str(place))}" if any(place.iterdir()) else ""
+        again = f" Continue with: selfrepair resume {quote(str(folder))}" if any(folder.iterdir()) else ""
         Console(stderr=True).print(f"Interrupted before the sweep: nothing was measured.{again}")
         raise typer.Exit(INTERRUPTED) from None
     finally:
         with suppress(OSError):  # it holds something
-            place.rmdir()
+            folder.rmdir()
 
 
-def report(measured: Run, place: Path, top: int, plots: bool, page: bool = True) -> None:
+def print_run(measured: Run, folder: Path, top: int, plots: bool, page: bool = True) -> None:
     """Prints tables, draws pictures, writes the page, and ends with the exit code the run deserves."""
     from selfrepair.cli.exit_code import exit_code_of
-    from selfrepair.report.tables import print_heads, print_summary
+    from selfrepair.report.run_tables import print_heads, print_summary
     from selfrepair.run.gathering.best_effort import never_costs_the_run
 
     console = Console()
     with never_costs_the_run("tables", "`selfrepair show` tries again."):
         print_heads(console, measured, top=top)
         print_summary(console, measured)
-    where = f"\nResults: {place}   (again: selfrepair show {quote(str(place))})"
+    where = f"\nResults: {folder}   (again: selfrepair show {quote(str(folder))})"
     console.print(where, soft_wrap=True)
     code = exit_code_of(measured)
     if plots:
         with never_costs_the_run("pictures"):
-            _draw(measured, place)
+            _draw(measured, folder)
     if page:
         with never_costs_the_run("report.html", "`selfrepair report` tries again."):
-            write_beside(measured, place)
+            write_beside(measured, folder)
     raise typer.Exit(code)
 
 
-def _draw(measured: Run, place: Path) -> None:
+def _draw(measured: Run, folder: Path) -> None:
     from importlib.util import find_spec
 
     if find_spec("matplotlib") is None:
         Console(stderr=True).print("No pictures without matplotlib: pip install 'selfrepair[plots]'")
         return
-    measured.plot_overview(path=place / "overview.png")
-    measured.plot_direct_effects(path=place / "direct_effects.png")
+    measured.plot_overview(path=folder / "overview.png")
+    measured.plot_direct_effects(path=folder / "direct_effects.png")

@@ -34,11 +34,11 @@ def show(
     Ends with exit code 3 if one of the run's own checks failed.
     """
     from selfrepair.cli.exit_code import CHECKS_FAIL, exit_code_of
-    from selfrepair.report.card import card_table
-    from selfrepair.report.tables import head_table
-    from selfrepair.results.run_folder import load
+    from selfrepair.report.model_card import card_table
+    from selfrepair.report.run_tables import head_table
+    from selfrepair.results.run_folder import load_run
 
-    run = load(folder)
+    run = load_run(folder)
     if open_:
         from selfrepair.cli.report import PAGE, show_page
         from selfrepair.report.page import write_page
@@ -48,9 +48,9 @@ def show(
     chosen = (filter or None, sort, not ascending, top, layers or None)
     code = exit_code_of(run)
     if as_json:
-        found = {"plan": run.plan, "outcome": run.outcome, "card": card_table(run, chosen[0])}
-        found["heads"] = head_table(run, *chosen)
-        typer.echo(json.dumps(found, indent=2, default=str))
+        content = {"plan": run.plan, "outcome": run.outcome, "card": card_table(run, chosen[0])}
+        content["heads"] = head_table(run, *chosen)
+        typer.echo(json.dumps(content, indent=2, default=str))
     else:
         _print(Console(), run, card, chosen)
     if code == CHECKS_FAIL:
@@ -58,11 +58,11 @@ def show(
 
 
 def _print(console: Console, run: Run, card: bool, chosen: tuple[str | None, str, bool, int, str | None]) -> None:
-    from selfrepair.report.card import print_card
-    from selfrepair.report.tables import print_heads, print_summary
+    from selfrepair.report.model_card import print_model_card
+    from selfrepair.report.run_tables import print_heads, print_summary
 
     if card:
-        print_card(console, run, chosen[0])
+        print_model_card(console, run, chosen[0])
         console.print()
     else:
         print_heads(console, run, *chosen)

@@ -1,4 +1,4 @@
-"""Silences what libraries say about themselves; must be called before they are imported."""
+"""Silences progress bars and notices of libraries; must be called before they are imported."""
 
 from __future__ import annotations
 

@@ -17,28 +17,28 @@ def status(
     folder: Annotated[Path, typer.Argument(help="The folder of a run.")],
     as_json: Annotated[bool, typer.Option("--json", help="JSON for programs, on standard output.")] = False,
 ) -> None:
-    """Show the progress of a run, from its folder alone; changes nothing."""
+    """Show the progress of a run, from its folder alone, without changing anything."""
     from selfrepair.run.scheduling.run_status import status as look
 
-    found = look(folder)
-    text, ablation = found.plan["text"], found.plan["ablation"]
+    progress = look(folder)
+    text, ablation = progress.plan["text"], progress.plan["ablation"]
     facts = {
-        "model": found.plan["model"]["name"],
+        "model": progress.plan["model"]["name"],
         "text": f"{text['source']}: {text['scored_tokens']} tokens of {text['documents']} documents",
         "ablation": f"{ablation['operator']}, donors: {ablation['donors']}",
-        "surveyed": f"{found.surveyed} of {found.units} units",
-        "swept": f"{found.swept} of {found.units} units" + (", which is enough" if found.enough else ""),
-        "damaged": ", ".join(found.damaged) or "none",
-        "of another plan": ", ".join(found.foreign) or "none",
-        "claimed": ", ".join(found.claimed) or "none",
-        "results": found.results,
+        "surveyed": f"{progress.surveyed} of {progress.units} units",
+        "swept": f"{progress.swept} of {progress.units} units" + (", which is enough" if progress.enough else ""),
+        "damaged": ", ".join(progress.damaged) or "none",
+        "of another plan": ", ".join(progress.foreign) or "none",
+        "claimed": ", ".join(progress.claimed) or "none",
+        "results": progress.results,
     }
     if as_json:
-        typer.echo(json.dumps(facts | {"complete": found.complete}, indent=2))
+        typer.echo(json.dumps(facts | {"complete": progress.complete}, indent=2))
         return
     table = Table.grid(padding=(0, 2))
     for name, value in facts.items():
         table.add_row(Text(name, "bold"), value)
     Console().print(table)
-    if not (found.complete and found.merged):
+    if not (progress.complete and progress.merged):
         Console().print(f"\nContinue with: selfrepair resume {folder}", soft_wrap=True)

@@ -53,14 +53,14 @@ def who(
     parse_names(named)  # complains before the model is loaded
     asking = question(model, asked, quiet)
     sites = parse_names(named, asking.model)
-    found = answer(asking, sites, parse_names(given, asking.model) if given.strip() else ())
-    floor = asking.floor(found.base)
+    covering = answer(asking, sites, parse_names(given, asking.model) if given.strip() else ())
+    floor = asking.floor(covering.base)
     if out is not None:
-        save_covering(found, asking, floor, out)
+        save_covering(covering, asking, floor, out)
     if json:
-        as_json(covering_record(asking, found, floor))
+        as_json(covering_record(asking, covering, floor))
     else:
-        print_who(Console(), asking, found, floor)
+        print_who(Console(), asking, covering, floor)
 
 
 def _show_run(folder: Path, name: str, filter: str, asked: Mapping[str, Any], json: bool) -> None:
@@ -70,12 +70,12 @@ def _show_run(folder: Path, name: str, filter: str, asked: Mapping[str, Any], js
     from selfrepair.questions.on_a_run import lines_in_run
     from selfrepair.questions.tables.on_a_run import print_run_lines
     from selfrepair.questions.tables.records import rows
-    from selfrepair.results.run_folder import load
+    from selfrepair.results.run_folder import load_run
 
     if asked["prompts"] or asked["prompt"]:
         raise SelfRepairError("A run and prompts were given.", "Give --run, or prompts.")
-    loaded = load(folder)
-    known = {str(one) for one in loaded.interventions["name"].values}
+    loaded = load_run(folder)
+    known = {str(known_name) for known_name in loaded.interventions["name"].values}
     title = name if name in known else "+".join(map(str, parse_names(name)))
     table = lines_in_run(loaded, title, filter or None)
     code = exit_code_of(loaded)

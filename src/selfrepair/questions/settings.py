@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 from selfrepair import choices
-from selfrepair.run.planning.options import Option
+from selfrepair.run.planning.setting_fields import Option
 
 if TYPE_CHECKING:
     from selfrepair.ablation.operators import Operator

@@ -7,11 +7,11 @@ import io
 
 from rich.text import Text
 
-from selfrepair.report.captions import ablated, chosen_tokens, operator
+from selfrepair.report.captions import ablated, chosen_tokens, operator_with_donors
 from selfrepair.report.layout import plain_table
 from selfrepair.report.number_formats import small
 from selfrepair.report.rows import head_rows
-from selfrepair.report.tables import columns_of, narrowed, notes
+from selfrepair.report.run_tables import columns_of, narrowed, notes
 from selfrepair.results.filter_labels import resolve_filter
 from selfrepair.results.runs import Run
 from selfrepair.terminal import Console
@@ -38,8 +38,8 @@ def as_text(run: Run) -> str:
     facts, (title, headings, rows, under) = _facts(run), _heads(run)
     wide = max(len(label) for label, _ in facts)
     table = plain_table()
-    for place, heading in enumerate(headings):
-        table.add_column(Text(heading), justify="left" if place == 0 else "right", no_wrap=True)
+    for column, heading in enumerate(headings):
+        table.add_column(Text(heading), justify="left" if column == 0 else "right", no_wrap=True)
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     console.print(Text("selfrepair.Run"))
@@ -66,10 +66,10 @@ def as_html(run: Run) -> str:
         "<tr>" + "".join(f"<td style='white-space:nowrap'>{html.escape(cell)}</td>" for cell in row) + "</tr>"
         for row in rows
     )
-    said = "".join(f"<p style='max-width:60em'>{html.escape(line)}</p>" for line in under)
+    notes_html = "".join(f"<p style='max-width:60em'>{html.escape(line)}</p>" for line in under)
     return (
         f"<div><strong>selfrepair.Run</strong><table>{facts}</table><p>{html.escape(title)}</p>"
-        f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{said}</div>"
+        f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{notes_html}</div>"
     )
 
 
@@ -78,7 +78,7 @@ def _heads(run: Run) -> tuple[str, list[str], list[list[str]], list[str]]:
     label = resolve_filter(run, None)
     rows, what = head_rows(run, label, top=HEADS), ablated(run)
     columns = narrowed(columns_of(rows, what), rows, WIDTH)
-    shown = f"{operator(run)}; {chosen_tokens(label, what)}; logit"
+    shown = f"{operator_with_donors(run)}; {chosen_tokens(label, what)}; logit"
     cells = [[column.show(row) for column in columns] for row in rows]
     title = f"{what.capitalize()}s by direct effect, largest first; {shown}"
     return title, [column.heading for column in columns], cells, notes(run, columns, rows)
@@ -86,5 +86,5 @@ def _heads(run: Run) -> tuple[str, list[str], list[list[str]], list[str]]:
 
 def _facts(run: Run) -> list[tuple[str, str]]:
     attributes = run.interventions.attrs
-    said = [(label, small(attributes[name])) for name, label in SHOWN if name in attributes]
-    return [*said, ("filters", ", ".join(run.filters))]
+    facts = [(label, small(attributes[name])) for name, label in SHOWN if name in attributes]
+    return [*facts, ("filters", ", ".join(run.filters))]

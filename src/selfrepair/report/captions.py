@@ -1,4 +1,4 @@
-"""What every table and figure says about the run it shows: no number without its filter and operator."""
+"""Captions of tables and figures: filter, operator, tokens, intervals and checks of the run they show."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ MARKS = {REPAIRED: "*", AMPLIFIED: "†"}  # beside a head's name
 
 
 def fact(run: Run, name: str) -> str:
-    """One of the run's attributes as text that steers no terminal or page; `unknown` where it says nothing."""
+    """One of the run's attributes as text that steers no terminal or page; `unknown` if it is missing."""
     return plain(str(run.interventions.attrs.get(name, "unknown")))
 
 
-def operator(run: Run) -> str:
+def operator_with_donors(run: Run) -> str:
     """The ablation operator with its donors."""
     donors = fact(run, "donors")
-    said = f"{fact(run, 'operator')} ablation"
-    return said if donors in ("unknown", "none", "", "0") else f"{said} (donors: {donors})"
+    ablation = f"{fact(run, 'operator')} ablation"
+    return ablation if donors in ("unknown", "none", "", "0") else f"{ablation} (donors: {donors})"
 
 
 def ablated(run: Run) -> str:
-    """What each ablated run of a run is of: one head, or another intervention."""
+    """What each ablated run replaces: a `head`, or another `intervention`."""
     return "head" if run.of_heads else "intervention"
 
 
@@ -53,21 +53,21 @@ def amount(run: Run, label: str) -> str:
     measured = counts > 0
     if not measured.any():
         return f"no {what} has tokens"
-    said = f"{span(counts[measured])} tokens per {what} from {span(documents[measured])} documents"
+    tokens = f"{span(counts[measured])} tokens per {what} from {span(documents[measured])} documents"
     texts = int(run.interventions.attrs.get("texts", 1))
-    said += f" of {texts} texts, chosen within each" if texts > 1 else ""
+    tokens += f" of {texts} texts, chosen within each" if texts > 1 else ""
     without = run.heads_there_are - int(measured.sum())
-    return f"{said}; {without} of {run.heads_there_are} {what}s have none" if without else said
+    return f"{tokens}; {without} of {run.heads_there_are} {what}s have none" if without else tokens
 
 
 def errors(run: Run) -> str:
     """What intervals are, whether the filter could be applied exactly in every replicate, and what they cover."""
-    said = "95% intervals from a bootstrap over documents, the filter applied again in each replicate"
+    intervals = "95% intervals from a bootstrap over documents, the filter applied again in each replicate"
     short = run.interventions.attrs.get("inexact_replicates", 0)
     if isinstance(short, float | int) and short > 0:
         share = f"{100 * short:.0f}%" if short >= 0.01 else "1%"
-        said += f" (for some {ablated(run)}s with too few kept tokens to do so exactly in up to {share} of them)"
-    return f"{said}; {COVERS}"
+        intervals += f" (for some {ablated(run)}s with too few kept tokens to do so exactly in up to {share} of them)"
+    return f"{intervals}; {COVERS}"
 
 
 def discoveries(run: Run, label: str) -> str:
@@ -76,19 +76,19 @@ def discoveries(run: Run, label: str) -> str:
     tested = int(np.isfinite(part["q_value"].values).sum())
     untested = int((part["count"].values > 0).sum()) - tested
     counts = {name: int((part["label"].values == name).sum()) for name in MARKS}
-    said = f"{ablated(run)}s repaired at a false discovery rate of {100 * RATE:g}%: {counts[REPAIRED]} of {tested}"
-    said += f", amplified: {counts[AMPLIFIED]}" if counts[AMPLIFIED] else ""
-    return f"{said} ({untested} more could not be tested)" if untested > 0 else said
+    counted = f"{ablated(run)}s repaired at a false discovery rate of {100 * RATE:g}%: {counts[REPAIRED]} of {tested}"
+    counted += f", amplified: {counts[AMPLIFIED]}" if counts[AMPLIFIED] else ""
+    return f"{counted} ({untested} more could not be tested)" if untested > 0 else counted
 
 
 def repaired_rule(*marked: str) -> str:
-    """When a head is called repaired, with the marks of the labels that are shown."""
-    said = f"{MARKS[REPAIRED]} repaired: {rule_in_words()}"
-    return f"{said}; {MARKS[AMPLIFIED]} amplified: the same on opposite sides" if AMPLIFIED in marked else said
+    """The rule by which a head is called repaired, with the marks of the labels that are shown."""
+    rule = f"{MARKS[REPAIRED]} repaired: {rule_in_words()}"
+    return f"{rule}; {MARKS[AMPLIFIED]} amplified: the same on opposite sides" if AMPLIFIED in marked else rule
 
 
 def rule_in_words() -> str:
-    """When a head is called repaired."""
+    """The rule by which a head is called repaired."""
     return (
         "the interval of self-repair leaves out zero, that of lost DE sizes up to "
         f"{LabelRule().negligible:g}, both lie on the same side, and the head passes the false-discovery rule over the "
@@ -96,7 +96,7 @@ def rule_in_words() -> str:
     )
 
 
-def left_out(run: Run) -> str:
+def positions_left_out(run: Run) -> str:
     """Which positions statistics leave out."""
     first = int(run.interventions.attrs.get("first_position", 1))
     if first == 0:
@@ -104,46 +104,46 @@ def left_out(run: Run) -> str:
     return "position 0 left out" if first == 1 else f"positions 0 to {first - 1} left out"
 
 
-def centring(run: Run) -> str:
-    """Over which rows of the vocabulary logits are centred, where some are padding or masked; else nothing."""
+def centring_note(run: Run) -> str:
+    """Over which rows of the vocabulary logits are centred, where some are padding or masked; else empty."""
     model = run.plan.get("model")
     vocabulary = model.get("vocabulary") if isinstance(model, dict) else None
     return centring_in_words(vocabulary) if vocabulary and not is_plain(vocabulary) else ""
 
 
 def floor(run: Run) -> str:
-    """Numerical floor and ledger residual, centred logits; and the engine's error, where it is not exact: a floor of
-    zero says nothing about that."""
-    said = [
+    """Numerical floor and ledger residual in centred logits, and the error of an inexact engine, about which a floor of
+    zero says nothing."""
+    floors = [
         f"{label} {small(run.interventions.attrs[name])}"
         for name, label in (("numerical_floor", "numerical floor"), ("ledger_residual", "ledger residual"))
         if name in run.interventions.attrs
     ]
     engine = engine_error(run)
-    said = [f"{' · '.join(said)} (logit)" if said else "numerical floor not measured"]
-    return " · ".join([*said, *([f"engine's error per token {engine}"] if engine else [])])
+    floors = [f"{' · '.join(floors)} (logit)" if floors else "numerical floor not measured"]
+    return " · ".join([*floors, *([f"engine's error per token {engine}"] if engine else [])])
 
 
 def engine_error(run: Run) -> str:
-    """How far the effects of an engine that is not exact are off, in words; nothing for one that is."""
+    """How far the effects of an engine that is not exact are off, in words; empty for an exact one."""
     error = run.outcome.get("relative_error")
     if isinstance(error, float):
         return f"{100 * error:.2g}% of the effects' RMS (a sample against replay)"
     return "not measured" if run.plan.get("engine_exact") is False else ""
 
 
-def status(run: Run) -> str:
-    """A warning where the run did not finish, or its checks fail; else nothing."""
-    said = fact(run, "status")
+def status_warning(run: Run) -> str:
+    """A warning where the run did not finish, or its checks fail; else empty."""
+    state = fact(run, "status")
     if failed := checks.failed(run.outcome):
-        return f"Run {said}. {' '.join(failed)} Do not use these numbers."
-    if said in ("unknown", "complete", "finished", "done"):
+        return f"Run {state}. {' '.join(failed)} Do not use these numbers."
+    if state in ("unknown", "complete", "finished", "done"):
         return ""
-    return f"Run {said}: {ablated(run)}s may have few tokens or none."
+    return f"Run {state}: {ablated(run)}s may have few tokens or none."
 
 
-def donors_needed(run: Run) -> str:
-    """How many donors the run's question needs, in words; nothing where one donor was drawn."""
+def donors_needed_note(run: Run) -> str:
+    """How many donors the run's question needs, in words; empty if one donor was drawn."""
     if "donors_needed" not in run.interventions:
         return ""
     needed = run.interventions["donors_needed"].values
@@ -157,8 +157,8 @@ def donors_needed(run: Run) -> str:
     )
 
 
-def stopped(run: Run) -> str:
-    """What a run that could stop early came to, with its interval that holds at every look; nothing for others."""
+def stopping_note(run: Run) -> str:
+    """The estimate at which a run stopped early, with an interval valid at every look; empty for other runs."""
     until = run.outcome.get("until")
     if not until:
         return ""
@@ -175,6 +175,6 @@ def stopped(run: Run) -> str:
 
 
 def span(counts: np.ndarray) -> str:
-    """Counts in words: one where they are all the same, else the smallest and the largest."""
+    """Counts in words: one number if all are equal, else the smallest and the largest."""
     low, high = int(counts.min()), int(counts.max())
     return f"{high:,}" if low == high else f"{low:,} to {high:,}"

@@ -14,24 +14,24 @@ GAP = 2  # columns between two cells
 
 
 @dataclass(frozen=True)
-class Line:
+class NumberRow:
     """One line of a table: its name, and a number with its interval for each heading."""
 
     name: str
     cells: Sequence[tuple[str, str]]
 
 
-def fitted(corner: str, headings: Sequence[str], lines: Sequence[Line], width: int) -> Table:
+def fitted(corner: str, headings: Sequence[str], lines: Sequence[NumberRow], width: int) -> Table:
     """The table in the widest form that fits.
 
-    Intervals stand beside their numbers; where there is no room, below them; where there is none for that either, each
-    number has a line of its own.
+    Intervals stand beside their numbers; if that is too wide, below them; if that is too, each number gets a line of
+    its own.
 
     Args:
         corner: heading of the names.
-        headings: of the numbers.
+        headings: headings of the numbers.
         lines: the lines.
-        width: characters there are.
+        width: width of the terminal in characters.
     """
     beside = [[line.name, *(f"{number} {interval}".rstrip() for number, interval in line.cells)] for line in lines]
     below = [[line.name, *(f"{number}\n{interval}".rstrip() for number, interval in line.cells)] for line in lines]
@@ -40,8 +40,8 @@ def fitted(corner: str, headings: Sequence[str], lines: Sequence[Line], width: i
             return _filled([corner, *headings], rows, names=1)
     rows = []
     for line in lines:
-        for place, (heading, cell) in enumerate(zip(headings, line.cells, strict=True)):
-            rows.append(["" if place else line.name, heading, *cell])
+        for index, (heading, cell) in enumerate(zip(headings, line.cells, strict=True)):
+            rows.append(["" if index else line.name, heading, *cell])
     return _filled([corner, "", "", "95% interval"], rows, names=2)
 
 
@@ -53,8 +53,8 @@ def plain_table() -> Table:
 def _filled(headings: Sequence[str], rows: Sequence[Sequence[str]], names: int) -> Table:
     """A table whose first columns are `names`, set to the left."""
     table = plain_table()
-    for place, heading in enumerate(headings):
-        table.add_column(Text(heading), justify="left" if place < names else "right", no_wrap=True)
+    for index, heading in enumerate(headings):
+        table.add_column(Text(heading), justify="left" if index < names else "right", no_wrap=True)
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     return table

@@ -1,4 +1,4 @@
-"""Numbers as tables print them: a value and its 95% interval, with no more digits than the interval bears."""
+"""Numbers as tables print them: a value and its 95% interval, with no more digits than the interval supports."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from selfrepair.statistics.estimators import ESTIMATORS
 
 DASH = "–"
 UNBOUNDED = "unbounded"
-SMALLEST = 1e-9  # sizes below this are rounding of rounding, and are not told apart
+SMALLEST = 1e-9  # smaller sizes are nothing but rounding, and are shown alike
 _WIDEST = 1e5  # larger numbers are written with an exponent, so that a column stays narrow
 
 
 def known(value: object) -> bool:
-    """Whether there is a number; NaN and None are none, infinity is one."""
+    """Whether a value is a number; NaN and None are not, infinity is."""
     return isinstance(value, float | int) and not math.isnan(value)
 
 
@@ -53,7 +53,7 @@ def small(value: object) -> str:
 
 
 def brief(value: float) -> str:
-    """Three digits; 0 for what is rounding alone."""
+    """A number to three digits; 0 if it is rounding alone."""
     return "0" if abs(value) < SMALLEST else f"{value:.3g}"
 
 
@@ -75,7 +75,7 @@ def estimate(name: str, value: object, low: object, high: object, *, change: boo
     """A number by its estimator's name in the units that tables use, and its interval.
 
     Args:
-        name: in `statistics.estimators.ESTIMATORS`.
+        name: a name in `statistics.estimators.ESTIMATORS`.
         value: the number.
         low: lower end of its interval.
         high: upper end.
@@ -83,10 +83,10 @@ def estimate(name: str, value: object, low: object, high: object, *, change: boo
     """
     if not in_percent(name):
         return effect(value, low, high)
-    said, interval = share(value, low, high)
+    text, interval = share(value, low, high)
     if not change:
-        return said, interval
-    return (f"{'+' if known(value) and float(str(value)) >= 0 else ''}{said.removesuffix('%')} points"), interval
+        return text, interval
+    return (f"{'+' if known(value) and float(str(value)) >= 0 else ''}{text.removesuffix('%')} points"), interval
 
 
 def in_percent(name: str) -> bool:

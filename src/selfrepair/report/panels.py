@@ -19,9 +19,9 @@ def effect_panel(run: Run, label: str, column: str, titles: tuple[str, str], sha
 
     Args:
         run: the run.
-        label: of a filter.
-        column: the number across, such as `direct_effect`.
-        titles: of the panel, and of the number with its unit.
+        label: label of a filter.
+        column: the number on the x axis, such as `direct_effect`.
+        titles: title of the panel, and of the x axis with its unit.
         shade: [head], values for the colour scale.
     """
     part = run.heads.sel(filter=label)
@@ -43,10 +43,10 @@ def depth_panel(run: Run, label: str, name: str, y_label: str, called: str = "",
 
     Args:
         run: the run.
-        label: of a filter.
-        name: of the number.
-        y_label: with its unit.
-        called: how the run is called; by its model's name where empty.
+        label: label of a filter.
+        name: name of the number.
+        y_label: label of the y axis, with its unit.
+        called: name of the run; its model's name if empty.
         by_label: whether heads are filled where they are labelled repaired, and outlines elsewhere.
     """
     part = run.heads.sel(filter=label)
@@ -55,7 +55,7 @@ def depth_panel(run: Run, label: str, name: str, y_label: str, called: str = "",
     nudge = np.linspace(-0.28, 0.28, heads) if heads > 1 else np.zeros(1)
     depth = (np.arange(layers)[:, None] + nudge[None, :]) / layers
     measured = np.isfinite(values).any(1)
-    means = np.array([np.nanmean(row) if some else np.nan for row, some in zip(values, measured, strict=True)])
+    means = np.array([np.nanmean(row) if has_any else np.nan for row, has_any in zip(values, measured, strict=True)])
     points = Marks(
         depth.ravel(),
         values.ravel(),
@@ -77,7 +77,7 @@ def depth_panel(run: Run, label: str, name: str, y_label: str, called: str = "",
 
 
 def _by_label(points: Marks, part: xr.Dataset) -> tuple[Marks, ...]:
-    """The same heads in two series, by the rule that tables go by."""
+    """The same heads in two series, by the rule of the tables."""
     repaired, measured = (part["label"].values == REPAIRED).ravel(), np.isfinite(points.y)
     tested = int(np.isfinite(part["q_value"].values).sum())
     series = []
@@ -87,7 +87,7 @@ def _by_label(points: Marks, part: xr.Dataset) -> tuple[Marks, ...]:
     ):
         if not hollow or chosen.any():
             assert points.y_error is not None
-            names = tuple(name for name, one in zip(points.names, chosen, strict=True) if one)
+            names = tuple(name for name, is_chosen in zip(points.names, chosen, strict=True) if is_chosen)
             errors = points.y_error[:, chosen]
             marks = replace(points, x=points.x[chosen], y=points.y[chosen], names=names, y_error=errors, label=label)
             series.append(replace(marks, hollow=hollow))
@@ -131,13 +131,13 @@ def notable(heads: Sequence[str], x: np.ndarray, y: np.ndarray, most: int = 7) -
     points = np.column_stack([x / spread[0], y / spread[1]])
     far = np.where(kept, np.hypot(*(points - np.median(points[kept], axis=0)).T), -1)
     chosen: list[int] = []
-    for place in np.argsort(-far):
+    for index in np.argsort(-far):
         apart = all(
-            abs(points[place, 0] - points[one, 0]) > 0.16 or abs(points[place, 1] - points[one, 1]) > 0.06
-            for one in chosen
+            abs(points[index, 0] - points[other, 0]) > 0.16 or abs(points[index, 1] - points[other, 1]) > 0.06
+            for other in chosen
         )
-        if apart and kept[place]:
-            chosen.append(int(place))
+        if apart and kept[index]:
+            chosen.append(int(index))
         if len(chosen) == most:
             break
-    return tuple((float(x[one]), float(y[one]), heads[one]) for one in chosen)
+    return tuple((float(x[index]), float(y[index]), heads[index]) for index in chosen)

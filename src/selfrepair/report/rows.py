@@ -89,29 +89,29 @@ def head_rows(
     columns = {name: chosen[name].values for name in ("name", "layer", "head", *names, "label")}
     largest = chosen[LARGEST[0]].values if LARGEST[0] in chosen else None
     rows: list[Row] = []
-    for place in _measured(run):
-        row: Row = {"name": str(columns["name"][place]), "layer": int(columns["layer"][place])}
+    for index in _measured(run):
+        row: Row = {"name": str(columns["name"][index]), "layer": int(columns["layer"][index])}
         if wanted is not None and row["layer"] not in wanted:
             continue
-        row |= {"head": int(columns["head"][place]), "filter": label}
-        row |= {name: columns[name][place].item() for name in names}
+        row |= {"head": int(columns["head"][index]), "filter": label}
+        row |= {name: columns[name][index].item() for name in names}
         row["repaired_fraction_unbounded"] = unbounded(row, "repaired_fraction")
-        row["label"] = str(columns["label"][place]) if row["count"] else None
+        row["label"] = str(columns["label"][index]) if row["count"] else None
         if largest is not None:
-            row[LARGEST[0]] = str(largest[place]) or None
+            row[LARGEST[0]] = str(largest[index]) or None
         rows.append(row)
     return ordered(rows, sort, descending)[:top]
 
 
 def _measured(run: Run) -> np.ndarray:
-    """Places of interventions that were measured; all where none was: a table of dashes says what there would be."""
+    """Indices of the interventions that were measured; all if none was: a table of dashes shows what to expect."""
     counts = run.interventions["count"]
     measured = counts.values.any(counts.dims.index("filter"))
     return np.flatnonzero(measured if measured.any() else ~measured)
 
 
 def column_of(sort: str, rows: Sequence[Row]) -> str:
-    """The column that a name or a printed heading means; spaces, dashes and underscores are one, case is none.
+    """The column that a name or a printed heading means; spaces, dashes and underscores are alike, case is ignored.
 
     Raises:
         SelfRepairError: no such column.
@@ -150,5 +150,5 @@ def unbounded(row: Row, name: str) -> bool:
 
 
 def strict(value: str | int | float | None) -> str | int | float | None:
-    """None for what is not finite, which JSON cannot hold."""
+    """The value, or None if it is not finite, which JSON cannot hold."""
     return None if isinstance(value, float) and not np.isfinite(value) else value

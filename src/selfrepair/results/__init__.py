@@ -1,1 +1,1 @@
-"""What a run leaves behind: the schema, the folder, and the run as an object."""
+"""Results of a run: the schema, the folder, and the run as an object."""

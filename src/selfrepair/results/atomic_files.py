@@ -23,7 +23,7 @@ class Writing(io.RawIOBase):
     """A file that is being written, from the first byte to the last, and hashed on its way.
 
     Args:
-        file: where it goes.
+        file: the file to write to.
     """
 
     def __init__(self, file: BinaryIO) -> None:
@@ -50,11 +50,11 @@ class Writing(io.RawIOBase):
             self._file.flush()
 
     def digests(self) -> Digests:
-        """Of what has been written; no more may be."""
+        """Digests of what has been written; nothing may be written after this."""
         return self._hasher.digests()
 
 
-_NO_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.ENOSYS)  # of disks that cannot flush a folder
+_NO_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.ENOSYS)  # errors of disks that cannot flush a folder
 
 
 @contextmanager
@@ -80,7 +80,7 @@ def putting(path: Path) -> Iterator[Writing]:
 
 
 def sync_folder(folder: Path) -> None:
-    """Makes names that were given, changed or removed in a folder outlast a power cut; where the disk can do that.
+    """Makes names that were given, changed or removed in a folder survive a power cut, if the disk supports that.
 
     Raises:
         OSError: the disk is full, or failing.
@@ -104,10 +104,10 @@ def make_folder(folder: Path) -> None:
     Raises:
         OSError: it cannot be made.
     """
-    new = [one for one in (folder, *folder.parents) if not one.exists()]
+    new = [parent for parent in (folder, *folder.parents) if not parent.exists()]
     folder.mkdir(parents=True, exist_ok=True)
-    for one in new:
-        sync_folder(one.parent)
+    for parent in new:
+        sync_folder(parent.parent)
 
 
 def put(path: Path, content: Bytes) -> Digests:
@@ -151,7 +151,7 @@ def putting_table(path: Path, schema: pa.Schema) -> Iterator[TableFile]:
 
 
 def cannot(verb: str, path: Path, problem: OSError) -> SelfRepairError:
-    """What to raise where a file could not be written."""
+    """The error to raise if a file could not be written."""
     if problem.errno == errno.ENOSPC:
         fix = "Free some space, or give a folder on another disk with --out."
         return SelfRepairError(f"The disk is full: cannot {verb} {path}.", fix)
@@ -159,5 +159,5 @@ def cannot(verb: str, path: Path, problem: OSError) -> SelfRepairError:
 
 
 def first_line(problem: Exception) -> str:
-    """The first line of what an exception says; its kind where it says nothing."""
+    """The first line of an exception's message; its type if it has none."""
     return next(iter(str(problem).splitlines()), type(problem).__name__)

@@ -1,4 +1,4 @@
-"""What a run's outcome says about its own numbers, in words: the same in a warning, on the terminal and on a page."""
+"""Warnings and failed checks of a run's outcome, in words, for warnings, the terminal and the page alike."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ def warned(outcome: Mapping[str, Any]) -> list[str]:
 
 
 def bias_in_words(outcome: Mapping[str, Any]) -> str:
-    """How far the engine moves the means that tables show, head by head; nothing where that was not measured."""
-    found = outcome.get("engine_bias")
-    if not found:
+    """How far the engine moves the means that tables show, head by head; empty if that was not measured."""
+    biases = outcome.get("engine_bias")
+    if not biases:
         return ""
-    heads = [f"{one['head']} {one['bias']:+.1g} ({_share(one)})" for one in found]
-    known = [one for one in found if math.isfinite(_ratio(one))] or found
-    largest = max(known, key=lambda one: (_ratio(one), one["head"]))
-    tokens = sum(one["tokens"] for one in found)
+    heads = [f"{head['head']} {head['bias']:+.1g} ({_share(head)})" for head in biases]
+    known = [head for head in biases if math.isfinite(_ratio(head))] or biases
+    largest = max(known, key=lambda head: (_ratio(head), head["head"]))
+    tokens = sum(head["tokens"] for head in biases)
     return (
-        f"Bias of the mean self-repair ({found[0]['filter']}) by the engine, logits, against its standard error (SE): "
-        f"{', '.join(heads)}. Of these {len(found)} heads {largest['head']} has the largest, {_share(largest)} "
+        f"Bias of the mean self-repair ({biases[0]['filter']}) by the engine, logits, against its standard error (SE): "
+        f"{', '.join(heads)}. Of these {len(biases)} heads {largest['head']} has the largest, {_share(largest)} "
         f"(engine less replay on {tokens:,} of the means' tokens)."
     )
 
 
-def _share(one: Mapping[str, Any]) -> str:
-    ratio = _ratio(one)
+def _share(bias: Mapping[str, Any]) -> str:
+    ratio = _ratio(bias)
     return f"{ratio:.2g} SE" if math.isfinite(ratio) else "its SE unknown"
 
 
-def _ratio(one: Mapping[str, Any]) -> float:
-    error = one["standard_error"]
-    return abs(one["bias"]) / error if error and math.isfinite(error) else math.inf
+def _ratio(bias: Mapping[str, Any]) -> float:
+    error = bias["standard_error"]
+    return abs(bias["bias"]) / error if error and math.isfinite(error) else math.inf

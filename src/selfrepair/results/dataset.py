@@ -47,9 +47,9 @@ def heads_dataset(
         curve: mean self-repair by bin of direct effect [bin, layer, head].
         edges: inner edges of these bins [layer, head, bin - 1].
         donor_split: variance of self-repair over documents, tokens and donors, with several donors.
-        donors_needed: [layer, head], see `statistics.donors.donors_needed`, with several donors.
-        cells: the interventions on the axis, and where among layers and heads each is.
-        attributes: what the run says about itself (title, operator, donors, model, text, engine, dtype,
+        donors_needed: [layer, head], see `statistics.donor_variance.donors_needed`, with several donors.
+        cells: the interventions on the axis, each with its layer and place in the layer.
+        attributes: facts about the run (title, operator, donors, model, text, engine, dtype,
             numerical_floor, ledger_residual, tokens, documents, status, created, ...); anything for JSON.
 
     Returns:
@@ -115,10 +115,10 @@ def _estimate(
     dtype: type[np.floating] = np.float64,
 ) -> dict[str, xr.Variable]:
     values = (estimate.value, estimate.standard_error, estimate.low, estimate.high)
-    says = ("", ", standard error", ", lower end of the 95% interval", ", upper end of the 95% interval")
+    suffixes = ("", ", standard error", ", lower end of the 95% interval", ", upper end of the 95% interval")
     variables = {}
-    for part, value, saying in zip(PARTS, values, says, strict=True):
-        notes = {"units": quantity.units, "long_name": quantity.long_name + saying}
+    for part, value, suffix in zip(PARTS, values, suffixes, strict=True):
+        notes = {"units": quantity.units, "long_name": quantity.long_name + suffix}
         description = quantity.description if not part else f"of {name}; over documents. {quantity.description}"
         variables[name + part] = xr.Variable(axes, value.astype(dtype), notes | {"description": description})
     return variables
@@ -134,19 +134,27 @@ def _largest(variables: Mapping[str, xr.Variable], lines: Lines) -> dict[str, xr
         both = [variables[name + part].values.reshape(*cells, -1) for name in (attention, BY_MLP)]
         return np.concatenate(both, -1).astype(np.float64)
 
-    found = largest(components(""), components("_standard_error"), lines.freedom)
+    repairer = largest(components(""), components("_standard_error"), lines.freedom)
     names = [f"attention {layer}" for layer in range(cells[1])]
     if attention == BY_HEAD:
         names = [f"L{layer}H{head}" for layer in range(cells[1]) for head in range(across)]
-    named = np.array([*names, *(f"MLP {layer}" for layer in range(cells[1])), ""], object)[found.place]
+    named = np.array([*names, *(f"MLP {layer}" for layer in range(cells[1])), ""], object)[repairer.place]
     what = "the component with the largest mean self-repair for this head, where that is above zero"
     end = f"end of a 95% interval that allows for its being the largest of all (statistics/largest.py); {what}"
-    says = (f"name of {what}", f"mean of {what}", f"lower {end}", f"upper {end}", f"of how many components; {what}")
-    arrays = (named, found.value, found.low, found.high, found.among)
+    descriptions = (
+        f"name of {what}",
+        f"mean of {what}",
+        f"lower {end}",
+        f"upper {end}",
+        f"of how many components; {what}",
+    )
+    arrays = (named, repairer.value, repairer.low, repairer.high, repairer.among)
     units = ("", "logit", "logit", "logit", "1")
     return {
-        name: xr.Variable(GRID, values, {"units": unit, "long_name": name.replace("_", " "), "description": say})
-        for name, values, unit, say in zip(LARGEST, arrays, units, says, strict=True)
+        name: xr.Variable(
+            GRID, values, {"units": unit, "long_name": name.replace("_", " "), "description": description}
+        )
+        for name, values, unit, description in zip(LARGEST, arrays, units, descriptions, strict=True)
     }
 
 

@@ -1,4 +1,4 @@
-"""What a run may keep so that single tokens can be looked at: three optional files beside the numbers."""
+"""Optional tables of a run for looking at single tokens: token texts, passages and close-ups."""
 
 from __future__ import annotations
 
@@ -73,18 +73,18 @@ class Extras:
     closeups: pa.Table | None = None
 
     def tables(self) -> dict[str, pa.Table]:
-        """Those that there are, by name."""
-        found = {one.name: getattr(self, one.name) for one in fields(self)}
-        return {name: table for name, table in found.items() if table is not None}
+        """The tables that the run has, by name."""
+        tables = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: table for name, table in tables.items() if table is not None}
 
 
 def described(name: str, table: pa.Table) -> pa.Table:
-    """The table in its schema, saying what it is."""
+    """The table in its schema, with a description."""
     return table.cast(SCHEMAS[name].with_metadata({"description": DESCRIPTIONS[name]}))
 
 
-def check(name: str, table: pa.Table) -> None:
-    """Refuse a table that is not what its name says.
+def check_extra(name: str, table: pa.Table) -> None:
+    """Refuse a table that does not fit its schema.
 
     Raises:
         SelfRepairError: naming the column.
@@ -92,6 +92,6 @@ def check(name: str, table: pa.Table) -> None:
     for field in SCHEMAS[name]:
         if field.name not in table.column_names:
             raise SelfRepairError(f"The table has no column {field.name!r}.", "Resume the run: it is made again.")
-        found = table.schema.field(field.name).type
-        if found != field.type and not (pa.types.is_list(found) and found.value_type == field.type.value_type):
-            raise SelfRepairError(f"Column {field.name!r} holds {found}, not {field.type}.")
+        actual = table.schema.field(field.name).type
+        if actual != field.type and not (pa.types.is_list(actual) and actual.value_type == field.type.value_type):
+            raise SelfRepairError(f"Column {field.name!r} holds {actual}, not {field.type}.")

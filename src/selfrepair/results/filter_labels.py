@@ -1,4 +1,4 @@
-"""Which filter of a run is meant by what was asked for."""
+"""Finds the filter of a run by label, spelling or kind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One axis of interventions, whatever they ablate; as layers and heads again where each is one head."""
+"""The axis `intervention` of results, and its conversion to and from layers and heads."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ def cells_of(interventions: xr.Dataset) -> list[Cell]:
     """The interventions of a dataset, in the order of its axis."""
     layer, head, kind, name = (interventions[axis].values for axis in COORDINATES)
     return [
-        Cell(int(one), int(other), str(k), str(n)) for one, other, k, n in zip(layer, head, kind, name, strict=True)
+        Cell(int(row), int(column), str(k), str(n)) for row, column, k, n in zip(layer, head, kind, name, strict=True)
     ]
 
 
-def shape_of(interventions: xr.Dataset) -> tuple[int, int]:
+def grid_shape(interventions: xr.Dataset) -> tuple[int, int]:
     """(layers, places in a layer's row): the cells that interventions lie in."""
     return int(interventions.sizes[LAYERS]), int(interventions["head"].values.max()) + 1
 
@@ -62,8 +62,8 @@ def flat(grid: xr.Dataset, cells: Sequence[Cell]) -> xr.Dataset:
         cells: the interventions; what lies in other cells is left out.
     """
     layers, heads = grid.sizes["layer"], grid.sizes["head"]
-    places = np.array([cell.layer * heads + cell.head for cell in cells], int)
-    every = np.array_equal(places, np.arange(layers * heads))
+    cell_index = np.array([cell.layer * heads + cell.head for cell in cells], int)
+    every = np.array_equal(cell_index, np.arange(layers * heads))
 
     def flattened(variable: xr.Variable) -> xr.Variable:
         if "head" not in variable.dims:
@@ -71,17 +71,17 @@ def flat(grid: xr.Dataset, cells: Sequence[Cell]) -> xr.Dataset:
         at = variable.dims.index("layer")
         dims, shape = variable.dims, variable.shape
         values = variable.values.reshape(*shape[:at], layers * heads, *shape[at + 2 :])
-        return xr.Variable((*dims[:at], AXIS, *dims[at + 2 :]), values if every else values.take(places, at))
+        return xr.Variable((*dims[:at], AXIS, *dims[at + 2 :]), values if every else values.take(cell_index, at))
 
-    found = {name: flattened(value) for name, value in grid.variables.items() if name not in ("layer", "head")}
-    for name, variable in found.items():
+    variables = {name: flattened(value) for name, value in grid.variables.items() if name not in ("layer", "head")}
+    for name, variable in variables.items():
         variable.attrs.update(grid[name].attrs)
-    found[LAYERS] = xr.Variable(LAYERS, np.arange(layers))
+    variables[LAYERS] = xr.Variable(LAYERS, np.arange(layers))
     for (name, text), values in zip(COORDINATES.items(), zip(*cells, strict=True), strict=True):
         kept = np.array(values, int if name in ("layer", "head") else object)
-        found[name] = xr.Variable(AXIS, kept, {"long_name": name, "description": text})
-    axes = [name for name in found if name in (*grid.coords, LAYERS, *COORDINATES)]
-    return xr.Dataset(found, attrs=grid.attrs).set_coords(axes)
+        variables[name] = xr.Variable(AXIS, kept, {"long_name": name, "description": text})
+    axes = [name for name in variables if name in (*grid.coords, LAYERS, *COORDINATES)]
+    return xr.Dataset(variables, attrs=grid.attrs).set_coords(axes)
 
 
 def by_layer_and_head(interventions: xr.Dataset) -> xr.Dataset:
@@ -90,9 +90,9 @@ def by_layer_and_head(interventions: xr.Dataset) -> xr.Dataset:
     Args:
         interventions: from `flat`. Cells without an intervention hold what unmeasured heads do: no tokens, NaN.
     """
-    layers, heads = shape_of(interventions)
-    places = interventions["layer"].values * heads + interventions["head"].values
-    every = np.array_equal(places, np.arange(layers * heads))
+    layers, heads = grid_shape(interventions)
+    cell_index = interventions["layer"].values * heads + interventions["head"].values
+    every = np.array_equal(cell_index, np.arange(layers * heads))
 
     def unstacked(name: Any, variable: xr.Variable) -> xr.Variable:
         if AXIS not in variable.dims:
@@ -103,15 +103,15 @@ def by_layer_and_head(interventions: xr.Dataset) -> xr.Dataset:
         values = variable.values
         if not every:
             values = _of_no_heads((*before, layers * heads, *after), name, variable)
-            np.moveaxis(values, at, 0)[places] = np.moveaxis(variable.values, at, 0)
+            np.moveaxis(values, at, 0)[cell_index] = np.moveaxis(variable.values, at, 0)
         axes = (*dims[:at], "layer", "head", *dims[at + 1 :])
         return xr.Variable(axes, values.reshape(*before, layers, heads, *after), variable.attrs)
 
     kept = {name: value for name, value in interventions.variables.items() if name not in (LAYERS, *COORDINATES)}
-    found = {name: unstacked(name, value) for name, value in kept.items()}
-    axes = [name for name in interventions.coords if name in found]
-    found |= {"layer": xr.Variable("layer", np.arange(layers)), "head": xr.Variable("head", np.arange(heads))}
-    return xr.Dataset(found, attrs=interventions.attrs).set_coords(axes)
+    variables = {name: unstacked(name, value) for name, value in kept.items()}
+    axes = [name for name in interventions.coords if name in variables]
+    variables |= {"layer": xr.Variable("layer", np.arange(layers)), "head": xr.Variable("head", np.arange(heads))}
+    return xr.Dataset(variables, attrs=interventions.attrs).set_coords(axes)
 
 
 def of_heads(interventions: xr.Dataset) -> bool:
@@ -123,8 +123,8 @@ def require_heads(interventions: xr.Dataset, what: str) -> None:
     """Refuses numbers of other interventions than single heads, for what is of layers and heads.
 
     Args:
-        interventions: of a run.
-        what: cannot be made of others, as in 'The figure'.
+        interventions: numbers of a run.
+        what: what cannot be made of others, as in 'The figure'.
 
     Raises:
         SelfRepairError: saying where the numbers are.
@@ -159,7 +159,7 @@ def require_axis(interventions: xr.Dataset) -> None:
 
 
 def _of_no_heads(shape: tuple[int, ...], name: Any, variable: xr.Variable) -> np.ndarray:
-    """What a variable holds where there is no head."""
+    """Values of a variable in cells without a head."""
     if variable.dtype.kind in "OU":
         text = np.array(_OF_NO_HEAD.get(name, ""))
         return np.full(shape, text, np.result_type(variable.dtype, text.dtype))

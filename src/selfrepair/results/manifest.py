@@ -1,4 +1,4 @@
-"""`manifest.json`: what proves the files of a results folder, written after all of them.
+"""`manifest.json`: digests of the files of a results folder, written after all of them.
 
 Results are made in a folder of their own, and swapped in: the old manifest goes first, the new one comes last. A
 process killed in between leaves a folder without a manifest, which is not read, and never files of two runs.
@@ -33,14 +33,14 @@ def staging(folder: Path) -> Path:
     Raises:
         SelfRepairError: it cannot be made.
     """
-    place = folder / STAGING
+    staged = folder / STAGING
     try:
-        if place.exists():
-            shutil.rmtree(place)
-        place.mkdir()
+        if staged.exists():
+            shutil.rmtree(staged)
+        staged.mkdir()
     except OSError as problem:
-        raise cannot("make the folder", place, problem) from problem
-    return place
+        raise cannot("make the folder", staged, problem) from problem
+    return staged
 
 
 def swap(folder: Path, files: Mapping[str, Digests], optional: tuple[str, ...] = ()) -> None:
@@ -60,7 +60,7 @@ def swap(folder: Path, files: Mapping[str, Digests], optional: tuple[str, ...] =
         removed = [name for name in optional if name not in files and (folder / name).exists()]
         changed = [name for name in files if (made / name).is_file()]
         if any((folder / name).exists() for name in (*removed, *changed)):
-            manifest.unlink(missing_ok=True)  # what it proves is about to go
+            manifest.unlink(missing_ok=True)  # its files are about to change
         for name in removed:
             (folder / name).unlink(missing_ok=True)
         for name in changed:
@@ -80,8 +80,8 @@ def discard(folder: Path) -> None:
         shutil.rmtree(folder / STAGING)
 
 
-def read(folder: Path) -> dict[str, Stored]:
-    """The files of a results folder by name, with what proves them; they themselves are not looked at.
+def read_manifest(folder: Path) -> dict[str, Stored]:
+    """The files of a results folder by name, with their digests; the files themselves are not read.
 
     Raises:
         SelfRepairError: there is no manifest, or it is damaged.
@@ -97,27 +97,29 @@ def read(folder: Path) -> dict[str, Stored]:
             content = parsed_json(file.read(_MOST))
         if content.pop("checksum") != _checksum(content):
             raise Damaged(path, f"{path} is damaged: its checksum is not that of its content.", fix(folder))
-        files = {name: _digests(one) for name, one in content["files"].items()}
+        files = {name: _digests(given) for name, given in content["files"].items()}
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as problem:
         raise Damaged(path, f"Cannot read {path}: {first_line(problem)}.", fix(folder)) from problem
     return {
-        name: Stored(folder / name, one, fix(folder, name)) for name, one in files.items() if Path(name).name == name
+        name: Stored(folder / name, digests, fix(folder, name))
+        for name, digests in files.items()
+        if Path(name).name == name
     }
 
 
-def check(folder: Path) -> None:
+def check_files(folder: Path) -> None:
     """Reads every file of a results folder once, if it has a manifest.
 
     Raises:
         SelfRepairError: one of them is gone, or not what was written.
     """
     if (folder / MANIFEST).is_file():
-        for one in read(folder).values():
-            one.check()
+        for stored in read_manifest(folder).values():
+            stored.check()
 
 
 def fix(folder: Path, name: str = "") -> str:
-    """How a folder comes to sound results again, where the named file of it is damaged."""
+    """How to repair a folder in which the named file is damaged."""
     if name == "windows.parquet":
         return "Copy it again from where the run was started: it is what was measured on."
     if (folder / "texts").is_dir():
@@ -129,8 +131,13 @@ def fix(folder: Path, name: str = "") -> str:
 
 def _text(files: Mapping[str, Digests]) -> bytes:
     listed = {
-        name: {"sha256": one.whole, "bytes": one.size, "block": one.block, "blocks": "".join(one.blocks)}
-        for name, one in sorted(files.items())
+        name: {
+            "sha256": digests.whole,
+            "bytes": digests.size,
+            "block": digests.block,
+            "blocks": "".join(digests.blocks),
+        }
+        for name, digests in sorted(files.items())
     }
     content: dict[str, Any] = {"what": _SAYS, "files": listed}
     return (json.dumps({**content, "checksum": _checksum(content)}, indent=2) + "\n").encode()

@@ -1,4 +1,4 @@
-"""`heads.nc` is HDF5, which can say much in few bytes: looked through before any library makes room for what it says.
+"""Reads and writes `heads.nc`. HDF5 can claim large sizes in few bytes: they are checked before a library reads it.
 
 Text of any length is kept apart from the places that refer to it, and a million places may refer to one text; links
 and stored values may lie in other files. Files of this package have neither.
@@ -27,16 +27,17 @@ def read_heads(file: BinaryIO) -> xr.Dataset:
     """The dataset in a `heads.nc`, in memory.
 
     Raises:
-        ValueError, OSError: it is not what `written` makes.
+        ValueError, OSError: it is not what `dataset_bytes` makes.
     """
     content = io.BytesIO(file.read())
     require_own_content(content)
-    return netcdf_layout.read(content)
+    return netcdf_layout.read_dataset(content)
 
 
-def written(heads: xr.Dataset) -> memoryview:
+def heads_bytes(heads: xr.Dataset) -> memoryview:
     """The bytes of `heads.nc`; made in memory because HDF5 crashes the interpreter on a full disk."""
-    return netcdf_layout.written(heads, {str(name) for name, one in heads.variables.items() if one.ndim > len(CELL)})
+    compressed = {str(name) for name, variable in heads.variables.items() if variable.ndim > len(CELL)}
+    return netcdf_layout.dataset_bytes(heads, compressed)
 
 
 def require_own_content(content: io.BytesIO) -> None:
@@ -64,28 +65,28 @@ def _sizes(file: h5py.File, step: int) -> Iterator[int]:
     for name in file:
         if not isinstance(file.get(name, getlink=True), h5py.HardLink):
             raise ValueError(f"{name[:80]!r} lies elsewhere")
-        one = file[name]
-        if not isinstance(one, h5py.Dataset) or one.external or one.is_virtual:
+        stored = file[name]
+        if not isinstance(stored, h5py.Dataset) or stored.external or stored.is_virtual:
             raise ValueError(f"{name[:80]!r} is no variable of this file")
-        yield from _attributes(one)
-        if _has_lengths(one.dtype):
-            yield _REFERENCE * one.size
-            yield from _texts(one, step)
+        yield from _attributes(stored)
+        if _has_lengths(stored.dtype):
+            yield _REFERENCE * stored.size
+            yield from _texts(stored, step)
 
 
-def _texts(values: h5py.Dataset, step: int, place: tuple[int, ...] = ()) -> Iterator[int]:
-    """Bytes of a variable's texts, from `place` on, about `step` of them at a time."""
-    shape = values.shape[len(place) :]
+def _texts(values: h5py.Dataset, step: int, index: tuple[int, ...] = ()) -> Iterator[int]:
+    """Bytes of a variable's texts, from `index` on, about `step` of them at a time."""
+    shape = values.shape[len(index) :]
     across = max(1, math.prod(shape[1:]))
     if shape and across > step:
         for row in range(shape[0]):
-            yield from _texts(values, step, (*place, row))
+            yield from _texts(values, step, (*index, row))
     elif shape:
         rows = step // across
         for start in range(0, shape[0], rows):
-            yield _bytes(values[(*place, slice(start, start + rows))])
+            yield _bytes(values[(*index, slice(start, start + rows))])
     else:
-        yield _bytes(values[place])
+        yield _bytes(values[index])
 
 
 def _attributes(holder: Any) -> Iterator[int]:

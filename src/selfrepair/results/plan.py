@@ -1,4 +1,4 @@
-"""What `plan.json` holds, as types."""
+"""Types of the entries of `plan.json`."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class UntilFacts(TypedDict):
 
 
 class Subject(TypedDict):
-    """What is measured on what, with which software."""
+    """The model, the text and the software of a run."""
 
     model: ModelFacts
     text: TextFacts

@@ -1,4 +1,4 @@
-"""What differs between two plans, in words."""
+"""Differences between two plans, in words."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from itertools import islice
 _MOST, _LONGEST = 8, 80  # changes that are named; letters of a value
 
 
-def differences(was: object, now: object) -> list[str]:
+def plan_changes(was: object, now: object) -> list[str]:
     """`key: was X, is Y` for everything that differs, keys of nested parts joined by dots; the first few."""
-    found = list(islice(_pairs(was, now, ""), _MOST + 1))
-    said = [f"{name}: was {_short(one)}, is {_short(other)}" for name, one, other in found[:_MOST]]
-    return said + ["and more"] * (len(found) > _MOST)
+    changes = list(islice(_pairs(was, now, ""), _MOST + 1))
+    lines = [f"{name}: was {_short(before)}, is {_short(after)}" for name, before, after in changes[:_MOST]]
+    return lines + ["and more"] * (len(changes) > _MOST)
 
 
 def _pairs(was: object, now: object, name: str) -> Iterator[tuple[str, object, object]]:
@@ -21,8 +21,8 @@ def _pairs(was: object, now: object, name: str) -> Iterator[tuple[str, object, o
         for key in [*was, *(key for key in now if key not in was)]:
             yield from _pairs(was.get(key), now.get(key), f"{name}.{key}" if name else str(key))
     elif isinstance(was, list) and isinstance(now, list) and len(was) == len(now):
-        for place, (one, other) in enumerate(zip(was, now, strict=True)):
-            yield from _pairs(one, other, f"{name}[{place}]")
+        for index, (before, after) in enumerate(zip(was, now, strict=True)):
+            yield from _pairs(before, after, f"{name}[{index}]")
     elif was != now or type(was) is not type(now):
         yield name, was, now
 

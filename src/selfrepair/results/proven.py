@@ -1,6 +1,6 @@
-"""Files whose bytes are compared with their digests as they are read: what is handed out is what was written.
+"""Files whose bytes are compared with their digests as they are read.
 
-A digest of a whole file proves it at the moment of hashing, and says nothing about what is read later. So files carry
+A digest of a whole file proves it at the moment of hashing, but nothing about what is read later. So files carry
 a digest for every block: a reader takes a block, hashes it, and hands out bytes of that same block. Any part of a large
 file can be read alone, at the price of hashing the blocks it lies in, and nothing is read twice to be sure of it.
 """
@@ -43,7 +43,7 @@ class Damaged(SelfRepairError):
 
 @dataclass(frozen=True)
 class Digests:
-    """What proves a run of bytes, block by block.
+    """Digests of a sequence of bytes, block by block.
 
     Attributes:
         size: bytes in all.
@@ -59,7 +59,7 @@ class Digests:
 
     @classmethod
     def of(cls, content: Bytes, block: int) -> Digests:
-        """Of bytes in memory."""
+        """Digests of bytes in memory."""
         view = memoryview(content)
         starts = range(0, len(view), block)
         return cls(len(view), block, tuple(short_digest(view[start : start + block]) for start in starts))
@@ -81,7 +81,7 @@ class Hasher:
         self._whole, self._part = hashlib.sha256(), hashlib.sha256()
 
     def update(self, content: Bytes) -> None:
-        """More bytes."""
+        """Adds bytes."""
         view = memoryview(content).cast("B")
         self._whole.update(view)
         while len(view):
@@ -97,7 +97,7 @@ class Hasher:
         self._part = hashlib.sha256()
 
     def digests(self) -> Digests:
-        """Of all bytes; no more may come."""
+        """Digests of all bytes; none may be added after this."""
         if self._size % self._block:
             self._close_block()
         return Digests(self._size, self._block, tuple(self._blocks), self._whole.hexdigest())
@@ -105,12 +105,12 @@ class Hasher:
 
 @dataclass(frozen=True)
 class Stored:
-    """A file, with what proves it where something does.
+    """A file with its digests, if it has any.
 
     Attributes:
         path: the file.
         digests: what it has to hold; None for one that is only being made.
-        fix: what to do where it does not.
+        fix: what to do if it does not hold that.
     """
 
     path: Path
@@ -172,7 +172,7 @@ class ProvenFile(io.RawIOBase):
     """
 
     def __init__(self, path: Path, digests: Digests, start: int = 0) -> None:
-        self._path, self._digests, self._start, self._place = path, digests, start, 0
+        self._path, self._digests, self._start, self._position = path, digests, start, 0
         self._blocks: OrderedDict[int, bytes] = OrderedDict()
         self._file = opened(path)
         size = os.fstat(self._file.fileno()).st_size - start
@@ -182,13 +182,13 @@ class ProvenFile(io.RawIOBase):
 
     def span(self, low: int, high: int) -> bytearray:
         """Bytes `low` to `high`, counted from `start`, in memory of their own."""
-        found = bytearray()
+        content = bytearray()
         if not 0 <= low <= high <= self._digests.size:
             raise ValueError(f"{low} to {high} lies outside of {self._digests.size} bytes")
         for number in range(low // self._digests.block, -(-high // self._digests.block) if high > low else 0):
             begin = number * self._digests.block
-            found += memoryview(self._block(number))[max(0, low - begin) : high - begin]
-        return found
+            content += memoryview(self._block(number))[max(0, low - begin) : high - begin]
+        return content
 
     def _block(self, number: int) -> bytes:
         if number in self._blocks:
@@ -213,25 +213,25 @@ class ProvenFile(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         """See `io.RawIOBase`."""
         view = memoryview(buffer).cast("B")
-        end = min(self._place + len(view), self._digests.size)
-        found = self.span(self._place, max(end, self._place))
-        view[: len(found)] = found
-        self._place += len(found)
-        return len(found)
+        end = min(self._position + len(view), self._digests.size)
+        content = self.span(self._position, max(end, self._position))
+        view[: len(content)] = content
+        self._position += len(content)
+        return len(content)
 
     def readall(self) -> bytes:
         """See `io.RawIOBase`."""
-        start, self._place = self._place, self._digests.size
-        return bytes(self.span(min(start, self._place), self._place))
+        start, self._position = self._position, self._digests.size
+        return bytes(self.span(min(start, self._position), self._position))
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         """See `io.IOBase`."""
-        self._place = {os.SEEK_SET: 0, os.SEEK_CUR: self._place, os.SEEK_END: self._digests.size}[whence] + offset
-        return self._place
+        self._position = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._digests.size}[whence] + offset
+        return self._position
 
     def tell(self) -> int:
         """See `io.IOBase`."""
-        return self._place
+        return self._position
 
     def readable(self) -> bool:
         """See `io.IOBase`."""

@@ -1,4 +1,4 @@
-"""The results folder: written whole or not at all, proven and validated when read."""
+"""The results folder: written whole or not at all, verified and validated when read."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def prepare_folder(path: str | Path) -> Path:
     return folder
 
 
-def write(run: Run, path: str | Path) -> Path:
+def write_run(run: Run, path: str | Path) -> Path:
     """Write a run's files; existing ones are replaced, all of them or none.
 
     Raises:
@@ -98,7 +98,7 @@ def write_results(run: Run, folder: Path) -> Run:
     files = {
         PLAN: write_plan(run.plan, made / PLAN),
         OUTCOME: write_json(run.outcome, made / OUTCOME),
-        HEADS: put(made / HEADS, netcdf.written(run.interventions)),
+        HEADS: put(made / HEADS, netcdf.heads_bytes(run.interventions)),
         TOKENS: _proven(run.kept),
         WINDOWS: _proven(run.corpus),
         **_write_extras(run, folder),
@@ -114,11 +114,12 @@ def add_extras(run: Run, folder: Path) -> None:
     Raises:
         SelfRepairError: the results there are damaged, or rest on other units; the disk is full.
     """
-    stored = manifest.read(folder)
+    stored = manifest.read_manifest(folder)
     if read_part(stored[OUTCOME], _read_json, lambda _: None).get("made_of") != run.outcome.get("made_of"):
         raise SelfRepairError(f"The results in {folder} were made of other units meanwhile.", manifest.fix(folder))
     manifest.staging(folder)
-    files = {name: _proven(one) for name, one in stored.items() if name in NEEDED} | _write_extras(run, folder)
+    needed = {name: _proven(stored_file) for name, stored_file in stored.items() if name in NEEDED}
+    files = needed | _write_extras(run, folder)
     manifest.swap(folder, files, tuple(EXTRAS.values()))
 
 
@@ -131,9 +132,9 @@ def _write_extras(run: Run, folder: Path) -> dict[str, Digests]:
 
 def _proven(table: pa.Table | Stored) -> Digests:
     assert isinstance(table, Stored)
-    found = Stored.as_it_is(table.path).digests if table.digests is None else table.digests
-    assert found is not None
-    return found
+    digests = Stored.as_it_is(table.path).digests if table.digests is None else table.digests
+    assert digests is not None
+    return digests
 
 
 def _write_table(table: pa.Table, path: Path) -> Stored:
@@ -146,13 +147,16 @@ def read_extras(stored: Mapping[str, Stored]) -> extras.Extras:
     """The optional tables of a results folder.
 
     Args:
-        stored: its files, from `manifest.read`.
+        stored: its files, from `manifest.read_manifest`.
 
     Raises:
         SelfRepairError: one of them is damaged.
     """
-    there = {name: stored[file] for name, file in EXTRAS.items() if file in stored}
-    return extras.Extras(**{n: read_part(one, bounded_table, partial(extras.check, n)) for n, one in there.items()})
+    present = {name: stored[file] for name, file in EXTRAS.items() if file in stored}
+    checks = {name: partial(extras.check_extra, name) for name in present}
+    return extras.Extras(
+        **{name: read_part(stored_file, bounded_table, checks[name]) for name, stored_file in present.items()}
+    )
 
 
 def write_corpus(windows: Windows, donors: np.ndarray, folder: Path, plan: Mapping[str, object]) -> None:
@@ -162,7 +166,7 @@ def write_corpus(windows: Windows, donors: np.ndarray, folder: Path, plan: Mappi
         windows: the corpus.
         donors: [window, donor] donor windows.
         folder: the results folder.
-        plan: the run's, of which the file keeps a copy.
+        plan: the run's plan, of which the file keeps a copy.
     """
     parts = windows_parts(windows, donors, {plan_file.COPY: plan_file.copy_of(plan)})
     first = next(parts)
@@ -172,7 +176,7 @@ def write_corpus(windows: Windows, donors: np.ndarray, folder: Path, plan: Mappi
             file.add(part)
 
 
-def load(path: str | Path) -> Run:
+def load_run(path: str | Path) -> Run:
     """Reads a results folder, proves it by its manifest and checks it against the schema.
 
     Every file is read once; the two large tables stay on disk until they are looked at, and are proven again then.
@@ -190,8 +194,8 @@ def load(path: str | Path) -> Run:
     folder = Path(path)
     if not folder.is_dir():
         raise SelfRepairError(f"There is no results folder {folder}.", "Give the folder that a run wrote.")
-    read_plan(folder)  # before the manifest is asked: this says what has been changed, not only that something has
-    stored = manifest.read(folder)
+    read_plan(folder)  # before the manifest is read: this reports what has changed, not only that something has
+    stored = manifest.read_manifest(folder)
     for name in NEEDED:
         if name not in stored:
             raise SelfRepairError(f"{folder / manifest.MANIFEST} names no {name}.", manifest.fix(folder))
@@ -214,7 +218,7 @@ def read_plan(folder: Path) -> Plan:
     """The plan of a results folder, finished or not.
 
     Raises:
-        SelfRepairError: there is none, or it is not what the run was started with; says what was changed.
+        SelfRepairError: there is none, or it is not what the run was started with; names what was changed.
     """
     return read_part(Stored(folder / PLAN), partial(_read_plan, folder), lambda _: None)
 
@@ -236,8 +240,8 @@ def _read_json(file: BinaryIO) -> dict[str, Any]:
     content = bounded_json(file)
     if not isinstance(content, dict):
         raise TypeError(f"a JSON object was expected, not {type(content).__name__}")
-    found: dict[str, Any] = plan_file.with_numbers(content)
-    return found
+    plan: dict[str, Any] = plan_file.with_numbers(content)
+    return plan
 
 
 def _read_plan(folder: Path, file: BinaryIO) -> Plan:

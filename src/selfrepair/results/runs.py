@@ -1,4 +1,4 @@
-"""A run as an object: what `measure` returns and `load` reads back."""
+"""A run as an object: what `measure` returns and `load_run` reads back."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ class Run:
 
     Args:
         plan: everything needed to repeat the run; JSON-able.
-        outcome: what the run found out about itself: status, seconds, loss, floor, residual; JSON-able.
+        outcome: the run's own findings: status, seconds, loss, floor, residual; JSON-able.
         interventions: means per (filter, intervention), as stored, see `results.schema`; attributes hold units and
             formulas. The axis has the coordinates `layer`, `head`, `kind` and `name`; the heads of the model that were
             not ablated have a `count` of zero.
-        kept: the table of kept tokens, or the file that holds it, with what proves it.
+        kept: the table of kept tokens, or the file that holds it, with its digests.
         corpus: the table of windows, or the file that holds it, likewise.
         extras: texts of tokens, whole passages and close-ups of single tokens, where the run kept them.
     """
@@ -113,7 +113,7 @@ class Run:
         return cast("pd.DataFrame", self.tokens.to_pandas())
 
     def token_batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        """Columns of the kept tokens, some rows at a time: a run may have kept more than is well held in memory.
+        """Columns of the kept tokens, some rows at a time: a run may have kept more than fits in memory.
 
         Raises:
             SelfRepairError: the file is gone or damaged.
@@ -129,9 +129,9 @@ class Run:
         Raises:
             SelfRepairError: the folder holds something already, the disk is full, or it cannot be written to.
         """
-        from selfrepair.results.run_folder import prepare_folder, write
+        from selfrepair.results.run_folder import prepare_folder, write_run
 
-        return write(self, prepare_folder(folder))
+        return write_run(self, prepare_folder(folder))
 
     def table(
         self,
@@ -141,26 +141,26 @@ class Run:
         top: int | None = 20,
         layers: Sequence[int | str] | str | None = None,
     ) -> pd.DataFrame:
-        """Heads as a pandas frame, sorted and cut as asked; see `report.tables.head_table`.
+        """Heads as a pandas frame, sorted and cut as asked; see `report.run_tables.head_table`.
 
         Raises:
             SelfRepairError: unknown filter or column.
         """
         import pandas as pd
 
-        from selfrepair.report.tables import head_table
+        from selfrepair.report.run_tables import head_table
 
         return pd.DataFrame(head_table(self, filter, sort, descending, top, layers))
 
     def card(self, filter: str | None = None) -> pd.DataFrame:
-        """The whole model and its layers: what is made good of what heads lose; see `report.card.card_table`.
+        """Shares of what heads lose that are repaired, of the model and its layers; see `report.model_card.card_table`.
 
         Raises:
             SelfRepairError: unknown filter.
         """
         import pandas as pd
 
-        from selfrepair.report.card import card_table
+        from selfrepair.report.model_card import card_table
 
         return pd.DataFrame(card_table(self, filter))
 
@@ -170,9 +170,9 @@ class Run:
         Raises:
             SelfRepairError: unknown filter, or matplotlib is missing.
         """
-        from selfrepair.report.figures import overview
+        from selfrepair.report.run_figures import overview_figure
 
-        return overview(self, filter, path)
+        return overview_figure(self, filter, path)
 
     def plot_direct_effects(self, filter: str | None = "all", path: str | Path | None = None) -> Figure:
         """Direct effect against total effect of every head (the paper's Figure 2); saved if `path` is given.
@@ -180,9 +180,9 @@ class Run:
         Raises:
             SelfRepairError: unknown filter, or matplotlib is missing.
         """
-        from selfrepair.report.figures import direct_effects
+        from selfrepair.report.run_figures import direct_effects_figure
 
-        return direct_effects(self, filter, path)
+        return direct_effects_figure(self, filter, path)
 
     def __repr__(self) -> str:
         from selfrepair.report.brief import as_text

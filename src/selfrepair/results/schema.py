@@ -1,4 +1,4 @@
-"""What results have to hold: axes and types of every variable and column, checked when files are read."""
+"""The schema of results: axes and types of every variable and column, checked when files are read."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ def check_heads(heads: xr.Dataset) -> None:
         SelfRepairError: a variable that is missing, or has the wrong axes or type.
     """
     if heads.attrs.get("schema") != SCHEMA:
-        found = heads.attrs.get("schema", "none")
+        version = heads.attrs.get("schema", "none")
         raise SelfRepairError(
-            f"The dataset has schema {found}; this version of selfrepair reads schema {SCHEMA}.",
+            f"The dataset has schema {version}; this version of selfrepair reads schema {SCHEMA}.",
             "Open it with the version of selfrepair that wrote it.",
         )
     expected: dict[str, tuple[str, ...]] = {
@@ -79,8 +79,8 @@ def check_tokens(schema: pa.Schema) -> None:
     for field in TOKEN_SCHEMA:
         _column(schema, field.name)
         if schema.field(field.name).type != field.type:
-            found = schema.field(field.name).type
-            raise SelfRepairError(f"Column {field.name!r} holds {found}, not {field.type}.")
+            actual = schema.field(field.name).type
+            raise SelfRepairError(f"Column {field.name!r} holds {actual}, not {field.type}.")
 
 
 def check_windows(schema: pa.Schema) -> None:

@@ -1,4 +1,4 @@
-"""Results files are read only as far as files of their size can go: sizes that they name are not believed."""
+"""Limits on the memory that results files may take, by their size on disk: sizes named in files are not trusted."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def bounded_batches(
 
     Args:
         file: the file.
-        rows: at a time, at most; fewer where its texts are long.
-        columns: which; all by default.
+        rows: how many at a time, at most; fewer if texts are long.
+        columns: which columns; all by default.
 
     Raises:
         ValueError: it would take more memory than files of its size do.
@@ -70,10 +70,10 @@ def require_room(file: BinaryIO, size: int, what: str) -> None:
 
 
 def bounded_json(file: BinaryIO, **options: Any) -> Any:
-    """What a JSON file says.
+    """The content of a JSON file.
 
     Raises:
-        ValueError: it is larger than a plan or an outcome can be, not UTF-8, not JSON, or nested beyond reason.
+        ValueError: it is larger than a plan or an outcome can be, not UTF-8, not JSON, or nested too deeply.
     """
     content = file.read(JSON_BYTES + 1)
     if len(content) > JSON_BYTES:
@@ -94,9 +94,9 @@ def _size(column: pa.Array) -> int:
 
 
 def _most(file: BinaryIO) -> int:
-    place = file.tell()
+    position = file.tell()
     size = file.seek(0, os.SEEK_END)
-    file.seek(place)
+    file.seek(position)
     return max(_ROOM, _EXPANSION * size)
 
 

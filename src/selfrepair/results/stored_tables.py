@@ -1,4 +1,4 @@
-"""Files of a results folder, proved by their digests when they are read."""
+"""Tables of a results folder, verified by their digests when they are read."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ def token_batches(stored: Stored, columns: Sequence[str]) -> Iterator[pa.RecordB
 
 
 def read_part(stored: Stored, reader: Callable[[BinaryIO], Part], check: Callable[[Part], None]) -> Part:
-    """A stored file, proved, read and checked.
+    """A stored file, verified, parsed and checked.
 
     Args:
         stored: the file.
         reader: parses it.
-        check: raises where what was read is not right.
+        check: raises if what was read is not valid.
 
     Raises:
         SelfRepairError: it is missing, damaged, or fails the check; names the file.

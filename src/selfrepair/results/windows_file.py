@@ -27,11 +27,11 @@ def windows_parts(
     Args:
         windows: the corpus.
         donors: [window, donor] donor windows.
-        more: what else the schema's metadata are to say.
+        more: further entries for the schema's metadata.
 
     Yields:
-        One row per window: `window`, `document` (names, usually one), `length`, `tokens`, `token_documents` (places
-        in the names of all documents, which are in the schema's metadata), `donors`.
+        One row per window: `window`, `document` (names, usually one), `length`, `tokens`, `token_documents` (indices
+        into the names of all documents, which are in the schema's metadata), `donors`.
     """
     notes = {
         _NAMES: json.dumps(windows.names),
@@ -60,35 +60,35 @@ def _part(windows: Windows, donors: np.ndarray, rows: range) -> pa.Table:
 
 
 def joined_names(texts: Sequence[Windows]) -> list[tuple[str, ...]]:
-    """Names of the documents of each text; those of several texts are told apart by the text's number if need be."""
+    """Names of the documents of each text; names of several texts get the text's number if they clash."""
     names = [text.names for text in texts]
-    if len({name for some in names for name in some}) == sum(map(len, names)):
+    if len({name for of_text in names for name in of_text}) == sum(map(len, names)):
         return names
-    return [tuple(f"text {number}: {name}" for name in some) for number, some in enumerate(names)]
+    return [tuple(f"text {number}: {name}" for name in of_text) for number, of_text in enumerate(names)]
 
 
-def joined(texts: Sequence[Windows], donors: Sequence[np.ndarray]) -> tuple[Windows, np.ndarray]:
+def joined_windows(texts: Sequence[Windows], donors: Sequence[np.ndarray]) -> tuple[Windows, np.ndarray]:
     """Several texts of windows of one length as one, and their donors; texts and their documents stay in order.
 
     Args:
         texts: the corpora.
-        donors: [window, donor] of each.
+        donors: [window, donor] donor windows of each.
     """
     names = joined_names(texts)
-    places = np.cumsum([0, *map(len, names)])
+    starts_of_names = np.cumsum([0, *map(len, names)])
     starts = np.cumsum([0, *map(len, texts)])
     documents = [
-        np.where(text.documents < 0, -1, text.documents + place).astype(np.int32)
-        for text, place in zip(texts, places[:-1], strict=True)
+        np.where(text.documents < 0, -1, text.documents + first_name).astype(np.int32)
+        for text, first_name in zip(texts, starts_of_names[:-1], strict=True)
     ]
     whole = Windows(
         np.concatenate([text.tokens for text in texts]),
         np.concatenate([text.lengths for text in texts]),
         np.concatenate(documents),
-        tuple(name for some in names for name in some),
+        tuple(name for of_text in names for name in of_text),
         {"source": " + ".join(source_in_words(text.provenance) for text in texts)},
     )
-    return whole, np.concatenate([one + start for one, start in zip(donors, starts[:-1], strict=True)])
+    return whole, np.concatenate([of_text + start for of_text, start in zip(donors, starts[:-1], strict=True)])
 
 
 def read_corpus(content: BinaryIO) -> tuple[Windows, np.ndarray]:

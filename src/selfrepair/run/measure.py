@@ -1,4 +1,4 @@
-"""The main job: plan, survey, sweep, merge. Whatever is done is on disk; a run that was cut short is resumed."""
+"""The main job: plan, survey, sweep, merge. Finished work is on disk; an interrupted run can be resumed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from selfrepair.results import checks, run_folder
 from selfrepair.results.proven import Damaged
 from selfrepair.results.runs import Run
 from selfrepair.run.closeups.attach import attach_closeups, closeups_of_before
-from selfrepair.run.gathering.all_texts import part_of, pool_of
+from selfrepair.run.gathering.all_texts import measured_text, pool_of
 from selfrepair.run.gathering.best_effort import never_costs_the_run, temporary_folder
 from selfrepair.run.gathering.engine_bias import biases
 from selfrepair.run.gathering.merged_run import merged
@@ -42,7 +42,7 @@ from selfrepair.text import Windows
 
 
 class ChecksFail(UserWarning):
-    """Numbers that must not be used: a check that the run made of itself fails.
+    """Numbers that must not be used: one of the run's checks fails.
 
     Example:
         >>> import warnings
@@ -114,14 +114,14 @@ def measure(
         SelfRepairError: an unknown setting, no donors, no scored tokens, a folder that exists, a disk that is full.
     """
     asked = Settings.of(**settings)
-    place = None if out is None else run_folder.prepare_folder(out)
+    folder = None if out is None else run_folder.prepare_folder(out)
     work = asked.work
     if work.threads is not None:
         set_num_threads(work.threads)
     job = prepare(model, windows, asked, interventions)
-    if place is not None:
-        write_design(job, place)
-        return carry_out(job, place, work.workers, work.executor, progress)
+    if folder is not None:
+        write_design(job, folder)
+        return carry_out(job, folder, work.workers, work.executor, progress)
     _require_place(work.workers, work.executor)
     with temporary_folder() as temporary:
         write_design(job, temporary)
@@ -138,10 +138,10 @@ def _require_place(workers: int, executor: str) -> None:
         )
 
 
-def write_design(job: Design, place: Path) -> None:
-    """Writes plan and text of a run that is about to start: from then on any worker can take part."""
-    run_folder.write_plan(job.plan, place / run_folder.PLAN)
-    run_folder.write_corpus(job.windows, job.donors, place, job.plan)
+def write_design(job: Design, folder: Path) -> None:
+    """Writes plan and text of a run that is about to start: from then on any worker can join."""
+    run_folder.write_plan(job.plan, folder / run_folder.PLAN)
+    run_folder.write_corpus(job.windows, job.donors, folder, job.plan)
 
 
 def resume(
@@ -159,8 +159,8 @@ def resume(
 
     Args:
         path: its results folder.
-        model: its model, where it cannot be loaded by name.
-        workers: how many.
+        model: its model, if it cannot be loaded by name.
+        workers: how many workers.
         executor: where they run: a name in `selfrepair.choices.EXECUTORS`, by default processes of this machine.
         progress: whether to show progress.
 
@@ -170,23 +170,23 @@ def resume(
     return carry_out(load_job(Path(path), model), Path(path), workers, executor, progress)
 
 
-def carry_out(job: Job, place: Path, workers: int, executor: str, progress: bool, keep: bool = True) -> Run:
-    """Does what is missing of a run and merges it.
+def carry_out(job: Job, folder: Path, workers: int, executor: str, progress: bool, keep: bool = True) -> Run:
+    """Does the missing units of a run and merges it.
 
     Args:
         job: the run.
-        place: its folder.
-        workers: how many.
+        folder: its folder.
+        workers: how many workers.
         executor: where they run.
         progress: whether to show progress.
         keep: whether to write the merged run's numbers too.
     """
     started = time.time()
-    store = Store(place, run_plan.identity(job.plan))
+    store = Store(folder, run_plan.identity(job.plan))
     if strangers := store.strangers():
         store.tell(strangers)
-    log(place, f"starts with {workers} workers ({executor}), selfrepair {job.plan['versions']['selfrepair']}")
-    log(place, run_plan.how(job.plan))
+    log(folder, f"starts with {workers} workers ({executor}), selfrepair {job.plan['versions']['selfrepair']}")
+    log(folder, run_plan.how(job.plan))
     say(run_plan.how(job.plan), progress)
     swept: _Swept | None = None
 
@@ -217,8 +217,8 @@ class _Swept:
 
     Attributes:
         status: `complete`, `interrupted` or `failed`.
-        short: what the unit under way had come to, where there was one.
-        problem: what ended it.
+        short: results so far of the unit under way, if any.
+        problem: the error that ended it.
         here: whether on this machine; elsewhere this may be one without a device.
     """
 
@@ -229,7 +229,7 @@ class _Swept:
 
 
 def _sweep(job: Job, store: Store, workers: int, executor: str, progress: bool) -> _Swept:
-    """Does what is missing.
+    """Does the missing units.
 
     Raises:
         KeyboardInterrupt: before there was anything to show.
@@ -249,41 +249,41 @@ def _sweep(job: Job, store: Store, workers: int, executor: str, progress: bool) 
 
 
 def _merge(job: Job, store: Store, swept: _Swept, started: float, keep: bool) -> Run:
-    """Adds units up; writes what comes of it if `keep`.
+    """Adds units up; writes the results if `keep`.
 
     Raises:
         Damaged: a unit is gone, or not what was written.
     """
-    surveyed, place = merged_survey(job, store), store.folder
-    unfinished = [] if swept.status == "complete" else interrupted.unfinished(store, surveyed, swept.short)
-    pool = pool_of(part_of(job, store, unfinished))
+    surveyed, folder = merged_survey(job, store), store.folder
+    unfinished = [] if swept.status == "complete" else interrupted.unfinished_units(store, surveyed, swept.short)
+    pool = pool_of(measured_text(job, store, unfinished))
     if swept.status == "complete" and pool.missing:
         problem = f"{pool.missing} of {len(job.units)} units have gone from {store.units} since they were done."
         raise Damaged(store.units / SWEEP, problem, FIX)
-    run = merged(pool, job.plan, place, swept.status, time.time() - started)
-    log(place, f"{run.outcome['status']}: {run.outcome['units']} units merged")
+    run = merged(pool, job.plan, folder, swept.status, time.time() - started)
+    log(folder, f"{run.outcome['status']}: {run.outcome['units']} units merged")
     if swept.status == "complete" and swept.here and pool.judgement.engine_inexact:
         run = _with_biases(job, surveyed.starting_with(""), run)
     if keep:
         run = replace(run, extras=replace(closeups_of_before(store, run), passages=run.extras.passages))
-        run = run_folder.write_results(run, place)
+        run = run_folder.write_results(run, folder)
     return run
 
 
 def _with_biases(job: Job, surveyed: Arrays, run: Run) -> Run:
-    """Adds by how much the engine moves the means that tables show; a failure there costs no more than this."""
+    """Adds the engine's bias of the means that tables show; a failure costs no more than this."""
     try:
-        found = [asdict(one) for one in biases(job, surveyed, run)]
+        engine_biases = [asdict(bias) for bias in biases(job, surveyed, run)]
     except Damaged:  # the numbers rest on that too
         raise
     except (Exception, KeyboardInterrupt) as problem:
-        say = f"The bias of the means could not be measured ({type(problem).__name__}: {problem})."
-        return replace(run, outcome=run.outcome | {"warnings": [*run.outcome["warnings"], say]})
-    return replace(run, outcome=run.outcome | {"engine_bias": found})
+        warning = f"The bias of the means could not be measured ({type(problem).__name__}: {problem})."
+        return replace(run, outcome=run.outcome | {"warnings": [*run.outcome["warnings"], warning]})
+    return replace(run, outcome=run.outcome | {"engine_bias": engine_biases})
 
 
 def _warn(run: Run) -> None:
-    """Warns of what the run's checks say about its numbers."""
+    """Warns of the run's failed checks and inexact numbers."""
     failed, inexact = checks.failed(run.outcome), checks.warned(run.outcome)
     if failed:
         kind = ChecksFail if run.outcome["ledger_closes"] else LedgerDoesNotClose

@@ -1,4 +1,4 @@
-"""No more of a text is read than is asked for, whatever sizes its file names."""
+"""Reads only as much of a text as is asked for; sizes named in files are not trusted."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from selfrepair.reading import open_regular
 LEAST = 2**20  # characters of a document that are read, however few tokens are asked for
 PER_TOKEN = 16  # characters that are read for each token that is asked for; a token has about four
 LONGEST = 16 * 2**20  # bytes of a line or of a row; JSON takes ten times as much in memory
-_BYTES = 4  # of a character, at most
+_BYTES = 4  # bytes of a character, at most
 _BUFFER = 2**20
 _BLANK = 2**20  # lines
 
 
 def characters_for(tokens: int | None) -> int | None:
-    """How many characters of a document are read, so that many tokens can be drawn from it; None for all."""
+    """How many characters of a document are read, to draw this many tokens from it; None for all."""
     return None if tokens is None else max(LEAST, PER_TOKEN * tokens)
 
 
@@ -96,7 +96,7 @@ def require_lines(blank: int, path: Path) -> None:
     """Refuses a file with more blank lines in a row than anybody writes.
 
     Raises:
-        SelfRepairError: saying so.
+        SelfRepairError: the file has that many.
     """
     if blank > _BLANK:
         raise SelfRepairError(

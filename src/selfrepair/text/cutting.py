@@ -13,7 +13,7 @@ from selfrepair.text.document import Document
 from selfrepair.text.document_sources import read_documents, traces
 from selfrepair.text.duplicates import Duplicates
 from selfrepair.text.given_texts import GIVEN, Source, given_documents, named_source
-from selfrepair.text.packing import Rows, pack_apart, pack_joined
+from selfrepair.text.packing import PackedRows, pack_apart, pack_joined
 from selfrepair.text.tokens import Encoder
 from selfrepair.text.windows import Windows
 
@@ -60,7 +60,7 @@ def windows(
         tokenizer: a `transformers` tokenizer or one called alike.
         source: see `read_documents`; or texts themselves, `["One text.", "Another."]`, each a document.
         tokens: how many tokens, counted in windows: `ceil(tokens / length)` windows are made. None for all, which texts
-            themselves have by default; of a source it has to be said, as some have no end.
+            themselves have by default; for a source it has to be given, as some have no end.
         length: positions of a window, what `bos` puts in front included.
         packing: `"documents"` or `"packed"`.
         bos: what each window starts with. `"auto"`: what the tokenizer puts in front of a text, which may be several
@@ -153,7 +153,7 @@ def _counted(documents: Iterable[Document], cut: list[str]) -> Iterator[Document
         yield document
 
 
-def _assemble(rows: Rows, length: int, prefix: tuple[int, ...], provenance: dict[str, object]) -> Windows:
+def _assemble(rows: PackedRows, length: int, prefix: tuple[int, ...], provenance: dict[str, object]) -> Windows:
     """Put the tokens that go in front and the padding on."""
     tokens = np.full((len(rows.ids), length), _PADDING, dtype=np.int32)
     documents = np.full_like(tokens, -1)
@@ -192,7 +192,9 @@ def _check(tokens: int | None, length: int, packing: str, bos: str) -> None:
             raise SelfRepairError(f"There is no --{name} {value!r}.", f"Give one of: {', '.join(known)}.")
 
 
-def _check_enough(rows: Rows, source: str, tokens: int | None, wanted: int | None, length: int, packing: str) -> None:
+def _check_enough(
+    rows: PackedRows, source: str, tokens: int | None, wanted: int | None, length: int, packing: str
+) -> None:
     """Complain when there are no windows, or fewer than wanted."""
     made = len(rows.ids)
     if made == 0 and packing == "documents":

@@ -25,7 +25,7 @@ class Document:
 
     @classmethod
     def cut(cls, name: str, text: str, most: int | None) -> "Document":
-        """A document of which so many characters are wanted; None for all."""
+        """A document cut to this many characters; None for all."""
         short = cut_short(text, most)
         return cls(name, short, len(short) == len(text))
 
@@ -35,12 +35,12 @@ def file_name(path: Path) -> str:
     return readable(path.name)
 
 
-def valid_text(value: object, place: str, field: str) -> str:
+def valid_text(value: object, row_name: str, field: str) -> str:
     """The text of one row, checked.
 
     Args:
         value: what the row holds under `field`.
-        place: the row in words, e.g. `"line 3 of corpus.jsonl"`.
+        row_name: the row in words, e.g. `"line 3 of corpus.jsonl"`.
         field: the name of the field.
 
     Raises:
@@ -49,21 +49,21 @@ def valid_text(value: object, place: str, field: str) -> str:
     if not isinstance(value, str):
         kind = "null" if value is None else type(value).__name__
         raise SelfRepairError(
-            f"A text was expected in the field {field!r} of {place}; it holds a value of type {kind}.",
+            f"A text was expected in the field {field!r} of {row_name}; it holds a value of type {kind}.",
             "Name the field that holds the text with --field, or leave out rows without a text.",
         )
     try:
         value.encode("utf-8")
     except UnicodeEncodeError:
         raise SelfRepairError(
-            f"The text of {place} is not valid Unicode: it holds half of a surrogate pair.",
+            f"The text of {row_name} is not valid Unicode: it holds half of a surrogate pair.",
             "Write the file again as UTF-8, replacing what cannot be encoded.",
         ) from None
     return value
 
 
 def not_empty(documents: Iterable[Document], source: str) -> Iterator[Document]:
-    """Pass documents on; complain at the end when there was none.
+    """Pass documents on; raise at the end if there was none.
 
     Raises:
         SelfRepairError: `documents` yielded nothing.

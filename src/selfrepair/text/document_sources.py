@@ -15,7 +15,7 @@ from selfrepair.text.hub import hub_documents, parse_dataset, revision
 
 __all__ = ["Document", "read_documents", "traces"]
 
-_HASHED = 2**30  # bytes of the largest file that is read whole just to tell what it was
+_HASHED = 2**30  # bytes of the largest file that is read whole just to identify it
 
 
 def _fix() -> str:
@@ -60,11 +60,11 @@ def read_documents(source: str, *, field: str = "text", most: int | None = None)
 
 
 def traces(source: str) -> dict[str, object]:
-    """By what a source can be found again, and told from another of its name; JSON-able.
+    """What identifies a source, also among sources of the same name; JSON-able.
 
     Returns:
         `python` (version) for the built-in text; `path` and, for a file, `bytes` and `sha256` (None for a file too
-        large to read twice); `revision` (commit) for a dataset of the hub, None where the hub does not say.
+        large to read twice); `revision` (commit) for a dataset of the hub, None if the hub does not give it.
     """
     if source == "builtin":
         return {"python": platform.python_version()}

@@ -1,4 +1,4 @@
-"""Documents that are there twice count as one: copies are not independent, and no copy is a donor for the other."""
+"""Finds duplicate documents, which count as one: copies are not independent, and no copy is a donor for the other."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from hashlib import blake2b
 import numpy as np
 
 from selfrepair.text.document import Document
-from selfrepair.text.packing import Ids, Rows
+from selfrepair.text.packing import Ids, PackedRows
 
 _NAMED = 5  # copies that are named in the provenance
 
 
 def ids_digest(ids: Ids) -> bytes:
-    """What a row of token ids says, as 16 bytes."""
+    """Digest of a row of token ids, 16 bytes."""
     return blake2b(ids.astype("<i8").tobytes(), digest_size=16).digest()
 
 
 def text_digest(text: str) -> bytes:
-    """What a text says, as 16 bytes; the same for texts that differ in white space only."""
+    """Digest of a text, 16 bytes; the same for texts that differ in white space only."""
     return blake2b(" ".join(text.split()).encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
-def in_words(provenance: Mapping[str, object]) -> str:
-    """What is there twice, from a text's provenance; empty where nothing is."""
-    found = provenance.get("duplicates")
-    if not isinstance(found, dict):
+def duplicates_in_words(provenance: Mapping[str, object]) -> str:
+    """Duplicates in words, from a text's provenance; empty if there are none."""
+    duplicates = provenance.get("duplicates")
+    if not isinstance(duplicates, dict):
         return ""
-    documents, windows = found["documents"], found["windows"]
+    documents, windows = duplicates["documents"], duplicates["windows"]
     parts = [f"{documents:,} of its documents duplicate others and count as one with them"] if documents else []
     parts += [f"{windows:,} windows have the tokens of another"] if windows else []
     return ", ".join(parts)
@@ -38,7 +38,7 @@ def in_words(provenance: Mapping[str, object]) -> str:
 
 @dataclass
 class Duplicates:
-    """What is there twice in a corpus.
+    """Duplicates in a corpus.
 
     Attributes:
         copies: pairs (name of the copy, name of the original), each of which counts as one document.
@@ -49,24 +49,24 @@ class Duplicates:
     windows: int = 0
 
     def described(self) -> dict[str, object]:
-        """For the provenance, JSON-able; nothing where nothing is there twice."""
+        """The entry for the provenance, JSON-able; empty without duplicates."""
         if not self.copies and not self.windows:
             return {}
         named = [f"{copy} = {original}" for copy, original in self.copies[:_NAMED]]
         return {"duplicates": {"documents": len(self.copies), "windows": self.windows, "named": named}}
 
     def identified(self, documents: Iterable[Document]) -> Iterator[tuple[int, Document]]:
-        """Every document with a number that it has in common with its copies, told by their text."""
+        """Every document with a number that it shares with its copies, recognised by their text."""
         seen: dict[bytes, tuple[int, str]] = {}
         for number, document in enumerate(documents):
             first, name = number, document.name
-            if document.text.strip():  # empty documents have nothing that could be there twice
+            if document.text.strip():  # empty documents have nothing to duplicate
                 first, name = seen.setdefault(text_digest(document.text), (number, document.name))
             if first != number:
                 self.copies.append((document.name, name))
             yield first, document
 
-    def joined(self, rows: Rows) -> Rows:
+    def joined(self, rows: PackedRows) -> PackedRows:
         """Rows in which a document counts as another that has all its rows: as far as it is measured it is a copy.
 
         Documents that are mixed within a row (packed text) stay apart; their repeated rows are only counted.
@@ -77,10 +77,10 @@ class Duplicates:
         if self.windows == 0:
             return rows
         originals = _originals([digest if count[digest] > 1 else b"" for digest in digests], rows.owners)
-        self.copies += [(rows.names[copy], rows.names[one]) for copy, one in sorted(originals.items())]
+        self.copies += [(rows.names[copy], rows.names[original]) for copy, original in sorted(originals.items())]
         kept = [owner for owner in range(len(rows.names)) if owner not in originals]
-        place = {owner: place for place, owner in enumerate(kept)}
-        number = np.array([place[originals.get(owner, owner)] for owner in range(len(rows.names))], np.int64)
+        index_of = {owner: index for index, owner in enumerate(kept)}
+        number = np.array([index_of[originals.get(owner, owner)] for owner in range(len(rows.names))], np.int64)
         names = tuple(rows.names[owner] for owner in kept)
         return replace(rows, owners=[number[owners] for owners in rows.owners], names=names)
 
@@ -89,11 +89,11 @@ def _originals(digests: Sequence[bytes], owners: Sequence[Ids]) -> dict[int, int
     """By document all of whose rows another one has, the largest such document (the first of several).
 
     Args:
-        digests: of the rows that are there several times; empty for the others.
+        digests: digests of the rows that occur several times; empty for the others.
         owners: for each row, its documents [token].
     """
     rows: dict[int, set[bytes]] = defaultdict(set)
-    apart: set[int] = set()  # documents with something of their own, or mixed with others
+    apart: set[int] = set()  # documents with rows of their own, or mixed with others
     for digest, inside in zip(digests, map(np.unique, owners), strict=True):
         for owner in inside.tolist():
             rows[owner].add(digest)
@@ -107,9 +107,9 @@ def _originals(digests: Sequence[bytes], owners: Sequence[Ids]) -> dict[int, int
     def size(owner: int) -> tuple[int, int]:
         return len(rows[owner]), -owner
 
-    found: dict[int, int] = {}
+    copies: dict[int, int] = {}
     for owner in sorted(set(rows) - apart):
         largest = max(set.intersection(*(holders[digest] for digest in rows[owner])), key=size)
         if size(largest) > size(owner):
-            found[owner] = largest
-    return found
+            copies[owner] = largest
+    return copies

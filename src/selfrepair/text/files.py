@@ -23,7 +23,7 @@ FORMATS: Registry[Reader] = TEXT_FORMATS
 """By suffix, what reads such files: called with the file, the field or column that holds the text, and how many
 characters of a document are wanted (None for all)."""
 LONGEST_LINE = LONGEST  # bytes, decompressed
-_VALUES = 2**19  # of a line, beside its text
+_VALUES = 2**19  # bytes of a line, beside its text
 
 _ZSTD_WINDOW = 128  # MiB, the largest that is read: a reader must hold it in memory
 _CHUNK = 2**20
@@ -90,11 +90,11 @@ def json_documents(path: Path, field: str, most: int | None) -> Iterator[Documen
         blank = 0 if line.strip() else blank + 1
         require_lines(blank, path)
         if not blank:
-            place = f"line {number} of {path}"
-            yield Document.cut(f"{file_name(path)}:{number}", _text_of(line, place, field), most)
+            row_name = f"line {number} of {path}"
+            yield Document.cut(f"{file_name(path)}:{number}", _text_of(line, row_name, field), most)
 
 
-def _text_of(line: bytes, place: str, field: str) -> str:
+def _text_of(line: bytes, row_name: str, field: str) -> str:
     """The text in one line of JSON."""
     fix = "Each line must be one JSON object; write the file again, or cut the bad line out."
     start = line.removeprefix(b"\xef\xbb\xbf").strip()
@@ -105,23 +105,23 @@ def _text_of(line: bytes, place: str, field: str) -> str:
         text = line.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise SelfRepairError(
-            f"{_begin(place)} is not UTF-8: {error.reason} at byte {error.start}.",
+            f"{_begin(row_name)} is not UTF-8: {error.reason} at byte {error.start}.",
             "Save the file as UTF-8; if it is compressed, its name has to end in .gz or .zst.",
         ) from None
     try:
         row = parsed_json(text, _VALUES, object_pairs_hook=_Pairs)
     except (json.JSONDecodeError, RecursionError) as error:
-        raise SelfRepairError(f"{_begin(place)} is not valid JSON: {error}.", fix) from None
+        raise SelfRepairError(f"{_begin(row_name)} is not valid JSON: {error}.", fix) from None
     except ValueError as error:  # too much or too deep
-        raise SelfRepairError(f"{_begin(place)} cannot be read: {error}.", fix) from None
+        raise SelfRepairError(f"{_begin(row_name)} cannot be read: {error}.", fix) from None
     if not isinstance(row, _Pairs):
-        raise SelfRepairError(f"{_begin(place)} is JSON, but no object.", fix)
+        raise SelfRepairError(f"{_begin(row_name)} is JSON, but no object.", fix)
     values = [value for name, value in row if name == field]
     if not values:
-        raise _no_field(place, field, [name for name, _ in row])
+        raise _no_field(row_name, field, [name for name, _ in row])
     if len(values) > 1:
-        raise _several(place, field, len(values))
-    return valid_text(dict(values[0]) if isinstance(values[0], _Pairs) else values[0], place, field)
+        raise _several(row_name, field, len(values))
+    return valid_text(dict(values[0]) if isinstance(values[0], _Pairs) else values[0], row_name, field)
 
 
 class _Pairs(list[tuple[str, Any]]):
@@ -197,17 +197,17 @@ def _check_column(schema: pa.Schema, path: Path, field: str) -> None:
         )
 
 
-def _no_field(place: str, field: str, there: list[str]) -> SelfRepairError:
-    shown = ", ".join(repr(name[:40]) for name in there[:10]) or "none"
+def _no_field(row_name: str, field: str, present: list[str]) -> SelfRepairError:
+    shown = ", ".join(repr(name[:40]) for name in present[:10]) or "none"
     return SelfRepairError(
-        f"There is no field {field!r} in {place}; the fields there: {shown}.",
+        f"There is no field {field!r} in {row_name}; the fields there: {shown}.",
         "Name the field that holds the text with --field.",
     )
 
 
-def _several(place: str, field: str, number: int) -> SelfRepairError:
+def _several(row_name: str, field: str, number: int) -> SelfRepairError:
     return SelfRepairError(
-        f"There are {number} fields {field!r} in {place}, so it cannot be told which holds the text.",
+        f"There are {number} fields {field!r} in {row_name}, so it is not clear which holds the text.",
         "Give them different names, and name the one that holds the text with --field.",
     )
 
@@ -222,5 +222,5 @@ def _unreadable(path: Path, error: Exception) -> SelfRepairError:
     return SelfRepairError(f"{path} cannot be read: {reason}", "The file may be damaged or cut short: fetch it again.")
 
 
-def _begin(place: str) -> str:
-    return place[0].upper() + place[1:]
+def _begin(row_name: str) -> str:
+    return row_name[0].upper() + row_name[1:]

@@ -60,14 +60,14 @@ def _stream(datasets: Any, dataset: Dataset, field: str, most: int | None) -> It
         except Exception as error:
             raise _failed(dataset, error) from error
         number += 1
-        place = f"row {number} of {dataset.name}"
+        row_name = f"row {number} of {dataset.name}"
         if field not in row:
             shown = ", ".join(repr(str(name)[:40]) for name in list(row)[:10])
             raise SelfRepairError(
-                f"There is no field {field!r} in {place}; the fields there: {shown}.",
+                f"There is no field {field!r} in {row_name}; the fields there: {shown}.",
                 "Name the field that holds the text with --field.",
             )
-        yield Document.cut(f"{dataset.name}:{number}", valid_text(row[field], place, field), most)
+        yield Document.cut(f"{dataset.name}:{number}", valid_text(row[field], row_name, field), most)
 
 
 def revision(dataset: Dataset) -> str | None:

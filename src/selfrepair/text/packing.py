@@ -1,4 +1,4 @@
-"""How token ids of documents become rows: one document a row, or all documents joined and cut."""
+"""Packs token ids of documents into rows: one document a row, or all documents joined and cut."""
 
 import hashlib
 from collections.abc import Iterable
@@ -11,7 +11,7 @@ Ids = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Rows:
+class PackedRows:
     """Rows of ids before a beginning-of-sequence token and padding are added.
 
     Attributes:
@@ -29,7 +29,9 @@ class Rows:
     most: int
 
 
-def pack_apart(documents: Iterable[tuple[int, str, Ids]], size: int, least: int, wanted: int | None, seed: int) -> Rows:
+def pack_apart(
+    documents: Iterable[tuple[int, str, Ids]], size: int, least: int, wanted: int | None, seed: int
+) -> PackedRows:
     """Cut each document on its own, and take rows round robin: one of each document, then a second.
 
     Reading stops at the document that makes one row each suffice. Which row of a document comes first is
@@ -47,18 +49,18 @@ def pack_apart(documents: Iterable[tuple[int, str, Ids]], size: int, least: int,
     """
     names: list[str] = []
     rows: list[list[Ids]] = []
-    places: dict[int, int] = {}
+    index_of: dict[int, int] = {}
     read = most = 0
     for number, name, ids in documents:
         most = max(most, len(ids))
         cut = _cut(ids, size, least, seed, read)
         read += 1
-        if cut and number not in places:
-            places[number] = len(rows)
+        if cut and number not in index_of:
+            index_of[number] = len(rows)
             names.append(name)
             rows.append(cut[:wanted])
         elif cut:
-            rows[places[number]] += cut[:wanted]
+            rows[index_of[number]] += cut[:wanted]
         if wanted is not None and len(rows) >= wanted:
             break
     taken = [
@@ -68,10 +70,10 @@ def pack_apart(documents: Iterable[tuple[int, str, Ids]], size: int, least: int,
         if turn < len(own)
     ][:wanted]
     owners = [np.full(len(ids), owner, dtype=np.int64) for owner, ids in taken]
-    return Rows([ids for _, ids in taken], owners, tuple(names), read, most)
+    return PackedRows([ids for _, ids in taken], owners, tuple(names), read, most)
 
 
-def pack_joined(documents: Iterable[tuple[int, str, Ids]], size: int, wanted: int | None) -> Rows:
+def pack_joined(documents: Iterable[tuple[int, str, Ids]], size: int, wanted: int | None) -> PackedRows:
     """Join all documents without separators and cut rows of `size` tokens; the last partial row is dropped.
 
     Args:
@@ -84,27 +86,28 @@ def pack_joined(documents: Iterable[tuple[int, str, Ids]], size: int, wanted: in
     """
     names: list[str] = []
     streams: list[Ids] = []
-    places: dict[int, int] = {}
+    index_of: dict[int, int] = {}
     owning: list[int] = []
     read = most = 0
     for number, name, ids in documents:
         read += 1
         most += len(ids)
         if len(ids):
-            if number not in places:
-                places[number] = len(names)
+            if number not in index_of:
+                index_of[number] = len(names)
                 names.append(name)
-            owning.append(places[number])
+            owning.append(index_of[number])
             streams.append(ids)
         if wanted is not None and most >= wanted * size:
             break
     count = most // size if wanted is None else min(wanted, most // size)
     if count == 0:
-        return Rows([], [], (), read, most)
+        return PackedRows([], [], (), read, most)
     ids = np.concatenate(streams)[: count * size]
     owners = np.repeat(owning, [len(stream) for stream in streams])[: count * size]
     used = int(owners.max()) + 1
-    return Rows(list(ids.reshape(count, size)), list(owners.reshape(count, size)), tuple(names[:used]), read, most)
+    rows, row_owners = list(ids.reshape(count, size)), list(owners.reshape(count, size))
+    return PackedRows(rows, row_owners, tuple(names[:used]), read, most)
 
 
 def _cut(ids: Ids, size: int, least: int, seed: int, document: int) -> list[Ids]:

@@ -1,4 +1,4 @@
-"""Texts to token ids: tokenizers are duck-typed, text stays data."""
+"""Turns texts into token ids; tokenizers are duck-typed, special tokens inside a text are data."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Ids = NDArray[np.int64]
 PIECE = 2**20  # characters handed to the tokenizer at a time; its own bookkeeping is ~100 bytes a token
 PATIENCE = 120.0  # seconds for a piece, which takes about one
 _PROBES = ("text", "9")  # short texts with different tokens
-_SPECIAL = 8  # special tokens that are looked at
+_SPECIAL = 8  # special tokens that are tried
 _LARGEST = 2**31 - 1  # id of a token: windows keep them in 32 bits
 
 
@@ -89,7 +89,7 @@ class Encoder:
         for start in range(len(whole[0]) - len(plain[0]) + 1):
             if whole[0][start:][: len(plain[0])] == plain[0]:
                 return tuple(whole[0][:start])
-        # the text's own ids differ behind special tokens: what all texts begin with, then
+        # the text's own ids differ after special tokens: take what all texts begin with
         common = _common_start(whole)
         return tuple(common[: len(common) - len(_common_start(plain))])
 
@@ -109,13 +109,13 @@ class Encoder:
         return tried[-1]
 
     def _special_tokens_in_text(self) -> str:
-        """Looked at, not believed: some tokenizers ignore the option, others never look for special tokens."""
+        """How special tokens in a text are read, by trial: some tokenizers ignore the option, others never look."""
         known = list(_attribute(self._tokenizer, "all_special_tokens") or [])[:_SPECIAL]
         ids = list(_attribute(self._tokenizer, "all_special_ids") or [])[:_SPECIAL]
         if not known or len(known) != len(ids):
             return "as the tokenizer does"
-        found = (self(f"a {token} b") for token in known)
-        kept = all(one not in seen for one, seen in zip(ids, found, strict=True))
+        encoded = (self(f"a {token} b") for token in known)
+        kept = all(special not in seen for special, seen in zip(ids, encoded, strict=True))
         return "text" if kept else "as the tokenizer does"
 
     def _ids(self, text: str, name: str = "a text", /, **options: object) -> Ids:
@@ -149,7 +149,7 @@ def _checked(ids: NDArray[Any]) -> Ids:
 
 
 def _attribute(tokenizer: Any, name: str) -> Any:
-    """What a tokenizer says of itself; None where it does not say, or fails to."""
+    """An attribute of a tokenizer; None if it has none, or raises."""
     try:
         return getattr(tokenizer, name, None)
     except Exception:
@@ -159,7 +159,7 @@ def _attribute(tokenizer: Any, name: str) -> Any:
 def _in_words(problem: BaseException) -> str:
     try:
         lines = str(problem).splitlines()
-    except Exception:  # one that cannot even say what it is about
+    except Exception:  # an exception that cannot even be printed
         lines = []
     return ": ".join([type(problem).__name__, *(line[:200] for line in lines[:1])])
 
@@ -170,9 +170,9 @@ def encode(tokenizer: Any, text: str) -> Ids:
 
 
 def _in_time(call: Callable[[], Ids], what: str) -> Ids:
-    """What a call returns, if it does before `PATIENCE` is over.
+    """What a call returns, if it returns within `PATIENCE` seconds.
 
-    Native code cannot be interrupted, and a tokenizer's pattern may take for ever on some texts. So it works in
+    Native code cannot be interrupted, and a tokenizer's pattern may take forever on some texts. So it works in
     a thread of its own (native tokenizers release the interpreter): waiting for it ends with Ctrl-C or in time.
     """
     done: SimpleQueue[Ids | BaseException] = SimpleQueue()

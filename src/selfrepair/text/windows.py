@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from selfrepair.terminal import plain
 from selfrepair.text.document_sources import source_in_words
-from selfrepair.text.duplicates import in_words
+from selfrepair.text.duplicates import duplicates_in_words
 
-_BLOCK = 1024  # windows that are looked at together
+_BLOCK = 1024  # windows hashed at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,9 +59,9 @@ class Windows:
         """SHA-256 (hex) of shape, tokens, lengths, documents and names; not of padding, nor of the provenance."""
         digest = hashlib.sha256(json.dumps([self.tokens.shape, self.names]).encode())
         for start in range(0, len(self), _BLOCK):
-            some = slice(start, start + _BLOCK)
-            real = np.arange(self.length) < self.lengths[some, None]
-            for array in (np.where(real, self.tokens[some], 0), self.lengths[some], self.documents[some] * real):
+            block = slice(start, start + _BLOCK)
+            real = np.arange(self.length) < self.lengths[block, None]
+            for array in (np.where(real, self.tokens[block], 0), self.lengths[block], self.documents[block] * real):
                 digest.update(np.ascontiguousarray(array, dtype="<i8").tobytes())
         return digest.hexdigest()
 
@@ -121,7 +121,7 @@ class Windows:
     def _summary(self) -> str:
         present = len(np.unique(self.documents[self.documents >= 0]))
         source = plain(source_in_words(self.provenance))
-        twice = in_words(self.provenance)
+        twice = duplicates_in_words(self.provenance)
         return (
             f"{len(self):,} windows of {self.length} tokens, {int(self.lengths.sum()):,} of them real, "
             f"{present:,} documents of {source}{f'; {twice}' if twice else ''}"

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from selfrepair.paper.numbers.over_documents import Number, Tally
-from selfrepair.report.captions import amount, chosen_tokens, fact, left_out, operator, span
+from selfrepair.report.captions import amount, chosen_tokens, fact, operator_with_donors, positions_left_out, span
 from selfrepair.results.runs import Run
 from selfrepair.statistics.filters import Filter
 
@@ -17,7 +17,13 @@ FIXED = "95% intervals over documents, the filter's threshold held fixed"
 
 def about_run(run: Run, label: str) -> str:
     """A run under a filter, for captions."""
-    parts = (fact(run, "model"), operator(run), chosen_tokens(label), amount(run, label), left_out(run))
+    parts = (
+        fact(run, "model"),
+        operator_with_donors(run),
+        chosen_tokens(label),
+        amount(run, label),
+        positions_left_out(run),
+    )
     return " · ".join((*parts, f"text: {fact(run, 'text')}")) + "."
 
 
@@ -30,7 +36,14 @@ def sampled(run: Run) -> str:
     count = int(heads.max()) if len(heads) else 0
     which = "all tokens" if count >= total else f"a uniform sample of {count:,} of {total:,} tokens"
     tokens = f"{which}, unfiltered, from {rows['document'].nunique():,} documents"
-    return " · ".join((fact(run, "model"), operator(run), tokens, left_out(run), f"text: {fact(run, 'text')}")) + "."
+    parts = (
+        fact(run, "model"),
+        operator_with_donors(run),
+        tokens,
+        positions_left_out(run),
+        f"text: {fact(run, 'text')}",
+    )
+    return " · ".join(parts) + "."
 
 
 def passing(label: str, tallies: Iterable[Tally], corpus: str) -> str:

@@ -6,7 +6,7 @@ import pandas as pd
 from rich.text import Text
 
 from selfrepair.questions.tables.cells import Column, table, with_ends
-from selfrepair.report.captions import ablated, amount, chosen_tokens, fact, floor, operator
+from selfrepair.report.captions import ablated, amount, chosen_tokens, fact, floor, operator_with_donors
 from selfrepair.report.number_formats import effect
 from selfrepair.results.filter_labels import resolve_filter
 from selfrepair.results.runs import Run
@@ -27,7 +27,7 @@ def print_run_lines(console: Console, run: Run, name: str, filter: str | None, l
     console.print(table([Column("component", left=True), Column("line")], rows, console.width))
     console.print(
         f"line: mean change in what the component writes, in logits of the next token, over "
-        f"{chosen_tokens(label, ablated(run))}; {operator(run)}; {amount(run, label)}; 95% intervals over documents, "
+        f"{chosen_tokens(label, ablated(run))}; {operator_with_donors(run)}; {amount(run, label)}; 95% intervals over documents, "
         f"one component at a time; {fact(run, 'model')}, text: {fact(run, 'text')}; {floor(run)}.",
         style="dim",
     )

@@ -1,4 +1,4 @@
-"""From results folders to one HTML file that needs nothing else: no server, no network, no other file."""
+"""Builds one self-contained HTML file from results folders: no server, no network, no other file."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from selfrepair.errors import SelfRepairError
 from selfrepair.report import captions
 from selfrepair.report.page import closeups, head_numbers, kept_tokens, run_facts
 from selfrepair.report.page import text as page_text
-from selfrepair.report.page.differences import differences
-from selfrepair.report.page.lines import lines
+from selfrepair.report.page.differences import page_differences
+from selfrepair.report.page.ledger_lines import lines
 from selfrepair.report.page.method import method
 from selfrepair.report.page.pack import Blocks, plain_json
 from selfrepair.report.page.script import application, library, style
 from selfrepair.results import atomic_files, run_folder
 from selfrepair.results.filter_labels import resolve_filter
-from selfrepair.results.intervention_axis import shape_of
+from selfrepair.results.intervention_axis import grid_shape
 from selfrepair.results.runs import Run
 from selfrepair.statistics.filters import Filter
 from selfrepair.statistics.labels import AMPLIFIED, LABELS
@@ -36,7 +36,7 @@ ROWS_PER_HEAD, MOST_ROWS = 800, 1_200_000
 
 
 @dataclass(frozen=True)
-class Source:
+class PageRun:
     """One run of a page.
 
     Attributes:
@@ -49,12 +49,12 @@ class Source:
 
 
 def missing() -> str:
-    """What has to be installed before pages can be made; nothing where all is there."""
+    """What has to be installed before pages can be made; empty if nothing is missing."""
     absent = [name for name in NEEDED if find_spec(name) is None]
     return f"pip install 'selfrepair[report]' (no {' and no '.join(absent)})" if absent else ""
 
 
-def write_page(sources: Sequence[str | Path | Run | Source], out: str | Path) -> Path:
+def write_page(sources: Sequence[str | Path | Run | PageRun], out: str | Path) -> Path:
     """Writes the report of one run or several.
 
     Example:
@@ -69,7 +69,7 @@ def write_page(sources: Sequence[str | Path | Run | Source], out: str | Path) ->
         SelfRepairError: no run, a folder that cannot be read, a package that is missing, a file that cannot be
             written.
     """
-    text = page([_source(one) for one in sources])
+    text = page_html([_source(source) for source in sources])
     path = Path(out)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -79,18 +79,18 @@ def write_page(sources: Sequence[str | Path | Run | Source], out: str | Path) ->
     return path
 
 
-def _source(given: str | Path | Run | Source) -> Source:
-    if isinstance(given, Source):
+def _source(given: str | Path | Run | PageRun) -> PageRun:
+    if isinstance(given, PageRun):
         return given
-    return Source(given) if isinstance(given, Run) else Source(run_folder.load(given), Path(given))
+    return PageRun(given) if isinstance(given, Run) else PageRun(run_folder.load_run(given), Path(given))
 
 
-def page(sources: Sequence[Source], start: str = "") -> str:
+def page_html(sources: Sequence[PageRun], start: str = "") -> str:
     """The page as text.
 
     Args:
         sources: the runs.
-        start: where it opens when its address says nothing, e.g. `map` or `L9H6`.
+        start: the view it opens at if its address names none, e.g. `map` or `L9H6`.
 
     Raises:
         SelfRepairError: no run, or a package that is missing.
@@ -104,8 +104,8 @@ def page(sources: Sequence[Source], start: str = "") -> str:
     blocks = Blocks()
     index = {
         "start": start,
-        "runs": [run_index(one, blocks, len(sources)) for one in sources],
-        "differences": differences([one.run for one in sources], [one.folder for one in sources]),
+        "runs": [run_index(source, blocks, len(sources)) for source in sources],
+        "differences": page_differences([source.run for source in sources], [source.folder for source in sources]),
         "method": method(),
         "library": blocks.raw(library().encode()),
     }
@@ -114,7 +114,7 @@ def page(sources: Sequence[Source], start: str = "") -> str:
         resources.files(__package__).joinpath("templates", "page.html.j2").read_text(encoding="utf-8")
     )
     text: str = template.render(
-        title=" · ".join(dict.fromkeys(captions.fact(one.run, "model") for one in sources)),
+        title=" · ".join(dict.fromkeys(captions.fact(source.run, "model") for source in sources)),
         hashes=" ".join(f"'sha256-{_hash(text)}'" for text in scripts.values()),
         style=style(),
         application=scripts["application"],
@@ -124,16 +124,16 @@ def page(sources: Sequence[Source], start: str = "") -> str:
     return text
 
 
-def run_index(source: Source, blocks: Blocks, runs: int = 1) -> dict[str, Any]:
-    """What the page's index says about one run; its data go to `blocks`.
+def run_index(source: PageRun, blocks: Blocks, runs: int = 1) -> dict[str, Any]:
+    """The entry of one run in the page's index; its data go to `blocks`.
 
     Args:
         source: the run.
-        blocks: where they go.
+        blocks: where the data go.
         runs: how many runs share the page's room.
     """
     run = source.run
-    layers, heads = shape_of(run.interventions)
+    layers, heads = grid_shape(run.interventions)
     room = max(ROWS, min(MOST_ROWS, ROWS_PER_HEAD * layers * heads)) // runs
     kept = kept_tokens.kept_tokens(run, room, closeups.closeup_places(run))
     windows = _windows(run, kept, TEXT_TOKENS // runs)
@@ -144,17 +144,17 @@ def run_index(source: Source, blocks: Blocks, runs: int = 1) -> dict[str, Any]:
         "facts": run_facts.facts(run),
         "limits": run_facts.limits(run),
         "command": run_facts.command(run),
-        "operator": captions.operator(run),
+        "operator": captions.operator_with_donors(run),
         "filters": [_filter(run, label) for label in run.filters],
         "standing": run.filters.index(resolve_filter(run, None)),
         "errors": captions.errors(run),
-        "leftOut": captions.left_out(run),
+        "leftOut": captions.positions_left_out(run),
         "floor": captions.floor(run),
-        "status": captions.status(run),
+        "status": captions.status_warning(run),
         "layers": layers,
         "heads": heads,
         "modelHeads": head_numbers.heads_of_model(run),
-        "names": head_numbers.names(run),
+        "names": head_numbers.intervention_names(run),
         "what": captions.ablated(run),
         "lose": captions.lost(run).removeprefix("what "),
         "donors": str(run.interventions.attrs.get("donors", "")),
@@ -191,7 +191,7 @@ def _windows(run: Run, kept: kept_tokens.Kept, most: int) -> np.ndarray:
     lengths = page_text.window_lengths(run)
     if lengths.sum() <= most:
         return np.arange(len(lengths))
-    needed = np.union1d(closeups.passage_windows(run), sorted({place[2] for place in closeups.closeup_places(run)}))
+    needed = np.union1d(closeups.passage_windows(run), sorted({closeup[2] for closeup in closeups.closeup_places(run)}))
     needed = needed.astype(np.int64)
     others = np.setdiff1d(kept.windows(), needed)
     fit = max(0, int((most - lengths[needed].sum()) // max(1, lengths.mean())))
@@ -200,17 +200,17 @@ def _windows(run: Run, kept: kept_tokens.Kept, most: int) -> np.ndarray:
 
 
 def _sampled(run: Run, kept: kept_tokens.Kept, windows: np.ndarray) -> str:
-    """What did not fit, in words; nothing where all is there."""
+    """What did not fit, in words; empty if everything did."""
     rows, all_rows = int(np.isin(kept.columns["window"], windows).sum()), kept.total
-    said = []
+    cuts = []
     if rows < all_rows:
-        said.append(
+        cuts.append(
             f"{rows:,} of the {all_rows:,} kept tokens are in this page: each head's most and least repaired, most "
             "broken and closely looked at ones, and an even draw of the rest. Densities count all of them"
         )
     if len(windows) < run.windows.num_rows:
-        said.append(f"{len(windows):,} of {run.windows.num_rows:,} windows of text are in this page")
-    return ". ".join(said)
+        cuts.append(f"{len(windows):,} of {run.windows.num_rows:,} windows of text are in this page")
+    return ". ".join(cuts)
 
 
 def _hash(text: str) -> str:

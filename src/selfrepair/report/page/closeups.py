@@ -43,31 +43,31 @@ def passage_blocks(run: Run, blocks: Blocks, windows: np.ndarray, step: float) -
     table = run.extras.passages
     if table is None:
         return {}
-    found: dict[int, Any] = {}
+    layers_json: dict[int, Any] = {}
     for layer in np.unique(table["layer"].to_numpy()):
-        mine = table.filter(pc.equal(table["layer"], pa.scalar(layer, pa.int16())))
+        of_layer = table.filter(pc.equal(table["layer"], pa.scalar(layer, pa.int16())))
         arrays: dict[str, np.ndarray | Fixed] = {
-            "head": mine["head"].to_numpy().astype(np.uint16),
-            "window": np.searchsorted(windows, mine["window"].to_numpy()).astype(np.int32),
-            "position": mine["position"].to_numpy().astype(np.int32),
+            "head": of_layer["head"].to_numpy().astype(np.uint16),
+            "window": np.searchsorted(windows, of_layer["window"].to_numpy()).astype(np.int32),
+            "position": of_layer["position"].to_numpy().astype(np.int32),
         }
-        arrays |= {name: Fixed(mine[name].to_numpy(), step) for name in COLUMNS if name != "sigma_ratio"}
-        arrays["sigma_ratio"] = Fixed(mine["sigma_ratio"].to_numpy(), 1e-4)
-        found[int(layer)] = blocks.arrays(arrays)
-    return found
+        arrays |= {name: Fixed(of_layer[name].to_numpy(), step) for name in COLUMNS if name != "sigma_ratio"}
+        arrays["sigma_ratio"] = Fixed(of_layer["sigma_ratio"].to_numpy(), 1e-4)
+        layers_json[int(layer)] = blocks.arrays(arrays)
+    return layers_json
 
 
 def closeup_blocks(run: Run, blocks: Blocks, windows: np.ndarray) -> dict[int, Any]:
-    """One block of JSON per layer: `head/window/position` to what was seen."""
+    """One block of JSON per layer: the close-up by `head/window/position`."""
     table = run.extras.closeups
     if table is None:
         return {}
-    places = {int(window): place for place, window in enumerate(windows)}
+    index_of = {int(window): index for index, window in enumerate(windows)}
     layers: dict[int, dict[str, Any]] = {}
     for row in table.to_pylist():
-        key = f"{row['head']}/{places[row['window']]}/{row['position']}"
+        key = f"{row['head']}/{index_of[row['window']]}/{row['position']}"
         layers.setdefault(row["layer"], {})[key] = _seen(row)
-    return {layer: blocks.json(found) for layer, found in layers.items()}
+    return {layer: blocks.json(in_layer) for layer, in_layer in layers.items()}
 
 
 def _seen(row: dict[str, Any]) -> dict[str, Any]:
@@ -88,5 +88,5 @@ def _rounded(values: list[float]) -> list[float | None]:
 
 
 def _short(value: float) -> float | None:
-    """Four digits, which is more than is shown; JSON has no infinity."""
+    """A number to four digits, more than are shown; None if infinite, which JSON cannot hold."""
     return float(f"{value:.4g}") if np.isfinite(value) else None

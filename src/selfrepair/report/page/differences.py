@@ -1,4 +1,4 @@
-"""Several runs side by side: differences with intervals, paired by document where their units are at hand."""
+"""Several runs side by side: differences with intervals, paired by document if their units are available."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import xarray as xr
 
 from selfrepair.effects.lines import LINES
 from selfrepair.report.page.pack import exact
-from selfrepair.results.intervention_axis import AXIS, Cell, cells_of, shape_of
+from selfrepair.results.intervention_axis import AXIS, Cell, cells_of, grid_shape
 from selfrepair.results.quantities import PARTS
 from selfrepair.results.runs import Run
-from selfrepair.run.gathering.compare_runs import Incomplete, Sums, by_cell, common, sums_of, unrelated_heads
+from selfrepair.run.gathering.compare_runs import Incomplete, Sums, by_cell, cells_of_both, sums_of, unrelated_heads
 from selfrepair.statistics.between_runs import difference
 from selfrepair.statistics.estimates import Estimate
 from selfrepair.statistics.fieller import difference_of
@@ -25,20 +25,20 @@ ESTIMATED = (*SHARES, "lost_direct_effect", "self_repair", "total_effect")
 OF_HEADS = ("repaired_fraction", "self_repair", "total_effect", "lost_direct_effect")
 
 
-def differences(runs: Sequence[Run], folders: Sequence[Path | None]) -> list[dict[str, Any]]:
+def page_differences(runs: Sequence[Run], folders: Sequence[Path | None]) -> list[dict[str, Any]]:
     """Every run against the first, for every filter that both have.
 
     Returns:
         Per run but the first: `filters`, `paired` and `how` (words), `pooled` {number: [filter][value, low, high]}, and
         `heads` {number: [filter][layer][head][value, low, high]} where heads of one are heads of the other; else
-        `unrelated` says why they are not.
+        `unrelated` is the reason.
     """
     sums = [_sums(folder) for folder in folders] if len(runs) > 1 else []
     return [_against(runs[0], runs[n], sums[0], sums[n]) for n in range(1, len(runs))]
 
 
 def _sums(folder: Path | None) -> Sums | None:
-    """What a folder's units add up to; None where they are not all at hand.
+    """The sums of a folder's units; None if not all of them are available.
 
     Raises:
         SelfRepairError: they are damaged.
@@ -74,11 +74,12 @@ class _FromUnits:
         return "paired by document: both runs are on the same text" if self.paired else "not paired: texts differ"
 
     def together(self, label: str, name: str) -> Estimate | None:
-        first, second = (run.together(label, mine, self.whole) for run, mine in zip(self.runs, self.cells, strict=True))
+        both = zip(self.runs, self.cells, strict=True)
+        first, second = (run.together(label, cells, self.whole) for run, cells in both)
         return difference(first, second, name, paired=self.paired)
 
     def single(self, label: str, name: str) -> Estimate | None:
-        first, second = (run.at(label, mine) for run, mine in zip(self.runs, self.cells, strict=True))
+        first, second = (run.at(label, cells) for run, cells in zip(self.runs, self.cells, strict=True))
         return difference(first, second, name, paired=self.paired)
 
 
@@ -94,7 +95,7 @@ class _FromIntervals:
 
     def together(self, label: str, name: str) -> Estimate | None:
         every = all(
-            len(run.interventions["name"]) == len(mine) for run, mine in zip(self.runs, self.cells, strict=True)
+            len(run.interventions["name"]) == len(cells) for run, cells in zip(self.runs, self.cells, strict=True)
         )
         if not (self.whole or every) or f"pooled_{name}" not in self.runs[0].interventions:
             return None
@@ -105,39 +106,39 @@ class _FromIntervals:
         if name not in self.runs[0].interventions:
             return None
         parts = []
-        for run, mine in zip(self.runs, self.cells, strict=True):
-            places = {cell.name: place for place, cell in enumerate(cells_of(run.interventions))}
-            chosen = run.interventions.isel({AXIS: [places[cell.name] for cell in mine]})
+        for run, cells in zip(self.runs, self.cells, strict=True):
+            index_of = {cell.name: index for index, cell in enumerate(cells_of(run.interventions))}
+            chosen = run.interventions.isel({AXIS: [index_of[cell.name] for cell in cells]})
             parts.append(_estimate(chosen, name, label))
         return difference_of(parts[0], parts[1])
 
 
-def _against(first: Run, second: Run, one: Sums | None, other: Sums | None) -> dict[str, Any]:
+def _against(first: Run, second: Run, first_sums: Sums | None, second_sums: Sums | None) -> dict[str, Any]:
     filters = [label for label in first.filters if label in second.filters]
-    cells = common(cells_of(first.interventions), cells_of(second.interventions))
+    cells = cells_of_both(cells_of(first.interventions), cells_of(second.interventions))
     unrelated = unrelated_heads(first.plan, second.plan)
     if not (unrelated or cells[0]):
         unrelated = "the runs have no intervention of one name"
     whole = bool(unrelated) or (first.of_heads and second.of_heads)
-    found: _FromUnits | _FromIntervals = _FromIntervals((first, second), cells, whole)
-    if one is not None and other is not None:
-        found = _FromUnits((one, other), cells, whole)
-    shape = shape_of(first.interventions)
+    numbers: _FromUnits | _FromIntervals = _FromIntervals((first, second), cells, whole)
+    if first_sums is not None and second_sums is not None:
+        numbers = _FromUnits((first_sums, second_sums), cells, whole)
+    shape = grid_shape(first.interventions)
 
     def of_cells(label: str, name: str) -> Any:
-        estimate = found.single(label, name)
+        estimate = numbers.single(label, name)
         return None if estimate is None else _listed(by_cell(estimate, cells[0], shape))
 
     def together(label: str, name: str) -> Any:
-        estimate = found.together(label, name)
+        estimate = numbers.together(label, name)
         return None if estimate is None else _listed(estimate)
 
     single = () if unrelated else OF_HEADS
     return {
         "filters": filters,
         "unrelated": unrelated,
-        "paired": found.paired,
-        "how": found.how,
+        "paired": numbers.paired,
+        "how": numbers.how,
         "pooled": {name: [together(label, name) for label in filters] for name in ESTIMATED},
         "heads": {name: [of_cells(label, name) for label in filters] for name in single},
     }

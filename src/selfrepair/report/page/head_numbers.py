@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from selfrepair.effects.lines import LINES
-from selfrepair.report.page.lines import absent
+from selfrepair.report.page.ledger_lines import absent
 from selfrepair.report.page.pack import Blocks, exact
-from selfrepair.results.intervention_axis import cells_of, shape_of
+from selfrepair.results.intervention_axis import cells_of, grid_shape
 from selfrepair.results.quantities import quantity_of
 from selfrepair.results.runs import Run
 from selfrepair.statistics.accumulate import BY_ATTENTION, BY_HEAD, BY_MLP
@@ -22,15 +22,15 @@ PARTS = ("", "_low", "_high")
 LARGEST = 24  # repairers of a head that are shown one by one
 
 
-def names(run: Run) -> list[list[str]] | None:
+def intervention_names(run: Run) -> list[list[str]] | None:
     """Names of interventions [layer][place], empty where there is none; None where all are heads."""
     if run.of_heads:
         return None
-    layers, places = shape_of(run.interventions)
-    found = [[""] * places for _ in range(layers)]
+    layers, width = grid_shape(run.interventions)
+    grid = [[""] * width for _ in range(layers)]
     for cell in cells_of(run.interventions):
-        found[cell.layer][cell.head] = readable(cell.name)
-    return found
+        grid[cell.layer][cell.head] = readable(cell.name)
+    return grid
 
 
 def heads_of_model(run: Run) -> int:
@@ -41,21 +41,25 @@ def heads_of_model(run: Run) -> int:
 def quantities(run: Run) -> list[dict[str, Any]]:
     """What the map can show, in the order of its menu."""
     left_out = {name for line in absent(run) for name in (line.quantity, line.share)}
-    there = [one for one in all_estimators().values() if one.name in run.grid and one.name not in left_out]
-    menu = [(one, one.shown) for one in there if one.shown is not None]
+    shown_estimators = [
+        estimator
+        for estimator in all_estimators().values()
+        if estimator.name in run.grid and estimator.name not in left_out
+    ]
+    menu = [(estimator, estimator.shown) for estimator in shown_estimators if estimator.shown is not None]
     return [
         {
-            "name": one.name,
+            "name": estimator.name,
             "group": group,
-            "title": shown.title or one.name.replace("_", " "),
-            "units": quantity_of(one.name).units,
-            "description": quantity_of(one.name).description.replace("_", " "),
+            "title": shown.title or estimator.name.replace("_", " "),
+            "units": quantity_of(estimator.name).units,
+            "description": quantity_of(estimator.name).description.replace("_", " "),
             "neutral": shown.neutral,
-            "denominator": one.share_of,
-            "percent": one.in_percent,
+            "denominator": estimator.share_of,
+            "percent": estimator.in_percent,
         }
         for group in dict.fromkeys([*GROUPS, *(shown.group for _, shown in menu)])
-        for one, shown in menu
+        for estimator, shown in menu
         if shown.group == group
     ]
 
@@ -64,13 +68,13 @@ def cells(run: Run, blocks: Blocks) -> dict[str, Any]:
     """Every quantity over [filter, layer, head] with error and interval; counts, thresholds, labels, q-values."""
     heads = run.grid
     arrays = {
-        f"{one['name']}{part}": heads[f"{one['name']}{part}"].values.astype(np.float32)
-        for one in quantities(run)
+        f"{quantity['name']}{part}": heads[f"{quantity['name']}{part}"].values.astype(np.float32)
+        for quantity in quantities(run)
         for part in PARTS
     }
     arrays |= {name: heads[name].values.astype(np.int32) for name in ("count", "documents")}
     arrays |= {name: heads[name].values.astype(np.float32) for name in ("threshold", "q_value")}
-    codes = {label: place for place, label in enumerate(LABELS)}
+    codes = {label: code for code, label in enumerate(LABELS)}
     labels = np.vectorize(lambda label: codes.get(str(label), len(LABELS) - 1), otypes=[np.uint8])
     arrays["label"] = labels(heads["label"].values)
     return blocks.arrays(arrays)
@@ -79,12 +83,14 @@ def cells(run: Run, blocks: Blocks) -> dict[str, Any]:
 def pooled(run: Run) -> dict[str, Any]:
     """Numbers of the whole model [filter] and of layers [filter][layer], with their intervals."""
     names = ("repaired_fraction", *(line.share for line in LINES), "lost_direct_effect", "self_repair")
-    found: dict[str, Any] = {}
+    numbers: dict[str, Any] = {}
     for kind in ("pooled", "layer"):
-        found[kind] = {name + part: exact(run.grid[f"{kind}_{name}{part}"].values) for name in names for part in PARTS}
-    found["pooled"]["count"] = exact(run.grid["pooled_count"].values)
-    found["pooled"]["documents"] = exact(run.grid["pooled_documents"].values)
-    return found
+        numbers[kind] = {
+            name + part: exact(run.grid[f"{kind}_{name}{part}"].values) for name in names for part in PARTS
+        }
+    numbers["pooled"]["count"] = exact(run.grid["pooled_count"].values)
+    numbers["pooled"]["documents"] = exact(run.grid["pooled_documents"].values)
+    return numbers
 
 
 def curve(run: Run, blocks: Blocks) -> dict[str, Any]:
@@ -113,10 +119,10 @@ def repairers(run: Run, blocks: Blocks) -> dict[str, Any] | None:
     kept = np.argsort(-size, axis=-1, kind="stable")[..., :LARGEST]
     effect = np.take_along_axis(values, kept, -1)
     low, high = (np.take_along_axis(ends, kept, -1) for ends in (lows, highs))
-    there = np.isfinite(effect) & (effect != 0)
+    nonzero = np.isfinite(effect) & (effect != 0)
     return blocks.arrays(
         {
-            "component": np.where(there, numbers[kept], -1).astype(np.int32),
+            "component": np.where(nonzero, numbers[kept], -1).astype(np.int32),
             "effect": effect.astype(np.float32),
             "low": low.astype(np.float32),
             "high": high.astype(np.float32),

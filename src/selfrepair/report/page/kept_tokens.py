@@ -1,4 +1,4 @@
-"""Kept tokens for the page: all that fit, else the telling ones and an even draw of the rest, with densities of all."""
+"""Kept tokens for the page: all that fit, else the extreme ones and an even draw of the rest, with densities of all."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Kept:
 
     @property
     def step(self) -> float:
-        """The last digit that token numbers keep: a thousandth of a logit, less where effects are small."""
+        """Step to which token numbers are rounded: a thousandth of a logit, less if effects are small."""
         if not len(self.passes):
             return 1e-3
         large = np.quantile(np.abs(self.columns["total_effect"]), 0.99)
@@ -60,7 +60,7 @@ class Kept:
 
 
 def kept_tokens(run: Run, rows: int, always: set[tuple[int, int, int, int]]) -> Kept:
-    """Reads and chooses rows, a layer at a time: a run may have kept more than is well held in memory.
+    """Reads and chooses rows, a layer at a time: a run may have kept more than fits in memory.
 
     Args:
         run: the run.
@@ -91,11 +91,11 @@ def layers_of(run: Run) -> Iterator[dict[str, np.ndarray]]:
     waiting: list[pa.RecordBatch] = []
     for batch in run.token_batches(READ):
         for layer in np.unique(batch.column("layer").to_numpy()):
-            mine = batch.filter(pc.equal(batch.column("layer"), pa.scalar(layer, pa.int16())))
+            of_layer = batch.filter(pc.equal(batch.column("layer"), pa.scalar(layer, pa.int16())))
             if waiting and waiting[0].column("layer")[0].as_py() != layer:
                 yield _columns(waiting)
                 waiting = []
-            waiting.append(mine)
+            waiting.append(of_layer)
     if waiting:
         yield _columns(waiting)
 
@@ -107,13 +107,13 @@ def token_blocks(run: Run, kept: Kept, blocks: Blocks, windows: np.ndarray) -> d
         run: the run.
         kept: from `kept_tokens`.
         blocks: where they go.
-        windows: numbers of the windows in the page; rows name windows by their place in it.
+        windows: numbers of the windows in the page; rows name windows by their index in it.
     """
-    found: dict[str, Any] = {"rows": {}, "density": {}}
+    data: dict[str, Any] = {"rows": {}, "density": {}}
     bits = _bits(kept.passes)
-    there = np.isin(kept.columns["window"], windows)
+    inside = np.isin(kept.columns["window"], windows)
     for layer in np.unique(kept.columns["layer"]):
-        rows = np.flatnonzero((kept.columns["layer"] == layer) & there)
+        rows = np.flatnonzero((kept.columns["layer"] == layer) & inside)
         rows = rows[np.lexsort([kept.columns[name][rows] for name in ("position", "window", "head")])]
         arrays: dict[str, np.ndarray | Fixed] = {
             "head": kept.columns["head"][rows].astype(np.uint16),
@@ -123,9 +123,9 @@ def token_blocks(run: Run, kept: Kept, blocks: Blocks, windows: np.ndarray) -> d
         }
         arrays |= {name: Fixed(kept.columns[name][rows], kept.step) for name in COLUMNS if name != "sigma_ratio"}
         arrays["sigma_ratio"] = Fixed(kept.columns["sigma_ratio"][rows], 1e-4)
-        found["rows"][int(layer)] = blocks.arrays(arrays)
-    found["density"] = {layer: blocks.arrays(arrays) for layer, arrays in kept.densities.items()}
-    return found
+        data["rows"][int(layer)] = blocks.arrays(arrays)
+    data["density"] = {layer: blocks.arrays(arrays) for layer, arrays in kept.densities.items()}
+    return data
 
 
 def _bits(passes: np.ndarray) -> np.ndarray:
@@ -154,10 +154,10 @@ def _passes(run: Run, columns: dict[str, np.ndarray]) -> np.ndarray:
     """[row, filter]; direct effects are compared as the survey's were, in float32."""
     effect = columns["direct_effect"]
     passes = np.zeros((len(effect), len(run.filters)), bool)
-    place = columns["layer"].astype(int), columns["head"].astype(int)
+    cell = columns["layer"].astype(int), columns["head"].astype(int)
     for number, label in enumerate(run.filters):
         limit = run.grid["threshold"].values[number].astype(np.float32)
-        passes[:, number] = Filter.parse(label).passes_kept(effect, limit[place], columns["in_sample"])
+        passes[:, number] = Filter.parse(label).passes_kept(effect, limit[cell], columns["in_sample"])
     return passes
 
 
@@ -168,26 +168,27 @@ def _chosen(
     chosen = np.zeros(len(passes), bool)
     wanted = _places(columns, always)
     for head in np.unique(columns["head"]):
-        mine = np.flatnonzero(columns["head"] == head)
-        chosen[mine[_choose(columns, passes, mine, share, wanted)]] = True
+        of_head = np.flatnonzero(columns["head"] == head)
+        chosen[of_head[_choose(columns, passes, of_head, share, wanted)]] = True
     return chosen
 
 
 def _choose(
-    columns: dict[str, np.ndarray], passes: np.ndarray, mine: np.ndarray, share: int, wanted: np.ndarray
+    columns: dict[str, np.ndarray], passes: np.ndarray, of_head: np.ndarray, share: int, wanted: np.ndarray
 ) -> np.ndarray:
-    """Places in `mine` (rows of one head) that go into the page."""
-    effect, ablated = columns["direct_effect"][mine], columns["ablated_direct_effect"][mine]
+    """Indices into `of_head` (rows of one head) that go into the page."""
+    effect, ablated = columns["direct_effect"][of_head], columns["ablated_direct_effect"][of_head]
     lost = effect - ablated
-    repair = columns["total_effect"][mine] + lost
-    keep = np.isin(mine, wanted)
+    repair = columns["total_effect"][of_head] + lost
+    keep = np.isin(of_head, wanted)
     for number in range(passes.shape[1]):
-        through = np.flatnonzero(passes[mine, number])
+        through = np.flatnonzero(passes[of_head, number])
         least = np.abs(repair[through]) / np.maximum(np.abs(lost[through]), 1e-9)
         for order in (np.argsort(-repair[through]), np.argsort(repair[through]), np.argsort(least)):
             keep[through[order[:EXTREMES]]] = True
-    mixed = (mine.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(11)  # an even draw, always the same
-    rank = mixed.astype(np.float64) + np.where(passes[mine].any(1), 0, 2.0**60)
+    # an even draw, always the same
+    mixed = (of_head.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(11)
+    rank = mixed.astype(np.float64) + np.where(passes[of_head].any(1), 0, 2.0**60)
     rank[keep] = -1
     return np.argsort(rank, kind="stable")[: max(share, int(keep.sum()))]
 
@@ -197,31 +198,31 @@ def _places(columns: dict[str, np.ndarray], always: set[tuple[int, int, int, int
         return np.zeros(0, np.int64)
     names = ("layer", "head", "window", "position")
     given = np.array(sorted(always), np.int64)
-    sizes = [int(max(columns[name].max(), given[:, place].max())) + 1 for place, name in enumerate(names)]
+    sizes = [int(max(columns[name].max(), given[:, axis].max())) + 1 for axis, name in enumerate(names)]
     rows = np.ravel_multi_index([columns[name].astype(np.int64) for name in names], sizes)
     return np.flatnonzero(np.isin(rows, np.ravel_multi_index(list(given.T), sizes)))
 
 
-def _densities(columns: dict[str, np.ndarray], passes: np.ndarray, there: np.ndarray) -> dict[str, np.ndarray]:
+def _densities(columns: dict[str, np.ndarray], passes: np.ndarray, inside: np.ndarray) -> dict[str, np.ndarray]:
     """Counts of all of a layer's tokens over (change in direct effect, total effect), where not all are points."""
-    found: dict[str, list[Any]] = {"head": [], "filter": [], "range": [], "counts": []}
+    densities: dict[str, list[Any]] = {"head": [], "filter": [], "range": [], "counts": []}
     for head in np.unique(columns["head"]):
-        mine = np.flatnonzero(columns["head"] == head)
+        of_head = np.flatnonzero(columns["head"] == head)
         for number in range(passes.shape[1]):
-            through = mine[passes[mine, number]]
-            if len(through) <= CROWD or there[through].all():
+            through = of_head[passes[of_head, number]]
+            if len(through) <= CROWD or inside[through].all():
                 continue
             change = columns["ablated_direct_effect"][through] - columns["direct_effect"][through]
             total = columns["total_effect"][through]
             limits = [np.quantile(values, (0.002, 0.998)) + np.array([-1e-6, 1e-6]) for values in (change, total)]
             counts, _, _ = np.histogram2d(change, total, GRID, limits)
-            for name, value in zip(found, (head, number, np.concatenate(limits), counts), strict=True):
-                found[name].append(value)
-    if not found["head"]:
+            for name, value in zip(densities, (head, number, np.concatenate(limits), counts), strict=True):
+                densities[name].append(value)
+    if not densities["head"]:
         return {}
     return {
-        "head": np.array(found["head"], np.uint16),
-        "filter": np.array(found["filter"], np.uint8),
-        "range": np.array(found["range"], np.float32),
-        "counts": np.minimum(np.array(found["counts"]), 2**16 - 1).astype(np.uint16),
+        "head": np.array(densities["head"], np.uint16),
+        "filter": np.array(densities["filter"], np.uint8),
+        "range": np.array(densities["range"], np.float32),
+        "counts": np.minimum(np.array(densities["counts"]), 2**16 - 1).astype(np.uint16),
     }

@@ -14,7 +14,7 @@ SYMBOLS = (
     ("β", "the part of the logit that no scale divides"),
     ("target", "the token after the position: a prediction is made one position before the token it is about"),
 )
-# What is shown and is no estimator: name, formula, paper, description, units
+# Quantities shown that are not estimators: name, formula, paper, description, units
 SPECIAL = (
     [
         "curve_self_repair",
@@ -37,9 +37,15 @@ SPECIAL = (
 def method() -> dict[str, object]:
     """The method page: symbols, one row per quantity, and how intervals are made."""
     rows = [
-        [one.name, one.shown.formula, one.shown.paper, quantity_of(one.name).description, quantity_of(one.name).units]
-        for one in all_estimators().values()
-        if one.shown and one.shown.formula
+        [
+            estimator.name,
+            estimator.shown.formula,
+            estimator.shown.paper,
+            quantity_of(estimator.name).description,
+            quantity_of(estimator.name).units,
+        ]
+        for estimator in all_estimators().values()
+        if estimator.shown and estimator.shown.formula
     ]
-    symbols = [list(one) for one in SYMBOLS]
+    symbols = [list(symbol) for symbol in SYMBOLS]
     return {"paper": PAPER, "symbols": symbols, "rows": [*rows, *SPECIAL], "intervals": INTERVALS_NOTE}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from dataclasses import dataclass, field
 
-from selfrepair.report.page.build import Source, page
+from selfrepair.report.page.build import PageRun, page_html
 from selfrepair.results.runs import Run
 
 
@@ -43,4 +43,4 @@ def view(*runs: Run, at: str = "card", height: int = 760) -> View:
     Raises:
         SelfRepairError: a package that is missing.
     """
-    return View(page([Source(run) for run in runs], start=at), height)
+    return View(page_html([PageRun(run) for run in runs], start=at), height)

@@ -1,4 +1,4 @@
-"""Arrays as text inside the page: bytes by plane, deflated, in base64; the browser undoes it when a view asks."""
+"""Arrays as text inside the page: bytes by plane, deflated, in base64; the browser unpacks it when a view needs it."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Blocks:
 
 
 def exact(values: np.ndarray) -> Any:
-    """Numbers as nested lists for JSON, which has no infinity: `"Infinity"` for it, None where there is no number."""
+    """Numbers as nested lists for JSON, which has no infinity: `"Infinity"` for it, None for missing numbers."""
     given = np.asarray(values, float)
     plain = np.asarray(values).astype(object)
     plain[np.isnan(given)] = None

@@ -1,4 +1,4 @@
-"""What the page says about a run in words: where its numbers come from, what they cannot say, how to repeat it."""
+"""Facts about a run in words, for the page: where its numbers come from, their limits, how to repeat it."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ FEW_DOCUMENTS = 20  # below this, intervals over documents are rough
 
 def facts(run: Run) -> list[list[str]]:
     """Label and value of everything that stands on the model's card."""
-    said = [
+    facts = [
         ["model", captions.fact(run, "model")],
         ["text", captions.fact(run, "text")],
-        ["operator", captions.operator(run)],
+        ["operator", captions.operator_with_donors(run)],
         ["filters", ", ".join(run.filters)],
         ["tokens", _grouped(run.interventions.attrs.get("tokens"))],
         ["documents", _grouped(run.interventions.attrs.get("documents"))],
-        ["positions", captions.left_out(run)],
-        ["vocabulary", captions.centring(run)],
+        ["positions", captions.positions_left_out(run)],
+        ["vocabulary", captions.centring_note(run)],
         ["engine", captions.fact(run, "engine")],
         ["precision", captions.fact(run, "dtype")],
         ["loss", _number(run.interventions.attrs.get("loss_nats_per_token"), "nats per token")],
@@ -46,39 +46,39 @@ def facts(run: Run) -> list[list[str]]:
         ["made with", captions.fact(run, "software")],
         ["made", captions.fact(run, "created")],
     ]
-    return [[label, value] for label, value in said if value not in ("unknown", "")]
+    return [[label, value] for label, value in facts if value not in ("unknown", "")]
 
 
 def limits(run: Run) -> list[str]:
-    """What this run cannot say."""
-    said = [captions.status(run), *checks.warned(run.outcome)]
+    """Limits of this run's numbers."""
+    warnings = [captions.status_warning(run), *checks.warned(run.outcome)]
     documents = _whole(run.interventions.attrs.get("documents"))
     if documents is not None and documents < FEW_DOCUMENTS:
-        said.append(
+        warnings.append(
             f"Only {documents} documents: errors over documents are rough, and other texts may well behave otherwise."
         )
     if _whole(run.interventions.attrs.get("donors")) == 1:
-        said.append("One donor per window: what a number owes to the donors that were drawn is part of its noise.")
+        warnings.append("One donor per window: what a number owes to the donors that were drawn is part of its noise.")
     short = run.interventions.attrs.get("inexact_replicates", 0)
     if isinstance(short, float | int) and short > 0.005:
-        said.append(
+        warnings.append(
             f"For some heads too few tokens were kept to apply the filter exactly in up to {100 * short:.0f}% of the "
             "replicates; their intervals are a little too narrow."
         )
     measured = int((run.interventions["count"].isel(filter=0).values > 0).sum())
     if measured < run.heads_there_are:
-        said.append(f"{measured} {captions.ablated(run)}s were ablated; nothing is known about the others.")
-    said += [
+        warnings.append(f"{measured} {captions.ablated(run)}s were ablated; nothing is known about the others.")
+    warnings += [
         "A filter by direct effect chooses tokens for which a head looks important; tokens chosen by another rule, and "
         "all tokens together, can show less repair or none.",
         *([_ONE_AT_A_TIME] if run.of_heads else []),
         f"Another operator than {captions.fact(run, 'operator')} asks another question, and has other answers.",
     ]
-    return [one for one in said if one]
+    return [warning for warning in warnings if warning]
 
 
 def command(run: Run) -> str:
-    """The command that repeats the run; with a remark where the command line cannot."""
+    """The command that repeats the run; with a remark if the command line cannot."""
     plan = run.plan
     if not run.of_heads:
         return ""  # other interventions are asked for in Python

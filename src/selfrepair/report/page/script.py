@@ -6,7 +6,7 @@ import re
 from functools import cache
 from importlib.resources import files
 
-# Each file may use what those before it export; `import` and `export` are for people and editors, and go.
+# Each file may use what those before it export; `import` and `export` are for people and editors, and are removed.
 MODULES = (
     "format",
     "dom",

@@ -45,7 +45,7 @@ def text_block(run: Run, windows: np.ndarray, named: np.ndarray, blocks: Blocks)
 
 
 def _bytes(run: Run, ids: np.ndarray, blocks: Blocks) -> dict[str, Any]:
-    """The bytes of the tokens in `ids`, side by side; nothing where the run did not keep them."""
+    """The bytes of the tokens in `ids`, side by side; empty if the run did not keep them."""
     vocabulary = run.extras.vocabulary
     if vocabulary is None:
         return {}
@@ -63,6 +63,6 @@ def _documents(rows: pa.Table) -> dict[str, Any]:
     names: dict[str, int] = {}
     of_window = []
     for given in rows["document"].to_pylist():
-        mine = [given] if isinstance(given, str) else given
-        of_window.append([names.setdefault(str(name), len(names)) for name in mine])
+        document_names = [given] if isinstance(given, str) else given
+        of_window.append([names.setdefault(str(name), len(names)) for name in document_names])
     return {"names": list(names), "windows": of_window}

@@ -23,7 +23,7 @@ from selfrepair.run.storage.unit_file import Arrays
 def attach_closeups(job: Job, surveyed: Arrays, run: Run, store: Store | None, shown: bool) -> Run:
     """Adds to a finished run what the token view needs, and writes it beside the numbers.
 
-    What the run has already stays. A failure costs the close-ups and is said, never the run: its numbers are on disk.
+    What the run has already stays. A failure is reported and costs the close-ups, not the run, which is on disk.
 
     Args:
         job: the run.
@@ -49,16 +49,16 @@ def attach_closeups(job: Job, surveyed: Arrays, run: Run, store: Store | None, s
 
 
 def closeups_of_before(store: Store, run: Run) -> Extras:
-    """The close-ups of the results that lie in a folder, if they were taken of the same units; reports where not.
+    """The close-ups of the results that lie in a folder, if they were made from the same units; reports if not.
 
     Args:
         store: the folder.
-        run: the results that are about to take the place of those.
+        run: the results that are about to replace those.
     """
     if not (store.folder / manifest.MANIFEST).is_file():
         return Extras()
     try:
-        before = run_folder.load(store.folder)
+        before = run_folder.load_run(store.folder)
     except SelfRepairError as problem:
         store.tell(f"The results in {store.folder} are made again from the units: {problem.problem}")
         return Extras()
@@ -71,7 +71,7 @@ def closeups_of_before(store: Store, run: Run) -> Extras:
 
 def _named(job: Job, closer: pa.Table | None) -> Iterable[int]:
     """Tokens of the text and of the close-ups."""
-    found = [np.unique(job.windows.tokens)]
+    ids = [np.unique(job.windows.tokens)]
     if closer is not None:
-        found += [closer[name].combine_chunks().flatten().to_numpy() for name in ("tokens_before", "tokens_after")]
-    return [int(token) for token in np.unique(np.concatenate(found))]
+        ids += [closer[name].combine_chunks().flatten().to_numpy() for name in ("tokens_before", "tokens_after")]
+    return [int(token) for token in np.unique(np.concatenate(ids))]

@@ -30,8 +30,8 @@ PER_HEAD = 8  # tokens, a few more where they lie in one window
 MOST_LIKELY = 10  # next tokens
 REPAIRERS = 12
 ATTENDED = 32  # positions
-_POOL = 16  # tokens per head to choose from: those in windows that are looked at anyway come cheaper
-_SHARE = 0.04  # of the sweep's work
+_POOL = 16  # tokens per head to choose from: those in windows that are replayed anyway cost less
+_SHARE = 0.04  # share of the sweep's work
 _LEAST = 4  # windows' worth of whole forwards, however small the sweep was
 
 Row = dict[str, Any]
@@ -45,7 +45,7 @@ class Closeup:
     head: int
     window: int
     positions: tuple[int, ...]
-    size: float  # of their effects, logits
+    size: float  # size of their effects, logits
 
 
 def closeups(job: Job, surveyed: Arrays, tokens: Iterable[pa.RecordBatch], shown: bool) -> pa.Table:
@@ -54,16 +54,16 @@ def closeups(job: Job, surveyed: Arrays, tokens: Iterable[pa.RecordBatch], shown
     Args:
         job: the run.
         surveyed: the merged survey.
-        tokens: kept tokens with `COLUMNS`, some at a time.
+        tokens: kept tokens with `COLUMNS`, a batch at a time.
         shown: whether to show progress.
 
     Returns:
         See `results.extras.SCHEMAS["closeups"]`; with several donors, of the first.
     """
-    looks = affordable(candidates(tokens), job.model.anatomy.layers, job.operator.donors, _SHARE * work(job))
+    closeups = affordable(closeup_candidates(tokens), job.model.anatomy.layers, job.operator.donors, _SHARE * work(job))
     windows: dict[int, list[Closeup]] = defaultdict(list)
-    for look in looks:
-        windows[look.window].append(look)
+    for closeup in closeups:
+        windows[closeup.window].append(closeup)
     rows: list[Row] = []
     with (
         job.model.running(),
@@ -77,11 +77,11 @@ def closeups(job: Job, surveyed: Arrays, tokens: Iterable[pa.RecordBatch], shown
     return pa.Table.from_pylist(rows, schema=SCHEMAS["closeups"])
 
 
-def candidates(tokens: Iterable[pa.RecordBatch]) -> list[list[Closeup]]:
+def closeup_candidates(tokens: Iterable[pa.RecordBatch]) -> list[list[Closeup]]:
     """Per head, the kept tokens with the largest effects, by window; the heads with the largest effects first.
 
     Args:
-        tokens: kept tokens with `COLUMNS`, some at a time.
+        tokens: kept tokens with `COLUMNS`, a batch at a time.
     """
     best = np.zeros((0, 5))
     for batch in tokens:
@@ -92,8 +92,8 @@ def candidates(tokens: Iterable[pa.RecordBatch]) -> list[list[Closeup]]:
     heads: dict[tuple[int, int], dict[int, list[np.ndarray]]] = defaultdict(lambda: defaultdict(list))
     for row in best:
         heads[int(row[0]), int(row[1])][int(row[2])].append(row)
-    looks = [[_look(head, window, rows) for window, rows in windows.items()] for head, windows in heads.items()]
-    return sorted(looks, key=lambda given: -sum(look.size for look in given))
+    closeups = [[_closeup(head, window, rows) for window, rows in windows.items()] for head, windows in heads.items()]
+    return sorted(closeups, key=lambda given: -sum(closeup.size for closeup in given))
 
 
 def _largest(rows: np.ndarray) -> np.ndarray:
@@ -104,44 +104,47 @@ def _largest(rows: np.ndarray) -> np.ndarray:
     return rows[rank < _POOL]
 
 
-def _look(head: tuple[int, int], window: int, rows: Sequence[np.ndarray]) -> Closeup:
+def _closeup(head: tuple[int, int], window: int, rows: Sequence[np.ndarray]) -> Closeup:
     positions = tuple(sorted(int(row[3]) for row in rows))
     return Closeup(*head, window, positions, float(sum(row[4] for row in rows)))
 
 
 def affordable(heads: Sequence[list[Closeup]], layers: int, donors: int, budget: float) -> list[Closeup]:
-    """Heads in turn take the look that shows most for its price, until the budget is spent or all have enough.
+    """Heads in turn take the close-up that shows most for its cost, until the budget is spent or all have enough.
 
-    The price of a look is the blocks it replays; a window's first look also pays for the window's clean runs.
+    The cost of a close-up is the blocks it replays; a window's first close-up also pays for the window's clean runs.
     """
     left = max(budget, float(_LEAST * layers * (1 + donors)))
     chosen: list[Closeup] = []
     opened: set[int] = set()
-    waiting = [(list(looks), PER_HEAD) for looks in heads]
+    waiting = [(list(of_head), PER_HEAD) for of_head in heads]
     while waiting:
         again = []
-        for looks, room in waiting:
-            prices = {look: layers - look.layer + (look.window not in opened) * layers * (1 + donors) for look in looks}
-            payable = [look for look in looks if prices[look] <= left]
+        for of_head, room in waiting:
+            prices = {
+                closeup: layers - closeup.layer + (closeup.window not in opened) * layers * (1 + donors)
+                for closeup in of_head
+            }
+            payable = [closeup for closeup in of_head if prices[closeup] <= left]
             if not payable:
                 continue
-            best = max(payable, key=lambda look: (look.size / prices[look], -look.window))
+            best = max(payable, key=lambda closeup: (closeup.size / prices[closeup], -closeup.window))
             left -= prices[best]
             opened.add(best.window)
             chosen.append(best)
-            looks.remove(best)
+            of_head.remove(best)
             if room > len(best.positions):
-                again.append((looks, room - len(best.positions)))
+                again.append((of_head, room - len(best.positions)))
         waiting = again
     return chosen
 
 
 class _Window:
-    """All looks at one window."""
+    """All close-ups in one window."""
 
-    def __init__(self, job: Job, surveyed: Arrays, window: int, looks: Sequence[Closeup]) -> None:
-        self.job, self.looks, self.number = job, looks, window
-        self.positions = sorted({position for look in looks for position in look.positions})
+    def __init__(self, job: Job, surveyed: Arrays, window: int, closeups: Sequence[Closeup]) -> None:
+        self.job, self.closeups, self.number = job, closeups, window
+        self.positions = sorted({position for closeup in closeups for position in closeup.positions})
         self.attention = WatchedAttention(self.positions)
         tokens = tokens_of(job.windows, np.array([window]), job.model)
         self.clean, final = watched_clean(job.model, tokens, self.attention, ports_of(job.interventions))
@@ -149,50 +152,50 @@ class _Window:
         self.source = BatchSource(job, surveyed, np.array([window]))
 
     def rows(self) -> list[Row]:
-        """One row per token looked at."""
-        return [row for layer in {look.layer for look in self.looks} for row in self._layer(layer)]
+        """One row per token."""
+        return [row for layer in {closeup.layer for closeup in self.closeups} for row in self._layer(layer)]
 
     def _layer(self, layer: int) -> Iterator[Row]:
-        looks = [look for look in self.looks if look.layer == layer]
+        closeups = [closeup for closeup in self.closeups if closeup.layer == layer]
         in_place = partial(replacement, self.job.operator, self.clean, self.source, 0)
-        heads = [self.job.at[layer, look.head] for look in looks]
+        heads = [self.job.at[layer, closeup.head] for closeup in closeups]
         replay = WatchedReplay(self.job.model, self.clean, layer, heads, in_place, self.positions)
         ledger = replay.ledger()
-        for place, look in enumerate(looks):
-            for position in look.positions:
-                yield self._row(look, place, position, replay, ledger)
+        for index, closeup in enumerate(closeups):
+            for position in closeup.positions:
+                yield self._row(closeup, index, position, replay, ledger)
 
-    def _row(self, look: Closeup, place: int, position: int, replay: WatchedReplay, ledger: Ledger) -> Row:
+    def _row(self, closeup: Closeup, index: int, position: int, replay: WatchedReplay, ledger: Ledger) -> Row:
         spot = self.positions.index(position)
-        after = log_probabilities(self.job.model, replay.final[place, spot])
+        after = log_probabilities(self.job.model, replay.final[index, spot])
         before = self.before[spot]
         target = int(self.clean.tokens[0, position + 1])
         row: Row = {
-            "layer": look.layer,
-            "head": look.head,
+            "layer": closeup.layer,
+            "head": closeup.head,
             "window": self.number,
             "position": position,
-            "total_effect": float(ledger.total_effect[place, 0, position]),
+            "total_effect": float(ledger.total_effect[index, 0, position]),
             "target_logprob_before": float(before[target]),
             "target_logprob_after": float(after[target]),
         }
-        for when, found in (("before", before), ("after", after)):
-            values, tokens = found.topk(min(MOST_LIKELY, len(found)))
+        for when, log_probability in (("before", before), ("after", after)):
+            values, tokens = log_probability.topk(min(MOST_LIKELY, len(log_probability)))
             row |= {f"tokens_{when}": tokens.tolist(), f"logprobs_{when}": values.tolist()}
-        row |= _repairers(ledger, place, position)
-        return row | self._attended(ledger, place, position, spot, replay.attention)
+        row |= _repairers(ledger, index, position)
+        return row | self._attended(ledger, index, position, spot, replay.attention)
 
-    def _attended(self, ledger: Ledger, place: int, position: int, spot: int, after: WatchedAttention) -> Row:
+    def _attended(self, ledger: Ledger, index: int, position: int, spot: int, after: WatchedAttention) -> Row:
         """What the head that repaired most attended to, before and after; empty where no head repaired."""
         assert ledger.by_head is not None
-        by_head = ledger.by_head[place, 0, position]
+        by_head = ledger.by_head[index, 0, position]
         layer, head = divmod(int(by_head.argmax()), by_head.shape[1])
         if by_head[layer, head] <= 0 or layer not in after.weights or layer not in self.attention.weights:
             nothing: Row = {name: [] for name in ("attended_positions", "attention_before", "attention_after")}
             return nothing | {"attending_layer": None, "attending_head": None}
         reach = position + 1
         old = self.attention.weights[layer][0, head, spot, :reach]
-        new = after.weights[layer][place, head, spot, :reach]
+        new = after.weights[layer][index, head, spot, :reach]
         seen = torch.maximum(old, new).topk(min(ATTENDED, reach)).indices.sort().values
         return {
             "attending_layer": layer,
@@ -203,16 +206,19 @@ class _Window:
         }
 
 
-def _repairers(ledger: Ledger, place: int, position: int) -> Row:
+def _repairers(ledger: Ledger, index: int, position: int) -> Row:
     """The components whose direct effect on the target changed most, in either direction."""
     assert ledger.by_head is not None
-    heads: Tensor = ledger.by_head[place, 0, position]
-    mlps: Tensor = ledger.by_mlp[place, 0, position]
+    heads: Tensor = ledger.by_head[index, 0, position]
+    mlps: Tensor = ledger.by_mlp[index, 0, position]
     effects = torch.cat([heads.flatten(), mlps])
     chosen = effects.abs().topk(min(REPAIRERS, len(effects))).indices.tolist()
-    chosen = [one for one in chosen if effects[one] != 0]
+    chosen = [component for component in chosen if effects[component] != 0]
     width = heads.shape[1]
-    parts = [divmod(one, width) if one < heads.numel() else (one - heads.numel(), MLP) for one in chosen]
+    parts = [
+        divmod(component, width) if component < heads.numel() else (component - heads.numel(), MLP)
+        for component in chosen
+    ]
     return {
         "repairer_layers": [layer for layer, _ in parts],
         "repairer_heads": [head for _, head in parts],

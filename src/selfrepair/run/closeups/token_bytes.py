@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from selfrepair.results.extras import SCHEMAS
-from selfrepair.run.gathering.best_effort import left_out
+from selfrepair.run.gathering.best_effort import warn_left_out
 
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
@@ -30,12 +30,12 @@ def vocabulary_table(tokenizer: Any, tokens: Iterable[int]) -> pa.Table | None:
             problems.append(problem)
     if problems:
         why = f"{type(problems[0]).__name__}: {problems[0]}"
-        left_out(f"texts of {len(problems)} tokens", why, "They are shown by their numbers.")
+        warn_left_out(f"texts of {len(problems)} tokens", why, "They are shown by their numbers.")
     return pa.table([list(texts), list(texts.values())], SCHEMAS["vocabulary"]) if texts else None
 
 
 def token_bytes(tokenizer: Any, token: int) -> bytes:
-    """What a token stands for.
+    """The bytes that a token stands for.
 
     The tokenizer's own decoding, where that is whole characters; else the piece in byte-level alphabets (GPT-2) and
     in byte fallbacks (`<0xE2>`).
@@ -57,7 +57,7 @@ def token_bytes(tokenizer: Any, token: int) -> bytes:
 def _decoded(tokenizer: Any, token: int) -> str:
     try:
         text: str = tokenizer.decode([token], clean_up_tokenization_spaces=False)
-    except (TypeError, ValueError):  # one that does not know the option, or refuses it
+    except (TypeError, ValueError):  # a tokenizer that does not know the option, or refuses it
         text = tokenizer.decode([token])
     return text
 
@@ -67,4 +67,4 @@ def byte_alphabet() -> dict[str, int]:
     """The letters by which byte-level tokenizers write bytes (GPT-2's `bytes_to_unicode`), to bytes."""
     plain = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     others = [byte for byte in range(256) if byte not in plain]
-    return {chr(byte): byte for byte in plain} | {chr(256 + place): byte for place, byte in enumerate(others)}
+    return {chr(byte): byte for byte in plain} | {chr(256 + offset): byte for offset, byte in enumerate(others)}

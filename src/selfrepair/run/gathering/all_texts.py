@@ -1,4 +1,4 @@
-"""One text, or several that one model was measured on alike: their documents together.
+"""Sums over one text, or over several on which one model was measured alike.
 
 Filters choose within each text (its units were summed under its own thresholds); the bootstrap draws documents from
 all texts, so that the number of them from each text varies too. With one text, all of this is that text's.
@@ -15,8 +15,8 @@ import numpy as np
 
 from selfrepair.errors import SelfRepairError
 from selfrepair.results.proven import short_digest
-from selfrepair.run.gathering.judgement import Judgement, judge
-from selfrepair.run.gathering.one_text import Merger, Part
+from selfrepair.run.gathering.judgement import Judgement, judge_accuracy
+from selfrepair.run.gathering.one_text import MeasuredText, Merger
 from selfrepair.run.planning.job import Design
 from selfrepair.run.scheduling.early_stopping import UnitsSoFar
 from selfrepair.run.storage.finished_unit import Unit
@@ -40,7 +40,7 @@ class Pool:
 
     Attributes:
         mergers: one for each text, in an order that the texts decide.
-        digests: of every document, what it says; in the order of the mergers and their documents.
+        digests: digest of every document's content, in the order of the mergers and their documents.
     """
 
     mergers: list[Merger]
@@ -48,23 +48,23 @@ class Pool:
 
     @property
     def design(self) -> Design:
-        """Of the first text: what all of them have in common."""
+        """The first text's design; what is used of it is common to all."""
         return self.mergers[0].design
 
     @property
     def units(self) -> int:
         """How many finished units count."""
-        return sum(len(one.part.so_far.used) for one in self.mergers)
+        return sum(len(merger.part.so_far.used) for merger in self.mergers)
 
     @property
     def missing(self) -> int:
         """How many units are missing: none of a run that is complete."""
-        return sum(len(one.part.so_far.missing) for one in self.mergers)
+        return sum(len(merger.part.so_far.missing) for merger in self.mergers)
 
     @property
     def made_of(self) -> str:
-        """What tells results that rest on other units apart: a digest of the digests of all units."""
-        units = [unit.digest for one in self.mergers for unit in (one.surveyed, *one.units)]
+        """A digest of the digests of all units: results that rest on other units have another."""
+        units = [unit.digest for merger in self.mergers for unit in (merger.surveyed, *merger.units)]
         return short_digest(" ".join(units).encode())
 
     def layer(self, layer: int, booked: Callable[[int, Arrays], None] | None = None) -> Replicated:
@@ -72,35 +72,35 @@ class Pool:
 
         Args:
             layer: the layer.
-            booked: told of each text's number and its kept tokens, some heads at a time.
+            booked: called with each text's number and its kept tokens, some heads at a time.
         """
         parts = []
         for number, merger in enumerate(self.mergers):
             parts.append(merger.layer(layer, booked and (lambda rows, number=number: booked(number, rows))))
-        return reduce(together, parts)
+        return reduce(pooled_replicates, parts)
 
     @cached_property
     def short(self) -> float:
         """The largest share of replicates for which some head has too few kept tokens to be exact."""
-        return max((share for one in self.mergers for share in one.short), default=0.0)
+        return max((share for merger in self.mergers for share in merger.short), default=0.0)
 
     @cached_property
     def accuracy(self) -> Accuracy:
         """The worst of all units."""
-        return Accuracy.of(unit.get("accuracy") for one in self.mergers for unit in one.units)
+        return Accuracy.of(unit.get("accuracy") for merger in self.mergers for unit in merger.units)
 
     @cached_property
     def curves(self) -> CurveMoments:
         """Self-repair over tokens by bin of direct effect, [bin, layer, head]; bins are each text's own."""
-        return reduce(CurveMoments.__add__, [one.curves for one in self.mergers])
+        return reduce(CurveMoments.__add__, [merger.curves for merger in self.mergers])
 
     @cached_property
     def lines(self) -> Lines | None:
         """Component lines; None where none were kept."""
-        found = [one.lines for one in self.mergers if one.lines is not None]
-        if not found:
+        lines = [merger.lines for merger in self.mergers if merger.lines is not None]
+        if not lines:
             return None
-        return Lines(found, [name for name in (BY_ATTENTION, BY_MLP, BY_HEAD) if f"{name}/sum" in found[0].moments])
+        return Lines(lines, [name for name in (BY_ATTENTION, BY_MLP, BY_HEAD) if f"{name}/sum" in lines[0].moments])
 
     @cached_property
     def donor_split(self) -> VarianceSplit | None:
@@ -108,46 +108,48 @@ class Pool:
         draws = self.design.plan["ablation"]["draws"]
         if draws < 2:
             return None
-        tokens, totals, squares, donors = np.moveaxis(np.concatenate([one.donor_sums for one in self.mergers]), -1, 0)
+        sums = np.concatenate([merger.donor_sums for merger in self.mergers])
+        tokens, totals, squares, donors = np.moveaxis(sums, -1, 0)
         return variance_split(tokens, totals, squares, donors, draws)
 
     @cached_property
     def donors_needed(self) -> np.ndarray | None:
         """How many donors each head's mean self-repair needs, [layer, head]; None for one donor, which cannot tell."""
-        tokens = np.concatenate([one.counts for one in self.mergers])
+        tokens = np.concatenate([merger.counts for merger in self.mergers])
         return None if self.donor_split is None else donors_needed(self.donor_split, tokens)
 
     def surveyed(self, name: str) -> np.ndarray:
         """An array of the survey; NaN where texts differ."""
-        found = [one.surveyed.get(name) for one in self.mergers]
-        same = np.all([np.equal(one, found[0]) for one in found], axis=0)
-        return np.where(same, found[0], np.nan).astype(found[0].dtype)
+        per_text = [merger.surveyed.get(name) for merger in self.mergers]
+        same = np.all([np.equal(values, per_text[0]) for values in per_text], axis=0)
+        return np.where(same, per_text[0], np.nan).astype(per_text[0].dtype)
 
     @property
     def loss(self) -> float:
-        """Of the model itself, nats per token."""
-        tokens = [one.design.plan["text"]["scored_tokens"] for one in self.mergers]
-        return float(np.average([float(one.surveyed.get("loss")[0]) for one in self.mergers], weights=tokens))
+        """Loss of the model itself, nats per token."""
+        tokens = [merger.design.plan["text"]["scored_tokens"] for merger in self.mergers]
+        return float(np.average([float(merger.surveyed.get("loss")[0]) for merger in self.mergers], weights=tokens))
 
     @property
     def readout_error(self) -> tuple[float, float]:
-        """The largest difference between the model's own centred logits and ours, and over what rounding may leave."""
-        error, excess = np.max([one.surveyed.get("readout_error") for one in self.mergers], axis=0)
+        """The largest difference of the model's own centred logits from ours, and the largest over rounding's bound."""
+        error, excess = np.max([merger.surveyed.get("readout_error") for merger in self.mergers], axis=0)
         return float(error), float(excess)
 
     @property
     def judgement(self) -> Judgement:
-        """What all this says about the numbers."""
-        plans = [one.design.plan for one in self.mergers]
+        """The checks' judgement of the numbers."""
+        plans = [merger.design.plan for merger in self.mergers]
         full = all(plan["engine_settings"].get("precision") == "full" for plan in plans)
-        return judge(self.accuracy, self.readout_error, full)
+        return judge_accuracy(self.accuracy, self.readout_error, full)
 
 
-def together(first: Replicated, second: Replicated) -> Replicated:
+def pooled_replicates(first: Replicated, second: Replicated) -> Replicated:
     """Sums over two sets of documents that share none."""
-    tokens = [one.sums[..., INDEX["count"]] for one in (first, second)]
+    tokens = [replicated.sums[..., INDEX["count"]] for replicated in (first, second)]
     squares = [
-        n**2 / np.where(one.effective == 0, 1, one.effective) for n, one in zip(tokens, (first, second), strict=True)
+        n**2 / np.where(replicated.effective == 0, 1, replicated.effective)
+        for n, replicated in zip(tokens, (first, second), strict=True)
     ]
     below = sum(squares)
     return Replicated(
@@ -158,7 +160,7 @@ def together(first: Replicated, second: Replicated) -> Replicated:
     )
 
 
-def part_of(design: Design, store: Store, unfinished: Sequence[Unit] = ()) -> Part:
+def measured_text(design: Design, store: Store, unfinished: Sequence[Unit] = ()) -> MeasuredText:
     """A text's finished units that count, and those that were interrupted; its survey has to be merged.
 
     Raises:
@@ -170,14 +172,14 @@ def part_of(design: Design, store: Store, unfinished: Sequence[Unit] = ()) -> Pa
     units = sorted([*so_far.used, *begun], key=lambda unit: unit.number)
     for unit in units:
         unit.require_made_of([surveyed.digest], "thresholds")
-    return Part(design, surveyed, units, so_far)
+    return MeasuredText(design, surveyed, units, so_far)
 
 
-def pool_of(*parts: Part) -> Pool:
-    """What the units of one or several texts add up to.
+def pool_of(*parts: MeasuredText) -> Pool:
+    """The mergers of one or several texts together.
 
-    A document's draws go by its words, so that order and names of documents and texts do not matter, and runs on the
-    same text can be paired.
+    A document's draws are seeded by its content, so that order and names of documents and texts do not matter, and
+    runs on the same text can be paired.
 
     Raises:
         SelfRepairError: texts that share a document.
@@ -186,33 +188,35 @@ def pool_of(*parts: Part) -> Pool:
     digests = [_digests(part.design.windows, part.documents) for part in ordered]
     _require_apart(ordered, digests)
     plan = ordered[0].design.plan
-    every = [one for some in digests for one in some]
+    every = [digest for of_text in digests for digest in of_text]
     drawn = document_weights(len(every), plan["replicates"], plan["seed"])[
         :, np.argsort(np.argsort(every, kind="stable"))
     ]
     weights = np.concatenate([np.ones((1, len(every)), drawn.dtype), drawn])
-    borders = np.cumsum([len(some) for some in digests])[:-1]
+    borders = np.cumsum([len(of_text) for of_text in digests])[:-1]
     shares = np.split(weights, borders, axis=1)
     return Pool([Merger(part, share) for part, share in zip(ordered, shares, strict=True)], every)
 
 
-def _require_apart(parts: Sequence[Part], digests: Sequence[Sequence[str]]) -> None:
+def _require_apart(parts: Sequence[MeasuredText], digests: Sequence[Sequence[str]]) -> None:
     """Refuses texts that have a document in common: it would count as two."""
     seen: dict[str, str] = {}
-    for part, some in zip(parts, digests, strict=True):
-        here = {one: part.design.windows.names[document] for one, document in zip(some, part.documents, strict=True)}
-        shared = next((one for one in here if one in seen), None)
+    for part, of_text in zip(parts, digests, strict=True):
+        here = {
+            digest: part.design.windows.names[document]
+            for digest, document in zip(of_text, part.documents, strict=True)
+        }
+        shared = next((digest for digest in here if digest in seen), None)
         if shared is not None:
             raise SelfRepairError(
-                f"Two of the texts share a document: '{seen[shared]}' says the same as '{here[shared]}'.",
-                "Merge runs on texts without common documents; lay runs on one text side by side with "
-                "`selfrepair compare`.",
+                f"Two of the texts share a document: '{seen[shared]}' has the same content as '{here[shared]}'.",
+                "Merge runs on texts without common documents; compare runs on one text with `selfrepair compare`.",
             )
         seen |= here
 
 
 def _digests(windows: Windows, documents: np.ndarray) -> list[str]:
-    """What each document says, as a sha256 over its windows' parts, in whatever order they come."""
+    """Digest of each document's content: a sha256 over its windows' parts, in any order."""
     parts: dict[int, list[bytes]] = {int(document): [] for document in documents}
     for tokens, owners in zip(windows.tokens, windows.documents, strict=True):
         for document in np.unique(owners[owners >= 0]):

@@ -15,15 +15,15 @@ from selfrepair.terminal import plain
 
 
 class LeftOut(UserWarning):
-    """The run is whole; something that is made of its numbers could not be made."""
+    """The run is complete, but something derived from its numbers could not be made."""
 
 
 @contextmanager
 def never_costs_the_run(what: str, again: str = "`selfrepair resume` tries again.") -> Iterator[None]:
-    """Whatever goes wrong in here is said, and costs only what was to be made.
+    """Reports whatever goes wrong in here; that costs only what was to be made.
 
     Args:
-        what: that, in the plural, e.g. `pictures`.
+        what: what was to be made, in the plural, e.g. `pictures`.
         again: how to get it after all.
     """
     try:
@@ -31,15 +31,15 @@ def never_costs_the_run(what: str, again: str = "`selfrepair resume` tries again
     except (SystemExit, GeneratorExit):
         raise
     except KeyboardInterrupt:
-        left_out(what, "interrupted", again)
+        warn_left_out(what, "interrupted", again)
     except BaseException as problem:  # a model, a tokenizer (whose panics are no `Exception`), a library, a disk
-        left_out(what, f"{type(problem).__name__}: {problem}", again)
+        warn_left_out(what, f"{type(problem).__name__}: {problem}", again)
 
 
-def left_out(what: str, why: str, again: str) -> None:
-    """Says what could not be made."""
-    said = f"No {what} ({plain(' '.join(why.split()))[:500]}). The run itself is complete. {again}"
-    warnings.warn(said, LeftOut, stacklevel=4)
+def warn_left_out(what: str, why: str, again: str) -> None:
+    """Warns of what could not be made."""
+    message = f"No {what} ({plain(' '.join(why.split()))[:500]}). The run itself is complete. {again}"
+    warnings.warn(message, LeftOut, stacklevel=4)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from selfrepair.model.kinship import unrelated
 from selfrepair.results import manifest
 from selfrepair.results.intervention_axis import Cell
 from selfrepair.results.plan import Plan
-from selfrepair.run.gathering.all_texts import Pool, part_of, pool_of
+from selfrepair.run.gathering.all_texts import Pool, measured_text, pool_of
 from selfrepair.run.planning import run_plan
 from selfrepair.run.planning.reload import load_design, text_folders
 from selfrepair.run.storage.store import Store
@@ -37,7 +37,7 @@ class Comparison:
         (True, (2, 2))
 
     Attributes:
-        names: what the runs are called: model and operator.
+        names: names of the runs: model and operator.
         filter: label of the filter.
         estimator: which number.
         paired: whether document by document: the runs are on the same text.
@@ -45,7 +45,7 @@ class Comparison:
         change: its difference.
         of_heads: whether both runs are of single heads.
         cells: heads, or other interventions, that both runs have by name; as the first run has them.
-        differences: of each of them [intervention]; None where those of one model are not those of the other.
+        differences: their differences [intervention]; None where those of one model are not those of the other.
         unrelated: why they are not; empty where they are.
     """
 
@@ -100,13 +100,13 @@ def compare(
     """
     pools = [_pool(Path(path)) for path in (first, second)]
     for path in (first, second):
-        manifest.check(Path(path))
+        manifest.check_files(Path(path))
     sums = [Sums(pool) for pool in pools]
     paired = sums[0].pairs_with(sums[1])
     why = unrelated_heads(pools[0].design.plan, pools[1].design.plan, same_heads)
     cells = _require_common(sums[0].cells, sums[1].cells) if not why else ([], [])
-    whole = [one.together(filter, mine, whole=bool(why)) for one, mine in zip(sums, cells, strict=True)]
-    single = [one.at(filter, mine) for one, mine in zip(sums, cells, strict=True)] if not why else None
+    whole = [run_sums.together(filter, mine, whole=bool(why)) for run_sums, mine in zip(sums, cells, strict=True)]
+    single = [run_sums.at(filter, mine) for run_sums, mine in zip(sums, cells, strict=True)] if not why else None
     return Comparison(
         names=(_name(pools[0]), _name(pools[1])),
         filter=filter,
@@ -114,7 +114,7 @@ def compare(
         paired=paired,
         each=(whole[0].estimate(estimator), whole[1].estimate(estimator)),
         change=difference(whole[0], whole[1], estimator, paired=paired),
-        of_heads=all(one.of_heads for one in sums),
+        of_heads=all(run_sums.of_heads for run_sums in sums),
         cells=tuple(cells[0]),
         differences=difference(single[0], single[1], estimator, paired=paired) if single else None,
         unrelated=why,
@@ -127,7 +127,7 @@ def unrelated_heads(first: Plan, second: Plan, same_heads: bool = False) -> str:
     Args:
         first: plan of a run.
         second: plan of another.
-        same_heads: whether the user says that heads of equal name are the same heads.
+        same_heads: whether heads of equal name are taken for the same heads.
     """
     models = first["model"], second["model"]
     if same_heads and all(models[0][axis] == models[1][axis] for axis in ("layers", "heads")):
@@ -136,22 +136,22 @@ def unrelated_heads(first: Plan, second: Plan, same_heads: bool = False) -> str:
 
 
 class Incomplete(SelfRepairError):
-    """A run whose units are not all there: its numbers are about other documents than its plan says."""
+    """A run with units missing: its numbers are about other documents than those of its plan."""
 
 
 def _pool(path: Path) -> Pool:
-    """All units of a run; proven as they are read.
+    """All units of a run; verified as they are read.
 
     Raises:
         Incomplete: units are missing.
         SelfRepairError: something is damaged.
     """
-    designs = [(place, load_design(place)) for place in text_folders(path)]
-    stores = [Store(place, run_plan.identity(design.plan)) for place, design in designs]
+    designs = [(folder, load_design(folder)) for folder in text_folders(path)]
+    stores = [Store(folder, run_plan.identity(design.plan)) for folder, design in designs]
     for store in stores:
         if not store.finished(THRESHOLDS):
             raise Incomplete(f"{store.folder} has not finished its survey.", _go_on(path))
-    pool = pool_of(*(part_of(design, store) for (_, design), store in zip(designs, stores, strict=True)))
+    pool = pool_of(*(measured_text(design, store) for (_, design), store in zip(designs, stores, strict=True)))
     if pool.missing:
         raise Incomplete(
             f"{path} is not complete: it has {pool.units} of {pool.units + pool.missing} units, so it cannot be "
@@ -176,7 +176,7 @@ def compare_all(paths: Sequence[str | Path], filter: str, estimator: str, same_h
 
 
 class Sums:
-    """What the units of one run add up to, read once for any number of comparisons.
+    """Sums of the units of one run, read once for any number of comparisons.
 
     Args:
         pool: the units.
@@ -228,7 +228,7 @@ class Sums:
         return self._found[label]
 
 
-def common(first: Sequence[Cell], second: Sequence[Cell]) -> tuple[list[Cell], list[Cell]]:
+def cells_of_both(first: Sequence[Cell], second: Sequence[Cell]) -> tuple[list[Cell], list[Cell]]:
     """Interventions that two runs have by name: as the first has them, and as the second."""
     theirs = {cell.name: cell for cell in second}
     mine = [cell for cell in first if cell.name in theirs]
@@ -236,19 +236,19 @@ def common(first: Sequence[Cell], second: Sequence[Cell]) -> tuple[list[Cell], l
 
 
 def _require_common(first: Sequence[Cell], second: Sequence[Cell]) -> tuple[list[Cell], list[Cell]]:
-    """The same; refuses runs that have none.
+    """The interventions that two runs have by name; refuses runs that share none.
 
     Raises:
         SelfRepairError: naming what they have.
     """
-    found = common(first, second)
-    if not found[0]:
-        names = [", ".join(plain(cell.name) for cell in one[:_NAMED]) for one in (first, second)]
+    both = cells_of_both(first, second)
+    if not both[0]:
+        names = [", ".join(plain(cell.name) for cell in run_cells[:_NAMED]) for run_cells in (first, second)]
         raise SelfRepairError(
             f"The runs have no intervention of one name: the first has {names[0]}; the second {names[1]}.",
             "Give what corresponds the same name: Intervention(..., name=...) or together(name, sites).",
         )
-    return found
+    return both
 
 
 def by_cell(estimate: Estimate, cells: Sequence[Cell], shape: Sequence[int]) -> Estimate:
@@ -256,9 +256,9 @@ def by_cell(estimate: Estimate, cells: Sequence[Cell], shape: Sequence[int]) -> 
     layers, heads = np.array([cell[:2] for cell in cells], int).reshape(-1, 2).T
 
     def spread(values: np.ndarray) -> np.ndarray:
-        found = np.full(tuple(shape), 0 if values.dtype.kind in "iu" else np.nan, values.dtype)
-        found[layers, heads] = values
-        return found
+        filled = np.full(tuple(shape), 0 if values.dtype.kind in "iu" else np.nan, values.dtype)
+        filled[layers, heads] = values
+        return filled
 
     parts = (estimate.value, estimate.standard_error, estimate.low, estimate.high, estimate.documents)
     return Estimate(*map(spread, parts))
@@ -276,14 +276,14 @@ def sums_of(path: str | Path) -> Sums:
 
 def _summed(pool: Pool, label: str) -> Replicated:
     """Sums of all cells [layer, head] under one filter."""
-    labels = [one.label for one in pool.design.filters]
+    labels = [filter_.label for filter_ in pool.design.filters]
     if label not in labels:
         raise SelfRepairError(f"A run has no filter '{label}'.", f"It has: {', '.join(labels)}.")
-    place = labels.index(label)
+    index = labels.index(label)
     layers = [pool.layer(layer) for layer in range(pool.design.shape[0])]
     return Replicated(
-        np.stack([one.sums[place] for one in layers]),
-        np.stack([one.replicates[:, place] for one in layers], 1),
-        np.stack([one.documents[place] for one in layers]),
-        np.stack([one.effective[place] for one in layers]),
+        np.stack([replicated.sums[index] for replicated in layers]),
+        np.stack([replicated.replicates[:, index] for replicated in layers], 1),
+        np.stack([replicated.documents[index] for replicated in layers]),
+        np.stack([replicated.effective[index] for replicated in layers]),
     )

@@ -1,4 +1,4 @@
-"""By how much an inexact engine moves the means that a run prints: its effects on their tokens against replay's.
+"""Bias of an inexact engine in the means that a run prints: its effects on their tokens against replay's.
 
 Errors of single tokens mostly cancel in a mean; what does not is a bias, and matters beside the mean's standard error.
 Taken only where the sampled error is above the limit, on the heads that tables show.
@@ -29,18 +29,18 @@ _WINDOWS = 8  # of a head at most, those with most of its tokens
 _COLUMNS = ("layer", "head", "window", "position", "direct_effect", "total_effect", "in_sample")
 
 Kept = dict[Head, dict[int, dict[int, float]]]
-"""By head, window and position: the engine's total effect."""
+"""The engine's total effect by head, window and position."""
 
 
 @dataclass(frozen=True)
 class Bias:
-    """One head's, under the filter that tables show.
+    """Bias of one head, under the filter that tables show.
 
     Attributes:
         head: its name.
         filter: the filter's label.
         tokens: how many of the mean's tokens were compared.
-        bias: mean of the engine's effect less replay's, logits: of the total effect, and as much of self-repair.
+        bias: mean of the engine's total effect less replay's, logits; the same for self-repair.
         standard_error: of the head's mean self-repair, over documents, logits.
     """
 
@@ -69,17 +69,17 @@ def biases(job: Job, surveyed: Arrays, run: Run) -> list[Bias]:
     with job.model.running():
         for window, heads in sorted(by_window.items()):
             for head, truth in _replayed(job, surveyed, window, heads):
-                errors[head] += [effect - float(truth[place]) for place, effect in kept[head][window].items()]
-    found = run.heads["self_repair_standard_error"].sel(filter=label)
+                errors[head] += [effect - float(truth[index]) for index, effect in kept[head][window].items()]
+    standard_errors = run.heads["self_repair_standard_error"].sel(filter=label)
     return [
         Bias(
             job.at[head].name,
             label,
-            len(some),
-            float(np.mean(some)),
-            float(found.sel(layer=head.layer, head=head.head)),
+            len(of_head),
+            float(np.mean(of_head)),
+            float(standard_errors.sel(layer=head.layer, head=head.head)),
         )
-        for head, some in errors.items()
+        for head, of_head in errors.items()
     ]
 
 
@@ -87,13 +87,13 @@ def _kept(job: Job, run: Run, label: str) -> Kept:
     """Kept tokens of the shown heads that pass the filter; of a filter that passes all, the uniform sample's."""
     effects, limits = (run.heads[name].sel(filter=label).values for name in ("direct_effect", "threshold"))
     order = np.argsort(-np.nan_to_num(effects, nan=-np.inf), axis=None)
-    chosen = {divmod(int(place), effects.shape[1]) for place in order[:SHOWN]}
-    one = job.filters[job.main_filter]
+    chosen = {divmod(int(index), effects.shape[1]) for index in order[:SHOWN]}
+    filter_ = job.filters[job.main_filter]
     kept: Kept = defaultdict(lambda: defaultdict(dict))
     for batch in run.token_batches(_COLUMNS):
         rows = {name: batch.column(name).to_numpy(zero_copy_only=False) for name in _COLUMNS}
         limit = limits[rows["layer"], rows["head"]]
-        passing = one.passes_kept(rows["direct_effect"], limit, rows["in_sample"])
+        passing = filter_.passes_kept(rows["direct_effect"], limit, rows["in_sample"])
         for row in np.flatnonzero(passing):
             layer, head, window, position = (int(rows[name][row]) for name in _COLUMNS[:4])
             if (layer, head) in chosen:
@@ -110,7 +110,7 @@ def _replayed(job: Job, surveyed: Arrays, window: int, heads: list[Head]) -> Ite
     for draw in range(job.operator.draws):
         in_place = partial(replacement, job.operator, clean, source, draw)
         for ledger in engine.sweep(job.model, clean, [job.at[head] for head in heads], in_place, False):
-            for place, intervention in enumerate(ledger.interventions):
-                totals[Head(*job.cells[intervention])].append(ledger.total_effect[place, 0].double().cpu().numpy())
+            for index, intervention in enumerate(ledger.interventions):
+                totals[Head(*job.cells[intervention])].append(ledger.total_effect[index, 0].double().cpu().numpy())
     for head, draws in totals.items():
         yield head, np.mean(draws, axis=0)

@@ -1,4 +1,4 @@
-"""What a run's checks say about its numbers: which of them fail, and what leaves the numbers inexact."""
+"""Judges a run by its checks: which of them fail, and what makes the numbers inexact."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _MEASURABLE = 0.05  # of what rounding may leave: an RMS effect below that is no
 
 @dataclass(frozen=True)
 class Judgement:
-    """In whole sentences.
+    """Failed checks and warnings, in whole sentences.
 
     Attributes:
         failed: checks that fail: the numbers must not be used.
@@ -27,13 +27,13 @@ class Judgement:
     engine_inexact: bool
 
 
-def judge(accuracy: Accuracy, readout: tuple[float, float], full: bool) -> Judgement:
+def judge_accuracy(accuracy: Accuracy, readout: tuple[float, float], full: bool) -> Judgement:
     """Judges a run by everything that it measured about itself.
 
     Args:
-        accuracy: of all its units.
-        readout: largest difference between the model's own centred logits and ours, and that over what rounding may
-            leave.
+        accuracy: accuracy of all its units.
+        readout: largest difference between the model's own centred logits and ours, and the largest ratio to
+            what rounding may leave.
         full: whether the engine's products are at the model's own precision, so that nothing but rounding explains an
             error.
     """
@@ -58,20 +58,20 @@ def judge(accuracy: Accuracy, readout: tuple[float, float], full: bool) -> Judge
 
 
 def _engine(accuracy: Accuracy, full: bool) -> tuple[list[str], list[str]]:
-    """What the sample against replay says: that the engine is wrong, or that it is inexact."""
+    """Failures and warnings from the sample against replay: the engine is wrong, or inexact."""
     error, excess = accuracy.relative_error, accuracy.error_excess
     if error is None or excess is None:
         return [], []
     if not accuracy.effect_excess > _MEASURABLE:
         return _engine_without_effects(excess)
-    said = f"The engine's effects are off by {error:.1%} of their RMS per token (a sample against replay)"
+    problem = f"The engine's effects are off by {error:.1%} of their RMS per token (a sample against replay)"
     if not error <= _WRONG or (full and not excess <= _FAR):
-        return [f"{said}, {_times(excess)} what rounding explains."], []
-    return [], [f"{said}; the limit is {LIMIT:.0%}."] if error > LIMIT else []
+        return [f"{problem}, {_times(excess)} what rounding explains."], []
+    return [], [f"{problem}; the limit is {LIMIT:.0%}."] if error > LIMIT else []
 
 
 def _engine_without_effects(excess: float) -> tuple[list[str], list[str]]:
-    """Where replay has next to no effects, or none that are numbers, an error is no share of them."""
+    """Failures where replay has next to no effects, or none that are numbers: an error is no share of them."""
     if excess <= _FAR:
         return [], []
     return [

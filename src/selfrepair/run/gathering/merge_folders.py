@@ -1,4 +1,4 @@
-"""Folders brought together: parts of one run from machines that share no disk, and runs on different texts."""
+"""Merges folders: parts of one run from machines that share no disk, and runs on different texts."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from selfrepair.results.atomic_files import put
 from selfrepair.results.plan import Plan, TextFacts
 from selfrepair.results.proven import Damaged
 from selfrepair.results.runs import Run
-from selfrepair.results.windows_file import joined
-from selfrepair.run.gathering.all_texts import Pool, part_of, pool_of
+from selfrepair.results.windows_file import joined_windows
+from selfrepair.run.gathering.all_texts import Pool, measured_text, pool_of
 from selfrepair.run.gathering.merged_run import merged
 from selfrepair.run.planning import run_plan
 from selfrepair.run.planning.job import Design
@@ -62,49 +62,50 @@ def combine(sources: Sequence[str | Path], out: str | Path) -> Run:
             surveyed; a folder that is given twice; a folder that exists.
     """
     _require_different(sources)
-    groups = _by_plan([one for source in sources for one in text_folders(Path(source))])
+    groups = _by_plan([folder for source in sources for folder in text_folders(Path(source))])
     for source in sources:
-        manifest.check(Path(source))
-    _require_alike([(places[0], load_design(places[0]).plan) for places in groups])
+        manifest.check_files(Path(source))
+    _require_alike([(folders[0], load_design(folders[0]).plan) for folders in groups])
     _require_surveyed(groups)
-    place = run_folder.prepare_folder(out)
-    with _nothing_left_behind(place):
+    target = run_folder.prepare_folder(out)
+    with _nothing_left_behind(target):
         if len(groups) == 1:
-            made = [_gathered(groups[0], place)]
+            made = [_gathered(groups[0], target)]
         else:
-            made = [_gathered(group, _made(place / TEXTS / f"{number:02d}")) for number, group in enumerate(groups)]
-        designs = [load_design(one) for one in made]
-        pool = pool_of(*(part_of(design, _store(one, design)) for one, design in zip(made, designs, strict=True)))
-        plan = designs[0].plan if len(made) == 1 else _write_joined(pool, place)
-        run = merged(pool, plan, place, f"{pool.missing} units missing" if pool.missing else "complete", 0.0)
-        return run_folder.write_results(run, place)
+            made = [_gathered(group, _made(target / TEXTS / f"{number:02d}")) for number, group in enumerate(groups)]
+        designs = [load_design(folder) for folder in made]
+        stores = [_store(folder, design) for folder, design in zip(made, designs, strict=True)]
+        pool = pool_of(*map(measured_text, designs, stores))
+        plan = designs[0].plan if len(made) == 1 else _write_joined(pool, target)
+        run = merged(pool, plan, target, f"{pool.missing} units missing" if pool.missing else "complete", 0.0)
+        return run_folder.write_results(run, target)
 
 
 @contextmanager
-def _nothing_left_behind(place: Path) -> Iterator[None]:
-    """Leaves a fresh folder as empty as it was where what fills it fails."""
+def _nothing_left_behind(target: Path) -> Iterator[None]:
+    """Empties a new folder again if filling it fails."""
     try:
         yield
     except BaseException:
-        for one in place.iterdir():
-            shutil.rmtree(one) if one.is_dir() else one.unlink()
+        for path in target.iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
         raise
 
 
-def _store(place: Path, design: Design) -> Store:
-    return Store(place, run_plan.identity(design.plan))
+def _store(folder: Path, design: Design) -> Store:
+    return Store(folder, run_plan.identity(design.plan))
 
 
-def _by_plan(places: Iterable[Path]) -> list[list[Path]]:
+def _by_plan(folders: Iterable[Path]) -> list[list[Path]]:
     """Folders of one plan together; in the order of the texts."""
     groups: dict[tuple[str, str], list[Path]] = {}
-    for place in places:
-        plan = load_design(place).plan
-        groups.setdefault((plan["text"]["fingerprint"], run_plan.identity(plan)), []).append(place)
+    for folder in folders:
+        plan = load_design(folder).plan
+        groups.setdefault((plan["text"]["fingerprint"], run_plan.identity(plan)), []).append(folder)
     return [groups[key] for key in sorted(groups)]
 
 
-def _gathered(sources: Sequence[Path], place: Path) -> Path:
+def _gathered(sources: Sequence[Path], target: Path) -> Path:
     """The plan, the text and all units of folders of one plan, in a new folder; the folders themselves are only read.
 
     Raises:
@@ -112,52 +113,52 @@ def _gathered(sources: Sequence[Path], place: Path) -> Path:
         SelfRepairError: folders whose thresholds differ, or all of whose units are of another plan.
     """
     design = load_design(sources[0])
-    store = _store(place, design)
-    run_folder.write_plan(design.plan, place / run_folder.PLAN)
-    run_folder.write_corpus(design.windows, design.donors, place, design.plan)
+    store = _store(target, design)
+    run_folder.write_plan(design.plan, target / run_folder.PLAN)
+    run_folder.write_corpus(design.windows, design.donors, target, design.plan)
     store.units.mkdir()
     stores = [Store(source, store.plan_id) for source in sources]
-    for said in filter(None, (one.strangers() for one in stores)):
-        store.tell(said)
+    for strangers in filter(None, (store.strangers() for store in stores)):
+        store.tell(strangers)
     for stage in _STAGES:
-        found = [one.finished(stage) for one in stores]
-        for number in sorted({number for units in found for number in units}):
-            _copy([units[number] for units in found if number in units], store)
+        per_store = [store.finished(stage) for store in stores]
+        for number in sorted({number for units in per_store for number in units}):
+            _copy([units[number] for units in per_store if number in units], store)
     if len(list(store.units.glob(f"{thresholds.STAGE}-*"))) > 1:
         raise SelfRepairError(
             "These parts of one run have thresholds that differ: their machines do not round alike.",
             "Merge the parts of machines of one kind, and let `selfrepair resume` do the rest there.",
         )
-    return place
+    return target
 
 
 def _copy(copies: Sequence[Unit], store: Store) -> None:
-    """Copies a unit from the first folder in which it is sound.
+    """Copies a unit from the first folder in which it is intact.
 
     Raises:
-        Damaged: it is nowhere sound.
+        Damaged: it is damaged in all of them.
     """
-    problems = []
+    damaged = []
     for unit in copies:
         assert unit.path is not None
         try:
             put(store.units / unit.path.name, proven_content(unit.path))
-        except Damaged as problem:
-            problems.append(problem)
+        except Damaged as error:
+            damaged.append(error)
             continue
-        for one in problems:
-            store.tell(f"{one.problem} The copy in {unit.path.parent} is taken instead.")
+        for problem in damaged:
+            store.tell(f"{problem.problem} The copy in {unit.path.parent} is taken instead.")
         return
-    raise problems[0]
+    raise damaged[0]
 
 
-def _made(place: Path) -> Path:
-    place.mkdir(parents=True)
-    return place
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    return folder
 
 
 def _require_different(sources: Sequence[str | Path]) -> None:
-    """Refuses a folder that is given twice, under whatever path: nothing would be merged, and it would look as if."""
+    """Refuses a folder that is given twice, also by different paths: nothing would be merged, but it would look so."""
     seen: dict[Path, str | Path] = {}
     for source in sources:
         where = Path(source).resolve()
@@ -170,12 +171,12 @@ def _require_different(sources: Sequence[str | Path]) -> None:
 
 
 def _require_surveyed(groups: Sequence[Sequence[Path]]) -> None:
-    for places in groups:
-        plan_id = run_plan.identity(load_design(places[0]).plan)
-        if not any(Store(place, plan_id).finished(thresholds.STAGE) for place in places):
+    for folders in groups:
+        plan_id = run_plan.identity(load_design(folders[0]).plan)
+        if not any(Store(folder, plan_id).finished(thresholds.STAGE) for folder in folders):
             raise SelfRepairError(
-                f"{places[0]} has not finished its survey, so there is nothing to merge.",
-                f"`selfrepair resume {places[0]}` goes on with it.",
+                f"{folders[0]} has not finished its survey, so there is nothing to merge.",
+                f"`selfrepair resume {folders[0]}` goes on with it.",
             )
 
 
@@ -185,9 +186,9 @@ def _require_alike(given: Sequence[tuple[Path, Plan]]) -> None:
     Raises:
         SelfRepairError: naming what differs.
     """
-    first_place, first_plan = given[0]
+    first_folder, first_plan = given[0]
     first = _meaning(first_plan)
-    for place, plan in given[1:]:
+    for folder, plan in given[1:]:
         now = _meaning(plan)
         changed = [
             f"{n}: {first.get(n)} and {now.get(n)}" for n in sorted({*first, *now}) if first.get(n) != now.get(n)
@@ -196,31 +197,31 @@ def _require_alike(given: Sequence[tuple[Path, Plan]]) -> None:
             changed = ["how the same text was cut into work: it would count twice"]
         if changed:
             raise SelfRepairError(
-                f"{first_place} and {place} do not belong together; they differ in " + "; ".join(changed) + ".",
-                "Merge copies of one run, or runs of one model with the same settings on different texts; lay "
-                "others side by side with `selfrepair compare`.",
+                f"{first_folder} and {folder} do not belong together; they differ in " + "; ".join(changed) + ".",
+                "Merge copies of one run, or runs of one model with the same settings on different texts; compare "
+                "others with `selfrepair compare`.",
             )
 
 
 def _meaning(plan: Plan) -> dict[str, Any]:
-    """What a plan's numbers mean, flat: all but the text and how the work was done."""
-    found: dict[str, Any] = {}
+    """All entries of a plan that give its numbers their meaning, flat: not the text, nor how the work was done."""
+    facts: dict[str, Any] = {}
     text: dict[str, Any] = {**plan["text"]}
     for name, value in plan.items():
         if name == "text":
-            found |= {f"text.{key}": text[key] for key in _COMMON_OF_TEXT}
+            facts |= {f"text.{key}": text[key] for key in _COMMON_OF_TEXT}
         elif isinstance(value, dict) and name not in _OWN:
-            found |= {f"{name}.{key}": one for key, one in value.items() if key not in _OWN_OF.get(name, ())}
+            facts |= {f"{name}.{key}": entry for key, entry in value.items() if key not in _OWN_OF.get(name, ())}
         elif name not in _OWN:
-            found[name] = value
-    return found
+            facts[name] = value
+    return facts
 
 
-def _write_joined(pool: Pool, place: Path) -> Plan:
+def _write_joined(pool: Pool, target: Path) -> Plan:
     """Writes the plan and the text of several runs together."""
-    designs = [one.design for one in pool.mergers]
-    windows, donors = joined([one.windows for one in designs], [one.donors for one in designs])
-    texts = [one.plan["text"] for one in designs]
+    designs = [merger.design for merger in pool.mergers]
+    windows, donors = joined_windows([design.windows for design in designs], [design.donors for design in designs])
+    texts = [design.plan["text"] for design in designs]
     text: TextFacts = {
         **texts[0],
         "source": str(windows.provenance["source"]),
@@ -232,11 +233,11 @@ def _write_joined(pool: Pool, place: Path) -> Plan:
     plan: Plan = {
         **designs[0].plan,
         "text": text,
-        "texts": [one.plan for one in designs],
+        "texts": [design.plan for design in designs],
         "until": None,
-        "created": max(one.plan["created"] for one in designs),
+        "created": max(design.plan["created"] for design in designs),
         "ablation": {**designs[0].plan["ablation"], "donors_fingerprint": run_plan.fingerprint(donors)},
     }
-    run_folder.write_plan(plan, place / run_folder.PLAN)
-    run_folder.write_corpus(windows, donors, place, plan)
+    run_folder.write_plan(plan, target / run_folder.PLAN)
+    run_folder.write_corpus(windows, donors, target, plan)
     return plan

@@ -17,7 +17,7 @@ from selfrepair.results.schema import described_schema
 from selfrepair.results.windows_file import joined_names
 from selfrepair.run.gathering.all_texts import Pool
 from selfrepair.run.gathering.best_effort import never_costs_the_run
-from selfrepair.run.gathering.one_text import Part
+from selfrepair.run.gathering.one_text import MeasuredText
 from selfrepair.run.planning import reload
 from selfrepair.run.storage.unit_file import Arrays
 from selfrepair.run.unit.passages import passages_table
@@ -28,13 +28,13 @@ from selfrepair.text.document_sources import source_in_words
 _OF_ITS_MAKING = ("seconds", "made_of")  # `heads.nc` is the same, however and wherever the run was done
 
 
-def merged(pool: Pool, plan: Plan, place: Path, status: str, seconds: float) -> Run:
-    """Merges all units; the kept tokens go to a file some heads at a time, aside, until `write_results` takes it.
+def merged(pool: Pool, plan: Plan, folder: Path, status: str, seconds: float) -> Run:
+    """Merges all units; the kept tokens go to a staged file some heads at a time, which `write_results` takes.
 
     Args:
         pool: the units.
-        plan: the run's.
-        place: the results folder, which holds the corpus.
+        plan: the run's plan.
+        folder: the results folder, which holds the corpus.
         status: `complete`, or why it is not; a complete run whose checks fail gets `checks.FAILED`.
         seconds: how long the run took.
 
@@ -42,9 +42,9 @@ def merged(pool: Pool, plan: Plan, place: Path, status: str, seconds: float) -> 
         SelfRepairError: the disk is full.
         Damaged: a unit is gone, or not what was written.
     """
-    summariser, names = Summariser(), joined_names([one.design.windows for one in pool.mergers])
-    starts = np.cumsum([0, *(len(one.design.windows) for one in pool.mergers)])
-    kept = manifest.staging(place) / run_folder.TOKENS
+    summariser, names = Summariser(), joined_names([merger.design.windows for merger in pool.mergers])
+    starts = np.cumsum([0, *(len(merger.design.windows) for merger in pool.mergers)])
+    kept = manifest.staging(folder) / run_folder.TOKENS
     with putting_table(kept, described_schema()) as file:
 
         def booked(text: int, rows: Arrays) -> None:
@@ -56,7 +56,7 @@ def merged(pool: Pool, plan: Plan, place: Path, status: str, seconds: float) -> 
     outcome = _outcome(pool, status, seconds)
     heads = heads_dataset(
         summariser.summary(),
-        filters=[one.label for one in pool.design.filters],
+        filters=[filter_.label for filter_ in pool.design.filters],
         thresholds=pool.surveyed("thresholds"),
         lines=pool.lines,
         curve=pool.curves.mean(),
@@ -66,11 +66,11 @@ def merged(pool: Pool, plan: Plan, place: Path, status: str, seconds: float) -> 
         cells=pool.design.axis,
         attributes=_attributes(plan, outcome),
     )
-    units = [(starts[text], unit) for text, one in enumerate(pool.mergers) for unit in one.units]
+    units = [(starts[text], unit) for text, merger in enumerate(pool.mergers) for unit in merger.units]
     passages = None
     with never_costs_the_run("whole passages"):
         passages = passages_table([(int(start), unit.starting_with("passages/")) for start, unit in units])
-    corpus = reload.proven_corpus(plan, place / run_folder.WINDOWS)
+    corpus = reload.proven_corpus(plan, folder / run_folder.WINDOWS)
     return Run(plan, outcome, heads, Stored(kept, file.digests), corpus, Extras(passages=passages))
 
 
@@ -91,18 +91,18 @@ def _outcome(pool: Pool, status: str, seconds: float) -> dict[str, object]:
         "failed_checks": list(judgement.failed),
         "warnings": list(judgement.warnings),
         "inexact_replicates": pool.short,
-        "until": stopped(pool.mergers[0].part) if len(pool.mergers) == 1 else None,
+        "until": stopping_facts(pool.mergers[0].part) if len(pool.mergers) == 1 else None,
     }
 
 
-def stopped(part: Part) -> dict[str, object] | None:
-    """What a run that may stop early came to, with intervals that hold although it was looked at again and again."""
+def stopping_facts(part: MeasuredText) -> dict[str, object] | None:
+    """The estimate of a run that may stop early, with intervals that hold although it was looked at repeatedly."""
     so_far, until = part.so_far, part.design.until
     if until is None or so_far.rule is None:
         return None
-    found = so_far.sequence
-    widest = np.nanargmax((found.high - found.low).reshape(-1)) if np.isfinite(found.value).any() else 0
-    value, low, high = (float(np.reshape(one, -1)[widest]) for one in (found.value, found.low, found.high))
+    intervals = so_far.sequence
+    widest = np.nanargmax((intervals.high - intervals.low).reshape(-1)) if np.isfinite(intervals.value).any() else 0
+    value, low, high = (float(np.reshape(end, -1)[widest]) for end in (intervals.value, intervals.low, intervals.high))
     return {
         "standard_error": until.target,
         "of": until.of,
@@ -119,7 +119,7 @@ def stopped(part: Part) -> dict[str, object] | None:
 
 
 def _attributes(plan: Plan, outcome: dict[str, object]) -> dict[str, object]:
-    """What `heads.nc` says about itself, flat."""
+    """The attributes of `heads.nc`, flat."""
     ablation, text = plan["ablation"], plan["text"]
     return {
         "title": f"Self-repair of {plan['model']['name']} under {ablation['operator']} ablation",

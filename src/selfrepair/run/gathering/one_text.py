@@ -35,26 +35,26 @@ _ROWS = 2**16  # kept tokens that are in memory at once, if several heads togeth
 
 @dataclass(frozen=True)
 class _Features:
-    """Features of kept tokens, made when asked for: of all at once they would take many times the room of the rows."""
+    """Features of kept tokens, made when asked for: those of all rows would take many times the memory of the rows."""
 
     rows: Arrays
     kept: np.ndarray
     negligible: float
 
     def __getitem__(self, tokens: np.ndarray, /) -> np.ndarray:
-        places = self.kept[tokens]
-        return features({name: self.rows[name][places] for name in QUANTITIES}, self.negligible)
+        kept_rows = self.kept[tokens]
+        return features({name: self.rows[name][kept_rows] for name in QUANTITIES}, self.negligible)
 
 
 @dataclass(frozen=True)
-class Part:
+class MeasuredText:
     """What was measured on one text.
 
     Attributes:
         design: the run.
         surveyed: the merged survey.
         units: its finished sweep units that count, in their order.
-        so_far: what they come to, and whether they were enough.
+        so_far: their sums, and whether they were enough.
     """
 
     design: Design
@@ -65,8 +65,8 @@ class Part:
     @cached_property
     def documents(self) -> np.ndarray:
         """Documents that have scored tokens in these units, in the order of their numbers."""
-        found = [unit.get("documents") for unit in self.units]
-        return np.unique(np.concatenate(found)) if found else np.zeros(0, np.int64)
+        documents = [unit.get("documents") for unit in self.units]
+        return np.unique(np.concatenate(documents)) if documents else np.zeros(0, np.int64)
 
 
 @dataclass(frozen=True)
@@ -79,13 +79,13 @@ class Merger:
         short: for every filtered head, the share of replicates for which too few tokens were kept to be exact.
     """
 
-    part: Part
+    part: MeasuredText
     weights: np.ndarray
     short: list[float] = field(default_factory=list)
 
     @property
     def design(self) -> Design:
-        """The run."""
+        """The run's design."""
         return self.part.design
 
     @property
@@ -114,10 +114,10 @@ class Merger:
         sums = np.zeros((self.replicates, *self.design.shape, len(FEATURES)))
         counts = np.zeros((len(self.documents), *self.design.shape), np.int32)
         for unit in self.units:
-            places = np.searchsorted(self.documents, unit.get("documents"))
-            found = unit.get("features")
-            sums += bootstrap_all(found, self.weights[:, places])
-            counts[places] += found[..., INDEX["count"]].astype(np.int32)
+            columns = np.searchsorted(self.documents, unit.get("documents"))
+            unit_features = unit.get("features")
+            sums += bootstrap_all(unit_features, self.weights[:, columns])
+            counts[columns] += unit_features[..., INDEX["count"]].astype(np.int32)
         return sums, counts
 
     def layer(self, layer: int, booked: Callable[[Arrays], None] | None = None) -> Replicated:
@@ -126,25 +126,25 @@ class Merger:
 
         Args:
             layer: the layer.
-            booked: told of its kept tokens, some heads at a time, in order of head, window and position.
+            booked: called with its kept tokens, some heads at a time, in order of head, window and position.
         """
         cells = (len(self.design.filters), self.design.shape[1])
-        found = np.zeros((self.replicates, *cells, len(FEATURES)))
+        sums = np.zeros((self.replicates, *cells, len(FEATURES)))
         documents, effective = np.zeros(cells, np.int64), np.zeros(cells)
         everything, counts = self._everything
-        for place, one in enumerate(self.design.filters):
-            if not one.chooses:
-                found[:, place] = everything[:, layer]
-                documents[place] = (counts[:, layer] > 0).sum(0)
-                effective[place] = effective_documents(counts[:, layer])
+        for index, filter_ in enumerate(self.design.filters):
+            if not filter_.chooses:
+                sums[:, index] = everything[:, layer]
+                documents[index] = (counts[:, layer] > 0).sum(0)
+                effective[index] = effective_documents(counts[:, layer])
         for rows in self._rows(layer):
             if booked is not None:
                 booked(rows)
-            for place, head, tail in self._filtered(layer, rows, counts[:, layer]):
-                found[:, place, head] = tail.sums
+            for index, head, tail in self._filtered(layer, rows, counts[:, layer]):
+                sums[:, index, head] = tail.sums
                 self.short.append(tail.short)
-                documents[place, head], effective[place, head] = tail.documents, tail.effective
-        return Replicated(found[0], found[1:], documents, effective)
+                documents[index, head], effective[index, head] = tail.documents, tail.effective
+        return Replicated(sums[0], sums[1:], documents, effective)
 
     def _rows(self, layer: int) -> Iterator[Arrays]:
         """Kept tokens of a layer, as many heads at a time as fit in memory."""
@@ -156,40 +156,40 @@ class Merger:
 
     @cached_property
     def _rows_per_head(self) -> int:
-        """Kept tokens of a head, about."""
+        """Kept tokens of a head, approximately."""
         plan = self.design.plan
         tokens = int(plan["text"]["scored_tokens"])
-        shares = [one.fraction for one in widest(self.design.filters)]
+        shares = [filter_.fraction for filter_ in widest(self.design.filters)]
         tails = sum(max(int(MARGIN * share * tokens), min(EXACT, tokens)) for share in shares)
         return tails + int(plan["sample"])
 
     def _filtered(self, layer: int, rows: Arrays, counts: np.ndarray) -> Iterator[tuple[int, int, FilteredReplicates]]:
         """(filter, head, replicates) for each filter that chooses tokens; `counts` is [document, head]."""
-        for place, one in enumerate(self.design.filters):
-            for head in np.unique(rows["head"]).tolist() if one.chooses else ():
-                kept = self._tail(one, layer, rows, head)
+        for index, filter_ in enumerate(self.design.filters):
+            for head in np.unique(rows["head"]).tolist() if filter_.chooses else ():
+                kept = self._tail(filter_, layer, rows, head)
                 document = np.searchsorted(self.documents, rows["document"][kept])
-                scores = one.score(rows["direct_effect"][kept].astype(np.float32))
+                scores = filter_.score(rows["direct_effect"][kept].astype(np.float32))
                 table = _Features(rows, kept, self.design.negligible)
                 counted = counts[:, head].astype(np.int64)
                 yield (
-                    place,
+                    index,
                     head,
-                    bootstrap_filtered(scores, table, document, counted, one.fraction, self.weights),
+                    bootstrap_filtered(scores, table, document, counted, filter_.fraction, self.weights),
                 )
 
-    def _tail(self, one: Filter, layer: int, rows: Arrays, head: int) -> np.ndarray:
+    def _tail(self, filter_: Filter, layer: int, rows: Arrays, head: int) -> np.ndarray:
         """A head's kept tokens beyond the limit from which all tokens were kept; the sample's others are left out."""
-        limit = self._limits[one.kind][layer, head]
+        limit = self._limits[filter_.kind][layer, head]
         low, high = np.searchsorted(rows["head"], [head, head + 1])
         effect = rows["direct_effect"][low:high].astype(np.float32)
-        beyond = np.flatnonzero(one.passes(effect, limit))
+        beyond = np.flatnonzero(filter_.passes(effect, limit))
         return np.asarray(low + beyond)
 
     @cached_property
     def _limits(self) -> Arrays:
         """Direct effects from which on all tokens were kept, [layer, head], by kind of filter."""
-        return {one.kind: self.surveyed.get(f"{KEEP}{one.kind}") for one in widest(self.design.filters)}
+        return {filter_.kind: self.surveyed.get(f"{KEEP}{filter_.kind}") for filter_ in widest(self.design.filters)}
 
     @property
     def counts(self) -> np.ndarray:
@@ -210,7 +210,7 @@ class Merger:
         """Self-repair over tokens by bin of direct effect, [bin, layer, head]; see `statistics.curves`."""
         parts = [CurveMoments(**unit.starting_with("curve/")) for unit in self.units]
         joined = joined_documents(self.units, self.design.last_units, "curve/")
-        return reduce(CurveMoments.__add__, [*parts, *(CurveMoments.of(one["y"], one["x"]) for one in joined)])
+        return reduce(CurveMoments.__add__, [*parts, *(CurveMoments.of(points["y"], points["x"]) for points in joined)])
 
     @cached_property
     def lines(self) -> TextLines | None:

@@ -1,1 +1,1 @@
-"""What a run is going to do: its plan, the text and the model it goes with, and how much fits into memory at once."""
+"""Plans a run: its settings, text and model, and how much fits into memory at once."""

@@ -19,15 +19,15 @@ from selfrepair.text import Windows
 UNIT_TOKENS = 8192  # most of a unit of work
 _CPU_TOKENS = 1024  # more no longer makes matrix products faster on a CPU, and leaves its caches
 _GPU_TOKENS = 16384
-_SLACK = 1.3  # on what is counted: what allocators round up, and what is let go of late
-_CPU_WORK, _GPU_WORK = 1e13, 5e16  # operations: some minutes of a laptop's processor, or of a GPU
+_SLACK = 1.3  # factor on what is counted: allocators round up and free late
+_CPU_WORK, _GPU_WORK = 1e13, 5e16  # operations: some minutes on a laptop's processor, or on a GPU
 _UNITS = 200  # more cost disk and time to merge, and a kill no longer loses noticeably less
 _FIXED = 120e6  # what libraries take as soon as they are used, whatever the model; in no budget
 
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """How much is done at a time, and what that takes.
+    """Sizes of batches, and the memory they take.
 
     Attributes:
         windows: windows per batch.
@@ -50,7 +50,7 @@ def plan_memory(
     batch: int | None = None,
     most: int | None = None,
 ) -> MemoryPlan:
-    """As many windows per batch as are useful and fit; where not even one does with all its runs, fewer runs.
+    """As many windows per batch as are useful and fit; if not even one does with all its runs, fewer runs.
 
     Args:
         model: the model.
@@ -60,11 +60,11 @@ def plan_memory(
         runs: ablated runs of every window.
         memory: gigabytes to use; by default 4 on a CPU (or half of what the machine has), 60% of what a GPU
             has free.
-        batch: windows per batch, where that is settled.
-        most: windows that a batch is to have at most, where it is not.
+        batch: windows per batch, if that is fixed.
+        most: the most windows of a batch, if it is not.
 
     Raises:
-        SelfRepairError: where not even a single run of a single window fits; a budget that is none.
+        SelfRepairError: not even a single run of a single window fits; a budget that is not above 0.
     """
     if memory is not None and not 0 < memory < math.inf:
         raise SelfRepairError(f"A batch may take {memory} GB; a number above 0 was expected.", "Give --memory 4, say.")
@@ -84,11 +84,11 @@ def plan_memory(
 
 
 def windows_per_unit(model: LanguageModel, heads: Sequence[Head], draws: int, windows: Windows) -> int:
-    """Windows that make a unit: what a kill may cost, so some minutes of work, or a small share of a long run.
+    """Windows per unit. A kill may cost a unit, so it is some minutes of work, or a small share of a long run.
 
     Args:
         model: the model.
-        heads: which are to be ablated.
+        heads: the heads to ablate.
         draws: ablated runs per head.
         windows: the corpus.
     """
@@ -111,7 +111,7 @@ def window_bytes(model: LanguageModel, length: int, donors: int) -> int:
 
 
 def run_bytes(model: LanguageModel, length: int, per_head: bool) -> int:
-    """Bytes that every ablated run of a window takes: its difference to the clean stream, its ledger twice."""
+    """Bytes that every ablated run of a window takes: its difference from the clean stream, its ledger twice."""
     anatomy = model.anatomy
     lines = anatomy.layers * (2 + (anatomy.heads if per_head else 0)) + 12
     return length * (anatomy.width + 2 * lines) * model.dtype.itemsize
@@ -125,7 +125,7 @@ def _memory(model: LanguageModel) -> float:
 
 def tokens_of(windows: Windows, indices: np.ndarray, model: LanguageModel) -> Tensor:
     """Token ids [window, position] of the given windows, on the model's device."""
-    require_known(windows.tokens[indices], model)
+    require_known_tokens(windows.tokens[indices], model)
     return torch.from_numpy(windows.tokens[indices].astype(np.int64)).to(model.device)
 
 
@@ -135,7 +135,7 @@ def real_tokens(windows: Windows, indices: np.ndarray, model: LanguageModel) -> 
     return torch.from_numpy(real).to(model.device)
 
 
-def require_known(tokens: np.ndarray, model: LanguageModel) -> None:
+def require_known_tokens(tokens: np.ndarray, model: LanguageModel) -> None:
     """Refuses token ids [window, position] that the model cannot read, or, from the second position on, not predict.
 
     Raises:

@@ -1,4 +1,4 @@
-"""A plan together with its text, and with the model: what merging and what computing work from."""
+"""A plan with its text (`Design`, for merging), and with the model too (`Job`, for computing)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Until:
     Attributes:
         target: standard error asked for.
         of: `card`, the repaired fraction of all heads together, or `heads`, the mean self-repair (logit) of each.
-        filter: place of the filter whose tokens count.
+        filter: index of the filter whose tokens count.
     """
 
     target: float
@@ -36,7 +36,7 @@ class Until:
     filter: int
 
 
-_STRETCH = 4  # times its size that a unit may grow so as not to cut a document
+_STRETCH = 4  # factor by which a unit may grow to keep a document whole
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Design:
     def interventions(self) -> list[Intervention]:
         """What to ablate, one run each."""
         given = self.plan["interventions"]
-        return each(self.heads) if given is None else [Intervention.parsed(one) for one in given]
+        return each(self.heads) if given is None else [Intervention.parsed(text) for text in given]
 
     @cached_property
     def cells(self) -> dict[Intervention, tuple[int, int]]:
@@ -84,7 +84,7 @@ class Design:
         """The axis `intervention` of results: of single heads, every head of the model, ablated or not."""
         if self.of_heads:
             return cells_of_heads(self.plan["model"]["heads_by_layer"])
-        return sorted(Cell(*cell, one.kind, one.name) for one, cell in self.cells.items())
+        return sorted(Cell(*cell, intervention.kind, intervention.name) for intervention, cell in self.cells.items())
 
     def columns(self, layer: int) -> int:
         """Cells in the row of a layer: its heads, or the interventions that start there."""
@@ -100,7 +100,7 @@ class Design:
 
     @cached_property
     def main_filter(self) -> int:
-        """Place of the filter that numbers are shown under: the first of a top share, or the first."""
+        """Index of the filter that numbers are shown under: the first of a top share, or the first."""
         return main_filter(self.filters)
 
     @cached_property
@@ -139,7 +139,7 @@ class Design:
 
     @cached_property
     def documents(self) -> np.ndarray:
-        """The document of every prediction, [window, position]."""
+        """Document of every prediction, [window, position]."""
         return self.windows.documents[:, :-1]
 
     @cached_property
@@ -164,7 +164,7 @@ class Design:
 
     @cached_property
     def last_units(self) -> dict[int, int]:
-        """By document that has scored tokens in several units, the last of these units."""
+        """The last unit of every document that has scored tokens in several units."""
         first: dict[int, int] = {}
         last: dict[int, int] = {}
         for number in range(len(self.units)):
@@ -176,8 +176,8 @@ class Design:
     def unit_documents(self, unit: int) -> np.ndarray:
         """Documents that have scored tokens in a unit, in the order of their numbers."""
         windows = self.units[unit]
-        found: np.ndarray = np.unique(self.documents[windows][self.scored[windows]])
-        return found
+        documents: np.ndarray = np.unique(self.documents[windows][self.scored[windows]])
+        return documents
 
     @cached_property
     def scored_documents(self) -> np.ndarray:

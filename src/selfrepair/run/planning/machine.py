@@ -1,4 +1,4 @@
-"""What of a machine shows in the last bits of what it computes: units of one run have to agree on all of it."""
+"""Facts about a machine that affect the last bits of its results; all units of one run have to agree on them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def machine(device: torch.device) -> dict[str, object]:
         for), `features` of the processor by which libraries choose theirs, `float32_matmul` (torch's setting), the
         variables of the `environment` that choose kernels, `libraries`, and `accelerator` where there is one.
     """
-    found: dict[str, object] = {
+    facts: dict[str, object] = {
         "python": platform.python_version(),
         "device": str(device),
         "threads": torch.get_num_threads(),
@@ -39,16 +39,16 @@ def machine(device: torch.device) -> dict[str, object]:
         "features": processor_features(),
         "float32_matmul": torch.get_float32_matmul_precision(),
         "environment": {name: os.environ[name] for name in _CHOOSE_KERNELS if name in os.environ},
-        "libraries": [" ".join(one.split()) for one in _LIBRARIES.findall(torch.__config__.show())],
+        "libraries": [" ".join(match.split()) for match in _LIBRARIES.findall(torch.__config__.show())],
     }
     if device.type == "cuda":
         versions = f"CUDA {torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}"  # type: ignore[no-untyped-call]
-        found["accelerator"] = f"{torch.cuda.get_device_name(device)}, {versions}"
-    return found
+        facts["accelerator"] = f"{torch.cuda.get_device_name(device)}, {versions}"
+    return facts
 
 
 def machine_facts(given: Mapping[str, object]) -> dict[str, object]:
-    """What `machine` returned as single facts that can be compared; what rounds nothing is left out."""
+    """Facts from `machine` in a form that can be compared; those without influence on rounding are left out."""
     features = given.get("features")
     facts = {name: value for name, value in given.items() if name not in ("python", "device", "features")}
     return facts | {f"feature {name}": True for name in (features if isinstance(features, list) else ())}
@@ -56,7 +56,7 @@ def machine_facts(given: Mapping[str, object]) -> dict[str, object]:
 
 def processor_features() -> list[str]:
     """Names of the processor's vector features that torch knows of and has found, in alphabetical order."""
-    return sorted(name for name, there in _capabilities().items() if there is True and _VECTORS.match(name))
+    return sorted(name for name, present in _capabilities().items() if present is True and _VECTORS.match(name))
 
 
 def processor_name() -> list[str]:
@@ -70,5 +70,5 @@ def _capabilities() -> dict[str, object]:
     known = getattr(torch.cpu, "get_capabilities", None)
     if known is not None:
         return dict(known())
-    checks = {name: one for name, one in vars(torch.cpu).items() if re.fullmatch(r"_is_\w+_supported", name)}
-    return {name.removeprefix("_is_").removesuffix("_supported"): one() for name, one in checks.items()}
+    checks = {name: check for name, check in vars(torch.cpu).items() if re.fullmatch(r"_is_\w+_supported", name)}
+    return {name.removeprefix("_is_").removesuffix("_supported"): check() for name, check in checks.items()}

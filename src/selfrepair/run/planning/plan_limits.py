@@ -1,4 +1,4 @@
-"""The numbers of a plan are not believed: they are within reason and agree with the text beside it, or are refused."""
+"""Refuses plans whose numbers are beyond reason or disagree with the text beside them."""
 
 from __future__ import annotations
 
@@ -60,8 +60,8 @@ def require_sane(plan: Mapping[str, Any], fix: str = _FIX) -> None:
     """Refuses a plan with numbers beyond reason, or without some entry.
 
     Args:
-        plan: what `plan.json` says.
-        fix: what to tell the user.
+        plan: the content of `plan.json`.
+        fix: the usual fix, for the message.
 
     Raises:
         SelfRepairError: naming the entry.
@@ -69,14 +69,14 @@ def require_sane(plan: Mapping[str, Any], fix: str = _FIX) -> None:
     for path, kind in _KINDS.items():
         value = _entry(plan, path, fix)
         if not isinstance(value, kind):
-            names = [one.__name__ for one in (kind if isinstance(kind, tuple) else (kind,))]
+            names = [type_.__name__ for type_ in (kind if isinstance(kind, tuple) else (kind,))]
             raise _wrong(path, value, " or ".join(names).replace("NoneType", "null"), fix)
     for path, (low, high) in _RANGES.items():
         value = _entry(plan, path, fix)
         if type(value) is not int or not low <= value <= high:
             raise _wrong(path, value, f"a whole number from {low:,} to {high:,}", fix)
     _require_heads(plan, fix)
-    if not 0 < len(plan["filters"]) <= _MOST_FILTERS or not all(isinstance(one, str) for one in plan["filters"]):
+    if not 0 < len(plan["filters"]) <= _MOST_FILTERS or not all(isinstance(label, str) for label in plan["filters"]):
         raise _wrong(("filters",), plan["filters"], f"1 to {_MOST_FILTERS} labels", fix)
     for label in plan["filters"]:
         Filter.parse(label)
@@ -97,9 +97,9 @@ def require_fitting(plan: Mapping[str, Any], windows: Windows, donors: np.ndarra
         "scored tokens": (text["scored_tokens"], int(windows.scored(text["first_position"]).sum())),
         "donors": ([text["windows"], plan["ablation"]["donors"]], list(donors.shape)),
     }
-    for what, (said, found) in pairs.items():
-        if said != found:
-            raise SelfRepairError(f"The plan says {what}: {said}; the text beside it has {found}.", _FIX)
+    for what, (stated, held) in pairs.items():
+        if stated != held:
+            raise SelfRepairError(f"The plan says {what}: {stated}; the text beside it has {held}.", _FIX)
 
 
 def _require_heads(plan: Mapping[str, Any], fix: str) -> None:
@@ -107,7 +107,7 @@ def _require_heads(plan: Mapping[str, Any], fix: str) -> None:
     given = plan["interventions"]
     if given is not None:
         try:
-            starts = [Intervention.parsed(one).start for one in given]
+            starts = [Intervention.parsed(text).start for text in given]
         except (TypeError, KeyError, AttributeError, ValueError):
             raise _wrong(("interventions",), given, "names of sites that are replaced and frozen", fix) from None
         if starts != [pair[0] for pair in plan["heads"]]:
@@ -121,7 +121,7 @@ def _require_heads(plan: Mapping[str, Any], fix: str) -> None:
         )
     seen = set()
     for pair in plan["heads"]:
-        whole = isinstance(pair, list | tuple) and len(pair) == 2 and all(type(one) is int for one in pair)
+        whole = isinstance(pair, list | tuple) and len(pair) == 2 and all(type(index) is int for index in pair)
         if not whole or not (0 <= pair[0] < layers and 0 <= pair[1] < heads) or tuple(pair) in seen:
             raise _wrong(("heads",), pair, f"different pairs of a layer below {layers} and a head below {heads}", fix)
         seen.add(tuple(pair))
@@ -138,12 +138,12 @@ def _require_until(until: Any, fix: str) -> None:
 
 
 def _entry(plan: Mapping[str, Any], path: tuple[str, ...], fix: str) -> Any:
-    found: Any = plan
+    value: Any = plan
     for name in path:
-        if not isinstance(found, Mapping) or name not in found:
+        if not isinstance(value, Mapping) or name not in value:
             raise SelfRepairError(f"The plan has no entry '{'.'.join(path)}'.", fix)
-        found = found[name]
-    return found
+        value = value[name]
+    return value
 
 
 def _wrong(path: tuple[str, ...], value: object, wanted: str, fix: str) -> SelfRepairError:

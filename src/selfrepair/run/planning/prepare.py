@@ -1,4 +1,4 @@
-"""From what is asked for to a job: checks, donors, batch sizes, and the frozen plan."""
+"""Prepares a job from settings: checks, donors, batch sizes, and the frozen plan."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from selfrepair.model.faults import finding
 from selfrepair.model.language_model import LanguageModel
 from selfrepair.results.plan import EngineFacts, UntilFacts
 from selfrepair.run.planning import run_plan
-from selfrepair.run.planning.batch_size import plan_memory, require_known, tokens_of, windows_per_unit
+from selfrepair.run.planning.batch_size import plan_memory, require_known_tokens, tokens_of, windows_per_unit
 from selfrepair.run.planning.job import Job
 from selfrepair.run.planning.plan_limits import MOST_REPLICATES, MOST_SEED, require_sane
 from selfrepair.run.planning.run_plan import filters_of
@@ -55,7 +55,7 @@ def prepare(
     asked = ablation.ablation
     chosen = operator(asked, ablation.donors) if isinstance(asked, str) else require_operator(asked)
     if isinstance(computing.engine, str) and computing.engine != "auto":
-        engine_named(computing.engine)  # complains of unknown names before anything takes time
+        engine_named(computing.engine)  # refuses unknown names before anything takes time
     filters_of(settings)
     all_estimators()  # as here: what another package offers fails now, not after the sweep
     heads = all_heads(model.anatomy) if ablation.heads is None else _checked_heads(model, ablation.heads)
@@ -64,7 +64,7 @@ def prepare(
         if ablation.heads is not None:
             raise SelfRepairError("Both heads and interventions were given.", "Give one of them.")
         sets = checked_interventions(model, windows, interventions)
-        heads = cells_of(sets)
+        heads = result_cells(sets)
         if (single := single_heads(sets)) is not None:
             sets, heads = None, single
     _require_counts(statistics)
@@ -100,7 +100,7 @@ def _require_counts(statistics: Statistics) -> None:
 def _engine(
     model: LanguageModel, windows: Windows, settings: Settings, heads: list[Head], chosen: Operator
 ) -> tuple[Engine, EngineFacts]:
-    """The engine with all its settings, and what the plan says of it and of the sizes of its batches."""
+    """The engine with all its settings, and the plan's entries on it and on batch sizes."""
     asked, by_head = settings.computing, settings.statistics.components == "heads"
     unit = windows_per_unit(model, heads, chosen.draws, windows)
     room = plan_memory(model, windows.length, by_head, chosen.donors, len(heads), asked.memory, asked.batch, unit)
@@ -133,28 +133,29 @@ def checked_interventions(
     Raises:
         SelfRepairError: none, one that replaces nothing, two of one name, or a site that the model does not have.
     """
-    asked = [one if isinstance(one, Intervention) else Intervention((one,)) for one in given]
-    idle = next((one for one in asked if one.start is None), None)
+    asked = [item if isinstance(item, Intervention) else Intervention((item,)) for item in given]
+    idle = next((intervention for intervention in asked if intervention.start is None), None)
     if idle is not None or not asked:
-        found = f"'{idle}' replaces nothing" if idle is not None else "there are none"
-        raise SelfRepairError(f"Interventions have to replace something; {found}.", "Give the sites to ablate.")
-    names = [one.name for one in asked]
+        problem = f"'{idle}' replaces nothing" if idle is not None else "there are none"
+        raise SelfRepairError(f"Interventions have to replace something; {problem}.", "Give the sites to ablate.")
+    names = [intervention.name for intervention in asked]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise SelfRepairError(f"Two interventions are called '{twice}'.", "Give each a name of its own.")
     require_sites(model, windows.length, asked)
-    return [one for _, group in by_start(asked) for one in group]
+    return [intervention for _, group in by_start(asked) for intervention in group]
 
 
-def cells_of(interventions: Sequence[Intervention]) -> list[Head]:
+def result_cells(interventions: Sequence[Intervention]) -> list[Head]:
     """Where results keep interventions: the layer in which each starts, and its place among those that start there."""
-    return [Head(start, place) for start, group in by_start(interventions) for place in range(len(group))]
+    return [Head(start, index) for start, group in by_start(interventions) for index in range(len(group))]
 
 
 def single_heads(interventions: Sequence[Intervention]) -> list[Head] | None:
-    """The heads, where each intervention is one head under its own name: a run of heads, by whatever door it came."""
-    heads = [site for one in interventions for site in one.replaced if isinstance(site, Head)]
-    if [(one.kind, one.name) for one in interventions] != [("head", str(head)) for head in heads]:
+    """The heads, if each intervention is one head under its own name: a run of heads, however it was asked for."""
+    heads = [site for intervention in interventions for site in intervention.replaced if isinstance(site, Head)]
+    named = [(intervention.kind, intervention.name) for intervention in interventions]
+    if named != [("head", str(head)) for head in heads]:
         return None
     return _in_order(heads)
 
@@ -166,11 +167,11 @@ def chosen_engine(
 
     Args:
         engine: `auto`, a name, or an engine.
-        precision: of the delta engine's products; None to choose.
+        precision: precision of the delta engine's products; None to choose.
         model: the model.
         tokens: the first full batch of windows.
-        heads: which are to be ablated.
-        passes: windows, times draws.
+        heads: the heads to ablate.
+        passes: windows times draws.
     """
     if precision is not None and precision not in PRECISIONS:
         raise SelfRepairError(f"No precision is called '{precision}'.", f"There are: {', '.join(PRECISIONS)}.")
@@ -187,7 +188,7 @@ def chosen_engine(
 
 
 def stopping(until_se: float | None, until: str) -> UntilFacts | None:
-    """When to stop early, as the plan says it; None for a run that goes on to its end.
+    """When to stop early, as the plan has it; None for a run that goes on to its end.
 
     Raises:
         SelfRepairError: an error that is not above 0, or of something unknown.
@@ -212,7 +213,7 @@ def _require_readable(model: LanguageModel, windows: Windows, first: int) -> Non
             f"Windows have {windows.length} positions; the model reads at most {positions}.",
             f"Take shorter windows: --length {positions} or less.",
         )
-    require_known(windows.tokens, model)
+    require_known_tokens(windows.tokens, model)
     _require_logits(model, windows, first)
 
 

@@ -1,4 +1,4 @@
-"""A run's job back from its folder: for workers and for `resume`."""
+"""Loads a run's job from its folder, for workers and for `resume`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def load_job(path: Path, model: LanguageModel | None = None) -> Job:
 
     Args:
         path: the results folder.
-        model: the model, where it cannot be loaded by name.
+        model: the model, if it cannot be loaded by name.
 
     Raises:
         SelfRepairError: no such run; a model, text or version that has changed; an operator or model that only
@@ -37,7 +37,7 @@ def load_job(path: Path, model: LanguageModel | None = None) -> Job:
     design = load_design(path)
     plan, windows, donors = design.plan, design.windows, design.donors
     require_by_name(plan)
-    torch.set_num_threads(plan["machine"]["threads"])  # the number of threads shows in the last bits
+    torch.set_num_threads(plan["machine"]["threads"])  # the number of threads affects the last bits
     loaded = _model(plan) if model is None else model
     require_same(plan, loaded)
     engine = engine_named(plan["engine"], **plan["engine_settings"])
@@ -97,7 +97,7 @@ def proven_corpus(plan: Plan, path: Path) -> Stored:
 
 
 def _proven(plan: Plan, path: Path) -> tuple[Stored, tuple[Windows, np.ndarray]]:
-    """The file is hashed, and then read through these digests: what they prove is what was looked at."""
+    """The file is hashed, and then read through these digests: so that the text read is the text verified."""
     stored = Stored.as_it_is(path) if path.is_file() else Stored(path)
     windows, donors = run_folder.read_design(stored)
     require_text(plan, windows, donors)

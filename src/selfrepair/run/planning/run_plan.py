@@ -20,18 +20,18 @@ from selfrepair.model.kinship import weights_sample
 from selfrepair.model.language_model import LanguageModel
 from selfrepair.model.vocabulary_rows import centring_in_words, is_plain
 from selfrepair.results.plan import EngineFacts, ModelFacts, Plan, Subject, TextFacts, UntilFacts
-from selfrepair.results.plan_changes import differences
-from selfrepair.results.plan_file import plain
+from selfrepair.results.plan_changes import plan_changes
+from selfrepair.results.plan_file import json_content
 from selfrepair.run.planning.machine import machine, machine_facts
 from selfrepair.run.planning.settings import Settings
 from selfrepair.statistics.features import FEATURES
 from selfrepair.statistics.filters import Filter
 from selfrepair.text import Windows
-from selfrepair.text.duplicates import in_words
+from selfrepair.text.duplicates import duplicates_in_words
 
-_PACKAGES = ("selfrepair", "torch", "transformers", "numpy", "scipy")  # their versions show in the last bits
+_PACKAGES = ("selfrepair", "torch", "transformers", "numpy", "scipy")  # their versions affect the last bits
 
-# What a plan says of its text that the text does not say of itself.
+# Entries of a plan on its text that are not in the text's provenance.
 _COUNTED = ("fingerprint", "windows", "positions", "documents", "scored_tokens", "first_position")
 
 
@@ -56,7 +56,7 @@ def make_plan(
         settings: what was asked for; those of its fields that hold as given are kept under their names.
         until: when to stop early; None for a run that goes on to its end.
         engine: how ablated runs are computed.
-        device: where the model is.
+        device: device of the model.
         interventions: what to ablate where it is not single heads.
     """
     by_name = made_by_name(operator)
@@ -73,8 +73,10 @@ def make_plan(
             "positions": "all",
         },
         "heads": [list(head) for head in heads],
-        "interventions": None if interventions is None else [one.described() for one in interventions],
-        "filters": [one.label for one in filters_of(settings)],
+        "interventions": None
+        if interventions is None
+        else [intervention.described() for intervention in interventions],
+        "filters": [filter_.label for filter_ in filters_of(settings)],
         "features": list(FEATURES),
         **settings.as_given(),
         "until": until,
@@ -88,7 +90,7 @@ def make_plan(
 
 
 def subject_of(model: LanguageModel, windows: Windows, first: int) -> Subject:
-    """What a plan says of model, text and software.
+    """A plan's entries on model, text and software.
 
     Args:
         model: the model.
@@ -126,12 +128,12 @@ def filters_of(settings: Settings) -> list[Filter]:
         SelfRepairError: text that is no filter.
     """
     given = settings.statistics.filters
-    return list(dict.fromkeys(Filter.parse(one) if isinstance(one, str) else one for one in given))
+    return list(dict.fromkeys(Filter.parse(item) if isinstance(item, str) else item for item in given))
 
 
 def how(plan: Plan) -> str:
-    """How a run is going to be computed, in a line; where that depends on the machine, that it does."""
-    twice = in_words(plan["text"])
+    """How a run will be computed, in a line that says if that depends on the machine."""
+    twice = duplicates_in_words(plan["text"])
     products = plan["engine_settings"].get("precision", "full")
     rounded = (
         f" Effects are rounded to {products}, so by about that much they differ from a processor that takes other "
@@ -162,7 +164,7 @@ def fingerprint(donors: np.ndarray) -> str:
 
 
 def identity(plan: Plan) -> str:
-    """Identity of a plan: of all that its numbers depend on, when it was made left out."""
+    """Identity of a plan: a digest of all that its numbers depend on, so not of its date."""
     content = {name: value for name, value in plan.items() if name != "created"}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
 
@@ -176,7 +178,7 @@ def _installed(package: str) -> str:
 
 
 def require_same(plan: Plan, model: LanguageModel) -> None:
-    """Refuses to go on with a run on something else than it was started on; its text is looked at when it is read.
+    """Refuses to continue a run on anything but what it was started on; its text is checked when it is read.
 
     Raises:
         SelfRepairError: naming what differs, before and now.
@@ -199,23 +201,23 @@ def require_text(plan: Plan, windows: Windows, donors: np.ndarray) -> None:
     Raises:
         SelfRepairError: naming what differs, before and now.
     """
-    said, own = plain(plan["text"]), plain(windows.provenance)
+    planned, stored = json_content(plan["text"]), json_content(windows.provenance)
     _refuse(
         {
             "text": (plan["text"]["fingerprint"], windows.fingerprint),
             "donors": (plan["ablation"]["donors_fingerprint"], fingerprint(donors)),
-            **{f"text.{name}": (said.get(name), value) for name, value in own.items() if name not in _COUNTED},
+            **{f"text.{name}": (planned.get(name), value) for name, value in stored.items() if name not in _COUNTED},
         }
     )
 
 
 def require_features(plan: Plan) -> None:
-    """Refuses a run whose units hold other sums than this version of the package reads: they go by their places.
+    """Refuses a run whose units hold other sums than this version of the package reads: columns are found by position.
 
     Raises:
         SelfRepairError: naming what differs, before and now.
     """
-    changed = differences({"features": plan.get("features")}, {"features": list(FEATURES)})
+    changed = plan_changes({"features": plan.get("features")}, {"features": list(FEATURES)})
     if changed:
         raise SelfRepairError(
             f"The units of this run hold other features than this version reads: {'; '.join(changed)}.",
@@ -224,9 +226,9 @@ def require_features(plan: Plan) -> None:
         )
 
 
-def _refuse(found: dict[str, tuple[object, object]]) -> None:
-    """Refuses what differs, of (then, now) by what it is."""
-    changed = [f"{what}: {was} then, {now} now" for what, (was, now) in found.items() if was != now]
+def _refuse(compared: dict[str, tuple[object, object]]) -> None:
+    """Refuses pairs (then, now), by name, that differ."""
+    changed = [f"{what}: {was} then, {now} now" for what, (was, now) in compared.items() if was != now]
     if changed:
         raise SelfRepairError(
             "This run was started on something else, so its units would not fit together. " + "; ".join(changed) + ".",

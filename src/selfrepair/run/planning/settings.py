@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, TypedDict, Unpack
 
 from selfrepair import choices
-from selfrepair.run.planning.options import Option, part_of, require_known, settings_of
+from selfrepair.run.planning.setting_fields import Option, given_settings, require_known_setting, settings_of
 
 if TYPE_CHECKING:
     from selfrepair.ablation.name_lists import Spelled
@@ -276,8 +276,8 @@ class Settings:
         """
         names = [setting.name for group in GROUPS.values() for setting in settings_of(group)]
         for name in keywords:
-            require_known(name, names)
-        return cls(**{part: group(**part_of(group, keywords)) for part, group in GROUPS.items()})
+            require_known_setting(name, names)
+        return cls(**{part: group(**given_settings(group, keywords)) for part, group in GROUPS.items()})
 
     def as_given(self) -> dict[str, Any]:
         """The settings that the plan holds as they were given, by name."""

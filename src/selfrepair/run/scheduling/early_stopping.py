@@ -1,5 +1,5 @@
-"""What a run's units have come to so far, and whether that is enough: the finished units from the first on, in their
-order, decide, so that everyone who looks at the same folder sees the same. Units are counted here and nowhere else."""
+"""Sums of a run's units so far, and whether they are enough: the finished units from the first on, in their order,
+decide, so that everyone who reads the same folder sees the same. Units are counted here and nowhere else."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class UnitsSoFar:
         self.stop: int | None = None  # how many units were enough
         self.finished: dict[int, Unit] = {}  # when last looked, by number
         self._last = 0  # documents at the last look
-        self._seen = np.zeros(len(self.documents), bool)  # documents that the units so far have tokens of
+        self._seen = np.zeros(len(self.documents), bool)  # documents with tokens in the units so far
         cells = (len(self.documents), len(design.filters))
         self._all = np.zeros((2, *cells))  # sums of self-repair; of lost direct effect
         wide = design.shape if design.until is not None and design.until.of == "heads" else (0, 0)
@@ -44,16 +44,16 @@ class UnitsSoFar:
         return self.design.scored_documents
 
     def catch_up(self, units: Mapping[int, Unit] | None = None) -> UnitsSoFar:
-        """Takes in what has been finished since; looks, where one is due after a unit, whether that is enough.
+        """Adds the units finished since; after each one where a look is due, checks whether they are enough.
 
         Args:
-            units: the finished units, where somebody has looked already which are sound.
+            units: the finished units, if they have been verified already.
 
         Raises:
             Damaged: a unit that is to be taken in is not what was written; it is not taken in.
         """
-        planned, there = range(len(self.design.units)), self.store.finished(SWEEP) if units is None else units
-        self.finished = {number: unit for number, unit in there.items() if number in planned}
+        planned, finished = range(len(self.design.units)), self.store.finished(SWEEP) if units is None else units
+        self.finished = {number: unit for number, unit in finished.items() if number in planned}
         while self.stop is None and self.units in self.finished:
             self._take(self.finished[self.units])
             self.units += 1
@@ -88,12 +88,12 @@ class UnitsSoFar:
         return None if until is None else StopRule(until.target, len(self.documents))
 
     def card(self, filter: int) -> Moments:
-        """Of the repaired fraction of all heads together, under one filter, over the documents so far."""
+        """Estimate of the repaired fraction of all heads together, under one filter, over the documents so far."""
         return Moments.of(*self._all[:, :, filter])
 
     @property
     def watched(self) -> Moments:
-        """Of the numbers that the rule is about: [] or [head]."""
+        """Estimates of the numbers that the rule is about: [] or [head]."""
         until = self.design.until
         assert until is not None
         if until.of == "card":
@@ -113,7 +113,7 @@ class UnitsSoFar:
         return until is not None and until.of == "card"
 
     def _due(self) -> bool:
-        """Whether the rule looks at what there is now."""
+        """Whether the rule looks after the units so far."""
         documents = int(np.count_nonzero(self._seen))
         if self.rule is None or not self.rule.due(documents, self._last):
             return False
@@ -126,20 +126,20 @@ class UnitsSoFar:
         return bool(self.rule.reached(self.watched, ratio=self._is_ratio).all())
 
     def _take(self, unit: Unit) -> None:
-        places = np.searchsorted(self.documents, unit.get("documents"))
+        columns = np.searchsorted(self.documents, unit.get("documents"))
         every, each = unit.get(ALL_HEADS), unit.get(EACH_HEAD) if self._heads.size else None
-        self._seen[places] = True
-        self._all[:, places] += np.moveaxis(every, -1, 0)
+        self._seen[columns] = True
+        self._all[:, columns] += np.moveaxis(every, -1, 0)
         if each is not None:
-            self._heads[:, places] += np.moveaxis(each, -1, 0)
+            self._heads[:, columns] += np.moveaxis(each, -1, 0)
 
     def describe(self) -> str:
-        """The current estimate of what is being measured; nothing before there are two documents."""
+        """The current estimate of what is being measured; empty before there are two documents."""
         until = self.design.until
-        place = self.design.main_filter if until is None else until.filter
-        label = self.design.filters[place].label
-        one = self.card(place).ratio() if until is None or until.of == "heads" else self.sequence
-        if not np.isfinite(one.low) or not np.isfinite(one.high):
+        index = self.design.main_filter if until is None else until.filter
+        label = self.design.filters[index].label
+        interval = self.card(index).ratio() if until is None or until.of == "heads" else self.sequence
+        if not np.isfinite(interval.low) or not np.isfinite(interval.high):
             return ""
-        said = f"{label}: {100 * float(one.value):.1f}% repaired ({100 * float(one.low):.1f} to "
-        return f"{said}{100 * float(one.high):.1f}) over {int(one.documents):,} documents"
+        line = f"{label}: {100 * float(interval.value):.1f}% repaired ({100 * float(interval.low):.1f} to "
+        return f"{line}{100 * float(interval.high):.1f}) over {int(interval.documents):,} documents"

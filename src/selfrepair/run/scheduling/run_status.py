@@ -1,4 +1,4 @@
-"""How far a run has come, from its folder alone."""
+"""The progress of a run, from its folder alone."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Status:
         enough: whether a run that may stop early has done as many as it needs.
         damaged: unit files that are not what was written; they are done again.
         foreign: unit files of another plan, which do not count.
-        claimed: units that some worker is at, or was when it died.
+        claimed: units that some worker is doing, or was doing when it died.
         results: `merged`, `not merged yet`, or what is wrong with them.
     """
 
@@ -63,9 +63,9 @@ def status(path: str | Path) -> Status:
     Raises:
         SelfRepairError: there is no run there.
     """
-    place = Path(path)
-    design = load_design(place)
-    store = Store(place, run_plan.identity(design.plan))
+    folder = Path(path)
+    design = load_design(folder)
+    store = Store(folder, run_plan.identity(design.plan))
     surveyed, bad_surveys = store.check(survey.STAGE)
     _, bad_thresholds = store.check(thresholds.STAGE)
     swept, bad_sweeps = store.check(sweep.STAGE)
@@ -78,18 +78,18 @@ def status(path: str | Path) -> Status:
         swept=len(so_far.finished),
         missing=len(so_far.missing),
         enough=so_far.stop is not None,
-        damaged=[one.path.name for one in (*bad_surveys, *bad_thresholds, *bad_sweeps)],
-        foreign=[one.name for one in store.foreign()],
+        damaged=[unit.path.name for unit in (*bad_surveys, *bad_thresholds, *bad_sweeps)],
+        foreign=[path.name for path in store.foreign()],
         claimed=unit_claims.claimed(store.units),
-        results=_results(place),
+        results=_results(folder),
     )
 
 
-def _results(place: Path) -> str:
-    if not (place / manifest.MANIFEST).is_file():
+def _results(folder: Path) -> str:
+    if not (folder / manifest.MANIFEST).is_file():
         return "not merged yet"
     try:
-        manifest.check(place)
+        manifest.check_files(folder)
     except SelfRepairError as problem:
         return problem.problem
     return MERGED

@@ -1,4 +1,4 @@
-"""The loop that every worker runs: whatever unit of the run is not done and not being done by somebody else."""
+"""The worker loop: claim an unfinished unit, do it, repeat."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from selfrepair.run.unit import survey, sweep, thresholds
 
 SURVEY_TITLE, SWEEP_TITLE = "Survey (clean pass)", "Sweep (ablated runs)"
 _WAIT = 0.5  # seconds between looks at what others are doing
-_TRIES = 4  # how often units that turn out to be damaged when they are used are done again
+_TRIES = 4  # how often units found damaged in use are done again
 Made = TypeVar("Made")
 
 
@@ -32,7 +32,7 @@ def run_units(job: Job, store: Store, shown: bool = True) -> None:
         shown: whether to show progress.
 
     Raises:
-        CutShort: with what the unit under way had come to.
+        CutShort: with the results so far of the unit under way.
     """
 
     _survey(job, store, shown)
@@ -66,11 +66,11 @@ def unit_tokens(design: Design, number: int) -> int:
 
 
 def persistently(store: Store, attempt: Callable[[], Made]) -> Made:
-    """Does something that uses units; where one of them turns out to be damaged, it is put aside, which is said, and
-    all is tried again, a few times.
+    """Does something that uses units. A unit found damaged is put aside, which is reported, and all is tried again, a
+    few times.
 
     Raises:
-        Damaged: there was no end of it.
+        Damaged: units were found damaged too often.
     """
     for _ in range(_TRIES - 1):
         try:
@@ -91,7 +91,7 @@ def _survey(job: Job, store: Store, shown: bool) -> None:
 def merged_survey(job: Job, store: Store) -> Unit:
     """Thresholds and means over the whole corpus, from the file of the first worker that came so far.
 
-    They rest on the units of the survey that are there now; where one of those has gone, it is done again first.
+    They rest on the present units of the survey; if one of those has gone, it is done again first.
     """
 
     def surveyed() -> list[Unit]:
@@ -105,9 +105,9 @@ def merged_survey(job: Job, store: Store) -> Unit:
             _survey(job, store, shown=False)
         silent, made_of = Meter(0, lambda _meter: None), [unit.digest for unit in surveyed()]
         _Stage(job, store, thresholds.STAGE, merging, silent, units=1, made_of=lambda: made_of).do_all()
-        found = thresholds.merged_unit(store)
-        found.require_made_of(made_of, "units of the survey")
-        return found
+        merged = thresholds.merged_unit(store)
+        merged.require_made_of(made_of, "units of the survey")
+        return merged
 
     return persistently(store, attempt)
 
@@ -119,8 +119,8 @@ class _Stage:
         job: the run.
         store: its finished units.
         stage: which stage.
-        unit: does a unit, telling of its progress.
-        meter: is told of progress.
+        unit: does a unit and reports its progress.
+        meter: shows progress.
         enough: whether no more units are needed; by default when all are there.
         units: how many there are; by default the run's.
         made_of: digests of what its units rest on; those that rest on something else do not count.
@@ -158,7 +158,7 @@ class _Stage:
         self.meter(0)
 
     def _put_aside_strangers(self) -> None:
-        """Leaves only units that are sound and rest on what they should."""
+        """Leaves only intact units that rest on what they should."""
         for unit in self.store.sound(self.stage).values():
             try:
                 unit.require_made_of(self.made_of(), "thresholds or survey units")
@@ -166,7 +166,7 @@ class _Stage:
                 self.store.put_aside(damage)
 
     def _enough(self) -> bool:
-        """Whether no more units are needed; a damaged one that is come upon in looking is put aside."""
+        """Whether no more units are needed; a damaged one found while looking is put aside."""
         try:
             return self.enough()
         except Damaged as damage:
@@ -196,6 +196,6 @@ class _Stage:
                 return False
             started = time.monotonic()
             self.store.write(self.stage, number, self.unit(number, self.meter), self.made_of())
-            said = f"{self.stage} {number + 1} of {self.units} took {time.monotonic() - started:.1f} s"
-            log(self.store.folder, f"{said}; {self.meter.describe()}")
+            line = f"{self.stage} {number + 1} of {self.units} took {time.monotonic() - started:.1f} s"
+            log(self.store.folder, f"{line}; {self.meter.describe()}")
             return True

@@ -14,14 +14,14 @@ _PROC = Path("/proc")
 
 @dataclass(frozen=True)
 class Holder:
-    """A process, told from every other one, on any machine, in any container and at any time.
+    """A process, distinguished from all others on any machine, in any container and at any time.
 
     Attributes:
         host: name of the machine, for people; containers share it or make it up.
         place: where process numbers have one meaning: this machine since it was started, and one PID namespace. None
-            where that cannot be told (not Linux, or a foreign `/proc`).
+            if that is unknown (not Linux, or a foreign `/proc`).
         process: its number there.
-        started: when it started, in clock ticks since the machine did; None where that cannot be told.
+        started: when it started, in clock ticks since the machine did; None if that is unknown.
     """
 
     host: str
@@ -40,20 +40,20 @@ class Holder:
         """A holder back from JSON; None where it is none."""
         if not isinstance(content, dict):
             return None
-        host, place, process, started = (content.get(name) for name in ("host", "place", "process", "started"))
+        host, namespace, process, started = (content.get(name) for name in ("host", "place", "process", "started"))
         if type(process) is not int or process < 1:
             return None
         numbered = started if type(started) is int else None
-        return cls(str(host), place if isinstance(place, str) else None, process, numbered)
+        return cls(str(host), namespace if isinstance(namespace, str) else None, process, numbered)
 
     def described(self) -> dict[str, object]:
-        """As JSON holds it."""
+        """The holder as JSON."""
         return asdict(self)
 
     def lives(self) -> bool | None:
-        """Whether the process still exists; None where that cannot be told from here.
+        """Whether the process still exists; None if that is unknown here.
 
-        A process number says nothing in another PID namespace, after a restart of the machine, or once it was given
+        A process number means nothing in another PID namespace, after a restart of the machine, or once it was given
         to another process.
         """
         if self.place is None or self.started is None or self.place != _place():
@@ -71,7 +71,7 @@ class Holder:
 
 
 def _place() -> str | None:
-    """Identity of the running machine and of the PID namespace; None where it cannot be told."""
+    """Identity of the running machine and of the PID namespace; None if unknown."""
     with suppress(OSError, ValueError):
         if int((_PROC / "self").readlink().name) != os.getpid():
             return None  # `/proc` is that of another namespace: it tells of other processes
@@ -81,7 +81,7 @@ def _place() -> str | None:
 
 
 def _started(process: int) -> int | None:
-    """When a process started; 0 for one that has ended and is only waited for; None where that cannot be told."""
+    """When a process started; 0 for one that has ended and is only waited for; None if unknown."""
     with suppress(OSError, ValueError, IndexError):
         fields = (_PROC / str(process) / "stat").read_text(errors="replace").rpartition(")")[2].split()
         return 0 if fields[0] in "ZX" else int(fields[19])

@@ -1,4 +1,4 @@
-"""A finished unit of work, read piece by piece; every piece is proven as it is read."""
+"""A finished unit of work, read piece by piece; every piece is verified as it is read."""
 
 from __future__ import annotations
 
@@ -30,31 +30,32 @@ class Unit:
 
     @property
     def digest(self) -> str:
-        """What proves the unit; empty where it is in memory alone."""
+        """Digest of the unit; empty if it is only in memory."""
         match = None if self.path is None else NAME.fullmatch(self.path.name)
         return "" if match is None else match["digest"]
 
     @property
     def made_of(self) -> tuple[str, ...]:
-        """Digests of the units that this one rests on."""
+        """Digests of the units that this one was made from."""
         if self.path is None:
             return self._made_of
         with unsealed(self.path) as file:
             return file.label.made_of
 
     def require_made_of(self, digests: Sequence[str], what: str) -> None:
-        """Refuses a unit that rests on others than it is put together with.
+        """Refuses a unit that was made from other units than those it is combined with.
 
         Args:
-            digests: what it should rest on.
-            what: what that is, for the message.
+            digests: digests of the units it should rest on.
+            what: name of these, for the message.
 
         Raises:
             Damaged: it rests on others.
         """
         if self.made_of != tuple(digests):
-            place = f"unit {self.number}" if self.path is None else str(self.path)
-            raise Damaged(self.path or Path(), f"{place} was made with {what} that are not those of this folder.", FIX)
+            unit_name = f"unit {self.number}" if self.path is None else str(self.path)
+            problem = f"{unit_name} was made with {what} that are not those of this folder."
+            raise Damaged(self.path or Path(), problem, FIX)
 
     def get(self, name: str) -> np.ndarray:
         """One array."""
@@ -107,6 +108,6 @@ def kept_rows(units: Sequence[Unit], layer: int, heads: range) -> Arrays:
 
 
 def _between(head: np.ndarray, heads: range) -> tuple[int, int]:
-    """Where rows that are ordered by head hold some heads."""
+    """The slice of some heads in rows ordered by head."""
     low, high = np.searchsorted(head, [heads.start, heads.stop]).tolist()
     return low, high

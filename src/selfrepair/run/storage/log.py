@@ -15,7 +15,7 @@ from selfrepair.terminal import plain
 
 LOG = "log.txt"
 _APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NONBLOCK", 0)
-_LAST = 2**18  # bytes that are looked at
+_LAST = 2**18  # bytes that are read
 
 
 def log(folder: Path, message: str) -> None:

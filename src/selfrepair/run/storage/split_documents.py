@@ -1,4 +1,4 @@
-"""Documents that lie in several units: their sums are added up before any square of them is taken."""
+"""Adds up the sums of documents that lie in several units, before any square of them is taken."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ def joined_documents(units: Sequence[Unit], last: Mapping[int, int], prefix: str
 
     Args:
         units: in the order of their numbers.
-        last: by document that lies in several units, the number of the last of them.
+        last: the number of the last unit of each document that lies in several.
         prefix: which of the shared arrays, `shared/<prefix>`.
     """
     open_sums: dict[int, Arrays] = {}
     for unit in units:
         documents, arrays = unit.get(f"{SHARED}documents"), unit.starting_with(SHARED + prefix)
-        for place, document in enumerate(documents.tolist()):
-            _add(open_sums.setdefault(document, {}), arrays, place)
+        for index, document in enumerate(documents.tolist()):
+            _add(open_sums.setdefault(document, {}), arrays, index)
         for document in [document for document in open_sums if last[document] <= unit.number]:
             yield open_sums.pop(document)
     yield from open_sums.values()  # of an unfinished run
 
 
-def _add(sums: Arrays, arrays: Arrays, place: int) -> None:
+def _add(sums: Arrays, arrays: Arrays, index: int) -> None:
     for name, values in arrays.items():
-        part = values[[place]].astype(np.float64)
+        part = values[[index]].astype(np.float64)
         sums[name] = sums[name] + part if name in sums else part

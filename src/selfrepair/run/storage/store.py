@@ -1,4 +1,4 @@
-"""Finished units of work as files that prove themselves."""
+"""Checksummed unit files, and claims that keep workers from doing the same unit twice."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ _WAIT = 0.5  # seconds between looks whether another is done
 class Store:
     """The `units/` folder of a run.
 
-    A unit's file proves every byte of itself by its name (`unit_file`), says which unit of which plan it is, is written
-    under a temporary name and renamed; so what is there is whole, unaltered and of this run, or does not count. That
-    is looked at when a stage starts, and again whenever bytes of a unit are used.
+    A unit's file is verified by its name (`unit_file`), records which unit of which plan it is, is written under a
+    temporary name and renamed; so what is there is whole, unaltered and of this run, or does not count. That
+    is checked when a stage starts, and again whenever bytes of a unit are used.
 
     Attributes:
         folder: the results folder.
@@ -47,9 +47,9 @@ class Store:
 
         Args:
             stage: stage of the run.
-            number: of the unit.
-            arrays: what it came to.
-            made_of: digests of the units that this one rests on.
+            number: number of the unit.
+            arrays: its results.
+            made_of: digests of the units that this one was made from.
 
         Raises:
             SelfRepairError: the disk is full or cannot be written to.
@@ -61,11 +61,11 @@ class Store:
                 file.write(part)
 
     def finished(self, stage: str) -> dict[int, Unit]:
-        """Finished units of a stage by number, in its order; their contents are proven when they are read."""
+        """Finished units of a stage by number, in its order; their contents are verified when they are read."""
         return {unit.number: unit for unit in self._files(stage)}
 
     def check(self, stage: str) -> tuple[dict[int, Unit], list[Damaged]]:
-        """Reads every unit of a stage once and changes nothing: those that are sound, and what is wrong with others."""
+        """Reads every unit of a stage once and changes nothing: the intact ones, and what is wrong with others."""
         sound, damaged = {}, []
         for unit in self._files(stage):
             assert unit.path is not None
@@ -90,7 +90,7 @@ class Store:
         return self.finished(stage)
 
     def put_aside(self, damage: Damaged) -> None:
-        """Renames a unit that cannot be used, so that it is done again; says so on the terminal and in the log.
+        """Renames a unit that cannot be used, so that it is done again; reports it on the terminal and in the log.
 
         Raises:
             SelfRepairError: it cannot be renamed.
@@ -102,23 +102,23 @@ class Store:
         try:
             path.replace(path.with_suffix(".aside"))
         except FileNotFoundError:
-            return  # another runner was quicker, and has said so
+            return  # another runner was quicker, and has reported it
         except OSError as error:
             raise SelfRepairError(f"Cannot put {path} aside, which is damaged: {error}.", "Remove it.") from error
         self.tell(f"{damage.problem} It does not count, and is now called {path.with_suffix('.aside').name}.")
 
     def tell(self, message: str) -> None:
-        """Says something about finished work on the terminal and in the log."""
+        """Reports something about finished work on the terminal and in the log."""
         log(self.folder, message)
         say(message)
 
     def foreign(self) -> list[Path]:
         """Unit files of other plans."""
         mine, paths = plan_mark(self.plan_id), self.units.glob("*.safetensors")
-        return sorted(one for one in paths if (match := NAME.fullmatch(one.name)) and match["plan"] != mine)
+        return sorted(path for path in paths if (match := NAME.fullmatch(path.name)) and match["plan"] != mine)
 
     def strangers(self) -> str:
-        """What is to be said about units of other plans, which do not count; nothing where there are none.
+        """A message about units of other plans, which do not count; empty if there are none.
 
         Raises:
             SelfRepairError: every unit here is of another plan.
@@ -151,7 +151,7 @@ class Store:
 
     @contextmanager
     def alone(self, what: str) -> Iterator[None]:
-        """For what only one process at a time may do; waits until no other does it."""
+        """A lock for what only one process at a time may do; waits until no other holds it."""
         while True:
             with self.claim(what, 0) as ours:
                 if ours:
@@ -166,7 +166,7 @@ class Store:
         Two runners that do the same unit all the same do no harm: they write the same file.
         """
         _make(self.units)
-        with unit_claims.claim(self.units, f"{stage}-{number:06d}") as ours:
+        with unit_claims.claim_unit(self.units, f"{stage}-{number:06d}") as ours:
             yield ours
 
 
@@ -178,7 +178,7 @@ def _make(folder: Path) -> None:
 
 
 def _plan_of(path: Path) -> str:
-    """Identity of the plan that a unit's file is of; `unknown` where it is damaged."""
+    """Identity of the plan that a unit file belongs to; `unknown` if it is damaged."""
     try:
         return read_header(path).label.plan
     except Damaged:

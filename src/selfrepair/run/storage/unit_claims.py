@@ -1,9 +1,9 @@
-"""Claims: how the runners of one run, on one machine or on many that share a folder, keep out of each other's way.
+"""Claims that keep the runners of one run, on one machine or on many that share a folder, from doing the same unit.
 
 A runner that wants a unit first announces itself by a file whose name nobody else ever uses, and then looks who else is
 there. Of any two runners the one that looks last sees the other, so two never both own a unit; where each sees the
 other, both withdraw and try again a little later. Since every name is used once, a runner that removes its own file,
-or that of a dead one, can never hit anybody else's, however late it gets to that.
+or that of a dead one, can never hit anybody else's, however late.
 """
 
 from __future__ import annotations
@@ -31,57 +31,58 @@ _MOST = 4096  # bytes of a claim
 
 
 @contextmanager
-def claim(folder: Path, name: str) -> Iterator[bool]:
+def claim_unit(folder: Path, name: str) -> Iterator[bool]:
     """Yields whether a unit is ours to do, and shows signs of life as long as it is.
 
     Args:
         folder: where claims are; it exists.
-        name: of the unit.
+        name: name of the unit.
 
     Raises:
         SelfRepairError: the folder cannot be written to.
     """
-    mine = _taken(folder, name)
-    if mine is None:
+    claim_path = _taken(folder, name)
+    if claim_path is None:
         yield False
         return
     stop = threading.Event()
-    beating = threading.Thread(target=_beat, args=(mine, stop), daemon=True)
+    beating = threading.Thread(target=_beat, args=(claim_path, stop), daemon=True)
     beating.start()
     try:
         yield True
     finally:
         stop.set()
         beating.join()
-        _remove(mine)
+        _remove(claim_path)
 
 
 def claimed(folder: Path) -> list[str]:
-    """Names of units that some runner is at, or was when it died."""
+    """Names of units that some runner is doing, or was doing when it died."""
     return sorted({path.name.partition(".")[0] for path in folder.glob(f"*{SUFFIX}")})
 
 
 def _taken(folder: Path, name: str) -> Path | None:
     """Our claim if we got the unit, else None."""
     for attempt in range(_TRIES):
-        if _living(_claims(folder, name), time.time()):  # spares the disk an announcement that is in vain
+        if _living(_claims(folder, name), time.time()):  # saves a futile announcement
             return None
-        mine = _announced(folder, name)
-        there = _claims(folder, name)
-        others = [path for path in there if path != mine]
-        if mine in there and not _living(others, _written(mine)):  # ours is gone if we were taken for dead meanwhile
+        claim_path = _announced(folder, name)
+        claims = _claims(folder, name)
+        others = [path for path in claims if path != claim_path]
+        # ours is gone if we were taken for dead meanwhile
+        if claim_path in claims and not _living(others, _written(claim_path)):
             for dead in others:
                 _remove(dead)
-            return mine
-        _remove(mine)
+            return claim_path
+        _remove(claim_path)
         time.sleep(random.uniform(0, _PAUSE * 2**attempt))
     return None
 
 
 def _claims(folder: Path, name: str) -> list[Path]:
     with os.scandir(folder) as entries:
-        found = [entry.name for entry in entries]
-    return [folder / one for one in found if one.startswith(f"{name}.") and one.endswith(SUFFIX)]
+        names = [entry.name for entry in entries]
+    return [folder / entry for entry in names if entry.startswith(f"{name}.") and entry.endswith(SUFFIX)]
 
 
 def _announced(folder: Path, name: str) -> Path:
@@ -124,7 +125,7 @@ def _written(path: Path) -> float:
 
 
 def _holder(path: Path) -> Holder | None:
-    """Who holds a claim; None where that cannot be told: it is just being made, or its runner died over it."""
+    """Who holds a claim; None if unknown: it is just being made, or its runner died while making it."""
     try:
         return Holder.parsed(json.loads(read_bytes(path, _MOST)))
     except (OSError, ValueError, RecursionError, SelfRepairError):

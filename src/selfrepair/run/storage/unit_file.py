@@ -1,4 +1,4 @@
-"""The file of a finished unit: safetensors that prove themselves, whole or in part.
+"""The file of a finished unit: safetensors with digests by which the whole or a part can be verified.
 
 The header carries a digest for every block of the data, and which unit of which plan it is and what it was made of; the
 file's name carries the digest of the header. So a reader of a tensor, or of some rows of one, knows from the name alone
@@ -46,7 +46,7 @@ class Label:
     Attributes:
         plan: identity of the plan (`run_plan.identity`).
         stage: stage of the run.
-        number: of the unit.
+        number: number of the unit.
         made_of: digests of the files that it was made of: of a sweep unit, the thresholds; of those, the survey.
     """
 
@@ -73,7 +73,7 @@ class _Header:
 
 
 def plan_mark(plan_id: str) -> str:
-    """What file names carry of a plan's identity."""
+    """The part of a plan's identity that is in file names."""
     return hashlib.sha256(plan_id.encode()).hexdigest()[:8]
 
 
@@ -118,7 +118,7 @@ def unsealed(path: Path) -> Iterator[Sealed]:
     """A unit's file to read from.
 
     Raises:
-        Damaged: it is gone, or not what its name says; also while it is read.
+        Damaged: it is gone, or not what its name says; also raised while it is read.
     """
     header = read_header(path)
     try:
@@ -132,7 +132,7 @@ class Sealed:
     """An open unit; every array that it gives has been compared with its digests.
 
     Args:
-        header: of the file.
+        header: header of the file.
         file: its data.
     """
 
@@ -187,7 +187,7 @@ def read_header(path: Path) -> _Header:
 
 
 def _size(content: bytes) -> int:
-    """What a file says how long its header is; 0 where it says nothing."""
+    """Length of a file's header, by its first bytes; 0 if they are missing."""
     size: int = struct.unpack("<Q", content[:8])[0] if len(content) >= 8 else 0
     return size
 
@@ -198,14 +198,14 @@ def _proven_header(path: Path, content: bytes) -> _Header:
     if match is None or short_digest(head) != match["digest"]:
         raise Damaged(path, f"{path} is damaged: its header is not what its name says.", FIX)
     try:
-        found = _parsed(head)
+        header = _parsed(head)
     except (ValueError, KeyError, TypeError, RecursionError) as problem:
         raise Damaged(path, f"{path} has no header of a unit ({problem}).", FIX) from None
-    label = found.label
+    label = header.label
     if (label.stage, label.number, plan_mark(label.plan)) != (match["stage"], int(match["number"]), match["plan"]):
-        said = f"{label.stage} {label.number} of plan {label.plan}"
-        raise Damaged(path, f"{path} holds another unit than its name says: {said}.", FIX)
-    return found
+        actual = f"{label.stage} {label.number} of plan {label.plan}"
+        raise Damaged(path, f"{path} holds another unit than its name says: {actual}.", FIX)
+    return header
 
 
 @lru_cache(maxsize=_HEADERS)
@@ -216,7 +216,7 @@ def _parsed(head: bytes) -> _Header:
     digests = Digests(
         about["bytes"], about["block"], tuple(blocks[at : at + SHORT] for at in range(0, len(blocks), SHORT))
     )
-    tensors = {name: _tensor(one, digests.size) for name, one in header.items()}
+    tensors = {name: _tensor(given, digests.size) for name, given in header.items()}
     label = Label(about["plan"], about["stage"], about["number"], tuple(about["made_of"]))
     return _Header(label, tensors, digests, len(head))
 

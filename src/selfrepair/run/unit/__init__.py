@@ -1,1 +1,1 @@
-"""What is computed for one unit of work, and what it leaves behind: the survey, the thresholds, the sweep."""
+"""The computation of one unit of work and its results: the survey, the thresholds, the sweep."""

@@ -14,10 +14,10 @@ from selfrepair.effects.ledger import Ledger
 from selfrepair.engine.clean import CleanRun
 from selfrepair.run.storage.unit_file import Arrays
 
-_ROUNDINGS = 8  # of the residual stream, per layer: attention's and the MLP's writes, with room
+_ROUNDINGS = 8  # roundings of the residual stream per layer: attention's and the MLP's writes, with room
 
 
-def rounding(clean: CleanRun) -> Tensor:
+def ledger_rounding(clean: CleanRun) -> Tensor:
     """What rounding may leave in a token's logit, [window, P].
 
     Rounding of a write is rounding of the residual stream it is added to; what that is worth in logits at most is its
@@ -30,8 +30,8 @@ def rounding(clean: CleanRun) -> Tensor:
     return left.clamp_min(torch.finfo(size.dtype).tiny)
 
 
-def largest(errors: Tensor) -> float:
-    """The largest size of an entry, 0 of none; infinite where one is not a number, which `max` would drop."""
+def largest_error(errors: Tensor) -> float:
+    """The largest absolute entry, 0 if there are none; infinite if one is NaN, which `max` would drop."""
     return float(errors.abs().nan_to_num(nan=torch.inf).max()) if errors.numel() else 0.0
 
 
@@ -40,9 +40,9 @@ class Sampled:
     """An engine's effects against replay's on a sample of (head, token) pairs; mean squares, squared logits.
 
     Attributes:
-        error: of the differences.
-        size: of the effects.
-        rounding: of what rounding may leave.
+        error: mean square of the differences.
+        size: mean square of the effects.
+        rounding: mean square of what rounding may leave.
     """
 
     error: float
@@ -57,7 +57,7 @@ class Accuracy:
     Attributes:
         residual: amount by which a ledger failed to close.
         excess: that amount over what rounding may leave on that token; above 1 the ledger does not close.
-        floor: effect of a head ablated with its own clean output; None before it was measured.
+        floor: effect of a head ablated with its own clean output; None until it is measured.
         floor_excess: that effect over what rounding may leave.
         error: mean square of the errors of total effects on a sample of (head, token) pairs, see `Sampled`; None where
             the engine is exact. Likewise size and rounding.
@@ -112,17 +112,17 @@ class Accuracy:
             return
         residual = ledger.residual[:, scored].abs().nan_to_num(nan=torch.inf, posinf=torch.inf)
         self.residual = max(self.residual, float(residual.max()))
-        self.excess = max(self.excess, float((residual / rounding(clean)[scored]).max()))
+        self.excess = max(self.excess, float((residual / ledger_rounding(clean)[scored]).max()))
         self.residual_squares += float(residual.double().square().sum())
         self.effect_squares += float(ledger.total_effect[:, scored].double().square().sum())
 
-    def sampled(self, found: Sampled) -> None:
-        """Books a sample against replay; what is not a number counts as infinitely wrong."""
-        self.error = found.error if math.isfinite(found.error) else math.inf
-        self.size, self.rounding = found.size, found.rounding
+    def sampled(self, sample: Sampled) -> None:
+        """Books a sample against replay; NaN counts as an infinite error."""
+        self.error = sample.error if math.isfinite(sample.error) else math.inf
+        self.size, self.rounding = sample.size, sample.rounding
 
     def arrays(self) -> Arrays:
-        """As a unit's file holds it."""
+        """The accuracy as an array of a unit's file."""
         return {"accuracy": np.array([np.nan if number is None else number for number in astuple(self)])}
 
     @classmethod

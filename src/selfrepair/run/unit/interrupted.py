@@ -1,4 +1,4 @@
-"""Units that were interrupted: what they had come to is merged until they are done, and never gives way to less."""
+"""Interrupted units: their results so far are merged until they are done, and are replaced only by fuller ones."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from selfrepair.statistics.features import INDEX
 STAGE = "partial"
 
 
-def unfinished(store: Store, surveyed: Unit, short: CutShort | None = None) -> list[Unit]:
+def unfinished_units(store: Store, surveyed: Unit, short: CutShort | None = None) -> list[Unit]:
     """Interrupted units that are not finished; the fuller one where a unit was interrupted more than once.
 
     Args:
@@ -28,7 +28,7 @@ def unfinished(store: Store, surveyed: Unit, short: CutShort | None = None) -> l
     if short is not None:
         now = Unit(short.number, arrays=short.arrays, made_of=[surveyed.digest])
         if short.number not in kept or _tokens(kept[short.number]) <= _tokens(now):
-            with suppress(SelfRepairError):  # the disk may be what ended it: the older file stays then
+            with suppress(SelfRepairError):  # a full disk may have ended it: the older file stays then
                 _replace(store, short, surveyed.digest)
             kept[short.number] = now
     finished = store.finished(SWEEP)
@@ -36,16 +36,16 @@ def unfinished(store: Store, surveyed: Unit, short: CutShort | None = None) -> l
 
 
 def forget(store: Store) -> None:
-    """Removes what was kept of interrupted units, all of which are finished now."""
+    """Removes the files of interrupted units, all of which are finished now."""
     _remove(_files(store))
 
 
 def _replace(store: Store, short: CutShort, thresholds: str) -> None:
-    """Writes what a unit came to, and only then removes what it had come to before."""
+    """Writes an interrupted unit, and only then removes its earlier file."""
     number = f"{short.number:06d}"
     before = _files(store, number)
     store.write(STAGE, short.number, short.arrays, [thresholds])
-    if _files(store, number) != before:  # else it is the same to the bit, under the same name
+    if _files(store, number) != before:  # else it is the same bit for bit, under the same name
         _remove(before)
 
 

@@ -1,4 +1,4 @@
-"""What operators draw on, for one batch of windows."""
+"""Means and donors that operators use, for one batch of windows."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class BatchSource:
 
     Attributes:
         job: the run.
-        surveyed: what `thresholds` returned.
+        surveyed: the merged survey, from `thresholds`.
         windows: [window] the batch.
     """
 

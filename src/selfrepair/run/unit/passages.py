@@ -1,4 +1,4 @@
-"""A few whole windows, every scored token for every head: text that can be read with its repair."""
+"""Keeps a few whole windows, every scored token for every head, to be read as text with its repair."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ PASSAGES = 4  # windows, however large the corpus
 def chosen_windows(design: Design) -> np.ndarray:
     """Numbers of the windows that are kept whole: spread evenly over those with scored tokens."""
     filled = np.flatnonzero(design.scored.any(1))
-    places = np.linspace(0, len(filled) - 1, min(PASSAGES, len(filled))).round().astype(int)
-    chosen: np.ndarray = filled[np.unique(places)]
+    spread = np.linspace(0, len(filled) - 1, min(PASSAGES, len(filled))).round().astype(int)
+    chosen: np.ndarray = filled[np.unique(spread)]
     return chosen
 
 
@@ -32,7 +32,7 @@ class Passages:
         self._parts: dict[int, list[Arrays]] = {}
 
     def add(self, effects: TokenEffects) -> None:
-        """Keeps what a chunk holds of the chosen windows; its windows are the corpus' numbers."""
+        """Keeps what a chunk holds of the chosen windows; its windows are numbers of the corpus."""
         chosen = np.isin(effects.windows, self._chosen)[:, None] & self._scored[effects.windows]
         if not chosen.any():
             return
@@ -74,5 +74,5 @@ def passages_table(units: Sequence[tuple[int, Arrays]]) -> pa.Table | None:
         order = np.lexsort((rows["position"], rows["window"], rows["head"]))
         rows = {name: values[order] for name, values in rows.items()} | {"layer": np.full(len(order), layer)}
         schema = SCHEMAS["passages"]
-        tables.append(pa.table([pa.array(rows[one.name]).cast(one.type) for one in schema], schema=schema))
+        tables.append(pa.table([pa.array(rows[field.name]).cast(field.type) for field in schema], schema=schema))
     return pa.concat_tables(tables) if tables else None

@@ -1,4 +1,4 @@
-"""What one unit of work leaves behind: sums per document, kept tokens with their ledgers, lines of components."""
+"""Results of one unit of work: sums per document, kept tokens with their ledgers, lines of components."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from selfrepair.statistics.features import FEATURES, features
 from selfrepair.statistics.filters import choosing_kinds
 from selfrepair.statistics.keep import KeptTokens, in_sample, near_limits
 
-ALL_HEADS, EACH_HEAD = "running/all", "running/heads"  # what a run has come to so far
+ALL_HEADS, EACH_HEAD = "running/all", "running/heads"  # sums of the run so far
 
 
 class UnitSums:
@@ -26,13 +26,13 @@ class UnitSums:
 
     Args:
         job: the run.
-        number: which unit.
+        number: number of the unit.
         surveyed: from `selfrepair.run.unit.thresholds.thresholds`.
     """
 
     def __init__(self, job: Job, number: int, surveyed: Arrays) -> None:
         self.windows, self.negligible = job.units[number], job.negligible
-        self._place = {int(window): place for place, window in enumerate(self.windows)}
+        self._index_of = {int(window): index for index, window in enumerate(self.windows)}
         scored, documents = job.scored[self.windows], job.documents[self.windows]
         self.documents, inverse = np.unique(documents[scored], return_inverse=True)
         self.shared = np.isin(self.documents, list(job.last_units))
@@ -67,11 +67,11 @@ class UnitSums:
         )
 
     def add(self, effects: TokenEffects) -> None:
-        """Books a chunk; its windows are the corpus' numbers."""
+        """Books a chunk; its windows are numbers of the corpus."""
         if self.lines is None:
             return
         self.passages.add(effects)
-        local = replace(effects, windows=np.array([self._place[int(window)] for window in effects.windows]))
+        local = replace(effects, windows=np.array([self._index_of[int(window)] for window in effects.windows]))
         self.kept.add(local)
         self.lines.add(local)
         self._add_features(local)
@@ -82,9 +82,9 @@ class UnitSums:
         tokens = np.flatnonzero(rows >= 0)
         shape = (len(self.documents), len(rows))
         by_document = csr_matrix((np.ones(len(tokens)), (rows[tokens], tokens)), shape=shape)
-        for place, head in enumerate(effects.heads):
-            quantities = {name: v[place].reshape(-1) for name, v in effects.quantities.items()}
-            effect = quantities["direct_effect"].astype(np.float32)  # as the survey's, which edges are from
+        for index, head in enumerate(effects.heads):
+            quantities = {name: v[index].reshape(-1) for name, v in effects.quantities.items()}
+            effect = quantities["direct_effect"].astype(np.float32)  # as in the survey, which the edges are from
             self.sums[:, effects.layer, head] += by_document @ features(quantities, self.negligible)
             self._add_running((effects.layer, int(head)), rows[tokens], {n: v[tokens] for n, v in quantities.items()})
             bins = np.searchsorted(self.edges[effects.layer, head], effect[tokens], side="right")
@@ -97,19 +97,19 @@ class UnitSums:
 
         Args:
             head: (layer, head).
-            documents: [token], places on the document axis.
-            quantities: by name [token].
+            documents: [token], indices on the document axis.
+            quantities: quantities by name [token].
         """
         effect = quantities["direct_effect"].astype(np.float32)[None, None]
         lost = quantities["direct_effect"].astype(np.float64) - quantities["ablated_direct_effect"]
-        for place, one in enumerate(self.filters):
-            limit = self.thresholds[place][head]
-            passing = one.mask(effect, np.array([limit]), np.ones(effect.shape[1:], bool))[0, 0]
+        for index, filter_ in enumerate(self.filters):
+            limit = self.thresholds[index][head]
+            passing = filter_.mask(effect, np.array([limit]), np.ones(effect.shape[1:], bool))[0, 0]
             repair, damage = (
                 self._summed(documents, np.where(passing, v, 0)) for v in (quantities["self_repair"], lost)
             )
-            self.all_heads[:, place] += np.stack([repair, damage], -1)
-            if place == self.watched:
+            self.all_heads[:, index] += np.stack([repair, damage], -1)
+            if index == self.watched:
                 self.each_head[(slice(None), *head)] += np.stack([repair, self._summed(documents, passing)], -1)
 
     def _summed(self, documents: np.ndarray, values: np.ndarray) -> np.ndarray:
@@ -137,8 +137,8 @@ class UnitSums:
         if self.watched is not None:
             arrays[EACH_HEAD] = self.each_head
         curve = CurveMoments.of(*self.curve[:, whole])
-        arrays |= {f"curve/{one.name}": getattr(curve, one.name) for one in fields(CurveMoments)}
-        arrays |= {f"{SHARED}curve/{name}": self.curve[place, shared] for place, name in enumerate(("y", "x"))}
+        arrays |= {f"curve/{field.name}": getattr(curve, field.name) for field in fields(CurveMoments)}
+        arrays |= {f"{SHARED}curve/{name}": self.curve[index, shared] for index, name in enumerate(("y", "x"))}
         arrays |= self.kept.arrays() | self.passages.arrays()
         if self.lines is not None:
             moments = line_moments(self.lines.arrays(whole)) | self.lines.edges

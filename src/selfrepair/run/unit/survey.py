@@ -19,7 +19,7 @@ from selfrepair.progress import Advance
 from selfrepair.run.planning.batch_size import real_tokens, tokens_of
 from selfrepair.run.planning.job import Job
 from selfrepair.run.storage.unit_file import Arrays
-from selfrepair.run.unit.exactness import largest, rounding
+from selfrepair.run.unit.exactness import largest_error, ledger_rounding
 
 STAGE = "survey"
 
@@ -30,7 +30,7 @@ def survey_unit(job: Job, number: int, advance: Advance) -> Arrays:
     Returns:
         `direct_effects`, float32 [layer, head, token], of scored tokens (NaN for heads that a layer lacks);
         `loss`, [nats, tokens]; `readout_error`, the largest difference between the model's own centred logits
-        and ours, and the largest over what rounding may leave; `means/L`, per layer float64 sums of head outputs
+        and ours, and the largest ratio to what rounding may leave; `means/L`, per layer float64 sums of head outputs
         [head, head_dim] over positions that count,
         and `mean_count`; for operators that ask for them `position_means/L` [position, head, head_dim] with
         `position_counts` [position].
@@ -45,7 +45,7 @@ def survey_unit(job: Job, number: int, advance: Advance) -> Arrays:
 
 
 def port_name(port: Port) -> str:
-    """How units call what they hold of a port: its layer, of heads; else `layer/kind`."""
+    """Name of a port in a unit's arrays: the layer for heads, else `layer/kind`."""
     return str(port.layer) if port.kind == "heads" else f"{port.layer}/{port.kind}"
 
 
@@ -53,11 +53,11 @@ class _Tally:
     def __init__(self, job: Job) -> None:
         self.job = job
         heads = [Port(layer, "heads") for layer in range(job.model.anatomy.layers)]
-        places = {port: place_of(job.model, port) for port in dict.fromkeys((*heads, *ports_of(job.interventions)))}
+        layouts = {port: place_of(job.model, port) for port in dict.fromkeys((*heads, *ports_of(job.interventions)))}
         positions = job.windows.length
         self.sums = {
-            port: torch.zeros(positions, place.entries, place.size, dtype=torch.float64)
-            for port, place in places.items()
+            port: torch.zeros(positions, layout.entries, layout.size, dtype=torch.float64)
+            for port, layout in layouts.items()
         }
         self.counts = torch.zeros(positions, dtype=torch.float64)
         self.effects: list[np.ndarray] = []
@@ -90,15 +90,15 @@ class _Tally:
         """The model's own streams and loss, window by window: whole logits are large. Constants are added only after
         the comparison; proofs at load hold them to the model's own logits."""
         model, streams, allowed = self.job.model, {}, tolerance(self.job.model.dtype)
-        readout, left = model.anatomy.unembedding, rounding(clean)
+        readout, left = model.anatomy.unembedding, ledger_rounding(clean)
         for window in range(len(clean.tokens)):
             forward = own_forward(model, clean.tokens[window : window + 1])
             streams[window], logits = forward.stream[0], forward.logits[0, :-1]
             target = clean.tokens[window, 1:, None]
             own = readout.centred(logits).gather(-1, target).squeeze(-1)
             error = (own - clean.scaled_logit[window])[scored[window]]
-            found = largest(error), largest(error / left[window][scored[window]])
-            self.readout = np.maximum(self.readout, found)
+            errors = largest_error(error), largest_error(error / left[window][scored[window]])
+            self.readout = np.maximum(self.readout, errors)
             capped = readout.capped(logits + self.constants)
             nats = capped.logsumexp(-1) - capped.gather(-1, target).squeeze(-1)
             self.nats += float(nats[scored[window]].sum())

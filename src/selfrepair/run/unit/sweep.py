@@ -24,7 +24,7 @@ from selfrepair.run.planning.batch_size import real_tokens, tokens_of
 from selfrepair.run.planning.job import Job
 from selfrepair.run.storage.unit_file import Arrays
 from selfrepair.run.unit.engine_error import ErrorSample
-from selfrepair.run.unit.exactness import Accuracy, largest, rounding
+from selfrepair.run.unit.exactness import Accuracy, largest_error, ledger_rounding
 from selfrepair.run.unit.operator_inputs import BatchSource
 from selfrepair.run.unit.sums import UnitSums
 from selfrepair.run.unit.token_effects import token_effects
@@ -38,7 +38,7 @@ class CutShort(BaseException):
 
     Attributes:
         number: the unit under way.
-        arrays: what it had come to.
+        arrays: its results so far.
     """
 
     def __init__(self, number: int, arrays: Arrays) -> None:
@@ -51,22 +51,22 @@ def sweep_unit(job: Job, number: int, surveyed: Arrays, advance: Advance) -> Arr
 
     Args:
         job: the run.
-        number: which unit.
+        number: number of the unit.
         surveyed: from `selfrepair.run.unit.thresholds.thresholds`.
-        advance: told of work done, see `work`.
+        advance: called with work done, see `work`.
 
     Returns:
         See `selfrepair.run.unit.sums.UnitSums.arrays`.
 
     Raises:
-        CutShort: from whatever ended it; heads that had not been reached have lower counts.
+        CutShort: from the error that ended it; heads that had not been reached have lower counts.
     """
     book, accuracy = UnitSums(job, number, surveyed), Accuracy()
     try:
         with job.model.running():
-            for place, windows in enumerate(job.batches(number)):
-                probed = place == 0 and job.is_probed(number)
-                _sweep_batch(job, windows, surveyed, book, accuracy, place == 0, probed, advance)
+            for index, windows in enumerate(job.batches(number)):
+                probed = index == 0 and job.is_probed(number)
+                _sweep_batch(job, windows, surveyed, book, accuracy, index == 0, probed, advance)
     except BaseException as problem:
         raise CutShort(number, book.arrays() | accuracy.arrays()) from problem
     return book.arrays() | accuracy.arrays()
@@ -108,16 +108,16 @@ def _sweep_batch(
 
 
 def numerical_floor(job: Job, clean: CleanRun, scored: Tensor) -> tuple[float, float]:
-    """Largest total effect of heads ablated with their own clean output, below which nothing means anything; and the
-    largest of these effects over what rounding may leave. Infinite where the engine leaves heads out."""
+    """Largest total effect of heads ablated with their own clean output, below which effects mean nothing; and the
+    largest ratio to what rounding may leave. Infinite if the engine leaves heads out."""
     anatomy = job.model.anatomy
     layers = sorted({round(i * (anatomy.layers - 1) / (_FLOOR_HEADS - 1)) for i in range(_FLOOR_HEADS)})
     heads = each(Head(layer, head) for layer in layers for head in (0, anatomy.blocks[layer].heads - 1))
     ledgers = list(_one_draw(job, clean, heads, Unchanged(), _Nothing(), 0))
-    if {one for ledger in ledgers for one in ledger.interventions} != set(heads):
+    if {intervention for ledger in ledgers for intervention in ledger.interventions} != set(heads):
         return math.inf, math.inf
     effects = torch.cat([ledger.total_effect for ledger in ledgers])[:, scored]
-    return largest(effects), largest(effects / rounding(clean)[scored])
+    return largest_error(effects), largest_error(effects / ledger_rounding(clean)[scored])
 
 
 def _draws(job: Job, clean: CleanRun, source: Source, advance: Advance) -> Iterator[list[Ledger]]:
@@ -146,20 +146,20 @@ def _one_draw(
 
 
 def replacement(operator: Operator, clean: CleanRun, source: Source, draw: int, port: Port) -> Tensor:
-    """What an operator puts in the place of a port's outputs, [window, position, entry, size].
+    """An operator's replacement for a port's outputs, [window, position, entry, size].
 
     Raises:
         SelfRepairError: it is of another shape, or not finite.
     """
     outputs = clean.outputs_at(port)
-    found = operator.replacement(port, outputs, source, draw)
-    if found.shape != outputs.shape or not torch.isfinite(found).all():
+    replaced = operator.replacement(port, outputs, source, draw)
+    if replaced.shape != outputs.shape or not torch.isfinite(replaced).all():
         raise SelfRepairError(
             f"The operator '{operator.name}' has to return finite outputs of shape {tuple(outputs.shape)} "
-            f"(window, position, head, head_dim); it gave {tuple(found.shape)}.",
+            f"(window, position, head, head_dim); it gave {tuple(replaced.shape)}.",
             "Fix its `replacement`; see `selfrepair.ablation.operators.Operator`.",
         )
-    return found
+    return replaced
 
 
 def _joined(ledgers: list[Ledger]) -> Ledger:
@@ -169,12 +169,12 @@ def _joined(ledgers: list[Ledger]) -> Ledger:
         for field in fields(Ledger)
         if isinstance(getattr(ledgers[0], field.name), Tensor)
     }
-    interventions = tuple(one for ledger in ledgers for one in ledger.interventions)
+    interventions = tuple(intervention for ledger in ledgers for intervention in ledger.interventions)
     return replace(ledgers[0], interventions=interventions, **tensors)
 
 
 class _Nothing:
-    """A source for operators that draw on nothing."""
+    """A source for operators that need none."""
 
     def mean(self, port: Port) -> Tensor:
         raise NotImplementedError

@@ -1,4 +1,4 @@
-"""From all surveyed units: exact thresholds of every filter over the whole corpus, and corpus means."""
+"""Exact thresholds of every filter over the whole corpus, and corpus means, from all surveyed units."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from selfrepair.statistics.keep import keep_thresholds
 
 STAGE = "thresholds"
 KEEP = "keep/"
-CURVE_BINS = 20  # of the curve of self-repair over direct effect
+CURVE_BINS = 20  # bins of the curve of self-repair over direct effect
 _VALUES = 2**20  # direct effects that are in memory at once, if several heads together have fewer
 
 
@@ -42,21 +42,21 @@ def thresholds(job: Job, surveyed: Sequence[Unit]) -> Arrays:
     """
     require_whole(job, surveyed)
     layers, heads = job.shape
-    found = np.full((len(job.filters), layers, heads), np.nan, np.float32)
+    limits = np.full((len(job.filters), layers, heads), np.nan, np.float32)
     keep = {kind: np.full((layers, heads), np.nan, np.float32) for kind in choosing_kinds(job.filters)}
     documents = np.concatenate([job.documents[unit][job.scored[unit]] for unit in job.units])  # as surveyed
     tokens = len(documents)
     bins = min(CURVE_BINS, tokens)
     edges = np.full((layers, heads, bins - 1), np.nan, np.float32)
-    for layer, some in _groups(job, max(1, _VALUES // tokens)):
-        effects = direct_effects(surveyed, layer, some, tokens)[None]
-        here = layer, slice(some.start, some.stop)
-        found[:, *here] = all_thresholds(job.filters, effects)[:, 0]
+    for layer, group in _groups(job, max(1, _VALUES // tokens)):
+        effects = surveyed_effects(surveyed, layer, group, tokens)[None]
+        here = layer, slice(group.start, group.stop)
+        limits[:, *here] = all_thresholds(job.filters, effects)[:, 0]
         kept = keep_thresholds(job.filters, effects, documents)
         edges[here] = bin_edges(effects, bins)[0]
         for kind, limit in kept.items():
             keep[kind][here] = limit[0]
-    arrays = {"curve_edges": edges, "thresholds": found} | {f"{KEEP}{kind}": limit for kind, limit in keep.items()}
+    arrays = {"curve_edges": edges, "thresholds": limits} | {f"{KEEP}{kind}": limit for kind, limit in keep.items()}
     return arrays | _means(surveyed)
 
 
@@ -81,20 +81,20 @@ def merged_unit(store: Store) -> Unit:
     Raises:
         Damaged: there is none.
     """
-    found = store.finished(STAGE).get(0)
-    if found is None:
+    merged = store.finished(STAGE).get(0)
+    if merged is None:
         raise Damaged(store.units / STAGE, f"The run in {store.folder} has no thresholds over the whole corpus.", FIX)
-    return found
+    return merged
 
 
 def require_survey(design: Design, store: Store, merged: Unit) -> None:
-    """Refuses a merged survey that does not rest on every unit, or on others than are there.
+    """Refuses a merged survey that rests on other units than those in the folder.
 
     Raises:
         Damaged: it does not.
     """
-    made_of, there = merged.made_of, store.finished(SURVEY)
-    others = [n for n, unit in there.items() if n < len(made_of) and made_of[n] != unit.digest]
+    made_of, finished = merged.made_of, store.finished(SURVEY)
+    others = [n for n, unit in finished.items() if n < len(made_of) and made_of[n] != unit.digest]
     if len(made_of) != len(design.units) or others:
         raise Damaged(
             merged.path or Path(),
@@ -104,13 +104,13 @@ def require_survey(design: Design, store: Store, merged: Unit) -> None:
 
 
 def _groups(job: Job, size: int) -> Iterator[tuple[int, range]]:
-    """(layer, cells) of every head or other intervention that there is, so many at a time."""
+    """(layer, cells) of every head or other intervention, this many at a time."""
     for layer in range(job.model.anatomy.layers):
         for start in range(0, job.columns(layer), size):
             yield layer, range(start, min(start + size, job.columns(layer)))
 
 
-def direct_effects(surveyed: Sequence[Unit], layer: int, heads: range, tokens: int) -> np.ndarray:
+def surveyed_effects(surveyed: Sequence[Unit], layer: int, heads: range, tokens: int) -> np.ndarray:
     """Clean direct effects of some heads of a layer over the whole corpus, [head, token]; no more of the files is read.
 
     Args:
@@ -120,13 +120,13 @@ def direct_effects(surveyed: Sequence[Unit], layer: int, heads: range, tokens: i
         tokens: scored tokens of the corpus.
     """
     parts = [unit.part("direct_effects", layer, heads) for unit in surveyed]
-    found = np.concatenate(parts, axis=-1)
-    if found.shape != (len(heads), tokens):
+    effects = np.concatenate(parts, axis=-1)
+    if effects.shape != (len(heads), tokens):
         raise SelfRepairError(
-            f"The survey has {found.shape[-1]:,} direct effects of a head, and the corpus {tokens:,} scored tokens.",
+            f"The survey has {effects.shape[-1]:,} direct effects of a head, and the corpus {tokens:,} scored tokens.",
             "Remove the units of the survey from the run's folder, and resume the run.",
         )
-    return found
+    return effects
 
 
 def _means(surveyed: Sequence[Unit]) -> Arrays:

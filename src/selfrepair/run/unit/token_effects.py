@@ -1,4 +1,4 @@
-"""From engines' ledgers (tensors) to what statistics add up (arrays)."""
+"""Turns engines' ledgers (tensors) into the arrays that statistics add up."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def token_effects(
 ) -> TokenEffects:
     """One chunk of arrays from ledgers of the same interventions, one ledger per draw, averaged token by token.
 
-    Direct effects are the clean run's own: filters choose by the very numbers that the survey had.
+    Direct effects are the clean run's own: filters choose by the same numbers as the survey.
 
     Args:
         ledgers: the draws.
@@ -54,7 +54,7 @@ def token_effects(
         for name in ("self_repair", "total_effect"):
             draws = torch.stack([getattr(ledger, name) for ledger in ledgers])
             quantities[f"donor_variance_{name}"] = draws.var(0).cpu().numpy()
-    layers, heads = zip(*(cells[one] for one in first.interventions), strict=True)
+    layers, heads = zip(*(cells[intervention] for intervention in first.interventions), strict=True)
     return TokenEffects(
         layer=layers[0],
         heads=np.array(heads),

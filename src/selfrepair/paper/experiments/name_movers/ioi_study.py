@@ -20,7 +20,7 @@ from selfrepair.model.language_model import LanguageModel
 from selfrepair.paper.experiments.name_movers.ioi_prompts import IoiPrompts
 from selfrepair.paper.inputs.recorded_replay import Replayer
 from selfrepair.paper.numbers.over_documents import tally_of
-from selfrepair.run.planning.batch_size import require_known
+from selfrepair.run.planning.batch_size import require_known_tokens
 
 MOST_MOVERS = 5
 LEAST_SHARE = 0.2  # of the largest head's direct effect, for a head to count as a name mover
@@ -88,7 +88,7 @@ def study_ioi(model: LanguageModel, prompts: IoiPrompts, most: int = MOST_MOVERS
         most: the most movers to find.
     """
     for given in (prompts.tokens, prompts.corrupted):
-        require_known(given, model)
+        require_known_tokens(given, model)
     heads = tuple(sorted(all_heads(model.anatomy)))
     groups = [np.arange(start, min(start + BATCH, len(prompts))) for start in range(0, len(prompts), BATCH)]
     with model.running():

@@ -12,7 +12,7 @@ from selfrepair.errors import SelfRepairError
 from selfrepair.paper.inputs.recipe import NextBatch
 from selfrepair.paper.numbers.over_documents import Number
 from selfrepair.paper.pictures.exhibit_captions import about_run
-from selfrepair.report.captions import fact, left_out, operator
+from selfrepair.report.captions import fact, operator_with_donors, positions_left_out
 from selfrepair.results.runs import Run
 
 
@@ -25,9 +25,9 @@ def read_beside(folders: Sequence[Path]) -> tuple[Run, ...]:
     Raises:
         SelfRepairError: no such folder, a run that is not complete, or one without the filter `all`.
     """
-    from selfrepair.results.run_folder import load
+    from selfrepair.results.run_folder import load_run
 
-    runs = tuple(load(folder) for folder in folders)
+    runs = tuple(load_run(folder) for folder in folders)
     for folder, run in zip(folders, runs, strict=True):
         if run.outcome["status"] != "complete":
             raise SelfRepairError(
@@ -64,7 +64,7 @@ def about_all(runs: Sequence[Run], labels: Sequence[str]) -> str:
     kinds = {
         "the ablation operator": [_operator_text(run) for run in runs],
         "the filter": list(labels),
-        "the positions counted": [left_out(run) for run in runs],
+        "the positions counted": [positions_left_out(run) for run in runs],
         "the text": [fact(run, "text") for run in runs],
     }
     unlike = [f"{kind} ({'; '.join(dict.fromkeys(values))})" for kind, values in kinds.items() if len(set(values)) > 1]
@@ -74,7 +74,7 @@ def about_all(runs: Sequence[Run], labels: Sequence[str]) -> str:
 
 
 def _operator_text(run: Run) -> str:
-    return operator(run) + (" of the original recipe" if fact(run, "operator") == NextBatch(1).name else "")
+    return operator_with_donors(run) + (" of the original recipe" if fact(run, "operator") == NextBatch(1).name else "")
 
 
 def prefixes(runs: Sequence[Run]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Workers end when the process that started them has gone: killed, it can no longer end them itself."""
+"""Ends workers whose driver has gone: a killed process can no longer end them itself."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _ORPHANED = 4  # exit code
 
 
 def end_with_driver(folder: Path, driver: Holder | None = None) -> None:
-    """Ends this process soon after its driver has gone; what was finished stays, its claim is that of a dead process.
+    """Ends this process soon after its driver has gone; its claim then counts as that of a dead process.
 
     Args:
-        folder: of the run, whose log is told.
+        folder: folder of the run, to whose log this is written.
         driver: the process to outlast by no more than a moment; by default the one that started this one by
             `multiprocessing`, if any.
     """

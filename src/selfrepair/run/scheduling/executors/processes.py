@@ -1,4 +1,4 @@
-"""Several processes on this machine, started afresh where one dies."""
+"""Runs workers as processes on this machine; one that dies is replaced."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from selfrepair.run.planning.job import Job
 from selfrepair.run.scheduling.early_stopping import UnitsSoFar
 from selfrepair.run.scheduling.executors.driver import end_with_driver
 from selfrepair.run.scheduling.executors.watch import Watch
-from selfrepair.run.scheduling.executors.worker import unfinished, work_on
+from selfrepair.run.scheduling.executors.worker import unfinished_error, work_on
 from selfrepair.run.storage.store import Store
 
-_RESTARTS = 3  # per worker; a unit that kills its worker must not be tried for ever
+_RESTARTS = 3  # per worker; a unit that kills its worker must not be tried forever
 _LOOK = 0.5  # seconds
 _HOPELESS = 3  # exit code of a worker that would fail the same way again
 
@@ -25,7 +25,7 @@ def run_in_processes(job: Job, store: Store, workers: int, shown: bool = True) -
     """Does all missing units with `workers` processes; returns when every unit is there.
 
     Raises:
-        SelfRepairError: workers kept failing; says why the last of them did.
+        SelfRepairError: workers kept failing; gives the last one's reason.
     """
     start = multiprocessing.get_context("spawn").Process
     running: list[BaseProcess] = []
@@ -36,20 +36,20 @@ def run_in_processes(job: Job, store: Store, workers: int, shown: bool = True) -
         process.start()
         return process
 
-    def at_work(place: int) -> bool:
-        """Whether a worker is at work in this place; starts another where one has died."""
+    def at_work(slot: int) -> bool:
+        """Whether a worker is at work in this slot; replaces one that has died."""
         nonlocal left
-        if running[place].is_alive():
+        if running[slot].is_alive():
             return True
-        if running[place].exitcode in (0, _HOPELESS) or left == 0:
+        if running[slot].exitcode in (0, _HOPELESS) or left == 0:
             return False
-        running[place], left = another(), left - 1
+        running[slot], left = another(), left - 1
         return True
 
     try:
         running.extend(another() for _ in range(workers))
         with Watch(job, store, shown) as watch:
-            while any([at_work(place) for place in range(workers)]):  # noqa: C419  (every place is looked at)
+            while any([at_work(slot) for slot in range(workers)]):  # noqa: C419  (every slot is looked at)
                 time.sleep(_LOOK)
                 watch.look()
     finally:
@@ -57,12 +57,12 @@ def run_in_processes(job: Job, store: Store, workers: int, shown: bool = True) -
             process.terminate()
             process.join()
     if not UnitsSoFar(job, store).catch_up().done:
-        raise unfinished("Workers", job, store)
+        raise unfinished_error("Workers", job, store)
 
 
 def _work(folder: str) -> None:
     end_with_driver(Path(folder))
     try:
         work_on(folder)
-    except SelfRepairError:  # said in the log
+    except SelfRepairError:  # the log has it
         sys.exit(_HOPELESS)

@@ -1,4 +1,4 @@
-"""Ray: actors that hold the model, one per device or group of devices, restarted where one dies."""
+"""Runs workers as Ray actors that hold the model, one per device or group of devices, restarted if one dies."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from selfrepair.errors import SelfRepairError
 from selfrepair.run.planning.job import Job
 from selfrepair.run.scheduling.early_stopping import UnitsSoFar
 from selfrepair.run.scheduling.executors.watch import Watch
-from selfrepair.run.scheduling.executors.worker import unfinished, work_on
+from selfrepair.run.scheduling.executors.worker import unfinished_error, work_on
 from selfrepair.run.storage.store import Store
 
 _RESTARTS = 3
@@ -30,9 +30,9 @@ def run_on_ray(
     Args:
         job: the run.
         store: its finished units.
-        workers: actors.
+        workers: how many actors.
         gpus_per_worker: GPUs each actor holds; more than one for models that need several.
-        address: of a running cluster; by default one is started on this machine and stopped at the end.
+        address: address of a running cluster; by default one is started on this machine and stopped at the end.
         shown: whether to show progress.
 
     Raises:
@@ -49,12 +49,12 @@ def run_on_ray(
         )
         actors = [actor.remote() for _ in range(workers)]
         with Watch(job, store, shown) as watch:
-            _wait(ray, [one.work_on.remote(str(store.folder)) for one in actors], watch)
+            _wait(ray, [actor.work_on.remote(str(store.folder)) for actor in actors], watch)
     finally:
         if started_here:
             ray.shutdown()
     if not UnitsSoFar(job, store).catch_up().done:
-        raise unfinished("Ray actors", job, store)
+        raise unfinished_error("Ray actors", job, store)
 
 
 class _Worker:

@@ -1,4 +1,4 @@
-"""Slurm by submitit: an array of jobs that each do units until none is left."""
+"""Runs workers as an array of Slurm jobs, by submitit; each does units until none is left."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from selfrepair.run.planning.job import Job
 from selfrepair.run.scheduling.early_stopping import UnitsSoFar
 from selfrepair.run.scheduling.executors.driver import end_with_driver
 from selfrepair.run.scheduling.executors.watch import Watch
-from selfrepair.run.scheduling.executors.worker import unfinished, work_on
+from selfrepair.run.scheduling.executors.worker import unfinished_error, work_on
 from selfrepair.run.storage.claim_holder import Holder
 from selfrepair.run.storage.store import Store
 
@@ -28,10 +28,10 @@ def run_on_slurm(
     Args:
         job: the run.
         store: its finished units; the folder has to be seen by all nodes.
-        workers: jobs of the array.
+        workers: how many jobs the array has.
         cluster: submitit's cluster; `slurm` where there is one, `local` processes elsewhere, by default.
         shown: whether to show progress.
-        parameters: submitit's, such as `slurm_partition`, `timeout_min`, `gpus_per_node`.
+        parameters: submitit's parameters, such as `slurm_partition`, `timeout_min`, `gpus_per_node`.
 
     Raises:
         SelfRepairError: submitit is not installed; jobs failed and left units undone.
@@ -43,15 +43,15 @@ def run_on_slurm(
     jobs = [executor.submit(_work, str(store.folder), driver) for _ in range(workers)]
     try:
         with Watch(job, store, shown) as watch:
-            while not all(one.done() for one in jobs):  # one that failed leaves its units to the others
+            while not all(submitted.done() for submitted in jobs):  # one that failed leaves its units to the others
                 time.sleep(_LOOK)
                 watch.look()
     except KeyboardInterrupt:
-        for one in jobs:
-            one.cancel()
+        for submitted in jobs:
+            submitted.cancel()
         raise
     if not UnitsSoFar(job, store).catch_up().done:
-        raise unfinished("Jobs", job, store)
+        raise unfinished_error("Jobs", job, store)
 
 
 def _work(folder: str, driver: Holder | None) -> None:

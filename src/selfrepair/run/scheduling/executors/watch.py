@@ -1,4 +1,4 @@
-"""How far workers have come, told from the folder that they share."""
+"""Shows the progress of workers, read from the folder that they share."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from selfrepair.run.unit.sweep import STAGE as SWEEP
 
 
 class Watch:
-    """Shows progress of the survey, then of the sweep, as often as it is told to look.
+    """Shows progress of the survey, then of the sweep, whenever it is asked to look.
 
     Args:
         design: the run.

@@ -1,4 +1,4 @@
-"""What every worker does, wherever it runs: load the run from its folder and do units until none is left."""
+"""The main function of every worker: loads the run from its folder and does units until none is left."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ def work_on(folder: str) -> None:
     log(path, "worker is done")
 
 
-def unfinished(workers: str, job: Job, store: Store) -> SelfRepairError:
-    """What to raise when all workers have ended and units are missing: the last problem that one of them met.
+def unfinished_error(workers: str, job: Job, store: Store) -> SelfRepairError:
+    """The error to raise if all workers have ended and units are missing; it has the last worker's problem.
 
     Args:
-        workers: what they are called.
+        workers: their name, for the message.
         job: the run.
         store: its finished units.
     """
     so_far = UnitsSoFar(job, store).catch_up()
     stops = [line.partition(_STOPS)[2] for line in last_lines(store.folder) if _STOPS in line]
-    said = f" The last problem was {stops[-1]}" if stops else ""
+    last_problem = f" The last problem was {stops[-1]}" if stops else ""
     return SelfRepairError(
-        f"{workers} kept failing; {len(so_far.used)} of {so_far.needed} units are done.{said}",
+        f"{workers} kept failing; {len(so_far.used)} of {so_far.needed} units are done.{last_problem}",
         f"{store.folder / LOG} says more; `selfrepair resume` goes on from what is done.",
     )

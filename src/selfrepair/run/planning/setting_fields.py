@@ -1,4 +1,4 @@
-"""What an option is, whichever setting it belongs to: its help, its name, its place in the plan. No torch in here."""
+"""Options of settings: help, name and place in the plan, read from annotated dataclass fields. No torch in here."""
 
 # Without `from __future__ import annotations`: help is read from the annotations at run time.
 import difflib
@@ -11,13 +11,13 @@ from selfrepair.errors import SelfRepairError
 
 @dataclass(frozen=True)
 class Option:
-    """What is known of a field beside its type and default.
+    """Properties of a field beside its type and default.
 
     Attributes:
         help: what it does, for `--help` and for docstrings.
         panel: heading in `--help`.
-        plan: where the plan holds what became of it (`text.first_position`); None: as given, under its own name; empty:
-            not in the plan, because no number depends on it.
+        plan: where the plan holds its resolved value (`text.first_position`); None: as given, under its own name;
+            empty: not in the plan, because no number depends on it.
         least: the smallest number that makes sense.
         choices: names to choose from.
         flag: its name on the command line, if that is not the field's.
@@ -38,8 +38,8 @@ class Setting:
     """One field of a group.
 
     Attributes:
-        name: of the field and keyword.
-        type: as annotated; a text where it is only known to type checkers.
+        name: name of the field and keyword.
+        type: as annotated; a text if only type checkers know it.
         default: its default.
         option: its help and the like.
     """
@@ -60,27 +60,28 @@ def settings_of(group: Any) -> Iterator[Setting]:
     Args:
         group: `Text`, `Ablation`, ...
     """
-    for one in fields(group):
-        kind, option = get_args(one.type)
-        assert one.default is not MISSING and isinstance(option, Option)
-        yield Setting(one.name, kind.__forward_arg__ if isinstance(kind, ForwardRef) else kind, one.default, option)
+    for field in fields(group):
+        kind, option = get_args(field.type)
+        assert field.default is not MISSING and isinstance(option, Option)
+        yield Setting(field.name, kind.__forward_arg__ if isinstance(kind, ForwardRef) else kind, field.default, option)
 
 
-def require_known(name: str, known: Sequence[str]) -> None:
-    """Refuses a setting that there is not.
+def require_known_setting(name: str, known: Sequence[str]) -> None:
+    """Refuses an unknown setting.
 
     Raises:
-        SelfRepairError: names the nearest that there is.
+        SelfRepairError: the setting is unknown; names the nearest known one.
     """
     if name in known:
         return
     nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    there = f"Settings are: {', '.join(known)}."
+    known_settings = f"Settings are: {', '.join(known)}."
     raise SelfRepairError(
-        f"There is no setting '{name}'.", f"Did you mean '{nearest[0]}'? {there}" if nearest else there
+        f"There is no setting '{name}'.",
+        f"Did you mean '{nearest[0]}'? {known_settings}" if nearest else known_settings,
     )
 
 
-def part_of(group: Any, keywords: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of some keywords that are fields of a group."""
+def given_settings(group: Any, keywords: Mapping[str, Any]) -> dict[str, Any]:
+    """The keywords that are fields of a group."""
     return {setting.name: keywords[setting.name] for setting in settings_of(group) if setting.name in keywords}

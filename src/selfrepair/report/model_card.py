@@ -1,4 +1,4 @@
-"""A model's card: what it makes good of what its heads lose, what does it, and its profile over depth."""
+"""A model's card: the share of lost direct effects that is repaired, what repairs it, and its profile over depth."""
 
 from __future__ import annotations
 
@@ -7,11 +7,20 @@ from collections.abc import Sequence
 import numpy as np
 from rich.text import Text
 
-from selfrepair.report.captions import ablated, amount, chosen_tokens, errors, fact, left_out, lost, operator
+from selfrepair.report.captions import (
+    ablated,
+    amount,
+    chosen_tokens,
+    errors,
+    fact,
+    lost,
+    operator_with_donors,
+    positions_left_out,
+)
 from selfrepair.report.layout import fitted
 from selfrepair.report.number_formats import known
 from selfrepair.report.rows import PARTS, Row, strict, unbounded
-from selfrepair.report.tables import SHARES, UNSURE, share_line
+from selfrepair.report.run_tables import SHARES, UNSURE, share_line
 from selfrepair.results.filter_labels import resolve_filter
 from selfrepair.results.intervention_axis import LAYERS
 from selfrepair.results.runs import Run
@@ -28,7 +37,7 @@ def card_table(run: Run, filter: str | None = None) -> list[Row]:
 
     Returns:
         Per row: `part` (`model` or `layer 3`), `layer` (None for the model), `filter`, and of every number of
-        `statistics.card.CARD` the value, `_standard_error`, `_low` and `_high`; of shares also `_unbounded`, whether
+        `statistics.pooled.CARD` the value, `_standard_error`, `_low` and `_high`; of shares also `_unbounded`, whether
         the interval reaches to infinity. None stands for not available, and for an end at infinity.
 
     Raises:
@@ -52,7 +61,7 @@ def _rows(run: Run, label: str) -> list[Row]:
     return rows
 
 
-def print_card(console: Console, run: Run, filter: str | None = None) -> None:
+def print_model_card(console: Console, run: Run, filter: str | None = None) -> None:
     """Print the card; arguments as `card_table`.
 
     Raises:
@@ -63,12 +72,12 @@ def print_card(console: Console, run: Run, filter: str | None = None) -> None:
     shares = {heading: name for heading, name in SHARES.items() if name != "fraction_post_norms" or _any(rows, name)}
     lines = [share_line(str(row["part"]), row, list(shares.values())) for row in rows]
     console.print(Text(f"{fact(run, 'model')}: the share of {lost(run)} that is made good", style="bold"))
-    console.print(Text(operator(run)))
+    console.print(Text(operator_with_donors(run)))
     console.print(Text(f"filter: {chosen_tokens(label, ablated(run))}; {amount(run, label)}"))
     console.print()
     console.print(fitted("", ["lost DE", *shares], lines, console.width))
     console.print(
-        Text(f"Shares of lost DE, {UNSURE}. Square brackets: {errors(run)}; {left_out(run)}.", "dim"),
+        Text(f"Shares of lost DE, {UNSURE}. Square brackets: {errors(run)}; {positions_left_out(run)}.", "dim"),
     )
 
 

@@ -15,22 +15,22 @@ from selfrepair.report.captions import (
     MARKS,
     ablated,
     amount,
-    centring,
+    centring_note,
     chosen_tokens,
     discoveries,
-    donors_needed,
+    donors_needed_note,
     errors,
     fact,
     floor,
-    left_out,
     lost,
-    operator,
+    operator_with_donors,
+    positions_left_out,
     repaired_rule,
     rule_in_words,
-    status,
-    stopped,
+    status_warning,
+    stopping_note,
 )
-from selfrepair.report.layout import GAP, Line, fitted, plain_table
+from selfrepair.report.layout import GAP, NumberRow, fitted, plain_table
 from selfrepair.report.number_formats import DASH, has_ends, leaves_out_zero, of_row, signed
 from selfrepair.report.rows import HEADINGS, Row, column_of, head_rows, head_table
 from selfrepair.results import checks
@@ -44,7 +44,7 @@ UNSURE = "in round brackets where lost DE may be zero, so that the share may be 
 
 
 @dataclass(frozen=True)
-class Column:
+class HeadColumn:
     """One column: its heading (in `HEADINGS`), what it shows of a row, its drop priority on a narrow terminal."""
 
     heading: str
@@ -71,13 +71,13 @@ def print_heads(
     every = columns_of(rows, ablated(run))
     columns = narrowed(every, rows, console.width)
     table = plain_table()
-    for place, column in enumerate(columns):
-        table.add_column(Text(column.heading), justify="left" if place == 0 else "right", no_wrap=True)
+    for index, column in enumerate(columns):
+        table.add_column(Text(column.heading), justify="left" if index == 0 else "right", no_wrap=True)
     for row in rows:
         table.add_row(*(_styled(column, row) for column in columns))
     order = "largest" if descending else "smallest"
     console.print(Text(f"{ablated(run).capitalize()}s by {_heading(sort, rows)}, {order} first", style="bold"))
-    console.print(Text(operator(run)))
+    console.print(Text(operator_with_donors(run)))
     console.print(Text(f"filter: {chosen_tokens(label, ablated(run))}"))
     console.print(Text(amount(run, label)))
     console.print(Text(f"{fact(run, 'model')} · text: {fact(run, 'text')} · engine: {fact(run, 'engine')}", "dim"))
@@ -112,13 +112,13 @@ def print_summary(console: Console, run: Run) -> None:
     caption = Text(
         f"repaired = ΣSR / Σ(lost direct effect), all {ablated(run)}s together, {UNSURE}; the parts add up to it. "
         f"Square brackets: {errors(run)}. A head is repaired where {rule_in_words()}. "
-        f"{operator(run)}; {left_out(run)}.",
+        f"{operator_with_donors(run)}; {positions_left_out(run)}.",
         "dim",
     )
     body = Table.grid()
     repaired = [Text(f"{label}: {discoveries(run, label)}") for label in run.filters]
     body.add_row(table)
-    more = [Text(said) for said in (donors_needed(run), stopped(run)) if said]
+    more = [Text(note) for note in (donors_needed_note(run), stopping_note(run)) if note]
     for line in (Text(""), *repaired, *more, Text(""), caption):
         body.add_row(line)
     title = f"{fact(run, 'model')}: how much of {lost(run)} is repaired"
@@ -137,7 +137,7 @@ SHARES = {
 }
 
 
-def _pooled(run: Run, label: str, names: Sequence[str]) -> Line:
+def _pooled(run: Run, label: str, names: Sequence[str]) -> NumberRow:
     """A filter's line: what all heads together lose, and the shares of it that are repaired."""
     part = run.interventions.sel(filter=label)
     numbers = ["lost_direct_effect", *names]
@@ -148,40 +148,40 @@ def _pooled(run: Run, label: str, names: Sequence[str]) -> Line:
     )
 
 
-def share_line(name: str, row: Row, shares: Sequence[str]) -> Line:
+def share_line(name: str, row: Row, shares: Sequence[str]) -> NumberRow:
     """A line of a card: the lost direct effect and shares of it, in round brackets where there may be nothing lost."""
     sure = determined(row)
     cells = [of_row(row, share) for share in shares]
     bracketed = [(value if sure or value == DASH else f"({value})", interval) for value, interval in cells]
-    return Line(name, [of_row(row, "lost_direct_effect"), *bracketed])
+    return NumberRow(name, [of_row(row, "lost_direct_effect"), *bracketed])
 
 
 def determined(row: Row) -> bool:
-    """Whether the repaired fraction's interval has ends: lost direct effect is not zero, as far as that can be told."""
+    """Whether the repaired fraction's interval has ends: lost direct effect is distinguishable from zero."""
     return has_ends(row["repaired_fraction_low"], row["repaired_fraction_high"])
 
 
-def narrowed(columns: list[Column], rows: list[Row], width: int) -> list[Column]:
-    """The columns that fit in `width` characters, the most spare given up first."""
+def narrowed(columns: list[HeadColumn], rows: list[Row], width: int) -> list[HeadColumn]:
+    """The columns that fit in `width` characters; those of the highest drop priority go first."""
     kept = list(columns)
     while sum(_width(column, rows) + GAP for column in kept) - GAP > width and any(column.spare for column in kept):
         kept.remove(max(kept, key=lambda column: column.spare))
     return kept
 
 
-def columns_of(rows: list[Row], what: str = "head") -> list[Column]:
-    """The table's columns, all of them, those that have nothing to show left out; `what`: each row is of."""
+def columns_of(rows: list[Row], what: str = "head") -> list[HeadColumn]:
+    """All columns of the table but those with nothing to show; `what`: what each row is."""
 
-    def number(heading: str, spare: int = 0) -> Column:
-        return Column(heading, lambda row: signed(row[HEADINGS[heading]]), spare)
+    def number(heading: str, spare: int = 0) -> HeadColumn:
+        return HeadColumn(heading, lambda row: signed(row[HEADINGS[heading]]), spare)
 
     columns = [
-        Column(what, _name),
+        HeadColumn(what, _name),
         number("DE", 1),
         number("lost DE", 6),
         number("total", 5),
-        Column("self-repair", lambda row: _joined(*of_row(row, "self_repair"))),
-        Column("repaired", _repaired, 1),
+        HeadColumn("self-repair", lambda row: _joined(*of_row(row, "self_repair"))),
+        HeadColumn("repaired", _repaired, 1),
         number("heads", 4),
         number("MLPs", 4),
     ]
@@ -189,10 +189,10 @@ def columns_of(rows: list[Row], what: str = "head") -> list[Column]:
         columns.append(number("post-norms", 7))
     columns.append(number("norm", 4))
     if any(_largest(row) != DASH for row in rows):
-        columns.append(Column("largest repairer", _largest, 8))
-    columns.append(Column("tokens", lambda row: f"{row['count']:,}", 10))
-    columns.append(Column("docs", lambda row: f"{row['documents']:,}", 9))
-    columns.append(Column("label", lambda row: str(row["label"] or DASH), 11))
+        columns.append(HeadColumn("largest repairer", _largest, 8))
+    columns.append(HeadColumn("tokens", lambda row: f"{row['count']:,}", 10))
+    columns.append(HeadColumn("docs", lambda row: f"{row['documents']:,}", 9))
+    columns.append(HeadColumn("label", lambda row: str(row["label"] or DASH), 11))
     return columns
 
 
@@ -218,15 +218,15 @@ def _largest(row: Row) -> str:
     return f"{row['largest_repairer']} {signed(low)} to {signed(row['largest_repair_high'])}"
 
 
-def notes(run: Run, columns: list[Column], rows: list[Row]) -> list[str]:
-    """What the numbers of the table are, line by line."""
+def notes(run: Run, columns: list[HeadColumn], rows: list[Row]) -> list[str]:
+    """Explanations of the table's numbers, line by line."""
     marked = {str(row["label"]) for row in rows}
     lines = [
         "Mean change of the target's centred logit. DE: clean direct effect; "
         "lost DE: DE minus the replacement's; total: ablated minus clean; "
         "self-repair = total + lost DE = heads + MLPs + norms; "
         f"repaired = ΣSR / Σ lost DE, {UNSURE}.",
-        f"Square brackets: {errors(run)}; {left_out(run)}; {floor(run)}.",
+        f"Square brackets: {errors(run)}; {positions_left_out(run)}; {floor(run)}.",
         f"{repaired_rule(*marked)}.",
     ]
     if any(column.heading == "largest repairer" for column in columns):
@@ -238,11 +238,11 @@ def notes(run: Run, columns: list[Column], rows: list[Row]) -> list[str]:
         lines.append(
             "label: what the ablation does; repaired and amplified by the rule above, others by single intervals."
         )
-    lines += [*([f"{said.capitalize()}."] if (said := centring(run)) else []), *checks.warned(run.outcome)]
-    return [*lines, status(run)] if status(run) else lines
+    lines += [*([f"{note.capitalize()}."] if (note := centring_note(run)) else []), *checks.warned(run.outcome)]
+    return [*lines, status_warning(run)] if status_warning(run) else lines
 
 
-def _styled(column: Column, row: Row) -> Text:
+def _styled(column: HeadColumn, row: Row) -> Text:
     text = Text(column.show(row))
     if column.heading in ("head", "intervention"):
         text.stylize("bold")
@@ -256,7 +256,7 @@ def _same_side(repair: object, lost: object) -> bool:
     return isinstance(repair, float) and isinstance(lost, float) and repair * lost > 0
 
 
-def _width(column: Column, rows: list[Row]) -> int:
+def _width(column: HeadColumn, rows: list[Row]) -> int:
     return max([cell_len(column.heading), *(cell_len(column.show(row)) for row in rows)])
 
 

@@ -18,10 +18,10 @@ from selfrepair.report.captions import (
     amount,
     chosen_tokens,
     fact,
-    left_out,
-    operator,
+    operator_with_donors,
+    positions_left_out,
     rule_in_words,
-    status,
+    status_warning,
 )
 from selfrepair.report.panels import depth_panel, effect_panel
 from selfrepair.results.filter_labels import resolve_filter
@@ -35,7 +35,7 @@ DPI = 200
 _wrapped = partial(wrap, break_on_hyphens=False)
 
 
-def overview(run: Run, filter: str | None = None, path: str | Path | None = None) -> Figure:
+def overview_figure(run: Run, filter: str | None = None, path: str | Path | None = None) -> Figure:
     """Self-repair of every head against relative depth, with layer means (the paper's Figure 1).
 
     Args:
@@ -54,10 +54,10 @@ def overview(run: Run, filter: str | None = None, path: str | Path | None = None
     return _finished(figure, path)
 
 
-def direct_effects(run: Run, filter: str | None = "all", path: str | Path | None = None) -> Figure:
+def direct_effects_figure(run: Run, filter: str | None = "all", path: str | Path | None = None) -> Figure:
     """Mean clean direct effect against mean total effect of every head (the paper's Figure 2).
 
-    On the dashed line `y = -x` nothing made up for the head; on `y = 0` everything did. The dashed line takes
+    On the dashed line `y = -x` nothing compensated; on `y = 0` the loss was compensated in full. The dashed line takes
     the replacement's own direct effect for zero; the self-repair column of the table does not.
 
     Args:
@@ -86,10 +86,10 @@ def _captions(figure: Figure, run: Run, label: str, title: str, marked: bool = F
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     above = _wrapped(f"{title}: {fact(run, 'model')}", 70)
-    under = [operator(run), f"{chosen_tokens(label)}; {amount(run, label)}"]
+    under = [operator_with_donors(run), f"{chosen_tokens(label)}; {amount(run, label)}"]
     under = [line for part in under for line in _wrapped(part, 105)]
-    foot = f"text: {fact(run, 'text')} · thin bars: 95% intervals over documents · {left_out(run)}"
-    below = _wrapped(" · ".join(part for part in (foot, status(run)) if part), 120)
+    foot = f"text: {fact(run, 'text')} · thin bars: 95% intervals over documents · {positions_left_out(run)}"
+    below = _wrapped(" · ".join(part for part in (foot, status_warning(run)) if part), 120)
     below += _wrapped(f"filled: {rule_in_words()}" if marked else "", 120)
     height = 72 * figure.get_figheight()
     top, second, bottom = 17 * len(above) + 8, 13 * len(under) + 4, 11 * len(below) + 8

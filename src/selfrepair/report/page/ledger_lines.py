@@ -1,4 +1,4 @@
-"""The ledger's lines for the page, which draws what it is given and names none itself."""
+"""The ledger's lines for the page, which has no names of lines in its own code."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def lines(run: Run) -> list[dict[str, Any]]:
     """The lines that a run's model has, in the order of the ledger.
 
     Returns:
-        Per line: `quantity` and `share`, what its mean and its share of the lost direct effect are called; `short` and
+        Per line: `quantity` and `share`, the names of its mean and its share of the lost direct effect; `short` and
         `text`, its name and explanation; `components`, kinds that add up to it; `stroke`, its place among all lines,
         which keeps its colour.
     """
@@ -25,9 +25,9 @@ def lines(run: Run) -> list[dict[str, Any]]:
             "short": line.short,
             "text": line.text,
             "components": list(line.components),
-            "stroke": place,
+            "stroke": index,
         }
-        for place, line in enumerate(LINES)
+        for index, line in enumerate(LINES)
         if line not in absent(run)
     ]
 

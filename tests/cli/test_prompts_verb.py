@@ -69,7 +69,6 @@ def test_conversion_to_our_own_format(selfrepair, llama, file, tmp_path):
         (["--prompt", TEXT, "--answer", "4", "--groups", "a"], "belong to a file"),
         (["--prompt", TEXT, "--answer", "44"], "is 2 tokens ('4' '4'); one is measured"),
         (["FILE", "--groups", "template"], "There is no column 'template'"),
-        (["FILE", "--bos", "x"], "bos is 'x'"),
         (["no/such.csv"], "There is no file"),
     ],
 )

@@ -79,7 +79,7 @@ def test_audit_prints_a_verdict_with_its_rule(selfrepair, llama, prompts):
     [
         (("who", "L0H1"), "neither was given"),
         (("who", "L0H1", "--prompts", "absent.jsonl"), "There is no file 'absent.jsonl'"),
-        (("who", "L0H1", "--prompt", "1, ", "--answer", "4", "--answer", "5"), "1 prompts and 2 answers"),
+        (("who", "L0H1", "--prompt", "1, ", "--prompt", "2, ", "--answer", "4"), "2 prompts and 1 answers"),
         (("who", "9.1.1", "--prompt", "1, ", "--answer", "4"), "9.1.1"),
         (("who", "L77H0", "--prompt", "1, ", "--answer", "4"), "L77H0"),
         (("who", " ", "--prompt", "1, ", "--answer", "4"), "No components"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,8 +14,12 @@ from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
-from selfrepair.choices import PROMPT_FORMATS
+from selfrepair.cli.options import options, with_settings
+from selfrepair.cli.questions import prompts_given, require_answers, tokenising
 from selfrepair.errors import SelfRepairError
+from selfrepair.questions.settings import PromptSource
+from selfrepair.run.planning.setting_fields import given_settings as part_of
+from selfrepair.run.planning.settings import Loading
 from selfrepair.terminal import Console, plain
 
 if TYPE_CHECKING:
@@ -30,30 +34,21 @@ _REASONS, _ADVICE, _TOKENS = 20, 5, 4  # dropped prompts, remedies and tokens th
 _Prompts = list["Prompt | Dropped"]
 
 
+_OPTIONS = (
+    *options(PromptSource, *(name for name in PromptSource.__dataclass_fields__ if name not in ("prompts", "most"))),
+    *options(Loading),
+)
+
+
+@with_settings(_OPTIONS)
 def prompts(
     file: Annotated[Path | None, typer.Argument(help="Prompts: .jsonl, .json, .csv, .parquet, .yaml, .npz.")] = None,
+    *,
     model: Annotated[str, typer.Option(help="Hub id, folder, GGUF file, or `default`.")] = "default",
-    format: Annotated[str | None, typer.Option(help=f"By content, or one of {', '.join(PROMPT_FORMATS)}.")] = None,
-    ids_of: Annotated[
-        str | None, typer.Option(help="Whose token ids the file has: a hub id, a folder, or `model`.")
-    ] = None,
-    groups: Annotated[str | None, typer.Option(help="The column that names each prompt's group.")] = None,
-    counterfactual: Annotated[str | None, typer.Option(help="Which of the file's twins is taken.")] = None,
-    bos: Annotated[str, typer.Option(help="What stands in front: `auto`, `always` or `never`.")] = "auto",
-    twins: Annotated[str, typer.Option(help="`equal`: of equal length; `none`: not read.")] = "equal",
-    first_token: Annotated[
-        bool, typer.Option("--first-token", help="Answers may be several tokens: compare the first that differs.")
-    ] = False,
-    chat: Annotated[bool, typer.Option("--chat", help="Put each text into the model's chat template.")] = False,
-    prompt: Annotated[str | None, typer.Option(help="One prompt, in place of a file.")] = None,
-    answer: Annotated[list[str] | None, typer.Option(help='Its right answer, with its space: " Mary".')] = None,
-    against: Annotated[list[str] | None, typer.Option(help='A wrong one: " John".')] = None,
-    corrupt: Annotated[str | None, typer.Option(help="Its corrupted twin.")] = None,
     to: Annotated[Path | None, typer.Option(help="Write the prompts as JSON lines, our own format.")] = None,
-    dtype: Annotated[str, typer.Option(help="float32, or another precision.")] = "float32",
-    device: Annotated[str, typer.Option(help="`auto`, `cpu`, `cuda`, ...")] = "auto",
     top: Annotated[int, typer.Option(min=1, help="How many prompts are shown.")] = 12,
     as_json: Annotated[bool, typer.Option("--json", help="JSON for programs, on standard output.")] = False,
+    **asked: Any,
 ) -> None:
     """Check prompts on a model: accuracy, what is measured, lengths, tokens of answers, and what was dropped and why.
 
@@ -65,12 +60,10 @@ def prompts(
     from selfrepair.model.load import load
     from selfrepair.prompts.check import check
 
-    single = (prompt, answer or [], against or [], corrupt)
-    _require_one_source(file, single)
-    loaded = load(model, dtype=dtype, device=device)
-    prompts_read, facts = _prompts_of(file, single, loaded, (format, ids_of, groups, counterfactual))
-    how = {"bos": bos, "twins": twins, "first_token": first_token, "chat": chat}
-    checked = check(loaded, _tokenised(prompts_read, loaded, how, facts))
+    _require_one_source(file, asked)
+    loaded = load(model, **part_of(Loading, asked))
+    prompts_read, facts = _prompts_of(file, asked, loaded)
+    checked = check(loaded, _tokenised(prompts_read, loaded, asked, facts))
     if to is not None:
         _write(to, prompts_read, checked.prompts)
     if as_json:
@@ -81,45 +74,41 @@ def prompts(
         Console(stderr=True).print(Text("Careful:", "bold yellow"), warning)
 
 
-_Single = tuple[str | None, list[str], list[str], str | None]
-_Wished = tuple[str | None, str | None, str | None, str | None]
-
-
-def _require_one_source(file: Path | None, single: _Single) -> None:
-    text, answers, against, corrupt = single
-    if (file is None) == (text is None):
+def _require_one_source(file: Path | None, asked: Mapping[str, Any]) -> None:
+    if (file is None) == (not asked["prompt"]):
         raise SelfRepairError(
             "A file of prompts, or one with --prompt, was expected" + ("; both came." if file else "; neither came."),
             'selfrepair prompts FILE, or selfrepair prompts --prompt "…" --answer " Mary" --against " John".',
         )
-    if file is not None and (answers or against or corrupt):
+    if file is not None and any(asked[name] for name in ("answer", "against", "corrupt")):
         raise SelfRepairError("--answer, --against and --corrupt belong to --prompt.", "The file has its own answers.")
 
 
 def _prompts_of(
-    file: Path | None, single: _Single, model: LanguageModel, wished: _Wished
+    file: Path | None, asked: Mapping[str, Any], model: LanguageModel
 ) -> tuple[_Prompts, dict[str, object]]:
     """Prompts as their author has them, and facts about the file."""
     from selfrepair.prompts.formats.read import Wishes, prompts_in
-    from selfrepair.prompts.prompt import Prompt
 
-    format, ids_of, groups, counterfactual = wished
+    wished = asked["ids_of"], asked["groups"], asked["counterfactual"]
     if file is not None:
-        return prompts_in(file, model, format, Wishes(ids_of, groups, counterfactual))
-    if any(wished):
+        return prompts_in(file, model, asked["format"], Wishes(*wished))
+    if asked["format"] or any(wished):
         raise SelfRepairError("--format, --ids-of, --groups and --counterfactual belong to a file.", "Leave them out.")
-    text, answers, against, corrupt = single
-    return [Prompt(text or "", tuple(answers), tuple(against), corrupt)], {"format": "given prompts"}
+    require_answers(asked)
+    return list(prompts_given(asked)), {"format": "given prompts"}
 
 
-def _tokenised(prompts_read: _Prompts, model: LanguageModel, how: dict[str, Any], facts: dict[str, object]) -> Prompts:
+def _tokenised(
+    prompts_read: _Prompts, model: LanguageModel, asked: Mapping[str, Any], facts: dict[str, object]
+) -> Prompts:
     from selfrepair.prompts.making import fields_of
     from selfrepair.prompts.prompt import PromptsDropped
     from selfrepair.prompts.prompts import Prompts
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", PromptsDropped)  # they are printed
-        return Prompts(**fields_of(prompts_read, model, how, facts))  # type: ignore[arg-type]
+        return Prompts(**fields_of(prompts_read, model, tokenising(asked), facts))  # type: ignore[arg-type]
 
 
 def _write(path: Path, prompts_read: _Prompts, kept: Prompts) -> None:

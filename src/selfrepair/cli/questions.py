@@ -20,7 +20,8 @@ from selfrepair.terminal import Console
 
 if TYPE_CHECKING:
     from selfrepair.model.language_model import LanguageModel
-    from selfrepair.prompts import Prompts
+    from selfrepair.prompts import Prompt, Prompts
+    from selfrepair.prompts.options import Tokenising
     from selfrepair.questions.question import Question
 
 Model = Annotated[str, typer.Argument(help="Hub id, folder with safetensors, GGUF file, or `default`.")]
@@ -74,24 +75,49 @@ def _require_prompts(asked: Mapping[str, Any]) -> None:
         raise SelfRepairError(
             f"There is no file '{asked['prompts']}'.", "Give --prompts the path of a file of prompts."
         )
-    counts = {name: len(asked[name] or ()) for name in ("prompt", "answer", "against", "twin")}
+    require_answers(asked)
+
+
+def require_answers(asked: Mapping[str, Any]) -> None:
+    """Refuses prompts on the command line whose answers or twins cannot be told apart; one prompt may have several."""
+    counts = {name: len(asked[name] or ()) for name in ("prompt", "answer", "against", "corrupt")}
+    if counts["prompt"] == 1 and counts["answer"] and counts["corrupt"] <= 1:
+        return
     if asked["prompt"] and counts["answer"] != counts["prompt"]:
         raise SelfRepairError(
             f"{counts['prompt']} prompts and {counts['answer']} answers were given.",
             "Give --answer once for each --prompt.",
         )
-    wrong = next((name for name in ("against", "twin") if counts[name] not in (0, counts["prompt"])), None)
-    if asked["prompt"] and wrong:
+    uneven = next((name for name in ("against", "corrupt") if counts[name] not in (0, counts["prompt"])), None)
+    if asked["prompt"] and uneven:
         raise SelfRepairError(
-            f"--{wrong} was given {counts[wrong]} times for {counts['prompt']} prompts.",
+            f"--{uneven} was given {counts[uneven]} times for {counts['prompt']} prompts.",
             "Give it for each, or for none.",
         )
 
 
-def _prompts(model: LanguageModel, asked: Mapping[str, Any], console: Console) -> Prompts:
-    from selfrepair.prompts import Prompt, Prompts
+def prompts_given(asked: Mapping[str, Any]) -> list[Prompt]:
+    """Prompts from the command line."""
+    from selfrepair.prompts import Prompt
 
-    how = {"chat": asked["chat"], "first_token": asked["first_token"]}
+    answers, against, corrupt = (asked[name] or () for name in ("answer", "against", "corrupt"))
+    if len(asked["prompt"]) == 1:
+        return [Prompt(asked["prompt"][0], tuple(answers), tuple(against), corrupt=next(iter(corrupt), None))]
+    rows = zip_longest(asked["prompt"], answers, against, corrupt)
+    return [
+        Prompt(text, (answer,), () if wrong is None else (wrong,), corrupt=twin) for text, answer, wrong, twin in rows
+    ]
+
+
+def tokenising(asked: Mapping[str, Any]) -> Tokenising:
+    """How prompts are tokenised."""
+    return {"bos": asked["bos"], "twins": asked["twins"], "first_token": asked["first_token"], "chat": asked["chat"]}
+
+
+def _prompts(model: LanguageModel, asked: Mapping[str, Any], console: Console) -> Prompts:
+    from selfrepair.prompts import Prompts
+
+    how = tokenising(asked)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         if asked["prompts"]:
@@ -105,12 +131,7 @@ def _prompts(model: LanguageModel, asked: Mapping[str, Any], console: Console) -
                 **how,
             )
         else:
-            given = zip_longest(asked["prompt"], asked["answer"], asked["against"] or (), asked["twin"] or ())
-            made = [
-                Prompt(text, (answer,), () if wrong is None else (wrong,), corrupt=twin)
-                for text, answer, wrong, twin in given
-            ]
-            selected = Prompts.of(made, model, **how)
+            selected = Prompts.of(prompts_given(asked), model, **how)
     for warning in caught:
         if issubclass(warning.category, UserWarning):
             console.print(f"Note: {warning.message}", style="yellow")

@@ -77,6 +77,7 @@ class AuditSettings:
 
 
 _PROMPTS = "Prompts"
+BOS, TWINS = ("auto", "always", "never"), ("equal", "none")
 
 
 @dataclass(frozen=True)
@@ -93,18 +94,21 @@ class PromptSource:
     ] = None
     answer: Annotated[
         tuple[str, ...] | None,
-        Option('Its right answer, with the leading space: `" Mary"`.', _PROMPTS, typed=list[str]),
+        Option(
+            'Its right answer, with the leading space; several for one prompt: `" Mary"`.', _PROMPTS, typed=list[str]
+        ),
     ] = None
     against: Annotated[
         tuple[str, ...] | None,
         Option("Its wrong answer; without one, the answer's centred logit.", _PROMPTS, typed=list[str]),
     ] = None
-    twin: Annotated[
+    corrupt: Annotated[
         tuple[str, ...] | None, Option("Its corrupt twin, with as many tokens.", _PROMPTS, typed=list[str])
     ] = None
-    format: Annotated[str | None, Option("Format of the file, if it is not to be found by its content.", _PROMPTS)] = (
-        None
-    )
+    format: Annotated[
+        str | None,
+        Option(f"Format of the file: by its content, or one of {', '.join(choices.PROMPT_FORMATS)}.", _PROMPTS),
+    ] = None
     ids_of: Annotated[
         str | None, Option("Tokenizer that token ids in the file belong to.", _PROMPTS, flag="--ids-of")
     ] = None
@@ -115,4 +119,8 @@ class PromptSource:
         Option("Compare the first token in which answers of several tokens differ.", _PROMPTS, flag="--first-token"),
     ] = False
     chat: Annotated[bool, Option("Put each prompt into the tokenizer's chat template.", _PROMPTS)] = False
+    bos: Annotated[
+        str, Option("What stands in front: `auto` (as the tokenizer does), `always` or `never`.", _PROMPTS, choices=BOS)
+    ] = "auto"
+    twins: Annotated[str, Option("Twins: `equal` in length, or `none`: not read.", _PROMPTS, choices=TWINS)] = "equal"
     most: Annotated[int | None, Option("Take the first so many prompts.", _PROMPTS, flag="--most", least=1)] = None

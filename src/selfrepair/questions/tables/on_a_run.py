@@ -27,8 +27,9 @@ def print_run_lines(console: Console, run: Run, name: str, filter: str | None, l
     console.print(table([Column("component", left=True), Column("line")], rows, console.width))
     console.print(
         f"line: mean change in what the component writes, in logits of the next token, over "
-        f"{chosen_tokens(label, ablated(run))}; {operator_with_donors(run)}; {amount(run, label)}; 95% intervals over documents, "
-        f"one component at a time; {fact(run, 'model')}, text: {fact(run, 'text')}; {floor(run)}.",
+        f"{chosen_tokens(label, ablated(run))}; {operator_with_donors(run)}; {amount(run, label)}; "
+        f"95% intervals over documents, one component at a time; {fact(run, 'model')}, "
+        f"text: {fact(run, 'text')}; {floor(run)}.",
         style="dim",
     )
     console.print("No freeze tests: these need prompts (--prompts), or a run of interventions.", style="dim")

@@ -30,8 +30,13 @@ SAME_MEANING = {
     "resume": "cli/resume.py run/measure.py",
     "status": "cli/status.py run/scheduling/run_status.py",
     "who": "cli/who.py questions/asked.py questions/covering/who.py",
+    "ablate": "cli/ablate.py questions/asked.py",
+    "audit": "cli/audit.py questions/asked.py questions/circuit/audit.py",
+    "card": "cli/card.py questions/asked.py",
+    "graph": "cli/graph.py questions/asked.py",
     # a verb's file, and that of its answer or subject
     "audit.py": "cli/audit.py questions/circuit/audit.py",
+    "graph.py": "cli/graph.py questions/graph.py",
     "names.py": "cli/names.py ablation/names.py",
     "prompts.py": "cli/prompts.py prompts/prompts.py",
     "who.py": "cli/who.py questions/covering/who.py",
@@ -42,75 +47,8 @@ SAME_MEANING = {
     "exhibits": "paper/experiments/*.py",
     # the format of this package: for circuits, for prompts
     "own.py": "circuits/readers/own.py prompts/formats/own.py",
-    # one for each experiment or benchmark
-    "figures.py": "paper/experiments/*/figures.py",
-    "study.py": "paper/study.py paper/experiments/*/study.py",
+    # one for each benchmark
     "benchmark.py": "bench/*/benchmark.py",
-}
-
-# Names that stand for two things and have yet to be renamed.
-NOT_RENAMED_YET = {
-    "Asked": "bench/ioi/benchmark.py questions/asked.py",
-    "Attention": "ablation/sites.py engine/watched.py",
-    "Batch": "paper/inputs/corpus.py questions/measuring/batches.py",
-    "Call": "engine/delta/rules/call.py model/trace.py",
-    "Choice": "engine/choice.py paper/experiments/noise.py",
-    "Circuit": "bench/planted/circuits.py circuits/circuit.py",
-    "Claim": "paper/claims/claim.py questions/claims/claims_file.py",
-    "Column": "pages.py questions/tables/cells.py",
-    "Format": "circuits/source.py prompts/formats/read.py",
-    "Mean": "ablation/operators.py prompts/check.py",
-    "Prompts": "paper/experiments/name_movers/prompts.py prompts/prompts.py",
-    "Readout": "effects/readouts.py model/anatomy.py",
-    "Setting": "bench/ioi/benchmark.py run/planning/setting_fields.py",
-    "Source": "ablation/operators.py circuits/source.py",
-    "Verdict": "paper/claims/claim.py questions/circuit/verdict.py",
-    "about": "paper/experiments/self_gain/scan_heads.py paper/pictures/captions.py questions/tables/records.py",
-    "all_heads": "ablation/sites.py paper/experiments/self_gain/scan_figure.py",
-    "at_predictions": "engine/accounts.py paper/inputs/recorded_replay.py",
-    "card": "statistics/pooled.py",
-    "check": "cli/check.py prompts/check.py",
-    "choose": "engine/choice.py paper/experiments/noise.py",
-    "choose_heads": "paper/experiments/neurons/study.py paper/experiments/self_gain/chosen_heads.py",
-    "compare": "paper/experiments/published/per_head.py",
-    "controls": "paper/experiments/self_gain/dose_figures.py questions/covering/freeze.py",
-    "divide": "engine/delta/rules/arithmetic.py paper/numbers/over_documents.py",
-    "draw": "bench/planted/circuits.py pictures/with_matplotlib.py",
-    "interval": "bench/ranking.py statistics/intervals.py",
-    "joined": "paper/numbers/over_documents.py questions/measuring/prompt_effects.py",
-    "judge": "paper/claims/__init__.py questions/claims/judging.py",
-    "labels": "questions/covering/motifs.py statistics/labels.py",
-    "largest": "paper/claims/claim.py statistics/filters.py statistics/largest.py",
-    "load": "model/load.py prompts/formats/content.py",
-    "made_by_name": "ablation/operators.py engine/__init__.py",
-    "measure": "bench/ioi/benchmark.py run/measure.py",
-    "names": "cli/names.py paper/experiments/overview/runs_beside.py",
-    "per_token": "paper/experiments/noise.py statistics/fieller.py",
-    "places_of": "ablation/name_lists.py questions/paths/source_places.py",
-    "plain": "model/plain_copy.py terminal.py",
-    "read": "bench/planted/features.py engine/delta/probes.py",
-    "read_heads": "paper/experiments/published/reference_folder.py results/netcdf.py",
-    "write": "bench/planted/features.py paper/page/paper_folder.py",
-    "ablated.py": "questions/ablated.py questions/tables/ablated.py",
-    "audit.py": "questions/tables/audit.py",
-    "captions.py": "paper/pictures/captions.py report/captions.py",
-    "check.py": "cli/check.py prompts/check.py",
-    "claim.py": "cli/claim.py paper/claims/claim.py",
-    "direct_edges.py": "engine/direct_edges.py questions/paths/direct_edges.py",
-    "features.py": "bench/planted/features.py statistics/features.py",
-    "importance.py": "questions/importance.py questions/tables/importance.py",
-    "norms.py": "engine/delta/rules/norms.py model/norms.py",
-    "operators.py": "ablation/operators.py questions/circuit/operators.py",
-    "options.py": "cli/options.py prompts/options.py",
-    "panels.py": "paper/experiments/overview/panels.py report/panels.py",
-    "prompts.py": "bench/planted/prompts.py paper/experiments/name_movers/prompts.py",
-    "roles.py": "circuits/readers/roles.py paper/experiments/name_movers/roles.py",
-    "runs.py": "questions/circuit/runs.py results/runs.py",
-    "settings.py": "questions/settings.py run/planning/settings.py",
-    "table.py": "engine/delta/rules/table.py questions/covering/table.py",
-    "tables.py": "bench/tables.py circuits/writers/tables.py",
-    "vocabulary.py": "model/vocabulary.py prompts/vocabulary.py",
-    "weights.py": "engine/delta/rules/weights.py model/weights.py",
 }
 
 
@@ -203,7 +141,7 @@ def needless_patterns(twice: Mapping[str, set[str]], listed: Mapping[str, list[s
 def test_a_public_name_stands_for_one_thing():
     names = list(public_names())
     assert len(names) > 1000
-    twice, listed = defined_twice(names), patterns(SAME_MEANING, NOT_RENAMED_YET)
+    twice, listed = defined_twice(names), patterns(SAME_MEANING)
     assert unlisted(twice, listed) == {}
     assert needless_patterns(twice, listed) == []
 

@@ -14,7 +14,7 @@ from selfrepair import SelfRepairError, load
 from selfrepair.ablation.sites import Head
 from selfrepair.bench.evidence import EVERY, GROWTH, LINE
 from selfrepair.bench.ioi import benchmark, published
-from selfrepair.bench.ioi.benchmark import Asked, Setting, doubtful, ioi_benchmark, table_of
+from selfrepair.bench.ioi.benchmark import IoiQuestion, IoiSetting, doubtful, ioi_benchmark, table_of
 from selfrepair.bench.ioi.texts import TEMPLATES, Words, ioi_prompts
 from selfrepair.bench.ranking import auc
 from selfrepair.cli.app import app
@@ -22,8 +22,8 @@ from selfrepair.engine.replay import ReplayEngine
 from zoo.families import randomise
 
 ENGINE = ReplayEngine(fold=4)
-QUICK = Asked(templates=1, prompts=3, ablations=("zero",), primaries=(1,), replicates=5)
-ASKED = Asked(templates=2, prompts=4, primaries=(1, 2, 3), replicates=20)
+QUICK = IoiQuestion(templates=1, prompts=3, ablations=("zero",), primaries=(1,), replicates=5)
+ASKED = IoiQuestion(templates=2, prompts=4, primaries=(1, 2, 3), replicates=20)
 WORDS = sorted(
     {
         word
@@ -51,7 +51,7 @@ def small():
 
 
 @pytest.fixture(scope="module")
-def settings(small) -> list[Setting]:
+def settings(small) -> list[IoiSetting]:
     return ioi_benchmark(small, ASKED, ENGINE)
 
 
@@ -152,7 +152,7 @@ def test_the_command_prints_the_figures_with_the_caution(small, monkeypatch):
 
     monkeypatch.setattr(module, "load", lambda _name: small)
     monkeypatch.setattr(
-        benchmark, "QUICK", Asked(templates=1, prompts=3, ablations=("zero",), primaries=(1,), replicates=5)
+        benchmark, "QUICK", IoiQuestion(templates=1, prompts=3, ablations=("zero",), primaries=(1,), replicates=5)
     )
     shown = CliRunner().invoke(app, ["bench", "coax", "tiny", "--quick", "--quiet"], env={"COLUMNS": "250"})
     assert shown.exit_code == 0, shown.output
@@ -171,7 +171,7 @@ def test_the_command_prints_the_figures_with_the_caution(small, monkeypatch):
 
 
 def test_published_figures_stand_beside_what_was_found(capsys):
-    from selfrepair.bench.tables import print_published
+    from selfrepair.bench.bench_tables import print_published
     from selfrepair.terminal import Console
 
     found = published.Published({"CoAx growth": np.array([0.9, 0.92]), "line": np.array([1.0, 1.0])}, (1, 8), 96)

@@ -14,9 +14,9 @@ from selfrepair.ablation.operators import Zero
 from selfrepair.bench.evidence import EVERY, SCORES
 from selfrepair.bench.planted import benchmark
 from selfrepair.bench.planted.benchmark import VARIANTS, Case, Variant, planted_benchmark
-from selfrepair.bench.planted.circuits import BACKUPS, LABELS, REPAIRERS, Circuit, build, draw
+from selfrepair.bench.planted.circuits import BACKUPS, LABELS, REPAIRERS, PlantedCircuit, build, draw_circuit
 from selfrepair.bench.planted.networks import NETWORKS
-from selfrepair.bench.planted.prompts import planted_prompts
+from selfrepair.bench.planted.planted_prompts import planted_prompts
 from selfrepair.cli.app import app
 from selfrepair.engine.replay import ReplayEngine
 from selfrepair.questions.measuring.components import Components
@@ -46,7 +46,7 @@ def measured(circuit, architecture, interventions, number=10):
 @pytest.mark.parametrize("architecture", NETWORKS)
 @pytest.mark.parametrize("seed", SEEDS)
 def test_lines_are_those_of_the_truth_table(architecture, seed):
-    circuit = draw(seed)
+    circuit = draw_circuit(seed)
     components, effects, contents = measured(circuit, architecture, [Intervention(circuit.primaries, name="all")])
     primaries = np.isin(circuit.roles(components.sites), "primary")
     truth = circuit.lines(components.sites, contents)
@@ -62,7 +62,7 @@ def test_lines_are_those_of_the_truth_table(architecture, seed):
 @pytest.mark.parametrize("seed", range(20))
 def test_roles_have_the_lines_of_their_motif(seed):
     """Whatever is drawn: all repairers cover, amplifiers break, and nobody else moves."""
-    circuit = draw(seed)
+    circuit = draw_circuit(seed)
     sites = tuple(circuit.parts)
     lines, roles = circuit.lines(sites, np.array([0.9, 1.0, 1.15])), circuit.roles(sites)
     assert (lines[:, np.isin(roles, REPAIRERS)] > 0.003).all()
@@ -73,7 +73,7 @@ def test_roles_have_the_lines_of_their_motif(seed):
 
 def test_one_primary_wakes_nobody_and_two_wake_everybody():
     """A group effect: single ablations show no backup, and no pair of a primary and a backup interacts."""
-    circuit = draw(0)
+    circuit = draw_circuit(0)
     one = [Intervention((site,)) for site in circuit.primaries]
     components, effects, contents = measured(circuit, "gpt2", [*one, *pairs(circuit.primaries)])
     backups = np.isin(circuit.roles(components.sites), "backup")
@@ -136,7 +136,7 @@ def test_the_benchmark_can_fail(cases):
     case = cases[VARIANTS[0].name, 0]
     sites = list(case.circuit.parts)
     moved = dict(zip(sites, [case.circuit.parts[site] for site in (*sites[9:], *sites[:9])], strict=True))
-    wrong = Case(Circuit(moved), case.prompts, case.contents, case.evidence, case.lost, case.residual, False)
+    wrong = Case(PlantedCircuit(moved), case.prompts, case.contents, case.evidence, case.lost, case.residual, False)
     ranks = {row["score"]: row for row in wrong.ranks()}
     assert ranks["line"]["auc_repairers"] < 0.9 and wrong.motifs()["labels_right"] < 0.9
     assert wrong.motifs()["truth_error"] > 0.01

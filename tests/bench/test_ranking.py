@@ -7,7 +7,7 @@ from itertools import permutations, product
 import numpy as np
 import pytest
 
-from selfrepair.bench.ranking import auc, average_precision, interval, pearson
+from selfrepair.bench.ranking import auc, average_precision, bootstrap_interval, pearson
 
 RNG = np.random.default_rng(0)
 CASES = [(RNG.random(9) < 0.4, RNG.integers(0, 4, 9).astype(float)) for _ in range(12)]
@@ -38,13 +38,13 @@ def test_average_precision_is_its_mean_over_all_orders_of_ties(positive, score):
 def test_what_cannot_be_ranked_has_no_figure():
     values = np.arange(3.0)
     assert np.isnan(auc(np.ones(3, bool), values)) and np.isnan(average_precision(np.zeros(3, bool), values))
-    assert np.isnan(pearson(np.ones(3), values)) and np.isnan(interval(lambda drawn: 0.0, 1, 10)).all()
+    assert np.isnan(pearson(np.ones(3), values)) and np.isnan(bootstrap_interval(lambda drawn: 0.0, 1, 10)).all()
 
 
 def test_intervals_cover_a_mean():
     inside = 0
     for seed in range(200):
         values = np.random.default_rng(seed).normal(size=40)
-        low, high = interval(lambda drawn, values=values: values[drawn].mean(), 40, 200, seed)
+        low, high = bootstrap_interval(lambda drawn, values=values: values[drawn].mean(), 40, 200, seed)
         inside += low < 0 < high
     assert 180 <= inside <= 199

@@ -12,7 +12,7 @@ import pytest
 import xarray as xr
 import yaml
 
-from selfrepair.questions.settings import PromptSource
+from selfrepair.questions.question_settings import PromptSource
 
 ROOT = Path(__file__).parents[2]
 ROWS = [

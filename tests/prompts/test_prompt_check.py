@@ -13,7 +13,7 @@ from prompts.words import tokenizer
 from selfrepair.errors import SelfRepairError
 from selfrepair.model.load import load
 from selfrepair.prompts import Prompt, Prompts
-from selfrepair.prompts.check import check, json_rows
+from selfrepair.prompts.checked_prompts import check_prompts, json_rows
 
 TEXTS = ["When Mary and John went to the store, John gave a drink to", "The war from the year 17", "Mary went to the"]
 TWINS = ["When Anna and Tom went to the house, Anna gave a drink to", "The war to the year 18", "John went to the"]
@@ -45,7 +45,7 @@ def own_logits(model, row, length) -> torch.Tensor:
 @pytest.mark.parametrize("batch", [1, 2, 16])
 def test_metrics_and_ranks_are_those_of_the_models_own_logits(model, batch):
     prompts = made(model)
-    found = check(model, prompts, batch)
+    found = check_prompts(model, prompts, batch)
     for place in range(len(prompts)):
         for tokens, metric in ((prompts.tokens, found.metric), (prompts.corrupt, found.twin_metric)):
             logits = own_logits(model, tokens[place], prompts.lengths[place])
@@ -61,7 +61,7 @@ def test_without_wrong_answers_the_metric_is_a_centred_logit_and_right_means_fir
     prompts = made(model, wrong=False)
     logits = own_logits(model, prompts.tokens[0], prompts.lengths[0])
     best = int(logits.argmax())
-    found = check(model, replace(prompts, answers=((best,), *prompts.answers[1:])))
+    found = check_prompts(model, replace(prompts, answers=((best,), *prompts.answers[1:])))
     assert found.metric[0] == pytest.approx(float(logits[best] - logits.mean()), abs=1e-5)
     assert found.ranks[0] == 1 and found.right.tolist() == (found.ranks == 1).tolist()
 
@@ -71,19 +71,19 @@ def test_of_several_answers_the_best_is_ranked(model):
     logits = own_logits(model, prompts.tokens[0], prompts.lengths[0])
     order = logits.argsort(descending=True).tolist()
     for answers, rank in (((order[0], order[1]), 1), ((order[5], order[2]), 3)):
-        assert check(model, replace(prompts, answers=(answers, *prompts.answers[1:]))).ranks[0] == rank
+        assert check_prompts(model, replace(prompts, answers=(answers, *prompts.answers[1:]))).ranks[0] == rank
 
 
 def test_prompts_without_answers_are_counted_and_nothing_else(model):
     prompts = Prompts.of([Prompt(text, corrupt=twin) for text, twin in zip(TEXTS, TWINS, strict=True)], model)
-    summary = check(model, prompts).summary()
+    summary = check_prompts(model, prompts).summary()
     assert (summary["accuracy"], summary["metric"], summary["prompts"]) == (None, None, 3)
     assert summary["metric_is"] == "nothing: there are no answers"
 
 
 def test_errors_are_over_groups_where_they_are_a_sample(model):
     prompts = made(model)
-    found = check(model, prompts)
+    found = check_prompts(model, prompts)
     values = np.array([1.0, 2.0, 6.0])
     few = found.mean(values)
     assert few.over == "prompts" and few.error == pytest.approx(values.std(ddof=1) / np.sqrt(3))
@@ -97,12 +97,12 @@ def test_errors_are_over_groups_where_they_are_a_sample(model):
 
 
 def told(model, prompts: Prompts) -> str:
-    return "\n".join(check(model, prompts).warnings)
+    return "\n".join(check_prompts(model, prompts).warnings)
 
 
 def test_what_speaks_against_going_on_is_said(model):
     prompts = made(model)
-    found = check(model, prompts)
+    found = check_prompts(model, prompts)
     good, bad = ((found.metric > 0) == wanted for wanted in (True, False))
     flipped = replace(  # where the model prefers the wrong answers, these are the right ones
         prompts,
@@ -132,7 +132,7 @@ def test_longer_prompts_than_the_model_reads_are_refused(model):
 def test_rows_are_jsons_own_values(model):
     import json
 
-    found = check(model, Prompts.of([Prompt(TEXTS[0], (5,), group="a")], model))
+    found = check_prompts(model, Prompts.of([Prompt(TEXTS[0], (5,), group="a")], model))
     (row,) = json.loads(json.dumps(json_rows(found), allow_nan=False))
     assert row["twin_metric"] is None and row["rank"] == found.ranks[0] and row["answers"] == [5]
     assert list(found.table().columns[-4:]) == ["metric", "twin_metric", "right", "rank"]

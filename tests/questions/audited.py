@@ -11,9 +11,9 @@ from audit_prompts import asked_prompts
 
 from selfrepair import Head, load
 from selfrepair.questions.circuit.audit import audit
-from selfrepair.questions.page.extras import extras
+from selfrepair.questions.page.page_extras import extras
 from selfrepair.questions.question import Question
-from selfrepair.questions.settings import AuditSettings
+from selfrepair.questions.question_settings import AuditSettings
 from support import language_model, roomy
 from zoo.planted import ANSWER, BOS, NEUTRAL, OTHER, POSITION, SOURCE, TASK, re_aimed_suppressor
 
@@ -60,7 +60,7 @@ def hostile():
 
 @cache
 def page_of(name: str, edges: bool = True) -> str:
-    from selfrepair.questions.page.build import audit_page
+    from selfrepair.questions.page.write_audit import audit_page
 
     question, found = {"covered": covered, "hostile": hostile}[name]()
     return audit_page(question, found, extras(question, found, 1e-12, edges))

@@ -17,14 +17,14 @@ from selfrepair.questions.claims.claims_file import read_claims
 from selfrepair.questions.claims.judging import KINDS, judge
 from selfrepair.questions.page import prompt_browser
 from selfrepair.questions.page.balance import steps_of
-from selfrepair.questions.page.build import audit_page, write_audit_page
 from selfrepair.questions.page.copies import as_claims, as_python
-from selfrepair.questions.page.drawing import assumed, covering_names, measured
-from selfrepair.questions.page.extras import extras, unmeasured
+from selfrepair.questions.page.drawing import assumed, covering_names, measured_edges
 from selfrepair.questions.page.lists import missing_list
 from selfrepair.questions.page.markup import Markup, el, shown
-from selfrepair.questions.page.shown import Shown, effect_text, share_text
+from selfrepair.questions.page.page_extras import extras, unmeasured
+from selfrepair.questions.page.shown import ShownAudit, effect_text, share_text
 from selfrepair.questions.page.tracks import Axis, whisker
+from selfrepair.questions.page.write_audit import audit_page, write_audit_page
 
 
 class Reader(HTMLParser):
@@ -45,10 +45,10 @@ class Reader(HTMLParser):
         self.text += data
 
 
-def given(name: str, edges: bool = False) -> Shown:
+def given(name: str, edges: bool = False) -> ShownAudit:
     question, found = {"covered": covered, "hostile": hostile}[name]()
     more = extras(question, found, 1e-12, edges) if edges else unmeasured(question.prompts, question.model.tokenizer)
-    return Shown(question, found, more)
+    return ShownAudit(question, found, more)
 
 
 def test_the_planted_suppressor_is_what_the_circuit_misses():
@@ -136,13 +136,13 @@ def test_elements_escape_their_children_and_attributes():
 def test_edges_are_measured_where_they_were_asked_for():
     drawn = given("covered", edges=True)
     names = [str(site) for site in drawn.members] + covering_names(drawn)
-    (edge,) = measured(drawn, names)
+    (edge,) = measured_edges(drawn, names)
     row = drawn.extras.graph.table().set_index(["source", "target"]).loc["L0H0", "L1H1"]
     assert (edge.source, edge.target, edge.weight) == ("L0H0", "L1H1", 1.0)
     assert f"{row['total']:+.3f}" in edge.title and row["total"] == pytest.approx(0.72)
     assert row["direct"] == pytest.approx(0.72)
     plain = given("covered")
-    assert measured(plain, names) == []
+    assert measured_edges(plain, names) == []
     sites = {str(site): site for site in plain.found.covering.components.sites}
     assert [(one.source, one.target) for one in assumed(plain, ["L0H0"], ["L1H1"], sites)] == [("L0H0", "L1H1")]
     assert assumed(plain, ["L1H2"], ["L1H1"], sites) == []  # of one layer: neither reads the other

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from selfrepair import SelfRepairError, load
-from selfrepair.bench.planted.circuits import build, draw
-from selfrepair.bench.planted.prompts import planted_prompts
+from selfrepair.bench.planted.circuits import build, draw_circuit
+from selfrepair.bench.planted.planted_prompts import planted_prompts
 from selfrepair.engine.replay import ReplayEngine
 from selfrepair.questions.claims.claims_file import Claim, ClaimsFile, read_claims
 from selfrepair.questions.claims.judging import KINDS, Judged, compared, exit_code, judge
 from selfrepair.questions.question import Question
-from selfrepair.questions.settings import AuditSettings
+from selfrepair.questions.question_settings import AuditSettings
 from selfrepair.statistics.estimates import Estimate
 
 HEAD = "prompts: {file: prompts.jsonl}\n"
@@ -73,7 +73,7 @@ def test_files_lie_beside_the_claims_and_nowhere_else(tmp_path):
 
 @pytest.fixture(scope="module")
 def planted():
-    circuit = draw(1)
+    circuit = draw_circuit(1)
     model = load(build(circuit, "gpt2", False).module)
     prompts, _ = planted_prompts(24, 1)
     settings = AuditSettings(ablation="zero", operators=(), controls=8, least_share=0.005, engine=ReplayEngine(fold=8))

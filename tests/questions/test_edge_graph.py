@@ -11,12 +11,12 @@ from audit_prompts import asked_prompts
 
 from selfrepair import Head, Intervention, Mlp, SelfRepairError, parse_names
 from selfrepair.questions.graph import PARTS, edge_graph, strongest
-from selfrepair.questions.graph_files import dot, graph_record, save_graph
+from selfrepair.questions.graph_files import edges_as_dot, graph_record, save_graph
 from selfrepair.questions.measuring.prompt_effects import prompt_effects
 from selfrepair.questions.paths.direct_edges import direct_edges
 from selfrepair.questions.question import Question
-from selfrepair.questions.settings import AuditSettings
-from selfrepair.questions.tables.graph import print_graph
+from selfrepair.questions.question_settings import AuditSettings
+from selfrepair.questions.tables.graph_table import print_graph
 from selfrepair.terminal import Console
 from support import language_model
 from zoo import families
@@ -91,7 +91,7 @@ def test_files_hold_all_edges_and_a_drawing_the_largest(found, question, tmp_pat
 
 def test_a_drawing_says_sign_size_and_what_is_mediated(found):
     table = found.table().head(2).assign(total=[2.0, -1.0], direct=[1.5, 0.0], mediated=[0.5, -1.0])
-    first, second = [line for line in dot(table).splitlines() if " -> " in line]
+    first, second = [line for line in edges_as_dot(table).splitlines() if " -> " in line]
     assert "penwidth=5.00" in first and "style=solid" in first and "+2.00 (+1.50 direct)" in first
     assert "penwidth=2.75" in second and "style=dashed" in second
     assert first.split("color=")[1][:9] != second.split("color=")[1][:9]

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from selfrepair.questions.covering.motifs import LABELS, labels, motifs
+from selfrepair.questions.covering.motifs import LABELS, motif_labels, motifs
 from selfrepair.questions.measuring.sampling import Sampling
 
 numbers = arrays(np.float64, (5, 3), elements=st.floats(-5, 5))
@@ -28,7 +28,7 @@ def told(line, clean, spread: float = 0.01, sign: float = 1.0) -> str:
     rng = np.random.default_rng(0)
     noise = spread * rng.normal(size=(2, 40, 1))
     sampling = Sampling(np.arange(40), np.ones(40), "prompts")
-    (label,) = labels(np.full((40, 1), line) + noise[0], np.full((40, 1), clean) + noise[1], sign, sampling)
+    (label,) = motif_labels(np.full((40, 1), line) + noise[0], np.full((40, 1), clean) + noise[1], sign, sampling)
     assert label in LABELS
     return label
 

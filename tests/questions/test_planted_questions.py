@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from selfrepair import load
-from selfrepair.bench.planted.circuits import LABELS, REPAIRERS, build, draw
-from selfrepair.bench.planted.prompts import planted_prompts
+from selfrepair.bench.planted.circuits import LABELS, REPAIRERS, build, draw_circuit
+from selfrepair.bench.planted.planted_prompts import planted_prompts
 from selfrepair.engine.replay import ReplayEngine
 from selfrepair.errors import SelfRepairError
 from selfrepair.questions.circuit.audit import audit
@@ -15,7 +15,7 @@ from selfrepair.questions.covering.who import who
 from selfrepair.questions.importance import importance_card
 from selfrepair.questions.interactions import interactions, knock_out_curve, shapley
 from selfrepair.questions.question import Question
-from selfrepair.questions.settings import AuditSettings
+from selfrepair.questions.question_settings import AuditSettings
 
 SETTINGS = AuditSettings(
     ablation="zero", least_share=0.005, operators=("mean",), controls=12, engine=ReplayEngine(fold=8)
@@ -25,7 +25,7 @@ SETTINGS = AuditSettings(
 @pytest.fixture(scope="module")
 def planted():
     """A circuit, and the question that its model and prompts put."""
-    circuit = draw(1)
+    circuit = draw_circuit(1)
     model = load(build(circuit, "gpt2", False).module)
     prompts, _ = planted_prompts(20, 1)
     return circuit, Question(model, prompts, SETTINGS)

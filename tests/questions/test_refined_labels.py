@@ -8,7 +8,7 @@ from attention_prompts import prompts_of
 
 from selfrepair import Head, load
 from selfrepair.ablation.interventions import Intervention
-from selfrepair.questions.covering.motifs import LABELS, labels, refine_labels
+from selfrepair.questions.covering.motifs import LABELS, motif_labels, refine_labels
 from selfrepair.questions.measuring.prompt_effects import prompt_effects
 from selfrepair.questions.paths.attention_split import attention_split
 from selfrepair.statistics.estimates import Estimate
@@ -34,7 +34,7 @@ def test_planted_heads_have_their_labels(name, before, after):
         prompt_effects(model, prompts, [base], "zero"),
         attention_split(model, prompts, base, [Head(*head)], "zero"),
     )
-    found = labels(effects.heads[0][:, *head, None], effects.direct_heads[:, *head, None], 1, split.sampling)
+    found = motif_labels(effects.heads[0][:, *head, None], effects.direct_heads[:, *head, None], 1, split.sampling)
     assert found == [before]
     assert refine_labels(found, split.qk_share) == [after]
     assert {before, after} <= set(LABELS)

@@ -15,7 +15,7 @@ def text(first: str, second: str, again: str) -> str:
 
 
 def test_the_default_model_names_the_indirect_object(default):
-    from selfrepair.prompts.check import check
+    from selfrepair.prompts.checked_prompts import check_prompts
 
     prompts = Prompts.of(
         [
@@ -24,7 +24,7 @@ def test_the_default_model_names_the_indirect_object(default):
         ],
         default,
     )
-    found = check(default, prompts)
+    found = check_prompts(default, prompts)
     assert found.accuracy == 1 and found.metric.min() > 2
     assert found.twin_metric.max() < -2  # the twin asks for the other name
     assert found.summary()["difference"] == pytest.approx(float((found.metric - found.twin_metric).mean()))

@@ -10,7 +10,7 @@ import numpy as np
 
 from selfrepair.ablation.sites import Site
 from selfrepair.bench.co_ablation import CoAblation, amplification
-from selfrepair.questions.covering.motifs import labels, motifs
+from selfrepair.questions.covering.motifs import motif_labels, motifs
 from selfrepair.questions.measuring.components import Components
 from selfrepair.questions.measuring.prompt_effects import PromptEffects
 from selfrepair.questions.measuring.sampling import Sampling
@@ -99,15 +99,15 @@ def _backup_part(evidence: Evidence, drawn: Drawn) -> Array:
     return np.asarray(motifs(evidence.lines[drawn], evidence.direct_effects[drawn], 1.0).backup.mean(0))
 
 
-def motif_labels(evidence: Evidence, drawn: Drawn = EVERY) -> np.ndarray:
+def labels_of_components(evidence: Evidence, drawn: Drawn = EVERY) -> np.ndarray:
     """What the audit calls what each candidate does, over some prompts, [candidate]."""
     lines, clean = evidence.lines[drawn], evidence.direct_effects[drawn]
     sampling = Sampling(np.arange(len(lines)), np.ones(len(lines)), "prompts")
-    return np.array(labels(lines, clean, 1.0, sampling))
+    return np.array(motif_labels(lines, clean, 1.0, sampling))
 
 
 def _labelled(evidence: Evidence, drawn: Drawn) -> Array:
-    return np.where(motif_labels(evidence, drawn) == "backup", line(evidence, drawn), 0.0)
+    return np.where(labels_of_components(evidence, drawn) == "backup", line(evidence, drawn), 0.0)
 
 
 def _effect_growth(evidence: Evidence, drawn: Drawn) -> Array:

@@ -51,7 +51,7 @@ def average_precision(positive: np.ndarray, score: np.ndarray) -> float:
     return total / int(positive.sum())
 
 
-def interval(
+def bootstrap_interval(
     statistic: Callable[[np.ndarray], float], number: int, replicates: int, seed: int = 0
 ) -> tuple[float, float]:
     """A 95% percentile interval by resampling `number` units; NaN with fewer than two.

@@ -17,7 +17,7 @@ from selfrepair.ablation.sites import At, AtSpan, Head, Mlp, Site
 from selfrepair.choices import CIRCUIT_FORMATS, CIRCUIT_WRITERS
 from selfrepair.circuits.elsewhere import transformer_lens_hooks
 from selfrepair.circuits.selection import Rank
-from selfrepair.circuits.source import Format, open_source
+from selfrepair.circuits.source import CircuitFormat, open_source
 from selfrepair.errors import SelfRepairError
 
 _ANY = "roles"  # the format of lists
@@ -267,7 +267,7 @@ class Circuit:
 
 
 @cache
-def _formats() -> dict[str, Format]:
+def _formats() -> dict[str, CircuitFormat]:
     """All of them, the one that reads any names last; which packages offer some takes milliseconds to look up."""
     return {name: CIRCUIT_FORMATS[name] for name in sorted(CIRCUIT_FORMATS, key=lambda name: name == _ANY)}
 

@@ -37,7 +37,7 @@ class Read:
 
 
 @dataclass(frozen=True)
-class Source:
+class CircuitFile:
     """A file: its text, and its content where it is JSON or YAML.
 
     Attributes:
@@ -125,20 +125,20 @@ class Source:
 class Recognises(Protocol):
     """Whether a file is of a format."""
 
-    def __call__(self, source: Source) -> bool:
+    def __call__(self, source: CircuitFile) -> bool:
         """From what is in it."""
         ...
 
 
 @dataclass(frozen=True)
-class Format:
+class CircuitFormat:
     """How one format is recognised and read."""
 
     recognises: Recognises
-    read: Callable[[Source, int | None, Rank | None], Read]
+    read: Callable[[CircuitFile, int | None, Rank | None], Read]
 
 
-def open_source(path: Path, shape: Shape | None = None) -> Source:
+def open_source(path: Path, shape: Shape | None = None) -> CircuitFile:
     """Opens a file.
 
     Args:
@@ -155,7 +155,7 @@ def open_source(path: Path, shape: Shape | None = None) -> Source:
     suffix = path.suffix.lower()
     if content.startswith(b"\x80") or suffix in (".pkl", ".pickle"):
         raise refused_pickle(path)
-    return Source(path, shape, content)
+    return CircuitFile(path, shape, content)
 
 
 def refused_pickle(path: Path) -> SelfRepairError:

@@ -30,7 +30,7 @@ def ablate(
     from selfrepair.ablation.names import parse_names, parse_units
     from selfrepair.questions.ablated import ablated_runs, summary
     from selfrepair.questions.saving import save_effects
-    from selfrepair.questions.tables.ablated import print_ablated
+    from selfrepair.questions.tables.ablated_table import print_ablated
     from selfrepair.questions.tables.records import ablated_record
 
     named = required(interventions, "components")

@@ -52,7 +52,7 @@ def audit(
     from selfrepair.circuits.circuit import Circuit
     from selfrepair.questions.circuit.audit import audit as answer
     from selfrepair.questions.saving import save_audit
-    from selfrepair.questions.tables.audit import print_audit
+    from selfrepair.questions.tables.audit_report import print_audit
     from selfrepair.questions.tables.records import audit_record
 
     named = required(circuit, "components")
@@ -86,7 +86,7 @@ def _write_page(
     quiet: bool,
 ) -> None:
     """Writes audit.html, says where it is, and opens it where that was asked for."""
-    from selfrepair.questions.page.build import PAGE, write_audit_page
+    from selfrepair.questions.page.write_audit import PAGE, write_audit_page
 
     path = write_audit_page(question, found, folder / PAGE, floor, edges)
     Console(stderr=True, quiet=quiet).print(f"Page: {path}", soft_wrap=True)

@@ -33,8 +33,8 @@ def planted(
     Backups that wake when two primaries are gone, suppressors that let go or turn round, amplifiers, movers, components
     that respond with something else, MLPs; in GPT-2, Llama with grouped queries and OLMo 2, with a live final norm.
     """
+    from selfrepair.bench.bench_tables import print_planted
     from selfrepair.bench.planted.benchmark import VARIANTS, planted_benchmark
-    from selfrepair.bench.tables import print_planted
     from selfrepair.progress import progress
 
     with progress("Planted models", seeds * len(VARIANTS), not quiet, "models") as meter:
@@ -74,14 +74,16 @@ def coax(
     from selfrepair.cli.silence_libraries import quieten
 
     quieten()
-    from selfrepair.bench.ioi.benchmark import QUICK, Asked, doubtful, ioi_benchmark, table_of
+    from selfrepair.bench.bench_tables import print_ioi, print_ioi_foot, print_published
+    from selfrepair.bench.ioi.benchmark import QUICK, IoiQuestion, doubtful, ioi_benchmark, table_of
     from selfrepair.bench.ioi.published import is_gpt2_small, published_benchmark
-    from selfrepair.bench.tables import print_ioi, print_ioi_foot, print_published
     from selfrepair.model.load import load
     from selfrepair.progress import progress
 
     loaded = load(model)
-    asked = replace(QUICK if quick else Asked(templates=templates, prompts=prompts), positives=positives, seed=seed)
+    asked = replace(
+        QUICK if quick else IoiQuestion(templates=templates, prompts=prompts), positives=positives, seed=seed
+    )
     with progress("Co-ablation", asked.work(loaded), not quiet, "ablated prompts") as meter:
         settings = ioi_benchmark(loaded, asked, advance=meter)
     published = published_benchmark(loaded) if is_gpt2_small(loaded) and not quick else None
@@ -105,7 +107,7 @@ def _published(result: Published | None) -> dict[str, object]:
 
 def _json(facts: dict[str, object], tables: dict[str, pd.DataFrame]) -> str:
     """Facts and tables as JSON; missing numbers are null."""
-    from selfrepair.bench.tables import CIRCULARITY
+    from selfrepair.bench.bench_tables import CIRCULARITY
 
     rows = {name: json.loads(table.to_json(orient="records", double_precision=15)) for name, table in tables.items()}
     return json.dumps(facts | rows | {"caution": CIRCULARITY}, indent=2, default=str)

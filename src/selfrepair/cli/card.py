@@ -31,7 +31,7 @@ def card(
     from selfrepair.ablation.names import parse_names
     from selfrepair.questions.importance import importance_card
     from selfrepair.questions.saving import save_card
-    from selfrepair.questions.tables.importance import print_card
+    from selfrepair.questions.tables.importance_table import print_card
     from selfrepair.questions.tables.records import card_record
 
     named = required(components, "components")

@@ -41,7 +41,7 @@ def graph(
     from selfrepair.questions.graph import edge_graph
     from selfrepair.questions.graph import strongest as strongest_heads
     from selfrepair.questions.graph_files import graph_record, save_graph, writer
-    from selfrepair.questions.tables.graph import print_graph
+    from selfrepair.questions.tables.graph_table import print_graph
 
     if bool(senders.strip()) == (strongest is not None):
         given = "both were" if strongest else "neither was"

@@ -17,14 +17,14 @@ from rich.text import Text
 from selfrepair.cli.options import options, with_settings
 from selfrepair.cli.questions import prompts_given, require_answers, tokenising
 from selfrepair.errors import SelfRepairError
-from selfrepair.questions.settings import PromptSource
+from selfrepair.questions.question_settings import PromptSource
 from selfrepair.run.planning.setting_fields import given_settings as part_of
 from selfrepair.run.planning.settings import Loading
 from selfrepair.terminal import Console, plain
 
 if TYPE_CHECKING:
     from selfrepair.model.language_model import LanguageModel
-    from selfrepair.prompts.check import Check
+    from selfrepair.prompts.checked_prompts import Check
     from selfrepair.prompts.prompt import Dropped, Prompt
     from selfrepair.prompts.prompts import Prompts
     from selfrepair.prompts.vocabulary import Vocabulary
@@ -58,12 +58,12 @@ def prompts(
 
     quieten()
     from selfrepair.model.load import load
-    from selfrepair.prompts.check import check
+    from selfrepair.prompts.checked_prompts import check_prompts
 
     _require_one_source(file, asked)
     loaded = load(model, **part_of(Loading, asked))
     prompts_read, facts = _prompts_of(file, asked, loaded)
-    checked = check(loaded, _tokenised(prompts_read, loaded, asked, facts))
+    checked = check_prompts(loaded, _tokenised(prompts_read, loaded, asked, facts))
     if to is not None:
         _write(to, prompts_read, checked.prompts)
     if as_json:
@@ -122,7 +122,7 @@ def _write(path: Path, prompts_read: _Prompts, kept: Prompts) -> None:
 
 
 def _json(checked: Check) -> dict[str, Any]:
-    from selfrepair.prompts.check import json_rows
+    from selfrepair.prompts.checked_prompts import json_rows
 
     kept = checked.prompts
     return {

@@ -13,7 +13,7 @@ import typer
 
 from selfrepair.cli.options import options
 from selfrepair.errors import SelfRepairError
-from selfrepair.questions.settings import AuditSettings, PromptSource
+from selfrepair.questions.question_settings import AuditSettings, PromptSource
 from selfrepair.run.planning.setting_fields import given_settings
 from selfrepair.run.planning.settings import Loading
 from selfrepair.terminal import Console
@@ -21,7 +21,7 @@ from selfrepair.terminal import Console
 if TYPE_CHECKING:
     from selfrepair.model.language_model import LanguageModel
     from selfrepair.prompts import Prompt, Prompts
-    from selfrepair.prompts.options import Tokenising
+    from selfrepair.prompts.tokenising import Tokenising
     from selfrepair.questions.question import Question
 
 Model = Annotated[str, typer.Argument(help="Hub id, folder with safetensors, GGUF file, or `default`.")]

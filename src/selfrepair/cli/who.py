@@ -68,8 +68,8 @@ def _show_run(folder: Path, name: str, filter: str, asked: Mapping[str, Any], js
     from selfrepair.ablation.names import parse_names
     from selfrepair.cli.exit_code import CHECKS_FAIL, exit_code_of
     from selfrepair.questions.on_a_run import lines_in_run
-    from selfrepair.questions.tables.on_a_run import print_run_lines
     from selfrepair.questions.tables.records import rows
+    from selfrepair.questions.tables.run_lines_table import print_run_lines
     from selfrepair.results.run_folder import load_run
 
     if asked["prompts"] or asked["prompt"]:

@@ -14,8 +14,8 @@ import numpy as np
 from selfrepair.errors import SelfRepairError, without_controls
 from selfrepair.prompts.chat import in_chat
 from selfrepair.prompts.in_context import Encoded, encoded
-from selfrepair.prompts.options import Options, Tokenising
 from selfrepair.prompts.prompt import Dropped, Prompt, PromptsDropped, Unusable
+from selfrepair.prompts.tokenising import Options, Tokenising
 from selfrepair.prompts.vocabulary import Vocabulary
 
 _LARGEST = 2**27  # token ids of a table, padding included

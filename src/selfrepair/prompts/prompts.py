@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from selfrepair.effects.readouts import LogitDifference
 from selfrepair.errors import SelfRepairError
-from selfrepair.prompts.options import Tokenising
 from selfrepair.prompts.prompt import Dropped, Prompt
+from selfrepair.prompts.tokenising import Tokenising
 from selfrepair.terminal import plain
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ class Prompts:
                 again.
             groups: a column of the file that names each prompt's group.
             counterfactual: which of several twins of the file is taken.
-            how: `bos`, `chat`, `first_token`, `twins`; see `selfrepair.prompts.options.Options`.
+            how: `bos`, `chat`, `first_token`, `twins`; see `selfrepair.prompts.tokenising.Options`.
 
         Raises:
             SelfRepairError: the file is of no known kind, damaged, or without a prompt that can be used.
@@ -122,7 +122,7 @@ class Prompts:
             prompts: as their author has them; or mappings as other tools have them (items of TransformerLens's
                 `IOIDataset`, CoAx's dicts, rows of our own files).
             model_or_tokenizer: whose tokens are wanted; None where everything is token ids.
-            how: `bos`, `chat`, `first_token`, `twins`; see `selfrepair.prompts.options.Options`.
+            how: `bos`, `chat`, `first_token`, `twins`; see `selfrepair.prompts.tokenising.Options`.
 
         Raises:
             SelfRepairError: none can be used.
@@ -158,7 +158,7 @@ class Prompts:
             wrong: wrong answers [prompt].
             lengths: real tokens of each row of token ids; all by default.
             groups: of each prompt.
-            how: `bos`, `chat`, `first_token`, `twins`; see `selfrepair.prompts.options.Options`.
+            how: `bos`, `chat`, `first_token`, `twins`; see `selfrepair.prompts.tokenising.Options`.
 
         Raises:
             SelfRepairError: parts of different length, or no prompt that can be used.

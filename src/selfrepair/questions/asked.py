@@ -20,13 +20,13 @@ from selfrepair.questions.covering.who import Covering
 from selfrepair.questions.covering.who import who as covering_of
 from selfrepair.questions.graph import EdgeGraph, edge_graph
 from selfrepair.questions.importance import ImportanceCard, importance_card
-from selfrepair.questions.page.build import write_audit_page
+from selfrepair.questions.page.write_audit import write_audit_page
 from selfrepair.questions.question import Question
-from selfrepair.questions.settings import AuditSettings
+from selfrepair.questions.question_settings import AuditSettings
 
 
 class Asked(TypedDict, total=False):
-    """Keywords of the functions below; `selfrepair.questions.settings.AuditSettings` says what each does."""
+    """Keywords of the functions below; `selfrepair.questions.question_settings.AuditSettings` says what each does."""
 
     ablation: str | Operator | None
     metric: str

@@ -74,7 +74,7 @@ def _parquet(found: EdgeGraph, question: Question, floor: float | None) -> bytes
     return stream.getvalue()
 
 
-def dot(table: pd.DataFrame, most: int = DRAWN) -> str:
+def edges_as_dot(table: pd.DataFrame, most: int = DRAWN) -> str:
     """The largest edges of each sender as a picture: blue repairs (more of the answer is written than before), orange
     breaks; dashed where most of it is mediated by others; as thick as the total is large.
 
@@ -99,7 +99,7 @@ def dot(table: pd.DataFrame, most: int = DRAWN) -> str:
 
 
 def _dot(found: EdgeGraph, question: Question, floor: float | None) -> bytes:
-    return dot(found.table()).encode()
+    return edges_as_dot(found.table()).encode()
 
 
 def _quoted(text: str) -> str:

@@ -16,7 +16,7 @@ from selfrepair.questions.measuring.components import Components
 from selfrepair.questions.measuring.prompt_effects import Array, PromptEffects, prompt_effects
 from selfrepair.questions.measuring.responses import response_sizes
 from selfrepair.questions.measuring.sampling import Sampling
-from selfrepair.questions.settings import AuditSettings
+from selfrepair.questions.question_settings import AuditSettings
 
 _FLOOR_PROMPTS = 8
 

@@ -14,7 +14,7 @@ from selfrepair.ablation.sites import Head, all_heads
 from selfrepair.bench.co_ablation import co_ablation
 from selfrepair.bench.evidence import EVERY, GROWTH, LINE, RATIO, SCORES, Evidence, Score, frozen, line
 from selfrepair.bench.ioi.texts import TEMPLATES, ioi_prompts
-from selfrepair.bench.ranking import auc, average_precision, interval, pearson
+from selfrepair.bench.ranking import auc, average_precision, bootstrap_interval, pearson
 from selfrepair.engine.contract import Engine
 from selfrepair.engine.replay import ReplayEngine
 from selfrepair.model.language_model import LanguageModel
@@ -28,7 +28,7 @@ _CLEAN = 0.9  # accuracy below which prompts are not what the model can do
 
 
 @dataclass(frozen=True)
-class Asked:
+class IoiQuestion:
     """What is measured.
 
     Attributes:
@@ -55,11 +55,11 @@ class Asked:
         return float(heads * self.prompts * min(self.templates, len(TEMPLATES)) * len(self.ablations))
 
 
-QUICK = Asked(templates=1, prompts=8, ablations=("zero",), primaries=(3,), replicates=500)
+QUICK = IoiQuestion(templates=1, prompts=8, ablations=("zero",), primaries=(3,), replicates=500)
 
 
 @dataclass(frozen=True, eq=False)
-class Setting:
+class IoiSetting:
     """One template, ablation and primary set.
 
     Attributes:
@@ -89,7 +89,7 @@ class Setting:
         chosen[np.argsort(-values, kind="stable")[:number]] = True
         return chosen
 
-    def row(self, asked: Asked) -> dict[str, object]:
+    def row(self, asked: IoiQuestion) -> dict[str, object]:
         """The setting's figures: ranking of each score, and how the line agrees with freeze tests."""
         values, positive, number = frozen(self.evidence), self.positives(asked.positives), len(self.clean)
         row: dict[str, object] = {
@@ -104,7 +104,9 @@ class Setting:
             "smallest_freeze": float(values[positive].min()),
             "pearson": self._agreement(EVERY),
         }
-        row["pearson_low"], row["pearson_high"] = interval(self._agreement, number, asked.replicates, asked.seed)
+        row["pearson_low"], row["pearson_high"] = bootstrap_interval(
+            self._agreement, number, asked.replicates, asked.seed
+        )
         for score in SCORES:
             ranked = score.of(self.evidence, EVERY)
             row[f"auc {score.name}"] = auc(positive, ranked)
@@ -112,7 +114,7 @@ class Setting:
         for name, other in (("growth", GROWTH), ("ratio", RATIO)):
             row[f"beyond_{name}"] = self._beyond(other, asked.positives, EVERY)
             beyond = partial(self._beyond, other, asked.positives)
-            row[f"beyond_{name}_low"], row[f"beyond_{name}_high"] = interval(
+            row[f"beyond_{name}_low"], row[f"beyond_{name}_high"] = bootstrap_interval(
                 beyond, number, asked.replicates, asked.seed
             )
         return row
@@ -129,8 +131,8 @@ class Setting:
 
 
 def ioi_benchmark(
-    model: LanguageModel, asked: Asked, engine: Engine | None = None, advance: Advance = ignore
-) -> list[Setting]:
+    model: LanguageModel, asked: IoiQuestion, engine: Engine | None = None, advance: Advance = ignore
+) -> list[IoiSetting]:
     """Measures all settings.
 
     Args:
@@ -144,7 +146,7 @@ def ioi_benchmark(
         prompts = ioi_prompts(model.tokenizer, template, asked.prompts, asked.seed)
         for ablation in asked.ablations:
             sets = primary_sets(model, prompts, asked.primaries, engine)
-            settings += measure(model, prompts, template, ablation, sets, engine, advance)
+            settings += measure_setting(model, prompts, template, ablation, sets, engine, advance)
     return settings
 
 
@@ -160,7 +162,7 @@ def primary_sets(
     return [together(f"{size} primaries", largest[:size]) for size in sizes]
 
 
-def measure(
+def measure_setting(
     model: LanguageModel,
     prompts: Prompts,
     template: str,
@@ -168,13 +170,13 @@ def measure(
     sets: Sequence[Intervention],
     engine: Engine | None = None,
     advance: Advance = ignore,
-) -> list[Setting]:
+) -> list[IoiSetting]:
     """One template under one ablation, for some sets of heads."""
     components, heads = Components.of(model.anatomy), all_heads(model.anatomy)
     effects = prompt_effects(model, prompts, sets, ablation, engine=engine or ReplayEngine(fold=4))
     found = co_ablation(model, prompts, heads, sets, ablation, advance=advance)
     return [
-        Setting(
+        IoiSetting(
             template=template,
             ablation=ablation,
             primaries=tuple(site for site in one.replaced if isinstance(site, Head)),
@@ -188,12 +190,12 @@ def measure(
     ]
 
 
-def table_of(settings: Sequence[Setting], asked: Asked) -> pd.DataFrame:
+def table_of(settings: Sequence[IoiSetting], asked: IoiQuestion) -> pd.DataFrame:
     """One row per setting; see `Setting.row`."""
     return pd.DataFrame([one.row(asked) for one in settings])
 
 
-def doubtful(settings: Sequence[Setting]) -> list[str]:
+def doubtful(settings: Sequence[IoiSetting]) -> list[str]:
     """Templates on which the model answers wrongly too often for anything to be read from them."""
     found = {one.template for one in settings if (one.clean > 0).mean() < _CLEAN}
     return [template for template in TEMPLATES if template in found]

@@ -14,7 +14,7 @@ import numpy as np
 from selfrepair.ablation.interventions import together
 from selfrepair.ablation.sites import Head
 from selfrepair.bench.evidence import CONDITIONAL, EVERY, GROWTH, LINE, MARGINAL, RATIO, Score
-from selfrepair.bench.ioi.benchmark import measure
+from selfrepair.bench.ioi.benchmark import measure_setting
 from selfrepair.bench.ioi.texts import Words, tokenised
 from selfrepair.bench.ranking import auc
 from selfrepair.engine.contract import Engine
@@ -112,7 +112,7 @@ def published_benchmark(
     base, aucs = together("name movers", primaries), {score.name: [] for score in _COMPARED}  # type: ignore[var-annotated]
     for seed in seeds:
         texts = published_prompts(model.tokenizer, prompts, seed, words)
-        (setting,) = measure(model, texts, TEMPLATE, "zero", [base], engine, advance)
+        (setting,) = measure_setting(model, texts, TEMPLATE, "zero", [base], engine, advance)
         labels = np.array([site in backups for site in setting.evidence.sites])
         for score in _COMPARED:
             aucs[score.name].append(auc(labels, score.of(setting.evidence, EVERY)))

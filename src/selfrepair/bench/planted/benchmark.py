@@ -11,10 +11,10 @@ import pandas as pd
 from selfrepair.ablation.interventions import Intervention
 from selfrepair.ablation.operators import Zero
 from selfrepair.bench.co_ablation import co_ablation
-from selfrepair.bench.evidence import EVERY, SCORES, Evidence, motif_labels
-from selfrepair.bench.planted.circuits import BACKUPS, LABELS, REPAIRERS, Circuit, build, draw
-from selfrepair.bench.planted.prompts import planted_prompts
-from selfrepair.bench.ranking import auc, average_precision, interval
+from selfrepair.bench.evidence import EVERY, SCORES, Evidence, labels_of_components
+from selfrepair.bench.planted.circuits import BACKUPS, LABELS, REPAIRERS, PlantedCircuit, build, draw_circuit
+from selfrepair.bench.planted.planted_prompts import planted_prompts
+from selfrepair.bench.ranking import auc, average_precision, bootstrap_interval
 from selfrepair.engine.replay import ReplayEngine
 from selfrepair.model.load import load
 from selfrepair.progress import Advance, ignore
@@ -92,7 +92,7 @@ class PlantedScores:
 
 def over_seeds(name: str, values: Array) -> dict[str, float]:
     """A mean over seeds and its interval: `name`, `name_low`, `name_high`."""
-    low, high = interval(lambda drawn: float(values[drawn].mean()), len(values), _REPLICATES)
+    low, high = bootstrap_interval(lambda drawn: float(values[drawn].mean()), len(values), _REPLICATES)
     return {name: float(values.mean()), f"{name}_low": low, f"{name}_high": high}
 
 
@@ -134,7 +134,7 @@ class Case:
         live_norm: whether the final norm divides by the stream's size.
     """
 
-    circuit: Circuit
+    circuit: PlantedCircuit
     prompts: Prompts
     contents: Array
     evidence: Evidence
@@ -145,7 +145,7 @@ class Case:
     @classmethod
     def of(cls, variant: Variant, seed: int, number: int = PROMPTS, noise: float = NOISE) -> Case:
         """A circuit, its network and what is measured on it."""
-        circuit = draw(seed)
+        circuit = draw_circuit(seed)
         model = load(build(circuit, variant.architecture, variant.live_norm).module)
         prompts, contents = planted_prompts(number, seed, noise)
         base, components = Intervention(circuit.primaries, name="primaries"), Components.of(model.anatomy)
@@ -173,7 +173,7 @@ class Case:
 
     def motifs(self) -> dict[str, float]:
         """How many labels are right, and how far lines are from the truth table."""
-        given = motif_labels(self.evidence)
+        given = labels_of_components(self.evidence)
         wanted = np.array([LABELS.get(role, "") for role in self.roles])
         none = np.abs(self.evidence.lines.mean(0)) <= _ROUNDING * abs(self.lost.mean())
         right = np.where(wanted == "", none | (given == "unsure"), given == wanted)

@@ -24,8 +24,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from selfrepair.ablation.sites import Head, Mlp, Site
-from selfrepair.bench.planted.features import SHARP, read, write
 from selfrepair.bench.planted.networks import HEADS, NETWORKS, Network
+from selfrepair.bench.planted.stream_features import SHARP, reading_vector, writing_vector
 from selfrepair.statistics.estimates import Array
 
 LAYERS, PRIMARIES = 6, 3
@@ -67,7 +67,7 @@ class Part:
 
 
 @dataclass(frozen=True, eq=False)
-class Circuit:
+class PlantedCircuit:
     """A truth table.
 
     Attributes:
@@ -135,7 +135,7 @@ class Circuit:
         return np.asarray(strength * contents if role == "mover" else by_answer.get(role, 0.0) * held)
 
 
-def draw(seed: int) -> Circuit:
+def draw_circuit(seed: int) -> PlantedCircuit:
     """A circuit with parts at random places and of random strengths.
 
     Args:
@@ -155,10 +155,10 @@ def draw(seed: int) -> Circuit:
                 parts[places[next(order)]] = Part(role, float(rng.uniform(low, high)))
     every: list[Site] = [Head(layer, head) for layer in range(LAYERS) for head in range(HEADS)]
     every += map(Mlp, range(LAYERS))
-    return Circuit({site: parts.get(site, Part("inert")) for site in every})
+    return PlantedCircuit({site: parts.get(site, Part("inert")) for site in every})
 
 
-def build(circuit: Circuit, architecture: str, live_norm: bool) -> Network:
+def build(circuit: PlantedCircuit, architecture: str, live_norm: bool) -> Network:
     """A network that has a circuit.
 
     Args:
@@ -178,22 +178,22 @@ def build(circuit: Circuit, architecture: str, live_norm: bool) -> Network:
 
 
 def _set_head(network: Network, site: Head, part: Part) -> None:
-    home = read(task=SHARP / 2)
-    always = {"source": read(task=SHARP), "start": home}
-    waking = {"source": read(task=SHARP, done=-SHARP), "start": home}
-    itself = {"task": read(task=SHARP)}
+    home = reading_vector(task=SHARP / 2)
+    always = {"source": reading_vector(task=SHARP), "start": home}
+    waking = {"source": reading_vector(task=SHARP, done=-SHARP), "start": home}
+    itself = {"task": reading_vector(task=SHARP)}
     strength = part.strength
     looks, makes = {
-        "primary": (always, {"content": write(answer=strength), "source": write(done=1 / PRIMARIES)}),
-        "relay": (always, {"content": write(carried=strength)}),
-        "mover": (always, {"content": write(answer=strength)}),
-        "backup": (waking, {"content": write(answer=strength)}),
-        "hit responder": (waking, {"content": write(unrelated=strength)}),
-        "suppressor": (itself, {"answer": write(answer=-strength)}),
-        "amplifier": (itself, {"answer": write(answer=strength)}),
+        "primary": (always, {"content": writing_vector(answer=strength), "source": writing_vector(done=1 / PRIMARIES)}),
+        "relay": (always, {"content": writing_vector(carried=strength)}),
+        "mover": (always, {"content": writing_vector(answer=strength)}),
+        "backup": (waking, {"content": writing_vector(answer=strength)}),
+        "hit responder": (waking, {"content": writing_vector(unrelated=strength)}),
+        "suppressor": (itself, {"answer": writing_vector(answer=-strength)}),
+        "amplifier": (itself, {"answer": writing_vector(answer=strength)}),
         "re-aimer": (
-            {"source": read(done=SHARP), "start": home},
-            {"content": write(answer=-strength), "start": write(answer=strength)},
+            {"source": reading_vector(done=SHARP), "start": home},
+            {"content": writing_vector(answer=-strength), "start": writing_vector(answer=strength)},
         ),
         "inert": ({}, {}),
     }[part.role]
@@ -201,11 +201,14 @@ def _set_head(network: Network, site: Head, part: Part) -> None:
 
 
 def _set_mlp(network: Network, layer: int, part: Part) -> None:
-    answer = read(answer=1)
+    answer = reading_vector(answer=1)
     reads, writes = {
-        "MLP backup": (read(carried=1, done=-2), write(answer=part.strength)),  # asleep while two primaries are left
-        "MLP suppressor": (answer, write(answer=-part.strength)),
-        "MLP amplifier": (answer, write(answer=part.strength)),
-        "inert": (read(), write()),
+        "MLP backup": (
+            reading_vector(carried=1, done=-2),
+            writing_vector(answer=part.strength),
+        ),  # asleep while two primaries are left
+        "MLP suppressor": (answer, writing_vector(answer=-part.strength)),
+        "MLP amplifier": (answer, writing_vector(answer=part.strength)),
+        "inert": (reading_vector(), writing_vector()),
     }[part.role]
     network.set_neuron(layer, 0, reads, writes)

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from selfrepair.bench.planted.features import WIDTH, Token, embeddings, read, unembedding
+from selfrepair.bench.planted.stream_features import WIDTH, Token, embeddings, reading_vector, unembedding
 
 Key = Literal["source", "start", "task"]
 Value = Literal["content", "source", "answer", "start"]
@@ -98,9 +98,9 @@ class Gpt2(Network):
             for place, query in self._queries(looks).items():
                 attention.c_attn.weight[:, start + place] = query
             for place, key in enumerate(KEYS):
-                attention.c_attn.weight[:, WIDTH + start + place] = read(**{key: 1})
+                attention.c_attn.weight[:, WIDTH + start + place] = reading_vector(**{key: 1})
             for place, value in enumerate(VALUES):
-                attention.c_attn.weight[:, 2 * WIDTH + start + place] = read(**{value: 1})
+                attention.c_attn.weight[:, 2 * WIDTH + start + place] = reading_vector(**{value: 1})
                 if value in makes:
                     attention.c_proj.weight[start + place] = makes[value]
 
@@ -158,9 +158,9 @@ class Llama(Network):
             for place, query in self._queries(looks).items():
                 attention.q_proj.weight[start + place] = query
             for place, key in enumerate(KEYS):
-                attention.k_proj.weight[group + self.first_key + place] = read(**{key: 1})
+                attention.k_proj.weight[group + self.first_key + place] = reading_vector(**{key: 1})
             for place, value in enumerate(VALUES):
-                attention.v_proj.weight[group + place] = read(**{value: 1})
+                attention.v_proj.weight[group + place] = reading_vector(**{value: 1})
                 if value in makes:
                     attention.o_proj.weight[:, start + place] = makes[value]
 
@@ -169,7 +169,7 @@ class Llama(Network):
         mlp = self._blocks[layer].mlp
         with torch.no_grad():
             mlp.gate_proj.weight[neuron] = reads
-            mlp.up_proj.weight[neuron] = read(task=1)
+            mlp.up_proj.weight[neuron] = reading_vector(task=1)
             mlp.down_proj.weight[:, neuron] = writes
 
     def set_live_final_norm(self) -> None:

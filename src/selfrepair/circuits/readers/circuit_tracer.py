@@ -8,7 +8,7 @@ from typing import Any
 
 from selfrepair.ablation.sites import At, Mlp
 from selfrepair.circuits.selection import Rank
-from selfrepair.circuits.source import Format, Read, Source
+from selfrepair.circuits.source import CircuitFile, CircuitFormat, Read
 from selfrepair.errors import SelfRepairError
 
 _ID = re.compile(r"(\d{1,4})_(\d{1,9})_(\d{1,6})")  # layer, latent, position
@@ -19,12 +19,12 @@ _FROZEN = (
 )
 
 
-def _recognises(source: Source) -> bool:
+def _recognises(source: CircuitFile) -> bool:
     data = source.mapping("nodes", "links")
     return data is not None and isinstance(data["nodes"], list) and isinstance(data["links"], list)
 
 
-def _read(source: Source, top: int | None, rank: Rank | None) -> Read:
+def _read(source: CircuitFile, top: int | None, rank: Rank | None) -> Read:
     data = source.mapping("nodes", "links") or {}
     if top is not None or rank is not None:
         raise SelfRepairError(
@@ -45,7 +45,7 @@ def _read(source: Source, top: int | None, rank: Rank | None) -> Read:
     return Read(roles, provenance=said, notes=tuple(notes))
 
 
-def _latent(source: Source, node: Mapping[str, Any]) -> tuple[str, tuple[int, int]]:
+def _latent(source: CircuitFile, node: Mapping[str, Any]) -> tuple[str, tuple[int, int]]:
     """A latent's name, layer and position, from `node_id`: `feature` joins layer and latent in one number."""
     name = node.get("node_id")
     parts = _ID.fullmatch(name) if isinstance(name, str) else None
@@ -80,4 +80,4 @@ def _sites(places: Iterable[tuple[int, int]]) -> list[At]:
     return [At(Mlp(layer), tuple(sorted(by_layer[layer]))) for layer in sorted(by_layer)]
 
 
-CIRCUIT_TRACER = Format(_recognises, _read)
+CIRCUIT_TRACER = CircuitFormat(_recognises, _read)

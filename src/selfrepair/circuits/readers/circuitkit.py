@@ -12,9 +12,9 @@ from selfrepair.ablation.edges import Edge, edge_between
 from selfrepair.ablation.name_lists import Place
 from selfrepair.ablation.sites import Attention, Head, Mlp, Neuron, Site
 from selfrepair.ablation.spellings import Component, End, spelled
-from selfrepair.circuits.graph import some
+from selfrepair.circuits.circuit_graph import some
 from selfrepair.circuits.selection import Rank, best, rank_needed, top_needed
-from selfrepair.circuits.source import Format, Read, Source
+from selfrepair.circuits.source import CircuitFile, CircuitFormat, Read
 from selfrepair.errors import SelfRepairError
 
 _NEURON = re.compile(r"L(\d{1,9})\.(\d{1,9})")
@@ -27,12 +27,12 @@ def _about(*parts: Mapping[str, Any]) -> dict[str, str]:
     return {key: str(part[key])[:200] for part in parts for key in _SAID if isinstance(part.get(key), kinds)}
 
 
-def _are_scores(source: Source) -> bool:
+def _are_scores(source: CircuitFile) -> bool:
     data = source.mapping("node_scores")
     return data is not None and isinstance(data["node_scores"], dict)
 
 
-def _read_scores(source: Source, top: int | None, rank: Rank | None) -> Read:
+def _read_scores(source: CircuitFile, top: int | None, rank: Rank | None) -> Read:
     data = source.mapping("node_scores") or {}
     given: Mapping[str, Any] = data["node_scores"]
     sites = [_scored_site(name, neurons=data.get("level") == "neuron") for name in given]
@@ -59,20 +59,20 @@ def _scored_site(name: str, neurons: bool) -> Site:
     return site
 
 
-def _number(source: Source, name: str, given: object) -> float:
+def _number(source: CircuitFile, name: str, given: object) -> float:
     if isinstance(given, bool) or not isinstance(given, int | float):
         raise source.damaged(f"the score of '{name:.40}' is {str(given)[:40]!r}")
     return float(given)
 
 
-def _is_artifact(source: Source) -> bool:
+def _is_artifact(source: CircuitFile) -> bool:
     data = source.mapping("nodes", "edges")
     if data is None or not isinstance(data["nodes"], dict) or not isinstance(data["edges"], dict):
         return False
     return all(isinstance(node, dict) and "node_type" in node for node in data["nodes"].values())
 
 
-def _read_artifact(source: Source, top: int | None, rank: Rank | None) -> Read:
+def _read_artifact(source: CircuitFile, top: int | None, rank: Rank | None) -> Read:
     data = source.mapping("nodes", "edges") or {}
     about = data["metadata"] if isinstance(data.get("metadata"), dict) else data
     granularity = str(about.get("granularity"))
@@ -93,7 +93,7 @@ def _read_artifact(source: Source, top: int | None, rank: Rank | None) -> Read:
 
 
 def _kept(
-    source: Source, nodes: Mapping[str, Any], threshold: object, top: int | None, rank: Rank | None
+    source: CircuitFile, nodes: Mapping[str, Any], threshold: object, top: int | None, rank: Rank | None
 ) -> tuple[set[str], list[str]]:
     """Nodes of the circuit: at least as important as the file's threshold, or the best."""
     names = list(nodes)
@@ -112,7 +112,7 @@ def _whole_mlp(node: Mapping[str, Any], granularity: str) -> bool:
     return kind == "mlp_neuron" and granularity != "neuron" and node.get("index") == 0
 
 
-def _component(source: Source, name: str, node: Mapping[str, Any], granularity: str) -> Component | None:
+def _component(source: CircuitFile, name: str, node: Mapping[str, Any], granularity: str) -> Component | None:
     """What a node stands for; None for the residual stream."""
     kind = _ALIASES.get(str(node["node_type"]), str(node["node_type"]))
     layer, index = node.get("layer_idx"), node.get("index", 0)
@@ -136,7 +136,7 @@ def _component(source: Source, name: str, node: Mapping[str, Any], granularity: 
 
 
 def _edges(
-    source: Source, given: Mapping[str, Any], nodes: Mapping[str, Component | None], kept: set[str]
+    source: CircuitFile, given: Mapping[str, Any], nodes: Mapping[str, Component | None], kept: set[str]
 ) -> tuple[list[Edge], list[str]]:
     edges, dangling = [], []
     for edge in given.values():
@@ -150,5 +150,5 @@ def _edges(
     return edges, dangling
 
 
-SCORES = Format(_are_scores, _read_scores)
-ARTIFACT = Format(_is_artifact, _read_artifact)
+SCORES = CircuitFormat(_are_scores, _read_scores)
+ARTIFACT = CircuitFormat(_is_artifact, _read_artifact)

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from selfrepair.circuits.graph import ScoredGraph
+from selfrepair.circuits.circuit_graph import ScoredGraph
 from selfrepair.circuits.selection import Rank
-from selfrepair.circuits.source import MOST_BYTES, Format, Read, Source, refused_pickle
+from selfrepair.circuits.source import MOST_BYTES, CircuitFile, CircuitFormat, Read, refused_pickle
 from selfrepair.errors import SelfRepairError
 
 _PT_KEYS = ("cfg", "src_nodes", "dst_nodes", "edges_scores", "edges_in_graph", "nodes_in_graph")
@@ -20,24 +20,24 @@ _NEURONS = (
 )
 
 
-def _recognises(source: Source) -> bool:
+def _recognises(source: CircuitFile) -> bool:
     data = source.mapping("cfg", "nodes", "edges")
     return source.is_torch or (data is not None and isinstance(data["nodes"], dict) and isinstance(data["edges"], dict))
 
 
-def _read(source: Source, top: int | None, rank: Rank | None) -> Read:
+def _read(source: CircuitFile, top: int | None, rank: Rank | None) -> Read:
     graph = _of_tensors(source) if source.is_torch else _of_json(source, source.mapping("cfg", "nodes", "edges") or {})
     return graph.circuit(top, rank)
 
 
-def _config(source: Source, config: object) -> tuple[int, int, dict[str, str]]:
+def _config(source: CircuitFile, config: object) -> tuple[int, int, dict[str, str]]:
     """Layers, heads, and what to remember."""
     given = config if isinstance(config, Mapping) else {}
     layers, heads = source.require_shape(given.get("n_layers"), given.get("n_heads"))
     return layers, heads, {"layers": str(layers), "heads": str(heads)}
 
 
-def _of_json(source: Source, data: Mapping[str, Any]) -> ScoredGraph:
+def _of_json(source: CircuitFile, data: Mapping[str, Any]) -> ScoredGraph:
     _, _, provenance = _config(source, data["cfg"])
     inside, scores, partial = {}, {}, False
     for name, node in data["nodes"].items():  # upstream documents flags and writes mappings
@@ -61,13 +61,13 @@ def _of_json(source: Source, data: Mapping[str, Any]) -> ScoredGraph:
     )
 
 
-def _flag(source: Source, name: str, given: object) -> bool:
+def _flag(source: CircuitFile, name: str, given: object) -> bool:
     if given not in (0, 1, True, False):
         raise source.damaged(f"whether '{name:.40}' is in the graph is {str(given)[:40]!r}")
     return bool(given)
 
 
-def _number(source: Source, name: str, given: object) -> float:
+def _number(source: CircuitFile, name: str, given: object) -> float:
     if given is None:
         return float("nan")
     if isinstance(given, bool) or not isinstance(given, int | float):
@@ -75,7 +75,7 @@ def _number(source: Source, name: str, given: object) -> float:
     return float(given)
 
 
-def _of_tensors(source: Source) -> ScoredGraph:
+def _of_tensors(source: CircuitFile) -> ScoredGraph:
     data = _loaded(source)
     layers, heads, provenance = _config(source, data["cfg"])
     senders, receivers = _senders(layers, heads), _receivers(layers, heads)
@@ -103,7 +103,7 @@ def _of_tensors(source: Source) -> ScoredGraph:
     )
 
 
-def _loaded(source: Source) -> Mapping[str, Any]:
+def _loaded(source: CircuitFile) -> Mapping[str, Any]:
     """What `torch.save` wrote, read without running any code.
 
     Raises:
@@ -125,7 +125,7 @@ def _loaded(source: Source) -> Mapping[str, Any]:
     return data
 
 
-def _tensor(source: Source, data: Mapping[str, Any], key: str, shape: tuple[int, ...]) -> Any:
+def _tensor(source: CircuitFile, data: Mapping[str, Any], key: str, shape: tuple[int, ...]) -> Any:
     import torch
 
     value = data[key]
@@ -162,4 +162,4 @@ def _real(layers: int, heads: int, parallel: bool) -> Any:
     return np.concatenate(sent)[:, None] < np.concatenate(read)[None, :]
 
 
-EAP = Format(_recognises, _read)
+EAP = CircuitFormat(_recognises, _read)

@@ -8,9 +8,9 @@ import numpy as np
 
 from selfrepair.ablation.edges import LONGEST, Edge, edge_between, ends_of
 from selfrepair.ablation.name_lists import uncommented
-from selfrepair.circuits.graph import components_of
+from selfrepair.circuits.circuit_graph import components_of
 from selfrepair.circuits.selection import Rank, best, rank_needed
-from selfrepair.circuits.source import Format, Read, Source
+from selfrepair.circuits.source import CircuitFile, CircuitFormat, Read
 from selfrepair.errors import SelfRepairError
 
 _ARROW = re.compile(r"->|→|<-|←")
@@ -20,11 +20,11 @@ _TUPLE = re.compile(r"['\"]([\w.]+)['\"]\s*,\s*\[([^\[\]]*)\]")  # ('blocks.9.at
 _TORCH_INDEX = re.compile(r"TorchIndex\(\s*\[([^\[\]]*)\]\s*\)")
 
 
-def _recognises(source: Source) -> bool:
+def _recognises(source: CircuitFile) -> bool:
     return not source.is_torch and any(_is_edge(line) for line in _lines(source)[:1])
 
 
-def _lines(source: Source) -> list[str]:
+def _lines(source: CircuitFile) -> list[str]:
     data = source.data
     if data is None:
         return [line for line in uncommented(source.text).splitlines() if line.strip()]
@@ -38,7 +38,7 @@ def _is_edge(line: str) -> bool:
     return bool(_ARROW.search(line)) or len(_HOOKS.findall(line)) >= 2
 
 
-def _read(source: Source, top: int | None, rank: Rank | None) -> Read:
+def _read(source: CircuitFile, top: int | None, rank: Rank | None) -> Read:
     heads = None if source.shape is None else source.shape.heads
     edges, inside = [], 0
     for line in _lines(source):
@@ -80,4 +80,4 @@ def _scored(line: str) -> tuple[str, float | None]:
     return before, None if effect[1].lower() == "none" else float(effect[1])
 
 
-EDGES = Format(_recognises, _read)
+EDGES = CircuitFormat(_recognises, _read)

@@ -9,18 +9,18 @@ from selfrepair.ablation.edges import parse_edge
 from selfrepair.ablation.name_lists import Place
 from selfrepair.ablation.names import parse_groups, parse_names
 from selfrepair.circuits.selection import Rank
-from selfrepair.circuits.source import Format, Read, Source
+from selfrepair.circuits.source import CircuitFile, CircuitFormat, Read
 from selfrepair.errors import SelfRepairError
 
 NAME, VERSION = "selfrepair circuit", 1
 
 
-def _recognises(source: Source) -> bool:
+def _recognises(source: CircuitFile) -> bool:
     data = source.mapping("format", "roles")
     return data is not None and data["format"] == NAME
 
 
-def _read(source: Source, top: int | None, rank: Rank | None) -> Read:
+def _read(source: CircuitFile, top: int | None, rank: Rank | None) -> Read:
     data = source.mapping("format", "roles") or {}
     if top is not None or rank is not None:
         raise SelfRepairError(
@@ -57,4 +57,4 @@ def _mapping(data: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     return found
 
 
-OWN = Format(_recognises, _read)
+OWN = CircuitFormat(_recognises, _read)

@@ -5,17 +5,17 @@ from __future__ import annotations
 from selfrepair.ablation.name_lists import uncommented
 from selfrepair.ablation.names import parse_groups
 from selfrepair.circuits.selection import Rank
-from selfrepair.circuits.source import Format, Read, Source, refused_pickle
+from selfrepair.circuits.source import CircuitFile, CircuitFormat, Read, refused_pickle
 from selfrepair.errors import SelfRepairError
 
 _MOST_BYTES = 4 * 2**20  # of names
 
 
-def _recognises(source: Source) -> bool:
+def _recognises(source: CircuitFile) -> bool:
     return True
 
 
-def _read(source: Source, top: int | None, rank: Rank | None) -> Read:
+def _read(source: CircuitFile, top: int | None, rank: Rank | None) -> Read:
     if source.is_torch:
         raise refused_pickle(source.path)
     if top is not None or rank is not None:
@@ -29,4 +29,4 @@ def _read(source: Source, top: int | None, rank: Rank | None) -> Read:
     return Read(parse_groups(names, files=False))  # names in a file are never names of other files
 
 
-ROLES = Format(_recognises, _read)
+ROLES = CircuitFormat(_recognises, _read)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from selfrepair.errors import SelfRepairError
-from selfrepair.prompts.formats.content import Content, Row, load
+from selfrepair.prompts.formats.content import Content, Row, load_content
 from selfrepair.prompts.formats.read import Wishes, each_row, text_of
 from selfrepair.prompts.prompt import Dropped, Prompt, Unusable
 from selfrepair.reading import parsed_json
@@ -75,7 +75,7 @@ def _task(content: Content, wishes: Wishes) -> tuple[Content, dict[str, str], st
         raise SelfRepairError(
             f"The prompt_template of {content.name} is a program.", "Only {{ column }} is filled in here."
         )
-    table = load(content.path.with_name(_file_name(source, content.name)))
+    table = load_content(content.path.with_name(_file_name(source, content.name)))
     wishes.facts.update({"table": table.name, "table_sha256": table.sha256, "prompt_template": template})
     return table, schema, template
 

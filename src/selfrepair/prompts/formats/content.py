@@ -54,7 +54,7 @@ class Content:
         return tuple(self.rows[0]) if self.rows else ()
 
 
-def load(path: Path) -> Content:
+def load_content(path: Path) -> Content:
     """Reads a file.
 
     Raises:

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from selfrepair.choices import PROMPT_FORMATS
 from selfrepair.errors import SelfRepairError
-from selfrepair.prompts.formats.content import Content, Row, load
+from selfrepair.prompts.formats.content import Content, Row, load_content
 from selfrepair.prompts.prompt import Dropped, Prompt, Unusable
 from selfrepair.prompts.vocabulary import Vocabulary
 
@@ -50,7 +50,7 @@ class Wishes:
                 )
 
 
-class Format(Protocol):
+class PromptFormat(Protocol):
     """A kind of prompt file."""
 
     def detect(self, content: Content) -> bool:
@@ -70,7 +70,7 @@ def prompts_in(
     Raises:
         SelfRepairError: it is damaged, or of no known format.
     """
-    content = load(Path(path))
+    content = load_content(Path(path))
     wishes = replace(wishes, model_or_tokenizer=model_or_tokenizer)
     name = format or _detected(content)
     prompts = list(PROMPT_FORMATS[name].read(content, wishes))

@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 
 from selfrepair.ablation.sites import Site
+from selfrepair.questions.circuit.ablation_table import OperatorTable, operator_table, possible
+from selfrepair.questions.circuit.circuit_runs import CircuitRuns
 from selfrepair.questions.circuit.completion import completion_curve, completion_runs
 from selfrepair.questions.circuit.faithfulness import Faithfulness, faithfulness
 from selfrepair.questions.circuit.missing import Halves, confirmed, selected, stability
-from selfrepair.questions.circuit.operators import OperatorTable, operator_table, possible
-from selfrepair.questions.circuit.runs import CircuitRuns
 from selfrepair.questions.circuit.superfluous import members
 from selfrepair.questions.circuit.together import Together, frozen_together
 from selfrepair.questions.circuit.verdict import Verdict, no_direction, verdict
@@ -22,7 +22,7 @@ from selfrepair.questions.measuring.components import lies_in
 from selfrepair.questions.measuring.prompt_effects import PromptEffects, joined
 from selfrepair.questions.measuring.sampling import Sampling
 from selfrepair.questions.question import Question
-from selfrepair.questions.settings import AuditSettings
+from selfrepair.questions.question_settings import AuditSettings
 
 
 @dataclass(frozen=True, eq=False)

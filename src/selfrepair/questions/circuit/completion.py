@@ -8,8 +8,8 @@ import pandas as pd
 
 from selfrepair.ablation.interventions import Intervention
 from selfrepair.ablation.sites import Site
+from selfrepair.questions.circuit.circuit_runs import CircuitRuns
 from selfrepair.questions.circuit.faithfulness import kept_share
-from selfrepair.questions.circuit.runs import CircuitRuns
 from selfrepair.questions.measuring.prompt_effects import PromptEffects
 from selfrepair.questions.measuring.sampling import Sampling
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from selfrepair.questions.circuit.runs import CircuitRuns
+from selfrepair.questions.circuit.circuit_runs import CircuitRuns
 from selfrepair.questions.measuring.components import Components, lies_in
 from selfrepair.questions.measuring.prompt_effects import PromptEffects
 from selfrepair.questions.measuring.sampling import Sampling

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from selfrepair.ablation.sites import Site
-from selfrepair.questions.circuit.runs import CIRCUIT, CircuitRuns, role_name
+from selfrepair.questions.circuit.circuit_runs import CIRCUIT, CircuitRuns, role_name
 from selfrepair.questions.measuring.prompt_effects import Array, PromptEffects
 from selfrepair.questions.measuring.sampling import Sampling
 

@@ -6,7 +6,7 @@ from selfrepair.model.load import load
 from selfrepair.prompts import Prompts
 from selfrepair.questions.claims.claims_file import ClaimsFile
 from selfrepair.questions.question import Question
-from selfrepair.questions.settings import AuditSettings
+from selfrepair.questions.question_settings import AuditSettings
 
 
 def asked(claims: ClaimsFile, progress: bool = False) -> Question:

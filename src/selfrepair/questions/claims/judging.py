@@ -17,8 +17,8 @@ from selfrepair.ablation.sites import Site
 from selfrepair.circuits.circuit import Circuit
 from selfrepair.errors import SelfRepairError
 from selfrepair.questions.circuit.audit import audit
+from selfrepair.questions.circuit.circuit_runs import CircuitRuns
 from selfrepair.questions.circuit.faithfulness import faithfulness
-from selfrepair.questions.circuit.runs import CircuitRuns
 from selfrepair.questions.claims.claims_file import Claim, ClaimsFile, bound
 from selfrepair.questions.covering.freeze import all_frozen, covered, freeze_tests
 from selfrepair.questions.covering.who import covering

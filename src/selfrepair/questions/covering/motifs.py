@@ -58,7 +58,7 @@ def motifs(lines: np.ndarray, clean: np.ndarray, sign: float) -> Motifs:
     return Motifs(released, np.maximum(x, 0) - released, np.minimum(x, 0))
 
 
-def labels(lines: np.ndarray, clean: np.ndarray, sign: float, sampling: Sampling) -> list[str]:
+def motif_labels(lines: np.ndarray, clean: np.ndarray, sign: float, sampling: Sampling) -> list[str]:
     """What each component does, by means over prompts and twice their standard errors; without errors, by means.
 
     Args:

@@ -12,7 +12,7 @@ import pandas as pd
 from selfrepair.ablation.interventions import Intervention
 from selfrepair.ablation.sites import Site
 from selfrepair.questions.covering.freeze import all_frozen, covered, freeze_tests, rank_p
-from selfrepair.questions.covering.motifs import MOTIFS, labels, motifs
+from selfrepair.questions.covering.motifs import MOTIFS, motif_labels, motifs
 from selfrepair.questions.measuring.components import Components
 from selfrepair.questions.measuring.prompt_effects import Array, PromptEffects
 from selfrepair.questions.measuring.sampling import Sampling
@@ -108,7 +108,7 @@ def covering_table(tested: Tested) -> pd.DataFrame:
             "q": q_values(p),
             "clean_direct_effect": sampling.mean(clean.T).value,
             "ablated_direct_effect": sampling.mean((clean + x).T).value,
-            "label": labels(x, clean, sign, sampling),
+            "label": motif_labels(x, clean, sign, sampling),
             **{name: sampling.mean(part.T).value for name, part in zip(MOTIFS, motifs(x, clean, sign), strict=True)},
         }
     )

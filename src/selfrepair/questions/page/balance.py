@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from selfrepair.questions.covering.motifs import LABELS
 from selfrepair.questions.page import tracks
-from selfrepair.questions.page.markup import Markup, el, joined
-from selfrepair.questions.page.shown import Shown, effect_text, ends, figure, motif_class
+from selfrepair.questions.page.markup import Markup, el, join_markup
+from selfrepair.questions.page.shown import ShownAudit, effect_text, ends, figure, motif_class
 from selfrepair.questions.tables.covering import MOTIF_TITLES, shown_rows
 from selfrepair.report.number_formats import SMALLEST
 
@@ -25,7 +25,7 @@ class Step(NamedTuple):
     note: str = ""
 
 
-def waterfall(shown: Shown) -> Markup:
+def waterfall(shown: ShownAudit) -> Markup:
     """From what was lost to the total effect."""
     steps, total = steps_of(shown)
     places = [0.0]
@@ -39,13 +39,13 @@ def waterfall(shown: Shown) -> Markup:
         f"Mean changes of the readout in {shown.unit}, with {shown.question.sampling.in_words}. Each bar starts where "
         "the one above it ends; together they are the total effect exactly. Colours say how a component covers."
     )
-    content = joined(
+    content = join_markup(
         el("div", *rows, tracks.scale(axis, shown.unit), class_="rows waterfall"), legend(shown), _motifs(shown)
     )
     return figure("What was lost, and who made up for it", content, caption, "balance")
 
 
-def steps_of(shown: Shown) -> tuple[list[Step], Step]:
+def steps_of(shown: ShownAudit) -> tuple[list[Step], Step]:
     """The bars from the loss on, and the total effect that they add up to."""
     covering, sign = shown.found.covering, shown.found.covering.sign
     value, low, high = ends(covering.total("lost"))
@@ -76,7 +76,7 @@ def _row(axis: tracks.Axis, start: float, step: Step, unit: str) -> Markup:
     return tracks.row(axis, step.title, marks, text, title, f"step-{step.look}")
 
 
-def legend(shown: Shown) -> Markup:
+def legend(shown: ShownAudit) -> Markup:
     """Colours of the labels that occur, with what they mean."""
     present = {str(label) for label in shown_rows(shown.found.covering.table, _NAMED)["label"]}
     items = [
@@ -87,7 +87,7 @@ def legend(shown: Shown) -> Markup:
     return el("p", *items, class_="legend")
 
 
-def _motifs(shown: Shown) -> Markup:
+def _motifs(shown: ShownAudit) -> Markup:
     sums = shown.found.covering.motif_sums()
     texts = [f"{MOTIF_TITLES[name]} {effect_text(*ends(estimate))}" for name, estimate in sums.items()]
     return el("p", f"By motif, all heads and MLPs together: {' · '.join(texts)}.", class_="note")

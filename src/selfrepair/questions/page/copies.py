@@ -6,15 +6,15 @@ import json
 import math
 from dataclasses import fields
 
-from selfrepair.questions.page.shown import Shown
-from selfrepair.questions.settings import AuditSettings
+from selfrepair.questions.page.shown import ShownAudit
+from selfrepair.questions.question_settings import AuditSettings
 from selfrepair.statistics.estimates import Estimate
 
 _LOADING = {"revision": None, "dtype": "float32", "device": "auto"}  # options of `load` with their defaults
 _IN_CLAIMS = ("donors", "seed", "controls")
 
 
-def as_python(shown: Shown) -> str:
+def as_python(shown: ShownAudit) -> str:
     """Code that makes the audit again; names from data are literals."""
     roles = {role: [str(site) for site in sites] for role, sites in shown.found.runs.roles.items()}
     settings = ", ".join(f"{name}={value!r}" for name, value in _settings(shown).items())
@@ -35,7 +35,7 @@ def as_python(shown: Shown) -> str:
     )
 
 
-def as_claims(shown: Shown) -> str:
+def as_claims(shown: ShownAudit) -> str:
     """A claims file: that the circuit is needed, that what is missing covers, how much comes back.
 
     Bounds are half of what was measured, so that new prompts of the same kind should bear them out; numbers in the
@@ -75,7 +75,7 @@ def _bounded(name: str, kind: str, subject: str, estimate: Estimate, side: str) 
     return f"  - {_quoted(name)}: {{{kind}: {_quoted(subject)}, {side}: {bound}}}  # {value:.3f}"
 
 
-def _settings(shown: Shown) -> dict[str, object]:
+def _settings(shown: ShownAudit) -> dict[str, object]:
     """Settings that are not the default ones, and the ablation always."""
     settings, standard = shown.question.settings, AuditSettings()
     given: dict[str, object] = {"ablation": shown.found.effects.operator}
@@ -86,7 +86,7 @@ def _settings(shown: Shown) -> dict[str, object]:
     return given
 
 
-def _loaded(shown: Shown) -> tuple[str, dict[str, str]]:
+def _loaded(shown: ShownAudit) -> tuple[str, dict[str, str]]:
     """What loads the model again: its identifier and options; of a model that came as an object, its name."""
     model = shown.question.model
     source = getattr(model, "source", None) or {"model": model.name}
@@ -94,11 +94,11 @@ def _loaded(shown: Shown) -> tuple[str, dict[str, str]]:
     return str(source["model"]), options
 
 
-def _file(shown: Shown) -> str:
+def _file(shown: ShownAudit) -> str:
     return str(shown.question.prompts.provenance.get("file", "prompts.jsonl"))
 
 
-def _chosen(shown: Shown) -> str:
+def _chosen(shown: ShownAudit) -> str:
     """How prompts were cut short."""
     provenance = shown.question.prompts.provenance
     return f".select(range({provenance['selected']}))" if "selected" in provenance else ""

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from selfrepair.ablation.sites import Site
-from selfrepair.questions.page.edge_lists import edge_lists
-from selfrepair.questions.page.markup import Markup, el, joined
-from selfrepair.questions.page.shown import Shown, figure, motif_class
+from selfrepair.questions.page.markup import Markup, el, join_markup
+from selfrepair.questions.page.receivers import edge_lists
+from selfrepair.questions.page.shown import ShownAudit, figure, motif_class
 from selfrepair.questions.tables.covering import shown_rows
 
 COVERING = 6  # components outside that are drawn
@@ -51,7 +51,7 @@ class Arrow(NamedTuple):
     title: str
 
 
-def drawing(shown: Shown) -> Markup:
+def drawing(shown: ShownAudit) -> Markup:
     """The drawing, and below it the edges of each component, one of which can be pinned."""
     covering = covering_names(shown)
     sites = {str(site): site for site in (*shown.found.covering.components.sites, *shown.members)}
@@ -63,7 +63,7 @@ def drawing(shown: Shown) -> Markup:
     nodes = [*_placed(shown, members, sites, layers, _TOP), *_placed(shown, covering, sites, layers, below)]
     wide = _LEFT * 2 + _COLUMN * len(layers)
     high = below + max(depth, 1) * (_HIGH + _GAP)
-    arrows = measured(shown, [*members, *covering]) or assumed(shown, members, covering, sites)
+    arrows = measured_edges(shown, [*members, *covering]) or assumed(shown, members, covering, sites)
     places = {node.name: node for node in nodes}
     parts = [
         *(_layer(layer, place, high) for place, layer in enumerate(layers)),
@@ -81,17 +81,19 @@ def drawing(shown: Shown) -> Markup:
         aria_label="Circuit by layer",
         id="drawing",
     )
-    content = joined(el("div", picture, class_="scroll drawing"), edge_lists(shown, [node.name for node in nodes]))
+    content = join_markup(el("div", picture, class_="scroll drawing"), edge_lists(shown, [node.name for node in nodes]))
     return figure("The circuit, and what covers for it", content, _caption(shown), "circuit")
 
 
-def covering_names(shown: Shown) -> list[str]:
+def covering_names(shown: ShownAudit) -> list[str]:
     """What is drawn outside the circuit: what it misses, and others whose lines repair."""
     rows = shown_rows(shown.found.covering.table, COVERING)
     return list(dict.fromkeys([*shown.missing, *(str(name) for name in rows[rows["line"] > 0]["component"])]))
 
 
-def _placed(shown: Shown, names: Sequence[str], sites: dict[str, Site], layers: list[int], top: float) -> list[Node]:
+def _placed(
+    shown: ShownAudit, names: Sequence[str], sites: dict[str, Site], layers: list[int], top: float
+) -> list[Node]:
     """Boxes in their layers' columns, from `top` on."""
     filled: dict[int, int] = {}
     nodes = []
@@ -103,7 +105,7 @@ def _placed(shown: Shown, names: Sequence[str], sites: dict[str, Site], layers: 
     return nodes
 
 
-def _words(shown: Shown, name: str, site: Site) -> tuple[str, str, str]:
+def _words(shown: ShownAudit, name: str, site: Site) -> tuple[str, str, str]:
     """Second line, class and title of a box."""
     if site in shown.members:
         roles = ", ".join(role for role, inside in shown.found.runs.roles.items() if site in inside)
@@ -119,7 +121,7 @@ def _words(shown: Shown, name: str, site: Site) -> tuple[str, str, str]:
     )
 
 
-def measured(shown: Shown, names: Sequence[str]) -> list[Arrow]:
+def measured_edges(shown: ShownAudit, names: Sequence[str]) -> list[Arrow]:
     """Edges between the boxes that were measured one by one; without the smallest."""
     if shown.extras.graph is None:
         return []
@@ -138,7 +140,7 @@ def measured(shown: Shown, names: Sequence[str]) -> list[Arrow]:
     return arrows
 
 
-def assumed(shown: Shown, members: Sequence[str], covering: Sequence[str], sites: dict[str, Site]) -> list[Arrow]:
+def assumed(shown: ShownAudit, members: Sequence[str], covering: Sequence[str], sites: dict[str, Site]) -> list[Arrow]:
     """From every member to what covers behind it: all of them were ablated together."""
     table = shown.found.covering.table.set_index("component")["line"]
     largest = max((abs(float(table[name])) for name in covering), default=1.0) or 1.0
@@ -160,7 +162,7 @@ def _reads(source: Site, target: Site) -> bool:
 def _layer(layer: int, place: int, high: float) -> Markup:
     x = _LEFT + _COLUMN * place
     ground = el("rect", x=str(x + 3), y="0", width=str(_COLUMN - 6), height=f"{high:.0f}", rx="6", class_="column")
-    return joined(
+    return join_markup(
         ground, el("text", f"layer {layer}", x=f"{x + _COLUMN / 2:.0f}", y="20", text_anchor="middle", class_="tick")
     )
 
@@ -221,18 +223,18 @@ def _curve(start: Node, end: Node) -> str:
     return f"M{x1:.1f},{y1:.1f} C{x1 + bend:.1f},{y1:.1f} {x2 - bend:.1f},{y2:.1f} {x2:.1f},{y2:.1f}"
 
 
-def _caption(shown: Shown) -> Markup:
+def _caption(shown: ShownAudit) -> Markup:
     boxes = (
         "Above: the circuit's members by layer. Below, dashed: components outside whose lines repair, in the colour of "
         "their motif; those with a heavy frame are missing from the circuit. "
     )
     if shown.extras.graph is not None:
-        return joined(
+        return join_markup(
             boxes,
             "Edges are measured: what the later component writes more or less when the earlier one alone is ablated; "
             "edges below 5% of the largest are left out. Choose a box to pin its edges and follow them.",
         )
-    return joined(
+    return join_markup(
         boxes,
         "Members were ablated together: edges only show which of them lie in front, as thick as the component's line "
         "is large; ",

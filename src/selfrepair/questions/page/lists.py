@@ -7,15 +7,15 @@ from typing import Any
 
 from selfrepair.questions.circuit.completion import ENOUGH
 from selfrepair.questions.page import tracks
-from selfrepair.questions.page.markup import Markup, el, joined
-from selfrepair.questions.page.shown import Shown, effect_text, ends, figure, motif_class, plain_table, share_text
+from selfrepair.questions.page.markup import Markup, el, join_markup
+from selfrepair.questions.page.shown import ShownAudit, effect_text, ends, figure, html_table, motif_class, share_text
 from selfrepair.questions.tables.cells import probability, signed_or_dash
 from selfrepair.report.number_formats import DASH
 
 Row = Mapping[str, Any]
 
 
-def missing_list(shown: Shown) -> Markup:
+def missing_list(shown: ShownAudit) -> Markup:
     """Every component that was frozen: its freeze test beside its controls; those that are missing stand out."""
     rows = shown.found.covering.table
     rows = rows[rows["freeze"].notna()]
@@ -36,7 +36,7 @@ def missing_list(shown: Shown) -> Markup:
     pictured = [_tested(axis, row, shown) for row in records]
     if together:
         pictured.insert(len(shown.missing), _all_together(axis, together, shown))
-    content = joined(
+    content = join_markup(
         el("p", said, class_="lead"),
         el("div", *pictured, tracks.scale(axis, shown.unit), class_="rows") if records else None,
         _missing_table(shown),
@@ -44,7 +44,7 @@ def missing_list(shown: Shown) -> Markup:
     return figure("What the circuit misses", content, _missing_caption(shown), "missing")
 
 
-def _missing_caption(shown: Shown) -> str:
+def _missing_caption(shown: ShownAudit) -> str:
     found, settings = shown.found, shown.question.settings
     selection = found.halves.in_words
     sets = (
@@ -62,7 +62,7 @@ def _missing_caption(shown: Shown) -> str:
     )
 
 
-def _together(shown: Shown) -> tuple[float, ...]:
+def _together(shown: ShownAudit) -> tuple[float, ...]:
     """What freezing all that is missing takes away, with its ends, and the range of the control sets; nothing where
     there are none, or where a single component is missing."""
     found = shown.found.together
@@ -71,22 +71,22 @@ def _together(shown: Shown) -> tuple[float, ...]:
     return (*ends(found.recovered), min(found.controls), max(found.controls))
 
 
-def _all_together(axis: tracks.Axis, together: tuple[float, ...], shown: Shown) -> Markup:
+def _all_together(axis: tracks.Axis, together: tuple[float, ...], shown: ShownAudit) -> Markup:
     value, low, high, least, most = together
     text = effect_text(value, low, high)
-    marks = [tracks.band(axis, least, most), tracks.whisker(axis, low, high), tracks.dot(axis, value)]
+    marks = [tracks.band(axis, least, most), tracks.whisker(axis, low, high), tracks.point_mark(axis, value)]
     title = f"All that is missing frozen together: {text} {shown.unit}; control sets {least:+.3f} to {most:+.3f}"
     return tracks.row(axis, "together", marks, text, title)
 
 
-def _tested(axis: tracks.Axis, row: Row, shown: Shown) -> Markup:
+def _tested(axis: tracks.Axis, row: Row, shown: ShownAudit) -> Markup:
     name, look = str(row["component"]), motif_class(str(row["label"]))
     text = effect_text(row["freeze"], row["freeze_low"], row["freeze_high"])
     marks = [
         tracks.band(axis, row["control_low"], row["control_high"]),
         tracks.whisker(axis, row["freeze_low"], row["freeze_high"]),
-        tracks.dot(axis, row["line"], f"hollow {look}"),
-        tracks.dot(axis, row["freeze"], look),
+        tracks.point_mark(axis, row["line"], f"hollow {look}"),
+        tracks.point_mark(axis, row["freeze"], look),
     ]
     title = (
         f"{name} ({row['label']}): freeze test {text} {shown.unit}, line {row['line']:+.3f}, "
@@ -95,7 +95,7 @@ def _tested(axis: tracks.Axis, row: Row, shown: Shown) -> Markup:
     return tracks.row(axis, name, marks, text, title, "is-missing" if name in shown.missing else None)
 
 
-def _missing_table(shown: Shown) -> Markup | None:
+def _missing_table(shown: ShownAudit) -> Markup | None:
     headings = [
         "component",
         "line",
@@ -124,10 +124,10 @@ def _missing_table(shown: Shown) -> Markup | None:
         for row in shown.found.missing.to_dict("records")
     ]
     caption = "before → after: what it writes; alone, besides: the readout's change if it is ablated alone, or besides"
-    return plain_table(headings, rows, {1, 2, 3, 4, 7, 8, 9}, caption) if rows else None
+    return html_table(headings, rows, {1, 2, 3, 4, 7, 8, 9}, caption) if rows else None
 
 
-def members(shown: Shown) -> Markup:
+def members_list(shown: ShownAudit) -> Markup:
     """Dumbbells: what each member's ablation did, beside what it would have done unrepaired."""
     rows = shown.found.members.to_dict("records")
     pairs = [(-row["direct_effect"], row["alone"]) for row in rows]
@@ -138,8 +138,8 @@ def members(shown: Shown) -> Markup:
         marks = [
             tracks.whisker(axis, row["alone_low"], row["alone_high"]),
             tracks.link(axis, unmasked, masked),
-            tracks.dot(axis, unmasked, "hollow"),
-            tracks.dot(axis, masked),
+            tracks.point_mark(axis, unmasked, "hollow"),
+            tracks.point_mark(axis, masked),
         ]
         title = f"{row['component']}: unrepaired {unmasked:+.3f}, total effect {masked:+.3f} {shown.unit}"
         text = f"{unmasked:+.2f} → {masked:+.2f}"
@@ -149,7 +149,7 @@ def members(shown: Shown) -> Markup:
         "total effect, as it was (masked by self-repair where it lies nearer to zero). superfluous: all effects of the "
         "table within two standard errors of zero."
     )
-    content = joined(el("div", *pictured, tracks.scale(axis, shown.unit), class_="rows"), _members_table(rows))
+    content = join_markup(el("div", *pictured, tracks.scale(axis, shown.unit), class_="rows"), _members_table(rows))
     return figure("The members, masked and unmasked", content, caption, "members")
 
 
@@ -166,12 +166,12 @@ def _members_table(rows: list[dict[Any, Any]]) -> Markup:
         ]
         for row in rows
     ]
-    return plain_table(
+    return html_table(
         ["member", "role", *(titles[name] for name in present), ""], cells, set(range(2, 2 + len(present)))
     )
 
 
-def completion(shown: Shown) -> Markup:
+def completion(shown: ShownAudit) -> Markup:
     """How much still comes back as what is missing is added, step by step."""
     rows = shown.found.completion.to_dict("records")
     series = {"repaired_share": "comes back", "necessity": "necessity", "faithfulness": "faithfulness"}
@@ -188,7 +188,7 @@ def completion(shown: Shown) -> Markup:
         "necessity and faithfulness: 0% with every head ablated, 100% with none; MLPs live."
     )
     said = None if len(rows) > 1 else el("p", "Nothing is missing, so nothing was added.", class_="lead")
-    content = joined(said, el("div", *pictured, tracks.scale(axis, "", percent=True), class_="rows completion"))
+    content = join_markup(said, el("div", *pictured, tracks.scale(axis, "", percent=True), class_="rows completion"))
     return figure("The circuit with what it misses added", content, caption, "completion")
 
 
@@ -198,11 +198,15 @@ def _step(axis: tracks.Axis, row: Row, name: str) -> Markup:
     threshold = tracks.bar(axis, ENOUGH, ENOUGH, "limit") if name == "repaired_share" else None
     label = f"+ {row['added']}" if row["added"] else "circuit"
     return tracks.row(
-        axis, label, [threshold, tracks.whisker(axis, low, high), tracks.dot(axis, value)], text, f"{label}: {text}"
+        axis,
+        label,
+        [threshold, tracks.whisker(axis, low, high), tracks.point_mark(axis, value)],
+        text,
+        f"{label}: {text}",
     )
 
 
-def ablations(shown: Shown) -> Markup:
+def ablations(shown: ShownAudit) -> Markup:
     """The circuit's run under every ablation."""
     operators = shown.found.operators
     rows = [_ablation(row, operators.kendall[str(row["ablation"])]) for row in operators.table.to_dict("records")]
@@ -211,7 +215,7 @@ def ablations(shown: Shown) -> Markup:
         "Kendall τ: rank correlation of all components' lines with those under the first ablation. placebo replaces "
         "what is ablated by something random of the same size: what happens to any circuit that is hit so hard."
     )
-    content = joined(el("p", operators.in_words, class_="lead"), plain_table(headings, rows, {1, 2, 3, 4}))
+    content = join_markup(el("p", operators.in_words, class_="lead"), html_table(headings, rows, {1, 2, 3, 4}))
     return figure("Under other ablations", content, caption, "ablations")
 
 

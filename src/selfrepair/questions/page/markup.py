@@ -38,10 +38,10 @@ def el(name: str, *children: str | None, **attributes: object) -> Markup:
     given = "".join(
         _attribute(key, value) for key, value in attributes.items() if value is not None and value is not False
     )
-    return Markup(f"<{name}{given}>{joined(*children)}</{name}>")
+    return Markup(f"<{name}{given}>{join_markup(*children)}</{name}>")
 
 
-def joined(*children: str | None) -> Markup:
+def join_markup(*children: str | None) -> Markup:
     """Children one after the other, escaped unless they are markup."""
     return Markup("".join(str(escaped(child)) for child in children if child is not None))
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from selfrepair.questions.circuit.runs import CIRCUIT
+from selfrepair.questions.circuit.circuit_runs import CIRCUIT
 from selfrepair.questions.measuring.prompt_effects import Array
 from selfrepair.questions.page import tracks
-from selfrepair.questions.page.extras import REPAIRERS, repairers
-from selfrepair.questions.page.markup import Markup, el, joined, number
-from selfrepair.questions.page.shown import Shown, motif_class
+from selfrepair.questions.page.markup import Markup, el, join_markup, number
+from selfrepair.questions.page.page_extras import REPAIRERS, shown_repairers
+from selfrepair.questions.page.shown import ShownAudit, motif_class
 
 PROMPTS = 120  # in the page
 _LINES = 6  # of each prompt
@@ -18,7 +18,7 @@ _WIDEST = 8  # components among which heads with attention are looked for
 _FAINT = 0.005  # attention that is not coloured
 
 
-def prompt_browser(shown: Shown) -> Markup:
+def prompt_browser(shown: ShownAudit) -> Markup:
     """All prompts (of long lists the first ones), one block each; the page's program filters and walks them."""
     total = len(shown.question.prompts)
     number_shown = min(total, PROMPTS)
@@ -56,14 +56,14 @@ def _orders() -> list[Markup]:
     return [el("option", text, value=name) for name, text in orders.items()]
 
 
-def _values(shown: Shown) -> dict[str, Array]:
+def _values(shown: ShownAudit) -> dict[str, Array]:
     effects = shown.found.effects
     row = effects.row(CIRCUIT)
     names = ("total_effect", "lost", "self_repair", "norm", "ablated")
     return {"clean": effects.clean, **{name: getattr(effects, name)[row] for name in names}}
 
 
-def _prompt(shown: Shown, place: int) -> Markup:
+def _prompt(shown: ShownAudit, place: int) -> Markup:
     prompts, extras = shown.question.prompts, shown.extras
     values = {name: float(value[place]) for name, value in _values(shown).items()}
     head = el(
@@ -79,7 +79,7 @@ def _prompt(shown: Shown, place: int) -> Markup:
             class_="numeric",
         ),
     )
-    answers = joined(
+    answers = join_markup(
         "right ",
         el("span", extras.answers[place], class_="token"),
         *([" against ", el("span", extras.wrong[place], class_="token")] if extras.wrong[place] else []),
@@ -104,7 +104,7 @@ def _start(tokens: tuple[str, ...], most: int = 90) -> str:
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
-def _tokens(shown: Shown, place: int) -> Markup:
+def _tokens(shown: ShownAudit, place: int) -> Markup:
     """The prompt's tokens; the one that predicts the answer framed, named spans with their names."""
     position = int(shown.question.prompts.positions[place])
     spans = shown.question.prompts.spans[place]
@@ -131,7 +131,7 @@ def _ledger(values: dict[str, float]) -> Markup:
     return el("p", *cells, class_="ledger")
 
 
-def _lines(shown: Shown, place: int) -> Markup:
+def _lines(shown: ShownAudit, place: int) -> Markup:
     """This prompt's own largest lines."""
     covering = shown.found.covering
     lines = covering.lines[place]
@@ -151,15 +151,15 @@ def _lines(shown: Shown, place: int) -> Markup:
     return el("div", el("h3", "Its own lines"), *rows, class_="rows compact")
 
 
-def _attention(shown: Shown, place: int) -> list[Markup]:
+def _attention(shown: ShownAudit, place: int) -> list[Markup]:
     """The strongest heads that cover, as far as their attention is known."""
     split = shown.found.covering.split
     heads = {str(head): row for row, head in enumerate(split.heads)} if split is not None else {}
-    names = [name for name in map(str, repairers(shown.found, _WIDEST)) if name in heads]
+    names = [name for name in map(str, shown_repairers(shown.found, _WIDEST)) if name in heads]
     return [_attends(shown, place, heads[name], name) for name in names[:REPAIRERS]]
 
 
-def _attends(shown: Shown, place: int, row: int, name: str) -> Markup:
+def _attends(shown: ShownAudit, place: int, row: int, name: str) -> Markup:
     """One head's attention before and after, and the tokens that its line changed by."""
     split, tokens = shown.found.covering.split, shown.extras.tokens[place]
     assert split is not None

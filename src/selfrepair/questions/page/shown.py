@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from selfrepair.ablation.sites import Site
 from selfrepair.questions.circuit.audit import CircuitAudit
-from selfrepair.questions.page.extras import Extras
 from selfrepair.questions.page.markup import Markup, el
+from selfrepair.questions.page.page_extras import PageExtras
 from selfrepair.questions.question import Question
 from selfrepair.questions.tables.cells import with_ends
 from selfrepair.report.number_formats import SMALLEST, effect, share
@@ -26,7 +26,7 @@ MOTIF_CLASSES = {
 
 
 @dataclass(frozen=True, eq=False)
-class Shown:
+class ShownAudit:
     """An audit and what belongs to it.
 
     Attributes:
@@ -37,7 +37,7 @@ class Shown:
 
     question: Question
     found: CircuitAudit
-    extras: Extras
+    extras: PageExtras
 
     @property
     def unit(self) -> str:
@@ -93,7 +93,7 @@ def figure(title: str, content: Markup, caption: str | Markup, anchor: str | Non
     return el("figure", el("h2", title), content, el("figcaption", caption), id=anchor)
 
 
-def plain_table(headings: list[str], rows: list[list[str]], numeric: set[int], caption: str | None = None) -> Markup:
+def html_table(headings: list[str], rows: list[list[str]], numeric: set[int], caption: str | None = None) -> Markup:
     """A table in a box that scrolls.
 
     Args:

@@ -66,7 +66,7 @@ def whisker(axis: Axis, low: float, high: float) -> Markup | None:
     return el("i", class_=beyond, style=f"left:{left:.2f}%;width:{right - left:.2f}%")
 
 
-def dot(axis: Axis, value: float, class_: str = "") -> Markup | None:
+def point_mark(axis: Axis, value: float, class_: str = "") -> Markup | None:
     """A value; nothing where there is none."""
     return (
         el("i", class_=f"dot {class_}".strip(), style=f"left:{axis.at(value):.2f}%") if math.isfinite(value) else None

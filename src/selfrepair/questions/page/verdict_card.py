@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from selfrepair.questions.circuit.verdict import RULE
-from selfrepair.questions.page.markup import Markup, el, joined, number
-from selfrepair.questions.page.shown import Shown, ends
+from selfrepair.questions.page.markup import Markup, el, join_markup, number
+from selfrepair.questions.page.shown import ShownAudit, ends
 from selfrepair.questions.tables.cells import logits, part
 from selfrepair.statistics.estimates import Estimate
 
@@ -18,7 +18,7 @@ _SAID = {
 }
 
 
-def verdict_card(shown: Shown) -> Markup:
+def verdict_card(shown: ShownAudit) -> Markup:
     """The first thing on the page."""
     found, name = shown.found, getattr(shown.question.model, "name", "model")
     verdict = found.verdict
@@ -47,7 +47,7 @@ def verdict_card(shown: Shown) -> Markup:
     )
 
 
-def _tiles(shown: Shown) -> Markup:
+def _tiles(shown: ShownAudit) -> Markup:
     found, covering = shown.found, shown.found.covering
     rows: list[tuple[str, Estimate, str, str]] = [
         ("clean readout", covering.sampling.mean(covering.effects.clean), "clean", "effect"),
@@ -76,7 +76,7 @@ def _tile(title: str, estimate: Estimate, name: str, kind: str) -> Markup:
     )
 
 
-def _against(shown: Shown) -> Markup | None:
+def _against(shown: ShownAudit) -> Markup | None:
     """Why faithfulness may be above 1."""
     faith = shown.found.faithfulness
     if not (float(faith.faithfulness.value) > 1 and len(faith.against)):
@@ -96,4 +96,4 @@ def _rule(word: str) -> Markup:
         el("li", el("b", head), ":", rest, class_="chosen" if head == word else None)
         for head, _, rest in (line.rstrip(".").partition(":") for line in lines)
     ]
-    return joined(el("p", f"{first}:"), el("ol", *items, class_="rule"))
+    return join_markup(el("p", f"{first}:"), el("ol", *items, class_="rule"))

@@ -26,7 +26,7 @@ FEWEST_GROUPS = 8  # below, groups are too few to be a sample
 
 
 @dataclass(frozen=True, eq=False)
-class Mean:
+class MeanOverPrompts:
     """A weighted mean over prompts.
 
     Attributes:
@@ -66,7 +66,7 @@ class Check:
         """Weighted share of prompts whose right answer is preferred."""
         return float(np.average(self.right, weights=self.prompts.weights)) if all(self.prompts.answers) else math.nan
 
-    def mean(self, values: Floats) -> Mean:
+    def mean(self, values: Floats) -> MeanOverPrompts:
         """The weighted mean of values [prompt], with its error over groups, or over prompts where groups are few."""
         return mean(values, self.prompts)
 
@@ -98,7 +98,7 @@ def metric_in_words(prompts: Prompts) -> str:
     return "mean logit of right answers less the mean over the vocabulary"
 
 
-def mean(values: Floats, prompts: Prompts) -> Mean:
+def mean(values: Floats, prompts: Prompts) -> MeanOverPrompts:
     """A weighted mean with its standard error, linearised over groups where there are at least eight."""
     weights = prompts.weights
     average = float(np.average(values, weights=weights)) if len(values) else math.nan
@@ -107,10 +107,10 @@ def mean(values: Floats, prompts: Prompts) -> Mean:
     sums = np.bincount(labels, weights * (values - average)) if len(values) else np.zeros(0)
     drawn = len(sums)
     error = math.sqrt(drawn / (drawn - 1) * float(sums @ sums)) / float(weights.sum()) if drawn > 1 else math.nan
-    return Mean(average, error, "groups" if by_group else "prompts")
+    return MeanOverPrompts(average, error, "groups" if by_group else "prompts")
 
 
-def check(model: LanguageModel, prompts: Prompts, batch: int = 16) -> Check:
+def check_prompts(model: LanguageModel, prompts: Prompts, batch: int = 16) -> Check:
     """Runs prompts and their twins through a model.
 
     Args:

@@ -9,12 +9,12 @@ import numpy as np
 
 from selfrepair.questions.covering.mechanism import attends
 from selfrepair.questions.page.markup import Markup, el
-from selfrepair.questions.page.shown import Shown, effect_text, ends, plain_table, share_text
+from selfrepair.questions.page.shown import ShownAudit, effect_text, ends, html_table, share_text
 
 _MOST = 8
 
 
-def edge_lists(shown: Shown, names: Sequence[str]) -> Markup:
+def edge_lists(shown: ShownAudit, names: Sequence[str]) -> Markup:
     """One hidden block per component; the page's program shows the one that is pinned."""
     blocks = [
         el("div", el("h3", name), *_facts(shown, name), id=f"pin-{name}", class_="pin", hidden=True) for name in names
@@ -22,12 +22,12 @@ def edge_lists(shown: Shown, names: Sequence[str]) -> Markup:
     return el("div", *blocks, id="pins", aria_live="polite")
 
 
-def _facts(shown: Shown, name: str) -> list[Markup]:
+def _facts(shown: ShownAudit, name: str) -> list[Markup]:
     lines = [*_of_member(shown, name), *_of_covering(shown, name)]
     return [el("ul", *(el("li", line) for line in lines)), *_edges(shown, name)]
 
 
-def _of_member(shown: Shown, name: str) -> list[str]:
+def _of_member(shown: ShownAudit, name: str) -> list[str]:
     rows = shown.found.members[shown.found.members["component"] == name].to_dict("records")
     titles = {
         "direct_effect": "wrote",
@@ -37,12 +37,12 @@ def _of_member(shown: Shown, name: str) -> list[str]:
     return [f"{title}: {_effect(row, key)} {shown.unit}" for row in rows for key, title in titles.items() if key in row]
 
 
-def _of_covering(shown: Shown, name: str) -> list[str]:
+def _of_covering(shown: ShownAudit, name: str) -> list[str]:
     rows = shown.found.covering.table[shown.found.covering.table["component"] == name].to_dict("records")
     return [line for row in rows for line in _lines(shown, row)]
 
 
-def _lines(shown: Shown, row: Mapping[str, Any]) -> list[str]:
+def _lines(shown: ShownAudit, row: Mapping[str, Any]) -> list[str]:
     lines = [
         f"{row['label']}: writes {row['clean_direct_effect']:+.3f} on the intact model and "
         f"{row['ablated_direct_effect']:+.3f} without the circuit",
@@ -56,7 +56,7 @@ def _lines(shown: Shown, row: Mapping[str, Any]) -> list[str]:
     return lines + _attention(shown, str(row["component"]))
 
 
-def _direct(shown: Shown, name: str) -> str:
+def _direct(shown: ShownAudit, name: str) -> str:
     """How much of its line comes straight from the circuit's missing writes."""
     edges, covering = shown.extras.direct, shown.found.covering
     assert edges is not None
@@ -68,7 +68,7 @@ def _direct(shown: Shown, name: str) -> str:
     return f"of its line, {parts[0]} comes directly from the circuit and {parts[1]} by way of other components"
 
 
-def _attention(shown: Shown, name: str) -> list[str]:
+def _attention(shown: ShownAudit, name: str) -> list[str]:
     split = shown.found.covering.split
     if split is None or name not in map(str, split.heads):
         return []
@@ -81,7 +81,7 @@ def _attention(shown: Shown, name: str) -> list[str]:
     ]
 
 
-def _edges(shown: Shown, name: str) -> list[Markup]:
+def _edges(shown: ShownAudit, name: str) -> list[Markup]:
     """Tables of edges into a component and out of it."""
     if shown.extras.graph is None:
         return []
@@ -91,7 +91,7 @@ def _edges(shown: Shown, name: str) -> list[Markup]:
         rows = table[table[own] == name].sort_values("total", key=np.abs, ascending=False).head(_MOST)
         if len(rows):
             cells = [[_follow(row[other]), *(_effect(row, part) for part in _PARTS)] for row in rows.to_dict("records")]
-            tables.append(plain_table(["to" if own == "source" else "from", *_PARTS], cells, {1, 2, 3}, title))
+            tables.append(html_table(["to" if own == "source" else "from", *_PARTS], cells, {1, 2, 3}, title))
     return tables
 
 

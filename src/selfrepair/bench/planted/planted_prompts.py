@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from selfrepair.bench.made_prompts import prompts_of
-from selfrepair.bench.planted.features import CONTENT, Token
+from selfrepair.bench.planted.stream_features import CONTENT, Token
 from selfrepair.prompts.prompts import Prompts
 from selfrepair.statistics.estimates import Array
 

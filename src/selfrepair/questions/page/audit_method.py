@@ -5,8 +5,8 @@ from __future__ import annotations
 import html
 
 from selfrepair.questions.page.copies import as_claims, as_python
-from selfrepair.questions.page.markup import Markup, el, joined
-from selfrepair.questions.page.shown import Shown
+from selfrepair.questions.page.markup import Markup, el, join_markup
+from selfrepair.questions.page.shown import ShownAudit
 from selfrepair.questions.tables.cells import foot
 from selfrepair.questions.tables.records import about
 from selfrepair.terminal import plain
@@ -25,7 +25,7 @@ _SYMBOLS = {
 }
 
 
-def method(shown: Shown) -> Markup:
+def method_section(shown: ShownAudit) -> Markup:
     """The end of the page."""
     found, extras = shown.found, shown.extras
     facts = about(shown.question, found.effects, extras.floor)
@@ -46,7 +46,7 @@ def method(shown: Shown) -> Markup:
         el("h2", "What the numbers are"),
         el("p", foot(shown.question, found.effects.operator, found.effects.residual, extras.floor)),
         *(el("p", note, class_="warning") for note in extras.notes),
-        el("dl", *(joined(el("dt", name), el("dd", text)) for name, text in rows), class_="symbols"),
+        el("dl", *(join_markup(el("dt", name), el("dd", text)) for name, text in rows), class_="symbols"),
         el("details", el("summary", "Symbols"), el("dl", *_symbols(), class_="symbols")),
         _copies(shown),
         class_="figure",
@@ -55,10 +55,10 @@ def method(shown: Shown) -> Markup:
 
 
 def _symbols() -> list[Markup]:
-    return [joined(el("dt", name), el("dd", text)) for name, text in _SYMBOLS.items()]
+    return [join_markup(el("dt", name), el("dd", text)) for name, text in _SYMBOLS.items()]
 
 
-def _copies(shown: Shown) -> Markup:
+def _copies(shown: ShownAudit) -> Markup:
     python, claims = (
         el("pre", Markup(html.escape(plain(text))), id=name, tabindex="0")
         for name, text in (("as-python", as_python(shown)), ("as-claims", as_claims(shown)))

@@ -10,14 +10,14 @@ from pathlib import Path
 
 from selfrepair.errors import SelfRepairError
 from selfrepair.questions.circuit.audit import CircuitAudit
+from selfrepair.questions.page.audit_method import method_section
 from selfrepair.questions.page.balance import waterfall
 from selfrepair.questions.page.drawing import drawing
-from selfrepair.questions.page.extras import Extras, extras
-from selfrepair.questions.page.lists import ablations, completion, members, missing_list
-from selfrepair.questions.page.markup import Markup, el, joined
-from selfrepair.questions.page.method import method
+from selfrepair.questions.page.lists import ablations, completion, members_list, missing_list
+from selfrepair.questions.page.markup import Markup, el, join_markup
+from selfrepair.questions.page.page_extras import PageExtras, extras
 from selfrepair.questions.page.prompt_browser import prompt_browser
-from selfrepair.questions.page.shown import Shown
+from selfrepair.questions.page.shown import ShownAudit
 from selfrepair.questions.page.verdict_card import verdict_card
 from selfrepair.questions.question import Question
 from selfrepair.report.page.script import style as report_style
@@ -62,7 +62,7 @@ def write_audit_page(
     return path
 
 
-def audit_page(question: Question, found: CircuitAudit, more: Extras) -> str:
+def audit_page(question: Question, found: CircuitAudit, more: PageExtras) -> str:
     """The page as text.
 
     Args:
@@ -70,17 +70,17 @@ def audit_page(question: Question, found: CircuitAudit, more: Extras) -> str:
         found: the audit.
         more: what was measured for the page.
     """
-    shown = Shown(question, found, more)
-    content = joined(
+    shown = ShownAudit(question, found, more)
+    content = join_markup(
         verdict_card(shown),
         waterfall(shown),
         drawing(shown),
         missing_list(shown),
-        members(shown),
+        members_list(shown),
         completion(shown),
         ablations(shown),
         prompt_browser(shown),
-        method(shown),
+        method_section(shown),
     )
     name = str(getattr(question.model, "name", "model"))
     return f"<!doctype html>\n{el('html', _head(name), _body(name, found.effects.operator, content), lang='en')}\n"

@@ -10,8 +10,8 @@ import pandas as pd
 from scipy.stats import kendalltau
 
 from selfrepair.prompts.prompts import Prompts
+from selfrepair.questions.circuit.circuit_runs import CIRCUIT, CircuitRuns
 from selfrepair.questions.circuit.missing import jaccard
-from selfrepair.questions.circuit.runs import CIRCUIT, CircuitRuns
 from selfrepair.questions.measuring.prompt_effects import PromptEffects
 from selfrepair.questions.measuring.sampling import Sampling
 from selfrepair.statistics.estimates import Estimate

@@ -51,12 +51,12 @@ class Token(IntEnum):
 CONTENT = {Token.WEAK: 0.9, Token.MEDIUM: 1.0, Token.STRONG: 1.15}
 
 
-def write(**strengths: float) -> Tensor:
+def writing_vector(**strengths: float) -> Tensor:
     """The vector that writes some features, by lower-case name, [width]: `write(answer=1.0)`."""
     return _spread(strengths, 0.5)
 
 
-def read(**strengths: float) -> Tensor:
+def reading_vector(**strengths: float) -> Tensor:
     """The vector that reads a weighted sum of some features, [width]."""
     return _spread(strengths, 1.0)
 
@@ -73,13 +73,13 @@ def _spread(strengths: dict[str, float], each: float) -> Tensor:
 def embeddings() -> Tensor:
     """[token, width]."""
     rows = {
-        Token.BOS: write(start=1),
-        Token.NEUTRAL: write(neutral=1),
-        Token.TASK: write(task=1, bulk=2),
-        Token.ANSWER: write(neutral=1),
-        Token.WRONG: write(neutral=1),
-        Token.UNRELATED: write(unrelated=1),
-        **{token: write(source=1, content=content) for token, content in CONTENT.items()},
+        Token.BOS: writing_vector(start=1),
+        Token.NEUTRAL: writing_vector(neutral=1),
+        Token.TASK: writing_vector(task=1, bulk=2),
+        Token.ANSWER: writing_vector(neutral=1),
+        Token.WRONG: writing_vector(neutral=1),
+        Token.UNRELATED: writing_vector(unrelated=1),
+        **{token: writing_vector(source=1, content=content) for token, content in CONTENT.items()},
     }
     return torch.stack([rows[token] for token in Token])
 
@@ -87,6 +87,6 @@ def embeddings() -> Tensor:
 def unembedding() -> Tensor:
     """[token, width]: ANSWER less WRONG is what is written to the feature ANSWER, and nothing else counts."""
     table = torch.zeros(len(Token), WIDTH, dtype=torch.float64)
-    table[Token.ANSWER] = read(answer=1)
-    table[Token.UNRELATED] = read(unrelated=1)
+    table[Token.ANSWER] = reading_vector(answer=1)
+    table[Token.UNRELATED] = reading_vector(unrelated=1)
     return table

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from selfrepair.bench.evidence import EFFECT, GROWTH, LINE, MARGINAL, RATIO, SCORES, Score
-from selfrepair.bench.ioi.benchmark import Asked
+from selfrepair.bench.ioi.benchmark import IoiQuestion
 from selfrepair.bench.ioi.published import Published
 from selfrepair.bench.planted.benchmark import NOISE, PROMPTS, VARIANTS, PlantedScores
 from selfrepair.terminal import Console
@@ -81,7 +81,7 @@ def _print_roles(console: Console, found: PlantedScores) -> None:
         console.print(table)
 
 
-def print_ioi(console: Console, table: pd.DataFrame, asked: Asked, doubtful: Sequence[str]) -> None:
+def print_ioi(console: Console, table: pd.DataFrame, asked: IoiQuestion, doubtful: Sequence[str]) -> None:
     """One line per setting: agreement of line and freeze test, AUC of the scores, and what the line is ahead by."""
     title = f"Who covers for the primaries? AUC for the {asked.positives} heads with the largest freeze tests [95%]"
     shown = _table(title)
@@ -114,7 +114,7 @@ def _numbered(values: pd.Series) -> dict[str, int]:
     return {value: place for place, value in enumerate(dict.fromkeys(values), 1)}
 
 
-def print_ioi_foot(console: Console, table: pd.DataFrame, asked: Asked, candidates: int) -> None:
+def print_ioi_foot(console: Console, table: pd.DataFrame, asked: IoiQuestion, candidates: int) -> None:
     """What the numbers of `print_ioi` are."""
     console.print(
         f"Readout: logit of the right name less that of the wrong one, at the last position; {asked.prompts} prompts a "

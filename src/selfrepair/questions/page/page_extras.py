@@ -22,7 +22,7 @@ Made = TypeVar("Made")
 
 
 @dataclass(frozen=True, eq=False)
-class Extras:
+class PageExtras:
     """What was measured for the page alone.
 
     Attributes:
@@ -44,7 +44,7 @@ class Extras:
     floor: float | None = None
 
 
-def extras(question: Question, found: CircuitAudit, floor: float | None = None, edges: bool = False) -> Extras:
+def extras(question: Question, found: CircuitAudit, floor: float | None = None, edges: bool = False) -> PageExtras:
     """Measures them, in three passes over the prompts; in four more for each sender where edges are asked for.
 
     Args:
@@ -73,13 +73,13 @@ def extras(question: Question, found: CircuitAudit, floor: float | None = None, 
     )
 
 
-def unmeasured(prompts: Prompts, tokenizer: object) -> Extras:
+def unmeasured(prompts: Prompts, tokenizer: object) -> PageExtras:
     """The texts alone, for an audit whose model is not at hand."""
     right, wrong = (answer_texts(tokenizer, side) for side in (prompts.answers, prompts.wrong))
-    return Extras(token_texts(tokenizer, prompts), right, wrong)
+    return PageExtras(token_texts(tokenizer, prompts), right, wrong)
 
 
-def repairers(found: CircuitAudit, most: int) -> list[Site]:
+def shown_repairers(found: CircuitAudit, most: int) -> list[Site]:
     """The components with the largest lines that repair, those that the circuit misses first."""
     table = found.covering.table
     names = [*found.missing["component"], *table[table["line"] > 0].sort_values("line", ascending=False)["component"]]
@@ -91,7 +91,7 @@ def senders_of(found: CircuitAudit) -> list[Site]:
     """Members, the ones that wrote most first, and the strongest repairers."""
     wrote = dict(zip(found.members["component"], found.members["direct_effect"].abs(), strict=True))
     members = sorted(found.runs.members, key=lambda site: -wrote[str(site)])[:SENDERS]
-    return [*members, *repairers(found, REPAIRERS)]
+    return [*members, *shown_repairers(found, REPAIRERS)]
 
 
 def answer_texts(tokenizer: object, answers: tuple[tuple[int, ...], ...]) -> tuple[str, ...]:

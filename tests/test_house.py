@@ -30,9 +30,6 @@ SAME_MEANING = {
     "resume": "cli/resume.py run/measure.py",
     "status": "cli/status.py run/scheduling/run_status.py",
     "who": "cli/who.py questions/asked.py questions/covering/who.py",
-    "ablate": "cli/ablate.py questions/asked.py",
-    "audit": "cli/audit.py questions/asked.py questions/circuit/audit.py",
-    "card": "cli/card.py questions/asked.py",
     "graph": "cli/graph.py questions/asked.py",
     # a verb's file, and that of its answer or subject
     "audit.py": "cli/audit.py questions/circuit/audit.py",

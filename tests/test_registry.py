@@ -13,7 +13,20 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from selfrepair import Resample, SelfRepairError, Zero, choices, load_run, measure, resume
+from selfrepair import (
+    Head,
+    Intervention,
+    LogitDifference,
+    Prompt,
+    Prompts,
+    Resample,
+    SelfRepairError,
+    Zero,
+    choices,
+    load_run,
+    measure,
+    resume,
+)
 from selfrepair.ablation.operators import POSITION_MEANS
 from selfrepair.engine import ReplayEngine, engine_named
 from selfrepair.paper import make
@@ -21,6 +34,8 @@ from selfrepair.paper.exhibit import Exhibit
 from selfrepair.paper.inputs.recipe import DEFAULT
 from selfrepair.paper.page import Folder
 from selfrepair.paper.study import experiment
+from selfrepair.questions.measuring.metrics import Metric
+from selfrepair.questions.measuring.prompt_effects import prompt_effects
 from selfrepair.registry import Registry
 from selfrepair.report import number_formats
 from selfrepair.report.page.head_numbers import quantities
@@ -335,3 +350,23 @@ def test_another_packages_text_format_is_read(offer, tmp_path):
     assert [(one.name, one.text) for one in found] == [("a:x", "One text."), ("b:x", "Another.")]
     with pytest.raises(SelfRepairError, match=r"\.parquet, \.pairs\.gz"):
         read_documents("no dataset's name")
+
+
+FIRST_ANSWER = Metric(
+    "logit of the first answer",
+    "the same",
+    "logits",
+    lambda prompts: LogitDifference(tuple(prompts.positions.tolist()), tuple(side[:1] for side in prompts.answers)),
+)
+
+
+def test_another_packages_readout_is_measured_on_prompts(offer):
+    offer("selfrepair.readouts", "first", f"{__name__}:FIRST_ANSWER")
+    prompts = Prompts.of([Prompt((5, 6, 7), ((8,), (9,)), ((3,),)), Prompt((6, 5, 7), ((9,), (8,)), ((3,),))], None)
+    model = language_model("gpt2")
+    effects = prompt_effects(model, prompts, [Intervention((Head(0, 1),))], "zero", metric="first")
+    plain = Prompts.of([Prompt((5, 6, 7), ((8,),)), Prompt((6, 5, 7), ((9,),))], None)
+    expected = prompt_effects(model, plain, [Intervention((Head(0, 1),))], "zero")
+    np.testing.assert_allclose(effects.total_effect, expected.total_effect, atol=1e-12)
+    with pytest.raises(SelfRepairError, match="No readout is called 'last'"):
+        prompt_effects(model, prompts, [], metric="last")

@@ -113,6 +113,16 @@ TEXT_FORMATS: Registry[Any] = Registry(
         "parquet": f"{_FILES}:parquet_documents",
     },
 )
+_METRICS = "selfrepair.questions.measuring.metrics"
+READOUTS: Registry[Any] = Registry(
+    "readout",
+    "selfrepair.readouts",
+    {
+        "logit-diff": f"{_METRICS}:LOGIT_DIFFERENCE",
+        "log-prob": f"{_METRICS}:LOG_PROBABILITY",
+        "kl": f"{_METRICS}:DIVERGENCE",
+    },
+)
 _NOT_OFFERED = ("unchanged",)  # measures the numerical floor; as a run it shows nothing
 
 

@@ -92,5 +92,5 @@ def test_kl_needs_no_answers_and_log_probabilities_do():
 
 
 def test_unknown_metrics_are_refused():
-    with pytest.raises(SelfRepairError, match="no metric 'logits'"):
+    with pytest.raises(SelfRepairError, match="No readout is called 'logits'"):
         prompt_effects(language_model("gpt2"), asked_prompts(), RUNS[:1], metric="logits")

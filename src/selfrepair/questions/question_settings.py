@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from selfrepair.engine.contract import Engine
 
 ABLATIONS = ("corrupt", *choices.operators(), "placebo")  # those of installed packages too
-METRICS = ("logit-diff", "log-prob", "kl")
+METRICS = tuple(choices.READOUTS)  # those of installed packages too
 _ABLATION, _TESTS = "Ablation", "Tests"
 
 

@@ -13,6 +13,7 @@ import xarray as xr
 from selfrepair.questions.circuit.audit import CircuitAudit
 from selfrepair.questions.covering.who import Covering
 from selfrepair.questions.importance import ImportanceCard
+from selfrepair.questions.measuring.metrics import metric_named
 from selfrepair.questions.measuring.prompt_effects import PromptEffects
 from selfrepair.questions.question import Question
 from selfrepair.questions.tables.records import (
@@ -60,7 +61,7 @@ def dataset(effects: PromptEffects, question: Question, floor: float | None = No
         },
     )
     for variable in made.data_vars.values():
-        variable.attrs["units"] = "logit" if question.settings.metric == "logit-diff" else "nat"
+        variable.attrs["units"] = metric_named(question.settings.metric).units
     facts = about(question, effects, floor)
     made.attrs = {
         name: value if isinstance(value, str | float) else json.dumps(value, default=str)

@@ -19,6 +19,7 @@ from selfrepair.questions.circuit.together import Together, frozen_together
 from selfrepair.questions.circuit.verdict import Verdict, no_direction, verdict
 from selfrepair.questions.covering.who import Covering, covering
 from selfrepair.questions.measuring.components import lies_in
+from selfrepair.questions.measuring.metrics import metric_named
 from selfrepair.questions.measuring.prompt_effects import PromptEffects, joined
 from selfrepair.questions.measuring.sampling import Sampling
 from selfrepair.questions.question import Question
@@ -100,7 +101,7 @@ def audit(question: Question, roles: Mapping[str, Sequence[Site]]) -> CircuitAud
     total = found.total("total_effect")
     word = (
         no_direction()
-        if settings.metric == "kl"
+        if not metric_named(settings.metric).directed
         else verdict(
             *(found.total("lost"), faith.span, total, found.repaired_share),
             list(missing["component"]),

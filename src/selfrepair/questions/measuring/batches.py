@@ -12,40 +12,17 @@ from torch import Tensor
 from selfrepair.ablation.interventions import Intervention
 from selfrepair.ablation.names import resolve
 from selfrepair.ablation.sites import Site
-from selfrepair.effects.bent_readouts import METRICS as BENT
 from selfrepair.effects.bent_readouts import BentReadout
-from selfrepair.effects.readouts import LogitDifference, Reading
+from selfrepair.effects.readouts import Reading, Readout
 from selfrepair.engine.clean import CleanRun, clean_run
-from selfrepair.errors import SelfRepairError
 from selfrepair.model.language_model import LanguageModel
 from selfrepair.model.ports import Port
 from selfrepair.model.taps import keeping, on_input, removing
 from selfrepair.prompts.prompts import Prompts
+from selfrepair.questions.measuring.metrics import metric_named
 
 LOGIT_DIFFERENCE = "logit-diff"
-METRICS = (LOGIT_DIFFERENCE, *BENT)
 MOST_TOKENS = 2048  # of a batch: more gains nothing on a processor
-
-
-def readout_of(prompts: Prompts, metric: str) -> LogitDifference | BentReadout:
-    """What is measured of prompts.
-
-    Args:
-        prompts: with what the metric needs.
-        metric: one of `METRICS`.
-
-    Raises:
-        SelfRepairError: an unknown metric, or prompts without answers.
-    """
-    if metric == LOGIT_DIFFERENCE:
-        return prompts.readout()
-    if metric not in BENT:
-        raise SelfRepairError(f"There is no metric '{metric}'.", f"There are: {', '.join(METRICS)}.")
-    positions = tuple(prompts.positions.tolist())
-    if metric == "kl":
-        return BentReadout("kl", positions)
-    wrong = prompts.wrong if all(prompts.wrong) else ()
-    return BentReadout("log-prob", positions, prompts.answers, wrong)
 
 
 @dataclass(frozen=True)
@@ -63,7 +40,7 @@ class Batch:
     prompts: np.ndarray
     tokens: Tensor
     twins: Tensor | None
-    readout: LogitDifference | BentReadout
+    readout: Readout | BentReadout
     interventions: tuple[Intervention, ...]
 
     def clean(self, model: LanguageModel, ports: Collection[Port] = ()) -> CleanRun:
@@ -90,12 +67,12 @@ def batches(
         model: the model.
         prompts: the prompts.
         interventions: of every prompt; sites at named positions may lie elsewhere in each.
-        metric: what is measured, one of `METRICS`.
+        metric: what is measured, a name in `choices.READOUTS`.
 
     Raises:
-        SelfRepairError: prompts without what the metric needs.
+        SelfRepairError: an unknown metric, or prompts without what it needs.
     """
-    readout = readout_of(prompts, metric)
+    readout = metric_named(metric).make(prompts)
     for length, chosen, resolved in _alike(prompts, interventions):
         size = max(1, MOST_TOKENS // length)
         for start in range(0, len(chosen), size):

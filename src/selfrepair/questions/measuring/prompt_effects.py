@@ -24,6 +24,7 @@ from selfrepair.progress import Advance, ignore
 from selfrepair.prompts.prompts import Prompts
 from selfrepair.questions.measuring.batches import LOGIT_DIFFERENCE, Batch, batches
 from selfrepair.questions.measuring.inputs import PromptInputs, operator_for, replacement_of
+from selfrepair.questions.measuring.metrics import metric_named
 
 Array = npt.NDArray[np.float64]
 _CHUNK = 512  # ablated runs times prompts whose components' lines are in memory at a time
@@ -179,7 +180,14 @@ def prompt_effects(
         direct_mlps=np.zeros((len(prompts), anatomy.layers)),
     )
     measuring = _Measuring(
-        model, prompts, operator, engine or ReplayEngine(fold=None), seed, exact or metric == "kl", effects, advance
+        model,
+        prompts,
+        operator,
+        engine or ReplayEngine(fold=None),
+        seed,
+        exact or metric_named(metric).always_exact,
+        effects,
+        advance,
     )
     with model.running():
         for batch in batches(model, prompts, interventions, metric):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from selfrepair.ablation.sites import Site
 from selfrepair.questions.circuit.audit import CircuitAudit
+from selfrepair.questions.measuring.metrics import metric_named
 from selfrepair.questions.page.markup import Markup, el
 from selfrepair.questions.page.page_extras import PageExtras
 from selfrepair.questions.question import Question
@@ -42,7 +43,7 @@ class ShownAudit:
     @property
     def unit(self) -> str:
         """Of all effects."""
-        return "logits" if self.question.settings.metric == "logit-diff" else "nats"
+        return metric_named(self.question.settings.metric).units
 
     @property
     def members(self) -> tuple[Site, ...]:

@@ -10,6 +10,7 @@ from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
+from selfrepair.questions.measuring.metrics import metric_named
 from selfrepair.questions.question import Question
 from selfrepair.report.layout import GAP, plain_table
 from selfrepair.report.number_formats import DASH, effect, share, signed, small
@@ -94,28 +95,20 @@ def _needed(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
     return sum(widths) + GAP * len(widths)
 
 
-_METRICS = {
-    "logit-diff": ("centred logit of the answers", "mean logit of the answers less that of the wrong ones"),
-    "log-prob": ("log-probability of the answers", "log-probability of the answers less that of the wrong ones"),
-    "kl": ("KL divergence of the ablated distribution from the clean one",) * 2,
-}
-
-
 def foot(question: Question, operator: str, residual: float, floor: float | None = None) -> str:
     """What every number above is: metric, ablation, positions, prompts, intervals, rounding."""
     prompts, sampling = question.prompts, question.sampling
-    metric = _METRICS[question.settings.metric][bool(any(prompts.wrong))]
-    unit = "logits" if question.settings.metric == "logit-diff" else "nats"
+    metric = metric_named(question.settings.metric)
     groups = len(set(prompts.groups))
     said = [
-        f"{metric}, at each prompt's answer position",
+        f"{metric.describe(prompts)}, at each prompt's answer position",
         f"{operator} ablation at all positions unless a site names some",
         f"{_counted(len(prompts), 'prompt')} in {_counted(groups, 'group')}; {sampling.in_words}",
     ]
     rounding = f"ledger residual {small(residual)}"
     if floor is not None:
         rounding += f", numerical floor {small(floor)}"
-    return "; ".join([*said, f"{rounding} {unit}"]) + "."
+    return "; ".join([*said, f"{rounding} {metric.units}"]) + "."
 
 
 def _counted(number: int, thing: str) -> str:

@@ -11,6 +11,7 @@ from selfrepair.questions.circuit.audit import CircuitAudit
 from selfrepair.questions.circuit.verdict import RULE
 from selfrepair.questions.covering.who import Covering
 from selfrepair.questions.importance import ImportanceCard
+from selfrepair.questions.measuring.metrics import metric_named
 from selfrepair.questions.measuring.prompt_effects import PromptEffects
 from selfrepair.questions.question import Question
 from selfrepair.statistics.estimates import Estimate
@@ -25,7 +26,7 @@ def about(question: Question, effects: PromptEffects, floor: float | None) -> Re
         "model": {"name": getattr(question.model, "name", None), "sha256": question.model.digest},
         "metric": question.settings.metric,
         "exact": question.settings.exact,
-        "units": "logits" if question.settings.metric == "logit-diff" else "nats",
+        "units": metric_named(question.settings.metric).units,
         "ablation": effects.operator,
         "prompts": {"number": len(prompts), "groups": len(set(prompts.groups)), "dropped": len(prompts.dropped)},
         "prompts_sha256": prompts.fingerprint,

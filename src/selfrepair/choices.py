@@ -80,11 +80,11 @@ CIRCUIT_WRITERS: Registry[Any] = Registry(
     "circuit format to write",
     "selfrepair.circuit_writers",
     {
-        "selfrepair": f"{_WRITERS}.tables:own_json",
+        "selfrepair": f"{_WRITERS}.text_tables:own_json",
         "eap": f"{_WRITERS}.graphs:eap_json",
         "circuitkit": f"{_WRITERS}.graphs:circuitkit_scores",
-        "dot": f"{_WRITERS}.tables:dot",
-        "csv": f"{_WRITERS}.tables:csv",
+        "dot": f"{_WRITERS}.text_tables:dot",
+        "csv": f"{_WRITERS}.text_tables:csv",
     },
 )
 EXPERIMENTS: Registry[Any] = Registry(

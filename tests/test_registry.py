@@ -312,7 +312,11 @@ def test_what_keeps_half_of_an_operators_contract_is_refused():
     class Idle(Zero):
         draws = 0
 
-    for operator, said in ((Duck(), "no needs, draw_donors"), (Greedy(), "needs 'variances'"), (Idle(), "draws = 0")):
+    for operator, said in (
+        (Duck(), "lacks needs, draw_donors"),
+        (Greedy(), "needs 'variances'"),
+        (Idle(), "draws = 0"),
+    ):
         with pytest.raises(SelfRepairError, match=said):
             measure(language_model("gpt2"), corpus(), ablation=operator, progress=False)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from selfrepair.results.schema import COMPONENT, _estimate, _largest
+from selfrepair.results.dataset import _estimate, _largest
+from selfrepair.results.quantities import COMPONENT
 from selfrepair.statistics.accumulate import BY_ATTENTION, BY_HEAD, BY_MLP
 from selfrepair.statistics.component_lines import Lines
 from selfrepair.statistics.estimates import Estimate

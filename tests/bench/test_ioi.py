@@ -131,7 +131,7 @@ def test_the_published_protocol_draws_the_papers_prompts_and_labels(small):
     assert prompts.texts[0].startswith(f"When {right} and {wrong} went to the ") and prompts.corrupt is None
     heads, backups = (Head(0, 1), Head(0, 2)), (Head(1, 0), Head(2, 3))
     found = published.published_benchmark(small, (1, 8), 3, primaries=heads, backups=backups, engine=ENGINE)
-    (one,) = benchmark.measure(
+    (one,) = benchmark.measure_setting(
         small,
         prompts,
         published.TEMPLATE,
@@ -186,7 +186,7 @@ def test_gpt2_small_is_known_by_its_shape_and_measured_as_published(small, monke
     from selfrepair.model import load as module
 
     def shaped(kind: str, layers: int, rows: int):
-        anatomy = SimpleNamespace(layers=layers, heads=12, readout=SimpleNamespace(weight=range(rows)))
+        anatomy = SimpleNamespace(layers=layers, heads=12, unembedding=SimpleNamespace(weight=range(rows)))
         return SimpleNamespace(network=SimpleNamespace(config=SimpleNamespace(model_type=kind)), anatomy=anatomy)
 
     assert published.is_gpt2_small(shaped("gpt2", 12, 50257))
@@ -196,7 +196,7 @@ def test_gpt2_small_is_known_by_its_shape_and_measured_as_published(small, monke
     monkeypatch.setattr(module, "load", lambda _name: small)
     monkeypatch.setattr(published, "is_gpt2_small", lambda _model: True)
     monkeypatch.setattr(published, "published_benchmark", lambda _model: found)
-    monkeypatch.setattr(benchmark, "Asked", lambda **_asked: QUICK)
+    monkeypatch.setattr(benchmark, "IoiQuestion", lambda **_asked: QUICK)
     shown = CliRunner().invoke(app, ["bench", "coax", "tiny", "--quiet"], env={"COLUMNS": "200"})
     assert shown.exit_code == 0, shown.output
     assert "0.984" in shown.output and "-0.004" in shown.output and "documented backups" in shown.output

@@ -66,6 +66,8 @@ def test_one_group_is_divided_by_prompts_and_few_prompts_not_at_all():
     assert Halves.of(asked([0] * 70), 0).by == "prompts"
     few = Halves.of(asked([place % 10 for place in range(59)]), 0)
     assert not few.split and len(few.select) == 59 and "same 59 prompts" in few.in_words
+    eight = Halves.of(asked([place % 8 for place in range(64)]), 0)  # four groups a half are too few to test over
+    assert not eight.split and "16 groups" in eight.in_words
 
 
 def test_stability_of_a_sure_list_is_one_and_of_noise_is_not():
@@ -74,10 +76,14 @@ def test_stability_of_a_sure_list_is_one_and_of_noise_is_not():
     lines[:, 0] += 0.5
     names = [str(place) for place in range(COMPONENTS)]
     units = np.repeat(np.arange(GROUPS), SIZE)
-    index, shares = stability(lines, np.ones(len(units)), units, np.ones(len(units)), 1, (0.05, 0.2), names, draws=40)
+    index, shares = stability(
+        lines, np.ones(len(units)), Sampling(units, np.ones(len(units)), "groups"), 1, (0.05, 0.2), names, draws=40
+    )
     assert index == pytest.approx(1, abs=0.1) and shares["0"] == 1
     lines[:, 1] += 0.11 * rng.normal(size=GROUPS)[units] + 0.18  # sometimes in, sometimes not
-    index, shares = stability(lines, np.ones(len(units)), units, np.ones(len(units)), 1, (0.05, 0.2), names, draws=40)
+    index, shares = stability(
+        lines, np.ones(len(units)), Sampling(units, np.ones(len(units)), "groups"), 1, (0.05, 0.2), names, draws=40
+    )
     assert index < 1 and 0 < shares["1"] < 1
 
 

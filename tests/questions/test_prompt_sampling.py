@@ -108,3 +108,15 @@ def test_means_scale_and_do_not_depend_on_the_order(values, scale, seed):
 def test_power_figures():
     assert smallest_detectable(0.1) == pytest.approx(0.28)
     assert units_to_decide(12, 0.1, 0.05) == pytest.approx(12 * (1.96 * 2) ** 2)
+
+
+def test_with_few_groups_tests_are_over_prompts_and_every_group_has_to_agree():
+    rng = np.random.default_rng(5)
+    units = np.repeat(np.arange(4), 8)
+    sampling = Sampling(units, np.ones(32), "range")
+    agreed = 1 + 0.3 * rng.normal(size=32)
+    against = agreed.copy()
+    against[units == 3] -= 1.5  # the mean is still above zero
+    p = sampling.p_value(np.stack([agreed, against]))
+    assert against.mean() > 0 and p[0] < 1e-6 and p[1] == 1
+    assert (sampling.p_value(rng.normal(size=(2000, 32))) < 0.05).mean() < 0.05  # no effect in any of these groups

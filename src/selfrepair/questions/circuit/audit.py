@@ -149,7 +149,7 @@ def _screen(first: PromptEffects, runs: CircuitRuns, halves: Halves, settings: A
     tested = halves.confirm
     sure = confirmed(lines[tested][:, order], Sampling.of(first.prompts.select(tested)), sign, settings.rate)
     names = [str(site) for site in outside]
-    index, shares = stability(lines, lost, whole.units, whole.weights, sign, rules, names, seed=settings.seed)
+    index, shares = stability(lines, lost, whole, sign, rules, names, seed=settings.seed)
     return _Screened(
         [outside[place] for place in order],
         {names[place]: bool(one) for place, one in zip(order, sure, strict=True)},

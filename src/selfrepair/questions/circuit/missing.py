@@ -3,8 +3,8 @@
 A component is *selected* if its line repairs at a false discovery rate of 5% over all components outside the circuit
 that can respond (one-sided tests over groups or prompts, Benjamini-Hochberg), covers at least 5% of what the circuit
 wrote, and freezing it takes more repair away than freezing any control does. It is *confirmed* if the same line repairs
-on prompts that had no part in selecting it (one-sided 5%, Bonferroni over the selected). With fewer than 60 prompts
-there are no halves: selected and tested are then the same prompts, and results say so.
+on prompts that had no part in selecting it (one-sided 5%, Bonferroni over the selected). With fewer than 60 prompts,
+or two to fifteen groups, there are no halves: selected and tested are then the same prompts, and results say so.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import pandas as pd
 
 from selfrepair.prompts.prompts import Prompts
 from selfrepair.questions.measuring.prompt_effects import Array
-from selfrepair.questions.measuring.sampling import Sampling
+from selfrepair.questions.measuring.sampling import ENOUGH_GROUPS, Sampling
 from selfrepair.statistics.discovery import q_values
 
 SPLIT_FROM = 60  # prompts
@@ -42,12 +42,15 @@ class Halves:
 
     @classmethod
     def of(cls, prompts: Prompts, seed: int) -> Halves:
-        """By groups, or by prompts where there is one group; in halves of like numbers of prompts."""
+        """By groups, or by prompts where there is one group; in halves of like numbers of prompts.
+
+        Groups are halved only where each half has enough of them for tests over groups.
+        """
         number = len(prompts)
-        if number < SPLIT_FROM:
+        names, units = np.unique(np.asarray(prompts.groups), return_inverse=True)
+        if number < SPLIT_FROM or 1 < len(names) < 2 * ENOUGH_GROUPS:
             everything = np.arange(number)
             return cls(everything, everything, False, "prompts")
-        names, units = np.unique(np.asarray(prompts.groups), return_inverse=True)
         by = "groups"
         if len(names) == 1:
             units, by = np.arange(number), "prompts"
@@ -65,7 +68,8 @@ class Halves:
     def in_words(self) -> str:
         """For the foot of a table."""
         if not self.split:
-            return f"selected and tested on the same {len(self.select)} prompts (halves from {SPLIT_FROM} prompts on)"
+            needed = f"{SPLIT_FROM} prompts and {2 * ENOUGH_GROUPS} groups"
+            return f"selected and tested on the same {len(self.select)} prompts (halves from {needed} on)"
         return f"selected on {len(self.select)} prompts, confirmed on {len(self.confirm)} others, divided by {self.by}"
 
 
@@ -100,8 +104,7 @@ def jaccard(first: Sequence[str], second: Sequence[str]) -> float:
 def stability(
     lines: Array,
     lost: Array,
-    units: np.ndarray,
-    weights: Array,
+    sampling: Sampling,
     sign: int,
     rules: tuple[float, float],
     components: Sequence[str],
@@ -113,8 +116,7 @@ def stability(
     Args:
         lines: [prompt, component].
         lost: [prompt].
-        units: int [prompt], what is resampled.
-        weights: [prompt].
+        sampling: of the prompts; its units are what is resampled.
         sign: +1 where writing more repairs.
         rules: `rate` and `least_share` as in `selected`.
         components: names.
@@ -124,15 +126,16 @@ def stability(
     Returns:
         Mean Jaccard index with the list on all prompts, and the share of resamples that have each component.
     """
+    units, weights = sampling.units, sampling.weights
     rng, number = np.random.default_rng(seed), int(units.max()) + 1
-    whole = selected(lines, lost, Sampling(units, weights, "groups"), sign, *rules)
+    whole = selected(lines, lost, sampling, sign, *rules)
     members = [np.flatnonzero(units == unit) for unit in range(number)]
     counts, likeness = np.zeros(len(components)), []
     for _ in range(draws):
         drawn = rng.integers(number, size=number)
         some = np.concatenate([members[unit] for unit in drawn])
         again = np.repeat(np.arange(number), [len(members[unit]) for unit in drawn])
-        chosen = selected(lines[some], lost[some], Sampling(again, weights[some], "groups"), sign, *rules)
+        chosen = selected(lines[some], lost[some], Sampling(again, weights[some], sampling.kind), sign, *rules)
         counts += chosen
         either = int((chosen | whole).sum())
         likeness.append((chosen & whole).sum() / either if either else 1.0)

@@ -1,8 +1,9 @@
 """Means and ratios over prompts, with intervals over what was sampled: groups (templates), or prompts.
 
 Prompts of one template are not independent, so templates are the units that vary. With eight groups or more, intervals
-are over groups; with two to seven there is no interval, and the range over groups is reported instead; with one group
-they are over prompts, and hold for this template alone. Errors are linearised: a mean `m = sum w y / sum w` has the
+are over groups; with two to seven there is no interval, and the range over groups is reported instead (tests are then
+over prompts, and pass only where every group agrees); with one group they are over prompts, and hold for this template
+alone. Errors are linearised: a mean `m = sum w y / sum w` has the
 variance `E / (E - 1) sum_g r_g^2 / (sum w)^2` with `r_g = sum_{i in g} w_i (y_i - m)`, E the number of groups that
 unequal weights amount to, and Student's quantile with E - 1 degrees of freedom. Ratios of sums have Fieller's interval
 (`selfrepair.statistics.fieller`).
@@ -102,7 +103,14 @@ class Sampling:
         return self._estimate(ratio, error, low, high)
 
     def p_value(self, values: np.ndarray) -> Array:
-        """One-sided: of a mean this far above zero or further if there were none; NaN without an error."""
+        """One-sided: of a mean this far above zero or further if there were none; NaN without an error.
+
+        With too few groups for intervals, over prompts, and 1 unless the mean is above zero in every group: what passes
+        then holds for these groups, and says little of others.
+        """
+        if self.kind == "range":
+            over_prompts = Sampling(np.arange(len(self.units)), self.weights, "prompts").p_value(values)
+            return np.where(self._range(np.asarray(values, np.float64))[0] > 0, over_prompts, 1.0)
         estimate = self.mean(values)
         with np.errstate(divide="ignore", invalid="ignore"):
             t = estimate.value / estimate.standard_error
@@ -127,7 +135,8 @@ class Sampling:
         """What intervals are over, for the foot of a table."""
         return {
             "groups": f"95% intervals over {self.number} groups",
-            "range": f"ranges over {self.number} groups, too few for intervals ({ENOUGH_GROUPS} are needed)",
+            "range": f"ranges over {self.number} groups, too few for intervals ({ENOUGH_GROUPS} are needed); tests are "
+            "over prompts, ask every group to agree, and hold for these groups alone",
             "prompts": f"95% intervals over {self.number} prompts of one group: they hold for this template alone",
             "none": "one prompt: no intervals",
         }[self.kind]

@@ -11,12 +11,12 @@ import pandas as pd
 from selfrepair.ablation.sites import Site
 from selfrepair.questions.circuit.ablation_table import OperatorTable, operator_table, possible
 from selfrepair.questions.circuit.circuit_runs import CircuitRuns
+from selfrepair.questions.circuit.circuit_verdict import Verdict, no_direction, verdict
 from selfrepair.questions.circuit.completion import completion_curve, completion_runs
 from selfrepair.questions.circuit.faithfulness import Faithfulness, faithfulness
 from selfrepair.questions.circuit.missing import Halves, confirmed, selected, stability
 from selfrepair.questions.circuit.superfluous import members
 from selfrepair.questions.circuit.together import Together, frozen_together
-from selfrepair.questions.circuit.verdict import Verdict, no_direction, verdict
 from selfrepair.questions.covering.who import Covering, covering
 from selfrepair.questions.measuring.components import lies_in
 from selfrepair.questions.measuring.metrics import metric_named

@@ -7,8 +7,8 @@ import html
 from selfrepair.questions.page.copies import as_claims, as_python
 from selfrepair.questions.page.markup import Markup, el, join_markup
 from selfrepair.questions.page.shown import ShownAudit
-from selfrepair.questions.tables.cells import foot
 from selfrepair.questions.tables.records import about
+from selfrepair.questions.tables.table_parts import foot
 from selfrepair.terminal import plain
 
 _SYMBOLS = {

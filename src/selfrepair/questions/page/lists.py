@@ -9,7 +9,7 @@ from selfrepair.questions.circuit.completion import ENOUGH
 from selfrepair.questions.page import tracks
 from selfrepair.questions.page.markup import Markup, el, join_markup
 from selfrepair.questions.page.shown import ShownAudit, effect_text, ends, figure, html_table, motif_class, share_text
-from selfrepair.questions.tables.cells import probability, signed_or_dash
+from selfrepair.questions.tables.table_parts import probability, signed_or_dash
 from selfrepair.report.number_formats import DASH
 
 Row = Mapping[str, Any]

@@ -11,7 +11,7 @@ from selfrepair.questions.measuring.metrics import metric_named
 from selfrepair.questions.page.markup import Markup, el
 from selfrepair.questions.page.page_extras import PageExtras
 from selfrepair.questions.question import Question
-from selfrepair.questions.tables.cells import with_ends
+from selfrepair.questions.tables.table_parts import with_ends
 from selfrepair.report.number_formats import SMALLEST, effect, share
 from selfrepair.statistics.estimates import Estimate
 

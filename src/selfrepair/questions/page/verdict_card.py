@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from selfrepair.questions.circuit.verdict import RULE
+from selfrepair.questions.circuit.circuit_verdict import RULE
 from selfrepair.questions.page.markup import Markup, el, join_markup, number
 from selfrepair.questions.page.shown import ShownAudit, ends
-from selfrepair.questions.tables.cells import logits, part
+from selfrepair.questions.tables.table_parts import logits, part
 from selfrepair.statistics.estimates import Estimate
 
 _SAID = {

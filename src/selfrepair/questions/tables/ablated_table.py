@@ -7,7 +7,7 @@ from rich.text import Text
 
 from selfrepair.questions.measuring.prompt_effects import PromptEffects
 from selfrepair.questions.question import Question
-from selfrepair.questions.tables.cells import Column, foot, logits, table, with_ends
+from selfrepair.questions.tables.table_parts import Column, foot, logits, table, with_ends
 from selfrepair.report.number_formats import effect, share
 from selfrepair.terminal import Console
 

@@ -6,10 +6,10 @@ import pandas as pd
 from rich.text import Text
 
 from selfrepair.questions.circuit.audit import CircuitAudit
-from selfrepair.questions.circuit.verdict import RULE
+from selfrepair.questions.circuit.circuit_verdict import RULE
 from selfrepair.questions.question import Question
-from selfrepair.questions.tables.cells import Column, foot, logits, part, table, with_ends
 from selfrepair.questions.tables.covering import balance, components_table, sums
+from selfrepair.questions.tables.table_parts import Column, foot, logits, part, table, with_ends
 from selfrepair.report.number_formats import effect, share
 from selfrepair.terminal import Console
 

@@ -13,7 +13,16 @@ from rich.text import Text
 from selfrepair.questions.covering.motifs import MOTIFS
 from selfrepair.questions.covering.who import Covering
 from selfrepair.questions.question import Question
-from selfrepair.questions.tables.cells import Column, foot, logits, part, probability, signed_or_dash, table, with_ends
+from selfrepair.questions.tables.table_parts import (
+    Column,
+    foot,
+    logits,
+    part,
+    probability,
+    signed_or_dash,
+    table,
+    with_ends,
+)
 from selfrepair.report.number_formats import DASH, effect, share
 from selfrepair.terminal import Console
 

@@ -6,7 +6,7 @@ from rich.text import Text
 
 from selfrepair.questions.graph import PARTS, EdgeGraph
 from selfrepair.questions.question import Question
-from selfrepair.questions.tables.cells import Column, foot, logits, table, with_ends
+from selfrepair.questions.tables.table_parts import Column, foot, logits, table, with_ends
 from selfrepair.report.number_formats import effect
 from selfrepair.terminal import Console
 

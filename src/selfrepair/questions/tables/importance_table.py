@@ -6,7 +6,7 @@ from rich.text import Text
 
 from selfrepair.questions.importance import ImportanceCard
 from selfrepair.questions.question import Question
-from selfrepair.questions.tables.cells import Column, foot, table, with_ends
+from selfrepair.questions.tables.table_parts import Column, foot, table, with_ends
 from selfrepair.report.number_formats import DASH, effect, known, share
 from selfrepair.terminal import Console
 

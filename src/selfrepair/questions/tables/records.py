@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from selfrepair.questions.circuit.audit import CircuitAudit
-from selfrepair.questions.circuit.verdict import RULE
+from selfrepair.questions.circuit.circuit_verdict import RULE
 from selfrepair.questions.covering.who import Covering
 from selfrepair.questions.importance import ImportanceCard
 from selfrepair.questions.measuring.metrics import metric_named

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 from rich.text import Text
 
-from selfrepair.questions.tables.cells import Column, table, with_ends
+from selfrepair.questions.tables.table_parts import Column, table, with_ends
 from selfrepair.report.captions import ablated, amount, chosen_tokens, fact, floor, operator_with_donors
 from selfrepair.report.number_formats import effect
 from selfrepair.results.filter_labels import resolve_filter

@@ -21,6 +21,7 @@ from selfrepair.paper.study import EXPERIMENTS
 from selfrepair.pictures import with_matplotlib, with_plotly
 from selfrepair.report.captions import discoveries, engine_error, fact
 from selfrepair.report.number_formats import brief, small
+from selfrepair.report.page.script import style
 from selfrepair.results.atomic_files import put
 from selfrepair.results.filter_labels import resolve_filter
 
@@ -123,6 +124,7 @@ def render(paper: Paper, files: dict[str, str]) -> str:
         {"name": name, "title": heading(name), "exhibits": exhibits} for name, exhibits in made.items() if exhibits
     ]
     html: str = template.render(
+        style=style(),
         facts=_shown_facts(paper),
         claims=[(judged, _CLASSES[judged.verdict], number_text(judged.number)) for judged in paper.verdicts],
         counts={name: sum(judged.verdict == name for judged in paper.verdicts) for name in _CLASSES},

@@ -78,7 +78,7 @@ def test_donors_are_other_prompts_of_the_same_length_with_another_answer():
         assert (asked.lengths[chosen] == asked.lengths).all() and (chosen != np.arange(9)).all()
         assert all(asked.answers[donor] != asked.answers[own] for own, donor in enumerate(chosen))
     same = donors_of(asked, np.array([4]), 2, seed=0)[0]
-    assert same == donors_of(asked, np.arange(9), 2, seed=0)[4]  # whatever it is batched with
+    assert same == donors_of(asked, np.arange(9), 2, seed=0)[4]  # in any batch
 
 
 def test_several_donors_average_effects():

@@ -242,20 +242,18 @@ def copy_suppressor(s: float = 0.6, odds: float = 18.0) -> Planted:
     )
 
 
+def _against(name: str, model: GPT2LMHeadModel, clean: float, line: float) -> Planted:
+    """A primary head worth 1, and a head L1H1 that writes against it on the clean run."""
+    lines, before = {(1, 1): line}, {(1, 1): clean}
+    return Planted(name, model, 1.0, 0.0, total_effect=line - 1, head_lines=lines, clean_heads=before)
+
+
 def released_suppressor(s: float = 0.6) -> Planted:
     """A negative head that always attends to its own position, and writes against the answer it reads there."""
     model = blank()
     set_primary(model)
     set_head(model, 1, 1, [(read(TSK=SHARP), read(TSK=1))], read(ANS=1), write(ANS=-s))
-    return Planted(
-        "released_suppressor",
-        model,
-        1.0,
-        0.0,
-        total_effect=s - 1,
-        head_lines={(1, 1): s},
-        clean_heads={(1, 1): -s},
-    )
+    return _against("released_suppressor", model, clean=-s, line=s)
 
 
 def re_aimed_suppressor(s: float = 0.6) -> Planted:
@@ -265,15 +263,7 @@ def re_aimed_suppressor(s: float = 0.6) -> Planted:
     set_primary(model)
     pairs = [(read(ANS=2 * SHARP), read(SRC=1)), (read(TSK=SHARP), read(START=1))]
     set_head(model, 1, 1, pairs, read(CONTENT=1, START=-1), write(ANS=-s))
-    return Planted(
-        "re_aimed_suppressor",
-        model,
-        1.0,
-        0.0,
-        total_effect=2 * s - 1,
-        head_lines={(1, 1): 2 * s},
-        clean_heads={(1, 1): -s},
-    )
+    return _against("re_aimed_suppressor", model, clean=-s, line=2 * s)
 
 
 def turned_suppressor(s: float = 0.6) -> Planted:
@@ -281,15 +271,7 @@ def turned_suppressor(s: float = 0.6) -> Planted:
     model = blank()
     set_primary(model)
     set_head(model, 1, 1, [(read(TSK=SHARP), read(TSK=1))], read(ANS=2, TSK=-1), write(ANS=-s))
-    return Planted(
-        "turned_suppressor",
-        model,
-        1.0,
-        0.0,
-        total_effect=2 * s - 1,
-        head_lines={(1, 1): 2 * s},
-        clean_heads={(1, 1): -s},
-    )
+    return _against("turned_suppressor", model, clean=-s, line=2 * s)
 
 
 def two_writers(share: float = 0.4) -> Planted:

@@ -7,10 +7,11 @@ and layers of a run over a corpus. How one name is spelled: `ablation.spellings`
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from selfrepair.ablation.name_lists import (
     Given,
+    Named,
     Place,
     Spelled,
     components_named,
@@ -64,17 +65,10 @@ def parse_units(given: Given, model: Shaped | None = None, files: bool = True) -
     Raises:
         SelfRepairError: as for `parse_names`.
     """
-    shape = None if model is None else shape_of(model)
-    units: dict[str, list[Place]] = {}
-    for entry in listed(given, files):
-        places = components_named(entry, shape)
-        units.setdefault(entry.group or "+".join(map(str, places)), []).extend(places)
+    units = _collected(given, model, files, lambda entry, places: entry.group or "+".join(map(str, places)))
     if not units:
         raise SelfRepairError("No components were given.", WRITE)
-    named = {name: tuple(dict.fromkeys(places)) for name, places in units.items()}
-    if shape is not None:
-        require_existing((place for places in named.values() for place in places), shape)
-    return named
+    return units
 
 
 def parse_groups(given: Given, model: Shaped | None = None, files: bool = True) -> dict[str, tuple[Place, ...]]:
@@ -88,13 +82,21 @@ def parse_groups(given: Given, model: Shaped | None = None, files: bool = True) 
     Raises:
         SelfRepairError: as for `parse_names`.
     """
+    return _collected(given, model, files, lambda entry, _places: entry.group)
+
+
+def _collected(
+    given: Given, model: Shaped | None, files: bool, name: Callable[[Named, list[Place]], str]
+) -> dict[str, tuple[Place, ...]]:
+    """All components by the name that each entry goes by, each component once; they exist if a model is given."""
     shape = None if model is None else shape_of(model)
-    groups: dict[str, dict[Place, None]] = {}
+    collected: dict[str, dict[Place, None]] = {}
     for entry in listed(given, files):
-        groups.setdefault(entry.group, {}).update(dict.fromkeys(components_named(entry, shape)))
+        places = components_named(entry, shape)
+        collected.setdefault(name(entry, places), {}).update(dict.fromkeys(places))
     if shape is not None:
-        require_existing((place for places in groups.values() for place in places), shape)
-    return {group: tuple(places) for group, places in groups.items()}
+        require_existing((place for places in collected.values() for place in places), shape)
+    return {title: tuple(places) for title, places in collected.items()}
 
 
 def resolve(place: Place, spans: Mapping[str, tuple[int, int]], position: int, length: int | None = None) -> Site:

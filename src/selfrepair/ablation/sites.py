@@ -164,7 +164,24 @@ class Neuron(_Everywhere):
 
 
 @dataclass(frozen=True)
-class At:
+class _Part:
+    """What sites at some positions share."""
+
+    site: Site
+
+    @property
+    def port(self) -> Port:
+        """See `Site.port`."""
+        return self.site.port
+
+    @property
+    def entries(self) -> Index | None:
+        """See `Site.entries`."""
+        return self.site.entries
+
+
+@dataclass(frozen=True)
+class At(_Part):
     """A site at some positions alone; prints as `L9H6@3`, `L9H6@-2,-1`.
 
     Example:
@@ -176,7 +193,6 @@ class At:
         positions: positions in every window; negative ones are counted from its end.
     """
 
-    site: Site
     positions: Index
 
     def __post_init__(self) -> None:
@@ -185,22 +201,12 @@ class At:
         if not self.positions:
             raise SelfRepairError(f"No positions were given for {self.site}.", "Leave At out for all positions.")
 
-    @property
-    def port(self) -> Port:
-        """See `Site.port`."""
-        return self.site.port
-
-    @property
-    def entries(self) -> Index | None:
-        """See `Site.entries`."""
-        return self.site.entries
-
     def __str__(self) -> str:
         return f"{self.site}@{','.join(map(str, self.positions))}"
 
 
 @dataclass(frozen=True)
-class AtSpan:
+class AtSpan(_Part):
     """A site at a named span of each prompt; prints as `L9H6@S2`. Engines take what `names.resolve` makes of it.
 
     Example:
@@ -212,22 +218,11 @@ class AtSpan:
         span: name of the span in the prompts; `end` is where the answer is read.
     """
 
-    site: Site
     span: str
 
     def __post_init__(self) -> None:
         if self.site.positions is not None:
             raise SelfRepairError(f"{self.site} has positions already.", "Give either positions or a span.")
-
-    @property
-    def port(self) -> Port:
-        """See `Site.port`."""
-        return self.site.port
-
-    @property
-    def entries(self) -> Index | None:
-        """See `Site.entries`."""
-        return self.site.entries
 
     @property
     def positions(self) -> Index:

@@ -139,10 +139,7 @@ class _Measured:
 
     def log_softmax(self, logits: Tensor) -> Tensor:
         """The model's own log-probabilities."""
-        capped = self.anatomy.unembedding.capped(logits)
-        if self.anatomy.unembedding.masked is not None:
-            capped = capped.masked_fill(self.anatomy.unembedding.masked, -torch.inf)
-        return torch.log_softmax(capped, -1)
+        return torch.log_softmax(self.anatomy.unembedding.own(logits), -1)
 
 
 class _Divergence(_Measured):
@@ -184,9 +181,7 @@ class _LogProbability(_Measured):
 
 def _uncapped(anatomy: Anatomy, stream: Tensor) -> Tensor:
     """Logits before any cap [..., vocabulary], from the final stream."""
-    readout = anatomy.unembedding
-    logits = anatomy.final_norm(stream) @ readout.weight.T
-    return readout.multiplier * (logits if readout.bias is None else logits + readout.bias)
+    return anatomy.unembedding.logits(anatomy.final_norm(stream))
 
 
 def _mask(tokens: Sequence[Sequence[int]], vocabulary: int, device: torch.device) -> Tensor:

@@ -118,15 +118,9 @@ class WatchedReplay(Replay):
 
 def log_probabilities(model: LanguageModel, stream: Tensor) -> Tensor:
     """The model's own next-token log probabilities [..., vocabulary] from the final residual stream [..., width]."""
-    readout = model.anatomy.unembedding
-    normed = first_tensor(model.anatomy.final_norm_module(stream))
-    logits = normed @ readout.weight.T
-    if readout.bias is not None:
-        logits = logits + readout.bias
-    logits = readout.capped(readout.multiplier * logits)
-    if readout.masked is not None:
-        logits = logits.masked_fill(readout.masked, -torch.inf)
-    return torch.log_softmax(logits.float(), -1)
+    unembedding = model.anatomy.unembedding
+    logits = unembedding.logits(first_tensor(model.anatomy.final_norm_module(stream)))
+    return torch.log_softmax(unembedding.own(logits).float(), -1)
 
 
 def _around(block: Block) -> list[nn.Module]:

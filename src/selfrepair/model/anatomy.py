@@ -86,6 +86,16 @@ class Unembedding:
     softcap: float | None
     masked: Tensor | None = None
 
+    def logits(self, normed: Tensor) -> Tensor:
+        """Logits before any cap [..., vocabulary], from what the final norm puts out [..., width]."""
+        logits = normed @ self.weight.T
+        return self.multiplier * (logits if self.bias is None else logits + self.bias)
+
+    def own(self, logits: Tensor) -> Tensor:
+        """Logits as the model's probabilities have them, from those before the cap: capped, masked rows at -inf."""
+        capped = self.capped(logits)
+        return capped if self.masked is None else capped.masked_fill(self.masked, -torch.inf)
+
     def capped(self, logits: Tensor) -> Tensor:
         """Logits as the model gives them, from those before the cap."""
         return logits if self.softcap is None else self.softcap * torch.tanh(logits / self.softcap)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
 from selfrepair.ablation.interventions import Intervention
 from selfrepair.ablation.operators import Unchanged
+from selfrepair.engine.contract import Engine
+from selfrepair.engine.replay import ReplayEngine
 from selfrepair.model.language_model import LanguageModel
 from selfrepair.progress import progress
 from selfrepair.prompts.prompts import Prompts
@@ -36,6 +39,11 @@ class Question:
     prompts: Prompts
     settings: AuditSettings = field(default_factory=AuditSettings)
     progress: bool = False
+
+    @cached_property
+    def engine(self) -> Engine:
+        """What computes all ablated runs: one engine, so that the fold of runs is found once."""
+        return self.settings.engine or ReplayEngine()
 
     @property
     def components(self) -> Components:
@@ -66,7 +74,7 @@ class Question:
                 ablation or self.settings.ablation,
                 donors=self.settings.donors,
                 seed=self.settings.seed,
-                engine=self.settings.engine,
+                engine=self.engine,
                 metric=self.settings.metric,
                 exact=self.settings.exact,
                 advance=meter,
@@ -87,6 +95,6 @@ class Question:
         some = self.prompts.select(np.arange(min(len(self.prompts), _FLOOR_PROMPTS)))
         settings = self.settings
         effects = prompt_effects(
-            self.model, some, [intervention], Unchanged(), engine=settings.engine, metric=settings.metric
+            self.model, some, [intervention], Unchanged(), engine=self.engine, metric=settings.metric
         )
         return float(np.abs(effects.total_effect).max(initial=0))

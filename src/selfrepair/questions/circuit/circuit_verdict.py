@@ -13,8 +13,8 @@ _UNCOVERED = 0.10  # share of what the circuit wrote that may come back from out
 
 RULE = (
     "The first line that applies. "
-    "not measurable, too: under KL, which has no direction, so that repair cannot be told from other change. "
-    "not measurable: the interval of what the circuit wrote, or of what all heads contribute, holds zero. "
+    "not measurable: the metric is KL, which has no direction, so that repair cannot be told from other change; or the "
+    "interval of what the circuit wrote, or of what all heads contribute, holds zero. "
     "wrong sign: ablating the circuit surely moves the readout in the direction that it does not write. "
     "unstable: signs depend on the ablation, or the list of what covers comes out the same in less than half of "
     "resampled groups (mean Jaccard index). "

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from selfrepair.ablation.sites import Site
-from selfrepair.questions.covering.freeze import all_frozen, covered, freeze_tests, matched_sets, rank_p
+from selfrepair.questions.covering.freeze import freeze_tests, matched_sets, rank_p
 from selfrepair.questions.covering.who import Covering
 from selfrepair.questions.measuring.prompt_effects import PromptEffects, joined
 from selfrepair.questions.question import Question
@@ -41,19 +41,19 @@ def frozen_together(question: Question, covering: Covering, sites: Sequence[Site
     Returns:
         The test, and the ledgers of its runs.
     """
-    base, sampling, sign = covering.base, covering.sampling, covering.sign
     sets = matched_sets(covering.likeness, sites, covering.idle, question.settings.controls, question.settings.seed)
-    (test, *tests) = freeze_tests(base, [sites, *sets])
-    several = [] if len(sites) == 1 else [test]  # single components have been tested
-    measured = question.measure(
-        [*several, *(one for one in tests if len(sites) > 1)], "Freezing what is missing together"
-    )
-    effects = joined(covering.effects, measured)
-    known = set(effects.names)
-    recovered = sign * covered(effects, base, test)
-    whole = sign * covered(effects, base, all_frozen(base, covering.components))
+    several = len(sites) > 1  # single components have been tested
+    tests = freeze_tests(covering.base, [sites, *sets]) if several else []
+    measured = question.measure(tests, "Freezing what is missing together")
+    tested = replace(covering, effects=joined(covering.effects, measured))
+    known, sampling = set(tested.effects.names), covering.sampling
+    recovered = tested.recovered(sites)
     controls = tuple(
-        float(sampling.mean(sign * covered(effects, base, one)).value) for one in tests if one.name in known
+        float(sampling.mean(tested.recovered(chosen)).value)
+        for chosen, test in zip(sets, freeze_tests(covering.base, sets), strict=True)
+        if test.name in known
     )
     found = sampling.mean(recovered)
-    return Together(found, sampling.ratio(recovered, whole), controls, rank_p(float(found.value), controls)), measured
+    return Together(
+        found, sampling.ratio(recovered, tested.whole), controls, rank_p(float(found.value), controls)
+    ), measured

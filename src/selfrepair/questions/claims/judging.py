@@ -1,7 +1,8 @@
 """Whether claims hold, by intervals: a claim holds if its whole interval does, and fails if none of it does.
 
 Anything else is undecided, and undecided is no pass; how many groups or prompts would decide is estimated from the
-standard error. What cannot be measured (a ratio whose denominator may be zero, no interval at all) is said to be so.
+standard error. A claim whose number has no interval with ends (a ratio whose denominator may be zero, a
+single prompt) is not measurable.
 """
 
 from __future__ import annotations
@@ -20,7 +21,6 @@ from selfrepair.questions.circuit.audit import audit
 from selfrepair.questions.circuit.circuit_runs import CircuitRuns
 from selfrepair.questions.circuit.faithfulness import faithfulness
 from selfrepair.questions.claims.claims_file import Claim, ClaimsFile, bound
-from selfrepair.questions.covering.freeze import all_frozen, covered, freeze_tests
 from selfrepair.questions.covering.who import covering
 from selfrepair.questions.measuring.sampling import units_to_decide
 from selfrepair.questions.question import Question
@@ -120,10 +120,7 @@ def _covers(question: Question, claim: Claim, _claims: ClaimsFile) -> Judged:
         raise SelfRepairError(f"The claim '{claim.name}' names several.", "Make a claim for each.")
     sampling = question.sampling
     found = covering(question, question.measure([base], claim.name), base, None, [site])
-    (test,) = freeze_tests(base, [[site]])
-    recovered = found.sign * covered(found.effects, base, test)
-    whole = found.sign * covered(found.effects, base, all_frozen(base, found.components))
-    share = sampling.ratio(recovered, whole)
+    share = sampling.ratio(found.recovered([site]), found.whole)
     terms = claim.terms.get("share")
     limits = terms if isinstance(terms, Mapping) else {"at_least": 0.0}
     judged = compared(

@@ -22,7 +22,7 @@ from selfrepair.statistics.estimates import Estimate
 
 @dataclass(frozen=True, eq=False)
 class Tested:
-    """What the table is made from.
+    """Freeze tests of some components in an ablated run, beside those of controls.
 
     Attributes:
         effects: ledgers of the base run and of `second_runs`.
@@ -62,7 +62,7 @@ class Tested:
             found.setdefault(site.port.kind, []).append(float(self.sampling.mean(self.recovered([site])).value))
         return found
 
-    def change(self, name: str) -> Array:
+    def total_effect_of(self, name: str) -> Array:
         """Total effect of a run, [prompt]."""
         total: Array = self.effects.total_effect[self.effects.row(name)]
         return total
@@ -124,13 +124,13 @@ _TEST_COLUMNS = (
 
 def _tests(tested: Tested) -> pd.DataFrame:
     """What was found of each candidate by freezing and ablating it."""
-    sampling, base = tested.sampling, tested.change(tested.base.name)
+    sampling, base = tested.sampling, tested.total_effect_of(tested.base.name)
     rows = []
     for site in tested.tested:
         recovered = tested.recovered([site])
         freeze, share = sampling.mean(recovered), sampling.ratio(recovered, tested.whole)
-        alone = sampling.mean(tested.change(str(site)))
-        more = sampling.mean(tested.change(besides(tested.base, site).name) - base)
+        alone = sampling.mean(tested.total_effect_of(str(site)))
+        more = sampling.mean(tested.total_effect_of(besides(tested.base, site).name) - base)
         row = (str(site), *_ends(freeze), *_ends(share), *_band(tested, site, float(freeze.value)))
         rows.append((*row, float(alone.value), float(more.value)))
     return pd.DataFrame(rows, columns=list(_TEST_COLUMNS))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import pandas as pd
@@ -27,37 +27,21 @@ _NEXT_TO_NOTHING = 0.002  # of what was lost
 BY_RESPONSE = 4  # candidates for freeze tests that are chosen by the size of their response alone
 
 
-@dataclass(frozen=True, eq=False)
-class Covering:
-    """Who covers for some sites, on some prompts.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Covering(Tested):
+    """Who covers for some sites, on some prompts: freeze tests, and what is known beside them.
 
     Attributes:
-        effects: the ledgers of all runs that were made.
-        base: the ablated run in question.
         given: what is ablated besides, in both runs that are compared; None for nothing.
-        components: all heads and MLPs, the order of columns in `lines`.
-        lines: change in each one's direct effect, [prompt, component].
-        table: one row per component that can respond, those that cover most first; see `columns`.
-        sampling: what intervals are over.
-        sign: +1 where the ablated sites wrote for the answer, -1 where they wrote against it.
-        tested: which components were frozen.
-        controls: which were frozen for comparison.
+        table: one row per component that can respond, those that cover most first; see `covering_table`.
         split: the tested heads' lines by attention; None where something is given, or where it cannot be had.
         note: why it cannot be had; empty otherwise.
         likeness: what controls are matched by.
         idle: components that are not thought to cover, from which controls are taken.
     """
 
-    effects: PromptEffects
-    base: Intervention
     given: Intervention | None
-    components: Components
-    lines: Array
     table: pd.DataFrame
-    sampling: Sampling
-    sign: int
-    tested: tuple[Site, ...]
-    controls: tuple[Site, ...]
     split: AttentionSplit | None
     note: str
     likeness: Likeness
@@ -131,16 +115,16 @@ def covering(
     pool = [site for site in downstream if site not in tested and idle[components.index[site]]]
     chosen = controls(likeness, tested, pool, settings.controls)
     effects = joined(first, question.measure(second_runs(base, components, tested, chosen), "Freezing what may cover"))
-    table = covering_table(Tested(effects, base, lines, sign, sampling, components, tuple(tested), tuple(chosen)))
+    tests = Tested(effects, base, lines, sign, sampling, components, tuple(tested), tuple(chosen))
     split, note = (None, "") if given is not None else split_of(question, base, tested)
     return Covering(
-        *(effects, base, given, components, lines, with_mechanism(table, split), sampling, sign),
-        tuple(tested),
-        tuple(chosen),
-        split,
-        note,
-        likeness,
-        tuple(pool),
+        **{field.name: getattr(tests, field.name) for field in fields(tests)},
+        given=given,
+        table=with_mechanism(covering_table(tests), split),
+        split=split,
+        note=note,
+        likeness=likeness,
+        idle=tuple(pool),
     )
 
 

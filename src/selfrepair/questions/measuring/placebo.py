@@ -20,8 +20,8 @@ class Placebo(Operator):
 
     The change lies in what the site can write: a random vector where heads are read, through `W_O`, scaled so that the
     write changes by as much (in Euclidean norm) as under `base`. It is the same vector at all positions and prompts,
-    drawn anew for each of `draws`; effects are averaged over them. What still happens is no answer to what was taken
-    away, since nothing was.
+    and another one for each of `draws`; effects are averaged over them. Responses to it are not responses to a lost
+    write, since none was lost.
 
     Attributes:
         base: the ablation whose size is matched.

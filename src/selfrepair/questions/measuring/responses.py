@@ -1,4 +1,4 @@
-"""How much each component's write changes in an ablated run, whatever it is worth to the answer.
+"""How much each component's write changes in an ablated run, regardless of its effect on the answer.
 
 A component that acts through later ones has a small line and a large response: candidates for freeze tests are chosen
 by both, and controls are matched by it.

@@ -6,6 +6,7 @@ import json
 import math
 from dataclasses import fields
 
+from selfrepair.questions.measuring.batches import LOGIT_DIFFERENCE
 from selfrepair.questions.page.shown import ShownAudit
 from selfrepair.questions.question_settings import AuditSettings
 from selfrepair.statistics.estimates import Estimate
@@ -45,7 +46,7 @@ def as_claims(shown: ShownAudit) -> str:
     members = "+".join(map(str, shown.members))
     prompts = {
         "file": _file(shown),
-        **({} if shown.question.settings.metric == "logit-diff" else {"metric": shown.question.settings.metric}),
+        **({} if shown.question.settings.metric == LOGIT_DIFFERENCE else {"metric": shown.question.settings.metric}),
     }
     settings = {name: value for name, value in _settings(shown).items() if name in _IN_CLAIMS}
     identifier, how = _loaded(shown)

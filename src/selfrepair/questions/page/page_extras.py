@@ -11,13 +11,13 @@ from selfrepair.errors import SelfRepairError
 from selfrepair.prompts.prompts import Prompts
 from selfrepair.questions.circuit.audit import CircuitAudit
 from selfrepair.questions.graph import EdgeGraph, edge_graph
+from selfrepair.questions.measuring.batches import LOGIT_DIFFERENCE
 from selfrepair.questions.paths.direct_edges import DirectEdges, direct_edges
 from selfrepair.questions.paths.source_places import token_texts
 from selfrepair.questions.question import Question
 
 REPAIRERS = 3  # whose attention and edges are shown
 SENDERS = 8  # members whose edges are measured one by one
-LOGIT_DIFFERENCE = "logit-diff"
 Made = TypeVar("Made")
 
 

@@ -96,6 +96,22 @@ def test_commands_are_understood(page):
         verbs[verb].make_context(verb, arguments)  # raises what the command line would say
 
 
+def shown_commands() -> list[str]:
+    """Calls with a prompt on the command line, in pages and in `--help`."""
+    helps = [" ".join((command.help or "").split()) for command in typer.main.get_command(app).commands.values()]
+    epilog = str(typer.main.get_command(app).epilog)
+    written = [re.findall(r"selfrepair \w+ [^`]*--prompt [^`]*", text) for text in (*helps, epilog)]
+    calls = [command for page in PAGES for command in commands(page)]
+    return [call for call in (*calls, *(call for some in written for call in some)) if "--prompt " in call]
+
+
+def test_a_prompt_by_itself_is_ablated_with_what_it_allows():
+    """It has no other prompt to resample from: without a twin, the ablation has to be named."""
+    calls = [call for call in shown_commands() if not call.startswith("selfrepair prompts")]
+    assert len(calls) >= 3
+    assert [call for call in calls if "--corrupt" not in call and not re.search("--ablation (zero|mean)", call)] == []
+
+
 def imported_from_inside(code: str) -> list[str]:
     """What code imports of the package that is not public: neither of `selfrepair` nor of `selfrepair.paper`."""
     inside = []

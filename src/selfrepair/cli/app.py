@@ -43,8 +43,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Which components compensate for an ablated head? Exact per-token ledgers of self-repair in language models.",
     epilog="Start with `selfrepair run`: a demo on a small model that takes a few minutes. On a prompt of your own: "
-    "`selfrepair who L24H4 --prompt 'When Mary and John went to the store, John gave a drink to' --answer ' Mary' "
-    "--against ' John'`.",
+    "`selfrepair who L24H4 --ablation zero --prompt 'When Mary and John went to the store, John gave a drink to' "
+    "--answer ' Mary' --against ' John'`.",
 )
 
 

@@ -37,8 +37,8 @@ def who(
     For every later head and MLP: how much more of the answer it writes than before, by which motif (a backup that wakes
     up, a suppressor that lets go or re-aims), and a freeze test beside matched controls.
 
-    selfrepair who L24H4 --prompt "When Mary and John went to the store, John gave a drink to" --answer " Mary"
-    --against " John"
+    selfrepair who L24H4 --ablation zero --prompt "When Mary and John went to the store, John gave a drink to"
+    --answer " Mary" --against " John"
     """
     from selfrepair.ablation.names import parse_names
     from selfrepair.questions.covering.who import who as answer

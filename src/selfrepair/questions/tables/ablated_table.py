@@ -7,8 +7,8 @@ from rich.text import Text
 
 from selfrepair.questions.measuring.prompt_effects import PromptEffects
 from selfrepair.questions.question import Question
-from selfrepair.questions.tables.table_parts import Column, foot, logits, table, with_ends
-from selfrepair.report.number_formats import effect, share
+from selfrepair.questions.tables.table_parts import Column, foot, logits, share_cell, table, with_ends
+from selfrepair.report.number_formats import effect
 from selfrepair.terminal import Console
 
 _COLUMNS = (
@@ -29,7 +29,7 @@ def print_ablated(
         cells += [
             with_ends(*effect(row[name], row[f"{name}_low"], row[f"{name}_high"])) for name in ("lost", "total_effect")
         ]
-        cells.append(with_ends(*share(row["repaired_share"], row["repaired_share_low"], row["repaired_share_high"])))
+        cells.append(share_cell(row["repaired_share"], row["repaired_share_low"], row["repaired_share_high"]))
         cells += [f"{row[name]:+.2f}" for name in ("all_heads", "all_mlps", "norm")]
         shown.append([*cells, str(row["repairers"])])
     console.print(table(_COLUMNS, shown, console.width))

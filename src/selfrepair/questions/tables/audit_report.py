@@ -9,8 +9,8 @@ from selfrepair.questions.circuit.audit import CircuitAudit
 from selfrepair.questions.circuit.circuit_verdict import RULE
 from selfrepair.questions.question import Question
 from selfrepair.questions.tables.covering import balance, components_table, sums
-from selfrepair.questions.tables.table_parts import Column, foot, logits, part, table, with_ends
-from selfrepair.report.number_formats import effect, share
+from selfrepair.questions.tables.table_parts import Column, foot, logits, part, share_cell, table, with_ends
+from selfrepair.report.number_formats import effect
 from selfrepair.terminal import Console
 
 
@@ -62,7 +62,7 @@ def _print_missing(console: Console, found: CircuitAudit) -> None:
             [
                 row["component"],
                 with_ends(*effect(row["line"], row["line_low"], row["line_high"])),
-                with_ends(*share(row["share"], row["share_low"], row["share_high"])),
+                share_cell(row["share"], row["share_low"], row["share_high"]),
                 f"{row['control_low']:+.2f} to {row['control_high']:+.2f}",
                 row["label"],
                 f"{100 * row['stable']:.0f}%",
@@ -103,7 +103,7 @@ def _completion(rows: pd.DataFrame, width: int) -> object:
     shown = [
         [
             f"+ {row['added']}" if row["added"] else "circuit",
-            *(with_ends(*share(row[name], row[f"{name}_low"], row[f"{name}_high"])) for name in _STEPS),
+            *(share_cell(row[name], row[f"{name}_low"], row[f"{name}_high"]) for name in _STEPS),
         ]
         for row in rows.to_dict("records")
     ]
@@ -121,7 +121,7 @@ def _operators(found: CircuitAudit, width: int) -> object:
         cells += [
             with_ends(*effect(row[name], row[f"{name}_low"], row[f"{name}_high"])) for name in ("lost", "total_effect")
         ]
-        cells.append(with_ends(*share(row["repaired_share"], row["repaired_share_low"], row["repaired_share_high"])))
+        cells.append(share_cell(row["repaired_share"], row["repaired_share_low"], row["repaired_share_high"]))
         shown.append([*cells, f"{found.operators.kendall[str(row['ablation'])]:.2f}", str(row["covered_by"])])
     columns = [Column("ablation", left=True), Column("lost"), Column("total effect"), Column("comes back")]
     columns += [Column("Kendall τ", spare=2), Column("covered by", left=True, spare=1)]

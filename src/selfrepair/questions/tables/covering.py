@@ -19,11 +19,12 @@ from selfrepair.questions.tables.table_parts import (
     logits,
     part,
     probability,
+    share_cell,
     signed_or_dash,
     table,
     with_ends,
 )
-from selfrepair.report.number_formats import DASH, effect, share
+from selfrepair.report.number_formats import DASH, effect
 from selfrepair.terminal import Console
 
 MOTIF_TITLES = dict(zip(MOTIFS, ("anti-erasure", "backup", "breakage"), strict=True))
@@ -81,7 +82,7 @@ def shown_rows(rows: pd.DataFrame, top: int) -> pd.DataFrame:
 def _row(row: Mapping[str, Any]) -> list[str]:
     tested = not math.isnan(row["freeze"])
     freeze = with_ends(*effect(row["freeze"], row["freeze_low"], row["freeze_high"])) if tested else DASH
-    part_of = with_ends(*share(row["share"], row["share_low"], row["share_high"])) if tested else DASH
+    part_of = share_cell(row["share"], row["share_low"], row["share_high"]) if tested else DASH
     compared = not math.isnan(row["control_low"])
     return [
         str(row["component"]),

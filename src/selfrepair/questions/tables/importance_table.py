@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from rich.text import Text
 
 from selfrepair.questions.importance import ImportanceCard
 from selfrepair.questions.question import Question
-from selfrepair.questions.tables.table_parts import Column, foot, table, with_ends
-from selfrepair.report.number_formats import DASH, effect, known, share
+from selfrepair.questions.tables.table_parts import Column, foot, share_cell, table, with_ends
+from selfrepair.report.number_formats import DASH, effect, known
 from selfrepair.terminal import Console
 
 _ROWS = {
@@ -45,5 +47,5 @@ def _cell(record: dict[str, object], name: str) -> str:
     return with_ends(*effect(value, low, high)) if known(value) else DASH
 
 
-def _share(record: dict[str, object]) -> str:
-    return with_ends(*share(record["masking"], record["masking_low"], record["masking_high"]))
+def _share(record: dict[str, Any]) -> str:
+    return share_cell(record["masking"], record["masking_low"], record["masking_high"])

@@ -24,8 +24,12 @@ def logits(estimate: Estimate) -> str:
 
 
 def part(estimate: Estimate) -> str:
-    """A share in per cent with its interval or range; in round brackets where it may be anything."""
-    value, low, high = _ends(estimate)
+    """A share in per cent with its interval or range, see `share_cell`."""
+    return share_cell(*_ends(estimate))
+
+
+def share_cell(value: float, low: float, high: float) -> str:
+    """A share in per cent with its ends; in round brackets where it may be anything."""
     if not math.isfinite(value):
         return DASH
     shown, ends = share(value, low, high)

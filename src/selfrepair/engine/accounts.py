@@ -21,6 +21,11 @@ from selfrepair.model.ports import KINDS, STREAM, Port
 RunNumbers = slice | list[int]
 """Numbers of the runs that something is done for."""
 
+Booked = dict[str, Tensor]
+"""What the accounts of one run hold, by name."""
+
+_SUMS = ("by_attention", "by_mlp", "by_head", "post_norms", "before", "after")
+
 
 @dataclass(frozen=True)
 class Patch:
@@ -154,6 +159,16 @@ class Accounts:
         """Changes in direct effects [run, B, P, entry] of entries that are neither replaced nor held; exactly zero
         elsewhere."""
         return change.masked_fill(mask_at_predictions(self.clean, patch.put | patch.held), 0)
+
+    def booked(self, row: int) -> Booked:
+        """A copy of what one run's accounts hold by now."""
+        sums = {name: getattr(self, name) for name in _SUMS}
+        return {name: value[row].clone() for name, value in sums.items() if value is not None}
+
+    def take_over(self, row: int, booked: Booked) -> None:
+        """Goes on from what the accounts of another run held."""
+        for name, value in booked.items():
+            getattr(self, name)[row] = value
 
     def ledger(self, rows: RunNumbers, effect: Tensor, norm: Tensor, sigma_ratio: Tensor, curvature: Tensor) -> Ledger:
         """The ledger of some runs, from what is read at the end, [run, B, P] each.

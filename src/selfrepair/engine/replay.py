@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any, NamedTuple
@@ -10,13 +10,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from selfrepair.ablation.interventions import Intervention, by_start, each
+from selfrepair.ablation.interventions import Intervention, each
 from selfrepair.ablation.sites import Head
 from selfrepair.effects.ledger import Ledger, norm_repair
 from selfrepair.engine.accounts import Accounts, Patch, nothing_happens, require_sites
 from selfrepair.engine.clean import CleanRun
 from selfrepair.engine.contract import Replacement, Settings
 from selfrepair.engine.fold import Folding, fastest_fold, halving_when_memory_ends
+from selfrepair.engine.forks import Origin, forks, in_order, left_at
 from selfrepair.model.anatomy import Block
 from selfrepair.model.block_run import BlockRun
 from selfrepair.model.language_model import LanguageModel
@@ -70,12 +71,20 @@ class ReplayEngine:
         require_sites(model, clean.tokens.shape[1], interventions)
         folding = Folding(self.fold)
         yield from nothing_happens(model.anatomy, clean, interventions, per_component)
-        for start, group in by_start(interventions):
+        found = forks(interventions, model.anatomy.layers)
+        left = left_at(found)
+        origins: dict[tuple[Intervention, int], Origin] = {}
+        for group in in_order(found):
             remembered = cache(replacement)  # chunks of a group share their replacements
             for chunk in folding.chunks(group):
+                runs = [fork.intervention for fork in chunk]
+                before = [origins[fork.parent, fork.layer] for fork in chunk if fork.parent is not None]
                 with halving_when_memory_ends(folding, chunk):
-                    yield Replay(model, clean, start, chunk, remembered, per_component).ledger()
-                    advance((model.anatomy.layers - start) * len(chunk) * len(clean.tokens))
+                    replay = Replay(model, clean, chunk[0].layer, runs, remembered, per_component, before)
+                    replay.keep({row: left.get(run, ()) for row, run in enumerate(runs)})
+                    yield replay.ledger()
+                    origins |= {(runs[row], layer): origin for (row, layer), origin in replay.kept.items()}
+                    advance((model.anatomy.layers - chunk[0].start) * len(chunk) * len(clean.tokens))
         self.fold = folding.size
 
     def probe(self, model: LanguageModel, clean: CleanRun) -> int:
@@ -98,7 +107,12 @@ class _Change(NamedTuple):
 
 
 class Replay:
-    """One replay: some interventions that start in the same layer, each in its own copy of the batch."""
+    """One replay: some interventions from the same layer up, each in its own copy of the batch.
+
+    Attributes:
+        start: the lowest layer that is replayed.
+        kept: streams that enter blocks and accounts of then, by row and layer, for runs that leave these.
+    """
 
     def __init__(
         self,
@@ -108,10 +122,26 @@ class Replay:
         interventions: Sequence[Intervention],
         replacement: Replacement,
         per_component: bool,
+        origins: Sequence[Origin] = (),
     ) -> None:
+        """A replay.
+
+        Args:
+            model: the model.
+            clean: the clean run.
+            start: the lowest layer to replay: the interventions' first, or where they leave other runs.
+            interventions: the runs.
+            replacement: what to put in the place of replaced outputs.
+            per_component: whether ledgers get a line for every downstream head.
+            origins: what each run goes on from, if not from the clean run.
+        """
         self.model, self.anatomy, self.clean, self.start = model, model.anatomy, clean, start
         self.blocks = BlockRun(model, clean.tokens.repeat(len(interventions), 1))
         self.accounts = Accounts(model.anatomy, clean, interventions, per_component)
+        self.origins, self.kept = origins, dict[tuple[int, int], Origin]()
+        self._keeping: dict[int, list[int]] = {}
+        for row, origin in enumerate(origins):
+            self.accounts.take_over(row, origin.booked)
         self._through_heads = torch.zeros_like(self.accounts.before)  # what heads of the layer at work changed by
         self._through_neurons: Tensor | None = None
         self._changes = self._changes_with(replacement)  # before any hook is there: donors take a forward
@@ -138,11 +168,23 @@ class Replay:
         bent = clean.reading.curvature(clean.final, final, effect)
         return self.accounts.ledger(slice(None), effect, norm_repair(ratio, scaled_logit), ratio, bent)
 
+    def keep(self, layers: Mapping[int, Iterable[int]]) -> None:
+        """Asks for what enters some layers in some runs, by row; it is in `kept` after the run."""
+        for row, chosen in layers.items():
+            for layer in chosen:
+                self._keeping.setdefault(layer, []).append(row)
+
     def run(self) -> Tensor:
         """The ablated residual stream after the last block, [run, window, position, width]."""
-        stream = self.clean.residuals[self.start].repeat(len(self.accounts.interventions), 1, 1)
+        runs, first = len(self.accounts.interventions), self.start
+        origins = [origin.stream for origin in self.origins]
+        stream = torch.cat(origins) if origins else self.clean.residuals[first].repeat(runs, 1, 1)
         with removing(*self.taps()):
-            return self._unfold(self.blocks(stream, self.start))
+            for layer in sorted(self._keeping):
+                stream, first = self.blocks(stream, first, layer), layer
+                for row in self._keeping[layer]:
+                    self.kept[row, layer] = Origin(self._unfold(stream)[row].clone(), self.accounts.booked(row))
+            return self._unfold(self.blocks(stream, first))
 
     def taps(self) -> list[Any]:
         """Hooks of all replayed layers; what is replaced or held is so before anything is read."""
@@ -163,13 +205,13 @@ class Replay:
                 handles.append(on_input(block.projection, lambda value: self._book_heads(layer, value)))
         if "mlp" not in patched and self._moves(Port(layer, "mlp")):
             handles.append(on_output(block.mlp_write, lambda value: self._book_mlp(layer, value)))
-        if block.attention_norm is not None and (layer > self.start or "heads" in patched):
+        if block.attention_norm is not None and ("heads" in patched or self._moves(Port(layer, "heads"))):
             handles.append(on_output(block.attention_write, lambda value: self._book_post_norm(layer, value)))
         return handles
 
     def _moves(self, port: Port) -> bool:
         """Whether what a block computes at a port can differ from the clean run."""
-        if port.layer > self.start:
+        if port.layer > self.start or self.origins:
             return True
         if port.kind == "heads":
             return False

@@ -128,7 +128,7 @@ def edge_graph(question: Question, senders: Iterable[Site]) -> EdgeGraph:
     if not runs:
         raise SelfRepairError("No sender is named.", "Name heads or MLPs, as L9H6 or L9.mlp.")
     found = []
-    with progress("Following edges", len(runs), question.progress, "senders") as meter:
+    with question.forwards.used(), progress("Following edges", len(runs), question.progress, "senders") as meter:
         for run in runs:  # first, because this refuses senders that cannot be measured
             options = {"donors": settings.donors, "seed": settings.seed}
             found.append(direct_edges(question.model, question.prompts, run, settings.ablation, **options))

@@ -16,6 +16,7 @@ from selfrepair.model.language_model import LanguageModel
 from selfrepair.progress import progress
 from selfrepair.prompts.prompts import Prompts
 from selfrepair.questions.measuring.components import Components
+from selfrepair.questions.measuring.kept_forwards import KeptForwards
 from selfrepair.questions.measuring.prompt_effects import Array, PromptEffects, prompt_effects
 from selfrepair.questions.measuring.responses import response_sizes
 from selfrepair.questions.measuring.sampling import Sampling
@@ -45,6 +46,11 @@ class Question:
         """What computes all ablated runs: one engine, so that the fold of runs is found once."""
         return self.settings.engine or ReplayEngine()
 
+    @cached_property
+    def forwards(self) -> KeptForwards:
+        """Forwards of the unchanged prompts, which all measurements share."""
+        return KeptForwards()
+
     @property
     def components(self) -> Components:
         """Of the model."""
@@ -66,7 +72,7 @@ class Question:
             ablation: what replaced sites get, if not as the settings say.
         """
         work = len(interventions) * len(self.prompts)
-        with progress(what, work, self.progress, "ablated prompts") as meter:
+        with self.forwards.used(), progress(what, work, self.progress, "ablated prompts") as meter:
             return prompt_effects(
                 self.model,
                 self.prompts,
@@ -83,12 +89,13 @@ class Question:
     def responses(self, intervention: Intervention) -> Array:
         """Sizes of all components' responses to an intervention, [component]."""
         settings = self.settings
-        return response_sizes(
-            *(self.model, self.prompts, intervention, settings.ablation),
-            donors=settings.donors,
-            seed=settings.seed,
-            metric=settings.metric,
-        )
+        with self.forwards.used():
+            return response_sizes(
+                *(self.model, self.prompts, intervention, settings.ablation),
+                donors=settings.donors,
+                seed=settings.seed,
+                metric=settings.metric,
+            )
 
     def floor(self, intervention: Intervention) -> float:
         """The numerical floor: the largest effect of putting in what is there already, in logits."""

@@ -14,11 +14,12 @@ from selfrepair.ablation.names import resolve
 from selfrepair.ablation.sites import Site
 from selfrepair.effects.bent_readouts import BentReadout
 from selfrepair.effects.readouts import Reading, Readout
-from selfrepair.engine.clean import CleanRun, clean_run
+from selfrepair.engine.clean import CleanRun
 from selfrepair.model.language_model import LanguageModel
 from selfrepair.model.ports import Port
 from selfrepair.model.taps import keeping, on_input, removing
 from selfrepair.prompts.prompts import Prompts
+from selfrepair.questions.measuring.kept_forwards import clean_of
 from selfrepair.questions.measuring.metrics import metric_named
 
 LOGIT_DIFFERENCE = "logit-diff"
@@ -45,7 +46,7 @@ class Batch:
 
     def clean(self, model: LanguageModel, ports: Collection[Port] = ()) -> CleanRun:
         """Its clean run, outputs at some ports included. Call under `model.running()`."""
-        return clean_run(model, self.tokens, self.reading(model), ports)
+        return clean_of(model, self.tokens, self.reading(model), ports)
 
     def reading(self, model: LanguageModel) -> Reading:
         """What is read of it; of a bent readout along the gradient, for which the clean stream has to be known."""

@@ -11,13 +11,14 @@ from torch import Tensor
 
 from selfrepair.ablation.operators import OPERATORS, Operator, Source, operator, require_operator
 from selfrepair.choices import operators
-from selfrepair.engine.clean import CleanRun, port_outputs
+from selfrepair.engine.clean import CleanRun
 from selfrepair.engine.contract import Replacement
 from selfrepair.errors import SelfRepairError
 from selfrepair.model.language_model import LanguageModel
 from selfrepair.model.ports import Port
 from selfrepair.prompts.prompts import Prompts
 from selfrepair.questions.measuring.batches import Batch, batches
+from selfrepair.questions.measuring.kept_forwards import outputs_of
 from selfrepair.questions.measuring.placebo import Placebo
 
 
@@ -106,7 +107,7 @@ class PromptInputs:
                 "Choose mean, zero, resample or corrupt.",
             )
         totals = [
-            port_outputs(self.model, batch.tokens, [port])[port].sum(0)
+            outputs_of(self.model, batch.tokens, [port])[port].sum(0)
             for batch in batches(self.model, self.all_prompts, ())
         ]
         return torch.stack(totals).sum(0) / len(self.all_prompts)
@@ -115,14 +116,14 @@ class PromptInputs:
         """See `Source.donor`: outputs on another prompt of the same length, with another answer if there is one."""
         if draw not in self._donors:
             tokens = self._tokens_of_donors(draw)
-            self._donors[draw] = port_outputs(self.model, tokens, self.ports)
+            self._donors[draw] = outputs_of(self.model, tokens, self.ports)
         return self._donors[draw][port]
 
     def twin(self, port: Port) -> Tensor:
         """Outputs on the corrupt twins, [prompt, position, entry, size]."""
         assert self.batch.twins is not None
         if -1 not in self._donors:
-            self._donors[-1] = port_outputs(self.model, self.batch.twins, self.ports)
+            self._donors[-1] = outputs_of(self.model, self.batch.twins, self.ports)
         return self._donors[-1][port]
 
     def _tokens_of_donors(self, draw: int) -> Tensor:
@@ -172,7 +173,7 @@ def mean_outputs(model: LanguageModel, prompts: Prompts, ports: frozenset[Port])
     positions = 0
     for batch in batches(model, prompts, ()):
         positions += batch.tokens.numel()
-        for port, outputs in port_outputs(model, batch.tokens, ports).items():
+        for port, outputs in outputs_of(model, batch.tokens, ports).items():
             total = outputs.double().sum((0, 1))
             sums[port] = sums[port] + total if port in sums else total
     return {port: total / positions for port, total in sums.items()}

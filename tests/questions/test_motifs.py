@@ -52,3 +52,23 @@ def test_labels(line, clean, label):
 
 def test_a_clean_effect_of_either_sign_is_mixed():
     assert told(0.5, -0.1, spread=0.6) == "mixed"
+
+
+def told_of_templates(lines, clean) -> str:
+    """The label of a head with one line and one clean effect per template, eight prompts of each."""
+    units = np.repeat(np.arange(len(lines)), 8)
+    noise = 0.01 * np.random.default_rng(0).normal(size=(2, len(units), 1))
+    sampling = Sampling(units, np.ones(len(units)), "groups")
+    every = [np.repeat(values, 8)[:, None] for values in (lines, clean)]
+    return motif_labels(every[0] + noise[0], every[1] + noise[1], 1.0, sampling)[0]
+
+
+LINES = np.array([1.5, 1.4, 1.8, 1.8, 0.2, 1.4, 2.5, 1.2])
+CLEAN = np.array([-0.5, -0.8, -1.2, -0.5, 1.5, -0.3, -1.2, -0.5])  # against the answer in all templates but one
+
+
+def test_a_suppressor_is_one_by_the_templates_that_its_line_comes_from():
+    """L24H4 of SmolLM2 on eight IOI templates: the mean of its clean effect may be zero, what it does is clear."""
+    assert told_of_templates(LINES, CLEAN) == "suppressor turned"
+    assert told_of_templates(LINES, -CLEAN) == "backup"
+    assert told_of_templates(LINES, CLEAN * [1, 1, 1, 1, 1, -1, -1, -1]) == "mixed"  # half of the line from each side

@@ -7,7 +7,9 @@ prompt and then averaged (signs differ between prompts):
     backup       = max(x, 0) - anti-erasure    what is written that was not there before
     breakage     = min(x, 0)                   what is lost besides
 
-They add up to x. A suppressor that crosses zero books up to -b as anti-erasure and the rest as backup; it is one
+They add up to x. Labels go by the means of b, x and b + x. Where prompts differ so much that b's mean may have either
+sign, they go by the prompts that the line comes from: a suppressor is what has most of its line, whatever prompts are
+drawn, from prompts in which it wrote against the answer. A suppressor that crosses zero books up to -b as anti-erasure and the rest as backup; it is one
 component that turned round, and is labelled so. It is labelled `re-aimed` where more than half of that comes of
 attending elsewhere, which `selfrepair.questions.paths.attention_split` tells (`refine_labels`).
 """
@@ -29,11 +31,11 @@ LABELS = {
     "suppressor turned": "wrote against the answer, and writes for it now",
     "suppressor re-aimed": "wrote against the answer, and writes for it now because it attends elsewhere",
     "breakage": "writes the answer less than before",
-    "mixed": "repairs, with a clean direct effect that may have either sign",
+    "mixed": "repairs, now where it wrote for the answer and now where it wrote against it",
     "unsure": "its line may be zero",
 }
 _DEAD_ZONE = 2.0  # standard errors within which a sign is not believed
-_MOST = 0.5  # share of QK above which a head is re-aimed
+_MOST = 0.5  # more than half: of QK in a head that is re-aimed, of the line that tells a suppressor
 _ASLEEP = 0.25  # share of its line that the clean direct effect of a dormant backup may be
 
 
@@ -68,9 +70,10 @@ def motif_labels(lines: np.ndarray, clean: np.ndarray, sign: float, sampling: Sa
         sampling: of the prompts.
     """
     x, b = sign * np.asarray(lines, np.float64), sign * np.asarray(clean, np.float64)
-    line, before, after = sampling.mean(x.T), sampling.mean(b.T), sampling.mean((b + x).T)
+    means = sampling.mean(x.T), sampling.mean(b.T), sampling.mean((b + x).T)
+    against = sampling.ratio(np.where(b < 0, x, 0).T, x.T)
     return [
-        _label(*(_Mean(float(some.value[place]), _error(some, place)) for some in (line, before, after)))
+        _label(*(_Mean(float(some.value[place]), _error(some, place)) for some in means), _side(against, place))
         for place in range(x.shape[1])
     ]
 
@@ -112,10 +115,17 @@ def _error(estimate: Estimate, place: int) -> float:
     return float(np.nan_to_num(np.asarray(estimate.standard_error)[place]))
 
 
-def _label(line: _Mean, before: _Mean, after: _Mean) -> str:
+def _side(against: Estimate, place: int) -> int:
+    """Whether most of a line comes from prompts in which the component wrote for the answer (1) or against it (-1)."""
+    low, high = (float(np.asarray(end)[place]) for end in (against.low, against.high))
+    return -1 if low > _MOST else int(high < _MOST)
+
+
+def _label(line: _Mean, before: _Mean, after: _Mean, side: int) -> str:
     if line.sign <= 0:
         return "breakage" if line.sign < 0 else "unsure"
-    if before.sign < 0:
-        return "suppressor turned" if after.sign > 0 else "suppressor released"
     slept = before.most <= _ASLEEP * line.value
-    return "backup" if before.sign > 0 or slept else "mixed"
+    wrote = before.sign or (1 if slept else side)
+    if wrote < 0:
+        return "suppressor turned" if after.sign > 0 else "suppressor released"
+    return "backup" if wrote > 0 else "mixed"

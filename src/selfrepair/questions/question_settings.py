@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 ABLATIONS = ("corrupt", *choices.operators(), "placebo")  # those of installed packages too
 METRICS = tuple(choices.READOUTS)  # those of installed packages too
+KNOCK_OUT_ORDERS = ("own effect", "direct effect", "line", "conditional", "random")
 _ABLATION, _TESTS = "Ablation", "Tests"
 
 

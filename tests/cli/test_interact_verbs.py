@@ -73,3 +73,16 @@ def test_bad_questions_get_the_sentence_that_helps(selfrepair, llama, arguments,
     verb, components, *rest = arguments
     ended = selfrepair(verb, components, llama, *rest)
     assert ended.code == 1 and words in " ".join(ended.said.split())
+
+
+@pytest.mark.parametrize("one_group", [True, False])
+def test_the_foot_names_the_smallest_effect_that_could_be_seen(selfrepair, llama, prompts, one_group):
+    if one_group:
+        prompts.write_text(prompts.read_text().replace('"t1"', '"t0"'))
+    shown = selfrepair("who", "L0H1", llama, "--prompts", prompts, "--controls", "2").out
+    words = " ".join(shown.split())
+    assert ("Smallest detectable (a test at 5%" in words) == one_group
+    assert ("not known without intervals" in words) != one_group
+    card = " ".join(selfrepair("card", "L0H1", llama, "--prompts", prompts).out.split())
+    assert ("smallest total effect to detect" in card.split("placebo: a random")[0]) == one_group
+    assert "self-repair under a placebo" in card and "mean of 8" in card

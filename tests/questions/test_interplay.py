@@ -115,10 +115,11 @@ def test_shapley_values_of_many_sets_are_refused_before_anything_runs(random_mod
 def test_the_picture_has_a_line_for_each_order_and_saves(random_model, tmp_path):
     found = interplay(random_model, {"a": (Head(0, 1),), "b": (Head(1, 0),)}, draws=3)
     (panel,) = curve_picture(found).panels
-    assert [marks.label for marks in panel.marks][-2:] == [
-        "random (mean of 3 orders)",
-        "own effect, if nothing reacted",
-    ]
+    labels = [marks.label for marks in panel.marks]
+    assert labels[-2:] == ["random, mean of 3", "first, if nothing reacted"]
+    shown = ", ".join(labels).split(", ")
+    assert {"own effect", "direct effect", "line", "conditional"} < set(shown)  # those alike share a line
+    assert [text for _, _, text in panel.notes] == found.curves["ablated"].tolist()[1:3]
     found.plot_curves(tmp_path / "curves.png")
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(SelfRepairError, match="Cannot write"):

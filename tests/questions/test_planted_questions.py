@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from selfrepair import load
+from selfrepair import Intervention, Zero, load
 from selfrepair.bench.planted.circuits import LABELS, REPAIRERS, build, draw_circuit
 from selfrepair.bench.planted.planted_prompts import planted_prompts
 from selfrepair.engine.replay import ReplayEngine
@@ -17,6 +17,7 @@ from selfrepair.questions.interplay.interactions import interactions
 from selfrepair.questions.interplay.joint_runs import JointRuns
 from selfrepair.questions.interplay.knock_out import knock_out_curve
 from selfrepair.questions.interplay.shapley import shapley
+from selfrepair.questions.measuring.placebo import Placebo
 from selfrepair.questions.question import Question
 from selfrepair.questions.question_settings import KNOCK_OUT_ORDERS, AuditSettings
 
@@ -148,8 +149,6 @@ def runs_of(question, sites):
 
 
 def who_run(circuit):
-    from selfrepair import Intervention
-
     return Intervention(circuit.primaries, name="all")
 
 
@@ -182,3 +181,24 @@ def test_a_placebo_wakes_no_backup(planted):
     real = question.components.lines(question.measure([who_run(circuit)]), 0)[:, backups]
     placebo = question.components.lines(effects, 0)[:, backups]
     assert np.abs(placebo.mean(0)).max() < 0.5 * real.mean(0).min()
+
+
+def test_cards_tell_a_response_to_being_hit_from_one_to_what_is_lost(planted):
+    circuit, question = planted
+    primaries = circuit.primaries
+    card = importance_card(question, primaries).table
+    runs = [Intervention((site,)) for site in primaries]
+    placebo = question.measure(runs, "Placebos", Placebo(Zero(), question.model))
+    np.testing.assert_allclose(card["placebo_effect"], placebo.total_effect.mean(1), atol=1e-12)
+    np.testing.assert_allclose(card["specific_repair"], card["self_repair"] - card["placebo_repair"], atol=1e-12)
+    alone = question.measure(runs)
+    np.testing.assert_allclose(card["detectable"], 2.8 * question.sampling.mean(alone.total_effect).standard_error)
+
+
+def test_the_placebo_of_a_card_is_as_large_as_its_own_ablation(planted):
+    """Not as the default one: zero here takes away more than another prompt's output would."""
+    _, question = planted
+    assert question.placebo.base.name == "zero"
+    asked = Question(question.model, question.prompts, AuditSettings(ablation="placebo", engine=ReplayEngine(fold=8)))
+    none = importance_card(asked, question.components.sites[:1]).table
+    assert none[["placebo_effect", "placebo_repair", "specific_repair"]].isna().all().all()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,35 +19,47 @@ if TYPE_CHECKING:
     from selfrepair.questions.interplay.interplay import Interplay
 
 DPI = 200
-_COLOURS = {"random": FAINT}
 
 
 def curve_picture(found: Interplay) -> Picture:
-    """Total effects of each order as lines with their intervals, and what they would be if nothing reacted, dashed.
+    """Total effects of each order as lines, and what the first would be if nothing reacted, dashed.
 
     Total effects, not readouts: how much the readout differs from prompt to prompt would hide how much ablations do.
+    Orders that ablate the same sets at every step share a line. The first line and that of random orders have their
+    intervals; bands of all would hide each other.
 
     Args:
         found: the curves.
     """
-    curves = {str(order): curve for order, curve in found.curves.groupby("order", sort=False)}
-    colours = {order: _COLOURS.get(order, PALETTE[place % len(PALETTE)]) for place, order in enumerate(curves)}
-    titles = {order: f"{order} (mean of {found.draws} orders)" if order == "random" else order for order in curves}
-    marks = [_line(curve, titles[order], colours[order]) for order, curve in curves.items()]
-    clean = float(found.curves["readout"].iloc[0])
-    named = next((order for order in curves if order != "random"), "random")
-    steps, unrepaired = curves[named]["step"].to_numpy(float), curves[named]["unrepaired"].to_numpy() - clean
-    label = f"{named}, if nothing reacted"
-    marks.append(Marks(steps, unrepaired, "line", label=label, colour=colours[named], dashed=True))
+    curves = _together({str(order): curve for order, curve in found.curves.groupby("order", sort=False)})
+    first = next((label for label in curves if label != "random"), "random")
+    clean, marks = float(found.curves["readout"].iloc[0]), []
+    for place, (label, curve) in enumerate(curves.items()):
+        title = f"random, mean of {found.draws}" if label == "random" else label
+        colour = FAINT if label == "random" else PALETTE[place % len(PALETTE)]
+        marks.append(_line(curve, title, colour, label in (first, "random")))
+        if label == first:
+            values = curve["unrepaired"].to_numpy(float) - clean
+            steps = curve["step"].to_numpy(float)
+            dashed = Marks(steps, values, "line", label="first, if nothing reacted", colour=colour, dashed=True)
     panel = Panel(
         f"Knock-out curves, {found.effects.operator} ablation",
         "sets ablated together",
         f"total effect ({found.units}; clean {clean:+.2f})",
-        tuple(marks),
-        notes=_notes(curves[named]),
+        (*marks, dashed),
+        notes=_notes(curves[first]),
         x_ticks=tuple(range(int(found.curves["step"].max()) + 1)),
     )
     return Picture((panel,), columns=1)
+
+
+def _together(curves: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    """Curves by the names of all orders that ablate the same sets at every step."""
+    names: dict[tuple[str, ...], list[str]] = {}
+    for order, curve in curves.items():
+        steps = (order,) if order == "random" else tuple(map(str, curve["ablated"]))
+        names.setdefault(steps, []).append(order)
+    return {", ".join(orders): curves[orders[0]] for orders in names.values()}
 
 
 def _notes(curve: pd.DataFrame) -> tuple[tuple[float, float, str], ...]:
@@ -55,9 +68,9 @@ def _notes(curve: pd.DataFrame) -> tuple[tuple[float, float, str], ...]:
     return tuple((float(step), float(value), str(name)) for step, value, name in zip(*columns, strict=True) if name)
 
 
-def _line(curve: pd.DataFrame, label: str, colour: str) -> Marks:
+def _line(curve: pd.DataFrame, label: str, colour: str, band: bool) -> Marks:
     value, low, high = (curve[f"total_effect{end}"].to_numpy(float) for end in ("", "_low", "_high"))
-    error = np.nan_to_num(np.stack([value - low, high - value]))
+    error = np.nan_to_num(np.stack([value - low, high - value])) if band else None
     return Marks(curve["step"].to_numpy(float), value, "line", label=label, colour=colour, y_error=error)
 
 

@@ -86,3 +86,10 @@ def test_the_foot_names_the_smallest_effect_that_could_be_seen(selfrepair, llama
     card = " ".join(selfrepair("card", "L0H1", llama, "--prompts", prompts).out.split())
     assert ("smallest total effect to detect" in card.split("placebo: a random")[0]) == one_group
     assert "self-repair under a placebo" in card and "mean of 8" in card
+
+
+@pytest.mark.parametrize("verb", ["who", "ablate", "card", "recruit"])
+def test_metrics_of_the_documents_can_be_chosen(selfrepair, llama, prompts, verb):
+    shown = selfrepair(verb, "L0H1", llama, "--prompts", prompts, "--metric", "prob-diff", "--json")
+    told = json.loads(shown.out)
+    assert told["metric"] == "prob-diff" and told["units"] == "probability"

@@ -94,8 +94,19 @@ def test_sets_without_direct_effects_are_ordered_by_what_ablation_does(random_mo
     sets = {"a": (Neuron(1, 3),), "b": (Head(0, 1),)}
     orders = set(interplay(random_model, sets, draws=1).curves["order"])
     assert orders == {"own effect", "conditional", "random"}
-    with pytest.raises(SelfRepairError, match="whole heads, attention layers and MLPs"):
+    with pytest.raises(SelfRepairError, match="whole heads, attention layers and MLPs alone"):
         interplay(random_model, sets, orders=["line"])
+
+
+def test_the_worst_on_a_divergence_is_what_moves_it_most(random_model):
+    asked = Question(random_model.model, random_model.prompts, AuditSettings(ablation="zero", metric="kl"))
+    sets = {str(site): (site,) for site in random_model.components.sites[:3]}
+    found = interplay(asked, sets, draws=1)
+    assert set(found.curves["order"]) == {"own effect", "conditional", "random"}
+    alone = {name: float(found.effects.ablated[found.effects.row(name)].mean()) for name in sets}
+    assert found.curves["ablated"][1] == max(alone, key=lambda name: alone[name])
+    with pytest.raises(SelfRepairError, match="Choose the metric"):
+        recruitment(asked, [Head(0, 1)])
 
 
 def test_sets_that_overlap_are_refused(random_model):

@@ -58,9 +58,12 @@ def knock_out_curve(
 
 
 def has_direct_effects(runs: JointRuns) -> bool:
-    """Whether all sets consist of whole heads, attention layers and MLPs, whose direct effects are booked."""
+    """Whether all sets consist of whole heads, attention layers and MLPs, whose direct effects are booked; none has any
+    on a divergence, whose gradient on clean runs is zero."""
     components = runs.question.components
-    return all(_columns_of(site, components) is not None for sites in runs.sets for site in sites)
+    return metric_named(runs.question.settings.metric).directed and all(
+        _columns_of(site, components) is not None for sites in runs.sets for site in sites
+    )
 
 
 def _columns_of(site: Site, components: Components) -> list[int] | None:
@@ -75,8 +78,8 @@ def _of_sets(runs: JointRuns, values: Array) -> Array:
     """Means over prompts of values [prompt, component], summed over each set's components, [set]."""
     if not has_direct_effects(runs):
         raise SelfRepairError(
-            "Direct effects are known of whole heads, attention layers and MLPs alone.",
-            "Choose the order 'own effect', 'conditional' or 'random' for neurons, directions and single positions.",
+            "Direct effects are known of whole heads, attention layers and MLPs alone, and not on a divergence.",
+            "Choose the order 'own effect', 'conditional' or 'random' for neurons, directions, positions, and kl.",
         )
     components = runs.question.components
     means = np.asarray(runs.question.sampling.mean(values.T).value)

@@ -27,6 +27,7 @@ from selfrepair.errors import SelfRepairError
 from selfrepair.prompts.prompts import Prompts
 from selfrepair.questions.interplay.interactions import with_ends_of
 from selfrepair.questions.measuring.components import Components
+from selfrepair.questions.measuring.metrics import metric_named
 from selfrepair.questions.measuring.prompt_effects import Array, PromptEffects
 from selfrepair.questions.measuring.sampling import Sampling
 from selfrepair.questions.question import Question
@@ -83,6 +84,11 @@ def recruitment(question: Question, sites: Sequence[Site], by: Iterable[Site] = 
         raise SelfRepairError(
             f"{absent if sites else 'Nothing'} has no direct effect of its own on clean runs.",
             "Name whole heads and MLPs, as L9H6 or L9.mlp.",
+        )
+    if not metric_named(question.settings.metric).directed:
+        raise SelfRepairError(
+            f"Nothing has a direct effect on {question.settings.metric} on clean runs, so nothing can follow it.",
+            "Choose the metric logit-diff, log-prob or prob-diff.",
         )
     later = _later(components, base, tuple(by))
     groups = np.unique(np.asarray(question.prompts.groups), return_inverse=True)[1]

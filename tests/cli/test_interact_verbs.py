@@ -65,6 +65,8 @@ def test_recruitment_is_printed_with_its_limits(selfrepair, llama, prompts, tmp_
     [
         (("interact", "L0H1", "--prompt", "1, ", "--answer", "4", "--ablation", "zero"), "needs two sets"),
         (("interact", "L0H1,L1H0", "--order", "alphabetical", "--prompt", "1, ", "--answer", "4"), "There are: own"),
+        (("interact", "L0H1,L1H0", "--plot", "curves.txt", "--prompt", "1, ", "--answer", "4"), "No picture can be"),
+        (("interact", "L0H1,L1H0", "--plot", "absent/c.png", "--prompt", "1, ", "--answer", "4"), "No picture can be"),
         (("recruit", "L0N1", "--prompt", "1, ", "--answer", "4", "--ablation", "zero"), "no direct effect"),
         (("recruit", "L0H1", "--prompt", "1, ", "--answer", "4", "--ablation", "zero"), "No group has 3"),
     ],

@@ -14,6 +14,7 @@ from selfrepair.questions.question_settings import KNOCK_OUT_ORDERS
 from selfrepair.terminal import Console
 
 _OPTIONS = (*PROMPTS, *settings("ablation", "metric", "exact", "donors", "seed"), *LOADING)
+_PICTURES = (".png", ".svg", ".pdf")
 _ORDERS = ", ".join(f"`{name}`" for name in KNOCK_OUT_ORDERS)
 
 
@@ -59,14 +60,25 @@ def interact(
     unknown = next((name for name in order or () if name not in KNOCK_OUT_ORDERS), None)
     if unknown is not None:
         raise SelfRepairError(f"There is no order '{unknown}'.", f"There are: {', '.join(KNOCK_OUT_ORDERS)}.")
+    if plot is not None:
+        _require_picture(plot)
     asking = question(model, asked, quiet)
     found = interplay(asking, parse_units(named, asking.model), order, steps, draws, shapley)
     floor = asking.floor(found.effects.interventions[0])
-    if plot is not None:
-        found.plot_curves(plot)
     if out is not None:
         save_interplay(found, asking, floor, out)
     if json:
         as_json(interplay_record(asking, found, floor))
     else:
         print_interplay(Console(), asking, found, floor)
+    if plot is not None:
+        found.plot_curves(plot)
+
+
+def _require_picture(path: Path) -> None:
+    """Refuses a file that could not be drawn, before anything is measured."""
+    if path.suffix.lower() not in _PICTURES or not path.absolute().parent.is_dir():
+        raise SelfRepairError(
+            f"No picture can be written to {path}.",
+            f"Give --plot a file in a folder that exists: {', '.join(_PICTURES)}.",
+        )

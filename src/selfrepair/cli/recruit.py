@@ -31,7 +31,7 @@ def recruit(
     makes up for when these are ablated. A backup that only ablations wake has the second and not the first. Needs
     several prompts of each group: one template, several fillers.
 
-    selfrepair recruit 23.3+29.1 --prompts ioi.jsonl --groups template
+    selfrepair recruit 23.3+29.1 --prompts ioi.jsonl
     """
     from selfrepair.ablation.names import parse_names
     from selfrepair.questions.interplay.recruitment import recruitment

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -57,9 +58,7 @@ def interact(
 
     named = required(components, "components")
     parse_units(named)  # this and the next complain before the model is loaded
-    unknown = next((name for name in order or () if name not in KNOCK_OUT_ORDERS), None)
-    if unknown is not None:
-        raise SelfRepairError(f"There is no order '{unknown}'.", f"There are: {', '.join(KNOCK_OUT_ORDERS)}.")
+    _require_orders(order or ())
     if plot is not None:
         _require_picture(plot)
     asking = question(model, asked, quiet)
@@ -73,6 +72,12 @@ def interact(
         print_interplay(Console(), asking, found, floor)
     if plot is not None:
         found.plot_curves(plot)
+
+
+def _require_orders(orders: Sequence[str]) -> None:
+    unknown = next((name for name in orders if name not in KNOCK_OUT_ORDERS), None)
+    if unknown is not None:
+        raise SelfRepairError(f"There is no order '{unknown}'.", f"There are: {', '.join(KNOCK_OUT_ORDERS)}.")
 
 
 def _require_picture(path: Path) -> None:

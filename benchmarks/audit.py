@@ -145,13 +145,16 @@ def main() -> None:
     parser.add_argument("--prompts", type=Path, required=True, help="prompts with answers at their end")
     parser.add_argument("--circuit", default=CIRCUIT)
     parser.add_argument("--model", default="default")
+    parser.add_argument("--part", type=int, default=8, help="make every so many-th intervention by hand, and scale up")
     given = parser.parse_args()
     model = load(given.model)
     prompts = Prompts.read(given.prompts, model)
     engine, start = Recording(), time.process_time()
     audit(model, prompts, given.circuit, ablation="zero", engine=engine, operators=())
     audited = time.process_time() - start
-    hooks, worst = by_hand(model, prompts, engine.seen)
+    part = engine.seen[:: given.part]
+    hooks, worst = by_hand(model, prompts, part)
+    hooks *= sum(len(tokens) for tokens, _, _ in engine.seen) / sum(len(tokens) for tokens, _, _ in part)
     number = sum(len(tokens) for tokens, _, _ in engine.seen)
     print(f"{torch.get_num_threads()} threads · {len(prompts)} prompts · {number} ablated prompts")
     print(f"audit, with every line, test and interval  {audited:7.1f} s")

@@ -31,6 +31,8 @@ SAME_MEANING = {
     "status": "cli/status.py run/scheduling/run_status.py",
     "who": "cli/who.py questions/asked.py questions/covering/who.py",
     "graph": "cli/graph.py questions/asked.py",
+    "interact": "cli/interact.py questions/asked.py",
+    "recruit": "cli/recruit.py questions/asked.py",
     # a verb's file, and that of its answer or subject
     "audit.py": "cli/audit.py questions/circuit/audit.py",
     "graph.py": "cli/graph.py questions/graph.py",

@@ -22,7 +22,7 @@ GROUPS = {
     ),
     "Prompts": ("Prompts", "Prompt"),
     "Names and circuits": (*("parse_names", "resolve", "Circuit", "AtSpan", "Edge", "End"),),
-    "Questions": ("who", "ablate", "card", "graph", "audit", "write_audit"),
+    "Questions": ("who", "ablate", "card", "interact", "recruit", "graph", "audit", "write_audit"),
     "Readouts": ("NextToken", "LogitDifference", "Readout", "Reading"),
     "Engines": (
         *("clean_run", "port_outputs", "ReplayEngine", "DeltaEngine", "ReferenceEngine", "Engine"),

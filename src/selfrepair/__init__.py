@@ -66,6 +66,8 @@ if TYPE_CHECKING:
     from selfrepair.questions.asked import audit as audit
     from selfrepair.questions.asked import card as card
     from selfrepair.questions.asked import graph as graph
+    from selfrepair.questions.asked import interact as interact
+    from selfrepair.questions.asked import recruit as recruit
     from selfrepair.questions.asked import who as who
     from selfrepair.questions.asked import write_audit as write_audit
     from selfrepair.report.page import view as view
@@ -92,7 +94,7 @@ _MODULES = {
     "selfrepair.ablation.operators": ("Mean", "Operator", "PositionMean", "Resample", "Source", "Unchanged", "Zero"),
     "selfrepair.ablation.sites": ("At", "AtSpan", "Attention", "Head", "Mlp", "Neuron", "Site"),
     "selfrepair.ablation.spellings": ("End",),
-    "selfrepair.questions.asked": ("ablate", "audit", "card", "graph", "who", "write_audit"),
+    "selfrepair.questions.asked": ("ablate", "audit", "card", "graph", "interact", "recruit", "who", "write_audit"),
     "selfrepair.circuits.circuit": ("Circuit",),
     "selfrepair.effects.ledger": ("Ledger",),
     "selfrepair.effects.readouts": ("LogitDifference", "NextToken", "Reading", "Readout"),
@@ -173,6 +175,7 @@ __all__ = [
     "each",
     "freezing",
     "graph",
+    "interact",
     "load",
     "load_run",
     "measure",
@@ -181,6 +184,7 @@ __all__ = [
     "port_outputs",
     "ports_of",
     "prove",
+    "recruit",
     "resolve",
     "resume",
     "together",

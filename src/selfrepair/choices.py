@@ -120,6 +120,7 @@ READOUTS: Registry[Any] = Registry(
     {
         "logit-diff": f"{_METRICS}:LOGIT_DIFFERENCE",
         "log-prob": f"{_METRICS}:LOG_PROBABILITY",
+        "prob-diff": f"{_METRICS}:PROBABILITY_DIFFERENCE",
         "kl": f"{_METRICS}:DIVERGENCE",
     },
 )

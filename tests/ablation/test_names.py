@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from selfrepair import SelfRepairError
-from selfrepair.ablation.names import existing_heads, named_heads, named_layers
+from selfrepair.ablation.names import existing_heads, named_heads, named_layers, parse_names
 from selfrepair.ablation.sites import Head
 
 HEADS = [4, 4, 4]
@@ -83,3 +83,23 @@ def test_what_is_not_a_layer_is_refused(given):
 def test_layers_that_are_not_there_are_refused(given):
     with pytest.raises(SelfRepairError, match="There is no layer"):
         named_layers(given, range(4))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("L5E3", "l5e3", "L5E3@end", "L5.expert3", "L5.mlp.expert3", "model.layers.5.mlp.experts.3"),
+        *("model.layers.5.block_sparse_moe.experts.3.w2", "blocks.5.mlp.experts.3.hook_out"),
+    ],
+)
+def test_experts_are_refused_with_what_can_be_ablated_instead(name):
+    with pytest.raises(SelfRepairError, match="single experts cannot be ablated") as refused:
+        parse_names(name)
+    assert "L5.mlp" in refused.value.fix
+
+
+@pytest.mark.parametrize("name", ["L5X3", "5e3", "layers.5.feed3", "L5.mlpe"])
+def test_other_names_that_are_nothing_are_not_taken_for_experts(name):
+    with pytest.raises(SelfRepairError) as refused:
+        parse_names(name)
+    assert "expert" not in str(refused.value)

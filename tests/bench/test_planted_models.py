@@ -157,10 +157,12 @@ def test_the_command_prints_tables_and_json(monkeypatch):
         return planted_benchmark(seeds, VARIANTS[:1], 6, advance)
 
     monkeypatch.setattr(benchmark, "planted_benchmark", small)
-    shown = CliRunner().invoke(app, ["bench", "planted", "--seeds", "1", "--quiet"], env={"COLUMNS": "200"})
+    shown = CliRunner().invoke(
+        app, ["bench", "planted", "--seeds", "1", "--audits", "0", "--quiet"], env={"COLUMNS": "200"}
+    )
     assert shown.exit_code == 0, shown.output
     assert "labelled backup" in shown.output and "CoAx growth" in shown.output and "suppressor" in shown.output
-    ended = CliRunner().invoke(app, ["bench", "planted", "--seeds", "1", "--json", "--quiet"])
+    ended = CliRunner().invoke(app, ["bench", "planted", "--seeds", "1", "--audits", "0", "--json", "--quiet"])
     found = json.loads(ended.stdout)
     lines = [row for row in found["ranks"] if row["score"] == "line"]
     assert lines and all(row["auc_repairers"] >= 0.99 for row in lines) and found["candidates"] == 46

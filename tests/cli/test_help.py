@@ -23,6 +23,8 @@ SAID = {
         "as in the paper",
     ),
     "check": ("prove the identities", "default: float32", "exit code 1"),
+    "interact": ("own effect, direct effect, line, conditional, random", "norm", "2 to the power", ".svg"),
+    "recruit": ("intact runs", "all of them by default", "several prompts of each group"),
     "show": ("--json", "--sort", "default: direct_effect", "20-29"),
 }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from selfrepair import load
+from selfrepair import Intervention, Zero, load
 from selfrepair.bench.planted.circuits import LABELS, REPAIRERS, build, draw_circuit
 from selfrepair.bench.planted.planted_prompts import planted_prompts
 from selfrepair.engine.replay import ReplayEngine
@@ -13,9 +13,13 @@ from selfrepair.errors import SelfRepairError
 from selfrepair.questions.circuit.audit import audit
 from selfrepair.questions.covering.who import who
 from selfrepair.questions.importance import importance_card
-from selfrepair.questions.interactions import interactions, knock_out_curve, shapley
+from selfrepair.questions.interplay.interactions import interactions
+from selfrepair.questions.interplay.joint_runs import JointRuns
+from selfrepair.questions.interplay.knock_out import knock_out_curve
+from selfrepair.questions.interplay.shapley import shapley
+from selfrepair.questions.measuring.placebo import Placebo
 from selfrepair.questions.question import Question
-from selfrepair.questions.question_settings import AuditSettings
+from selfrepair.questions.question_settings import KNOCK_OUT_ORDERS, AuditSettings
 
 SETTINGS = AuditSettings(
     ablation="zero", least_share=0.005, operators=("mean",), controls=12, engine=ReplayEngine(fold=8)
@@ -122,34 +126,36 @@ def test_pairs_of_primaries_and_a_threshold_backup_do_not_interact_but_two_prima
     circuit, question = planted
     one, other, _ = circuit.primaries
     backup = next(site for site, part in circuit.parts.items() if part.role == "backup")
-    table = interactions(question, {"one": [one], "backup": [backup]})
+    table = interactions(JointRuns(question, {"one": [one], "backup": [backup]}))
     assert table["interaction"].abs().max() < 1e-6
-    table = interactions(question, {"both": [one, other], "backup": [backup]})
+    table = interactions(JointRuns(question, {"both": [one, other], "backup": [backup]}))
     effects = question.measure(who(question, [one, other]).effects.interventions[:1])
     line = question.components.lines(effects, 0)[:, question.components.index[backup]]
     assert float(table["interaction"].iloc[0]) <= -float(line.mean()) * 0.5 < 0
     assert float(table["norm"].iloc[0]) == pytest.approx(0, abs=1e-9)  # the norm is fixed
     with pytest.raises(SelfRepairError, match="share a site"):
-        interactions(question, {"one": [one], "both": [one, other]})
+        JointRuns(question, {"one": [one], "both": [one, other]})
 
 
 def test_shapley_values_add_up_to_the_joint_effect(planted):
     circuit, question = planted
-    table = shapley(question, circuit.primaries)
+    table = shapley(runs_of(question, circuit.primaries))
     joint = question.measure([who_run(circuit)])
     assert table["value"].sum() == pytest.approx(float(joint.total_effect[0].mean()), abs=1e-9)
 
 
-def who_run(circuit):
-    from selfrepair import Intervention
+def runs_of(question, sites):
+    return JointRuns(question, {str(site): (site,) for site in sites})
 
+
+def who_run(circuit):
     return Intervention(circuit.primaries, name="all")
 
 
-@pytest.mark.parametrize("order", ["conditional", "direct effect", "line", "random"])
+@pytest.mark.parametrize("order", KNOCK_OUT_ORDERS)
 def test_knock_out_curves_start_clean_and_end_with_all_gone(planted, order):
     circuit, question = planted
-    curve = knock_out_curve(question, circuit.primaries, order, draws=4)
+    curve = knock_out_curve(runs_of(question, circuit.primaries), order, draws=4)
     assert list(curve["step"]) == [0, 1, 2, 3]
     effects = question.measure([who_run(circuit)])
     assert curve["readout"].iloc[0] == pytest.approx(float(effects.clean.mean()))
@@ -175,3 +181,24 @@ def test_a_placebo_wakes_no_backup(planted):
     real = question.components.lines(question.measure([who_run(circuit)]), 0)[:, backups]
     placebo = question.components.lines(effects, 0)[:, backups]
     assert np.abs(placebo.mean(0)).max() < 0.5 * real.mean(0).min()
+
+
+def test_cards_tell_a_response_to_being_hit_from_one_to_what_is_lost(planted):
+    circuit, question = planted
+    primaries = circuit.primaries
+    card = importance_card(question, primaries).table
+    runs = [Intervention((site,)) for site in primaries]
+    placebo = question.measure(runs, "Placebos", Placebo(Zero(), question.model))
+    np.testing.assert_allclose(card["placebo_effect"], placebo.total_effect.mean(1), atol=1e-12)
+    np.testing.assert_allclose(card["specific_repair"], card["self_repair"] - card["placebo_repair"], atol=1e-12)
+    alone = question.measure(runs)
+    np.testing.assert_allclose(card["detectable"], 2.8 * question.sampling.mean(alone.total_effect).standard_error)
+
+
+def test_the_placebo_of_a_card_is_as_large_as_its_own_ablation(planted):
+    """Not as the default one: zero here takes away more than another prompt's output would."""
+    _, question = planted
+    assert question.placebo.base.name == "zero"
+    asked = Question(question.model, question.prompts, AuditSettings(ablation="placebo", engine=ReplayEngine(fold=8)))
+    none = importance_card(asked, question.components.sites[:1]).table
+    assert none[["placebo_effect", "placebo_repair", "specific_repair"]].isna().all().all()

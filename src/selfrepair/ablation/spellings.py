@@ -76,6 +76,11 @@ _VIA = re.compile(r"(.*[\d\])])(?:\.([qkv])|<([qkv])>)", re.IGNORECASE | re.DOTA
 _POSITIONS = re.compile(rf"-?{_N}(?:,-?{_N})*")
 _SPAN = re.compile(r"[A-Za-z_]\w*(?:-\w+)*")
 _LATENT = re.compile(r"\d+_\d+_-?\d+|[\w.-]+/(\d+)-[\w.-]+/\d+", re.ASCII)
+_EXPERT = re.compile(
+    rf"L(?P<layer>{_N})(?:\.mlp)?(?:E|\.experts?[._]?){_N}(?:@.*)?"
+    rf"|[a-z_.]*\.(?P<listed>{_N})\.(?:\w+\.)?experts[.\[]{_N}\b.*",
+    re.IGNORECASE,
+)
 _OUTS = {".c_proj", ".o_proj", ".dense", ".out_proj", ".wo"}
 _MLP_OUTS = {".c_proj", ".down_proj", ".dense_4h_to_h", ".fc_out", ".fc2", ".w2", ".out_proj"}
 
@@ -253,5 +258,12 @@ def _refused(text: str) -> SelfRepairError:
         return SelfRepairError(
             f"'{name}' is a latent of a transcoder or an SAE, which is not a part of the model.",
             f"Ablate the MLP it describes (L{layer}.mlp), or read its graph with Circuit.read.",
+        )
+    expert = _EXPERT.fullmatch(name)
+    if expert is not None:
+        return SelfRepairError(
+            f"'{name[:80]}' is an expert of a mixture, and single experts cannot be ablated: their outputs are summed "
+            "inside one module, where nothing can be replaced.",
+            f"Ablate all experts of the layer together, as L{expert['layer'] or expert['listed']}.mlp.",
         )
     return SelfRepairError(f"'{name[:80]}' is not a component.", WRITE)

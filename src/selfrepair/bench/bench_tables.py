@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,8 @@ from selfrepair.bench.evidence import EFFECT, GROWTH, LINE, MARGINAL, RATIO, SCO
 from selfrepair.bench.ioi.benchmark import IoiQuestion
 from selfrepair.bench.ioi.published import Published
 from selfrepair.bench.planted.benchmark import NOISE, PROMPTS, VARIANTS, PlantedScores
+from selfrepair.bench.planted.missing_list import COMPONENTS, CONTROLS, LEAST_SHARE, NULL_SEEDS, MissingScores
+from selfrepair.bench.planted.missing_list import PROMPTS as MISSING_PROMPTS
 from selfrepair.terminal import Console
 
 _COMPARED = (LINE, EFFECT, GROWTH, RATIO, MARGINAL)  # --json has all scores
@@ -47,6 +50,30 @@ def print_planted(console: Console, found: PlantedScores, seeds: int) -> None:
         f"of them noise; ablation zero at all positions, all primaries together; N = {found.candidates} candidates, "
         "the heads and MLPs that can respond. Intervals: percentiles of 2,000 resamplings of circuits. The truth was "
         "set by hand.",
+        style="dim",
+    )
+
+
+def print_missing(console: Console, found: MissingScores) -> None:
+    """Precision and recall of missing lists, and how often something is discovered where nothing repairs."""
+    table = _table("Missing lists of audits with members deleted")
+    for heading in ("models", "deleted", "named", "precision", "recall"):
+        table.add_column(heading, justify="left" if heading == "models" else "right")
+    for row in found.summary().to_dict("records"):
+        cells = ["–" if math.isnan(row[name]) else f"{row[name]:.3f}" for name in ("precision", "recall")]
+        table.add_row(str(row["variant"]), str(row["left_out"]), str(row["found"]), *cells)
+    if len(found.audits):
+        console.print(table)
+    nothing = _table("Nothing repairs: how often is something discovered?")
+    nothing.add_column("components are")
+    nothing.add_column("rate", justify="right")
+    for row in found.null.to_dict("records"):
+        nothing.add_row(str(row["way"]), f"{row['rate']:.3f}")
+    console.print(nothing)
+    console.print(
+        f"{len(found.audits)} audits on {MISSING_PROMPTS} prompts each, zero ablation, {CONTROLS} controls, least "
+        f"share {LEAST_SHARE:g}; deleted and named are sums over circuits. Rates over {NULL_SEEDS} draws of lines of "
+        f"{COMPONENTS} components around zero, alike within groups; 5% is allowed.",
         style="dim",
     )
 

@@ -25,6 +25,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="JSON for programs, on stan
 @bench.command("planted")
 def planted(
     seeds: Annotated[int, typer.Option(min=1, help="Circuits for each kind of model.")] = 12,
+    audits: Annotated[
+        int, typer.Option(min=0, help="Circuits for each kind of norm that are audited with members deleted.")
+    ] = 3,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -32,23 +35,31 @@ def planted(
 
     Backups that wake when two primaries are gone, suppressors that let go or turn round, amplifiers, movers, components
     that respond with something else, MLPs; in GPT-2, Llama with grouped queries and OLMo 2, with a live final norm.
+    Some circuits are audited with members deleted: the missing list should name these and nothing else.
     """
-    from selfrepair.bench.bench_tables import print_planted
+    from selfrepair.bench.bench_tables import print_missing, print_planted
     from selfrepair.bench.planted.benchmark import VARIANTS, planted_benchmark
+    from selfrepair.bench.planted.missing_list import AUDITED, missing_benchmark
     from selfrepair.progress import progress
 
     with progress("Planted models", seeds * len(VARIANTS), not quiet, "models") as meter:
         result = planted_benchmark(seeds, advance=meter)
+    with progress("Audits", audits * len(AUDITED), not quiet, "models") as meter:
+        missing = missing_benchmark(audits, advance=meter)
     if as_json:
         tables = {
             "ranks": result.summary(),
             "labels": result.labelled(),
             "roles": result.roles,
             "by_seed": result.ranks,
+            "missing": missing.summary(),
+            "audits": missing.audits,
+            "null": missing.null,
         }
         typer.echo(_json({"seeds": seeds, "candidates": result.candidates}, tables))
     else:
         print_planted(Console(), result, seeds)
+        print_missing(Console(), missing)
 
 
 @bench.command("coax")

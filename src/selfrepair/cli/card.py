@@ -10,7 +10,7 @@ from selfrepair.cli.options import Quiet, with_settings
 from selfrepair.cli.questions import LOADING, PROMPTS, Json, Model, Out, as_json, question, required, settings
 from selfrepair.terminal import Console
 
-_OPTIONS = (*PROMPTS, *settings("ablation", "donors", "seed"), *LOADING)
+_OPTIONS = (*PROMPTS, *settings("ablation", "metric", "exact", "donors", "seed"), *LOADING)
 
 
 @with_settings(_OPTIONS)

@@ -25,7 +25,11 @@ def graph(
     ] = None,
     edges: Annotated[int, typer.Option(min=1, help="How many edges of each sender are printed.")] = 8,
     out: Annotated[
-        Path | None, typer.Option(help="File for all edges: .json or .parquet; .dot for a picture of the largest.")
+        Path | None,
+        typer.Option(
+            help="File for all edges: .json, .parquet, .graphml, or .neuronpedia.json for its attribution graphs; "
+            ".dot for a picture of the largest."
+        ),
     ] = None,
     json: Json = False,
     quiet: Quiet = False,

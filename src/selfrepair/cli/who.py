@@ -13,7 +13,7 @@ from selfrepair.cli.questions import LOADING, PROMPTS, Json, Model, Out, as_json
 from selfrepair.errors import SelfRepairError
 from selfrepair.terminal import Console
 
-_OPTIONS = (*PROMPTS, *settings("ablation", "donors", "seed", "top", "controls"), *LOADING)
+_OPTIONS = (*PROMPTS, *settings("ablation", "metric", "exact", "donors", "seed", "top", "controls"), *LOADING)
 
 
 @with_settings(_OPTIONS)

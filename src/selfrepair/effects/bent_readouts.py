@@ -1,4 +1,4 @@
-"""Readouts that are not linear in the logits: log-probabilities, and how far a distribution moves (KL).
+"""Readouts that are not linear in the logits: probabilities, their logarithms, and how far a distribution moves (KL).
 
 Direct effects go along the gradient on the clean run, `g = dm/dl`, which is one direction for all ablated runs; what
 the total effect has beyond it is the ledger's line *curvature*. For single runs there is an exact account instead:
@@ -24,8 +24,8 @@ from selfrepair.effects.readouts import Reading
 from selfrepair.errors import SelfRepairError
 from selfrepair.model.anatomy import Anatomy
 
-Metric = Literal["log-prob", "kl"]
-METRICS: tuple[Metric, ...] = ("log-prob", "kl")
+Metric = Literal["log-prob", "prob-diff", "kl"]
+METRICS: tuple[Metric, ...] = ("log-prob", "prob-diff", "kl")
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(16)
 
 
@@ -35,10 +35,11 @@ class BentReadout:
 
     Attributes:
         name: `log-prob`: of the answers, several taken together; less that of the wrong ones where there are some.
+            `prob-diff`: the same of probabilities, as greater-than is measured: years after against years before.
             `kl`: the divergence of the ablated distribution from the clean one, `sum p (log p - log p')`.
         positions: position that predicts the answer, by window.
         answers: token ids by window; of none for `kl`.
-        wrong: token ids by window; none for the answers' log-probability by itself.
+        wrong: token ids by window; none for the answers' (log-)probability by itself.
     """
 
     name: Metric
@@ -49,13 +50,13 @@ class BentReadout:
     def __post_init__(self) -> None:
         if self.name not in METRICS:
             raise SelfRepairError(f"There is no metric '{self.name}'.", f"There are: {', '.join(METRICS)}.")
-        if self.name == "log-prob" and not (self.answers and all(self.answers)):
-            raise SelfRepairError("A log-probability needs an answer for every prompt.", "Give answers, or take kl.")
+        if self.name != "kl" and not (self.answers and all(self.answers)):
+            raise SelfRepairError("A probability needs an answer for every prompt.", "Give answers, or take kl.")
 
     @property
     def units(self) -> str:
-        """Units of its values: both are differences of logarithms."""
-        return "nats"
+        """Units of its values; logarithms and differences of them are in nats."""
+        return "probability" if self.name == "prob-diff" else "nats"
 
     def reading(self, anatomy: Anatomy, final: Tensor, windows: Sequence[int]) -> Reading:
         """The readout along the gradient on the clean run.
@@ -91,7 +92,7 @@ class BentReadout:
             return _Divergence(anatomy, logits)
         sides = [self.answers, self.wrong] if self.wrong else [self.answers]
         masks = [_mask([side[window] for window in windows], logits.shape[-1], logits.device) for side in sides]
-        return _LogProbability(anatomy, logits, masks)
+        return (_Probability if self.name == "prob-diff" else _LogProbability)(anatomy, logits, masks)
 
     def _along(self, measured: _Measured, windows: Sequence[int], gradient: Tensor) -> Reading:
         """The reading whose direction is a gradient with respect to logits before any cap."""
@@ -160,12 +161,35 @@ class _Divergence(_Measured):
         return logs.exp() - self._p
 
 
-class _LogProbability(_Measured):
-    """Log-probability of the answers together, less that of wrong ones if there are any."""
+class _OfAnswers(_Measured):
+    """A function of the logits that knows which tokens are answers, and which wrong ones."""
 
     def __init__(self, anatomy: Anatomy, clean: Tensor, masks: Sequence[Tensor]) -> None:
         super().__init__(anatomy, clean)
         self._masks = masks
+
+
+class _Probability(_OfAnswers):
+    """Probability of the answers together, less that of wrong ones if there are any."""
+
+    def value(self, logits: Tensor) -> Tensor:
+        """See `_Measured.value`."""
+        return (self._signs * self.log_softmax(logits).exp()).sum(-1)
+
+    def slope(self, logs: Tensor) -> Tensor:
+        """See `_Measured.slope`."""
+        parts = self._signs * logs.exp()
+        return parts - parts.sum(-1, keepdim=True) * logs.exp()
+
+    @property
+    def _signs(self) -> Tensor:
+        """1 for answers, -1 for wrong ones, [window, 1, vocabulary]."""
+        right, *wrong = (mask.to(self.clean.dtype) for mask in self._masks)
+        return right - sum(wrong, torch.zeros_like(right))
+
+
+class _LogProbability(_OfAnswers):
+    """Log-probability of the answers together, less that of wrong ones if there are any."""
 
     def value(self, logits: Tensor) -> Tensor:
         """See `_Measured.value`."""

@@ -32,6 +32,7 @@ class Marks:
         opacity: 0 to 1.
         dashed: lines only.
         hollow: whether points are outlines.
+        base: where `bars` start.
     """
 
     x: np.ndarray
@@ -47,6 +48,7 @@ class Marks:
     opacity: float = 0.9
     dashed: bool = False
     hollow: bool = False
+    base: float = 0.0
 
 
 @dataclass(frozen=True)

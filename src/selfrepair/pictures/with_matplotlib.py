@@ -200,6 +200,7 @@ def _bars(axes: Axes, marks: Marks, *_: object) -> None:
         marks.x,
         marks.y,
         width,
+        bottom=marks.base,
         color=marks.colour,
         alpha=marks.opacity,
         yerr=marks.y_error,

@@ -94,7 +94,7 @@ def _traces(marks: Marks, panel: Panel, listed: bool | str) -> list[Any]:
     name = {"name": _text(marks.label) or "data", "showlegend": bool(listed), "legendgroup": marks.label or None}
     if marks.kind == "bars":
         error = _error(marks.y_error)
-        return [go.Bar(x=marks.x, y=marks.y, marker={"color": marks.colour}, error_y=error, **name)]
+        return [go.Bar(x=marks.x, y=marks.y, base=marks.base, marker={"color": marks.colour}, error_y=error, **name)]
     if marks.kind == "steps":
         x, y = np.repeat(marks.x, 2)[1:-1], np.repeat(marks.y, 2)
         fill = "tozeroy" if panel.outlines == 1 else "none"  # fills of several would mix

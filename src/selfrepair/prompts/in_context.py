@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import takewhile
 
 from selfrepair.prompts.prompt import Answer, Prompt, Unusable
+from selfrepair.prompts.text_spans import token_span
 from selfrepair.prompts.vocabulary import LONGEST, Vocabulary
 
 _SHOWN = 6  # tokens around the place where two tokenisations part
@@ -75,7 +76,10 @@ def encoded(prompt: Prompt, vocabulary: Vocabulary, first_token: bool = False) -
         answers=answers,
         wrong=wrong,
         position=front + position + len(common),
-        spans={name: _span(name, span, len(own), front) for name, span in prompt.spans.items()},
+        spans={
+            name: _span(name, token_span(name, span, prompt.text, own, vocabulary), len(own), front)
+            for name, span in prompt.spans.items()
+        },
         text=_text(prompt.text, tokens, common, vocabulary),
         unequal=unequal,
     )

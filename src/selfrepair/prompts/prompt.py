@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 Answer = str | int | tuple[int, ...]
 """A continuation of the prompt, with its leading space; or its token id; or several ids."""
 
+Span = tuple[int, int] | str | Mapping[str, object]
+"""A stretch of the prompt: [start, end) in tokens, its text, `{"text": "John", "nth": 2}` or `{"chars": (0, 4)}`."""
+
 
 @dataclass(frozen=True)
 class Prompt:
@@ -27,7 +30,8 @@ class Prompt:
         group: what it was made from, such as its template; prompts of one group are no independent samples.
         position: of the token after which the answer is expected. Counted from 0 in the text's own tokens,
             or in the ids as given, without what is put in front; negative ones from the prompt's end.
-        spans: named stretches [start, end), counted as positions are.
+        spans: named stretches: [start, end) in tokens, counted as positions are; or a text that stands in the prompt
+            once, `{"text": "John", "nth": 2}`, or `{"chars": (start, end)}`, which have to be whole tokens.
         weight: how much it counts in means.
     """
 
@@ -38,7 +42,7 @@ class Prompt:
     id: str = ""
     group: str = ""
     position: int = -1
-    spans: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    spans: Mapping[str, Span] = field(default_factory=dict)
     weight: float = 1.0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TypedDict, Unpack
 
@@ -20,6 +21,8 @@ from selfrepair.questions.covering.who import Covering
 from selfrepair.questions.covering.who import who as covering_of
 from selfrepair.questions.graph import EdgeGraph, edge_graph
 from selfrepair.questions.importance import ImportanceCard, importance_card
+from selfrepair.questions.interplay.interplay import Interplay, interplay
+from selfrepair.questions.interplay.recruitment import Recruitment, recruitment
 from selfrepair.questions.page.write_audit import write_audit_page
 from selfrepair.questions.question import Question
 from selfrepair.questions.question_settings import AuditSettings
@@ -122,6 +125,63 @@ def card(model: LanguageModel, prompts: Prompts, components: Given, **settings: 
         SelfRepairError: as for `who`.
     """
     return importance_card(_question(model, prompts, settings), parse_names(components, model))
+
+
+def interact(
+    model: LanguageModel,
+    prompts: Prompts,
+    components: Given,
+    orders: Sequence[str] | None = None,
+    shapley: bool | None = None,
+    **settings: Unpack[Asked],
+) -> Interplay:
+    """Do some components do more together than apart? Interactions, Shapley values and knock-out curves.
+
+    Example:
+        >>> found = interact(model, prompts, "L0H0, L0H1, mlps=L0.mlp,L1.mlp", ablation="zero")
+        >>> len(found.pairs), list(found.shapley["component"])
+        (3, ['L0H0', 'L0H1', 'mlps'])
+        >>> found.curves["order"].unique().tolist()
+        ['own effect', 'direct effect', 'line', 'conditional', 'random']
+
+    Args:
+        model: the model.
+        prompts: with their answers.
+        components: two or more, or sets by name, in any spelling.
+        orders: of knock-out curves: `own effect`, `direct effect`, `line`, `conditional`, `random`; by default those
+            that are cheap.
+        shapley: whether Shapley values are computed, which takes `2^n` runs; by default up to six sets.
+        settings: see `Asked`.
+
+    Raises:
+        SelfRepairError: as for `who`; fewer than two sets, sets that share a site, or more than ten for Shapley values.
+    """
+    return interplay(_question(model, prompts, settings), parse_units(components, model), orders, values=shapley)
+
+
+def recruit(
+    model: LanguageModel, prompts: Prompts, components: Given, by: Given | None = None, **settings: Unpack[Asked]
+) -> Recruitment:
+    """Where some components happen to write less on intact runs, do later components write more?
+
+    Example:
+        >>> several = Prompts.of([Prompt(f"The {word} writes a ", ("w",)) for word in ("one", "two", "six")], model)
+        >>> found = recruit(model, several, "L0H1", by="L1H0, L1.mlp", ablation="zero")
+        >>> sorted(found.table["component"])
+        ['L1.mlp', 'L1H0']
+
+    Args:
+        model: the model.
+        prompts: with their answers; several of each group.
+        components: whole heads and MLPs, whose direct effects are added.
+        by: which later heads and MLPs; all of them by default.
+        settings: see `Asked`.
+
+    Raises:
+        SelfRepairError: as for `who`; or too few prompts per group, or nothing that varies within groups.
+    """
+    later = () if by is None else parse_names(by, model)
+    return recruitment(_question(model, prompts, settings), parse_names(components, model), later)
 
 
 def audit(model: LanguageModel, prompts: Prompts, circuit: Circuit | Given, **settings: Unpack[Asked]) -> CircuitAudit:

@@ -1,4 +1,4 @@
-"""Edges as files: JSON for programs, dot for graphviz, Parquet for tables."""
+"""Edges as files: JSON for programs, dot for graphviz, GraphML for graph programs, Parquet for tables."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import pandas as pd
 
 from selfrepair.errors import SelfRepairError
 from selfrepair.questions.graph import EdgeGraph
+from selfrepair.questions.graphs_elsewhere import edges_as_graphml, neuronpedia_record
+from selfrepair.questions.paths.source_places import token_texts
 from selfrepair.questions.question import Question
 from selfrepair.questions.tables.records import Record, about, rows
 from selfrepair.results.atomic_files import put
@@ -26,7 +28,8 @@ def graph_record(question: Question, found: EdgeGraph, floor: float | None) -> R
 
 
 def save_graph(found: EdgeGraph, question: Question, floor: float | None, path: Path) -> None:
-    """Writes `.json` or `.parquet` with all edges, or `.dot` with the largest of each sender.
+    """Writes `.json`, `.parquet` or `.graphml` with all edges, `.dot` with the largest of each sender, or
+    `.neuronpedia.json`, an attribution graph as Neuronpedia has them.
 
     Args:
         found: the edges.
@@ -54,7 +57,7 @@ def writer(path: Path) -> Writer:
     Raises:
         SelfRepairError: an unknown suffix.
     """
-    found = _WRITERS.get(path.suffix.lower())
+    found = next((write for ending, write in _WRITERS.items() if path.name.lower().endswith(ending)), None)
     if found is None:
         raise SelfRepairError(
             f"'{path.name}' does not say how edges are to be written.",
@@ -106,4 +109,20 @@ def _quoted(text: str) -> str:
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", " ") + '"'
 
 
-_WRITERS: dict[str, Writer] = {".json": _json, ".dot": _dot, ".parquet": _parquet}
+def _graphml(found: EdgeGraph, question: Question, floor: float | None) -> bytes:
+    return edges_as_graphml(found.table(), about(question, found.effects, floor)).encode()
+
+
+def _neuronpedia(found: EdgeGraph, question: Question, floor: float | None) -> bytes:
+    (tokens,) = token_texts(question.model.tokenizer, question.prompts.select([0]))
+    record = neuronpedia_record(found, about(question, found.effects, floor), tokens)
+    return json.dumps(record, indent=1, default=str, allow_nan=False).encode()
+
+
+_WRITERS: dict[str, Writer] = {  # by the end of a file's name, the longer ones first
+    ".neuronpedia.json": _neuronpedia,
+    ".json": _json,
+    ".dot": _dot,
+    ".graphml": _graphml,
+    ".parquet": _parquet,
+}

@@ -14,7 +14,7 @@ from selfrepair.errors import SelfRepairError
 from selfrepair.questions.covering.freeze import all_frozen
 from selfrepair.questions.measuring.components import Components
 from selfrepair.questions.measuring.prompt_effects import Array, PromptEffects, joined
-from selfrepair.questions.measuring.sampling import Sampling
+from selfrepair.questions.measuring.sampling import Sampling, smallest_detectable
 from selfrepair.questions.question import Question
 from selfrepair.statistics.discovery import q_values
 from selfrepair.statistics.estimates import Estimate
@@ -25,6 +25,7 @@ REPAIRERS = 3
 ESTIMATES = (
     *("direct_effect", "lost", "total_effect", "self_repair", "masking", "norm_frozen", "mlps_frozen"),
     *("attention_frozen", "all_frozen", "repairers_frozen", "given_repairers"),
+    *("placebo_effect", "placebo_repair", "specific_repair"),
 )
 
 
@@ -34,7 +35,8 @@ class ImportanceCard:
 
     Attributes:
         table: `component`, then each of `ESTIMATES` with `_low` and `_high`, `retention`, `repairers` (names of the
-            three largest lines), `label` and the ranks `rank_masked` (by the size of the total effect) and
+            three largest lines), `detectable` (the smallest total effect that these prompts could show, see
+            `smallest_detectable`), `label` and the ranks `rank_masked` (by the size of the total effect) and
             `rank_unmasked` (by what the ablation took away).
         sampling: what intervals are over.
         effects: ledgers of all runs.
@@ -68,7 +70,17 @@ def importance_card(question: Question, sites: Iterable[Site]) -> ImportanceCard
     repairers = {site: _repairers(first, site, components, sampling) for site in chosen}
     second = question.measure(_second(repairers), "Freezing repairers")
     effects = joined(first, second)
-    return ImportanceCard(_table(effects, components, repairers, sampling), sampling, effects)
+    placebos = _placebos(question, chosen)
+    return ImportanceCard(_table(effects, components, repairers, placebos, sampling), sampling, effects)
+
+
+def _placebos(question: Question, sites: Sequence[Site]) -> dict[Site, tuple[Array, Array]]:
+    """Total effect and self-repair of each site under a placebo, [prompt]; of those that have one."""
+    chosen = [site for site in sites if site.port.kind != "stream"]
+    if not chosen or question.placebo.base.name == "placebo":
+        return {}
+    effects = question.measure([Intervention((site,)) for site in chosen], "Placebos", question.placebo)
+    return dict(zip(chosen, zip(effects.total_effect, effects.self_repair, strict=True), strict=True))
 
 
 def _first(site: Site, components: Components, layers: int) -> list[Intervention]:
@@ -115,12 +127,17 @@ def _second(repairers: dict[Site, list[Site]]) -> list[Intervention]:
 
 
 def _table(
-    effects: PromptEffects, components: Components, repairers: dict[Site, list[Site]], sampling: Sampling
+    effects: PromptEffects,
+    components: Components,
+    repairers: dict[Site, list[Site]],
+    placebos: Mapping[Site, tuple[Array, Array]],
+    sampling: Sampling,
 ) -> pd.DataFrame:
     rows: list[dict[str, object]] = []
     judged: list[Mapping[str, Estimate]] = []
     for site, others in repairers.items():
         values = _values(effects, components, site, others)
+        values |= _beside_placebo(values["self_repair"], placebos.get(site))
         estimates = {name: sampling.mean(value) for name, value in values.items()}
         estimates["masking"] = sampling.ratio(values["self_repair"], values["lost"])
         row: dict[str, object] = {"component": str(site)}
@@ -129,6 +146,7 @@ def _table(
             row |= {name: float(one.value), f"{name}_low": float(one.low), f"{name}_high": float(one.high)}
         direct = float(estimates["direct_effect"].value)
         row["retention"] = 1 - float(estimates["lost"].value) / direct if direct else np.nan
+        row["detectable"] = smallest_detectable(float(estimates["total_effect"].standard_error))
         rows.append(row | {"repairers": ", ".join(map(str, others))})
         judged.append(estimates)
     table = pd.DataFrame(rows)
@@ -165,6 +183,12 @@ def _values(effects: PromptEffects, components: Components, site: Site, others: 
         if others
         else none,
     }
+
+
+def _beside_placebo(repair: Array, placebo: tuple[Array, Array] | None) -> dict[str, Array]:
+    none = np.full(len(repair), np.nan)
+    total, response = (none, none) if placebo is None else placebo
+    return {"placebo_effect": total, "placebo_repair": response, "specific_repair": repair - response}
 
 
 def _labels(judged: Sequence[Mapping[str, Estimate]], effective: float) -> list[str]:

@@ -9,14 +9,16 @@ from functools import cached_property
 import numpy as np
 
 from selfrepair.ablation.interventions import Intervention
-from selfrepair.ablation.operators import Unchanged
+from selfrepair.ablation.operators import Operator, Unchanged
 from selfrepair.engine.contract import Engine
 from selfrepair.engine.replay import ReplayEngine
 from selfrepair.model.language_model import LanguageModel
 from selfrepair.progress import progress
 from selfrepair.prompts.prompts import Prompts
 from selfrepair.questions.measuring.components import Components
+from selfrepair.questions.measuring.inputs import operator_for
 from selfrepair.questions.measuring.kept_forwards import KeptForwards
+from selfrepair.questions.measuring.placebo import Placebo
 from selfrepair.questions.measuring.prompt_effects import Array, PromptEffects, prompt_effects
 from selfrepair.questions.measuring.responses import response_sizes
 from selfrepair.questions.measuring.sampling import Sampling
@@ -62,7 +64,7 @@ class Question:
         return Sampling.of(self.prompts)
 
     def measure(
-        self, interventions: Sequence[Intervention], what: str = "Ablating", ablation: str | None = None
+        self, interventions: Sequence[Intervention], what: str = "Ablating", ablation: str | Operator | None = None
     ) -> PromptEffects:
         """Ledgers of some interventions, under the settings' ablation or another one.
 
@@ -85,6 +87,13 @@ class Question:
                 exact=self.settings.exact,
                 advance=meter,
             )
+
+    @property
+    def placebo(self) -> Placebo:
+        """Random replacements that change as much as the settings' ablation does."""
+        settings = self.settings
+        base = operator_for(settings.ablation, self.prompts, settings.donors, self.model, settings.seed)
+        return Placebo(base, self.model, seed=settings.seed)
 
     def responses(self, intervention: Intervention) -> Array:
         """Sizes of all components' responses to an intervention, [component]."""

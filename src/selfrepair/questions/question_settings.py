@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 ABLATIONS = ("corrupt", *choices.operators(), "placebo")  # those of installed packages too
 METRICS = tuple(choices.READOUTS)  # those of installed packages too
+KNOCK_OUT_ORDERS = ("own effect", "direct effect", "line", "conditional", "random")
 _ABLATION, _TESTS = "Ablation", "Tests"
 
 
@@ -38,8 +39,8 @@ class AuditSettings:
         str,
         Option(
             "What is measured at each answer: `logit-diff` (right less wrong answers), `log-prob` (of the answers; "
-            "lines along the clean gradient and a line for the rest), `kl` (of the ablated distribution from the "
-            "clean one).",
+            "lines along the clean gradient and a line for the rest), `prob-diff` (the same of probabilities: right "
+            "less wrong answers, as for greater-than), `kl` (of the ablated distribution from the clean one).",
             _ABLATION,
             choices=METRICS,
         ),
@@ -47,7 +48,8 @@ class AuditSettings:
     exact: Annotated[
         bool,
         Option(
-            "Lines of log-prob along each run's own mean gradient, which leaves no rest; thrice the time.", _ABLATION
+            "Lines of log-prob, prob-diff along each run's own mean gradient, which leaves no rest; thrice the time.",
+            _ABLATION,
         ),
     ] = False
     donors: Annotated[

@@ -13,6 +13,8 @@ import xarray as xr
 from selfrepair.questions.circuit.audit import CircuitAudit
 from selfrepair.questions.covering.who import Covering
 from selfrepair.questions.importance import ImportanceCard
+from selfrepair.questions.interplay.interplay import Interplay
+from selfrepair.questions.interplay.recruitment import Recruitment
 from selfrepair.questions.measuring.metrics import metric_named
 from selfrepair.questions.measuring.prompt_effects import PromptEffects
 from selfrepair.questions.question import Question
@@ -23,6 +25,8 @@ from selfrepair.questions.tables.records import (
     audit_record,
     card_record,
     covering_record,
+    interplay_record,
+    recruitment_record,
 )
 from selfrepair.results.atomic_files import make_folder, put
 
@@ -85,6 +89,20 @@ def save_covering(found: Covering, question: Question, floor: float | None, fold
 def save_card(found: ImportanceCard, question: Question, floor: float | None, folder: Path) -> None:
     """Writes `runs.nc`, `components.parquet` and `answer.json`."""
     _save(folder, found.effects, question, floor, {"components": found.table}, card_record(question, found, floor))
+
+
+def save_interplay(found: Interplay, question: Question, floor: float | None, folder: Path) -> None:
+    """Writes `runs.nc`, `pairs.parquet`, `curves.parquet`, `shapley.parquet` if there are values, and `answer.json`."""
+    tables = {"pairs": found.pairs, "curves": found.curves}
+    if found.shapley is not None:
+        tables["shapley"] = found.shapley
+    _save(folder, found.effects, question, floor, tables, interplay_record(question, found, floor))
+
+
+def save_recruitment(found: Recruitment, question: Question, floor: float | None, folder: Path) -> None:
+    """Writes `runs.nc`, `components.parquet` and `answer.json`."""
+    record = recruitment_record(question, found, floor)
+    _save(folder, found.effects, question, floor, {"components": found.table}, record)
 
 
 def save_audit(found: CircuitAudit, question: Question, floor: float | None, folder: Path) -> None:

@@ -7,7 +7,8 @@ from typing import Any
 
 from selfrepair.prompts.formats.content import Content
 from selfrepair.prompts.formats.read import Wishes, each_row
-from selfrepair.prompts.prompt import Answer, Dropped, Prompt, Unusable
+from selfrepair.prompts.prompt import Answer, Dropped, Prompt, Span, Unusable
+from selfrepair.prompts.text_spans import checked_span
 
 KEYS = (
     *("id", "group", "text", "tokens", "corrupt", "corrupt_tokens"),
@@ -100,18 +101,15 @@ def answer_of(value: object, name: str) -> Answer:
     return token_ids(value, name)
 
 
-def _spans(value: object) -> dict[str, tuple[int, int]]:
+def _spans(value: object) -> dict[str, Span]:
     pairs = value
     if isinstance(value, list):  # Parquet has maps as lists of pairs
         pairs = dict(value) if all(isinstance(entry, tuple) and len(entry) == 2 for entry in value) else None
     if not isinstance(pairs, dict):
         raise Unusable('Its spans are expected as {"S2": [start, end]}.')
-    spans = {}
+    spans: dict[str, Span] = {}
     for name, span in pairs.items():
         if span is None:  # Parquet has every row's names in every row
             continue
-        ends = token_ids(span, f"spans ({name!r})")
-        if len(ends) != 2:
-            raise Unusable(f"Its span {name!r} is {list(ends)}; [start, end] was expected.")
-        spans[str(name)] = (ends[0], ends[1])
+        spans[str(name)] = checked_span(str(name), span)
     return spans

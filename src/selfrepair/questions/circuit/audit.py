@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -25,12 +27,16 @@ from selfrepair.questions.measuring.sampling import Sampling
 from selfrepair.questions.question import Question
 from selfrepair.questions.question_settings import AuditSettings
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
-@dataclass(frozen=True, eq=False)
+
+@dataclass(frozen=True, eq=False, repr=False)
 class CircuitAudit:
-    """What was found.
+    """What was found; shows itself in a notebook.
 
     Attributes:
+        question: model, prompts and settings.
         runs: the circuit and its runs.
         covering: who covers for it.
         faithfulness: necessity, faithfulness, and who works against the answer.
@@ -47,6 +53,7 @@ class CircuitAudit:
         effects: ledgers of all runs under the main ablation.
     """
 
+    question: Question
     runs: CircuitRuns
     covering: Covering
     faithfulness: Faithfulness
@@ -71,6 +78,28 @@ class CircuitAudit:
         names = list(self.missing["component"])
         more = tuple(site for site in self.covering.components.sites if str(site) in names)
         return {**self.runs.roles, **({"missing": more} if more else {})}
+
+    def plot_balance(self, path: str | Path | None = None) -> Figure:
+        """The waterfall from what the circuit wrote to its total effect: who made up for what.
+
+        Args:
+            path: also save it there, 200 dots per inch.
+
+        Raises:
+            SelfRepairError: matplotlib is missing, or the file cannot be written.
+        """
+        from selfrepair.questions.page.audit_notebook import balance_figure
+
+        return balance_figure(self, path)
+
+    def __repr__(self) -> str:
+        members = ", ".join(map(str, self.runs.members))
+        return f"CircuitAudit({members}: {self.verdict.word}, {self.verdict.reason})"
+
+    def _repr_html_(self) -> str:
+        from selfrepair.questions.page.audit_notebook import notebook_html
+
+        return notebook_html(self)
 
 
 def audit(question: Question, roles: Mapping[str, Sequence[Site]]) -> CircuitAudit:
@@ -110,6 +139,7 @@ def audit(question: Question, roles: Mapping[str, Sequence[Site]]) -> CircuitAud
         )
     )
     return CircuitAudit(
+        question=question,
         runs=runs,
         covering=found,
         faithfulness=faith,

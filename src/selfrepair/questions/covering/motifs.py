@@ -9,9 +9,10 @@ prompt and then averaged (signs differ between prompts):
 
 They add up to x. Labels go by the means of b, x and b + x. Where prompts differ so much that b's mean may have either
 sign, they go by the prompts that the line comes from: a suppressor is what has most of its line, whatever prompts are
-drawn, from prompts in which it wrote against the answer. A suppressor that crosses zero books up to -b as anti-erasure and the rest as backup; it is one
-component that turned round, and is labelled so. It is labelled `re-aimed` where more than half of that comes of
-attending elsewhere, which `selfrepair.questions.paths.attention_split` tells (`refine_labels`).
+drawn, from prompts in which it wrote against the answer. A suppressor that crosses zero books up to -b as anti-erasure
+and the rest as backup; it is one component that turned round, and is labelled so. It is labelled `re-aimed` where more
+than half of that comes of attending elsewhere, which `selfrepair.questions.paths.attention_split` tells
+(`refine_labels`).
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ def motif_labels(lines: np.ndarray, clean: np.ndarray, sign: float, sampling: Sa
     means = sampling.mean(x.T), sampling.mean(b.T), sampling.mean((b + x).T)
     against = sampling.ratio(np.where(b < 0, x, 0).T, x.T)
     return [
-        _label(*(_Mean(float(some.value[place]), _error(some, place)) for some in means), _side(against, place))
+        _label([_Mean(float(some.value[place]), _error(some, place)) for some in means], _side(against, place))
         for place in range(x.shape[1])
     ]
 
@@ -121,7 +122,9 @@ def _side(against: Estimate, place: int) -> int:
     return -1 if low > _MOST else int(high < _MOST)
 
 
-def _label(line: _Mean, before: _Mean, after: _Mean, side: int) -> str:
+def _label(means: Sequence[_Mean], side: int) -> str:
+    """Of one component, from the means of its line, of its clean effect and of its effect in the ablated run."""
+    line, before, after = means
     if line.sign <= 0:
         return "breakage" if line.sign < 0 else "unsure"
     slept = before.most <= _ASLEEP * line.value

@@ -52,6 +52,11 @@ def _log_probability(prompts: Prompts) -> BentReadout:
     return BentReadout("log-prob", tuple(prompts.positions.tolist()), prompts.answers, wrong)
 
 
+def _probability(prompts: Prompts) -> BentReadout:
+    wrong = prompts.wrong if all(prompts.wrong) else ()
+    return BentReadout("prob-diff", tuple(prompts.positions.tolist()), prompts.answers, wrong)
+
+
 def _divergence(prompts: Prompts) -> BentReadout:
     return BentReadout("kl", tuple(prompts.positions.tolist()))
 
@@ -67,6 +72,12 @@ LOG_PROBABILITY = Metric(
     "log-probability of the answers less that of the wrong ones",
     "nats",
     _log_probability,
+)
+PROBABILITY_DIFFERENCE = Metric(
+    "probability of the answers",
+    "probability of the answers less that of the wrong ones",
+    "probability",
+    _probability,
 )
 DIVERGENCE = Metric(
     *("KL divergence of the ablated distribution from the clean one",) * 2,

@@ -155,7 +155,7 @@ def prompt_effects(
         donors: other prompts that each one draws on under `resample`; effects are averaged over them.
         seed: of the donors' draw.
         engine: computes the ablated runs; replay by default.
-        metric: `logit-diff`, `log-prob` or `kl`.
+        metric: `logit-diff`, `log-prob`, `prob-diff` or `kl`.
         exact: whether lines of a metric that is not linear go along each run's own mean gradient, which leaves no
             curvature and takes two forwards more per run; KL, whose clean gradient is zero, always does.
         advance: told of runs times prompts as they are done.

@@ -18,8 +18,13 @@ _SAID = {
 }
 
 
-def verdict_card(shown: ShownAudit) -> Markup:
-    """The first thing on the page."""
+def verdict_card(shown: ShownAudit, copies: bool = True) -> Markup:
+    """The first thing on the page.
+
+    Args:
+        shown: the audit.
+        copies: whether there are buttons that copy it as code, which need the page's script.
+    """
     found, name = shown.found, getattr(shown.question.model, "name", "model")
     verdict = found.verdict
     roles = [
@@ -35,15 +40,19 @@ def verdict_card(shown: ShownAudit) -> Markup:
         _tiles(shown),
         _against(shown),
         el("details", el("summary", "The rule that gives this word"), _rule(verdict.word)),
-        el(
-            "p",
-            el("button", "Copy as Python", type="button", data_copy="as-python"),
-            el("button", "Copy as claims", type="button", data_copy="as-claims"),
-            el("a", "both are below", href="#copies", class_="quiet"),
-            class_="ways",
-        ),
+        _ways() if copies else None,
         class_="hero",
         id="verdict",
+    )
+
+
+def _ways() -> Markup:
+    return el(
+        "p",
+        el("button", "Copy as Python", type="button", data_copy="as-python"),
+        el("button", "Copy as claims", type="button", data_copy="as-claims"),
+        el("a", "both are below", href="#copies", class_="quiet"),
+        class_="ways",
     )
 
 

@@ -99,7 +99,7 @@ def _head(name: str) -> Markup:
         Markup('<meta name="color-scheme" content="light dark"><meta name="referrer" content="no-referrer">'),
         el("title", f"{name} · circuit audit"),
         Markup('<link rel="icon" href="data:,">'),
-        el("style", Markup(report_style() + _static("audit.css"))),
+        el("style", Markup(page_style())),
     )
 
 
@@ -117,6 +117,11 @@ def _body(name: str, operator: str, content: Markup) -> Markup:
         el("div", id="said", role="status", aria_live="polite"),
         el("script", Markup(_script()), type="module"),
     )
+
+
+def page_style() -> str:
+    """The stylesheet: the report's, and what audits add."""
+    return report_style() + _static("audit.css")
 
 
 @cache

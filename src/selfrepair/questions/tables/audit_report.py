@@ -8,7 +8,7 @@ from rich.text import Text
 from selfrepair.questions.circuit.audit import CircuitAudit
 from selfrepair.questions.circuit.circuit_verdict import RULE
 from selfrepair.questions.question import Question
-from selfrepair.questions.tables.covering import balance, components_table, sums
+from selfrepair.questions.tables.covering import balance, components_table, detectable_line, sums
 from selfrepair.questions.tables.table_parts import Column, foot, logits, part, share_cell, table, with_ends
 from selfrepair.report.number_formats import effect
 from selfrepair.terminal import Console
@@ -32,6 +32,7 @@ def print_audit(console: Console, question: Question, found: CircuitAudit, floor
     console.print(Text(f"VERDICT  {found.verdict.word}", style="bold"), f"– {found.verdict.reason}.")
     console.print(f"The rule: {RULE}", style="dim")
     console.print(foot(question, found.effects.operator, found.effects.residual, floor), style="dim")
+    console.print(detectable_line(question, covering), style="dim")
 
 
 def _titled(console: Console, title: str, content: object) -> None:

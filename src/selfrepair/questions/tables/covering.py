@@ -6,12 +6,15 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from rich.table import Table
 from rich.text import Text
 
 from selfrepair.questions.covering.motifs import MOTIFS
 from selfrepair.questions.covering.who import Covering
+from selfrepair.questions.measuring.metrics import metric_named
+from selfrepair.questions.measuring.sampling import smallest_detectable
 from selfrepair.questions.question import Question
 from selfrepair.questions.tables.table_parts import (
     Column,
@@ -38,7 +41,7 @@ def print_who(console: Console, question: Question, found: Covering, floor: floa
     console.print(components_table(found, top, console.width))
     console.print(sums(found))
     console.print(foot(question, found.effects.operator, found.effects.residual, floor), style="dim")
-    console.print(_tests_in_words(found), style="dim")
+    console.print(f"{_tests_in_words(found)} {detectable_line(question, found)}", style="dim")
     if found.note:
         console.print(found.note, style="yellow")
 
@@ -112,6 +115,20 @@ def sums(found: Covering) -> str:
     motif = " · ".join(f"{MOTIF_TITLES[name]} {float(one.value):+.2f}" for name, one in found.motif_sums().items())
     together = f"{' · '.join(lines)} · together {repair:+.2f} = total effect + what was lost"
     return f"{together}\nmotifs of heads and MLPs: {motif}"
+
+
+def detectable_line(question: Question, found: Covering) -> str:
+    """The smallest line and freeze test that these prompts could show, typical of those tested."""
+    columns = [found.components.index[site] for site in found.tested]
+    lines = np.asarray(found.sampling.mean(found.lines[:, columns].T).standard_error)
+    tests = [float(found.sampling.mean(found.recovered([site])).standard_error) for site in found.tested]
+    if not columns or not np.isfinite(lines).all():
+        return "Smallest detectable line: not known without intervals."
+    line, test = (smallest_detectable(float(np.median(errors))) for errors in (lines, tests))
+    return (
+        f"Smallest detectable (a test at 5% finds it in 80% of such samples): a line of {line:.2g}, a freeze test of "
+        f"{test:.2g} {metric_named(question.settings.metric).units}, medians over the {len(columns)} tested."
+    )
 
 
 def _tests_in_words(found: Covering) -> str:

@@ -23,6 +23,9 @@ _ROWS = {
     "all_frozen": "total effect, all later components frozen",
     "repairers_frozen": "total effect, its repairers frozen",
     "given_repairers": "effect where its repairers are gone",
+    "placebo_effect": "total effect of a placebo",
+    "placebo_repair": "self-repair under a placebo",
+    "specific_repair": "self-repair less that",
 }
 
 
@@ -35,11 +38,24 @@ def print_card(console: Console, question: Question, found: ImportanceCard, floo
     rows.append(
         ["rank by total effect → by what was lost", *(f"{r['rank_masked']} → {r['rank_unmasked']}" for r in records)]
     )
+    if any(known(record["detectable"]) for record in records):
+        rows.append(["smallest total effect to detect", *(f"{record['detectable']:.2g}" for record in records)])
     rows.append(["largest repairers", *(str(record["repairers"] or DASH) for record in records)])
     rows.append(["label", *(str(record["label"]) for record in records)])
     columns = [Column("", left=True), *(Column(str(record["component"])) for record in records)]
     console.print(table(columns, rows, console.width))
     console.print(foot(question, found.effects.operator, found.effects.residual, floor), style="dim")
+    console.print(_in_words(question), style="dim")
+
+
+def _in_words(question: Question) -> str:
+    placebo = question.placebo
+    return (
+        f"placebo: a random change of the component's write, as large at each position as the ablation's, mean of "
+        f"{placebo.draws}; what others do then is a response to being hit, not to what is lost. smallest total effect "
+        "to detect: what a test at 5% finds in 80% of samples of this size, 2.8 standard errors. frozen: held at the "
+        "clean output."
+    )
 
 
 def _cell(record: dict[str, object], name: str) -> str:

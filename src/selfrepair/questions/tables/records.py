@@ -11,6 +11,8 @@ from selfrepair.questions.circuit.audit import CircuitAudit
 from selfrepair.questions.circuit.circuit_verdict import RULE
 from selfrepair.questions.covering.who import Covering
 from selfrepair.questions.importance import ImportanceCard
+from selfrepair.questions.interplay.interplay import Interplay
+from selfrepair.questions.interplay.recruitment import Recruitment
 from selfrepair.questions.measuring.metrics import metric_named
 from selfrepair.questions.measuring.prompt_effects import PromptEffects
 from selfrepair.questions.question import Question
@@ -87,6 +89,28 @@ def audit_record(question: Question, found: CircuitAudit, floor: float | None) -
 def ablated_record(question: Question, effects: PromptEffects, table: pd.DataFrame, floor: float | None) -> Record:
     """Of `ablate`."""
     return about(question, effects, floor) | {"runs": rows(table)}
+
+
+def interplay_record(question: Question, found: Interplay, floor: float | None) -> Record:
+    """Of `interact`."""
+    return about(question, found.effects, floor) | {
+        "pairs": rows(found.pairs),
+        "shapley": None if found.shapley is None else rows(found.shapley),
+        "curves": rows(found.curves),
+        "random_orders": found.draws,
+    }
+
+
+def recruitment_record(question: Question, found: Recruitment, floor: float | None) -> Record:
+    """Of `recruit`."""
+    return about(question, found.effects, floor) | {
+        "sites": [str(site) for site in found.effects.interventions[0].replaced],
+        "spread_within_groups": found.spread,
+        "used": {"prompts": found.prompts, "groups": found.groups, "items": found.items},
+        "recruitment_intervals": found.sampling.in_words,
+        "notes": list(found.notes),
+        "components": rows(found.table),
+    }
 
 
 def numbers(estimate: Estimate) -> Record:

@@ -98,7 +98,7 @@ def test_low_precision_costs_a_share_of_the_effect(precision, least, allowed):
     model, exact = language_model("llama", dtype="float32"), reference("llama", "resample")
     ledgers = sweep(DeltaEngine(precision), model, "resample", COMPARED)
     stack = [torch.stack([measured[unit].total_effect for unit in COMPARED]) for measured in (ledgers, exact)]
-    error = RelativeError.between(*stack)
+    error = RelativeError.between(*stack, planned=1e3)
     assert least < error.per_token < allowed
     assert max(ledger.residual.abs().max() for ledger in ledgers.values()) < 1e-5  # the books close all the same
 
@@ -165,9 +165,9 @@ def test_memory_that_ends_makes_chunks_smaller(compiled, monkeypatch):
 # the choice
 
 
-def chosen(model, work=1e12, monkeypatch=None):
+def chosen(model, work=1e12, predictions=1e3):
     with model.running():
-        return choice.choose(model, TOKENS, all_heads(model.anatomy), work)
+        return choice.choose(model, TOKENS, all_heads(model.anatomy), choice.Work(work, predictions))
 
 
 def test_much_work_is_compiled_and_little_is_replayed(monkeypatch):
@@ -190,7 +190,7 @@ def test_a_wrong_rule_is_found_out(monkeypatch):
 def test_low_precision_that_is_not_right_is_refused(monkeypatch, products):
     products.take(full=9.0, int8=1.0, bfloat16=2.0)
     model = language_model("gpt2", dtype="float32")
-    monkeypatch.setattr(choice, "TOLERANCE_OF_MEANS", 1.0)
+    monkeypatch.setattr(choice, "MOST_BIAS", float("inf"))
     monkeypatch.setattr(choice, "TOLERANCE", 1e-9)
     strict = chosen(model)
     assert strict.engine.settings["precision"] == "full" and "int8 would be 9.0 times as fast" in strict.reason
@@ -209,10 +209,45 @@ def test_blocks_that_cannot_be_followed_are_replayed(monkeypatch):
 
 def test_relative_error_by_hand():
     truth = torch.tensor([[3.0, -1.0], [1.0, 1.0]])
-    error = RelativeError.between(truth + torch.tensor([[0.1, -0.1], [0.1, 0.1]]), truth)
+    error = RelativeError.between(truth + torch.tensor([[0.1, -0.1], [0.1, 0.1]]), truth, planned=100)
     assert error.per_token == pytest.approx(0.1 / 3**0.5)
-    assert error.of_means == pytest.approx((0.01 / 2) ** 0.5 / 1.0)
-    assert RelativeError.between(truth * torch.nan, truth).per_token == float("inf")
+    # of means: 0 and 0.1, of which a variance of 0.02 over two tokens explains 0.01; standard errors of 100 tokens
+    assert error.bias == pytest.approx((max((0 - 0.01) + (0.01 - 0), 0) / 2 / (8 / 2 / 100)) ** 0.5, abs=1e-3)
+    steady = RelativeError.between(truth + 0.1, truth, planned=100)
+    assert steady.bias == pytest.approx(0.1 / 0.2)
+    assert RelativeError.between(truth + 0.1, truth, planned=400).bias == pytest.approx(2 * steady.bias)
+    wrong = RelativeError.between(truth * torch.nan, truth, planned=100)
+    assert wrong.per_token == wrong.bias == float("inf")
+
+
+def test_an_error_without_a_bias_is_no_bias_and_a_bias_is_found_among_errors():
+    torch.manual_seed(0)
+    truth = torch.randn(6, 400)
+    noise = 0.005 * torch.randn(6, 400)
+    assert RelativeError.between(truth + noise, truth, planned=2e4).bias < 0.04
+    assert RelativeError.between(truth + noise + 0.001, truth, planned=2e4).bias == pytest.approx(0.1414, abs=0.03)
+
+
+def test_means_near_zero_do_not_turn_down_products_that_are_right(products):
+    """Means of random weights are near zero, so any error is a large share of them, and none of their errors."""
+    products.take(full=9.0, int8=9.0, bfloat16=2.0)
+    model = language_model("gpt2", dtype="float32")
+    assert chosen(model).engine.settings["precision"] == "bfloat16"
+
+
+def test_a_long_run_has_small_errors_beside_which_the_same_bias_is_too_large(products, monkeypatch):
+    products.take(full=9.0, int8=9.0, bfloat16=2.0)
+    model, shift = language_model("gpt2", dtype="float32"), 1e-3
+    honest = choice._Trial._effects
+
+    def biased(trial, engine):
+        effects = honest(trial, engine)
+        return effects if engine.name == "replay" or engine.precision == "full" else effects + shift * effects.std()
+
+    monkeypatch.setattr(choice._Trial, "_effects", biased)
+    assert chosen(model, predictions=1e3).engine.settings["precision"] == "bfloat16"
+    long = chosen(model, predictions=1e6)
+    assert long.engine.settings["precision"] == "full" and "of the run's standard errors" in long.reason
 
 
 def test_nothing_is_left_on_the_model():

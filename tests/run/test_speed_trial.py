@@ -22,7 +22,7 @@ def run(**options):
 @pytest.mark.parametrize("fast", OUTCOMES)
 def test_fast_products_that_are_right_are_taken_and_said(fast, products, monkeypatch):
     monkeypatch.setattr(choice, "TOLERANCE", 0.1)
-    monkeypatch.setattr(choice, "TOLERANCE_OF_MEANS", 0.1)
+    monkeypatch.setattr(choice, "MOST_BIAS", 10.0)
     products.outcome(fast)
     plan = run().plan
     expected = "full" if fast == "neither" else fast

@@ -22,13 +22,16 @@ from selfrepair.engine.relative_error import RelativeError
 from selfrepair.engine.replay import ReplayEngine
 from selfrepair.model.language_model import LanguageModel
 
-TOLERANCE, TOLERANCE_OF_MEANS = 0.01, 0.003  # relative errors of effects per token, of means per head
+TOLERANCE = 0.01  # relative error of effects per token
+MOST_BIAS = 0.1  # of means, in standard errors that the planned run will reach: next to none of what it reports
 _FASTER = 1.3  # times as fast as full precision that a lower one has to be
 _COMPILE_SECONDS = 60.0  # what compiling may take, on the first run on a machine
 _REPAID = 5  # times as long as that a replay has to take: compiled differences gain a quarter or more on it
 _CPU_ROWS, _GPU_ROWS = 1536, 65536  # tokens that pass a block together: what caches like, or a GPU
 _WASTE = 0.1  # share of a last, smaller chunk that may be filling
-_TRIAL_HEADS = 6
+_TRIAL_HEADS, _TRIAL_WINDOWS = 6, 4
+_TRIAL_SHARE = 0.01  # of the run's work that the trial of one engine may take
+_ROUNDS = 5  # of timing products, each in its turn: work beside hits all alike
 _LITTLE = 1e12  # floating-point operations: seconds of work
 
 
@@ -40,18 +43,33 @@ class Choice:
     reason: str
 
 
-def choose(model: LanguageModel, tokens: Tensor, heads: list[Head], work: float) -> Choice:
-    """The fastest engine whose effects are right to within `TOLERANCE`. Call under `model.running()`.
+@dataclass(frozen=True)
+class Work:
+    """What a run is going to do.
+
+    Attributes:
+        blocks: blocks times ablated runs times windows.
+        predictions: tokens whose effects are measured for each head.
+    """
+
+    blocks: float
+    predictions: float
+
+
+def choose(model: LanguageModel, tokens: Tensor, heads: list[Head], work: Work) -> Choice:
+    """The fastest engine whose effects are right: to `TOLERANCE` per token, and means to `MOST_BIAS` standard errors.
+
+    Call under `model.running()`.
 
     Args:
         model: the model.
         tokens: the first full batch of windows, [window, position].
         heads: heads to be ablated.
-        work: amount of work, in blocks times ablated runs times windows.
+        work: what the run is going to do.
     """
-    if flops(model, tokens.shape[1], work) < _LITTLE and not model.offloaded:
+    if flops(model, tokens.shape[1], work.blocks) < _LITTLE and not model.offloaded:
         return Choice(_replay(model, tokens), "replay: too little to do for trials to pay")
-    trial = _Trial(model, tokens[:2], _spread(heads))
+    trial = _Trial(model, tokens, _spread(heads), work)
     try:
         error, _ = trial.full
     except NotTraceable as problem:
@@ -70,7 +88,7 @@ def delta(
     model: LanguageModel,
     tokens: Tensor,
     heads: list[Head],
-    work: float,
+    work: Work,
     precision: str | None,
     trial: _Trial | None = None,
 ) -> Choice:
@@ -81,14 +99,14 @@ def delta(
         tokens: the first full batch of windows.
         heads: heads to be ablated.
         work: as for `choose`.
-        precision: precision of its products; by default the fastest that is right to within `TOLERANCE`.
+        precision: precision of its products; by default the fastest that is right, as for `choose`.
     """
-    trial = trial or _Trial(model, tokens[:2], _spread(heads))
+    trial = trial or _Trial(model, tokens, _spread(heads), work)
     why = f"{precision} products as asked for"
     if precision is None:
         precision, why = _precision(model, trial)
     fold = _fold(model, len(tokens) * tokens.shape[1])
-    engine = DeltaEngine(precision, fold, _worth_compiling(model, trial, work), len(tokens))
+    engine = DeltaEngine(precision, fold, _worth_compiling(model, trial, work.blocks), len(tokens))
     return Choice(engine, f"delta: {why}, {'compiled' if engine.compiled else 'not compiled'}")
 
 
@@ -106,18 +124,21 @@ def flops(model: LanguageModel, positions: int, work: float) -> float:
 
 
 class _Trial:
-    """Effects of some heads on a window or two, computed by the replay engine, to compare others with."""
+    """Effects of some heads on a few windows, computed by the replay engine, to compare others with."""
 
-    def __init__(self, model: LanguageModel, tokens: Tensor, heads: list[Head]) -> None:
-        self.model, self.tokens, self.heads = model, tokens[:1], heads
+    def __init__(self, model: LanguageModel, tokens: Tensor, heads: list[Head], work: Work) -> None:
+        blocks = sum(model.anatomy.layers - head.layer for head in heads)
+        affordable = int(_TRIAL_SHARE * work.blocks / max(1, blocks))
+        self.model, self.heads, self.planned = model, heads, work.predictions
+        self.tokens = tokens[: min(_TRIAL_WINDOWS, max(1, affordable))]
         self.clean = clean_run(model, self.tokens)
-        donors = head_outputs(model, tokens[-1:]) if len(tokens) > 1 else None
+        donors = head_outputs(model, tokens.roll(-1, 0)[: len(self.tokens)]) if len(tokens) > 1 else None
         self._outputs = donors or tuple(torch.zeros_like(z) for z in self.clean.head_outputs)
         self._truth = self._effects(ReplayEngine(fold=1))
 
     def error(self, engine: Engine) -> RelativeError:
         """Error of an engine's total effects, against replay."""
-        return RelativeError.between(self._effects(engine), self._truth)
+        return RelativeError.between(self._effects(engine), self._truth, self.planned)
 
     @cached_property
     def full(self) -> tuple[RelativeError, bool]:
@@ -133,14 +154,14 @@ class _Trial:
             lambda: list(engine.sweep(self.model, self.clean, chosen, self.clean.outputs_at, False)),
             self.model.device,
         )
-        return seconds / (self.model.anatomy.layers - head.layer)
+        return seconds / (self.model.anatomy.layers - head.layer) / len(self.tokens)
 
     def _effects(self, engine: Engine) -> Tensor:
-        """Total effects [head, prediction], position 0 left out."""
+        """Total effects [head, token], position 0 left out."""
         chosen = each(self.heads)
         ledgers = engine.sweep(self.model, self.clean, chosen, lambda port: self._outputs[port.layer], False)
         effects = {
-            intervention: ledger.total_effect[row, 0, 1:]
+            intervention: ledger.total_effect[row, :, 1:].flatten()
             for ledger in ledgers
             for row, intervention in enumerate(ledger.interventions)
         }
@@ -151,31 +172,38 @@ def _precision(model: LanguageModel, trial: _Trial) -> tuple[str, str]:
     """The fastest product that is accurate enough, and the trial's results in words."""
     if model.dtype != torch.float32:
         return "full", f"in {str(model.dtype).removeprefix('torch.')}"
-    speed = {name: _seconds_of_product(model, name) for name in PRECISIONS}
+    speed = _seconds_of_products(model)
     remarks = []
     for name in sorted(speed, key=speed.__getitem__):
         gain = speed["full"] / speed[name]
         if gain < _FASTER:
             break
         error = trial.error(DeltaEngine(name))
-        if error.per_token <= TOLERANCE and error.of_means <= TOLERANCE_OF_MEANS:
-            return (
-                name,
-                f"{name} products ({gain:.1f} times as fast, off by {error.per_token:.1%} in a trial)",
-            )
-        remarks.append(f"{name} would be {gain:.1f} times as fast but off by {error.per_token:.1%}")
+        off = f"off by {error.per_token:.1%} per token, means by {error.bias:.2g} of the run's standard errors"
+        if error.per_token <= TOLERANCE and error.bias <= MOST_BIAS:
+            return name, f"{name} products ({gain:.1f} times as fast, {off} in a trial)"
+        remarks.append(f"{name} would be {gain:.1f} times as fast but {off}")
     return "full", "; ".join(["float32 products", *remarks])
 
 
+def _seconds_of_products(model: LanguageModel) -> dict[str, float]:
+    """Time of a product of the size of an MLP's at each precision: the best of several rounds."""
+    best = dict.fromkeys(PRECISIONS, float("inf"))
+    for _ in range(_ROUNDS):
+        for name in PRECISIONS:
+            best[name] = min(best[name], _seconds_of_product(model, name))
+    return best
+
+
 def _seconds_of_product(model: LanguageModel, name: str) -> float:
-    """Time of a product of the size of an MLP's."""
+    """Time of one such product; infinite where the device has none."""
     width, device = model.anatomy.width, model.device
     precision = PRECISIONS[name]
     rows = torch.randn(1024, width, device=device)
     try:
         weight = precision.prepare(torch.randn(width, 4 * width, device=device))
-        return min(_timed(lambda: precision.product(rows, weight), device) for _ in range(4))
-    except RuntimeError:  # no such product on this device
+        return _timed(lambda: precision.product(rows, weight), device)
+    except RuntimeError:
         return float("inf")
 
 

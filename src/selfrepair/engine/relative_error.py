@@ -1,28 +1,51 @@
-"""How far an engine's effects are off, relative to the effects."""
+"""How far an engine's effects are off: each of them, and means over a run beside their statistical error."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
+
+_TINY = 1e-30
 
 
 @dataclass(frozen=True)
 class RelativeError:
-    """Attributes:
-    per_token: RMS over heads and tokens of the error of total effects, over the RMS of the effects.
-    of_means: the same of every head's mean effect.
+    """Errors of an engine's effects in a trial.
+
+    Attributes:
+        per_token: RMS over heads and tokens of the error of total effects, over the RMS of the effects.
+        bias: RMS over heads of the error of mean effects, less what the trial's own few tokens make it seem, over the
+            RMS of the standard errors that these means will have in the planned run.
     """
 
     per_token: float
-    of_means: float
+    bias: float
 
     @classmethod
-    def between(cls, effects: Tensor, truth: Tensor) -> RelativeError:
-        """Error of total effects [head, ...] against true ones; infinite where either is not finite."""
-        error, means = (effects - truth).double(), (effects - truth).flatten(1).double().mean(1)
-        size = truth.double().square().mean().sqrt().clamp_min(1e-30)
-        size_of_means = truth.flatten(1).double().mean(1).square().mean().sqrt().clamp_min(1e-30)
-        per_token = (error.square().mean().sqrt() / size).nan_to_num(nan=float("inf"))
-        of_means = (means.square().mean().sqrt() / size_of_means).nan_to_num(nan=float("inf"))
-        return cls(float(per_token), float(of_means))
+    def between(cls, effects: Tensor, truth: Tensor, planned: float) -> RelativeError:
+        """Error of total effects [head, token] against true ones; infinite where either is not finite.
+
+        Standard errors are of `planned` independent tokens: tokens of a document are not, so the run's are larger, and
+        the bias a smaller share of them.
+
+        Args:
+            effects: of the engine.
+            truth: of replay.
+            planned: tokens that the run will measure.
+        """
+        error, exact = (effects - truth).double().flatten(1), truth.double().flatten(1)
+        tokens = exact.shape[1]
+        per_token = error.square().mean().sqrt() / exact.square().mean().sqrt().clamp_min(_TINY)
+        variance, spread = (_variance(values) for values in (error, exact))
+        square = (error.mean(1).square() - variance / tokens).mean().clamp_min(0)
+        bias = (square / (spread.mean() / planned).clamp_min(_TINY)).sqrt()
+        if not bool(torch.isfinite(error).all()):
+            return cls(float("inf"), float("inf"))
+        return cls(float(per_token), float(bias))
+
+
+def _variance(values: Tensor) -> Tensor:
+    """Over tokens, of each head; 0 where there is one token."""
+    return values.var(1) if values.shape[1] > 1 else torch.zeros_like(values[:, 0])

@@ -14,7 +14,7 @@ from selfrepair.ablation.operators import Operator, operator, require_operator
 from selfrepair.ablation.sites import Head, Site, all_heads
 from selfrepair.engine import DeltaEngine, Engine, ReplayEngine, engine_made_by_name, engine_named
 from selfrepair.engine.accounts import require_sites
-from selfrepair.engine.choice import Choice, choose, delta
+from selfrepair.engine.choice import Choice, Work, choose, delta
 from selfrepair.engine.clean import clean_run
 from selfrepair.engine.contract import is_exact
 from selfrepair.engine.delta.matmul import PRECISIONS
@@ -175,7 +175,8 @@ def chosen_engine(
     """
     if precision is not None and precision not in PRECISIONS:
         raise SelfRepairError(f"No precision is called '{precision}'.", f"There are: {', '.join(PRECISIONS)}.")
-    work = passes * sum(model.anatomy.layers - head.layer for head in heads)
+    blocks = passes * sum(model.anatomy.layers - head.layer for head in heads)
+    work = Work(blocks, passes * (tokens.shape[1] - 1))
     with model.running():
         if engine == "delta" or (engine == "auto" and precision is not None):
             return delta(model, tokens, heads, work, precision)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -16,8 +17,9 @@ class RelativeError:
 
     Attributes:
         per_token: RMS over heads and tokens of the error of total effects, over the RMS of the effects.
-        bias: RMS over heads of the error of mean effects, less what the trial's own few tokens make it seem, over the
-            RMS of the standard errors that these means will have in the planned run.
+        bias: RMS over heads of the error of mean effects, less what errors without any bias would make it seem in a
+            trial of few tokens (two standard errors of that), over the RMS of the standard errors that these means
+            will have in the planned run.
     """
 
     per_token: float
@@ -39,7 +41,8 @@ class RelativeError:
         tokens = exact.shape[1]
         per_token = error.square().mean().sqrt() / exact.square().mean().sqrt().clamp_min(_TINY)
         variance, spread = (_variance(values) for values in (error, exact))
-        square = (error.mean(1).square() - variance / tokens).mean().clamp_min(0)
+        by_chance = (1 + 2 * math.sqrt(2 / len(exact))) * variance.mean() / tokens
+        square = (error.mean(1).square().mean() - by_chance).clamp_min(0)
         bias = (square / (spread.mean() / planned).clamp_min(_TINY)).sqrt()
         if not bool(torch.isfinite(error).all()):
             return cls(float("inf"), float("inf"))

@@ -236,16 +236,17 @@ def test_means_near_zero_do_not_turn_down_products_that_are_right(products):
 
 def test_a_long_run_has_small_errors_beside_which_the_same_bias_is_too_large(products, monkeypatch):
     products.take(full=9.0, int8=9.0, bfloat16=2.0)
-    model, shift = language_model("gpt2", dtype="float32"), 1e-3
+    model, shift = language_model("gpt2", dtype="float32"), 3e-3
     honest = choice._Trial._effects
 
     def biased(trial, engine):
         effects = honest(trial, engine)
-        return effects if engine.name == "replay" or engine.precision == "full" else effects + shift * effects.std()
+        low = engine.name == "delta" and engine.precision != "full"
+        return effects + shift * effects.std() if low else effects
 
     monkeypatch.setattr(choice._Trial, "_effects", biased)
-    assert chosen(model, predictions=1e3).engine.settings["precision"] == "bfloat16"
-    long = chosen(model, predictions=1e6)
+    assert chosen(model, predictions=1e2).engine.settings["precision"] == "bfloat16"
+    long = chosen(model, predictions=1e5)
     assert long.engine.settings["precision"] == "full" and "of the run's standard errors" in long.reason
 
 

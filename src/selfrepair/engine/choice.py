@@ -13,6 +13,7 @@ from torch import Tensor
 
 from selfrepair.ablation.interventions import each
 from selfrepair.ablation.sites import Head
+from selfrepair.engine.ablation_proofs import require_differences
 from selfrepair.engine.clean import clean_run, head_outputs
 from selfrepair.engine.contract import Engine
 from selfrepair.engine.delta import DeltaEngine
@@ -29,6 +30,7 @@ _REPAID = 5  # times as long as that a replay has to take: compiled differences 
 _CPU_ROWS, _GPU_ROWS = 1536, 65536  # tokens that pass a block together: what caches like, or a GPU
 _WASTE = 0.1  # share of a last, smaller chunk that may be filling
 _TRIAL_HEADS = 6
+_ROUNDINGS = 64  # of a logit, that its change in two engines may differ by
 _LITTLE = 1e12  # floating-point operations: seconds of work
 
 
@@ -83,13 +85,30 @@ def delta(
         work: as for `choose`.
         precision: precision of its products; by default the fastest that is right to within `TOLERANCE`.
     """
-    trial = trial or _Trial(model, tokens[:2], _spread(heads))
+    if trial is None:
+        trial = _Trial(model, tokens[:2], _spread(heads))
+        trial.require_right()
     why = f"{precision} products as asked for"
     if precision is None:
         precision, why = _precision(model, trial)
     fold = _fold(model, len(tokens) * tokens.shape[1])
     engine = DeltaEngine(precision, fold, _worth_compiling(model, trial, work), len(tokens))
     return Choice(engine, f"delta: {why}, {'compiled' if engine.compiled else 'not compiled'}")
+
+
+def require_right(model: LanguageModel, tokens: Tensor, heads: list[Head]) -> None:
+    """Refuses the delta engine where its effects of some heads are not replay's. Call under `model.running()`.
+
+    Args:
+        model: the model.
+        tokens: the first full batch of windows.
+        heads: heads to be ablated.
+
+    Raises:
+        RefusedModel: they differ by more than rounding.
+        NotTraceable: the model's blocks cannot be followed.
+    """
+    _Trial(model, tokens[:2], _spread(heads)).require_right()
 
 
 def flops(model: LanguageModel, positions: int, work: float) -> float:
@@ -124,6 +143,13 @@ class _Trial:
         """Error of differences at full precision, and whether they stepped over some module as a whole."""
         engine = DeltaEngine()
         return self.error(engine), engine.steps_over_modules
+
+    def require_right(self) -> None:
+        """Refuses differences whose effects are off by more than rounding, of the effects or of the logits."""
+        error, _ = self.full
+        logits = _ROUNDINGS * torch.finfo(self.model.dtype).eps * float(self.clean.scaled_logit.abs().max())
+        size = float(self._truth.double().square().mean().sqrt().clamp_min(1e-30))
+        require_differences(self.model, error.per_token, max(_rounding(self.model), logits / size))
 
     def seconds_of_replay(self) -> float:
         """Seconds that one run of one window takes for one block."""

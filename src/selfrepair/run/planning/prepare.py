@@ -14,7 +14,7 @@ from selfrepair.ablation.operators import Operator, operator, require_operator
 from selfrepair.ablation.sites import Head, Site, all_heads
 from selfrepair.engine import DeltaEngine, Engine, ReplayEngine, engine_made_by_name, engine_named
 from selfrepair.engine.accounts import require_sites
-from selfrepair.engine.choice import Choice, choose, delta
+from selfrepair.engine.choice import Choice, choose, delta, require_right
 from selfrepair.engine.clean import clean_run
 from selfrepair.engine.contract import is_exact
 from selfrepair.engine.delta.matmul import PRECISIONS
@@ -182,6 +182,8 @@ def chosen_engine(
         if engine == "auto":
             return choose(model, tokens, heads, work)
         used = engine_named(engine) if isinstance(engine, str) else engine
+        if isinstance(used, DeltaEngine):
+            require_right(model, tokens, heads)
         if isinstance(used, ReplayEngine) and used.fold is None:
             used.fold = used.probe(model, clean_run(model, tokens))
         return Choice(used, f"{used.name}, as asked for")

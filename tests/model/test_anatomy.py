@@ -23,7 +23,6 @@ EXPECTED_REFUSALS = {
     "bloom_post_norm": "residual sum",
     "mamba": "heads are weighted means of values",
     "lfm2": "heads are weighted means of values",
-    "gpt_oss": "heads are weighted means of values",
 }
 
 

@@ -22,6 +22,8 @@ class Block:
         output_weight: W_O, shape [heads, head_dim, width].
         value_constant: what each head puts out no matter what it attends to (`b_V + W_V b_norm`, docs/methods.md 1.1);
             it belongs to no head and is left out of a head's output. Shape [heads, head_dim].
+        plain_means: whether heads put out means of values; with attention sinks, gated outputs or a norm over all heads
+            they do not, and the value constant is zero.
         attention_write: the module whose output, times `attention_multiplier`, is added to the stream.
         attention_norm: the norm that attention's write passes through, where there is one (Gemma 2, OLMo 2).
         mlp_write: the module whose output, times `mlp_multiplier`, is added to the stream.
@@ -33,6 +35,7 @@ class Block:
     projection: nn.Module
     output_weight: Tensor
     value_constant: Tensor
+    plain_means: bool
     attention_write: nn.Module
     attention_multiplier: float
     attention_norm: Norm | None

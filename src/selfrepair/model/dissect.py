@@ -13,6 +13,7 @@ from selfrepair.model.anatomy import Anatomy, Block, Unembedding
 from selfrepair.model.configuration import setting
 from selfrepair.model.faults import finding
 from selfrepair.model.given_objects import inner_models
+from selfrepair.model.head_layout import HeadLayout
 from selfrepair.model.norms import read_norm
 from selfrepair.model.precision import running
 from selfrepair.model.scales import scaled_unembedding
@@ -207,12 +208,14 @@ def _read_block(
             raise RefusedModel(
                 "post-norm", f"'{structure.attention_write}' computes neither LayerNorm nor RMSNorm.", _NORMS
             )
+    layout = structure.layout
     at_zero, left = _at_zero(module, projection, arguments, torch.zeros_like(main_input(arguments)))
     return Block(
         module=module,
         projection=projection,
-        output_weight=weight.reshape(structure.heads, structure.head_dim, width),
-        value_constant=_value_constant(at_zero.reshape(-1, structure.heads, structure.head_dim)),
+        output_weight=weight.reshape(layout.heads, layout.head_dim, width),
+        value_constant=_value_constant(at_zero.reshape(-1, layout.heads, layout.head_dim), layout),
+        plain_means=layout.plain_means,
         attention_write=module.get_submodule(structure.attention_write),
         attention_multiplier=structure.attention_multiplier,
         attention_norm=norm,
@@ -232,8 +235,11 @@ def _at_zero(module: nn.Module, projection: nn.Module, arguments: Arguments, zer
     return seen["input"], left
 
 
-def _value_constant(constants: Tensor) -> Tensor:
-    """Heads' outputs [head, head_dim] at a zero stream: a norm then gives its bias, and all values are equal."""
+def _value_constant(constants: Tensor, layout: HeadLayout) -> Tensor:
+    """Heads' outputs [head, head_dim] at a zero stream: a norm then gives its bias, and all values are equal. Zero for
+    heads that are no plain means: of what a gate or a sink makes of a constant, no part is the same for all texts."""
+    if not layout.plain_means:
+        return torch.zeros_like(constants[0])
     spread = (constants - constants[0]).abs().max()
     if spread > 1e-4 * constants.abs().max().clamp_min(1e-6):
         raise RefusedModel(

@@ -218,9 +218,11 @@ def _head_count_error(model: LanguageModel) -> float:
 
 
 def _value_constant_error(model: LanguageModel, tokens: Tensor) -> float:
-    errors = []
+    errors = [0.0]
     blocks = model.anatomy.blocks
     for block, given in zip(blocks, block_arguments(model, tokens), strict=True):
+        if not block.plain_means:
+            continue  # nothing is left out of its heads' outputs
         seen: dict[str, Tensor] = {}
         args, kwargs = with_input(given, torch.zeros_like(main_input(given)))
         with removing(on_input(block.projection, keeping(seen, "input"))):

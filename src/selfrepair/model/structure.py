@@ -4,8 +4,7 @@ Weights of a trained or hand-set model may hide structure (a bias of zero, a hea
 block is studied on a copy with random weights. Three facts decide:
 
 * attention is the module that moves information between positions;
-* the output projection is the last linear map inside it, and its input holds the heads side by side: with two
-  positions each head's output is `v0 + p (v1 - v0)` with one `p` per head, which shows where heads begin;
+* the output projection is the last linear map inside it, and its input holds the heads side by side (`head_layout.py`);
 * what attention and the MLP write are the two outputs whose sum, with multipliers, is what the block adds to
   the residual stream.
 """
@@ -21,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from selfrepair.errors import RefusedModel
+from selfrepair.model.head_layout import HeadLayout, head_layout
 from selfrepair.model.plain_copy import require_own_functions
 from selfrepair.model.precision import running
 from selfrepair.model.scales import rounded
@@ -29,7 +29,6 @@ from selfrepair.model.trace import Trace, perturbed, trace
 
 _FIT = 1e-7  # relative; random float64 weights leave rounding far below it and nothing else near it
 _ROUNDING = 1e-11  # relative, of multipliers that least squares find in float64
-_PAIRS = 8  # pairs of positions by which heads are distinguished; clipped values (OLMo) blind a single pair
 
 
 @dataclass(frozen=True)
@@ -41,8 +40,7 @@ class Structure:
         attention_write: the module whose output, times `attention_multiplier`, attention adds to the stream;
             the projection itself, or a norm behind it (Gemma 2, OLMo 2).
         mlp_write: the same for the MLP.
-        heads: number of heads.
-        head_dim: width of one head's output.
+        layout: how heads lie in the projection's input.
         transposed: whether the projection's weight is stored as [width, heads * head_dim] (`nn.Linear`).
         parallel: whether the MLP reads the block's input rather than attention's result.
     """
@@ -52,8 +50,7 @@ class Structure:
     attention_multiplier: float
     mlp_write: str
     mlp_multiplier: float
-    heads: int
-    head_dim: int
+    layout: HeadLayout
     transposed: bool
     parallel: bool
 
@@ -92,12 +89,11 @@ def find_structure(block: nn.Module, arguments: dict[int, Arguments], width: int
         moved = trace(studied, wide[positions], perturbed(hidden))
         attention = _attention(clean, moved)
         projection = _projection(studied, clean, attention, width)
-        heads, head_dim = _head_layout(studied, wide, projection, width)
+        layout = _heads(studied, wide, projection, width)
         writes = _writes(clean, attention, projection)
         return Structure(
             projection=projection,
-            heads=heads,
-            head_dim=head_dim,
+            layout=layout,
             transposed=_transposed(studied, clean, projection),
             parallel=not _changed_inputs(clean, moved, writes.mlp_write),
             attention_write=writes.attention_write,
@@ -201,32 +197,18 @@ def _transposed(studied: nn.Module, clean: Trace, projection: str) -> bool:
     )
 
 
-def _head_layout(studied: nn.Module, arguments: dict[int, Arguments], projection: str, width: int) -> tuple[int, int]:
-    """(heads, head_dim) from the mixing weight `p`, which is one number per head."""
-    shares = torch.stack([_mixing_shares(studied, arguments, projection, width) for _ in range(_PAIRS)])
-    change = shares.diff(dim=1).abs().nan_to_num(0).amax(0)
-    starts = (change > 1e-6).nonzero().flatten() + 1
-    sizes = torch.tensor([0, *starts.tolist(), shares.shape[1]]).diff()
-    means = ((shares > 0) & (shares < 1) | shares.isnan()).all() and (shares.nan_to_num(0).std(0) > 1e-6).all()
-    if sizes[0] < 2 or (sizes != sizes[0]).any() or not means:
+def _heads(studied: nn.Module, arguments: dict[int, Arguments], projection: str, width: int) -> HeadLayout:
+    def inputs(hidden: Tensor) -> Tensor:
+        return trace(studied, arguments[hidden.shape[1]], hidden).calls[projection].inputs[0].flatten(0, -2)
+
+    found = head_layout(inputs, max(arguments), width)
+    if found is None:
         raise RefusedModel(
             "heads are weighted means of values",
-            f"the input of '{projection}' is not one softmax-weighted mean of values per head.",
-            "Attention sinks, gated attention outputs and layers without softmax attention are not supported.",
+            f"the input of '{projection}' does not consist of heads, each of them linear in one value per position.",
+            "Layers without attention heads are not supported.",
         )
-    return len(sizes), int(sizes[0])
-
-
-def _mixing_shares(studied: nn.Module, arguments: dict[int, Arguments], projection: str, width: int) -> Tensor:
-    """`p` in `v0 + p (v1 - v0)` for every entry of the projection's input; NaN where clipping made v1 = v0."""
-    hidden = torch.randn(1, 2, width, dtype=torch.float64)
-
-    def head_outputs(states: Tensor) -> Tensor:
-        return trace(studied, arguments[states.shape[1]], states).calls[projection].inputs[0].flatten(0, -2)
-
-    first, mixed = head_outputs(hidden)
-    moved = head_outputs(hidden[:, 1:])[0] - first
-    return torch.where(moved.abs() > _FIT, (mixed - first) / moved, torch.nan)
+    return found
 
 
 @dataclass(frozen=True)

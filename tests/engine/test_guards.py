@@ -230,7 +230,7 @@ def test_wrong_head_ablated(monkeypatch):
 
 
 def test_downstream_line_forgotten(monkeypatch):
-    monkeypatch.setattr(replay.Replay, "_book_mlp", lambda self, layer, value: None)
+    monkeypatch.setattr(replay.Replay, "_book_mlp", lambda self, layer, number, value: None)
     assert "ledger closes" in failing(language_model("gpt2"))
     assert caught_by_a_run(language_model("gpt2"))
 

@@ -300,12 +300,6 @@ REFUSED_CONFIGS: dict[str, tuple[type, Callable[[], hf.PretrainedConfig]]] = {
         hf.MambaForCausalLM,
         lambda: hf.MambaConfig(vocab_size=VOCAB, hidden_size=WIDTH, num_hidden_layers=LAYERS, state_size=5, **TOKENS),
     ),
-    "lfm2": (
-        hf.Lfm2ForCausalLM,
-        lambda: hf.Lfm2Config(
-            **LLAMA, **_rope(), layer_types=["conv", "full_attention", "conv"], block_auto_adjust_ff_dim=False
-        ),
-    ),
 }
 
 REFUSAL: dict[str, str] = {
@@ -313,7 +307,6 @@ REFUSAL: dict[str, str] = {
     "opt_no_final_norm": "there is no final norm to take a scale from",
     "bloom_post_norm": "the residual path carries the normalised stream: it is not a sum of writes",
     "mamba": "no attention heads",
-    "lfm2": "some layers are convolutions without attention heads",
 }
 
 

@@ -126,7 +126,7 @@ def _agreement(
     rounding = _ROUNDINGS * torch.finfo(model.dtype).eps / allowed * clean.scaled_logit.abs().max()
     size = truth.abs().max() + rounding
     residuals = [ledger.residual.abs().max() / size for ledger in (*reference, *replay)]
-    closes = "self-repair = heads + MLPs + post-norms + norm, on every token"
+    closes = "self-repair = heads + MLPs (+ mixers) + post-norms + norm, on every token"
     agree = "replayed blocks give the total effects of full forwards"
     return (
         Proof("ledger closes", closes, _worst(residuals), allowed),
@@ -149,8 +149,9 @@ def _difference_proof(
 
 
 def _sample(model: LanguageModel) -> list[Head]:
-    """A head of the first, a middle and the last layer."""
-    layers = sorted({0, model.anatomy.layers // 2, model.anatomy.layers - 1}, reverse=True)
+    """A head of the first, a middle and the last layer that has heads."""
+    having = model.anatomy.layers_with_heads
+    layers = sorted({having[0], having[len(having) // 2], having[-1]}, reverse=True)
     return [Head(layer, layer % model.anatomy.blocks[layer].heads) for layer in layers]
 
 
@@ -171,8 +172,8 @@ def _upstream(ledger: Ledger) -> Tensor:
     start = ledger.interventions[0].start
     assert ledger.by_head is not None and start is not None
     heads = ledger.by_head[..., : start + 1, :].abs().max()
-    mlps = ledger.by_mlp[..., :start].abs()
-    return heads + mlps.sum()
+    others = ledger.by_mlp[..., :start].abs().sum() + ledger.by_mixer[..., :start].abs().sum()
+    return heads + others
 
 
 def _future_error(model: LanguageModel, tokens: Tensor) -> float:

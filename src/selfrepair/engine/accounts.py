@@ -65,6 +65,7 @@ class Accounts:
         interventions: in the order of the rows.
         by_attention: [R, B, P, L].
         by_mlp: [R, B, P, L].
+        by_mixer: [R, B, P, L].
         by_head: [R, B, P, L, H], where asked for.
         post_norms: [R, B, P].
         before: direct effects of replaced sites, [R, B, P].
@@ -78,6 +79,7 @@ class Accounts:
         zeros = clean.scaled_logit.new_zeros
         self.anatomy, self.clean, self.interventions = anatomy, clean, tuple(interventions)
         self.by_attention, self.by_mlp = zeros(*lines, anatomy.layers), zeros(*lines, anatomy.layers)
+        self.by_mixer = zeros(*lines, anatomy.layers)
         self.by_head = zeros(*lines, anatomy.layers, anatomy.heads) if per_component else None
         self.post_norms, self.before, self.after = zeros(lines), zeros(lines), zeros(lines)
         self._touching = _rows_by_port(self.interventions)
@@ -143,8 +145,13 @@ class Accounts:
         self.by_attention[rows, ..., layer] = change
 
     def book_mlp(self, layer: int, rows: RunNumbers, change: Tensor) -> None:
-        """The change in the MLP's direct effect, less that of its neurons that are replaced, [run, B, P]."""
-        self.by_mlp[rows, ..., layer] = change
+        """The change in the direct effect of a write of the layer's MLP, less that of its neurons that are replaced,
+        [run, B, P]; added up where it writes several times."""
+        self.by_mlp[rows, ..., layer] += change
+
+    def book_mixer(self, layer: int, rows: RunNumbers, change: Tensor) -> None:
+        """The change in the mixer's direct effect, [run, B, P]."""
+        self.by_mixer[rows, ..., layer] = change
 
     def book_post_norm(self, rows: RunNumbers, change: Tensor) -> None:
         """What attention's write changed by beyond its heads at the norm's clean scale, [run, B, P]."""
@@ -173,6 +180,7 @@ class Accounts:
             total_effect=effect + curvature,
             by_attention=self.by_attention[rows],
             by_mlp=self.by_mlp[rows],
+            by_mixer=self.by_mixer[rows],
             by_head=None if self.by_head is None else self.by_head[rows],
             post_norms=self.post_norms[rows],
             norm=norm,

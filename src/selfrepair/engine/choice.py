@@ -153,7 +153,7 @@ class _Trial:
 
     def seconds_of_replay(self) -> float:
         """Seconds that one run of one window takes for one block."""
-        head = Head(max(0, self.model.anatomy.layers - 3), 0)
+        head = Head(self.model.anatomy.layers_with_heads[-3:][0], 0)
         engine, chosen = ReplayEngine(fold=1), each([head])
         seconds = _timed(
             lambda: list(engine.sweep(self.model, self.clean, chosen, self.clean.outputs_at, False)),

@@ -107,7 +107,7 @@ def _engine(
     size = room.windows
     first_batch = tokens_of(windows, np.arange(min(size, len(windows))), model)
     with finding("an engine, on the first windows"):
-        tried = [Head(layer, min(head, model.anatomy.blocks[layer].heads - 1)) for layer, head in heads]
+        tried = list(dict.fromkeys(_head_near(model, cell) for cell in heads))
         choice = chosen_engine(asked.engine, asked.precision, model, first_batch, tried, len(windows) * chosen.draws)
     engine = choice.engine
     if isinstance(engine, DeltaEngine) and engine.runs is None:
@@ -123,6 +123,13 @@ def _engine(
         "windows_per_unit": size * max(1, unit // size),
     }
     return engine, facts
+
+
+def _head_near(model: LanguageModel, cell: Head) -> Head:
+    """A head to try engines on: in the cell's layer, or in the nearest one that has heads."""
+    anatomy = model.anatomy
+    layer = min(anatomy.layers_with_heads, key=lambda layer: abs(layer - cell.layer))
+    return Head(layer, min(cell.head, anatomy.blocks[layer].heads - 1))
 
 
 def checked_interventions(

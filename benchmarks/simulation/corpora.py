@@ -63,7 +63,8 @@ def quantities(
     ablated = 0.1 * effect + 0.1 * own(heads, len(document))
     lost = effect - ablated
     repaired = group.repaired + 0.2 * own(heads, documents)[:, document]
-    found = {"direct_effect": effect, "ablated_direct_effect": ablated, "repair_post_norms": np.zeros_like(effect)}
+    found = {"direct_effect": effect, "ablated_direct_effect": ablated}
+    found |= {name: np.zeros_like(effect) for name in ("repair_mixers", "repair_post_norms")}
     found |= {name: share * repaired * lost + 0.3 * correlated(own) for name, share in SHARES.items()}
     found["repair_mlps"] += group.besides
     found["self_repair"] = found["repair_heads"] + found["repair_mlps"] + found["repair_norm"]

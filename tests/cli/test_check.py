@@ -1,6 +1,7 @@
 """`selfrepair check`."""
 
 import pytest
+import torch
 
 from zoo import families
 
@@ -58,8 +59,8 @@ def test_an_identity_that_fails_at_load_is_shown_among_those_tried(selfrepair, l
 def test_an_identity_that_fails_is_shown_among_the_others_and_named(selfrepair, llama, monkeypatch):
     from selfrepair.engine import ablation_proofs
 
-    monkeypatch.setattr(ablation_proofs, "_future_error", lambda *_: 0.5)
+    monkeypatch.setattr(ablation_proofs, "_upstream", lambda *_: torch.tensor(0.5))
     ended = selfrepair("check", llama)
-    assert ended.code == 1 and "Identity 'causality' fails" in ended.said and "5.0e-01" in ended.said
-    assert "FAILS" in next(line for line in ended.out.splitlines() if "causality" in line)
+    assert ended.code == 1 and "Identity 'upstream silence' fails" in ended.said and "5.0e-01" in ended.said
+    assert "FAILS" in next(line for line in ended.out.splitlines() if "upstream silence" in line)
     assert all(identity in ended.out for identity in IDENTITIES)

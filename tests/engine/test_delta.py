@@ -167,7 +167,7 @@ def test_memory_that_ends_makes_chunks_smaller(compiled, monkeypatch):
 
 def chosen(model, work=1e12, predictions=1e3):
     with model.running():
-        return choice.choose(model, TOKENS, all_heads(model.anatomy), choice.Work(work, predictions))
+        return choice.choose(model, TOKENS, all_heads(model.anatomy), choice.RunSize(work, predictions))
 
 
 def test_much_work_is_compiled_and_little_is_replayed(monkeypatch):

@@ -50,7 +50,7 @@ def _first(args, kwargs):
 
 
 def difference(ledger, row, other, other_row) -> float:
-    names = ("total_effect", "direct_effect", "ablated_direct_effect", "by_attention", "by_mlp", "by_head")
+    names = ("total_effect", "direct_effect", "ablated_direct_effect", "by_attention", "by_mixer", "by_mlp", "by_head")
     names += ("post_norms", "norm", "curvature")
     pairs = [(getattr(ledger, name)[row], getattr(other, name)[other_row]) for name in names]
     return max(float((mine - its).abs().max()) for mine, its in pairs)

@@ -16,6 +16,7 @@ from selfrepair import (
     RefusedModel,
     ReplayEngine,
     SelfRepairError,
+    load,
     measure,
     prove,
 )
@@ -198,15 +199,18 @@ def without_masks(monkeypatch):
 
 def test_replay_without_masks(monkeypatch):
     """Under eager attention a missing mask is no causal mask."""
-    without_masks(monkeypatch)
     model = language_model("llama", "eager")
+    without_masks(monkeypatch)
     assert {"engines agree", "own output"} <= failing(model)
+    with pytest.raises(RefusedModel, match=r"engines agree|ledger closes"):
+        load(families.build("llama", "eager").double())
 
 
 def test_a_run_says_that_its_replay_is_not_the_model(monkeypatch):
     """The ablated head's neighbours change too, which no line books: the ledger opens."""
+    model = language_model("llama", "eager")
     without_masks(monkeypatch)
-    assert caught_by_a_run(language_model("llama", "eager"))
+    assert caught_by_a_run(model)
 
 
 def test_wrong_head_ablated(monkeypatch):
@@ -226,7 +230,7 @@ def test_wrong_head_ablated(monkeypatch):
 
 
 def test_downstream_line_forgotten(monkeypatch):
-    monkeypatch.setattr(replay.Replay, "_book_mlp", lambda self, layer, value: None)
+    monkeypatch.setattr(replay.Replay, "_book_mlp", lambda self, layer, number, value: None)
     assert "ledger closes" in failing(language_model("gpt2"))
     assert caught_by_a_run(language_model("gpt2"))
 

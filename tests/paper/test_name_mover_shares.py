@@ -16,7 +16,7 @@ def study(change, effects, lost=1.0, templates=TEMPLATES):
     prompts = len(change)
     zeros = np.zeros(prompts)
     parts = {"lost": np.full(prompts, lost), "total": zeros - lost, "heads": change.sum(1)}
-    parts |= dict.fromkeys(("mlps", "post_norms", "norm"), zeros)
+    parts |= dict.fromkeys(("mlps", "mixers", "post_norms", "norm"), zeros)
     moved = np.random.default_rng(1).normal(size=change.shape)
     heads = tuple(Head(number // 30, number % 30) for number in range(change.shape[1]))
     template = np.arange(prompts) % templates

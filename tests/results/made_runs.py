@@ -243,6 +243,7 @@ def token_effects(rng, layer, heads, effect, layers, all_heads, post_norms):
         "self_repair": repair,
         "repair_heads": by_head.sum((-1, -2)),
         "repair_mlps": by_mlp.sum(-1),
+        "repair_mixers": np.zeros(shape),
         "repair_post_norms": post,
         "repair_norm": norm,
         "sigma_ratio": 1 + 0.01 * norm,

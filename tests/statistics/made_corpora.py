@@ -18,7 +18,7 @@ COLUMNS = ("count", "direct_effect", "lost", "self_repair")
 def quantities(rng, *shape):
     """Made-up effects of tokens whose ledger closes, float32 [...]."""
     made = {name: rng.normal(size=shape).astype(np.float32) for name in QUANTITIES}
-    made["self_repair"] = sum(made[f"repair_{line}"] for line in ("heads", "mlps", "post_norms", "norm"))
+    made["self_repair"] = sum(made[f"repair_{line}"] for line in ("heads", "mlps", "mixers", "post_norms", "norm"))
     made["total_effect"] = made["self_repair"] + made["ablated_direct_effect"] - made["direct_effect"]
     made["sigma_ratio"] = 1 + 0.1 * made["sigma_ratio"]
     return made

@@ -8,7 +8,7 @@ from selfrepair.statistics.accumulate import QUANTITIES
 from selfrepair.statistics.estimators import ESTIMATORS
 from selfrepair.statistics.features import FEATURES, INDEX, features
 
-FRACTIONS = [f"fraction_{line}" for line in ("heads", "mlps", "post_norms", "norm")]
+FRACTIONS = [f"fraction_{line}" for line in ("heads", "mlps", "mixers", "post_norms", "norm")]
 
 
 def token(**given):

@@ -24,9 +24,9 @@ def effects(seed, documents=40, repaired=0.5, noise=0.3):
     level = rng.normal(repaired, 0.2, (documents, 1, 1, 1))
     made["direct_effect"] = rng.gamma(2, 1, (documents, 2, 3, 8))
     made["ablated_direct_effect"] = np.zeros_like(made["direct_effect"])
-    for line, share in (("heads", 0.6), ("mlps", 0.3), ("post_norms", 0.0), ("norm", 0.1)):
+    for line, share in (("heads", 0.6), ("mlps", 0.3), ("mixers", 0.0), ("post_norms", 0.0), ("norm", 0.1)):
         made[f"repair_{line}"] = share * level * made["direct_effect"] + noise * made[f"repair_{line}"]
-    made["self_repair"] = sum(made[f"repair_{line}"] for line in ("heads", "mlps", "post_norms", "norm"))
+    made["self_repair"] = sum(made[f"repair_{line}"] for line in ("heads", "mlps", "mixers", "post_norms", "norm"))
     made["total_effect"] = made["self_repair"] - made["direct_effect"]
     return made
 

@@ -300,18 +300,6 @@ REFUSED_CONFIGS: dict[str, tuple[type, Callable[[], hf.PretrainedConfig]]] = {
         hf.MambaForCausalLM,
         lambda: hf.MambaConfig(vocab_size=VOCAB, hidden_size=WIDTH, num_hidden_layers=LAYERS, state_size=5, **TOKENS),
     ),
-    "lfm2": (
-        hf.Lfm2ForCausalLM,
-        lambda: hf.Lfm2Config(
-            **LLAMA, **_rope(), layer_types=["conv", "full_attention", "conv"], block_auto_adjust_ff_dim=False
-        ),
-    ),
-    "gpt_oss": (
-        hf.GptOssForCausalLM,
-        lambda: hf.GptOssConfig(
-            **LLAMA, head_dim=10, num_local_experts=5, num_experts_per_tok=2, sliding_window=WINDOW, **_rope()
-        ),
-    ),
 }
 
 REFUSAL: dict[str, str] = {
@@ -319,12 +307,10 @@ REFUSAL: dict[str, str] = {
     "opt_no_final_norm": "there is no final norm to take a scale from",
     "bloom_post_norm": "the residual path carries the normalised stream: it is not a sum of writes",
     "mamba": "no attention heads",
-    "lfm2": "some layers are convolutions without attention heads",
-    "gpt_oss": "attention sinks: rows do not sum to one, so a head's value bias is no constant",
 }
 
 
-MIXTURES = ("mixtral", "qwen2_moe", "qwen3_moe", "gpt_oss")
+MIXTURES = ("mixtral", "qwen2_moe", "qwen3_moe")
 
 
 def build(name: str, attention: str | None = None, experts: str = "eager") -> PreTrainedModel:

@@ -133,6 +133,21 @@ class Mlp(_Whole):
     _kind, _suffix = "mlp", "mlp"
 
 
+class Mixer(_Whole):
+    """What moves information between positions without heads, as a whole: a state space, a convolution, linear
+    attention; prints as `L9.mixer`.
+
+    Example:
+        >>> str(Mixer(9)), Mixer(9).port
+        ('L9.mixer', Port(layer=9, kind='mixer'))
+
+    Attributes:
+        layer: layer of the block, counted from 0.
+    """
+
+    _kind, _suffix = "mixer", "mixer"
+
+
 @dataclass(frozen=True)
 class Neuron(_Everywhere):
     """One neuron of a layer's MLP, what its last map reads; prints as `L9N123`.

@@ -13,6 +13,7 @@ from selfrepair.terminal import Console
 
 if TYPE_CHECKING:
     from selfrepair.errors import Proof, RefusedModel
+    from selfrepair.model.language_model import LanguageModel
 
 _HOLDS, _FAILS = Text("holds", "green"), Text("FAILS", "bold red")
 
@@ -76,11 +77,9 @@ def _table() -> Table:
     return Table("identity", "statement", "error", "allowed", "", title="Identities, on random tokens")
 
 
-def _parts(loaded: object) -> str:
-    from selfrepair.model.language_model import LanguageModel
+def _parts(loaded: LanguageModel) -> str:
     from selfrepair.model.vocabulary_rows import centring_in_words
 
-    assert isinstance(loaded, LanguageModel)
     anatomy, block = loaded.anatomy, loaded.anatomy.blocks[0]
     names = {module: name for name, module in loaded.network.named_modules()}
     norm = "LayerNorm" if anatomy.final_norm.centred else "RMSNorm"
@@ -88,6 +87,7 @@ def _parts(loaded: object) -> str:
         f"blocks: {anatomy.layers}, width {anatomy.width}, {anatomy.heads_in_words} heads of {block.head_dim}"
         + (", MLP parallel to attention" if block.parallel else ""),
         f"heads read at the input of {names[block.projection]}",
+        *_not_plain(loaded),
         f"attention writes {names[block.attention_write]} x {block.attention_multiplier:g}, "
         f"MLP writes {names[block.mlp_write]} x {block.mlp_multiplier:g}",
         f"final norm {names[anatomy.final_norm_module]} ({norm}, eps {anatomy.final_norm.eps:g}), "
@@ -98,3 +98,15 @@ def _parts(loaded: object) -> str:
         f"weights sha256 {loaded.digest[:16]}",
     ]
     return "\n".join(lines)
+
+
+def _not_plain(loaded: LanguageModel) -> list[str]:
+    """What is said of heads that put out no plain means of values."""
+    layers = [str(layer) for layer, block in enumerate(loaded.anatomy.blocks) if not block.plain_means]
+    if not layers:
+        return []
+    where = "in all layers" if len(layers) == loaded.anatomy.layers else f"in layers {', '.join(layers)}"
+    return [
+        f"{where} heads are no plain means of values (attention sinks, gated outputs, a norm over all heads): no part "
+        "of their outputs is a constant of the layer, and zero ablation replaces all of it"
+    ]

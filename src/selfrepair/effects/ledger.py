@@ -35,6 +35,7 @@ class Ledger:
         by_attention: change in direct effect of each layer's heads that are not replaced,
             [intervention, window, P, layer].
         by_mlp: the same of each layer's MLP, what its replaced neurons lost left out.
+        by_mixer: the same of each layer's mixer; zero in layers without one.
         by_head: the same of each head of each layer, [intervention, window, P, layer, head], where asked for.
         post_norms: what the scales of norms behind attention did (Gemma 2, OLMo 2); zero elsewhere.
         norm: what the final norm's scale did, `(1 - sigma'/sigma) (logit' - beta)`; the scaled logit `logit' - beta`
@@ -50,6 +51,7 @@ class Ledger:
     total_effect: Tensor
     by_attention: Tensor
     by_mlp: Tensor
+    by_mixer: Tensor
     by_head: Tensor | None
     post_norms: Tensor
     norm: Tensor
@@ -64,7 +66,8 @@ class Ledger:
     @property
     def lines(self) -> dict[str, Tensor]:
         """The lines by name, as `selfrepair.effects.lines` lists them."""
-        lines = (self.by_attention.sum(-1), self.by_mlp.sum(-1), self.post_norms, self.norm, self.curvature)
+        components = (self.by_attention.sum(-1), self.by_mlp.sum(-1), self.by_mixer.sum(-1))
+        lines = (*components, self.post_norms, self.norm, self.curvature)
         return dict(zip(LINE_NAMES, lines, strict=True))
 
     @property

@@ -85,6 +85,17 @@ ALL_LINES = (
         components=("mlp",),
     ),
     Line(
+        "mixers",
+        "mixers",
+        "self-repair by mixers",
+        "sum over the mixers (state spaces, convolutions, linear attention: no heads) of ablated minus clean direct "
+        "effect, at the clean sigma; zero in models without any.",
+        formula="Σ over mixers of (DE′ − DE)",
+        paper="not in the paper (its models have none)",
+        components=("mixer",),
+        everywhere=False,
+    ),
+    Line(
         "post_norms",
         "post-norms",
         "self-repair by post-norms",

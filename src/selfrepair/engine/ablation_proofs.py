@@ -1,11 +1,13 @@
-"""Identities of ablated runs, proved on random tokens: what `selfrepair check` adds to those proved at load."""
+"""Identities of ablated runs, proved on random tokens: a few at load, all of them in `selfrepair check`."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from selfrepair.ablation.interventions import each
+from selfrepair.ablation.interventions import Intervention, each, together
 from selfrepair.ablation.sites import Head
 from selfrepair.effects.ledger import Ledger
 from selfrepair.engine.clean import CleanRun, clean_run, head_outputs
@@ -14,10 +16,56 @@ from selfrepair.engine.delta import DeltaEngine
 from selfrepair.engine.delta.blocks import NotTraceable
 from selfrepair.engine.reference import ReferenceEngine
 from selfrepair.engine.replay import ReplayEngine
-from selfrepair.errors import Proof
+from selfrepair.errors import Proof, RefusedModel
 from selfrepair.model.dissect import known_tokens
 from selfrepair.model.language_model import LanguageModel
-from selfrepair.model.proofs import prove_at_load, random_tokens, relative_error, tolerance
+from selfrepair.model.proofs import prove_at_load, random_tokens, relative_error, require, tolerance
+
+_ROUNDINGS = 8  # of the logits, that effects as differences of two forwards may be off by
+_DIFFERENCES = "differences", "differences carried through the blocks give the total effects of full forwards"
+
+
+def require_ablations(model: LanguageModel) -> None:
+    """Proves at load what no engine could be right without: causality, and that replayed blocks give what the model's
+    own forward gives, with ledgers that close. Two short windows, two ablated runs: one from the first layer on, one
+    from the middle, where blocks below that are not called again must not matter.
+
+    Raises:
+        RefusedModel: naming the first identity that fails.
+    """
+    tokens = random_tokens(model)[[0, -1]]
+    heads = sorted(_sample(model))
+    runs = [together("first and last", dict.fromkeys([heads[0], heads[-1]])), *each(heads[1:-1])]
+    with model.running():
+        clean = clean_run(model, tokens)
+        donors = [outputs.flip(0) for outputs in clean.head_outputs]
+        reference = _ledgers(ReferenceEngine(), model, clean, runs, donors)
+        model.run_trunk(tokens.flip(1))  # whatever blocks remember of it must not reach the replay
+        replay = _ledgers(ReplayEngine(fold=1), model, clean, runs, donors)
+        future = _future_error(model, tokens)
+    require([_causality(model, future), *_agreement(model, clean, reference, replay)])
+
+
+def require_differences(model: LanguageModel, error: float, allowed: float) -> None:
+    """Refuses the delta engine where its effects are not replay's.
+
+    Args:
+        model: the model.
+        error: relative error of the engine's total effects at full precision, in a trial.
+        allowed: how large it may be.
+
+    Raises:
+        RefusedModel: it is larger.
+    """
+    proof = Proof(*_DIFFERENCES, error, allowed)
+    if not proof.holds:
+        raise RefusedModel(
+            proof.identity,
+            f"differences carried through the blocks of {type(model.anatomy.blocks[0].module).__name__} are off by "
+            f"{error:.1e} of the effects, {allowed:.0e} is allowed.",
+            "Its blocks compute in a way that the delta engine cannot follow: take --engine replay, or auto.",
+            [proof],
+        )
 
 
 def prove(model: LanguageModel) -> list[Proof]:
@@ -39,16 +87,15 @@ def prove(model: LanguageModel) -> list[Proof]:
         clean = clean_run(model, tokens)
         donors = head_outputs(model, random_tokens(model, seed=1))
         heads = _sample(model)
-        reference = _ledgers(ReferenceEngine(), model, clean, heads, donors)
-        replay = _ledgers(ReplayEngine(fold=2), model, clean, heads, donors)
+        reference = _ledgers(ReferenceEngine(), model, clean, each(heads), donors)
+        replay = _ledgers(ReplayEngine(fold=2), model, clean, each(heads), donors)
         differences = _difference_proof(model, clean, heads, donors, reference)
-        unchanged = _ledgers(ReplayEngine(fold=2), model, clean, heads, clean.head_outputs)
+        unchanged = _ledgers(ReplayEngine(fold=2), model, clean, each(heads), clean.head_outputs)
         future = _future_error(model, tokens)
-    size = torch.stack([ledger.total_effect for ledger in reference])
     logits = clean.scaled_logit.abs().max()
     return [
         *prove_at_load(model),
-        Proof("causality", "later tokens do not matter to earlier logits", future, allowed),
+        _causality(model, future),
         Proof(
             "upstream silence",
             "components below the ablated head change by exactly nothing",
@@ -61,28 +108,38 @@ def prove(model: LanguageModel) -> list[Proof]:
             _worst([ledger.total_effect.abs().max() / logits for ledger in unchanged]),
             allowed,
         ),
-        Proof(
-            "ledger closes",
-            "self-repair = heads + MLPs + post-norms + norm, on every token",
-            _worst([ledger.residual.abs().max() / size.abs().max() for ledger in (*reference, *replay)]),
-            allowed * 10,
-        ),
-        Proof(
-            "engines agree",
-            "replayed blocks give the total effects of full forwards",
-            relative_error(torch.stack([ledger.total_effect for ledger in replay]), size),
-            allowed * 10,
-        ),
+        *_agreement(model, clean, reference, replay),
         differences,
     ]
+
+
+def _causality(model: LanguageModel, error: float) -> Proof:
+    return Proof("causality", "later tokens do not matter to earlier logits", error, tolerance(model.dtype))
+
+
+def _agreement(
+    model: LanguageModel, clean: CleanRun, reference: list[Ledger], replay: list[Ledger]
+) -> tuple[Proof, Proof]:
+    """That ledgers close, and that those of both engines have the same total effects."""
+    allowed = 10 * tolerance(model.dtype)
+    truth, effects = (torch.stack([ledger.total_effect for ledger in ledgers]) for ledgers in (reference, replay))
+    rounding = _ROUNDINGS * torch.finfo(model.dtype).eps / allowed * clean.scaled_logit.abs().max()
+    size = truth.abs().max() + rounding
+    residuals = [ledger.residual.abs().max() / size for ledger in (*reference, *replay)]
+    closes = "self-repair = heads + MLPs (+ mixers) + post-norms + norm, on every token"
+    agree = "replayed blocks give the total effects of full forwards"
+    return (
+        Proof("ledger closes", closes, _worst(residuals), allowed),
+        Proof("engines agree", agree, relative_error(effects, truth, size), allowed),
+    )
 
 
 def _difference_proof(
     model: LanguageModel, clean: CleanRun, heads: list[Head], outputs: tuple[Tensor, ...], reference: list[Ledger]
 ) -> Proof:
-    name, statement = "differences", "differences carried through the blocks give the total effects of full forwards"
+    name, statement = _DIFFERENCES
     try:
-        ledgers = _ledgers(DeltaEngine(), model, clean, heads, outputs)
+        ledgers = _ledgers(DeltaEngine(), model, clean, each(heads), outputs)
     except NotTraceable as problem:
         return Proof(name, f"not carried, runs use replay: {problem.problem}", 0.0, 0.0)
     effects = {ledger.interventions: ledger.total_effect for ledger in ledgers}
@@ -92,15 +149,17 @@ def _difference_proof(
 
 
 def _sample(model: LanguageModel) -> list[Head]:
-    """A head of the first, a middle and the last layer."""
-    layers = sorted({0, model.anatomy.layers // 2, model.anatomy.layers - 1}, reverse=True)
+    """A head of the first, a middle and the last layer that has heads."""
+    having = model.anatomy.layers_with_heads
+    layers = sorted({having[0], having[len(having) // 2], having[-1]}, reverse=True)
     return [Head(layer, layer % model.anatomy.blocks[layer].heads) for layer in layers]
 
 
 def _ledgers(
-    engine: Engine, model: LanguageModel, clean: CleanRun, heads: list[Head], outputs: tuple[Tensor, ...]
+    engine: Engine, model: LanguageModel, clean: CleanRun, runs: list[Intervention], outputs: Sequence[Tensor]
 ) -> list[Ledger]:
-    return list(engine.sweep(model, clean, each(heads), lambda port: outputs[port.layer], per_component=True))
+    ledgers = list(engine.sweep(model, clean, runs, lambda port: outputs[port.layer], per_component=True))
+    return sorted(ledgers, key=lambda ledger: runs.index(ledger.interventions[0]))
 
 
 def _worst(errors: list[Tensor]) -> float:
@@ -113,8 +172,8 @@ def _upstream(ledger: Ledger) -> Tensor:
     start = ledger.interventions[0].start
     assert ledger.by_head is not None and start is not None
     heads = ledger.by_head[..., : start + 1, :].abs().max()
-    mlps = ledger.by_mlp[..., :start].abs()
-    return heads + mlps.sum()
+    others = ledger.by_mlp[..., :start].abs().sum() + ledger.by_mixer[..., :start].abs().sum()
+    return heads + others
 
 
 def _future_error(model: LanguageModel, tokens: Tensor) -> float:

@@ -24,7 +24,7 @@ RunNumbers = slice | list[int]
 Booked = dict[str, Tensor]
 """What the accounts of one run hold, by name."""
 
-_SUMS = ("by_attention", "by_mlp", "by_head", "post_norms", "before", "after")
+_SUMS = ("by_attention", "by_mixer", "by_mlp", "by_head", "post_norms", "before", "after")
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,7 @@ class Accounts:
         interventions: in the order of the rows.
         by_attention: [R, B, P, L].
         by_mlp: [R, B, P, L].
+        by_mixer: [R, B, P, L].
         by_head: [R, B, P, L, H], where asked for.
         post_norms: [R, B, P].
         before: direct effects of replaced sites, [R, B, P].
@@ -83,6 +84,7 @@ class Accounts:
         zeros = clean.scaled_logit.new_zeros
         self.anatomy, self.clean, self.interventions = anatomy, clean, tuple(interventions)
         self.by_attention, self.by_mlp = zeros(*lines, anatomy.layers), zeros(*lines, anatomy.layers)
+        self.by_mixer = zeros(*lines, anatomy.layers)
         self.by_head = zeros(*lines, anatomy.layers, anatomy.heads) if per_component else None
         self.post_norms, self.before, self.after = zeros(lines), zeros(lines), zeros(lines)
         self._touching = _rows_by_port(self.interventions)
@@ -148,8 +150,13 @@ class Accounts:
         self.by_attention[rows, ..., layer] = change
 
     def book_mlp(self, layer: int, rows: RunNumbers, change: Tensor) -> None:
-        """The change in the MLP's direct effect, less that of its neurons that are replaced, [run, B, P]."""
-        self.by_mlp[rows, ..., layer] = change
+        """The change in the direct effect of a write of the layer's MLP, less that of its neurons that are replaced,
+        [run, B, P]; added up where it writes several times."""
+        self.by_mlp[rows, ..., layer] += change
+
+    def book_mixer(self, layer: int, rows: RunNumbers, change: Tensor) -> None:
+        """The change in the mixer's direct effect, [run, B, P]."""
+        self.by_mixer[rows, ..., layer] = change
 
     def book_post_norm(self, rows: RunNumbers, change: Tensor) -> None:
         """What attention's write changed by beyond its heads at the norm's clean scale, [run, B, P]."""
@@ -188,6 +195,7 @@ class Accounts:
             total_effect=effect + curvature,
             by_attention=self.by_attention[rows],
             by_mlp=self.by_mlp[rows],
+            by_mixer=self.by_mixer[rows],
             by_head=None if self.by_head is None else self.by_head[rows],
             post_norms=self.post_norms[rows],
             norm=norm,

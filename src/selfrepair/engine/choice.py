@@ -13,6 +13,7 @@ from torch import Tensor
 
 from selfrepair.ablation.interventions import each
 from selfrepair.ablation.sites import Head
+from selfrepair.engine.ablation_proofs import require_differences
 from selfrepair.engine.clean import clean_run, head_outputs
 from selfrepair.engine.contract import Engine
 from selfrepair.engine.delta import DeltaEngine
@@ -32,6 +33,7 @@ _WASTE = 0.1  # share of a last, smaller chunk that may be filling
 _TRIAL_HEADS, _TRIAL_WINDOWS = 6, 4
 _TRIAL_SHARE = 0.01  # of the run's work that the trial of one engine may take
 _ROUNDS = 5  # of timing products, each in its turn: work beside hits all alike
+_ROUNDINGS = 64  # of a logit, that its change in two engines may differ by
 _LITTLE = 1e12  # floating-point operations: seconds of work
 
 
@@ -44,7 +46,7 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class Work:
+class RunSize:
     """What a run is going to do.
 
     Attributes:
@@ -56,7 +58,7 @@ class Work:
     predictions: float
 
 
-def choose(model: LanguageModel, tokens: Tensor, heads: list[Head], work: Work) -> Choice:
+def choose(model: LanguageModel, tokens: Tensor, heads: list[Head], work: RunSize) -> Choice:
     """The fastest engine whose effects are right: to `TOLERANCE` per token, and means to `MOST_BIAS` standard errors.
 
     Call under `model.running()`.
@@ -88,7 +90,7 @@ def delta(
     model: LanguageModel,
     tokens: Tensor,
     heads: list[Head],
-    work: Work,
+    work: RunSize,
     precision: str | None,
     trial: _Trial | None = None,
 ) -> Choice:
@@ -101,13 +103,30 @@ def delta(
         work: as for `choose`.
         precision: precision of its products; by default the fastest that is right, as for `choose`.
     """
-    trial = trial or _Trial(model, tokens, _spread(heads), work)
+    if trial is None:
+        trial = _Trial(model, tokens, _spread(heads), work)
+        trial.require_right()
     why = f"{precision} products as asked for"
     if precision is None:
         precision, why = _precision(model, trial)
     fold = _fold(model, len(tokens) * tokens.shape[1])
     engine = DeltaEngine(precision, fold, _worth_compiling(model, trial, work.blocks), len(tokens))
     return Choice(engine, f"delta: {why}, {'compiled' if engine.compiled else 'not compiled'}")
+
+
+def require_right(model: LanguageModel, tokens: Tensor, heads: list[Head]) -> None:
+    """Refuses the delta engine where its effects of some heads are not replay's. Call under `model.running()`.
+
+    Args:
+        model: the model.
+        tokens: the first full batch of windows.
+        heads: heads to be ablated.
+
+    Raises:
+        RefusedModel: they differ by more than rounding.
+        NotTraceable: the model's blocks cannot be followed.
+    """
+    _Trial(model, tokens, _spread(heads), RunSize(0.0, 0.0)).require_right()
 
 
 def flops(model: LanguageModel, positions: int, work: float) -> float:
@@ -126,7 +145,7 @@ def flops(model: LanguageModel, positions: int, work: float) -> float:
 class _Trial:
     """Effects of some heads on a few windows, computed by the replay engine, to compare others with."""
 
-    def __init__(self, model: LanguageModel, tokens: Tensor, heads: list[Head], work: Work) -> None:
+    def __init__(self, model: LanguageModel, tokens: Tensor, heads: list[Head], work: RunSize) -> None:
         blocks = sum(model.anatomy.layers - head.layer for head in heads)
         affordable = int(_TRIAL_SHARE * work.blocks / max(1, blocks))
         self.model, self.heads, self.planned = model, heads, work.predictions
@@ -146,9 +165,16 @@ class _Trial:
         engine = DeltaEngine()
         return self.error(engine), engine.steps_over_modules
 
+    def require_right(self) -> None:
+        """Refuses differences whose effects are off by more than rounding, of the effects or of the logits."""
+        error, _ = self.full
+        logits = _ROUNDINGS * torch.finfo(self.model.dtype).eps * float(self.clean.scaled_logit.abs().max())
+        size = float(self._truth.double().square().mean().sqrt().clamp_min(1e-30))
+        require_differences(self.model, error.per_token, max(_rounding(self.model), logits / size))
+
     def seconds_of_replay(self) -> float:
         """Seconds that one run of one window takes for one block."""
-        head = Head(max(0, self.model.anatomy.layers - 3), 0)
+        head = Head(self.model.anatomy.layers_with_heads[-3:][0], 0)
         engine, chosen = ReplayEngine(fold=1), each([head])
         seconds = _timed(
             lambda: list(engine.sweep(self.model, self.clean, chosen, self.clean.outputs_at, False)),

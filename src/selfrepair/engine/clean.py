@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from selfrepair.effects.readouts import NextToken, Reading
+from selfrepair.engine.watched_blocks import BlockOutputs, watched_blocks
+from selfrepair.model.anatomy import Block
 from selfrepair.model.language_model import LanguageModel
 from selfrepair.model.own_forward import own_forward, require_own_logits, require_own_stream, telling_window
 from selfrepair.model.places import place_of
 from selfrepair.model.ports import Port
 from selfrepair.model.proofs import tolerance
 from selfrepair.model.stream_directions import vector_of
-from selfrepair.model.taps import Place, keeping, on_input, on_output, removing
+from selfrepair.model.taps import keeping, removing
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,9 @@ class CleanRun:
             a norm or a multiplier lies between) [window, P, width].
         attention: direct effect of each layer's attention write, [layer, window, P], biases included.
         projections: the same through clean norm scales only (equal where no norm lies behind attention).
-        mlps: direct effect of each layer's MLP write, [layer, window, P].
+        mlps: direct effect of each layer's MLP, [layer, window, P]; of all its writes together.
+        mlp_writes: per layer, the direct effect of each of them, [write, window, P].
+        mixers: direct effect of each layer's mixer, [layer, window, P]; zero where there is none.
         sigma: the final norm's scale [window, P].
         scaled_logit: the part of the target's centred logit that the scale divides, `u . residual / sigma`, [window,
             P]. Effects are differences of it; `beta`, the rest, may be huge, and is never added before.
@@ -56,6 +61,8 @@ class CleanRun:
     attention: Tensor
     projections: Tensor
     mlps: Tensor
+    mlp_writes: tuple[Tensor, ...]
+    mixers: Tensor
     sigma: Tensor
     scaled_logit: Tensor
     reading: Reading
@@ -122,19 +129,6 @@ class PortRun:
     directions: Tensor
 
 
-@dataclass
-class _Seen:
-    residual: Tensor
-    projection_input: Tensor
-    projection_output: Tensor
-    mlp_write: Tensor
-    normed: Tensor | None = None
-
-    @property
-    def attention_write(self) -> Tensor:
-        return self.projection_output if self.normed is None else self.normed
-
-
 def clean_run(
     model: LanguageModel, tokens: Tensor, reading: Reading | None = None, ports: Collection[Port] = ()
 ) -> CleanRun:
@@ -158,38 +152,29 @@ def clean_run(
     anatomy = model.anatomy
     reading = reading or NextToken().reading(anatomy, tokens)
     places = {port: place_of(model, port) for port in ports if port.kind != "heads"}
-    seen, outputs, last = _watch(model, tokens, places)
+    model.require_running("clean_run")
+    seen, outputs, last = watched_blocks(model, tokens, places)
     final = reading.at(last)
     sigma = anatomy.final_norm.scale(final)
     direction = reading.u / sigma.unsqueeze(-1)
 
-    def worth(write: Tensor, along: Tensor) -> Tensor:
-        return (reading.at(write) * along).sum(-1)
-
-    head_directions, projection_directions, lines = [], [], []
-    for block, layer in zip(anatomy.blocks, seen, strict=True):
-        inward = block.through_norm(direction)
-        if block.attention_norm is not None:
-            inward = inward / block.attention_norm.scale(reading.at(layer.projection_output)).unsqueeze(-1)
-        projection_directions.append(inward)
-        head_directions.append(torch.einsum("bpd,hed->bphe", inward, block.output_weight))
-        attention = block.attention_multiplier * worth(layer.attention_write, direction)
-        mlp = block.mlp_multiplier * worth(layer.mlp_write, direction)
-        lines.append(torch.stack([attention, worth(layer.projection_output, inward), mlp]))
-    attention, projections, mlps = torch.stack(lines, 1)
+    valued = [_valued(block, layer, reading, direction) for block, layer in zip(anatomy.blocks, seen, strict=True)]
+    attention, projections, mlps, mixers = torch.stack([each.lines for each in valued], 1)
     return CleanRun(
         tokens=tokens,
         residuals=tuple(layer.residual for layer in seen),
         final=last,
         head_outputs=tuple(
-            block.heads_place.split(layer.projection_input) for block, layer in zip(anatomy.blocks, seen, strict=True)
+            block.heads_place.split(layer.heads) for block, layer in zip(anatomy.blocks, seen, strict=True)
         ),
         direction=direction,
-        head_directions=tuple(head_directions),
-        projection_directions=tuple(projection_directions),
+        head_directions=tuple(each.head_directions for each in valued),
+        projection_directions=tuple(each.projection_directions for each in valued),
         attention=attention,
         projections=projections,
         mlps=mlps,
+        mlp_writes=tuple(each.mlp_writes for each in valued),
+        mixers=mixers,
         sigma=sigma,
         scaled_logit=(reading.u * final).sum(-1) / sigma,
         reading=reading,
@@ -199,12 +184,48 @@ def clean_run(
     )
 
 
+class _Valued(NamedTuple):
+    """What one block's writes are worth, and the directions by which its heads' are; see `CleanRun`.
+
+    Attributes:
+        lines: of attention, the same through clean norm scales only, of the MLP and the mixer, [4, window, P].
+        head_directions: [window, P, head, head_dim].
+        projection_directions: [window, P, width].
+        mlp_writes: [write, window, P].
+    """
+
+    lines: Tensor
+    head_directions: Tensor
+    projection_directions: Tensor
+    mlp_writes: Tensor
+
+
+def _valued(block: Block, layer: BlockOutputs, reading: Reading, direction: Tensor) -> _Valued:
+    def worth(write: Tensor, along: Tensor) -> Tensor:
+        return (reading.at(write) * along).sum(-1)
+
+    inward = block.through_norm(direction)
+    if block.attention_norm is not None:
+        inward = inward / block.attention_norm.scale(reading.at(layer.projected)).unsqueeze(-1)
+    head_directions = torch.einsum("bpd,hed->bphe", inward, block.output_weight)
+    attention = block.attention_multiplier * worth(layer.attention_write, direction)
+    writes = [multiplier * worth(layer.mlps[number], direction) for number, (_, multiplier) in enumerate(block.mlps)]
+    mlp_writes = torch.stack(writes) if writes else attention.new_zeros(0, *attention.shape)
+    mlp = writes[0] if len(writes) == 1 else mlp_writes.sum(0)
+    nothing = torch.zeros_like(attention)
+    mixer = nothing if layer.mixer is None else block.mixer_multiplier * worth(layer.mixer, direction)
+    lines = torch.stack([attention, worth(layer.projected, inward), mlp, mixer])
+    return _Valued(lines, head_directions, inward, mlp_writes)
+
+
 def _directions(model: LanguageModel, port: Port, outputs: Tensor, reading: Reading, direction: Tensor) -> Tensor:
     """Directions of outputs at a port of an MLP or of the stream, [window, P, entry, size]."""
+    block = model.anatomy.blocks[port.layer]
     if port.kind == "stream":
-        return torch.matmul(direction, vector_of(port, direction))[..., None, None]
-    if port.kind == "mlp":
-        return (model.anatomy.blocks[port.layer].mlp_multiplier * direction).unsqueeze(-2)
+        return block.later_multiplier * torch.matmul(direction, vector_of(port, direction))[..., None, None]
+    if port.kind in ("mlp", "mixer"):
+        multiplier = block.mlp_multiplier if port.kind == "mlp" else block.mixer_multiplier
+        return (multiplier * direction).unsqueeze(-2)
     neurons = model.neurons(port.layer)
     return neurons.worth(direction, neurons.output(reading.at(outputs.flatten(-2)))).unsqueeze(-1)
 
@@ -259,30 +280,7 @@ def port_outputs(model: LanguageModel, tokens: Tensor, ports: Collection[Port]) 
     seen: dict[Port, Tensor] = {}
     with removing(*(place.tap(keeping(seen, port, (*tokens.shape, -1))) for port, place in places.items())):
         model.run_trunk(tokens)
+    for port, place in places.items():
+        if not place.entries:  # of a layer without heads
+            seen[port] = model.anatomy.unembedding.weight.new_zeros(*tokens.shape, 0)
     return {port: place.split(seen[port]) for port, place in places.items()}
-
-
-def _watch(
-    model: LanguageModel, tokens: Tensor, places: Mapping[Port, Place]
-) -> tuple[list[_Seen], dict[Port, Tensor], Tensor]:
-    """All blocks' inner tensors, outputs at some more ports, and the last block's output."""
-    model.require_running("clean_run")
-    anatomy, shape = model.anatomy, (*tokens.shape, -1)
-    others: dict[Port, Tensor] = {}
-    seen: list[dict[str, Tensor]] = [{} for _ in anatomy.blocks]
-    final: dict[str, Tensor] = {}
-    handles = [on_input(anatomy.final_norm_module, keeping(final, "stream"))]
-    for block, kept in zip(anatomy.blocks, seen, strict=True):
-        handles += [
-            on_input(block.module, keeping(kept, "residual", shape)),
-            on_input(block.projection, keeping(kept, "projection_input", shape)),
-            on_output(block.projection, keeping(kept, "projection_output", shape)),
-            on_output(block.mlp_write, keeping(kept, "mlp_write", shape)),
-        ]
-        if block.attention_norm is not None:
-            handles.append(on_output(block.attention_write, keeping(kept, "normed", shape)))
-    handles += [place.tap(keeping(others, port, shape)) for port, place in places.items()]
-    with removing(*handles):
-        model.run_trunk(tokens)
-    outputs = {port: place.split(others[port]) for port, place in places.items()}
-    return [_Seen(**kept) for kept in seen], outputs, final["stream"]

@@ -86,7 +86,8 @@ class _Forward:
     ) -> None:
         self.ports: dict[Port, Tensor] = {}
         self.attention: dict[int, Tensor] = {}
-        self.mlp: dict[int, Tensor] = {}
+        self.mlp: dict[int, list[Tensor]] = {}
+        self.mixer: dict[int, Tensor] = {}
         self.norm_scale: dict[int, Tensor] = {}
         puts = []
         if intervention is not None and replacement is not None:  # before any hook is there: donors take a forward
@@ -96,7 +97,8 @@ class _Forward:
         handles += [put.place.tap(put) for put in puts]
         for layer, block in enumerate(model.anatomy.blocks):
             handles += self._taps(layer, block, clean.tokens.shape)
-        for port in [Port(layer, "heads") for layer in range(model.anatomy.layers)] + list(clean.others):
+        of_heads = [Port(layer, "heads") for layer, block in enumerate(model.anatomy.blocks) if block.heads]
+        for port in of_heads + list(clean.others):
             place = place_of(model, port)
             handles.append(place.tap(partial(self._keep_port, port, place, clean.tokens.shape)))
         with removing(*handles):
@@ -113,8 +115,11 @@ class _Forward:
         def keep_attention(value: Tensor) -> None:
             self.attention[layer] = block.attention_multiplier * value.reshape(*shape, -1)
 
-        def keep_mlp(value: Tensor) -> None:
-            self.mlp[layer] = block.mlp_multiplier * value.reshape(*shape, -1)
+        def keep_mlp(multiplier: float, value: Tensor) -> None:
+            self.mlp.setdefault(layer, []).append(multiplier * value.reshape(*shape, -1))
+
+        def keep_mixer(value: Tensor) -> None:
+            self.mixer[layer] = block.mixer_multiplier * value.reshape(*shape, -1)
 
         def keep_norm_scale(value: Tensor) -> None:
             assert block.attention_norm is not None
@@ -122,7 +127,8 @@ class _Forward:
 
         taps = [
             on_output(block.attention_write, keep_attention),
-            on_output(block.mlp_write, keep_mlp),
+            on_output(block.mixer_write, keep_mixer),
+            *(on_output(module, partial(keep_mlp, multiplier)) for module, multiplier in block.mlps),
         ]
         if block.attention_norm is not None:
             taps.append(on_output(block.projection, keep_norm_scale))
@@ -171,12 +177,16 @@ class _Valuation:
         anatomy, clean, before, after = self.model.anatomy, self.clean, self.before, self.after
         value, ablated_value = self._values()
         by_head = value.new_zeros(*value.shape, anatomy.layers, anatomy.heads)
-        by_mlp = value.new_zeros(*value.shape, anatomy.layers)
+        by_mlp, by_mixer = (value.new_zeros(*value.shape, anatomy.layers) for _ in range(2))
         own, own_after, post_norms = (torch.zeros_like(value) for _ in range(3))
         for layer, block in enumerate(anatomy.blocks):
-            change = self._heads(after, layer) - self._heads(before, layer)
-            by_head[..., layer, : block.heads] = change.masked_fill(self._touched(Port(layer, "heads")), 0)
+            if block.heads:
+                change = self._heads(after, layer) - self._heads(before, layer)
+                by_head[..., layer, : block.heads] = change.masked_fill(self._touched(Port(layer, "heads")), 0)
             by_mlp[..., layer] = self._mlp(layer)
+            if block.has_mixer:
+                moved = self._worth(after.mixer[layer]) - self._worth(before.mixer[layer])
+                by_mixer[..., layer] = moved.masked_fill(self._touched(Port(layer, "mixer"))[..., 0], 0)
             for port in sorted(port for port in ports_of([self.intervention]) if port.layer == layer):
                 lost = self._lost(port)
                 own, own_after = own + lost[0], own_after + lost[1]
@@ -193,6 +203,7 @@ class _Valuation:
             total_effect=(effect + bent)[None],
             by_attention=by_head.sum(-1)[None],
             by_mlp=by_mlp[None],
+            by_mixer=by_mixer[None],
             by_head=by_head[None] if per_component else None,
             post_norms=post_norms[None],
             norm=norm_repair(ratio, ablated_value)[None],
@@ -225,12 +236,15 @@ class _Valuation:
 
     def _mlp(self, layer: int) -> Tensor:
         """Change of an MLP's direct effect by what is not replaced in it."""
-        if self._touched(Port(layer, "mlp")).all():
-            return torch.zeros_like(self.sigma)
-        change = self._worth(self.after.mlp[layer]) - self._worth(self.before.mlp[layer])
-        change = change.masked_fill(self._touched(Port(layer, "mlp"))[..., 0], 0)
-        before, after = self._lost(Port(layer, "neurons"))
-        return change - (after - before)
+        change = torch.zeros_like(self.sigma)
+        touched = self._touched(Port(layer, "mlp"))
+        if touched.all():
+            return change
+        for after, before in zip(self.after.mlp.get(layer, []), self.before.mlp.get(layer, []), strict=True):
+            change = change + self._worth(after) - self._worth(before)
+        change = change.masked_fill(touched[..., 0], 0)
+        lost, put = self._lost(Port(layer, "neurons"))
+        return change - (put - lost)
 
     def _lost(self, port: Port) -> tuple[Tensor, Tensor]:
         """Direct effects of what is replaced at a port, and of what is put there, [window, P]."""
@@ -243,10 +257,12 @@ class _Valuation:
     def _effects(self, port: Port, outputs: Tensor) -> Tensor:
         if port.kind == "heads":
             return self._heads(self.before, port.layer, outputs)
-        if port.kind == "mlp":
-            return self._worth(self.model.anatomy.blocks[port.layer].mlp_multiplier * outputs[..., 0, :]).unsqueeze(-1)
+        block = self.model.anatomy.blocks[port.layer]
+        if port.kind in ("mlp", "mixer"):
+            multiplier = block.mlp_multiplier if port.kind == "mlp" else block.mixer_multiplier
+            return self._worth(multiplier * outputs[..., 0, :]).unsqueeze(-1)
         if port.kind == "stream":
-            return self._worth(outputs[..., 0] * vector_of(port, outputs)).unsqueeze(-1)
+            return self._worth(block.later_multiplier * outputs[..., 0] * vector_of(port, outputs)).unsqueeze(-1)
         neurons = self.model.neurons(port.layer)
         clean_write = neurons.output(self.before.ports[port].flatten(-2))
         effects = []
@@ -265,7 +281,7 @@ class _Valuation:
         """Which entries of a port some sites cover, bool [window, P, entry]."""
         windows, positions = self.clean.tokens.shape
         here = [site for site in sites if site.port == port]
-        entries = place_of(self.model, port).entries if here or port.kind != "neurons" else 1
+        entries = place_of(self.model, port).entries if here or port.kind == "heads" else 1
         mask = torch.zeros(windows, positions, entries, dtype=torch.bool, device=self.sigma.device)
         for site in here:
             for position in range(positions) if site.positions is None else site.positions:

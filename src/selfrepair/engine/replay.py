@@ -89,7 +89,7 @@ class ReplayEngine:
 
     def probe(self, model: LanguageModel, clean: CleanRun) -> int:
         """The fold with the least time per run, by timing the last blocks at several."""
-        layer = max(0, model.anatomy.layers - 2)
+        layer = model.anatomy.layers_with_heads[-2:][0]
 
         def run(fold: int) -> None:
             chunk = each(Head(layer, head) for head in range(fold))
@@ -203,8 +203,11 @@ class Replay:
             handles.append(on_output(block.projection, lambda value: self._book_attention(layer, value)))
             if self.accounts.by_head is not None:
                 handles.append(on_input(block.projection, lambda value: self._book_heads(layer, value)))
+        if "mixer" not in patched and self._moves(Port(layer, "mixer")):
+            handles.append(on_output(block.mixer_write, lambda value: self._book_mixer(layer, value)))
         if "mlp" not in patched and self._moves(Port(layer, "mlp")):
-            handles.append(on_output(block.mlp_write, lambda value: self._book_mlp(layer, value)))
+            for number, (module, _) in enumerate(block.mlps):
+                handles.append(on_output(module, partial(self._book_mlp, layer, number)))
         if block.attention_norm is not None and ("heads" in patched or self._moves(Port(layer, "heads"))):
             handles.append(on_output(block.attention_write, lambda value: self._book_post_norm(layer, value)))
         return handles
@@ -213,11 +216,11 @@ class Replay:
         """Whether what a block computes at a port can differ from the clean run."""
         if port.layer > self.start or self.origins:
             return True
-        if port.kind == "heads":
+        if port.kind in ("heads", "mixer"):
             return False
         touched = {kind for kind in KINDS if self.accounts.touching(Port(port.layer, kind))}
-        after_attention = "heads" in touched and not self.anatomy.blocks[port.layer].parallel
-        return after_attention or (port.kind == "mlp" and "neurons" in touched)
+        after_attention = touched & {"heads", "mixer"} and not self.anatomy.blocks[port.layer].parallel
+        return bool(after_attention) or (port.kind == "mlp" and "neurons" in touched)
 
     def _unfold(self, value: Tensor) -> Tensor:
         """[run, window, position, width] from a module's tensor, whatever axes the model folded together."""
@@ -238,6 +241,8 @@ class Replay:
             self._through_heads = going_on.sum(-1) + gone
         elif port.kind == "neurons":
             self._through_neurons = gone
+        elif port.kind == "mixer":
+            accounts.book_mixer(port.layer, slice(None), going_on.sum(-1))
         elif port.kind == "mlp":
             accounts.book_mlp(port.layer, slice(None), self._less_neurons(going_on.sum(-1)))
         return place.changed(value, outputs, patched)
@@ -252,9 +257,16 @@ class Replay:
         after = self.clean.direct_effects(layer, block.heads_place.split(self._unfold(value)))
         self.accounts.book_heads(layer, slice(None), after - self.clean.direct_effects(layer))
 
-    def _book_mlp(self, layer: int, value: Tensor) -> None:
-        after = self.anatomy.blocks[layer].mlp_multiplier * self.clean.worth(self._unfold(value), self.clean.direction)
-        self.accounts.book_mlp(layer, slice(None), self._less_neurons(after - self.clean.mlps[layer]))
+    def _book_mixer(self, layer: int, value: Tensor) -> None:
+        multiplier = self.anatomy.blocks[layer].mixer_multiplier
+        after = multiplier * self.clean.worth(self._unfold(value), self.clean.direction)
+        self.accounts.book_mixer(layer, slice(None), after - self.clean.mixers[layer])
+
+    def _book_mlp(self, layer: int, number: int, value: Tensor) -> None:
+        multiplier = self.anatomy.blocks[layer].mlps[number][1]
+        after = multiplier * self.clean.worth(self._unfold(value), self.clean.direction)
+        change = after - self.clean.mlp_writes[layer][number]
+        self.accounts.book_mlp(layer, slice(None), change if number else self._less_neurons(change))
 
     def _less_neurons(self, change: Tensor) -> Tensor:
         """The change of an MLP's direct effect without that of its replaced neurons."""

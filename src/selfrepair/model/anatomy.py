@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
@@ -12,27 +12,43 @@ from selfrepair.model.norms import Norm
 from selfrepair.model.taps import Place
 
 
+class Absent(nn.Module):
+    """Stands for a part that a block does not have. Nothing calls it, so that no hook on it ever fires."""
+
+
 @dataclass(frozen=True)
 class Block:
-    """One decoder block.
+    """One decoder block: `output = stream_multiplier * input + (sum of multiplier * write) / later_multiplier`.
+
+    Multipliers of writes are those with which they arrive in the final stream. Parts that the block does not have are
+    `Absent`.
 
     Attributes:
         module: the Hugging Face module.
         projection: attention's output projection; its input holds all heads' outputs side by side.
-        output_weight: W_O, shape [heads, head_dim, width].
+        output_weight: W_O, shape [heads, head_dim, width]; no heads in a layer without any.
         value_constant: what each head puts out no matter what it attends to (`b_V + W_V b_norm`, docs/methods.md 1.1);
             it belongs to no head and is left out of a head's output. Shape [heads, head_dim].
+        plain_means: whether heads put out means of values; with attention sinks, gated outputs or a norm over all heads
+            they do not, and the value constant is zero.
         attention_write: the module whose output, times `attention_multiplier`, is added to the stream.
         attention_norm: the norm that attention's write passes through, where there is one (Gemma 2, OLMo 2).
         mlp_write: the module whose output, times `mlp_multiplier`, is added to the stream.
         parallel: whether the MLP reads the block's input rather than attention's result.
         returns_tuple: whether the module returns its hidden states in a tuple.
+        mixer_write: the module whose output, times `mixer_multiplier`, a mixer adds: what moves information between
+            positions without heads, in place of attention (LFM2, Jamba, Qwen3-Next) or beside it (Falcon-H1).
+        more_mlps: further modules that are added, each with its multiplier: experts beside an MLP (Granite 4), inputs
+            of the layer's own (Gemma 4).
+        stream_multiplier: what the block multiplies its input with (Gemma 4's layer scalars).
+        later_multiplier: the product of these of all later blocks.
     """
 
     module: nn.Module
     projection: nn.Module
     output_weight: Tensor
     value_constant: Tensor
+    plain_means: bool
     attention_write: nn.Module
     attention_multiplier: float
     attention_norm: Norm | None
@@ -40,6 +56,35 @@ class Block:
     mlp_multiplier: float
     parallel: bool
     returns_tuple: bool
+    mixer_write: nn.Module = field(default_factory=Absent)
+    mixer_multiplier: float = 1.0
+    more_mlps: tuple[tuple[nn.Module, float], ...] = ()
+    stream_multiplier: float = 1.0
+    later_multiplier: float = 1.0
+
+    @property
+    def has_mixer(self) -> bool:
+        """Whether something moves information between positions without heads."""
+        return not isinstance(self.mixer_write, Absent)
+
+    @property
+    def mlps(self) -> tuple[tuple[nn.Module, float], ...]:
+        """All MLPs' writes with their multipliers; none in a block that is attention or a mixer alone."""
+        first = () if isinstance(self.mlp_write, Absent) else ((self.mlp_write, self.mlp_multiplier),)
+        return (*first, *self.more_mlps)
+
+    def scaled(self, later: float) -> Block:
+        """The block below others that multiply what it puts out with `later`."""
+        if later == 1:
+            return self
+        return replace(
+            self,
+            attention_multiplier=self.attention_multiplier * later,
+            mlp_multiplier=self.mlp_multiplier * later,
+            mixer_multiplier=self.mixer_multiplier * later,
+            more_mlps=tuple((module, multiplier * later) for module, multiplier in self.more_mlps),
+            later_multiplier=later,
+        )
 
     @property
     def heads(self) -> int:
@@ -160,6 +205,16 @@ class Anatomy:
     def heads_by_layer(self) -> list[int]:
         """How many heads each layer has."""
         return [block.heads for block in self.blocks]
+
+    @property
+    def layers_with_heads(self) -> list[int]:
+        """Layers that have heads: all of them, but for hybrids (LFM2, Jamba, Nemotron-H)."""
+        return [layer for layer, block in enumerate(self.blocks) if block.heads]
+
+    @property
+    def has_mixers(self) -> bool:
+        """Whether some layer has a mixer."""
+        return any(block.has_mixer for block in self.blocks)
 
     @property
     def heads_in_words(self) -> str:

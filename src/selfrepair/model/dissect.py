@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -9,11 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from selfrepair.errors import RefusedModel
-from selfrepair.model.anatomy import Anatomy, Block, Unembedding
+from selfrepair.model.anatomy import Absent, Anatomy, Block, Unembedding
 from selfrepair.model.configuration import setting
 from selfrepair.model.faults import finding
 from selfrepair.model.given_objects import inner_models
-from selfrepair.model.norms import read_norm
+from selfrepair.model.head_layout import HeadLayout
+from selfrepair.model.norms import Norm, read_norm
 from selfrepair.model.precision import running
 from selfrepair.model.scales import scaled_unembedding
 from selfrepair.model.structure import Structure, find_structure, signature
@@ -28,11 +30,13 @@ from selfrepair.model.taps import (
     removing,
     with_input,
 )
+from selfrepair.model.write_search import Weighted
 
 _NORMS = (
     "Only decoders with a LayerNorm or RMSNorm there are supported: remove hooks and whatever else changes what it "
     "computes, or load the plain model."
 )
+_SOFTCAPS = ("final_logit_softcapping", "logits_soft_cap")  # names that configurations give the cap of logits
 _POSITIONS = 6  # of the longest forward from which a block's arguments are captured
 
 
@@ -67,6 +71,12 @@ def dissect(model: Any) -> Anatomy:
                 structures[key] = find_structure(module, arguments, width)
             with running(dtype):
                 blocks.append(_read_block(module, structures[key], arguments[most], width, dtype, device))
+    if not any(block.heads for block in blocks):
+        raise RefusedModel(
+            "attention",
+            "no layer has attention heads.",
+            "Models of state spaces, convolutions or recurrences alone have no heads to ablate.",
+        )
     with running(dtype), finding("the final norm"):
         final_module = _module_after(trunk, modules[-1], tokens[most])
         final_norm = read_norm(final_module, width, dtype, device)
@@ -76,7 +86,7 @@ def dissect(model: Any) -> Anatomy:
         )
     with running(dtype), finding("the read-out"):
         unembedding = scaled_unembedding(model, final_module, head, plain, tokens[most])
-    return Anatomy(trunk, tuple(blocks), final_norm, final_module, unembedding)
+    return Anatomy(trunk, tuple(_scaled(blocks))[::-1], final_norm, final_module, unembedding)
 
 
 def longest(model: Any, wanted: int) -> int:
@@ -163,7 +173,7 @@ def _unembedding(model: Any) -> tuple[nn.Module, Unembedding]:
             "Give a model with a language-modelling head" + ("." if inner is None else f": {inner}."),
         )
     bias = getattr(head, "bias", None)
-    softcap = setting(model, "final_logit_softcapping")
+    softcap = next((cap for name in _SOFTCAPS if (cap := setting(model, name)) is not None), None)
     return head, Unembedding(weight.detach(), None if bias is None else bias.detach(), 1.0, softcap)
 
 
@@ -196,31 +206,62 @@ def _read_block(
     dtype: torch.dtype,
     device: torch.device,
 ) -> Block:
-    projection = module.get_submodule(structure.projection)
-    stored: Tensor = projection.weight  # type: ignore[assignment]
-    weight = stored.detach()
-    weight = weight.T if structure.transposed else weight
-    norm = None
-    if structure.normed_after:
-        norm = read_norm(module.get_submodule(structure.attention_write), width, dtype, device)
-        if norm is None:
-            raise RefusedModel(
-                "post-norm", f"'{structure.attention_write}' computes neither LayerNorm nor RMSNorm.", _NORMS
-            )
+    found, writes = structure.heads, structure.writes
+    attention, attention_multiplier = _part(module, writes.attention)
+    mixer, mixer_multiplier = _part(module, writes.mixer)
+    mlps = [_part(module, write) for write in (writes.mlps or (None,))]
+    projection = Absent() if found is None else module.get_submodule(found.projection)
     at_zero, left = _at_zero(module, projection, arguments, torch.zeros_like(main_input(arguments)))
+    if found is None:
+        weight, constant = torch.zeros(0, 0, width, dtype=dtype, device=device), at_zero.new_zeros(0, 0)
+    else:
+        stored: Tensor = projection.weight  # type: ignore[assignment]
+        oriented = stored.detach().T if found.transposed else stored.detach()
+        weight = oriented.reshape(found.layout.heads, found.layout.head_dim, width)
+        constant = _value_constant(at_zero.reshape(-1, found.layout.heads, found.layout.head_dim), found.layout)
     return Block(
         module=module,
         projection=projection,
-        output_weight=weight.reshape(structure.heads, structure.head_dim, width),
-        value_constant=_value_constant(at_zero.reshape(-1, structure.heads, structure.head_dim)),
-        attention_write=module.get_submodule(structure.attention_write),
-        attention_multiplier=structure.attention_multiplier,
-        attention_norm=norm,
-        mlp_write=module.get_submodule(structure.mlp_write),
-        mlp_multiplier=structure.mlp_multiplier,
+        output_weight=weight,
+        value_constant=constant,
+        plain_means=found is None or found.layout.plain_means,
+        attention_write=attention,
+        attention_multiplier=attention_multiplier,
+        attention_norm=_post_norm(module, structure, width, dtype, device),
+        mlp_write=mlps[0][0],
+        mlp_multiplier=mlps[0][1],
         parallel=structure.parallel,
         returns_tuple=isinstance(left, tuple),
+        mixer_write=mixer,
+        mixer_multiplier=mixer_multiplier,
+        more_mlps=tuple(mlps[1:]),
+        stream_multiplier=writes.stream,
     )
+
+
+def _part(module: nn.Module, write: Weighted | None) -> tuple[nn.Module, float]:
+    return (Absent(), 1.0) if write is None else (module.get_submodule(write[0]), write[1])
+
+
+def _post_norm(
+    module: nn.Module, structure: Structure, width: int, dtype: torch.dtype, device: torch.device
+) -> Norm | None:
+    """The norm behind attention, where there is one."""
+    attention = structure.writes.attention
+    if attention is None or not structure.normed_after:
+        return None
+    norm = read_norm(module.get_submodule(attention[0]), width, dtype, device)
+    if norm is None:
+        raise RefusedModel("post-norm", f"'{attention[0]}' computes neither LayerNorm nor RMSNorm.", _NORMS)
+    return norm
+
+
+def _scaled(blocks: list[Block]) -> Iterator[Block]:
+    """Blocks, last first, with multipliers as their writes arrive in the final stream."""
+    later = 1.0
+    for block in reversed(blocks):
+        yield block.scaled(later)
+        later *= block.stream_multiplier
 
 
 def _at_zero(module: nn.Module, projection: nn.Module, arguments: Arguments, zeros: Tensor) -> tuple[Tensor, Any]:
@@ -229,11 +270,14 @@ def _at_zero(module: nn.Module, projection: nn.Module, arguments: Arguments, zer
     with removing(on_input(projection, keeping(seen, "input"))):
         args, kwargs = with_input(arguments, zeros)
         left = module(*args, **kwargs)
-    return seen["input"], left
+    return seen.get("input", zeros[..., :0]), left
 
 
-def _value_constant(constants: Tensor) -> Tensor:
-    """Heads' outputs [head, head_dim] at a zero stream: a norm then gives its bias, and all values are equal."""
+def _value_constant(constants: Tensor, layout: HeadLayout) -> Tensor:
+    """Heads' outputs [head, head_dim] at a zero stream: a norm then gives its bias, and all values are equal. Zero for
+    heads that are no plain means: of what a gate or a sink makes of a constant, no part is the same for all texts."""
+    if not layout.plain_means:
+        return torch.zeros_like(constants[0])
     spread = (constants - constants[0]).abs().max()
     if spread > 1e-4 * constants.abs().max().clamp_min(1e-6):
         raise RefusedModel(

@@ -11,7 +11,7 @@ _NAMES = ("num_heads", "num_attention_heads", "n_heads", "n_head")
 
 
 def miscounts(blocks: Sequence[Block], configured: Any) -> list[int]:
-    """How many heads too many or too few were found in each layer; 0 where the model declares no number.
+    """How many heads too many or too few were found in each layer that has any; 0 where the model declares no number.
 
     A layer's own attention comes first: where heads were pruned, the configuration may be out of date.
 
@@ -23,6 +23,8 @@ def miscounts(blocks: Sequence[Block], configured: Any) -> list[int]:
     differences = []
     for block, configured_heads in zip(blocks, each, strict=True):
         numbers = set(_declared_by(block)) or {number for number in [configured_heads] if isinstance(number, int)}
+        if not block.heads:  # a mixer, or an MLP alone
+            numbers = set()
         differences.append(min((abs(block.heads - number) for number in numbers), default=0))
     return differences
 

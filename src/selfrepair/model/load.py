@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from selfrepair.engine.ablation_proofs import require_ablations
 from selfrepair.errors import RefusedModel, SelfRepairError
 from selfrepair.model.default import NAME, cache_folder, default_model_folder
 from selfrepair.model.dissect import dissect
@@ -106,6 +107,7 @@ def _prepared(network: Any, name: str, tokenizer: Any, source: Source | None, di
     loaded = LanguageModel(name, network, tokenizer, anatomy, digest, source, disk is not None)
     with finding("proofs of its identities"):
         prove_at_load(loaded)
+        require_ablations(loaded)
     return loaded
 
 

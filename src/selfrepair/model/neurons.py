@@ -69,6 +69,8 @@ def find_neurons(network: Any, anatomy: Anatomy, layer: int) -> Neurons:
         SelfRepairError: no linear map of the block gives the MLP's write, as in a mixture of experts.
     """
     block, dtype = anatomy.blocks[layer], anatomy.unembedding.weight.dtype
+    if not block.mlps:
+        raise SelfRepairError(f"Layer {layer} has no MLP, and no neurons.", "Look at another layer.")
     tokens = probe_tokens(network, longest(network, _POSITIONS), _WINDOWS)
     shape = (*tokens.shape, -1)
     maps = [

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-Kind = Literal["heads", "neurons", "mlp", "stream"]
-KINDS: tuple[Kind, ...] = ("heads", "neurons", "mlp")  # in the order in which a block computes them
+Kind = Literal["heads", "mixer", "neurons", "mlp", "stream"]
+KINDS: tuple[Kind, ...] = ("heads", "mixer", "neurons", "mlp")  # in the order in which a block computes them
 STREAM: Kind = "stream"  # after all of them: what the block puts out
 
 
@@ -18,7 +18,8 @@ class Port(NamedTuple):
 
     Attributes:
         layer: layer of the block.
-        kind: `heads`, what the output projection reads [.., head, head_dim], value constants left out; `neurons`, the
+        kind: `heads`, what the output projection reads [.., head, head_dim], value constants left out; `mixer`, what a
+            mixer writes, which moves information between positions without heads [.., 1, width]; `neurons`, the
             activations that the MLP's last map reads [.., neuron, 1]; `mlp`, what the MLP's last module puts out
             [.., 1, width]; `stream`, what the block's output, the residual stream, holds along `vector` [.., 1, 1].
         vector: of length 1, as many numbers as the stream is wide, for a `stream`; of other kinds empty.

@@ -33,15 +33,26 @@ class _KeepDouble(TorchFunctionMode):
 
 
 @contextmanager
+def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+@contextmanager
 def running(dtype: torch.dtype) -> Iterator[None]:
     """Inference under which a model of `dtype` keeps that precision throughout.
 
     A float64 model's norms compute `x.to(torch.float32)` in Hugging Face's code. Under this context such
     casts stay in float64, so that an oracle in float64 has float64's rounding everywhere.
+    So is what the model makes anew (XGLM fills masks with the lowest number of the precision).
     """
     with torch.inference_mode():
         if dtype == _WIDE:
-            with _KeepDouble():
+            with _default_dtype(_WIDE), _KeepDouble():
                 yield
         else:
             yield

@@ -6,7 +6,6 @@ Errors are magnitudes relative to the size of what is compared; a cosine could n
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -27,7 +26,8 @@ from selfrepair.model.own_forward import (
     stream_errors,
     trunk_stream,
 )
-from selfrepair.model.taps import first_tensor, keeping, main_input, on_input, on_output, removing, with_input
+from selfrepair.model.taps import first_tensor, keeping, main_input, on_input, removing, with_input
+from selfrepair.model.watched_forward import WatchedForward, watched_forward
 
 _WINDOWS, _SPECIAL, _POSITIONS = 2, 2, 12
 _REPLAY = "blocks replay"
@@ -83,36 +83,8 @@ def require(proofs: list[Proof]) -> None:
             )
 
 
-@dataclass(frozen=True)
-class _Forward:
-    """One forward's inner tensors by layer, each [window, position, ...]."""
-
-    residuals: dict[int, Tensor] = field(default_factory=dict)
-    projection_inputs: dict[int, Tensor] = field(default_factory=dict)
-    projections: dict[int, Tensor] = field(default_factory=dict)
-    attention: dict[int, Tensor] = field(default_factory=dict)
-    mlps: dict[int, Tensor] = field(default_factory=dict)
-    outputs: dict[int, Tensor] = field(default_factory=dict)
-    ends: dict[str, Tensor] = field(default_factory=dict)
-
-    @property
-    def final(self) -> Tensor:
-        """What the final norm reads."""
-        return self.ends["final"]
-
-    @property
-    def logits(self) -> Tensor:
-        """The model's own logits before any cap."""
-        return self.ends["logits"]
-
-    @property
-    def scaled_logits(self) -> Tensor:
-        """The same from a forward without the constants of final norm and unembedding."""
-        return self.ends["scaled logits"]
-
-
 def _prove(model: LanguageModel, tokens: Tensor) -> list[Proof]:
-    run = _watched_forward(model, tokens)
+    run = watched_forward(model, tokens)
     return [
         *_proofs_of_blocks(model, tokens, run),
         *_proofs_of_logits(model, tokens, run),
@@ -120,7 +92,7 @@ def _prove(model: LanguageModel, tokens: Tensor) -> list[Proof]:
     ]
 
 
-def _proofs_of_blocks(model: LanguageModel, tokens: Tensor, run: _Forward) -> list[Proof]:
+def _proofs_of_blocks(model: LanguageModel, tokens: Tensor, run: WatchedForward) -> list[Proof]:
     """Proofs about the parts of blocks."""
     allowed, layers = tolerance(model.dtype), range(model.anatomy.layers)
     read = [*(run.residuals[layer] for layer in layers[1:]), run.final]
@@ -136,7 +108,7 @@ def _proofs_of_blocks(model: LanguageModel, tokens: Tensor, run: _Forward) -> li
     ]
 
 
-def _proofs_of_logits(model: LanguageModel, tokens: Tensor, run: _Forward) -> list[Proof]:
+def _proofs_of_logits(model: LanguageModel, tokens: Tensor, run: WatchedForward) -> list[Proof]:
     """How logits follow from the final stream."""
     allowed = tolerance(model.dtype)
     error = float(logit_errors(model, run.final, run.scaled_logits).max())
@@ -151,7 +123,7 @@ def _proofs_of_logits(model: LanguageModel, tokens: Tensor, run: _Forward) -> li
     ]
 
 
-def _replay_proof(model: LanguageModel, tokens: Tensor, run: _Forward) -> Proof:
+def _replay_proof(model: LanguageModel, tokens: Tensor, run: WatchedForward) -> Proof:
     statement = "a block given its input and arguments again gives its output again, whatever ran between"
     return Proof(_REPLAY, statement, _replay_error(model, tokens, run), tolerance(model.dtype))
 
@@ -166,7 +138,7 @@ def _own_forward_proof(model: LanguageModel, tokens: Tensor) -> Proof:
     return Proof(own_forward.STREAM, statement, error, allowed)
 
 
-def _replay_error(model: LanguageModel, tokens: Tensor, run: _Forward) -> float:
+def _replay_error(model: LanguageModel, tokens: Tensor, run: WatchedForward) -> float:
     """Error of blocks called by themselves, after another text has gone through the model: they must not remember
     anything, nor be given anything that other blocks have made or changed, so that each gets arguments of its own."""
     errors, layer = [], 0
@@ -186,11 +158,15 @@ def _replay_error(model: LanguageModel, tokens: Tensor, run: _Forward) -> float:
     return max(errors)
 
 
-def _residual_error(model: LanguageModel, run: _Forward) -> float:
+def _residual_error(model: LanguageModel, run: WatchedForward) -> float:
     errors = []
     for layer, block in enumerate(model.anatomy.blocks):
-        written = block.attention_multiplier * run.attention[layer] + block.mlp_multiplier * run.mlps[layer]
-        total, wanted = run.residuals[layer] + written, run.outputs[layer]
+        parts = [multiplier * write for multiplier, write in run.others.get(layer, [])]
+        if block.heads:
+            parts.insert(0, block.attention_multiplier * run.attention[layer])
+        written = torch.stack(parts).sum(0) if len(parts) != 2 else parts[0] + parts[1]
+        total = block.stream_multiplier * run.residuals[layer] + written / block.later_multiplier
+        wanted = run.outputs[layer]
         errors.append(relative_error(total, wanted, _size_of_write(written, wanted)))
     return max(errors)
 
@@ -201,9 +177,11 @@ def _size_of_write(written: Tensor, stream: Tensor) -> Tensor:
     return written.abs().max() + rounding * stream.abs().max()
 
 
-def _heads_error(model: LanguageModel, run: _Forward) -> float:
+def _heads_error(model: LanguageModel, run: WatchedForward) -> float:
     errors = []
     for layer, block in enumerate(model.anatomy.blocks):
+        if not block.heads:
+            continue
         writes = torch.einsum(
             "bphe,hed->bpd", block.heads_place.split(run.projection_inputs[layer]), block.output_weight
         )
@@ -218,9 +196,11 @@ def _head_count_error(model: LanguageModel) -> float:
 
 
 def _value_constant_error(model: LanguageModel, tokens: Tensor) -> float:
-    errors = []
+    errors = [0.0]
     blocks = model.anatomy.blocks
     for block, given in zip(blocks, block_arguments(model, tokens), strict=True):
+        if not block.plain_means or not block.heads:
+            continue  # nothing is left out of its heads' outputs
         seen: dict[str, Tensor] = {}
         args, kwargs = with_input(given, torch.zeros_like(main_input(given)))
         with removing(on_input(block.projection, keeping(seen, "input"))):
@@ -230,7 +210,7 @@ def _value_constant_error(model: LanguageModel, tokens: Tensor) -> float:
     return max(errors)
 
 
-def _norm_error(model: LanguageModel, run: _Forward) -> float:
+def _norm_error(model: LanguageModel, run: WatchedForward) -> float:
     errors = [0.0]
     for layer, block in enumerate(model.anatomy.blocks):
         if block.attention_norm is not None:
@@ -238,7 +218,7 @@ def _norm_error(model: LanguageModel, run: _Forward) -> float:
     return max(errors)
 
 
-def _readout_error(model: LanguageModel, tokens: Tensor, run: _Forward) -> float:
+def _readout_error(model: LanguageModel, tokens: Tensor, run: WatchedForward) -> float:
     """Compared at every position for several tokens of the vocabulary, not only for likely ones.
 
     The constants that final norm and unembedding add are held to the model by themselves: they may be huge, and all
@@ -258,7 +238,7 @@ def _readout_error(model: LanguageModel, tokens: Tensor, run: _Forward) -> float
     return max(errors)
 
 
-def _constants_error(model: LanguageModel, run: _Forward) -> float:
+def _constants_error(model: LanguageModel, run: WatchedForward) -> float:
     """The model's own logits against those without constants and the constants: equal but for rounding of each row's
     own constant."""
     unembedding = model.anatomy.unembedding
@@ -275,21 +255,3 @@ def _size_of_constants(model: LanguageModel) -> Tensor:
     # A bias may be the largest number that its own precision has.
     size = (unembedding.weight.abs() @ bias.abs()).double()
     return abs(unembedding.multiplier) * (size if unembedding.bias is None else size + unembedding.bias.double().abs())
-
-
-def _watched_forward(model: LanguageModel, tokens: Tensor) -> _Forward:
-    anatomy, shape, run = model.anatomy, (*tokens.shape, -1), _Forward()
-    handles = [on_input(anatomy.final_norm_module, keeping(run.ends, "final"))]
-    for layer, block in enumerate(anatomy.blocks):
-        handles += [
-            on_input(block.module, keeping(run.residuals, layer, shape)),
-            on_input(block.projection, keeping(run.projection_inputs, layer, shape)),
-            on_output(block.projection, keeping(run.projections, layer, shape)),
-            on_output(block.attention_write, keeping(run.attention, layer, shape)),
-            on_output(block.mlp_write, keeping(run.mlps, layer, shape)),
-            on_output(block.module, keeping(run.outputs, layer, shape)),
-        ]
-    with removing(*handles):
-        run.ends["logits"] = model.logits(tokens)
-    run.ends["scaled logits"] = model.logits(tokens, constants=False)
-    return run

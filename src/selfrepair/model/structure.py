@@ -3,17 +3,16 @@
 Weights of a trained or hand-set model may hide structure (a bias of zero, a head that writes nothing), so a
 block is studied on a copy with random weights. Three facts decide:
 
-* attention is the module that moves information between positions;
-* the output projection is the last linear map inside it, and its input holds the heads side by side: with two
-  positions each head's output is `v0 + p (v1 - v0)` with one `p` per head, which shows where heads begin;
+* attention is the module that moves information between positions and has heads; a module that moves it without heads
+  (a state space, a convolution, linear attention that is not linear in its values) is a mixer;
+* the output projection is the last linear map inside it, and its input holds the heads side by side (`head_layout.py`);
 * what attention and the MLP write are the two outputs whose sum, with multipliers, is what the block adds to
-  the residual stream.
+  the residual stream, or the several of them (`write_search.py`).
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,15 +20,29 @@ import torch
 from torch import Tensor, nn
 
 from selfrepair.errors import RefusedModel
+from selfrepair.model.head_layout import HeadLayout, head_layout
 from selfrepair.model.plain_copy import require_own_functions
 from selfrepair.model.precision import running
-from selfrepair.model.scales import rounded
 from selfrepair.model.taps import Arguments
 from selfrepair.model.trace import Trace, perturbed, trace
+from selfrepair.model.write_search import Writes, find_writes
 
 _FIT = 1e-7  # relative; random float64 weights leave rounding far below it and nothing else near it
-_ROUNDING = 1e-11  # relative, of multipliers that least squares find in float64
-_PAIRS = 8  # pairs of positions by which heads are distinguished; clipped values (OLMo) blind a single pair
+
+
+@dataclass(frozen=True)
+class Heads:
+    """Attention with heads.
+
+    Attributes:
+        projection: path of its output projection, whose input holds all heads' outputs side by side.
+        layout: how they lie there.
+        transposed: whether the projection's weight is stored as [width, heads * head_dim] (`nn.Linear`).
+    """
+
+    projection: str
+    layout: HeadLayout
+    transposed: bool
 
 
 @dataclass(frozen=True)
@@ -37,37 +50,28 @@ class Structure:
     """Module paths inside a block, and what could be read from their behaviour.
 
     Attributes:
-        projection: attention's output projection; its input holds all heads' outputs side by side.
-        attention_write: the module whose output, times `attention_multiplier`, attention adds to the stream;
-            the projection itself, or a norm behind it (Gemma 2, OLMo 2).
-        mlp_write: the same for the MLP.
-        heads: number of heads.
-        head_dim: width of one head's output.
-        transposed: whether the projection's weight is stored as [width, heads * head_dim] (`nn.Linear`).
+        heads: attention with heads; None in blocks without any.
+        writes: what the block's output is a sum of.
         parallel: whether the MLP reads the block's input rather than attention's result.
     """
 
-    projection: str
-    attention_write: str
-    attention_multiplier: float
-    mlp_write: str
-    mlp_multiplier: float
-    heads: int
-    head_dim: int
-    transposed: bool
+    heads: Heads | None
+    writes: Writes
     parallel: bool
 
     @property
     def normed_after(self) -> bool:
         """Whether attention's write passes through a norm before it is added."""
-        return self.attention_write != self.projection
+        attention = self.writes.attention
+        return self.heads is not None and attention is not None and attention[0] != self.heads.projection
 
 
 def signature(block: nn.Module) -> tuple[object, ...]:
-    """Blocks with equal signatures have equal structure: module classes and parameter shapes by path."""
+    """Blocks with equal signatures have equal structure: module classes, parameter shapes and scalars by path."""
     modules = tuple((name, type(module).__name__) for name, module in block.named_modules())
     shapes = tuple((name, tuple(value.shape)) for name, value in block.named_parameters())
-    return modules + shapes
+    scalars = tuple((name, value.item()) for name, value in block.named_buffers() if value.numel() == 1)
+    return modules + shapes + scalars
 
 
 def find_structure(block: nn.Module, arguments: dict[int, Arguments], width: int) -> Structure:
@@ -80,7 +84,7 @@ def find_structure(block: nn.Module, arguments: dict[int, Arguments], width: int
         width: width of the residual stream.
 
     Raises:
-        RefusedModel: where the block is not `input + attention + MLP` with softmax attention heads.
+        RefusedModel: where the block's output is not a sum of its input and of what its modules write.
     """
     with running(torch.float64), torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -90,21 +94,12 @@ def find_structure(block: nn.Module, arguments: dict[int, Arguments], width: int
         hidden = torch.randn(1, positions, width, dtype=torch.float64)
         clean = trace(studied, wide[positions], hidden)
         moved = trace(studied, wide[positions], perturbed(hidden))
-        attention = _attention(clean, moved)
-        projection = _projection(studied, clean, attention, width)
-        heads, head_dim = _head_layout(studied, wide, projection, width)
-        writes = _writes(clean, attention, projection)
-        return Structure(
-            projection=projection,
-            heads=heads,
-            head_dim=head_dim,
-            transposed=_transposed(studied, clean, projection),
-            parallel=not _changed_inputs(clean, moved, writes.mlp_write),
-            attention_write=writes.attention_write,
-            attention_multiplier=writes.attention_multiplier,
-            mlp_write=writes.mlp_write,
-            mlp_multiplier=writes.mlp_multiplier,
-        )
+        movers = _movers(clean, moved)
+        attention, heads = _with_heads(studied, wide, clean, movers, width)
+        projection = None if heads is None else heads.projection
+        writes = find_writes(clean, attention, projection, [name for name in movers if name != attention])
+        parallel = not any(_changed_inputs(clean, moved, name) for name, _ in writes.mlps)
+        return Structure(heads, writes, parallel)
 
 
 def _random_copy(block: nn.Module) -> nn.Module:
@@ -139,7 +134,10 @@ def _as_double(arguments: Arguments) -> Arguments:
 
 def _differ(clean: Trace, left: Tensor, right: Tensor) -> bool:
     a, b = clean.per_position(left), clean.per_position(right)
-    return a is not None and b is not None and not torch.equal(a[:, -1], b[:, -1])
+    if a is None or b is None:
+        return False
+    change, size = (a[:, -1] - b[:, -1]).abs().max(), a[:, -1].abs().max()
+    return bool(change > _FIT * size)  # experts round otherwise with other tokens beside them
 
 
 def _changed_inputs(clean: Trace, moved: Trace, name: str) -> bool:
@@ -147,22 +145,32 @@ def _changed_inputs(clean: Trace, moved: Trace, name: str) -> bool:
     return any(_differ(clean, a, b) for a, b in pairs)
 
 
-def _attention(clean: Trace, moved: Trace) -> str:
-    """The outermost module whose output changes at a position whose inputs did not; what is all of a wrapped block
+def _movers(clean: Trace, moved: Trace) -> list[str]:
+    """The outermost modules whose output changes at a position whose inputs did not; what is all of a wrapped block
     (DataParallel, checkpointing) puts out what the block does, and is passed over."""
     parts = [name for name in clean.calls if not torch.equal(_flat(clean, name), clean.left.flatten())]
+    found: list[str] = []
     for name in sorted(parts, key=lambda name: name.count(".")):
         output_changed = _differ(clean, clean.calls[name].output, moved.calls[name].output)
-        if output_changed and not _changed_inputs(clean, moved, name):
-            return name
-    raise RefusedModel(
-        "attention",
-        "no module of a block moves information between positions.",
-        "Only decoders whose every block has softmax attention are supported.",
-    )
+        inside = any(name.startswith(f"{outer}.") for outer in found)
+        if output_changed and not inside and not _changed_inputs(clean, moved, name):
+            found.append(name)
+    return found
 
 
-def _projection(studied: nn.Module, clean: Trace, attention: str, width: int) -> str:
+def _with_heads(
+    studied: nn.Module, arguments: dict[int, Arguments], clean: Trace, movers: list[str], width: int
+) -> tuple[str | None, Heads | None]:
+    """The first of the modules that move information which has heads, with these."""
+    for name in movers:
+        projection = _projection(studied, clean, name, width)
+        layout = None if projection is None else _layout(studied, arguments, projection, width)
+        if projection is not None and layout is not None:
+            return name, Heads(projection, layout, _transposed(studied, clean, projection))
+    return None, None
+
+
+def _projection(studied: nn.Module, clean: Trace, attention: str, width: int) -> str | None:
     """The last linear map inside attention."""
     linear = [
         name
@@ -171,14 +179,7 @@ def _projection(studied: nn.Module, clean: Trace, attention: str, width: int) ->
         and call.output.shape[-1] == width
         and getattr(studied.get_submodule(name), "weight", torch.empty(0)).ndim == 2
     ]
-    if not linear:
-        raise RefusedModel(
-            "attention",
-            f"attention ('{attention}') has no output projection.",
-            "A linear map from all heads to the residual stream was expected at its end: give a model whose attention "
-            "ends so, without adapters inside it.",
-        )
-    return linear[-1]
+    return linear[-1] if linear else None
 
 
 def _transposed(studied: nn.Module, clean: Trace, projection: str) -> bool:
@@ -201,78 +202,12 @@ def _transposed(studied: nn.Module, clean: Trace, projection: str) -> bool:
     )
 
 
-def _head_layout(studied: nn.Module, arguments: dict[int, Arguments], projection: str, width: int) -> tuple[int, int]:
-    """(heads, head_dim) from the mixing weight `p`, which is one number per head."""
-    shares = torch.stack([_mixing_shares(studied, arguments, projection, width) for _ in range(_PAIRS)])
-    change = shares.diff(dim=1).abs().nan_to_num(0).amax(0)
-    starts = (change > 1e-6).nonzero().flatten() + 1
-    sizes = torch.tensor([0, *starts.tolist(), shares.shape[1]]).diff()
-    means = ((shares > 0) & (shares < 1) | shares.isnan()).all() and (shares.nan_to_num(0).std(0) > 1e-6).all()
-    if sizes[0] < 2 or (sizes != sizes[0]).any() or not means:
-        raise RefusedModel(
-            "heads are weighted means of values",
-            f"the input of '{projection}' is not one softmax-weighted mean of values per head.",
-            "Attention sinks, gated attention outputs and layers without softmax attention are not supported.",
-        )
-    return len(sizes), int(sizes[0])
+def _layout(studied: nn.Module, arguments: dict[int, Arguments], projection: str, width: int) -> HeadLayout | None:
+    def inputs(hidden: Tensor) -> Tensor:
+        return trace(studied, arguments[hidden.shape[1]], hidden).calls[projection].inputs[0].flatten(0, -2)
 
-
-def _mixing_shares(studied: nn.Module, arguments: dict[int, Arguments], projection: str, width: int) -> Tensor:
-    """`p` in `v0 + p (v1 - v0)` for every entry of the projection's input; NaN where clipping made v1 = v0."""
-    hidden = torch.randn(1, 2, width, dtype=torch.float64)
-
-    def head_outputs(states: Tensor) -> Tensor:
-        return trace(studied, arguments[states.shape[1]], states).calls[projection].inputs[0].flatten(0, -2)
-
-    first, mixed = head_outputs(hidden)
-    moved = head_outputs(hidden[:, 1:])[0] - first
-    return torch.where(moved.abs() > _FIT, (mixed - first) / moved, torch.nan)
-
-
-@dataclass(frozen=True)
-class _Writes:
-    attention_write: str
-    attention_multiplier: float
-    mlp_write: str
-    mlp_multiplier: float
-
-
-def _writes(clean: Trace, attention: str, projection: str) -> _Writes:
-    """The two outputs that make up what the block adds, with their multipliers, by least squares."""
-    added = (clean.left - clean.entered).flatten()
-    for attention_write in _behind_projection(clean, projection):
-        for mlp_write in _outside(clean, attention, attention_write):
-            pair = torch.stack([_flat(clean, attention_write), _flat(clean, mlp_write)], 1)
-            fit = torch.linalg.lstsq(pair, added).solution
-            if (pair @ fit - added).norm() < _FIT * added.norm():
-                multipliers = [rounded(float(value), _ROUNDING) for value in fit]
-                return _Writes(attention_write, multipliers[0], mlp_write, multipliers[1])
-    raise RefusedModel(
-        "residual sum",
-        "a block's output is not its input plus what attention and the MLP write.",
-        "Post-norm trunks (OPT-350m, the original BERT layout) and several residual streams are not supported.",
-    )
+    return head_layout(inputs, max(arguments), width)
 
 
 def _flat(clean: Trace, name: str) -> Tensor:
     return clean.calls[name].output.flatten()
-
-
-def _behind_projection(clean: Trace, projection: str) -> Iterator[str]:
-    """The projection, then modules that read its output (norms behind it)."""
-    yield projection
-    written = _flat(clean, projection)
-    for name, call in clean.calls.items():
-        if call.inputs and call.output.numel() == written.numel() and torch.equal(call.inputs[0].flatten(), written):
-            yield name
-
-
-def _outside(clean: Trace, attention: str, attention_write: str) -> list[str]:
-    names = [
-        name
-        for name, call in clean.calls.items()
-        if not f"{name}.".startswith(attention + ".")
-        and name != attention_write
-        and call.output.numel() == clean.entered.numel()
-    ]
-    return sorted(names, key=lambda name: name.count("."))  # 'mlp' rather than 'mlp.down_proj'

@@ -12,6 +12,7 @@ from typing import Protocol
 from selfrepair.ablation.operators import Operator, Resample
 from selfrepair.errors import SelfRepairError
 from selfrepair.model.language_model import LanguageModel
+from selfrepair.model.usual_layers import require_usual_layers
 from selfrepair.paper.claims import JudgedClaim, judge_claims
 from selfrepair.paper.exhibit import Exhibit
 from selfrepair.paper.inputs.recipe import NextBatch, Recipe, recipe_named
@@ -94,6 +95,7 @@ def sweep(
     Raises:
         SelfRepairError: as `measure`.
     """
+    require_usual_layers(model.anatomy, "the paper's experiments")
     return measure(
         model,
         windows,
@@ -127,6 +129,7 @@ def study_of(model: LanguageModel, run: Run, recipe: str = "default") -> Study:
         )
     if run.outcome["status"] != "complete":
         raise SelfRepairError(f"The run is {run.outcome['status']}.", "Finish it first: selfrepair resume FOLDER.")
+    require_usual_layers(model.anatomy, "the paper's experiments")
     windows, _ = windows_of(run.windows)
     chosen = recipe_named(recipe, windows)
     first = int(run.plan["text"]["first_position"])

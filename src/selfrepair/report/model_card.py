@@ -20,7 +20,7 @@ from selfrepair.report.captions import (
 from selfrepair.report.layout import fitted
 from selfrepair.report.number_formats import known
 from selfrepair.report.rows import PARTS, Row, strict, unbounded
-from selfrepair.report.run_tables import SHARES, UNSURE, share_line
+from selfrepair.report.run_tables import NOT_EVERYWHERE, SHARES, UNSURE, share_line
 from selfrepair.results.filter_labels import resolve_filter
 from selfrepair.results.intervention_axis import LAYERS
 from selfrepair.results.runs import Run
@@ -69,7 +69,7 @@ def print_model_card(console: Console, run: Run, filter: str | None = None) -> N
     """
     label = resolve_filter(run, filter)
     rows = _rows(run, label)
-    shares = {heading: name for heading, name in SHARES.items() if name != "fraction_post_norms" or _any(rows, name)}
+    shares = {heading: name for heading, name in SHARES.items() if name not in NOT_EVERYWHERE or _any(rows, name)}
     lines = [share_line(str(row["part"]), row, list(shares.values())) for row in rows]
     console.print(Text(f"{fact(run, 'model')}: the share of {lost(run)} that is made good", style="bold"))
     console.print(Text(operator_with_donors(run)))

@@ -28,6 +28,7 @@ HEADINGS = {
     "repaired": "repaired_fraction",
     "heads": "repair_heads",
     "MLPs": "repair_mlps",
+    "mixers": "repair_mixers",
     "post-norms": "repair_post_norms",
     "norm": "repair_norm",
     "largest repairer": "largest_repair",

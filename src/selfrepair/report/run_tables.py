@@ -11,6 +11,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from selfrepair.effects.lines import LINES
 from selfrepair.report.captions import (
     MARKS,
     ablated,
@@ -103,8 +104,8 @@ def _heading(sort: str, rows: list[Row]) -> str:
 
 def print_summary(console: Console, run: Run) -> None:
     """Print the whole model's totals under each filter, split into heads, MLPs and norms."""
-    post = _any(run.interventions["pooled_fraction_post_norms"].values)
-    names = [name for name in SHARES.values() if post or name != "fraction_post_norms"]
+    absent = [name for name in NOT_EVERYWHERE if not _any(run.interventions[f"pooled_{name}"].values)]
+    names = [name for name in SHARES.values() if name not in absent]
     headings = [heading for heading, name in SHARES.items() if name in names]
     width = min(console.width, 100)
     lines = [_pooled(run, label, names) for label in run.filters]
@@ -132,9 +133,11 @@ SHARES = {
     "repaired": "repaired_fraction",
     "by heads": "fraction_heads",
     "by MLPs": "fraction_mlps",
+    "by mixers": "fraction_mixers",
     "by post-norms": "fraction_post_norms",
     "by norm": "fraction_norm",
 }
+NOT_EVERYWHERE = tuple(line.share for line in LINES if not line.everywhere)
 
 
 def _pooled(run: Run, label: str, names: Sequence[str]) -> NumberRow:
@@ -185,8 +188,9 @@ def columns_of(rows: list[Row], what: str = "head") -> list[HeadColumn]:
         number("heads", 4),
         number("MLPs", 4),
     ]
-    if _any([row["repair_post_norms"] for row in rows]):
-        columns.append(number("post-norms", 7))
+    columns += [
+        number(heading, 7) for heading in ("mixers", "post-norms") if _any([row[HEADINGS[heading]] for row in rows])
+    ]
     columns.append(number("norm", 4))
     if any(_largest(row) != DASH for row in rows):
         columns.append(HeadColumn("largest repairer", _largest, 8))

@@ -12,7 +12,13 @@ from selfrepair.model.anatomy import Block
 from selfrepair.model.taps import Arguments, first_tensor, on_input, on_output, removing, with_input
 
 INPUT, OUTPUT = "input", "output"
-HEADS, PROJECTION, ATTENTION, NEURONS, MLP = "heads", "projection", "attention", "neurons", "mlp"
+HEADS, PROJECTION, ATTENTION, NEURONS = "heads", "projection", "attention", "neurons"
+MIXER, MLP = "mixer", "mlp"
+
+
+def mlp_marks(block: Block) -> list[str]:
+    """Marks of all writes of a block's MLP, in the order of `Block.mlps`."""
+    return [MLP if number == 0 else f"{MLP} {number}" for number in range(len(block.mlps))]
 
 
 class NotTraceable(SelfRepairError):
@@ -73,8 +79,10 @@ class BlockRecorder:
                     on_input(block.projection, partial(mark, HEADS)),
                     on_output(block.projection, partial(mark, PROJECTION)),
                     on_output(block.attention_write, partial(mark, ATTENTION)),
-                    on_output(block.mlp_write, partial(mark, MLP)),
+                    on_output(block.mixer_write, partial(mark, MIXER)),
                 ]
+                for name, (module, _) in zip(mlp_marks(block), block.mlps, strict=True):
+                    taps.append(on_output(module, partial(mark, name)))
                 if neurons is not None:
                     taps.append(on_input(neurons, partial(mark, NEURONS)))
                 with removing(*taps), recorder:

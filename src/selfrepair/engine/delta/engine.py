@@ -14,22 +14,24 @@ from selfrepair.effects.ledger import Ledger
 from selfrepair.engine.accounts import RunNumbers, nothing_happens, require_sites
 from selfrepair.engine.clean import CleanRun
 from selfrepair.engine.contract import Replacement, Settings
-from selfrepair.engine.delta.blocks import ATTENTION, HEADS, INPUT, MLP, OUTPUT, PROJECTION, BlockRecorder
+from selfrepair.engine.delta.blocks import INPUT, OUTPUT, PROJECTION, BlockRecorder, mlp_marks
 from selfrepair.engine.delta.compiled import CompiledProgram
+from selfrepair.engine.delta.layer_probes import after_attention, of_attention
 from selfrepair.engine.delta.matmul import PRECISIONS, Weights
-from selfrepair.engine.delta.probes import DIRECTION, HEAD_DIRECTIONS, PROJECTION_DIRECTION, STREAM, Probe
+from selfrepair.engine.delta.probes import DIRECTION, HEAD_DIRECTIONS, PROJECTION_DIRECTION, Probe
 from selfrepair.engine.delta.program import Program, TapeValues
 from selfrepair.engine.delta.tape import Tape
 from selfrepair.engine.delta.wavefront import PatchAt, Runs
 from selfrepair.engine.fold import Folding, halving_when_memory_ends
 from selfrepair.errors import RefusedModel
-from selfrepair.model.anatomy import Block
 from selfrepair.model.arguments import block_arguments
 from selfrepair.model.language_model import LanguageModel
 from selfrepair.model.own_forward import stream_errors
 from selfrepair.model.ports import KINDS, Kind, Port
 from selfrepair.model.proofs import tolerance
 from selfrepair.progress import Advance, ignore
+
+BEHIND: tuple[Kind, ...] = ("mixer", "neurons", "mlp")  # ports behind, or beside, the heads of a layer
 
 
 @dataclass
@@ -147,14 +149,14 @@ class DeltaEngine:
         start, per_component = tape.marks[INPUT], runs.accounts.by_head is not None
         touched = [row for row in runs.accounts.touching_layer(layer) if row < joined]
         others: RunNumbers = sorted(set(range(joined)) - set(touched)) if touched else slice(0, joined)
-        probes = [*_after_attention(block, tape), *_of_attention(tape, per_component)]
+        probes = [*after_attention(block, tape), *of_attention(tape, per_component)]
         program = Program.between(tape, start, probes)
         for rows, probed in self._passes(program, values, runs.difference[others], others):
             runs.book(layer, rows, probed, {})
             advance(_count(rows) * len(runs.clean.tokens))
         if touched:
             patches = runs.patches(layer, touched, tape, replacement, KINDS)
-            probes = [*_after_attention(block, tape), *_of_attention(tape, per_component or "heads" in patches)]
+            probes = [*after_attention(block, tape), *of_attention(tape, per_component or "heads" in patches)]
             for rows, probed, put in self._patched(start, probes, values, runs.difference[touched], touched, patches):
                 runs.book(layer, rows, probed, put)
                 advance(_count(rows) * len(runs.clean.tokens))
@@ -171,22 +173,23 @@ class DeltaEngine:
         """Starts the runs of a layer: their differences begin at the projection's output, or behind it."""
         block, tape = runs.anatomy.blocks[layer], values.tape
         joining, write = runs.join(layer, number, replacement)
-        start = tape.marks[PROJECTION]
+        start = tape.marks[PROJECTION] if block.heads else tape.marks[INPUT]  # no heads: no difference before a patch
         write = write.reshape(write.shape[0], *tape.values[start].shape)
-        behind = {row for kind in ("neurons", "mlp") for row in runs.accounts.touching(Port(layer, kind))}
+        behind = {row for kind in BEHIND for row in runs.accounts.touching(Port(layer, kind))}
         touched = [row for row in range(joining.start, joining.stop) if row in behind]
         others = [row for row in range(joining.start, joining.stop) if row not in behind]
-        probes = [probe for probe in _after_attention(block, tape) if not (block.parallel and probe.name == MLP)]
+        own = mlp_marks(block) if block.parallel else []
+        probes = [probe for probe in after_attention(block, tape) if probe.name not in own]
         program = Program.between(tape, start, probes)
         within = [row - joining.start for row in others]
         for rows, probed in self._passes(program, values, write if not touched else write[within], others):
             runs.book_own_layer(layer, rows, probed, {})
             advance(_count(rows) * len(runs.clean.tokens))
         if touched:
-            patches = runs.patches(layer, touched, tape, replacement, ("neurons", "mlp"))
+            patches = runs.patches(layer, touched, tape, replacement, BEHIND)
             within = [row - joining.start for row in touched]
             for rows, probed, put in self._patched(
-                start, _after_attention(block, tape), values, write[within], touched, patches
+                start, after_attention(block, tape), values, write[within], touched, patches
             ):
                 runs.book_own_layer(layer, rows, probed, put)
                 advance(_count(rows) * len(runs.clean.tokens))
@@ -271,20 +274,6 @@ def _directions(clean: CleanRun, layer: int) -> dict[str, Tensor]:
         PROJECTION_DIRECTION: clean.projection_directions[layer],
         HEAD_DIRECTIONS: clean.head_directions[layer],
     }
-
-
-def _after_attention(block: Block, tape: Tape) -> list[Probe]:
-    probes = [Probe(OUTPUT, tape.marks[OUTPUT], STREAM), Probe(MLP, tape.marks[MLP], DIRECTION)]
-    if block.attention_norm is not None:
-        probes.append(Probe(ATTENTION, tape.marks[ATTENTION], DIRECTION))
-    return probes
-
-
-def _of_attention(tape: Tape, per_component: bool) -> list[Probe]:
-    probes = [Probe(PROJECTION, tape.marks[PROJECTION], PROJECTION_DIRECTION)]
-    if per_component:
-        probes.append(Probe(HEADS, tape.marks[HEADS], HEAD_DIRECTIONS))
-    return probes
 
 
 def _numbered(numbers: RunNumbers, part: slice) -> RunNumbers:

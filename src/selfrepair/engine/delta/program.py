@@ -116,8 +116,7 @@ class Program:
         for step, operation in enumerate(self.operations):
             moved = apply(Call(operation, values, differences, difference.shape[0]))
             for index, change in zip(operation.outputs, moved, strict=True):
-                if change.is_floating_point():
-                    arrive(index, change)
+                arrive(index, change)
             for index in last_use[step]:
                 differences.pop(index, None)
         return probed

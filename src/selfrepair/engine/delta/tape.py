@@ -114,6 +114,8 @@ class Recorder(TorchFunctionMode):
             return target
         if active and getattr(func, "__name__", "") in _UNSEEN:
             raise DiscreteStep(func.__name__, tuple(self._stack))
+        if active and any(self._is_active(tensor) and not tensor.is_floating_point() for tensor in given):
+            raise DiscreteStep(getattr(func, "__name__", "a choice"), tuple(self._stack))  # which experts, say
         result = func(*args, **kwargs)
         if active:
             self._record(func, args, kwargs, result)
@@ -195,8 +197,10 @@ class Recorder(TorchFunctionMode):
         floating = [leaf.is_floating_point() for leaf in leaves]
         if not opaque and not all(floating):
             raise DiscreteStep(func.__name__, tuple(self._stack))
+        if any(leaf.dtype is torch.bool for leaf in leaves):
+            raise DiscreteStep(type(func).__name__, ())
         args, kwargs = tree_map(self._known, (tuple(args), dict(kwargs)))
-        outputs = tuple(self._register(leaf, moves) for leaf, moves in zip(leaves, floating, strict=True))
+        outputs = tuple(self._register(leaf, active=True) for leaf in leaves)  # whole numbers of a module move as well
         self.tape.operations.append(Operation(func, args, kwargs, outputs))
 
 

@@ -13,14 +13,14 @@ from selfrepair.effects.ledger import Ledger
 from selfrepair.engine.accounts import Accounts, Patch, RunNumbers
 from selfrepair.engine.clean import CleanRun
 from selfrepair.engine.contract import Replacement
-from selfrepair.engine.delta.blocks import ATTENTION, HEADS, MLP, NEURONS, OUTPUT, PROJECTION
+from selfrepair.engine.delta.blocks import ATTENTION, HEADS, MIXER, MLP, NEURONS, OUTPUT, PROJECTION, mlp_marks
 from selfrepair.engine.delta.tape import Tape
 from selfrepair.model.language_model import LanguageModel
 from selfrepair.model.places import place_of
 from selfrepair.model.ports import Kind, Port
 from selfrepair.model.stream_directions import vector_of
 
-MARKS: dict[Kind, str] = {"heads": HEADS, "neurons": NEURONS, "mlp": MLP}
+MARKS: dict[Kind, str] = {"heads": HEADS, "mixer": MIXER, "neurons": NEURONS, "mlp": MLP}
 
 
 class Runs:
@@ -125,20 +125,20 @@ class Runs:
     ) -> None:
         """Books what the block in which runs start did after its attention."""
         through_heads = self.accounts.after[rows] - self.accounts.before[rows]
-        for patch in patches.values():  # of the MLP: booked with the heads, in the one layer that runs have seen
+        for patch in patches.values():  # behind the heads: booked with them, in the one layer that runs have seen
             through_heads = through_heads - patch.lost
         self._book(layer, rows, probed, through_heads, patches)
 
     def book(self, layer: int, rows: RunNumbers, probed: Mapping[str, Tensor], patches: Mapping[Kind, PatchAt]) -> None:
         """Books what a block downstream did."""
-        through_heads = probed[PROJECTION]
+        through_heads = probed.get(PROJECTION, self.accounts.before.new_zeros(()))
         if "heads" in patches:
             heads = patches["heads"]
             going_on = self.accounts.untouched(heads.patch, probed[HEADS])
             through_heads = going_on.sum(-1) + heads.lost
             self.accounts.book_heads(layer, rows, going_on)
             self.accounts.book_attention(layer, rows, going_on.sum(-1))
-        else:
+        elif PROJECTION in probed:
             self.accounts.book_attention(layer, rows, through_heads)
             if HEADS in probed:
                 self.accounts.book_heads(layer, rows, probed[HEADS])
@@ -155,11 +155,18 @@ class Runs:
         block = self.anatomy.blocks[layer]
         if ATTENTION in probed:  # all that attention's write changed by, less its heads at the norm's clean scale
             self.accounts.book_post_norm(rows, block.attention_multiplier * probed[ATTENTION] - through_heads)
-        if MLP in probed:
-            change = block.mlp_multiplier * probed[MLP]
-            if "mlp" in patches:
+        if MIXER in probed:
+            change = block.mixer_multiplier * probed[MIXER]
+            if "mixer" in patches:
+                change = self.accounts.untouched(patches["mixer"].patch, change.unsqueeze(-1)).squeeze(-1)
+            self.accounts.book_mixer(layer, rows, change)
+        for name, (_, multiplier) in zip(mlp_marks(block), block.mlps, strict=True):
+            if name not in probed:
+                continue
+            change = multiplier * probed[name]
+            if name == MLP and "mlp" in patches:
                 change = self.accounts.untouched(patches["mlp"].patch, change.unsqueeze(-1)).squeeze(-1)
-            if "neurons" in patches:
+            if name == MLP and "neurons" in patches:
                 change = change - patches["neurons"].lost
             self.accounts.book_mlp(layer, rows, change)
         self.difference[rows] = probed[OUTPUT]

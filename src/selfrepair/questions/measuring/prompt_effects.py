@@ -20,6 +20,7 @@ from selfrepair.engine.replay import ReplayEngine
 from selfrepair.errors import SelfRepairError
 from selfrepair.model.language_model import LanguageModel
 from selfrepair.model.ports import Port
+from selfrepair.model.usual_layers import require_usual_layers
 from selfrepair.progress import Advance, ignore
 from selfrepair.prompts.prompts import Prompts
 from selfrepair.questions.measuring.batches import LOGIT_DIFFERENCE, Batch, batches
@@ -163,6 +164,7 @@ def prompt_effects(
     Raises:
         SelfRepairError: interventions of one name, or sites that the model does not have.
     """
+    require_usual_layers(model.anatomy, "questions on prompts")
     _require_names(interventions)
     operator = operator_for(ablation, prompts, donors, model, seed)
     anatomy, number = model.anatomy, len(interventions)

@@ -14,7 +14,7 @@ from selfrepair.ablation.operators import Operator, operator, require_operator
 from selfrepair.ablation.sites import Head, Site, all_heads
 from selfrepair.engine import DeltaEngine, Engine, ReplayEngine, engine_made_by_name, engine_named
 from selfrepair.engine.accounts import require_sites
-from selfrepair.engine.choice import Choice, Work, choose, delta
+from selfrepair.engine.choice import Choice, RunSize, choose, delta, require_right
 from selfrepair.engine.clean import clean_run
 from selfrepair.engine.contract import is_exact
 from selfrepair.engine.delta.matmul import PRECISIONS
@@ -107,7 +107,7 @@ def _engine(
     size = room.windows
     first_batch = tokens_of(windows, np.arange(min(size, len(windows))), model)
     with finding("an engine, on the first windows"):
-        tried = [Head(layer, min(head, model.anatomy.blocks[layer].heads - 1)) for layer, head in heads]
+        tried = list(dict.fromkeys(_head_near(model, cell) for cell in heads))
         choice = chosen_engine(asked.engine, asked.precision, model, first_batch, tried, len(windows) * chosen.draws)
     engine = choice.engine
     if isinstance(engine, DeltaEngine) and engine.runs is None:
@@ -123,6 +123,13 @@ def _engine(
         "windows_per_unit": size * max(1, unit // size),
     }
     return engine, facts
+
+
+def _head_near(model: LanguageModel, cell: Head) -> Head:
+    """A head to try engines on: in the cell's layer, or in the nearest one that has heads."""
+    anatomy = model.anatomy
+    layer = min(anatomy.layers_with_heads, key=lambda layer: abs(layer - cell.layer))
+    return Head(layer, min(cell.head, anatomy.blocks[layer].heads - 1))
 
 
 def checked_interventions(
@@ -176,13 +183,15 @@ def chosen_engine(
     if precision is not None and precision not in PRECISIONS:
         raise SelfRepairError(f"No precision is called '{precision}'.", f"There are: {', '.join(PRECISIONS)}.")
     blocks = passes * sum(model.anatomy.layers - head.layer for head in heads)
-    work = Work(blocks, passes * (tokens.shape[1] - 1))
+    work = RunSize(blocks, passes * (tokens.shape[1] - 1))
     with model.running():
         if engine == "delta" or (engine == "auto" and precision is not None):
             return delta(model, tokens, heads, work, precision)
         if engine == "auto":
             return choose(model, tokens, heads, work)
         used = engine_named(engine) if isinstance(engine, str) else engine
+        if isinstance(used, DeltaEngine):
+            require_right(model, tokens, heads)
         if isinstance(used, ReplayEngine) and used.fold is None:
             used.fold = used.probe(model, clean_run(model, tokens))
         return Choice(used, f"{used.name}, as asked for")

@@ -111,7 +111,8 @@ def numerical_floor(job: Job, clean: CleanRun, scored: Tensor) -> tuple[float, f
     """Largest total effect of heads ablated with their own clean output, below which effects mean nothing; and the
     largest ratio to what rounding may leave. Infinite if the engine leaves heads out."""
     anatomy = job.model.anatomy
-    layers = sorted({round(i * (anatomy.layers - 1) / (_FLOOR_HEADS - 1)) for i in range(_FLOOR_HEADS)})
+    having = anatomy.layers_with_heads
+    layers = sorted({having[round(i * (len(having) - 1) / (_FLOOR_HEADS - 1))] for i in range(_FLOOR_HEADS)})
     heads = each(Head(layer, head) for layer in layers for head in (0, anatomy.blocks[layer].heads - 1))
     ledgers = list(_one_draw(job, clean, heads, Unchanged(), _Nothing(), 0))
     if {intervention for ledger in ledgers for intervention in ledger.interventions} != set(heads):

@@ -85,7 +85,7 @@ def opaque(call: Call) -> tuple[Tensor, ...]:
 
     moving = _runs_that_move(call)
     outputs = _one_by_one(call) if _stands_beside(call) else _called(call, call.folded)
-    return tuple(difference(full, i) if full.is_floating_point() else full for i, full in enumerate(outputs))
+    return tuple(difference(full, i) for i, full in enumerate(outputs))
 
 
 def _stands_beside(call: Call) -> bool:

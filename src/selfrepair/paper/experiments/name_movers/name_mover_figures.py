@@ -213,9 +213,9 @@ def _made_up_panel(study: IoiStudy) -> tuple[Panel, list[Number]]:
 
 def _lines_of(study: IoiStudy) -> dict[str, str]:
     """The lines of a linear readout's ledger with their labels; that of post-norms if the model has any."""
-    moved = any(np.any(parts["post_norms"]) for parts in study.parts.values())
-    labels = {"heads": "other heads", "mlps": "MLPs", "post_norms": "post-norms", "norm": "final norm"}
-    return {line.name: labels[line.name] for line in LINES if moved or line.name != "post_norms"}
+    labels = {"heads": "other heads", "mlps": "MLPs", "norm": "final norm"}
+    moved = {line.name for line in LINES if any(np.any(parts[line.name]) for parts in study.parts.values())}
+    return {line.name: labels.get(line.name, line.short) for line in LINES if line.everywhere or line.name in moved}
 
 
 def _line_of(shares: Sequence[Number], label: str, colour: str, row: int) -> Marks:

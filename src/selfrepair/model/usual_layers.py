@@ -1,0 +1,37 @@
+"""What is written for layers of heads and one MLP refuses models that have others."""
+
+from __future__ import annotations
+
+from selfrepair.errors import SelfRepairError
+from selfrepair.model.anatomy import Anatomy, Block
+
+
+def require_usual_layers(anatomy: Anatomy, what: str) -> None:
+    """Refuses a model with layers that are not just heads and one MLP, whose tables would leave parts out.
+
+    Args:
+        anatomy: the model's parts.
+        what: needs the usual layers, as in 'questions on prompts'.
+
+    Raises:
+        SelfRepairError: names the first other layer, and what it has.
+    """
+    for layer, block in enumerate(anatomy.blocks):
+        other = _unusual(block)
+        if other is not None:
+            raise SelfRepairError(
+                f"Layer {layer} of this model {other}: {what} know of heads and one MLP in each layer alone.",
+                "Measure it with `selfrepair run`, whose ledger has lines for all of its parts.",
+            )
+
+
+def _unusual(block: Block) -> str | None:
+    if block.has_mixer:
+        return "has a mixer (a state space, a convolution or the like without heads)"
+    if not block.heads:
+        return "has no heads"
+    if len(block.mlps) != 1:
+        return "has no MLP" if not block.mlps else f"has an MLP of {len(block.mlps)} parts that write side by side"
+    if block.stream_multiplier != 1:
+        return f"multiplies the residual stream with {block.stream_multiplier:g}"
+    return None

@@ -1,0 +1,88 @@
+"""The recorded verdicts, and the page of families that is made of them."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+from census.study import NOT_BUILT, PROVEN, REFUSED, Verdict
+
+RECORDED = Path(__file__).with_name("recorded.json")
+PAGE = Path(__file__).parents[2] / "docs" / "families.md"
+
+_HEAD = """\
+# Families
+
+Written by `python tools/census.py`. Every causal language model in the list of transformers {version} was built small
+with random weights in float64. *Proven* means that total effects of a head of every layer, from each engine named, are
+those of plain Hugging Face forwards under hooks, to a relative 1e-9, and that every ledger closes. *Refused* models
+fail the identity that is named; loading says so. `selfrepair check MODEL` does the same for real weights.
+
+{date}: of {families} families {proven} are proven, {delta} of them with the delta engine too; {refused} are refused;
+{not_built} could not be built here. Entries with an @ are further published layouts of a family, and are not counted.
+
+"""
+
+
+def recorded() -> dict[str, Verdict]:
+    """Verdicts by entry."""
+    found: dict[str, Verdict] = json.loads(RECORDED.read_text())["entries"]
+    return found
+
+
+def recorded_version() -> str:
+    """The version of transformers that verdicts were recorded with."""
+    version: str = json.loads(RECORDED.read_text())["transformers"]
+    return version
+
+
+def write(entries: dict[str, Verdict], version: str, date: str) -> None:
+    """Records verdicts, and writes the page."""
+    kept = {"transformers": version, "date": date, "entries": dict(sorted(entries.items()))}
+    RECORDED.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n")
+    PAGE.write_text(page())
+
+
+def page() -> str:
+    """The page of families, from what is recorded."""
+    kept = json.loads(RECORDED.read_text())
+    entries = kept["entries"]
+    families = {entry: found for entry, found in entries.items() if "@" not in entry}
+    counts = Counter(found["verdict"] for found in families.values())
+    text = _HEAD.format(
+        version=kept["transformers"],
+        date=kept["date"],
+        families=len(families),
+        proven=counts[PROVEN],
+        delta=sum("delta" in found.get("engines", ()) for found in families.values()),
+        refused=counts[REFUSED],
+        not_built=counts[NOT_BUILT],
+    )
+    return text + "\n".join([*_proven(entries), *_refused(entries), *_not_built(entries)]) + "\n"
+
+
+def _proven(entries: dict[str, Verdict]) -> list[str]:
+    lines = ["## Proven", "", "| family | layers | delta |", "|---|---|---|"]
+    for entry, found in entries.items():
+        if found["verdict"] == PROVEN:
+            delta = "yes" if "delta" in found["engines"] else f"no: {found['no_delta']}"
+            lines.append(f"| {entry} | {'; '.join(found['layers'])} | {delta} |")
+    return [*lines, ""]
+
+
+def _refused(entries: dict[str, Verdict]) -> list[str]:
+    by_identity: dict[str, list[str]] = {}
+    for entry, found in entries.items():
+        if found["verdict"] == REFUSED:
+            by_identity.setdefault(found["identity"], []).append(entry)
+    lines = ["## Refused", "", "| identity that fails | families |", "|---|---|"]
+    return [*lines, *(f"| {identity} | {', '.join(names)} |" for identity, names in sorted(by_identity.items())), ""]
+
+
+def _not_built(entries: dict[str, Verdict]) -> list[str]:
+    lines = ["## Not built here", "", "| family | why |", "|---|---|"]
+    for entry, found in entries.items():
+        if found["verdict"] == NOT_BUILT:
+            lines.append(f"| {entry} | {found['reason'].replace('|', '/')} |")
+    return lines

@@ -1,0 +1,54 @@
+"""Every causal language model that transformers lists is proven, refused for the recorded reason, or not built."""
+
+from __future__ import annotations
+
+import pytest
+import transformers
+
+from census import forwards, study
+from census.recording import PAGE, page, recorded, recorded_version
+from census.small import ENTRIES, FAMILIES, build
+from selfrepair.engine.delta.rules import rule_table
+from selfrepair.engine.delta.rules.secant import secant
+
+SAME_VERSION = transformers.__version__ == recorded_version()
+ADVICE = "Run `python tools/census.py --only {}`, look at what it finds, and commit tests/census/recorded.json."
+
+
+def test_no_family_is_left_out():
+    new = [family for family in FAMILIES if family not in recorded()]
+    assert not new, f"transformers has families that nobody looked at: {new}. " + ADVICE.format(",".join(new))
+
+
+@pytest.mark.skipif(not SAME_VERSION, reason="recorded with another version of transformers")
+def test_nothing_is_recorded_that_is_not_there():
+    assert set(recorded()) == set(ENTRIES)
+
+
+@pytest.mark.parametrize("entry", [entry for entry in ENTRIES if entry in recorded()])
+def test_the_verdict_is_the_recorded_one(entry):
+    kept, found = recorded()[entry], study.verdict(entry)  # a wrong number, or a traceback, is an error here
+    if not SAME_VERSION and study.NOT_BUILT in (kept["verdict"], found["verdict"]):
+        pytest.skip("other versions of transformers build other families")
+    known = ("verdict", "identity", "engines", "layers") if SAME_VERSION else ("verdict",)
+    assert {name: found.get(name) for name in known} == {name: kept.get(name) for name in known}, ADVICE.format(entry)
+
+
+def test_the_page_says_what_is_recorded():
+    assert PAGE.read_text() == page(), "Run `python tools/census.py --page`."
+
+
+def test_the_census_sees_a_wrong_number(monkeypatch):
+    def wrong(call):
+        return tuple(1.001 * change for change in secant(call))
+
+    monkeypatch.setitem(rule_table.RULES, "silu", wrong)
+    with pytest.raises(study.WrongNumber, match="delta"):
+        study.verdict("llama")
+
+
+def test_effects_are_those_of_plain_forwards():
+    """An effect of a head that is replaced by itself would be zero; donors make it large."""
+    model = build("llama")
+    found = forwards.effects(model, {1: (model.model.layers[1].self_attn.o_proj, 4)}, [(1, 2)])
+    assert found[1, 2].abs().max() > 0.01

@@ -32,6 +32,12 @@ ENGINES: Registry[Any] = Registry(
     },
     reserved=("auto",),
 )
+SURROGATES: Registry[Any] = Registry(
+    "surrogate",
+    "selfrepair.surrogates",
+    {"own": "selfrepair.engine.surrogates:OwnPosition"},
+    reserved=("none",),
+)
 FILTERS: Registry[Any] = Registry(
     "filter",
     "selfrepair.filters",

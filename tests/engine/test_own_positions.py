@@ -30,7 +30,7 @@ def swept(model, chosen, wanted=None, rows=7, runs=None, donors=DONORS):
         clean = clean_run(model, TOKENS)
         outputs = head_outputs(model, donors)
         engine = OwnPositionEngine(rows=rows, runs=runs)
-        return split(engine.sweep(model, clean, each(chosen), layerwise(outputs), True, wanted))
+        return split(engine.sweep(model, clean, each(chosen), layerwise(outputs), True, wanted=wanted))
 
 
 def oracle_gap_at(ledger, book, position):

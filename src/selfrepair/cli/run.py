@@ -15,8 +15,9 @@ import typer
 from selfrepair.cli.exit_code import INTERRUPTED
 from selfrepair.cli.options import Quiet, options, with_settings
 from selfrepair.cli.report import write_beside
+from selfrepair.run.planning.effort_settings import Estimation, Stopping
 from selfrepair.run.planning.setting_fields import given_settings
-from selfrepair.run.planning.settings import GROUPS, Ablation, Computing, Loading, Statistics, Stopping, Text, Work
+from selfrepair.run.planning.settings import GROUPS, Ablation, Computing, Loading, Statistics, Text, Work
 from selfrepair.terminal import Console
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 _OUTPUT = "Output"
 _SETTINGS = (*options(Text), *options(Ablation), *options(Statistics), *options(Computing))
-_SETTINGS += (*options(Loading), *options(Work), *options(Stopping))
+_SETTINGS += (*options(Loading), *options(Work), *options(Estimation), *options(Stopping))
 
 
 @with_settings(_SETTINGS)
@@ -100,6 +101,7 @@ def _require_sense(model: str, asked: Mapping[str, Any]) -> None:
     from selfrepair.ablation.names import named_heads
     from selfrepair.ablation.operators import operator
     from selfrepair.cli.heads import require_existing_heads
+    from selfrepair.run.planning.phases import require_share
     from selfrepair.run.planning.prepare import stopping
     from selfrepair.statistics.filters import Filter
     from selfrepair.text import read_documents
@@ -109,6 +111,7 @@ def _require_sense(model: str, asked: Mapping[str, Any]) -> None:
         Filter.parse(label)
     operator(asked["ablation"], asked["donors"])
     stopping(asked["until_se"], asked["until"])
+    require_share(asked["exact_share"])
     next(iter(read_documents(asked["text"], field=asked["field"], most=LEAST)))
     require_existing_heads(named_heads(asked["heads"]) if asked["heads"] else None, model, asked["revision"])
 

@@ -41,7 +41,7 @@ class AblationFacts(TypedDict):
     draws: int
     donors: int
     donors_fingerprint: str
-    positions: str
+    positions: str  # `all`, or `own`: only the one that predicts the token
 
 
 class UntilFacts(TypedDict):
@@ -49,6 +49,14 @@ class UntilFacts(TypedDict):
 
     standard_error: float
     of: str
+
+
+class PhasesFacts(TypedDict):
+    """Estimation in two phases: the surrogate, and how many of the documents (with scored tokens) are exact."""
+
+    surrogate: str
+    exact_documents: int
+    documents: int
 
 
 class Subject(TypedDict):
@@ -87,5 +95,6 @@ class Plan(Subject, EngineFacts):
     sample: int
     replicates: int
     until: UntilFacts | None
+    phases: PhasesFacts | None  # None where all documents are measured exactly
     machine: dict[str, Any]
     texts: NotRequired[list[Plan]]

@@ -20,7 +20,7 @@ from selfrepair.ablation.sites import Head
 from selfrepair.effects.ledger import Ledger
 from selfrepair.engine.accounts import require_sites
 from selfrepair.engine.clean import CleanRun
-from selfrepair.engine.contract import Replacement
+from selfrepair.engine.contract import Replacement, Settings
 from selfrepair.engine.own_position.copies import IDENTITY, Copies
 from selfrepair.engine.own_position.rows import Ledgers, RowBook, Rows
 from selfrepair.errors import RefusedModel, SelfRepairError
@@ -32,7 +32,7 @@ from selfrepair.model.taps import first_tensor, on_input, on_output, removing
 from selfrepair.progress import Advance, ignore
 
 
-@dataclass(frozen=True)
+@dataclass
 class OwnPositionEngine:
     """Ablates heads at one position of each run: the one whose prediction is read.
 
@@ -50,6 +50,17 @@ class OwnPositionEngine:
 
     rows: int = 512
     runs: int | None = None
+    name: str = "own-position"
+
+    @property
+    def exact(self) -> bool:
+        """See `selfrepair.engine.contract.Engine`: it runs the model's own blocks."""
+        return True
+
+    @property
+    def settings(self) -> Settings:
+        """See `selfrepair.engine.contract.Engine`."""
+        return {"rows": self.rows, "runs": self.runs}
 
     def sweep(
         self,
@@ -58,8 +69,8 @@ class OwnPositionEngine:
         interventions: Sequence[Intervention],
         replacement: Replacement,
         per_component: bool,
-        wanted: Tensor | None = None,
         advance: Advance = ignore,
+        wanted: Tensor | None = None,
     ) -> Iterator[Ledger]:
         """Ledgers as of `selfrepair.engine.contract.Engine`, but of runs that are ablated at one position only.
 
@@ -69,9 +80,9 @@ class OwnPositionEngine:
             interventions: single heads.
             replacement: what to put in the heads' places.
             per_component: whether ledgers get a line for every downstream head.
+            advance: called with the work done, in blocks times interventions times windows.
             wanted: predictions to compute, bool [intervention, window, P] in the order of `interventions`; all by
                 default. The effects of others are NaN.
-            advance: called with the work done, in blocks times interventions times windows.
 
         Raises:
             SelfRepairError: outside `model.running()`; interventions on anything but single heads.

@@ -209,6 +209,7 @@ class Sums:
             sums.replicates[:, layers, heads],
             sums.documents[layers, heads],
             sums.effective[layers, heads],
+            sums.two_phase,
         )
 
     def together(self, label: str, cells: Sequence[Cell], whole: bool = False) -> Replicated:
@@ -286,4 +287,5 @@ def _summed(pool: Pool, label: str) -> Replicated:
         np.stack([replicated.replicates[:, index] for replicated in layers], 1),
         np.stack([replicated.documents[index] for replicated in layers]),
         np.stack([replicated.effective[index] for replicated in layers]),
+        any(replicated.two_phase for replicated in layers),
     )

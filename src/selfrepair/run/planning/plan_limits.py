@@ -49,6 +49,7 @@ _KINDS: dict[tuple[str, ...], type | tuple[type, ...]] = {
     ("components",): str,
     ("memory_predicted",): (int, float),
     ("until",): (dict, type(None)),
+    ("phases",): (dict, type(None)),
     ("heads",): list,
     ("filters",): list,
 }
@@ -81,6 +82,7 @@ def require_sane(plan: Mapping[str, Any], fix: str = _FIX) -> None:
     for label in plan["filters"]:
         Filter.parse(label)
     _require_until(plan["until"], fix)
+    _require_phases(plan, fix)
 
 
 def require_fitting(plan: Mapping[str, Any], windows: Windows, donors: np.ndarray) -> None:
@@ -135,6 +137,22 @@ def _require_until(until: Any, fix: str) -> None:
     error, of = until.get("standard_error"), until.get("of")
     if not isinstance(error, int | float) or not 0 < error < np.inf or of not in ("card", "heads"):
         raise _wrong(("until",), until, "a standard error above 0 of 'card' or 'heads'", fix)
+
+
+def _require_phases(plan: Mapping[str, Any], fix: str) -> None:
+    positions, phases = _entry(plan, ("ablation", "positions"), fix), plan["phases"]
+    if positions not in ("all", "own"):
+        raise _wrong(("ablation", "positions"), positions, "'all' or 'own'", fix)
+    if phases is None:
+        return
+    exact, documents = phases.get("exact_documents"), phases.get("documents")
+    whole = type(exact) is int and type(documents) is int
+    if (
+        not whole
+        or not 2 <= exact <= documents <= plan["text"]["documents"]
+        or type(phases.get("surrogate")) is not str
+    ):
+        raise _wrong(("phases",), phases, "a surrogate, and 2 exact documents or more of those with scored tokens", fix)
 
 
 def _entry(plan: Mapping[str, Any], path: tuple[str, ...], fix: str) -> Any:

@@ -35,7 +35,10 @@ ENGINES: Registry[Any] = Registry(
 SURROGATES: Registry[Any] = Registry(
     "surrogate",
     "selfrepair.surrogates",
-    {"own": "selfrepair.engine.surrogates:OwnPosition"},
+    {
+        "own": "selfrepair.engine.surrogates:OwnPosition",
+        "low-precision": "selfrepair.engine.surrogates:LowPrecision",
+    },
     reserved=("none",),
 )
 FILTERS: Registry[Any] = Registry(

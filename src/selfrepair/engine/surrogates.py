@@ -8,10 +8,12 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from selfrepair import choices
-from selfrepair.ablation.interventions import Intervention
+from selfrepair.ablation.interventions import Intervention, each
+from selfrepair.ablation.sites import Head
 from selfrepair.effects.ledger import Ledger
 from selfrepair.engine.clean import CleanRun
 from selfrepair.engine.contract import Replacement
+from selfrepair.engine.delta import DeltaEngine
 from selfrepair.engine.own_position.engine import OwnPositionEngine, require_own_positions
 from selfrepair.errors import SelfRepairError
 from selfrepair.model.language_model import LanguageModel
@@ -82,6 +84,34 @@ class OwnPosition:
         """See `Surrogate`."""
         engine = OwnPositionEngine()
         yield from engine.sweep(model, clean, interventions, replacement, per_component, wanted=wanted)
+
+
+class LowPrecision:
+    """The effect with int8 products: right even where int8 is not, because the exact part corrects it."""
+
+    name = "low-precision"
+    words = "int8 products"
+
+    def __init__(self) -> None:
+        self._engine = DeltaEngine(precision="int8")  # keeps the weights at low precision
+
+    def require(self, model: LanguageModel, clean: CleanRun) -> None:
+        """See `Surrogate`."""
+        top = each([Head(model.anatomy.layers - 1, 0), Head(0, 0)])
+        for _ledger in self._engine.sweep(model, clean, top, clean.outputs_at, False):
+            pass
+
+    def sweep(
+        self,
+        model: LanguageModel,
+        clean: CleanRun,
+        interventions: Sequence[Intervention],
+        replacement: Replacement,
+        per_component: bool,
+        wanted: Tensor,
+    ) -> Iterator[Ledger]:
+        """See `Surrogate`; all predictions are computed."""
+        yield from self._engine.sweep(model, clean, interventions, replacement, per_component)
 
 
 SURROGATES: Registry[Callable[[], Surrogate]] = choices.SURROGATES

@@ -55,6 +55,7 @@ class PhasesFacts(TypedDict):
     """Estimation in two phases: the surrogate, and how many of the documents (with scored tokens) are exact."""
 
     surrogate: str
+    words: str  # what it does, for captions
     exact_documents: int
     documents: int
 

@@ -145,7 +145,7 @@ class Replicated:
         documents: int [...], documents that have tokens here.
         effective: [...], the documents they amount to.
         two_phase: whether sums are estimated in two phases: shares then vary by more than tokens that have something
-            or not, so that their interval is that of any mean, within [0, 1].
+            or not, so that their interval is no narrower than that of any mean, within [0, 1].
     """
 
     sums: Array
@@ -169,10 +169,12 @@ class Replicated:
             )
             return ratio_interval(means, replicates, self.documents, self.effective)
         value, resampled = chosen(self.sums), chosen(self.replicates)
+        found = interval(value, resampled, self.documents, self.effective, scale=chosen.scale)
         if self.two_phase and chosen.scale == "share":
-            found = interval(value, resampled, self.documents, self.effective)
-            return replace(found, low=np.clip(found.low, 0, 1), high=np.clip(found.high, 0, 1))
-        return interval(value, resampled, self.documents, self.effective, scale=chosen.scale)
+            plain = interval(value, resampled, self.documents, self.effective)
+            low, high = np.minimum(found.low, plain.low), np.maximum(found.high, plain.high)
+            return replace(found, low=np.clip(low, 0, 1), high=np.clip(high, 0, 1))
+        return found
 
     def pooled(self, *axes: int) -> Replicated:
         """All cells along `axes` as one (all cells, if none is named): sums add up, replicate by replicate.

@@ -45,17 +45,18 @@ Limits = Mapping[str, npt.NDArray[np.floating]]
 
 
 def keep_thresholds(
-    filters: Sequence[Filter], direct_effects: np.ndarray, documents: np.ndarray, most: int = EXACT
+    filters: Sequence[Filter], direct_effects: np.ndarray, documents: np.ndarray, most: int | None = None
 ) -> Limits:
     """Thresholds that keep twice the share of the widest filter of each kind, and more where that is needed for an
-    exact bootstrap and is no more than `most` tokens of a head.
+    exact bootstrap and is no more than `EXACT` tokens of a head.
 
     Args:
         filters: the run's filters; kinds that are not among them keep nothing.
         direct_effects: clean direct effects of all scored tokens, [layer, head, token], centred logits.
         documents: document of each of these tokens, [token].
-        most: tokens of a head that are kept where twice the share is fewer; 0 where every kept token costs.
+        most: another number than `EXACT`; 0 where every kept token costs.
     """
+    most = EXACT if most is None else most
     return {filter_.kind: _limit(filter_, direct_effects, documents, most) for filter_ in widest(filters)}
 
 

@@ -167,7 +167,8 @@ def _go_on(path: Path) -> str:
 
 def _name(pool: Pool) -> str:
     plan = pool.design.plan
-    return f"{plan['model']['name']}, {plan['ablation']['operator']}"
+    own = ", own positions" if plan["ablation"]["positions"] == "own" else ""
+    return f"{plan['model']['name']}, {plan['ablation']['operator']}{own}"
 
 
 def compare_all(paths: Sequence[str | Path], filter: str, estimator: str, same_heads: bool = False) -> list[Comparison]:

@@ -210,7 +210,9 @@ class Merger:
         kept, negligible = self._tail(filter_, head, cheap), self.design.negligible
         of_part = self._tail(filter_, head, exact) if exact else np.zeros(0, np.int64)
         match = places_among(token_keys(cheap, kept), token_keys(exact, of_part))
-        table = TwoPhaseFeatures(_Features(cheap, kept, negligible), _Features(exact, of_part, negligible), match)
+        table = TwoPhaseFeatures(
+            _Features(cheap, kept, negligible), _Features(exact or cheap, of_part, negligible), match
+        )
         found = self._replicates(filter_, cheap, kept, table, self._surrogate_counts, head)
         return estimated(found, self.counts[:, *head] > 0)
 

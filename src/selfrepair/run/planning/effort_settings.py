@@ -20,8 +20,8 @@ class Estimation:
         str,
         Option(
             "What estimates effects on all documents, while a random part of them is measured exactly; intervals know "
-            "both. `own`: ablation at each token's own position, for filters that choose tokens. `none`: all documents "
-            "are measured exactly.",
+            "both. For filters that choose tokens; of all tokens, numbers come from the exact part. `own`: ablation at "
+            "each token's own position. `low-precision`: int8 products. `none`: all documents are measured exactly.",
             COMPUTING,
             plan="phases.surrogate",
             choices=SURROGATES,

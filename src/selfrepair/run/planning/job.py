@@ -18,7 +18,7 @@ from selfrepair.results.plan import Plan
 from selfrepair.run.planning.batch_size import UNIT_TOKENS
 from selfrepair.statistics.accumulate import Components
 from selfrepair.statistics.filters import Filter, main_filter
-from selfrepair.statistics.keep import EXACT, uniform_sample
+from selfrepair.statistics.keep import uniform_sample
 from selfrepair.text import Windows
 
 
@@ -174,9 +174,10 @@ class Design:
         return self.plan["ablation"]["positions"] == "own" and all(filter_.chooses for filter_ in self.filters)
 
     @property
-    def most_kept(self) -> int:
-        """Tokens of a head to keep on small corpora for an exact bootstrap; 0 where every kept token costs."""
-        return 0 if self.sparse or self.plan["phases"] is not None else EXACT
+    def most_kept(self) -> int | None:
+        """Tokens of a head to keep on small corpora for an exact bootstrap, if not the usual number: none where every
+        kept token costs."""
+        return 0 if self.sparse or self.plan["phases"] is not None else None
 
     @cached_property
     def counted(self) -> np.ndarray:

@@ -60,7 +60,12 @@ def planned_phases(
             "Give more text, or measure all of it: --surrogate none.",
         )
     exact = max(_FEWEST, round(estimation.exact_share * documents))
-    return surrogate, {"surrogate": surrogate.name, "exact_documents": exact, "documents": documents}
+    return surrogate, {
+        "surrogate": surrogate.name,
+        "words": surrogate.words,
+        "exact_documents": exact,
+        "documents": documents,
+    }
 
 
 def require_positions(settings: Settings, of_heads: bool) -> bool:

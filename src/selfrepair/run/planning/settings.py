@@ -107,16 +107,6 @@ class Ablation:
         "str | Operator",
         Option("What replaces a head's output.", ABLATION, plan="ablation.operator", choices=OPERATORS, typed=str),
     ] = "resample"
-    positions: Annotated[
-        str,
-        Option(
-            "Where a head is ablated. `all`: at all positions of the window. `own`: for each token only at the "
-            "position that predicts it, with clean keys and values of earlier positions: another, cheaper quantity.",
-            ABLATION,
-            plan="ablation.positions",
-            choices=POSITIONS,
-        ),
-    ] = "all"
     donors: Annotated[
         int,
         Option(
@@ -130,6 +120,16 @@ class Ablation:
         "Spelled | None",
         Option("Heads to ablate, e.g. `L9H6,L10`; all by default.", ABLATION, plan="heads", typed=str | None),
     ] = None
+    positions: Annotated[
+        str,
+        Option(
+            "Where a head is ablated. `all`: at all positions of the window. `own`: for each token only at the "
+            "position that predicts it, with clean keys and values of earlier positions: another, cheaper quantity.",
+            ABLATION,
+            plan="ablation.positions",
+            choices=POSITIONS,
+        ),
+    ] = "all"
 
 
 @dataclass(frozen=True)
@@ -227,9 +227,9 @@ class Keywords(TypedDict, total=False):
     """The fields of `Settings`, as `measure` takes them; a test holds the two equal."""
 
     ablation: "str | Operator"
-    positions: str
     donors: int
     heads: "Spelled | None"
+    positions: str
     filters: "Sequence[Filter | str]"
     components: "Components"
     first: int

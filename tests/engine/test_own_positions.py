@@ -13,7 +13,7 @@ from selfrepair.ablation.sites import At, Head, Mlp
 from selfrepair.effects.ledger import Ledger
 from selfrepair.engine.clean import clean_run, head_outputs
 from selfrepair.engine.own_position import OwnPositionEngine
-from selfrepair.engine.own_position.engine import require_own_positions
+from selfrepair.engine.own_position.single_positions import require_own_positions
 from selfrepair.model.ports import Port
 from support import ALL_FIELDS, DONORS, TOKENS, gap, language_model, layerwise, oracle_gap, split
 from zoo import families, oracle

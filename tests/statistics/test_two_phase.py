@@ -10,7 +10,7 @@ from selfrepair.statistics.bootstrap import bootstrap_filtered, document_weights
 from selfrepair.statistics.estimators import ESTIMATORS
 from selfrepair.statistics.features import FEATURES, INDEX, features
 from selfrepair.statistics.intervals import Replicated
-from selfrepair.statistics.two_phase import PART, Phase, TwoPhaseFeatures, estimated, estimated_sums, together
+from selfrepair.statistics.two_phase import PART, Phase, TwoPhaseFeatures, effective_together, estimated, estimated_sums
 
 SHARE = 0.1  # of the tokens, that the filter takes
 NAMES = ("self_repair", "repaired_fraction", "slope_through_origin", "share_repaired")
@@ -125,7 +125,7 @@ def test_estimated_sums_are_possible_ones():
 
 
 def test_effective_documents_of_two_phases():
-    assert together(Phase(30, 1.0), Phase(5, 0.0)) == pytest.approx(30)
-    assert together(Phase(30, 0.0), Phase(5, 1.0)) == pytest.approx(5)
-    assert 5 < together(Phase(30, 1.0), Phase(5, 1.0)) < 30
-    assert together(Phase(30, 0.0), Phase(5, 0.0)) == 30
+    assert effective_together(Phase(30, 1.0), Phase(5, 0.0)) == pytest.approx(30)
+    assert effective_together(Phase(30, 0.0), Phase(5, 1.0)) == pytest.approx(5)
+    assert 5 < effective_together(Phase(30, 1.0), Phase(5, 1.0)) < 30
+    assert effective_together(Phase(30, 0.0), Phase(5, 0.0)) == 30

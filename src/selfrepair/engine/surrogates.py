@@ -14,7 +14,7 @@ from selfrepair.effects.ledger import Ledger
 from selfrepair.engine.clean import CleanRun
 from selfrepair.engine.contract import Replacement
 from selfrepair.engine.delta import DeltaEngine
-from selfrepair.engine.own_position.engine import OwnPositionEngine, require_own_positions
+from selfrepair.engine.own_position.single_positions import OwnPositionEngine, require_own_positions
 from selfrepair.errors import SelfRepairError
 from selfrepair.model.language_model import LanguageModel
 from selfrepair.registry import Registry

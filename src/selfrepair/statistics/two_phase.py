@@ -95,7 +95,7 @@ def estimated(found: FilteredReplicates, in_part: np.ndarray) -> Estimated:
     if np.count_nonzero(part) < 2:
         return Estimated(sums, min(documents, 1), effective, found.short)
     shares = _variances(found.sums[1:], effective, float(effective_documents(part)))
-    return Estimated(sums, documents, together(*shares), found.short)
+    return Estimated(sums, documents, effective_together(*shares), found.short)
 
 
 def estimated_sums(both: np.ndarray) -> Array:
@@ -105,11 +105,11 @@ def estimated_sums(both: np.ndarray) -> Array:
     count, in_part = both[..., INDEX["count"]], both[..., PART]
     factor = np.where(in_part > 0, count / np.where(in_part > 0, in_part, 1), 0.0)
     sums: Array = both[..., :number] + factor[..., None] * both[..., number:PART]
-    sums[:1] = possible(sums[:1])  # not the others: their spread would be too small
+    sums[:1] = possible_sums(sums[:1])  # not the others: their spread would be too small
     return sums
 
 
-def possible(sums: Array) -> Array:
+def possible_sums(sums: Array) -> Array:
     """The nearest sums that tokens can have: a difference added to a small sum may push it below zero, or numbers of
     tokens beyond their count, and a squared correlation beyond 1."""
     count = sums[..., INDEX["count"]]
@@ -136,7 +136,7 @@ def _variances(replicates: Array, effective: float, of_part: float) -> tuple[Pha
     return Phase(max(effective, 2.0), float(np.nanvar(first))), Phase(max(of_part, 2.0), float(np.nanvar(second)))
 
 
-def together(*phases: Phase) -> float:
+def effective_together(*phases: Phase) -> float:
     """Effective documents of a sum of independent numbers: Satterthwaite's degrees of freedom (Biometrics Bulletin 2
     (1946) 110), and one more."""
     below = sum(phase.variance**2 / (phase.documents - 1) for phase in phases)

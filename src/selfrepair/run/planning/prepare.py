@@ -18,7 +18,7 @@ from selfrepair.engine.choice import Choice, choose, delta
 from selfrepair.engine.clean import clean_run
 from selfrepair.engine.contract import is_exact
 from selfrepair.engine.delta.matmul import PRECISIONS
-from selfrepair.engine.own_position.engine import OwnPositionEngine, require_own_positions
+from selfrepair.engine.own_position.single_positions import OwnPositionEngine, require_own_positions
 from selfrepair.engine.surrogates import Surrogate
 from selfrepair.errors import SelfRepairError
 from selfrepair.model.configuration import setting

@@ -2,7 +2,7 @@
 
 What earlier positions put out is untouched, so of every such run a single position's stream is computed, from the
 head's layer up; it attends to clean keys and values of the earlier positions of its window, and to its own
-(`own_position.copies`). All runs of a window move up together, one row each.
+(`own_position.position_copies`). All runs of a window move up together, one row each.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from selfrepair.effects.ledger import Ledger
 from selfrepair.engine.accounts import require_sites
 from selfrepair.engine.clean import CleanRun
 from selfrepair.engine.contract import Replacement, Settings
-from selfrepair.engine.own_position.copies import IDENTITY, Copies
-from selfrepair.engine.own_position.rows import Ledgers, RowBook, Rows
+from selfrepair.engine.own_position.position_copies import IDENTITY, Copies
+from selfrepair.engine.own_position.position_rows import Ledgers, RowBook, Rows
 from selfrepair.errors import RefusedModel, SelfRepairError
 from selfrepair.model.language_model import LanguageModel
 from selfrepair.model.own_forward import stream_errors

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from importlib import metadata
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from comparing import assert_same_heads
@@ -110,6 +113,24 @@ def test_what_the_surrogate_has_exactly_is_known_from_all_documents(exact, phase
         np.testing.assert_allclose(values(phases, name), values(exact, name), atol=1e-6)
         errors = f"{name}_standard_error"
         np.testing.assert_allclose(values(phases, errors) / values(exact, errors), 1, atol=0.25)
+
+
+def test_a_surrogate_of_noise_gives_wide_intervals_around_the_right_numbers(monkeypatch, exact, phases):
+    """Offered by another package, and named in the plan with its version."""
+    point = metadata.EntryPoint("noise", "noise_surrogate:Noise", "selfrepair.surrogates")
+    point = point._for(SimpleNamespace(name="others", version="1.5"))
+    monkeypatch.setattr(
+        "selfrepair.registry.installed", lambda group: [point] if group == "selfrepair.surrogates" else []
+    )
+    noisy = measured(engine=ReplayEngine(fold=2), surrogate="noise", exact_share=0.4)
+    width = [values(run, "self_repair_high") - values(run, "self_repair_low") for run in (noisy, phases)]
+    assert np.nanmedian(width[0] / width[1]) > 2
+    low, high = values(noisy, "self_repair_low"), values(noisy, "self_repair_high")
+    inside = (low <= values(exact, "self_repair")) & (values(exact, "self_repair") <= high)
+    assert inside[np.isfinite(low)].mean() > 0.9 and np.isfinite(low).sum() > 8
+    whole = measured(engine=ReplayEngine(fold=2), surrogate="noise", exact_share=1.0)
+    np.testing.assert_allclose(values(whole, "self_repair"), values(exact, "self_repair"), atol=2e-5)
+    assert whole.plan["versions"]["others"] == "1.5"
 
 
 def test_captions_name_both_phases(phases, own, exact):

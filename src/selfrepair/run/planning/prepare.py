@@ -92,7 +92,7 @@ def prepare(
             f"A batch needs at least one window, got {computing.batch}.", "Leave it out to have it chosen."
         )
     drawn = chosen.draw_donors(windows, statistics.seed)
-    engine, facts = _engine(model, windows, settings, heads, chosen, _effort(phases))
+    engine, facts = _engine(model, windows, settings, heads, chosen, phases)
     _require_single_positions(model, windows, facts, own, surrogate)
     subject = run_plan.subject_of(model, windows, first)
     plan = run_plan.make_plan(subject, chosen, heads, drawn, settings, stop, facts, model.device, sets, phases)
@@ -112,9 +112,9 @@ def _require_counts(statistics: Statistics) -> None:
         raise SelfRepairError(f"seed = {seed}; a number from 0 to {MOST_SEED:,} was expected.", "0 is usual.")
 
 
-def _effort(phases: PhasesFacts | None) -> float:
-    """Work on a document, roughly, as a share of what measuring it exactly takes."""
-    return 1.0 if phases is None else min(1.0, _SURROGATE_COST + phases["exact_documents"] / phases["documents"])
+def _share(phases: PhasesFacts | None) -> float:
+    """Share of the documents that are measured exactly."""
+    return 1.0 if phases is None else phases["exact_documents"] / phases["documents"]
 
 
 def _require_single_positions(
@@ -138,10 +138,12 @@ def _engine(
     settings: Settings,
     heads: list[Head],
     chosen: Operator,
-    effort: float,
+    phases: PhasesFacts | None,
 ) -> tuple[Engine, EngineFacts]:
     """The engine with all its settings, and the plan's entries on it and on batch sizes."""
     asked, by_head = settings.computing, settings.statistics.components == "heads"
+    share = _share(phases)
+    effort = share if phases is None else min(1.0, share + _SURROGATE_COST)
     unit = windows_per_unit(model, heads, chosen.draws, windows, effort)
     room = plan_memory(model, windows.length, by_head, chosen.donors, len(heads), asked.memory, asked.batch, unit)
     size = room.windows
@@ -151,7 +153,9 @@ def _engine(
         return choice.engine, _facts(choice, True, room, unit)
     with finding("an engine, on the first windows"):
         tried = [Head(layer, min(head, model.anatomy.blocks[layer].heads - 1)) for layer, head in heads]
-        choice = chosen_engine(asked.engine, asked.precision, model, first_batch, tried, len(windows) * chosen.draws)
+        choice = chosen_engine(
+            asked.engine, asked.precision, model, first_batch, tried, max(1, round(share * len(windows))) * chosen.draws
+        )
     engine = choice.engine
     if isinstance(engine, DeltaEngine) and engine.runs is None:
         engine.runs = room.runs

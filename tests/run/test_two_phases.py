@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib import metadata
 from types import SimpleNamespace
 
@@ -10,6 +11,7 @@ import pytest
 from comparing import assert_same_heads
 
 from selfrepair import Intervention, Mlp, ReplayEngine, SelfRepairError, measure, resume
+from selfrepair.run.planning.batch_size import plan_memory
 from selfrepair.run.planning.prepare import prepare
 from selfrepair.run.planning.settings import Settings
 from support import corpus, language_model
@@ -196,3 +198,25 @@ def test_own_positions_can_be_continued(tmp_path):
 def test_own_positions_refuse_what_they_cannot_do(options, problem):
     with pytest.raises(SelfRepairError, match=problem):
         measured(**{"positions": "own", **options})
+
+
+def test_a_surrogate_keeps_to_the_memory_that_there_is(phases):
+    """As few runs at a time as the exact sweep holds, and the same numbers."""
+    job = prepare(language_model("gpt2"), text(), Settings.of(filters=FILTERS, surrogate="own"))
+    held, sizes = job.plan["runs_held"], []
+    assert held == 12  # all heads
+    sweep = type(job.surrogate).sweep
+
+    def counting(self, model, clean, interventions, *rest):
+        sizes.append(len(interventions))
+        return sweep(self, model, clean, interventions, *rest)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(job.surrogate), "sweep", counting)
+        patch.setattr(
+            "selfrepair.run.planning.prepare.plan_memory",
+            lambda *given: replace(plan_memory(*given), runs=5),
+        )
+        few = measured(engine=ReplayEngine(fold=2), surrogate="own", exact_share=0.4)
+    assert max(sizes) == 5 and few.plan["runs_held"] == 5
+    np.testing.assert_allclose(values(few, "self_repair"), values(phases, "self_repair"), atol=1e-5)

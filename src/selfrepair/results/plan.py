@@ -79,6 +79,7 @@ class EngineFacts(TypedDict):
     memory_predicted: int
     windows_per_batch: int
     windows_per_unit: int
+    runs_held: int  # ablated runs of a batch that are in memory at a time
 
 
 class Plan(Subject, EngineFacts):

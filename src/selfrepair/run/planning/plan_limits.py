@@ -31,6 +31,7 @@ _RANGES: dict[tuple[str, ...], tuple[int, int]] = {
     ("replicates",): (2, MOST_REPLICATES),
     ("windows_per_batch",): (1, 2**24),
     ("windows_per_unit",): (1, 2**24),
+    ("runs_held",): (1, 2**32),
 }
 _KINDS: dict[tuple[str, ...], type | tuple[type, ...]] = {
     ("model", "dtype"): str,

@@ -172,6 +172,7 @@ def _facts(choice: Choice, by_name: bool, room: MemoryPlan, unit: int) -> Engine
         "engine_by_name": by_name,
         "memory_predicted": room.predicted,
         "windows_per_batch": room.windows,
+        "runs_held": room.runs,
         "windows_per_unit": room.windows * max(1, unit // room.windows),
     }
 

@@ -157,10 +157,12 @@ def _by_engine(
 def _by_surrogate(
     job: Job, clean: CleanRun, chosen: Chosen, interventions: Sequence[Intervention], in_place: Replacement
 ) -> Iterator[Ledger]:
-    """Ledgers by the run's surrogate."""
+    """Ledgers by the run's surrogate, of as many interventions at a time as memory holds."""
     assert job.surrogate is not None
-    by_head, wanted = job.components == "heads", chosen.of(interventions)
-    yield from job.surrogate.sweep(job.model, clean, interventions, in_place, by_head, wanted)
+    most, by_head = job.plan["runs_held"], job.components == "heads"
+    for start in range(0, len(interventions), most):
+        part = interventions[start : start + most]
+        yield from job.surrogate.sweep(job.model, clean, part, in_place, by_head, chosen.of(part))
 
 
 def _draws(job: Job, clean: CleanRun, source: Source, sweeping: Sweeping) -> Iterator[list[Ledger]]:

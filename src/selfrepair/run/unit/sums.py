@@ -52,7 +52,9 @@ class UnitSums:
             if counted.any()
             else None
         )
-        self.surrogate = SurrogateSums(job, number, surveyed) if job.surrogate is not None and scored.any() else None
+        self.surrogate = (
+            SurrogateSums(job, number, surveyed) if job.plan["phases"] is not None and scored.any() else None
+        )
         self.passages = Passages(job)
         self.edges: np.ndarray = surveyed["curve_edges"]
         bins = self.edges.shape[-1] + 1

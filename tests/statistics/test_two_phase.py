@@ -103,6 +103,9 @@ def test_a_part_with_one_document_gives_no_interval():
     replicated = measured(np.random.default_rng(2), 30, 1, "good")
     estimate = replicated.estimate("self_repair")
     assert np.isfinite(estimate.value) and np.isnan(estimate.low) and np.isnan(estimate.standard_error)
+    assert estimate.documents > 1  # as many as it stands for
+    share = replicated.estimate("repaired_fraction")
+    assert np.isfinite(share.value) and not np.isfinite(share.high - share.low)
 
 
 def test_estimated_sums_are_possible_ones():

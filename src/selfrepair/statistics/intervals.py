@@ -185,7 +185,8 @@ class Replicated:
         places = axes or tuple(range(self.documents.ndim))
         tokens = self.sums[..., INDEX["count"]]
         below = tokens.sum(axis=places)
-        effective = (self.effective * tokens).sum(axis=places) / np.where(below == 0, 1, below)
+        known = np.where(np.isnan(self.effective), 1.0, self.effective)  # a cell without an interval has next to none
+        effective = (known * tokens).sum(axis=places) / np.where(below == 0, 1, below)
         return Replicated(
             self.sums.sum(axis=places),
             self.replicates.sum(axis=tuple(axis + 1 for axis in places)),

@@ -58,9 +58,9 @@ class Estimated(NamedTuple):
 
     Args:
         sums: [replicate, feature]; the first is the corpus itself.
-        documents: documents that have tokens in the filter; 1 where the part has fewer than two such, so that there is
+        documents: documents that have tokens in the filter.
+        effective: what both phases' documents amount to; NaN where the part has fewer than two such, so that there is
             no interval.
-        effective: what both phases' documents amount to.
         short: share of the replicates whose filter wanted more tokens than were kept.
     """
 
@@ -93,7 +93,7 @@ def estimated(found: FilteredReplicates, in_part: np.ndarray) -> Estimated:
     part = np.where(in_part, found.tokens, 0)
     documents, effective = found.documents, found.effective
     if np.count_nonzero(part) < 2:
-        return Estimated(sums, min(documents, 1), effective, found.short)
+        return Estimated(sums, documents, np.nan, found.short)
     shares = _variances(found.sums[1:], effective, float(effective_documents(part)))
     return Estimated(sums, documents, effective_together(*shares), found.short)
 

@@ -32,6 +32,15 @@ ENGINES: Registry[Any] = Registry(
     },
     reserved=("auto",),
 )
+SURROGATES: Registry[Any] = Registry(
+    "surrogate",
+    "selfrepair.surrogates",
+    {
+        "own": "selfrepair.engine.surrogates:OwnPosition",
+        "low-precision": "selfrepair.engine.surrogates:LowPrecision",
+    },
+    reserved=("none",),
+)
 FILTERS: Registry[Any] = Registry(
     "filter",
     "selfrepair.filters",

@@ -5,12 +5,14 @@ from __future__ import annotations
 import ast
 import inspect
 import json
+from functools import cache
 from pathlib import Path
 from typing import get_type_hints
 
 import pytest
 import torch
 import typer.main
+from typer.testing import CliRunner
 
 import selfrepair
 from loading.fixtures import saved as saved
@@ -94,27 +96,40 @@ GIVEN = {
     "until": "heads",
     "threads": 1,
 }
-RESOLVED = {"heads": [[2, 1]], "filters": ["top 50%"]}
+ASIDE = ({"positions": "own"}, {"surrogate": "own", "exact_share": 0.5})  # do not go with some of the others
+RESOLVED = {"heads": [[2, 1]], "filters": ["top 50%"], "exact_share": 3}  # of 6 documents
 HELD_ELSEWHERE = {"text", "ablation", "revision", "offload", "memory"}  # `text` is a path, `memory` gives an estimate
 NO_NUMBER_DEPENDS_ON = {"workers", "executor"}
 
 
 @pytest.fixture(scope="module")
 def plan(tmp_path_factory, saved):
-    from typer.testing import CliRunner
-
-    place, threads = tmp_path_factory.mktemp("settings"), torch.get_num_threads()
+    """The plan of a run by the command line with all options in `GIVEN`, or with some others."""
+    place = tmp_path_factory.mktemp("settings")
     text = "".join(json.dumps({"body": f"Document {n}: {'the quick brown fox; ' * 3}{n}"}) + "\n" for n in range(8))
     (place / "text.jsonl").write_text(text)
     flags = {setting.name: setting.option.flag or "--" + setting.name.replace("_", "-") for setting in ALL}
-    options = [str(part) for name, value in GIVEN.items() for part in (flags[name], value)]
-    rest = ["--text", str(place / "text.jsonl"), "--out", str(place / "run"), "--no-plots", "--no-page", "-q"]
-    try:
-        ended = CliRunner().invoke(app, ["run", str(saved("llama")), *options, *rest])
-    finally:
-        torch.set_num_threads(threads)
-    assert ended.exit_code == 0, ended.output
-    return json.loads((place / "run" / "plan.json").read_text())
+
+    @cache
+    def of(setting):
+        aside = next((given for given in ASIDE if setting in given), None)
+        if aside is None and setting != "model":
+            return of("model")
+        given = GIVEN if aside is None else {**aside, "field": "body", "tokens": 360, "length": 24, "heads": "L2H1"}
+        return asked(given, place / setting)
+
+    def asked(given, out):
+        threads = torch.get_num_threads()
+        options = [str(part) for name, value in given.items() for part in (flags[name], value)]
+        rest = ["--text", str(place / "text.jsonl"), "--out", str(out), "--no-plots", "--no-page", "-q"]
+        try:
+            ended = CliRunner().invoke(app, ["run", str(saved("llama")), *options, *rest])
+        finally:
+            torch.set_num_threads(threads)
+        assert ended.exit_code == 0, ended.output
+        return json.loads((out / "plan.json").read_text())
+
+    return of
 
 
 @pytest.mark.parametrize("setting", ALL, ids=lambda one: one.name)
@@ -123,13 +138,14 @@ def test_each_is_in_the_plan(plan, setting):
     if setting.name in NO_NUMBER_DEPENDS_ON:
         assert path == ""
         return
-    value = plan
+    value = plan(setting.name)
     for part in path.split("."):
         value = value[part]
-    assert setting.name in {*GIVEN, *HELD_ELSEWHERE}, "give the new setting a value above, not its default"
-    if setting.name in GIVEN.keys() - HELD_ELSEWHERE:
-        assert GIVEN[setting.name] != setting.default
-        assert value == RESOLVED.get(setting.name, GIVEN[setting.name])
+    every = GIVEN | {name: given for some in ASIDE for name, given in some.items()}
+    assert setting.name in {*every, *HELD_ELSEWHERE}, "give the new setting a value above, not its default"
+    if setting.name in every.keys() - HELD_ELSEWHERE:
+        assert every[setting.name] != setting.default
+        assert value == RESOLVED.get(setting.name, every[setting.name])
 
 
 @pytest.mark.parametrize(
@@ -143,7 +159,7 @@ def test_an_unknown_keyword_is_refused_with_the_nearest(wrong, nearest):
 
 def test_an_unknown_keyword_like_no_other_is_refused_with_those_there_are():
     with pytest.raises(SelfRepairError) as refused:
-        Settings.of(charm=1)
+        Settings.of(quux=1)
     assert "Settings are: ablation, donors" in str(refused.value) and "Did you mean" not in str(refused.value)
 
 

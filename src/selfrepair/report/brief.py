@@ -7,7 +7,7 @@ import io
 
 from rich.text import Text
 
-from selfrepair.report.captions import ablated, chosen_tokens, operator_with_donors
+from selfrepair.report.captions import ablated, chosen_tokens, operator_with_donors, phases
 from selfrepair.report.layout import plain_table
 from selfrepair.report.number_formats import small
 from selfrepair.report.rows import head_rows
@@ -87,4 +87,6 @@ def _heads(run: Run) -> tuple[str, list[str], list[list[str]], list[str]]:
 def _facts(run: Run) -> list[tuple[str, str]]:
     attributes = run.interventions.attrs
     facts = [(label, small(attributes[name])) for name, label in SHOWN if name in attributes]
-    return [*facts, ("filters", ", ".join(run.filters))]
+    own = [("positions", "each token's own")] if attributes.get("positions") == "own" else []
+    both = [("in two phases", said)] if (said := phases(run)) else []
+    return [*facts, *own, *both, ("filters", ", ".join(run.filters))]

@@ -8,6 +8,7 @@ from selfrepair.model.vocabulary_rows import centring_in_words, is_plain
 from selfrepair.report.number_formats import small
 from selfrepair.results import checks
 from selfrepair.results.runs import Run
+from selfrepair.statistics.filters import Filter
 from selfrepair.statistics.labels import AMPLIFIED, REPAIRED, LabelRule
 from selfrepair.statistics.reaction import RATE
 from selfrepair.terminal import plain
@@ -25,10 +26,21 @@ def fact(run: Run, name: str) -> str:
 
 
 def operator_with_donors(run: Run) -> str:
-    """The ablation operator with its donors."""
-    donors = fact(run, "donors")
+    """The ablation operator with its donors, and where it ablates if that is not everywhere."""
+    donors, where = fact(run, "donors"), ""
+    if fact(run, "positions") == "own":
+        where = " at each token's own position only"
     ablation = f"{fact(run, 'operator')} ablation"
-    return ablation if donors in ("unknown", "none", "", "0") else f"{ablation} (donors: {donors})"
+    return (ablation if donors in ("unknown", "none", "", "0") else f"{ablation} (donors: {donors})") + where
+
+
+def phases(run: Run) -> str:
+    """The phases in which filtered numbers are estimated, in words; empty where all documents are measured exactly."""
+    named = ("words", "documents", "exact_documents")
+    surrogate, documents, exact = (run.interventions.attrs.get(f"phases_{name}") for name in named)
+    if surrogate is None or documents is None or exact is None:
+        return ""
+    return f"{plain(str(surrogate))} on {int(documents):,} documents, exact on {int(exact):,}; intervals know both"
 
 
 def ablated(run: Run) -> str:
@@ -54,6 +66,12 @@ def amount(run: Run, label: str) -> str:
     if not measured.any():
         return f"no {what} has tokens"
     tokens = f"{span(counts[measured])} tokens per {what} from {span(documents[measured])} documents"
+    if two_phases := phases(run):
+        tokens += (
+            f", estimated in two phases: {two_phases}"
+            if Filter.parse(label).chooses
+            else f" that were measured exactly, for {int(run.interventions.attrs['phases_documents']):,}"
+        )
     texts = int(run.interventions.attrs.get("texts", 1))
     tokens += f" of {texts} texts, chosen within each" if texts > 1 else ""
     without = run.heads_there_are - int(measured.sum())

@@ -41,7 +41,7 @@ class AblationFacts(TypedDict):
     draws: int
     donors: int
     donors_fingerprint: str
-    positions: str
+    positions: str  # `all`, or `own`: only the one that predicts the token
 
 
 class UntilFacts(TypedDict):
@@ -49,6 +49,15 @@ class UntilFacts(TypedDict):
 
     standard_error: float
     of: str
+
+
+class PhasesFacts(TypedDict):
+    """Estimation in two phases: the surrogate, and how many of the documents (with scored tokens) are exact."""
+
+    surrogate: str
+    words: str  # what it does, for captions
+    exact_documents: int
+    documents: int
 
 
 class Subject(TypedDict):
@@ -70,6 +79,7 @@ class EngineFacts(TypedDict):
     memory_predicted: int
     windows_per_batch: int
     windows_per_unit: int
+    runs_held: int  # ablated runs of a batch that are in memory at a time
 
 
 class Plan(Subject, EngineFacts):
@@ -87,5 +97,6 @@ class Plan(Subject, EngineFacts):
     sample: int
     replicates: int
     until: UntilFacts | None
+    phases: PhasesFacts | None  # None where all documents are measured exactly
     machine: dict[str, Any]
     texts: NotRequired[list[Plan]]

@@ -38,14 +38,22 @@ class FilteredReplicates(NamedTuple):
         sums: [replicate, feature].
         short: share of the replicates whose filter wanted more tokens than were kept; their sums are of all the kept
             tokens that they have, so they are not exact. Keep more tokens, or read more documents.
-        documents: documents that have tokens in the filter, on the corpus itself.
-        effective: the same, as `effective_documents` counts them.
+        tokens: tokens of each document in the filter, on the corpus itself [document].
     """
 
     sums: Array
     short: float
-    documents: int
-    effective: float
+    tokens: npt.NDArray[np.int64]
+
+    @property
+    def documents(self) -> int:
+        """Documents that have tokens in the filter, on the corpus itself."""
+        return int(np.count_nonzero(self.tokens))
+
+    @property
+    def effective(self) -> float:
+        """The same, as `effective_documents` counts them."""
+        return float(effective_documents(self.tokens))
 
     @property
     def exact(self) -> bool:
@@ -122,7 +130,8 @@ def bootstrap_filtered(
     after_ties = np.searchsorted(rank, rank, side="right")
     wanted = np.maximum(1, (fraction * (weights @ scored_per_document)).astype(np.int64))
     corpus = max(1, int(fraction * scored_per_document.sum()))
-    inside = np.bincount(document[: after_ties[min(corpus, len(rank)) - 1]] if len(rank) else document)
+    passing = document[: after_ties[min(corpus, len(rank)) - 1]] if len(rank) else document
+    inside = np.bincount(passing, minlength=weights.shape[1])
     first, last = _contested(weights, document, wanted, after_ties)
     sums = _weighted(weights, _per_document(rows, order[:first], document[:first], weights.shape[1]))
     wanted = wanted - weights @ np.bincount(document[:first], minlength=weights.shape[1])
@@ -131,11 +140,11 @@ def bootstrap_filtered(
     for start in range(0, len(weights), step):
         block = slice(start, start + step)
         drawn = weights[block][:, document]
-        passing, missing = _passing(drawn, wanted[block], after_ties)
-        sums[block] += csr_matrix((drawn * passing).astype(np.float64)) @ contested
+        pass_here, missing = _passing(drawn, wanted[block], after_ties)
+        sums[block] += csr_matrix((drawn * pass_here).astype(np.float64)) @ contested
         short += missing
     share = short / max(1, len(weights))
-    return FilteredReplicates(sums, share, int(np.count_nonzero(inside)), float(effective_documents(inside)))
+    return FilteredReplicates(sums, share, inside)
 
 
 def _weighted(weights: np.ndarray, sums: Array) -> Array:

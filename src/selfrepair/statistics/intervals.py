@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -144,12 +144,15 @@ class Replicated:
         replicates: [replicate, ..., feature]; replicate b of every cell has the same document weights.
         documents: int [...], documents that have tokens here.
         effective: [...], the documents they amount to.
+        two_phase: whether sums are estimated in two phases: shares then vary by more than tokens that have something
+            or not, so that their interval is no narrower than that of any mean, within [0, 1].
     """
 
     sums: Array
     replicates: Array
     documents: npt.NDArray[np.int64]
     effective: Array
+    two_phase: bool = False
 
     def __post_init__(self) -> None:
         cells = self.sums.shape[:-1]
@@ -165,7 +168,13 @@ class Replicated:
                 per_token(chosen.parts(sums), sums[..., INDEX["count"]]) for sums in (self.sums, self.replicates)
             )
             return ratio_interval(means, replicates, self.documents, self.effective)
-        return interval(chosen(self.sums), chosen(self.replicates), self.documents, self.effective, scale=chosen.scale)
+        value, resampled = chosen(self.sums), chosen(self.replicates)
+        found = interval(value, resampled, self.documents, self.effective, scale=chosen.scale)
+        if self.two_phase and chosen.scale == "share":
+            plain = interval(value, resampled, self.documents, self.effective)
+            low, high = np.minimum(found.low, plain.low), np.maximum(found.high, plain.high)
+            return replace(found, low=np.clip(low, 0, 1), high=np.clip(high, 0, 1))
+        return found
 
     def pooled(self, *axes: int) -> Replicated:
         """All cells along `axes` as one (all cells, if none is named): sums add up, replicate by replicate.
@@ -176,10 +185,12 @@ class Replicated:
         places = axes or tuple(range(self.documents.ndim))
         tokens = self.sums[..., INDEX["count"]]
         below = tokens.sum(axis=places)
-        effective = (self.effective * tokens).sum(axis=places) / np.where(below == 0, 1, below)
+        known = np.where(np.isnan(self.effective), 1.0, self.effective)  # a cell without an interval has next to none
+        effective = (known * tokens).sum(axis=places) / np.where(below == 0, 1, below)
         return Replicated(
             self.sums.sum(axis=places),
             self.replicates.sum(axis=tuple(axis + 1 for axis in places)),
             np.asarray(self.documents.max(axis=places)),
             np.asarray(effective),
+            self.two_phase,
         )

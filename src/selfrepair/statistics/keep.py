@@ -44,7 +44,9 @@ Limits = Mapping[str, npt.NDArray[np.floating]]
 """Direct effects from which on tokens are kept, by kind of filter, each [layer, head]."""
 
 
-def keep_thresholds(filters: Sequence[Filter], direct_effects: np.ndarray, documents: np.ndarray) -> Limits:
+def keep_thresholds(
+    filters: Sequence[Filter], direct_effects: np.ndarray, documents: np.ndarray, most: int | None = None
+) -> Limits:
     """Thresholds that keep twice the share of the widest filter of each kind, and more where that is needed for an
     exact bootstrap and is no more than `EXACT` tokens of a head.
 
@@ -52,8 +54,10 @@ def keep_thresholds(filters: Sequence[Filter], direct_effects: np.ndarray, docum
         filters: the run's filters; kinds that are not among them keep nothing.
         direct_effects: clean direct effects of all scored tokens, [layer, head, token], centred logits.
         documents: document of each of these tokens, [token].
+        most: another number than `EXACT`; 0 where every kept token costs.
     """
-    return {filter_.kind: _limit(filter_, direct_effects, documents) for filter_ in widest(filters)}
+    most = EXACT if most is None else most
+    return {filter_.kind: _limit(filter_, direct_effects, documents, most) for filter_ in widest(filters)}
 
 
 def widest(filters: Sequence[Filter]) -> list[Filter]:
@@ -65,15 +69,15 @@ def widest(filters: Sequence[Filter]) -> list[Filter]:
     ]
 
 
-def _limit(filter_: Filter, effects: np.ndarray, documents: np.ndarray) -> npt.NDArray[np.floating]:
+def _limit(filter_: Filter, effects: np.ndarray, documents: np.ndarray, most: int) -> npt.NDArray[np.floating]:
     """The direct effect from which on tokens are kept for a filter, [layer, head]."""
     tokens = effects.shape[-1]
     kept = min(max(1, int(MARGIN * filter_.fraction * tokens)), tokens)
     limit = filter_.limits(effects, kept)
-    if kept >= EXACT:
+    if kept >= most:
         return limit
-    most = filter_.score(filter_.limits(effects, min(EXACT, tokens)))
-    needed = np.maximum(_weakest_document(filter_.score(effects), documents, filter_.fraction), most)
+    farthest = filter_.score(filter_.limits(effects, min(most, tokens)))
+    needed = np.maximum(_weakest_document(filter_.score(effects), documents, filter_.fraction), farthest)
     return np.asarray(filter_.score(np.minimum(filter_.score(limit), needed)))
 
 
@@ -206,6 +210,27 @@ def sorted_rows(rows: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Rows of one layer ordered by head, window and position, whatever order they came in."""
     order = np.lexsort((rows["position"], rows["window"], rows["head"]))
     return {name: values[order] for name, values in rows.items()}
+
+
+def token_keys(rows: dict[str, np.ndarray], tokens: np.ndarray) -> npt.NDArray[np.int64]:
+    """One number for (window, position) of some rows of a head, in the order of windows and positions; [token].
+
+    Args:
+        rows: arrays by column.
+        tokens: places of the rows [token].
+    """
+    if not len(tokens):
+        return np.zeros(0, np.int64)
+    window, position = (rows[name][tokens].astype(np.int64) for name in ("window", "position"))
+    return np.asarray((window << 32) | position)
+
+
+def places_among(keys: np.ndarray, others: np.ndarray) -> npt.NDArray[np.int64]:
+    """The place of each key among others, which are in ascending order; -1 for one that is not there."""
+    if not len(others):
+        return np.full(len(keys), -1, np.int64)
+    places = np.minimum(np.searchsorted(others, keys), len(others) - 1)
+    return np.where(others[places] == keys, places, -1)
 
 
 def kept_as(filters: Sequence[Filter]) -> tuple[str, ...]:

@@ -26,6 +26,7 @@ def facts(run: Run) -> list[list[str]]:
         ["text", captions.fact(run, "text")],
         ["operator", captions.operator_with_donors(run)],
         ["filters", ", ".join(run.filters)],
+        ["estimated in two phases", captions.phases(run)],
         ["tokens", _grouped(run.interventions.attrs.get("tokens"))],
         ["documents", _grouped(run.interventions.attrs.get("documents"))],
         ["positions", captions.positions_left_out(run)],
@@ -86,6 +87,7 @@ def command(run: Run) -> str:
     if not (isinstance(model, dict) and isinstance(text, dict) and isinstance(ablation, dict)):
         return ""
     source = model.get("source")
+    phases: dict[str, Any] = dict(plan.get("phases") or {})
     named = source["model"] if isinstance(source, dict) else f"<the object that was called {model['name']}>"
     options: dict[str, Any] = {
         "--text": "<the texts that were given in Python>" if text.get("source") == GIVEN else text.get("source"),
@@ -95,13 +97,16 @@ def command(run: Run) -> str:
         "--bos": text.get("bos"),
         "--field": text.get("field") if text.get("field") != "text" else None,
         "--ablation": ablation.get("operator"),
+        "--positions": None if ablation.get("positions") == "all" else ablation.get("positions"),
         "--donors": ablation.get("donors") or None,
         "--components": plan.get("components"),
         "--first": text.get("first_position"),
         "--sample": plan.get("sample"),
         "--replicates": plan.get("replicates"),
         "--seed": plan.get("seed"),
-        "--engine": plan.get("engine"),
+        "--engine": None if ablation.get("positions") == "own" else plan.get("engine"),
+        "--surrogate": phases.get("surrogate"),
+        "--exact-share": phases["exact_documents"] / phases["documents"] if phases else None,
         "--dtype": model.get("dtype"),
     }
     words = ["selfrepair", "run", quote(str(named))]
@@ -117,7 +122,8 @@ def command(run: Run) -> str:
 
 def name(run: Run) -> str:
     """What a run is called beside others: model and operator."""
-    return f"{captions.fact(run, 'model')}, {captions.fact(run, 'operator')}"
+    own = ", own positions" if captions.fact(run, "positions") == "own" else ""
+    return f"{captions.fact(run, 'model')}, {captions.fact(run, 'operator')}{own}"
 
 
 def _whole(value: object) -> int | None:

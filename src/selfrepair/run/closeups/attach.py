@@ -33,7 +33,7 @@ def attach_closeups(job: Job, surveyed: Arrays, run: Run, store: Store | None, s
         shown: whether to show progress.
     """
     closer = run.extras.closeups
-    if closer is None:
+    if closer is None and job.plan["ablation"]["positions"] == "all":  # close-ups show runs ablated everywhere
         with never_costs_the_run("close-ups of single tokens"):
             closer = closeups(job, surveyed, run.token_batches(COLUMNS), shown)
     vocabulary = run.extras.vocabulary

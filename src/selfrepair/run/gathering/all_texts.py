@@ -157,6 +157,7 @@ def pooled_replicates(first: Replicated, second: Replicated) -> Replicated:
         first.replicates + second.replicates,
         first.documents + second.documents,
         np.asarray(sum(tokens) ** 2 / np.where(below == 0, 1, below)),
+        first.two_phase or second.two_phase,
     )
 
 

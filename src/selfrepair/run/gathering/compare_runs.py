@@ -167,7 +167,8 @@ def _go_on(path: Path) -> str:
 
 def _name(pool: Pool) -> str:
     plan = pool.design.plan
-    return f"{plan['model']['name']}, {plan['ablation']['operator']}"
+    own = ", own positions" if plan["ablation"]["positions"] == "own" else ""
+    return f"{plan['model']['name']}, {plan['ablation']['operator']}{own}"
 
 
 def compare_all(paths: Sequence[str | Path], filter: str, estimator: str, same_heads: bool = False) -> list[Comparison]:
@@ -209,6 +210,7 @@ class Sums:
             sums.replicates[:, layers, heads],
             sums.documents[layers, heads],
             sums.effective[layers, heads],
+            sums.two_phase,
         )
 
     def together(self, label: str, cells: Sequence[Cell], whole: bool = False) -> Replicated:
@@ -286,4 +288,5 @@ def _summed(pool: Pool, label: str) -> Replicated:
         np.stack([replicated.replicates[:, index] for replicated in layers], 1),
         np.stack([replicated.documents[index] for replicated in layers]),
         np.stack([replicated.effective[index] for replicated in layers]),
+        any(replicated.two_phase for replicated in layers),
     )

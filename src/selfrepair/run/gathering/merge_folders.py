@@ -11,7 +11,7 @@ from typing import Any
 from selfrepair.errors import SelfRepairError
 from selfrepair.results import manifest, run_folder
 from selfrepair.results.atomic_files import put
-from selfrepair.results.plan import Plan, TextFacts
+from selfrepair.results.plan import PhasesFacts, Plan, TextFacts
 from selfrepair.results.proven import Damaged
 from selfrepair.results.runs import Run
 from selfrepair.results.windows_file import joined_windows
@@ -28,12 +28,13 @@ from selfrepair.run.unit import survey, sweep, thresholds
 _STAGES = (survey.STAGE, thresholds.STAGE, sweep.STAGE)
 _OWN = (
     *("created", "machine", "sample", "until"),
-    *("heads_per_batch", "windows_per_batch", "windows_per_unit", "memory_predicted"),
+    *("heads_per_batch", "windows_per_batch", "windows_per_unit", "runs_held", "memory_predicted"),
     *("engine", "engine_settings", "engine_reason", "engine_exact"),
 )
 _OWN_OF = {
     "model": ("name", "source", "class", "vocabulary", "weights_sample"),  # the weights say which model it is
     "ablation": ("donors_fingerprint",),
+    "phases": ("documents", "exact_documents"),
     "versions": ("torch", "transformers", "numpy", "scipy"),
 }
 _COMMON_OF_TEXT = ("positions", "first_position")
@@ -217,6 +218,15 @@ def _meaning(plan: Plan) -> dict[str, Any]:
     return facts
 
 
+def _phases_together(designs: Sequence[Design]) -> PhasesFacts | None:
+    """Both phases over all texts."""
+    given = [phases for design in designs if (phases := design.plan["phases"]) is not None]
+    if not given:
+        return None
+    documents, exact = (sum(phases[name] for phases in given) for name in ("documents", "exact_documents"))
+    return {**given[0], "documents": documents, "exact_documents": exact}
+
+
 def _write_joined(pool: Pool, target: Path) -> Plan:
     """Writes the plan and the text of several runs together."""
     designs = [merger.design for merger in pool.mergers]
@@ -235,6 +245,7 @@ def _write_joined(pool: Pool, target: Path) -> Plan:
         "text": text,
         "texts": [design.plan for design in designs],
         "until": None,
+        "phases": _phases_together(designs),
         "created": max(design.plan["created"] for design in designs),
         "ablation": {**designs[0].plan["ablation"], "donors_fingerprint": run_plan.fingerprint(donors)},
     }

@@ -15,10 +15,13 @@ from selfrepair.run.scheduling.early_stopping import UnitsSoFar
 from selfrepair.run.storage.finished_unit import Unit, kept_rows
 from selfrepair.run.storage.split_documents import joined_documents
 from selfrepair.run.storage.unit_file import Arrays
+from selfrepair.run.unit.surrogate_sums import ROWS as SURROGATE
+from selfrepair.run.unit.surrogate_sums import SCORED
 from selfrepair.run.unit.thresholds import KEEP
 from selfrepair.statistics.accumulate import QUANTITIES, line_moments
 from selfrepair.statistics.bootstrap import (
     FilteredReplicates,
+    TokenFeatures,
     bootstrap_all,
     bootstrap_filtered,
     effective_documents,
@@ -28,9 +31,12 @@ from selfrepair.statistics.curves import CurveMoments
 from selfrepair.statistics.features import DONOR_VARIANCES, FEATURES, INDEX, features
 from selfrepair.statistics.filters import Filter, scores_of
 from selfrepair.statistics.intervals import Replicated
-from selfrepair.statistics.keep import EXACT, MARGIN, widest
+from selfrepair.statistics.keep import EXACT, MARGIN, places_among, token_keys, widest
+from selfrepair.statistics.two_phase import Estimated, TwoPhaseFeatures, estimated
 
 _ROWS = 2**16  # kept tokens that are in memory at once, if several heads together have fewer
+
+_Filtered = FilteredReplicates | Estimated
 
 
 @dataclass(frozen=True)
@@ -118,6 +124,9 @@ class Merger:
             unit_features = unit.get("features")
             sums += bootstrap_all(unit_features, self.weights[:, columns])
             counts[columns] += unit_features[..., INDEX["count"]].astype(np.int32)
+        if self.two_phase:  # sums over all documents, as those of filters are
+            counted, every = (bootstrap_all(number, self.weights) for number in (counts, self._surrogate_counts))
+            sums *= np.where(counted > 0, every / np.maximum(counted, 1), 0.0)[..., None]
         return sums, counts
 
     def layer(self, layer: int, booked: Callable[[Arrays], None] | None = None) -> Replicated:
@@ -137,22 +146,27 @@ class Merger:
                 sums[:, index] = everything[:, layer]
                 documents[index] = (counts[:, layer] > 0).sum(0)
                 effective[index] = effective_documents(counts[:, layer])
-        for rows in self._rows(layer):
-            if booked is not None:
+        for heads in self._groups():
+            rows = kept_rows(self.units, layer, heads)
+            if booked is not None and rows:
                 booked(rows)
-            for index, head, tail in self._filtered(layer, rows, counts[:, layer]):
+            for index, head, tail in self._filtered(layer, heads, rows):
                 sums[:, index, head] = tail.sums
                 self.short.append(tail.short)
                 documents[index, head], effective[index, head] = tail.documents, tail.effective
-        return Replicated(sums[0], sums[1:], documents, effective)
+        return Replicated(sums[0], sums[1:], documents, effective, two_phase=self.two_phase)
 
-    def _rows(self, layer: int) -> Iterator[Arrays]:
-        """Kept tokens of a layer, as many heads at a time as fit in memory."""
+    @property
+    def two_phase(self) -> bool:
+        """Whether sums are estimated in two phases."""
+        return self.design.plan["phases"] is not None
+
+    def _groups(self) -> Iterator[range]:
+        """Heads of a layer, as many at a time as fit in memory with their kept tokens."""
         heads = self.design.shape[1]
         step = max(1, _ROWS // max(1, self._rows_per_head))
         for start in range(0, heads, step):
-            if rows := kept_rows(self.units, layer, range(start, min(start + step, heads))):
-                yield rows
+            yield range(start, min(start + step, heads))
 
     @cached_property
     def _rows_per_head(self) -> int:
@@ -163,25 +177,63 @@ class Merger:
         tails = sum(max(int(MARGIN * share * tokens), min(EXACT, tokens)) for share in shares)
         return tails + int(plan["sample"])
 
-    def _filtered(self, layer: int, rows: Arrays, counts: np.ndarray) -> Iterator[tuple[int, int, FilteredReplicates]]:
-        """(filter, head, replicates) for each filter that chooses tokens; `counts` is [document, head]."""
-        for index, filter_ in enumerate(self.design.filters):
-            for head in np.unique(rows["head"]).tolist() if filter_.chooses else ():
-                kept = self._tail(filter_, layer, rows, head)
-                document = np.searchsorted(self.documents, rows["document"][kept])
-                scores = filter_.score(rows["direct_effect"][kept].astype(np.float32))
-                table = _Features(rows, kept, self.design.negligible)
-                counted = counts[:, head].astype(np.int64)
-                yield (
-                    index,
-                    head,
-                    bootstrap_filtered(scores, table, document, counted, filter_.fraction, self.weights),
-                )
+    def _filtered(self, layer: int, heads: range, rows: Arrays) -> Iterator[tuple[int, int, _Filtered]]:
+        """(filter, head, replicates) for each filter that chooses tokens.
 
-    def _tail(self, filter_: Filter, layer: int, rows: Arrays, head: int) -> np.ndarray:
+        Args:
+            layer: the layer.
+            heads: some of its heads.
+            rows: their kept tokens.
+        """
+        table = kept_rows(self.units, layer, heads, SURROGATE) if self.two_phase else rows
+        for index, filter_ in enumerate(self.design.filters):
+            for head in np.unique(table["head"]).tolist() if filter_.chooses and table else ():
+                if self.two_phase:
+                    yield index, head, self._in_two_phases(filter_, (layer, head), table, rows)
+                else:
+                    yield index, head, self._beyond(filter_, (layer, head), table)
+
+    def _beyond(self, filter_: Filter, head: tuple[int, int], rows: Arrays) -> FilteredReplicates:
+        """Replicates of a head's sums over a filter's tokens, all of which were measured exactly."""
+        kept = self._tail(filter_, head, rows)
+        return self._replicates(filter_, rows, kept, _Features(rows, kept, self.design.negligible), self.counts, head)
+
+    def _in_two_phases(self, filter_: Filter, head: tuple[int, int], cheap: Arrays, exact: Arrays) -> Estimated:
+        """Replicates of a head's estimated sums over a filter's tokens.
+
+        Args:
+            filter_: the filter.
+            head: (layer, head).
+            cheap: kept tokens of all documents, by the surrogate.
+            exact: those of the exact part.
+        """
+        kept, negligible = self._tail(filter_, head, cheap), self.design.negligible
+        of_part = self._tail(filter_, head, exact) if exact else np.zeros(0, np.int64)
+        match = places_among(token_keys(cheap, kept), token_keys(exact, of_part))
+        table = TwoPhaseFeatures(
+            _Features(cheap, kept, negligible), _Features(exact or cheap, of_part, negligible), match
+        )
+        found = self._replicates(filter_, cheap, kept, table, self._surrogate_counts, head)
+        return estimated(found, self.counts[:, *head] > 0)
+
+    def _replicates(
+        self,
+        filter_: Filter,
+        rows: Arrays,
+        kept: np.ndarray,
+        table: TokenFeatures,
+        counts: np.ndarray,
+        head: tuple[int, int],
+    ) -> FilteredReplicates:
+        document = np.searchsorted(self.documents, rows["document"][kept])
+        scores = filter_.score(rows["direct_effect"][kept].astype(np.float32))
+        counted = counts[:, *head].astype(np.int64)
+        return bootstrap_filtered(scores, table, document, counted, filter_.fraction, self.weights)
+
+    def _tail(self, filter_: Filter, head: tuple[int, int], rows: Arrays) -> np.ndarray:
         """A head's kept tokens beyond the limit from which all tokens were kept; the sample's others are left out."""
-        limit = self._limits[filter_.kind][layer, head]
-        low, high = np.searchsorted(rows["head"], [head, head + 1])
+        limit = self._limits[filter_.kind][head]
+        low, high = np.searchsorted(rows["head"], [head[1], head[1] + 1])
         effect = rows["direct_effect"][low:high].astype(np.float32)
         beyond = np.flatnonzero(filter_.passes(effect, limit))
         return np.asarray(low + beyond)
@@ -190,6 +242,14 @@ class Merger:
     def _limits(self) -> Arrays:
         """Direct effects from which on all tokens were kept, [layer, head], by kind of filter."""
         return {filter_.kind: self.surveyed.get(f"{KEEP}{filter_.kind}") for filter_ in widest(self.design.filters)}
+
+    @cached_property
+    def _surrogate_counts(self) -> np.ndarray:
+        """Scored tokens that the surrogate has seen, [document, layer, head]."""
+        counts = np.zeros((len(self.documents), *self.design.shape), np.int32)
+        for unit in self.units:
+            counts[np.searchsorted(self.documents, unit.get("documents"))] += unit.get(SCORED)
+        return counts
 
     @property
     def counts(self) -> np.ndarray:

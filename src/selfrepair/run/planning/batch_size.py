@@ -83,7 +83,9 @@ def plan_memory(
     return MemoryPlan(windows, held, int(_FIXED + windows * (window + held * run)))
 
 
-def windows_per_unit(model: LanguageModel, heads: Sequence[Head], draws: int, windows: Windows) -> int:
+def windows_per_unit(
+    model: LanguageModel, heads: Sequence[Head], draws: int, windows: Windows, effort: float = 1.0
+) -> int:
     """Windows per unit. A kill may cost a unit, so it is some minutes of work, or a small share of a long run.
 
     Args:
@@ -91,12 +93,13 @@ def windows_per_unit(model: LanguageModel, heads: Sequence[Head], draws: int, wi
         heads: the heads to ablate.
         draws: ablated runs per head.
         windows: the corpus.
+        effort: work on a window, as a share of a sweep over all its tokens.
     """
     blocks = model.anatomy.blocks
     weights = [sum(value.numel() for value in block.module.parameters()) for block in blocks]
     work = 2 * draws * sum(sum(weights[head.layer :]) for head in heads)  # operations per token: the blocks above
     enough = _GPU_WORK if model.device.type == "cuda" else _CPU_WORK
-    tokens = max(enough / work, len(windows) * windows.length / _UNITS)
+    tokens = max(enough / (effort * work), len(windows) * windows.length / _UNITS)
     return max(1, int(min(UNIT_TOKENS, tokens)) // windows.length)
 
 

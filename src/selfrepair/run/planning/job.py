@@ -11,6 +11,7 @@ from selfrepair.ablation.interventions import Intervention, each
 from selfrepair.ablation.operators import Operator
 from selfrepair.ablation.sites import Head
 from selfrepair.engine import Engine
+from selfrepair.engine.surrogates import Surrogate
 from selfrepair.model.language_model import LanguageModel
 from selfrepair.results.intervention_axis import Cell, cells_of_heads
 from selfrepair.results.plan import Plan
@@ -36,6 +37,7 @@ class Until:
     filter: int
 
 
+_PART = 0x7061727473  # beside a run's seed: the draw of the exact part is another than that of a text or of donors
 _STRETCH = 4  # factor by which a unit may grow to keep a document whole
 
 
@@ -160,7 +162,34 @@ class Design:
                 end += 1
             units.append(order[start:end])
             start = end
-        return units
+        return units if self.plan["phases"] is None else [unit[self._exact_first(unit)] for unit in units]
+
+    def _exact_first(self, windows: np.ndarray) -> np.ndarray:
+        """The order in which windows with exactly measured tokens come first, in batches of their own."""
+        return np.argsort(~self.counted[windows].any(1), kind="stable")
+
+    @property
+    def sparse(self) -> bool:
+        """Whether effects are computed of kept tokens only, at their own positions: no filter takes all tokens."""
+        return self.plan["ablation"]["positions"] == "own" and all(filter_.chooses for filter_ in self.filters)
+
+    @property
+    def most_kept(self) -> int | None:
+        """Tokens of a head to keep on small corpora for an exact bootstrap, if not the usual number: none where every
+        kept token costs."""
+        return 0 if self.sparse or self.plan["phases"] is not None else None
+
+    @cached_property
+    def counted(self) -> np.ndarray:
+        """Predictions that are measured exactly, bool [window, position]: all scored ones, or in two phases those of a
+        random part of the documents."""
+        phases = self.plan["phases"]
+        if phases is None:
+            return self.scored
+        documents = np.unique(self.documents[self.scored])
+        shuffled = np.random.default_rng([self.plan["seed"], _PART]).permutation(documents)
+        counted: np.ndarray = self.scored & np.isin(self.documents, shuffled[: phases["exact_documents"]])
+        return counted
 
     @cached_property
     def last_units(self) -> dict[int, int]:
@@ -187,18 +216,29 @@ class Design:
     @cached_property
     def sample(self) -> np.ndarray:
         """(window, position) of the tokens of the uniform sample, [token, 2]."""
-        return uniform_sample(self.scored, self.plan["sample"], self.plan["seed"])
+        return uniform_sample(self.counted, self.plan["sample"], self.plan["seed"])
 
     def is_probed(self, unit: int) -> bool:
         """Whether a unit measures the numerical floor and a fast engine's own error: the first one, and then one for
-        every `UNIT_TOKENS` tokens."""
+        every `UNIT_TOKENS` tokens; of those that have anything to measure exactly."""
         size: int = self.plan["windows_per_unit"] * self.windows.length
-        return unit % max(1, UNIT_TOKENS // size) == 0
+        return unit in self._exact_units[:: max(1, UNIT_TOKENS // size)]
+
+    @cached_property
+    def _exact_units(self) -> list[int]:
+        """Units in which something is measured exactly."""
+        if self.plan["phases"] is None:
+            return list(range(len(self.units)))
+        return [number for number, windows in enumerate(self.units) if self.counted[windows].any()]
 
     def batches(self, unit: int) -> list[np.ndarray]:
-        """Windows of each batch of a unit."""
+        """Windows of each batch of a unit; in two phases either all or none have exactly measured tokens."""
         size, windows = self.plan["windows_per_batch"], self.units[unit]
-        return [windows[start : start + size] for start in range(0, len(windows), size)]
+        groups = [windows]
+        if self.plan["phases"] is not None:
+            exact = self.counted[windows].any(1)
+            groups = [windows[exact], windows[~exact]]
+        return [group[start : start + size] for group in groups for start in range(0, len(group), size)]
 
 
 @dataclass(frozen=True)
@@ -209,8 +249,10 @@ class Job(Design):
         model: the model.
         operator: the ablation.
         engine: computes the ablated runs.
+        surrogate: estimates effects on all documents; None where all are measured exactly.
     """
 
     model: LanguageModel
     operator: Operator
     engine: Engine
+    surrogate: Surrogate | None = None

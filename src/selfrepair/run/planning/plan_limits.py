@@ -31,6 +31,7 @@ _RANGES: dict[tuple[str, ...], tuple[int, int]] = {
     ("replicates",): (2, MOST_REPLICATES),
     ("windows_per_batch",): (1, 2**24),
     ("windows_per_unit",): (1, 2**24),
+    ("runs_held",): (1, 2**32),
 }
 _KINDS: dict[tuple[str, ...], type | tuple[type, ...]] = {
     ("model", "dtype"): str,
@@ -49,6 +50,7 @@ _KINDS: dict[tuple[str, ...], type | tuple[type, ...]] = {
     ("components",): str,
     ("memory_predicted",): (int, float),
     ("until",): (dict, type(None)),
+    ("phases",): (dict, type(None)),
     ("heads",): list,
     ("filters",): list,
 }
@@ -81,6 +83,7 @@ def require_sane(plan: Mapping[str, Any], fix: str = _FIX) -> None:
     for label in plan["filters"]:
         Filter.parse(label)
     _require_until(plan["until"], fix)
+    _require_phases(plan, fix)
 
 
 def require_fitting(plan: Mapping[str, Any], windows: Windows, donors: np.ndarray) -> None:
@@ -135,6 +138,19 @@ def _require_until(until: Any, fix: str) -> None:
     error, of = until.get("standard_error"), until.get("of")
     if not isinstance(error, int | float) or not 0 < error < np.inf or of not in ("card", "heads"):
         raise _wrong(("until",), until, "a standard error above 0 of 'card' or 'heads'", fix)
+
+
+def _require_phases(plan: Mapping[str, Any], fix: str) -> None:
+    positions, phases = _entry(plan, ("ablation", "positions"), fix), plan["phases"]
+    if positions not in ("all", "own"):
+        raise _wrong(("ablation", "positions"), positions, "'all' or 'own'", fix)
+    if phases is None:
+        return
+    exact, documents = phases.get("exact_documents"), phases.get("documents")
+    whole = type(exact) is int and type(documents) is int
+    named = all(isinstance(phases.get(name), str) for name in ("surrogate", "words"))
+    if not whole or not named or not 2 <= exact <= documents <= plan["text"]["documents"]:
+        raise _wrong(("phases",), phases, "a surrogate, and 2 exact documents or more of those with scored tokens", fix)
 
 
 def _entry(plan: Mapping[str, Any], path: tuple[str, ...], fix: str) -> Any:

@@ -18,20 +18,32 @@ from selfrepair.engine.choice import Choice, RunSize, choose, delta, require_rig
 from selfrepair.engine.clean import clean_run
 from selfrepair.engine.contract import is_exact
 from selfrepair.engine.delta.matmul import PRECISIONS
+from selfrepair.engine.own_position.single_positions import OwnPositionEngine, require_own_positions
+from selfrepair.engine.surrogates import Surrogate
 from selfrepair.errors import SelfRepairError
 from selfrepair.model.configuration import setting
 from selfrepair.model.faults import finding
 from selfrepair.model.language_model import LanguageModel
-from selfrepair.results.plan import EngineFacts, UntilFacts
+from selfrepair.results.plan import EngineFacts, PhasesFacts, UntilFacts
 from selfrepair.run.planning import run_plan
-from selfrepair.run.planning.batch_size import plan_memory, require_known_tokens, tokens_of, windows_per_unit
+from selfrepair.run.planning.batch_size import (
+    MemoryPlan,
+    plan_memory,
+    require_known_tokens,
+    tokens_of,
+    windows_per_unit,
+)
+from selfrepair.run.planning.effort_settings import STOPS
 from selfrepair.run.planning.job import Job
+from selfrepair.run.planning.phases import planned_phases, require_positions
 from selfrepair.run.planning.plan_limits import MOST_REPLICATES, MOST_SEED, require_sane
 from selfrepair.run.planning.run_plan import filters_of
-from selfrepair.run.planning.settings import STOPS, Settings, Statistics
+from selfrepair.run.planning.settings import Settings, Statistics
 from selfrepair.statistics.estimators import all_estimators
 from selfrepair.statistics.stopping import StopRule
 from selfrepair.text import Windows
+
+_SURROGATE_COST = 0.1  # of an exact sweep, for sizes of units
 
 
 def prepare(
@@ -56,7 +68,7 @@ def prepare(
     chosen = operator(asked, ablation.donors) if isinstance(asked, str) else require_operator(asked)
     if isinstance(computing.engine, str) and computing.engine != "auto":
         engine_named(computing.engine)  # refuses unknown names before anything takes time
-    filters_of(settings)
+    filters_of(settings)  # refuses what is none
     all_estimators()  # as here: what another package offers fails now, not after the sweep
     heads = all_heads(model.anatomy) if ablation.heads is None else _checked_heads(model, ablation.heads)
     sets = None
@@ -70,6 +82,8 @@ def prepare(
     _require_counts(statistics)
     first = windows.first_scored(statistics.first)
     stop = stopping(settings.stopping.until_se, settings.stopping.until)
+    own = require_positions(settings, of_heads=sets is None)
+    surrogate, phases = planned_phases(settings, windows, filters_of(settings), of_heads=sets is None)
     _require_readable(model, windows, first)
     if not windows.scored(first).any():
         raise SelfRepairError("There are no scored tokens.", "Give more text, or longer windows.")
@@ -78,11 +92,12 @@ def prepare(
             f"A batch needs at least one window, got {computing.batch}.", "Leave it out to have it chosen."
         )
     drawn = chosen.draw_donors(windows, statistics.seed)
-    engine, facts = _engine(model, windows, settings, heads, chosen)
+    engine, facts = _engine(model, windows, settings, heads, chosen, phases)
+    _require_single_positions(model, windows, facts, own, surrogate)
     subject = run_plan.subject_of(model, windows, first)
-    plan = run_plan.make_plan(subject, chosen, heads, drawn, settings, stop, facts, model.device, sets)
+    plan = run_plan.make_plan(subject, chosen, heads, drawn, settings, stop, facts, model.device, sets, phases)
     require_sane(plan, "Ask for less.")
-    return Job(plan, windows, drawn, model, chosen, engine)
+    return Job(plan, windows, drawn, model, chosen, engine, surrogate)
 
 
 def _require_counts(statistics: Statistics) -> None:
@@ -97,32 +112,68 @@ def _require_counts(statistics: Statistics) -> None:
         raise SelfRepairError(f"seed = {seed}; a number from 0 to {MOST_SEED:,} was expected.", "0 is usual.")
 
 
+def _share(phases: PhasesFacts | None) -> float:
+    """Share of the documents that are measured exactly."""
+    return 1.0 if phases is None else phases["exact_documents"] / phases["documents"]
+
+
+def _require_single_positions(
+    model: LanguageModel, windows: Windows, facts: EngineFacts, own: bool, surrogate: Surrogate | None
+) -> None:
+    """Refuses models on which single positions cannot be ablated, or that the surrogate does not work on."""
+    if not own and surrogate is None:
+        return
+    size = min(facts["windows_per_batch"], len(windows))
+    with finding("ablation at single positions, on the first windows"), model.running():
+        clean = clean_run(model, tokens_of(windows, np.arange(size), model))
+        if own:
+            require_own_positions(model, clean)
+        if surrogate is not None:
+            surrogate.require(model, clean)
+
+
 def _engine(
-    model: LanguageModel, windows: Windows, settings: Settings, heads: list[Head], chosen: Operator
+    model: LanguageModel,
+    windows: Windows,
+    settings: Settings,
+    heads: list[Head],
+    chosen: Operator,
+    phases: PhasesFacts | None,
 ) -> tuple[Engine, EngineFacts]:
     """The engine with all its settings, and the plan's entries on it and on batch sizes."""
     asked, by_head = settings.computing, settings.statistics.components == "heads"
-    unit = windows_per_unit(model, heads, chosen.draws, windows)
+    share = _share(phases)
+    effort = share if phases is None else min(1.0, share + _SURROGATE_COST)
+    unit = windows_per_unit(model, heads, chosen.draws, windows, effort)
     room = plan_memory(model, windows.length, by_head, chosen.donors, len(heads), asked.memory, asked.batch, unit)
     size = room.windows
     first_batch = tokens_of(windows, np.arange(min(size, len(windows))), model)
+    if settings.ablation.positions == "own":
+        choice = Choice(OwnPositionEngine(runs=room.runs), "own-position, one position of each ablated run")
+        return choice.engine, _facts(choice, True, room, unit)
     with finding("an engine, on the first windows"):
         tried = list(dict.fromkeys(_head_near(model, cell) for cell in heads))
-        choice = chosen_engine(asked.engine, asked.precision, model, first_batch, tried, len(windows) * chosen.draws)
+        passes = max(1, round(share * len(windows))) * chosen.draws
+        choice = chosen_engine(asked.engine, asked.precision, model, first_batch, tried, passes)
     engine = choice.engine
     if isinstance(engine, DeltaEngine) and engine.runs is None:
         engine.runs = room.runs
-    facts: EngineFacts = {
-        "engine": engine.name,
-        "engine_settings": engine.settings,
+    return engine, _facts(choice, isinstance(asked.engine, str) or engine_made_by_name(engine), room, unit)
+
+
+def _facts(choice: Choice, by_name: bool, room: MemoryPlan, unit: int) -> EngineFacts:
+    """The plan's entries on an engine and on sizes of batches and units."""
+    return {
+        "engine": choice.engine.name,
+        "engine_settings": choice.engine.settings,
         "engine_reason": choice.reason,
-        "engine_exact": is_exact(engine),
-        "engine_by_name": isinstance(asked.engine, str) or engine_made_by_name(engine),
+        "engine_exact": is_exact(choice.engine),
+        "engine_by_name": by_name,
         "memory_predicted": room.predicted,
-        "windows_per_batch": size,
-        "windows_per_unit": size * max(1, unit // size),
+        "windows_per_batch": room.windows,
+        "runs_held": room.runs,
+        "windows_per_unit": room.windows * max(1, unit // room.windows),
     }
-    return engine, facts
 
 
 def _head_near(model: LanguageModel, cell: Head) -> Head:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,8 @@ import torch
 
 from selfrepair.ablation.operators import OPERATORS, operator
 from selfrepair.engine import engine_named
+from selfrepair.engine.own_position import OwnPositionEngine
+from selfrepair.engine.surrogates import surrogate_named
 from selfrepair.errors import SelfRepairError
 from selfrepair.model.language_model import LanguageModel
 from selfrepair.model.load import load
@@ -40,9 +43,11 @@ def load_job(path: Path, model: LanguageModel | None = None) -> Job:
     torch.set_num_threads(plan["machine"]["threads"])  # the number of threads affects the last bits
     loaded = _model(plan) if model is None else model
     require_same(plan, loaded)
-    engine = engine_named(plan["engine"], **plan["engine_settings"])
+    made = OwnPositionEngine if plan["ablation"]["positions"] == "own" else partial(engine_named, plan["engine"])
+    engine = made(**plan["engine_settings"])
+    surrogate = None if plan["phases"] is None else surrogate_named(plan["phases"]["surrogate"])
     chosen = operator(plan["ablation"]["operator"], max(1, plan["ablation"]["donors"]))
-    return Job(plan, windows, donors, loaded, chosen, engine)
+    return Job(plan, windows, donors, loaded, chosen, engine, surrogate)
 
 
 def require_by_name(plan: Plan) -> None:

@@ -15,11 +15,12 @@ from selfrepair.ablation.interventions import Intervention
 from selfrepair.ablation.operators import OPERATORS, Operator, made_by_name
 from selfrepair.ablation.sites import Head
 from selfrepair.engine import ENGINES
+from selfrepair.engine.surrogates import SURROGATES
 from selfrepair.errors import SelfRepairError
 from selfrepair.model.kinship import weights_sample
 from selfrepair.model.language_model import LanguageModel
 from selfrepair.model.vocabulary_rows import centring_in_words, is_plain
-from selfrepair.results.plan import EngineFacts, ModelFacts, Plan, Subject, TextFacts, UntilFacts
+from selfrepair.results.plan import EngineFacts, ModelFacts, PhasesFacts, Plan, Subject, TextFacts, UntilFacts
 from selfrepair.results.plan_changes import plan_changes
 from selfrepair.results.plan_file import json_content
 from selfrepair.run.planning.machine import machine, machine_facts
@@ -45,6 +46,7 @@ def make_plan(
     engine: EngineFacts,
     device: torch.device,
     interventions: list[Intervention] | None = None,
+    phases: PhasesFacts | None = None,
 ) -> Plan:
     """The plan of a run that is about to start.
 
@@ -58,6 +60,7 @@ def make_plan(
         engine: how ablated runs are computed.
         device: device of the model.
         interventions: what to ablate where it is not single heads.
+        phases: how documents are measured where there is a surrogate.
     """
     by_name = made_by_name(operator)
     plan = {
@@ -70,7 +73,7 @@ def make_plan(
             "by_name": by_name,
             "draws": operator.draws,
             "donors": operator.donors,
-            "positions": "all",
+            "positions": settings.ablation.positions,
         },
         "heads": [list(head) for head in heads],
         "interventions": None
@@ -80,10 +83,12 @@ def make_plan(
         "features": list(FEATURES),
         **settings.as_given(),
         "until": until,
+        "phases": phases,
         **engine,
         "versions": subject["versions"]
         | (OPERATORS.versions(operator.name) if by_name else {})
-        | ENGINES.versions(engine["engine"]),
+        | (ENGINES.versions(engine["engine"]) if engine["engine"] in ENGINES else {})
+        | ({} if phases is None else SURROGATES.versions(phases["surrogate"])),
         "machine": machine(device),
     }
     return cast(Plan, plan)

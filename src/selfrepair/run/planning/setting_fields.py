@@ -8,6 +8,8 @@ from typing import Any, ForwardRef, get_args
 
 from selfrepair.errors import SelfRepairError
 
+TEXT, ABLATION, COMPUTING = "Text", "Ablation and statistics", "Computing"  # headings in `--help`
+
 
 @dataclass(frozen=True)
 class Option:

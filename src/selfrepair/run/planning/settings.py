@@ -6,11 +6,20 @@ A new option is a field here with its help, its line in `Keywords` (for type che
 
 # Without `from __future__ import annotations`: help is read from the annotations at run time.
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, TypedDict, Unpack
 
 from selfrepair import choices
-from selfrepair.run.planning.setting_fields import Option, given_settings, require_known_setting, settings_of
+from selfrepair.run.planning.effort_settings import Estimation, Stopping
+from selfrepair.run.planning.setting_fields import (
+    ABLATION,
+    COMPUTING,
+    TEXT,
+    Option,
+    given_settings,
+    require_known_setting,
+    settings_of,
+)
 
 if TYPE_CHECKING:
     from selfrepair.ablation.name_lists import Spelled
@@ -25,9 +34,7 @@ FORMATS = ", ".join(f".{name}" for name in choices.TEXT_FORMATS)
 FILTERS = ", ".join(("`all`", *(f"`{kind}:0.02`" for kind in choices.FILTERS)))
 PRECISIONS = ("full", "bfloat16", "int8")
 EXECUTORS = tuple(choices.EXECUTORS)
-STOPS = ("card", "heads")
-
-_TEXT, _ABLATION, _COMPUTING = "Text", "Ablation and statistics", "Computing"
+POSITIONS = ("all", "own")
 
 
 @dataclass(frozen=True)
@@ -38,7 +45,7 @@ class Text:
         str,
         Option(
             f"`builtin` (Python's own prose and code), a file ({FORMATS}), or a Hugging Face dataset id.",
-            _TEXT,
+            TEXT,
             plan="text.source",
         ),
     ] = "builtin"
@@ -46,17 +53,17 @@ class Text:
         int,
         Option(
             "Tokens to measure on, in whole windows; windows of shorter documents are padded.",
-            _TEXT,
+            TEXT,
             plan="text.tokens",
             least=1,
         ),
     ] = 640
-    length: Annotated[int, Option("Tokens per window.", _TEXT, plan="text.length", least=2)] = 64
+    length: Annotated[int, Option("Tokens per window.", TEXT, plan="text.length", least=2)] = 64
     packing: Annotated[
         str,
         Option(
             "`documents`: windows stay within a document. `packed`: documents joined, as in the paper.",
-            _TEXT,
+            TEXT,
             plan="text.packing",
             choices=("documents", "packed"),
         ),
@@ -65,28 +72,28 @@ class Text:
         str,
         Option(
             "BOS before every window; `auto`: what the tokenizer puts in front of a text (none, one or several).",
-            _TEXT,
+            TEXT,
             plan="text.bos",
             choices=("auto", "always", "never"),
         ),
     ] = "auto"
-    field: Annotated[str, Option("Column or key that holds the text.", _TEXT, plan="text.field")] = "text"
+    field: Annotated[str, Option("Column or key that holds the text.", TEXT, plan="text.field")] = "text"
 
 
 @dataclass(frozen=True)
 class Loading:
     """How the model is loaded: keywords of `load`."""
 
-    dtype: Annotated[str, Option("float32 or float64.", _COMPUTING, plan="model.dtype")] = "float32"
-    device: Annotated[str, Option("`auto`, `cpu`, `cuda`, ...", _COMPUTING, plan="model.source.device")] = "auto"
+    dtype: Annotated[str, Option("float32 or float64.", COMPUTING, plan="model.dtype")] = "float32"
+    device: Annotated[str, Option("`auto`, `cpu`, `cuda`, ...", COMPUTING, plan="model.source.device")] = "auto"
     revision: Annotated[
-        str | None, Option("Branch, tag or commit of a hub model.", _COMPUTING, plan="model.source.revision")
+        str | None, Option("Branch, tag or commit of a hub model.", COMPUTING, plan="model.source.revision")
     ] = None
     offload: Annotated[
         bool,
         Option(
             "Keep weights on disk (in SELFREPAIR_CACHE) except the block in use, for models larger than memory.",
-            _COMPUTING,
+            COMPUTING,
             plan="model.source.offload",
         ),
     ] = False
@@ -98,21 +105,31 @@ class Ablation:
 
     ablation: Annotated[
         "str | Operator",
-        Option("What replaces a head's output.", _ABLATION, plan="ablation.operator", choices=OPERATORS, typed=str),
+        Option("What replaces a head's output.", ABLATION, plan="ablation.operator", choices=OPERATORS, typed=str),
     ] = "resample"
     donors: Annotated[
         int,
         Option(
             "Donors per window, for `resample`; effects are averaged over them.",
-            _ABLATION,
+            ABLATION,
             plan="ablation.donors",
             least=1,
         ),
     ] = 1
     heads: Annotated[
         "Spelled | None",
-        Option("Heads to ablate, e.g. `L9H6,L10`; all by default.", _ABLATION, plan="heads", typed=str | None),
+        Option("Heads to ablate, e.g. `L9H6,L10`; all by default.", ABLATION, plan="heads", typed=str | None),
     ] = None
+    positions: Annotated[
+        str,
+        Option(
+            "Where a head is ablated. `all`: at all positions of the window. `own`: for each token only at the "
+            "position that predicts it, with clean keys and values of earlier positions: another, cheaper quantity.",
+            ABLATION,
+            plan="ablation.positions",
+            choices=POSITIONS,
+        ),
+    ] = "all"
 
 
 @dataclass(frozen=True)
@@ -123,7 +140,7 @@ class Statistics:
         "Sequence[Filter | str]",
         Option(
             f"Tokens that numbers average over: {FILTERS} (per head, by clean direct effect). Can be repeated.",
-            _ABLATION,
+            ABLATION,
             plan="filters",
             flag="--filter",
             typed=list[str],
@@ -133,7 +150,7 @@ class Statistics:
         "Components",
         Option(
             "Downstream components that get separate lines.",
-            _ABLATION,
+            ABLATION,
             choices=("heads", "layers", "none"),
             typed=str,
         ),
@@ -142,16 +159,16 @@ class Statistics:
         int,
         Option(
             "First position included in statistics; position 0 has no context, so it is left out by default.",
-            _ABLATION,
+            ABLATION,
             plan="text.first_position",
             least=0,
         ),
     ] = 1
-    seed: Annotated[int, Option("Random seed for windows, donors and the token sample.", _ABLATION, least=0)] = 0
+    seed: Annotated[int, Option("Random seed for windows, donors and the token sample.", ABLATION, least=0)] = 0
     replicates: Annotated[
-        int, Option("Bootstrap resamplings of the documents, for errors and intervals.", _ABLATION, least=2)
+        int, Option("Bootstrap resamplings of the documents, for errors and intervals.", ABLATION, least=2)
     ] = 400
-    sample: Annotated[int, Option("Uniformly sampled tokens kept per head.", _ABLATION, least=0)] = 64
+    sample: Annotated[int, Option("Uniformly sampled tokens kept per head.", ABLATION, least=0)] = 64
 
 
 @dataclass(frozen=True)
@@ -163,7 +180,7 @@ class Computing:
         Option(
             "`delta`: differences, compiled, at low precision if that is accurate. `replay`: blocks from the ablated "
             "layer up. `reference`: full forwards, slow. `auto`: the fastest that a trial finds accurate.",
-            _COMPUTING,
+            COMPUTING,
             plan="engine",
             choices=ENGINES,
             typed=str,
@@ -174,60 +191,32 @@ class Computing:
         Option(
             "Precision of the delta engine's matrix products; by default the fastest that a trial finds accurate to "
             "within 1% per token.",
-            _COMPUTING,
+            COMPUTING,
             plan="engine_settings.precision",
             choices=PRECISIONS,
         ),
     ] = None
     batch: Annotated[
         int | None,
-        Option(
-            "Windows per batch; by default as many as fit in memory.", _COMPUTING, plan="windows_per_batch", least=1
-        ),
+        Option("Windows per batch; by default as many as fit in memory.", COMPUTING, plan="windows_per_batch", least=1),
     ] = None
     memory: Annotated[
         float | None,
-        Option("Memory that a batch may take, in gigabytes.", _COMPUTING, plan="memory_predicted"),
+        Option("Memory that a batch may take, in gigabytes.", COMPUTING, plan="memory_predicted"),
     ] = None
-
-
-@dataclass(frozen=True)
-class Stopping:
-    """When to stop before all text is read (`selfrepair.statistics.stopping`)."""
-
-    until_se: Annotated[
-        float | None,
-        Option(
-            "Stop once the 95% interval is no wider than that of a number with this standard error, e.g. `0.01`. The "
-            "interval allows for repeated looks, so the standard error at the stop is 0.5 to 0.75 of this. By default "
-            "all text is measured.",
-            _COMPUTING,
-            plan="until.standard_error",
-        ),
-    ] = None
-    until: Annotated[
-        str,
-        Option(
-            "Which number that standard error is of: `card`, the repaired fraction of all heads together; `heads`, the "
-            "mean self-repair (logit) of every head.",
-            _COMPUTING,
-            plan="until.of",
-            choices=STOPS,
-        ),
-    ] = "card"
 
 
 @dataclass(frozen=True)
 class Work:
     """How many workers do the work, and where; the results do not depend on it."""
 
-    workers: Annotated[int, Option("Workers that share the work.", _COMPUTING, plan="", least=1)] = 1
-    executor: Annotated[str, Option("Where workers run.", _COMPUTING, plan="", choices=EXECUTORS)] = choices.HERE
+    workers: Annotated[int, Option("Workers that share the work.", COMPUTING, plan="", least=1)] = 1
+    executor: Annotated[str, Option("Where workers run.", COMPUTING, plan="", choices=EXECUTORS)] = choices.HERE
     threads: Annotated[
         int | None,
         Option(
             "Threads per worker, part of the plan; by default the cores divided by the workers.",
-            _COMPUTING,
+            COMPUTING,
             plan="machine.threads",
             least=1,
         ),
@@ -240,6 +229,7 @@ class Keywords(TypedDict, total=False):
     ablation: "str | Operator"
     donors: int
     heads: "Spelled | None"
+    positions: str
     filters: "Sequence[Filter | str]"
     components: "Components"
     first: int
@@ -250,6 +240,8 @@ class Keywords(TypedDict, total=False):
     precision: str | None
     batch: int | None
     memory: float | None
+    surrogate: str
+    exact_share: float
     until_se: float | None
     until: str
     workers: int
@@ -264,7 +256,8 @@ class Settings:
     ablation: Ablation = Ablation()
     statistics: Statistics = Statistics()
     computing: Computing = Computing()
-    stopping: Stopping = Stopping()
+    estimation: Estimation = field(default_factory=Estimation)
+    stopping: Stopping = field(default_factory=Stopping)
     work: Work = Work()
 
     @classmethod
@@ -294,6 +287,7 @@ GROUPS: dict[str, Any] = {
     "ablation": Ablation,
     "statistics": Statistics,
     "computing": Computing,
+    "estimation": Estimation,
     "stopping": Stopping,
     "work": Work,
 }

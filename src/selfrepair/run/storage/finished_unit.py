@@ -81,9 +81,15 @@ class Unit:
         with unsealed(self.path) as file:
             return {name.removeprefix(prefix): file.array(name) for name in file.names(prefix) if name not in but}
 
-    def rows(self, layer: int, heads: range) -> Arrays:
-        """Kept tokens of some heads of a layer, by column; empty where there are none."""
-        prefix = f"rows/{layer}/"
+    def rows(self, layer: int, heads: range, table: str = "rows") -> Arrays:
+        """Kept tokens of some heads of a layer, by column; empty where there are none.
+
+        Args:
+            layer: the layer.
+            heads: its heads.
+            table: `rows`, or `surrogate` for those of all documents in two phases.
+        """
+        prefix = f"{table}/{layer}/"
         if self.arrays is not None:
             columns = self.starting_with(prefix)
             low, high = _between(columns["head"], heads) if columns else (0, 0)
@@ -99,9 +105,9 @@ def _rows(file: Sealed, prefix: str, heads: range) -> Arrays:
     return {name.removeprefix(prefix): file.rows(name, low, high) for name in names} if low < high else {}
 
 
-def kept_rows(units: Sequence[Unit], layer: int, heads: range) -> Arrays:
+def kept_rows(units: Sequence[Unit], layer: int, heads: range, table: str = "rows") -> Arrays:
     """Kept tokens of some heads of a layer from all units, ordered by head, window and position; may be empty."""
-    parts = [part for unit in units if (part := unit.rows(layer, heads))]
+    parts = [part for unit in units if (part := unit.rows(layer, heads, table))]
     if not parts:
         return {}
     return sorted_rows({name: np.concatenate([part.pop(name) for part in parts]) for name in list(parts[0])})

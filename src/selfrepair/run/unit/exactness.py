@@ -107,14 +107,23 @@ class Accuracy:
         return self.excess <= 1.0
 
     def check(self, ledger: Ledger, clean: CleanRun, scored: Tensor) -> None:
-        """Books how well a chunk's ledgers close, token by token."""
+        """Books how well a chunk's ledgers close, token by token.
+
+        Args:
+            ledger: the chunk.
+            clean: clean run of its windows.
+            scored: the tokens that count, bool [window, P], or [intervention, window, P] where they differ.
+        """
         if not scored.any():
             return
-        residual = ledger.residual[:, scored].abs().nan_to_num(nan=torch.inf, posinf=torch.inf)
+        left = ledger_rounding(clean)
+        every = (slice(None), scored) if scored.ndim == left.ndim else scored
+        bound = left[scored] if scored.ndim == left.ndim else left.expand(scored.shape)[scored]
+        residual = ledger.residual[every].abs().nan_to_num(nan=torch.inf, posinf=torch.inf)
         self.residual = max(self.residual, float(residual.max()))
-        self.excess = max(self.excess, float((residual / ledger_rounding(clean)[scored]).max()))
+        self.excess = max(self.excess, float((residual / bound).max()))
         self.residual_squares += float(residual.double().square().sum())
-        self.effect_squares += float(ledger.total_effect[:, scored].double().square().sum())
+        self.effect_squares += float(ledger.total_effect[every].double().square().sum())
 
     def sampled(self, sample: Sampled) -> None:
         """Books a sample against replay; NaN counts as an infinite error."""

@@ -16,8 +16,9 @@ PASSAGES = 4  # windows, however large the corpus
 
 
 def chosen_windows(design: Design) -> np.ndarray:
-    """Numbers of the windows that are kept whole: spread evenly over those with scored tokens."""
-    filled = np.flatnonzero(design.scored.any(1))
+    """Numbers of the windows that are kept whole: spread evenly over those that are measured exactly; none where only
+    chosen tokens are measured."""
+    filled = np.flatnonzero(design.counted.any(1)) if not design.sparse else np.zeros(0, np.int64)
     spread = np.linspace(0, len(filled) - 1, min(PASSAGES, len(filled))).round().astype(int)
     chosen: np.ndarray = filled[np.unique(spread)]
     return chosen
@@ -27,13 +28,13 @@ class Passages:
     """Collects all scored tokens of the chosen windows, chunk by chunk."""
 
     def __init__(self, design: Design) -> None:
-        self._scored = design.scored
+        self._counted = design.counted
         self._chosen = chosen_windows(design)
         self._parts: dict[int, list[Arrays]] = {}
 
     def add(self, effects: TokenEffects) -> None:
         """Keeps what a chunk holds of the chosen windows; its windows are numbers of the corpus."""
-        chosen = np.isin(effects.windows, self._chosen)[:, None] & self._scored[effects.windows]
+        chosen = np.isin(effects.windows, self._chosen)[:, None] & self._counted[effects.windows]
         if not chosen.any():
             return
         window, position = np.nonzero(chosen)

@@ -11,6 +11,7 @@ from selfrepair.run.planning.job import Job
 from selfrepair.run.storage.split_documents import SHARED
 from selfrepair.run.storage.unit_file import Arrays
 from selfrepair.run.unit.passages import Passages
+from selfrepair.run.unit.surrogate_sums import SurrogateSums
 from selfrepair.run.unit.thresholds import KEEP
 from selfrepair.statistics.accumulate import DocumentSums, TokenEffects, line_moments
 from selfrepair.statistics.curves import CurveMoments
@@ -31,22 +32,28 @@ class UnitSums:
     """
 
     def __init__(self, job: Job, number: int, surveyed: Arrays) -> None:
-        self.windows, self.negligible = job.units[number], job.negligible
+        self.windows, self.negligible, self.sparse = job.units[number], job.negligible, job.sparse
         self._index_of = {int(window): index for index, window in enumerate(self.windows)}
         scored, documents = job.scored[self.windows], job.documents[self.windows]
         self.documents, inverse = np.unique(documents[scored], return_inverse=True)
         self.shared = np.isin(self.documents, list(job.last_units))
         self._rows = np.full(scored.shape, -1, np.int64)
         self._rows[scored] = inverse
+        counted = job.counted[self.windows]
+        self._rows[~counted] = -1
         self.sums = np.zeros((len(self.documents), *job.shape, len(FEATURES)))
         limits = {kind: surveyed[f"{KEEP}{kind}"] for kind in choosing_kinds(job.filters)}
         near = near_limits(job.filters, limits, job.shape)
         self.lines = (
             DocumentSums(
-                job.filters, surveyed["thresholds"], scored, documents, job.shape, job.components, near, job.model_shape
+                *(job.filters, surveyed["thresholds"], counted, documents),
+                *(job.shape, job.components, near, job.model_shape),
             )
-            if scored.any()
+            if counted.any()
             else None
+        )
+        self.surrogate = (
+            SurrogateSums(job, number, surveyed) if job.plan["phases"] is not None and scored.any() else None
         )
         self.passages = Passages(job)
         self.edges: np.ndarray = surveyed["curve_edges"]
@@ -61,7 +68,7 @@ class UnitSums:
             limits,
             tokens=job.windows.tokens[self.windows],
             documents=documents,
-            scored=scored,
+            scored=counted,
             sampled=in_sample(job.sample, self.windows, scored.shape[1]),
             numbers=self.windows,
         )
@@ -71,10 +78,19 @@ class UnitSums:
         if self.lines is None:
             return
         self.passages.add(effects)
-        local = replace(effects, windows=np.array([self._index_of[int(window)] for window in effects.windows]))
+        local = self._local(effects)
         self.kept.add(local)
         self.lines.add(local)
         self._add_features(local)
+
+    def add_surrogate(self, effects: TokenEffects) -> None:
+        """Books a surrogate's chunk; its windows are numbers of the corpus."""
+        if self.surrogate is not None:
+            self.surrogate.add(self._local(effects))
+
+    def _local(self, effects: TokenEffects) -> TokenEffects:
+        """The same with windows by their places in the unit."""
+        return replace(effects, windows=np.array([self._index_of[int(window)] for window in effects.windows]))
 
     def _add_features(self, effects: TokenEffects) -> None:
         """Sums of features per document over all scored tokens."""
@@ -89,6 +105,8 @@ class UnitSums:
             self._add_running((effects.layer, int(head)), rows[tokens], {n: v[tokens] for n, v in quantities.items()})
             bins = np.searchsorted(self.edges[effects.layer, head], effect[tokens], side="right")
             cells = (rows[tokens], bins)
+            if self.sparse:
+                continue
             np.add.at(self.curve[0, :, :, effects.layer, head], cells, quantities["self_repair"][tokens])
             np.add.at(self.curve[1, :, :, effects.layer, head], cells, 1)
 
@@ -128,7 +146,8 @@ class UnitSums:
             effect [bin, layer, head] over the documents that lie in this unit alone (but over all documents the sums
             of `DocumentSums.edges`); of the others, whose sums are to be joined first, `shared/documents` [document],
             `shared/lines/<name>` and `shared/curve/<name>` [document, ...]; `passages/L/<column>` all tokens of a few
-            windows.
+            windows. In two phases all of these are of the exact part but for lines, which are estimated from both
+            phases, and there is what `SurrogateSums.arrays` has.
         """
         whole, shared = np.flatnonzero(~self.shared), np.flatnonzero(self.shared)
         arrays: Arrays = {"documents": self.documents, "features": self.sums}
@@ -140,8 +159,9 @@ class UnitSums:
         arrays |= {f"curve/{field.name}": getattr(curve, field.name) for field in fields(CurveMoments)}
         arrays |= {f"{SHARED}curve/{name}": self.curve[index, shared] for index, name in enumerate(("y", "x"))}
         arrays |= self.kept.arrays() | self.passages.arrays()
-        if self.lines is not None:
-            moments = line_moments(self.lines.arrays(whole)) | self.lines.edges
+        lines = self.lines if self.surrogate is None else self.surrogate.estimated_lines(self.lines)
+        if lines is not None:
+            moments = line_moments(lines.arrays(whole)) | lines.edges
             arrays |= {f"lines/{name}": v for name, v in moments.items()}
-            arrays |= {f"{SHARED}lines/{name}": v for name, v in self.lines.arrays(shared).items()}
-        return arrays
+            arrays |= {f"{SHARED}lines/{name}": v for name, v in lines.arrays(shared).items()}
+        return arrays if self.surrogate is None else arrays | self.surrogate.arrays()

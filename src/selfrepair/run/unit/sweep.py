@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields, replace
 from functools import partial
 from typing import Any
@@ -17,12 +17,15 @@ from selfrepair.ablation.operators import Operator, Source, Unchanged
 from selfrepair.ablation.sites import Head
 from selfrepair.effects.ledger import Ledger
 from selfrepair.engine.clean import CleanRun, clean_run, require_own_forward
+from selfrepair.engine.contract import Replacement
+from selfrepair.engine.own_position import OwnPositionEngine
 from selfrepair.errors import SelfRepairError
 from selfrepair.model.ports import Port
 from selfrepair.progress import Advance, ignore
 from selfrepair.run.planning.batch_size import real_tokens, tokens_of
 from selfrepair.run.planning.job import Job
 from selfrepair.run.storage.unit_file import Arrays
+from selfrepair.run.unit.chosen_predictions import Chosen, chosen_predictions
 from selfrepair.run.unit.engine_error import ErrorSample
 from selfrepair.run.unit.exactness import Accuracy, largest_error, ledger_rounding
 from selfrepair.run.unit.operator_inputs import BatchSource
@@ -73,9 +76,10 @@ def sweep_unit(job: Job, number: int, surveyed: Arrays, advance: Advance) -> Arr
 
 
 def work(job: Job) -> int:
-    """The amount of work in a sweep: blocks replayed, times windows."""
+    """The amount of work in a sweep: blocks replayed, times windows; a surrogate's is left out."""
     blocks = sum(job.model.anatomy.layers - head.layer for head in job.heads)
-    return blocks * job.operator.draws * len(job.windows)
+    windows = len(job.windows) if job.plan["phases"] is None else int(job.counted.any(1).sum())
+    return blocks * job.operator.draws * windows
 
 
 def _sweep_batch(
@@ -90,16 +94,23 @@ def _sweep_batch(
 ) -> None:
     tokens = tokens_of(job.windows, windows, job.model)
     clean = clean_run(job.model, tokens, ports=ports_of(job.interventions))
-    scored = torch.from_numpy(job.scored[windows]).to(clean.sigma.device)
     if first:
         require_own_forward(job.model, clean, real_tokens(job.windows, windows, job.model))
+    source = BatchSource(job, surveyed, windows)
+    chosen = chosen_predictions(job, surveyed, clean, windows) if job.sparse or job.surrogate else None
+    if job.surrogate is not None and chosen is not None:
+        for ledgers in _draws(job, clean, source, partial(_by_surrogate, job, clean, chosen)):
+            book.add_surrogate(token_effects(ledgers, clean, windows, job.components, job.cells))
+        chosen = None
+        if not job.counted[windows].any():
+            return
+    scored = torch.from_numpy(job.counted[windows]).to(clean.sigma.device)
     if probed:
         accuracy.floor, accuracy.floor_excess = numerical_floor(job, clean, scored)
-    source = BatchSource(job, surveyed, windows)
     sample = ErrorSample.of(job, clean, int(windows[0])) if probed else None
-    for ledgers in _draws(job, clean, source, advance):
+    for ledgers in _draws(job, clean, source, partial(_by_engine, job, clean, chosen, advance)):
         for ledger in ledgers:
-            accuracy.check(ledger, clean, scored)
+            accuracy.check(ledger, clean, scored if chosen is None else chosen.of(ledger.interventions))
         if sample is not None:
             sample.see(ledgers[0])
         book.add(token_effects(ledgers, clean, windows, job.components, job.cells))
@@ -114,36 +125,59 @@ def numerical_floor(job: Job, clean: CleanRun, scored: Tensor) -> tuple[float, f
     having = anatomy.layers_with_heads
     layers = sorted({having[round(i * (len(having) - 1) / (_FLOOR_HEADS - 1))] for i in range(_FLOOR_HEADS)})
     heads = each(Head(layer, head) for layer in layers for head in (0, anatomy.blocks[layer].heads - 1))
-    ledgers = list(_one_draw(job, clean, heads, Unchanged(), _Nothing(), 0))
+    in_place = partial(replacement, Unchanged(), clean, _Nothing(), 0)
+    ledgers = list(_by_engine(job, clean, None, ignore, heads, in_place))
     if {intervention for ledger in ledgers for intervention in ledger.interventions} != set(heads):
         return math.inf, math.inf
     effects = torch.cat([ledger.total_effect for ledger in ledgers])[:, scored]
     return largest_error(effects), largest_error(effects / ledger_rounding(clean)[scored])
 
 
-def _draws(job: Job, clean: CleanRun, source: Source, advance: Advance) -> Iterator[list[Ledger]]:
+Sweeping = Callable[[Sequence[Intervention], Replacement], Iterator[Ledger]]
+"""Ledgers of some interventions with these replacements."""
+
+
+def _by_engine(
+    job: Job,
+    clean: CleanRun,
+    chosen: Chosen | None,
+    advance: Advance,
+    interventions: Sequence[Intervention],
+    in_place: Replacement,
+) -> Iterator[Ledger]:
+    """Ledgers by the run's engine; of chosen predictions only, where heads are ablated at these alone."""
+    by_head = job.components == "heads"
+    if chosen is None:
+        yield from job.engine.sweep(job.model, clean, interventions, in_place, by_head, advance)
+        return
+    assert isinstance(job.engine, OwnPositionEngine)
+    wanted = chosen.of(interventions)
+    yield from job.engine.sweep(job.model, clean, interventions, in_place, by_head, advance, wanted)
+
+
+def _by_surrogate(
+    job: Job, clean: CleanRun, chosen: Chosen, interventions: Sequence[Intervention], in_place: Replacement
+) -> Iterator[Ledger]:
+    """Ledgers by the run's surrogate, of as many interventions at a time as memory holds."""
+    assert job.surrogate is not None
+    most, by_head = job.plan["runs_held"], job.components == "heads"
+    for start in range(0, len(interventions), most):
+        part = interventions[start : start + most]
+        yield from job.surrogate.sweep(job.model, clean, part, in_place, by_head, chosen.of(part))
+
+
+def _draws(job: Job, clean: CleanRun, source: Source, sweeping: Sweeping) -> Iterator[list[Ledger]]:
     """Lists of ledgers of the same interventions, one per draw."""
-    operator = job.operator
-    if operator.draws == 1:
-        for ledger in _one_draw(job, clean, job.interventions, operator, source, 0, advance):
+
+    def one_draw(interventions: Sequence[Intervention], draw: int) -> Iterator[Ledger]:
+        yield from sweeping(interventions, partial(replacement, job.operator, clean, source, draw))
+
+    if job.operator.draws == 1:
+        for ledger in one_draw(job.interventions, 0):
             yield [ledger]
         return
     for _, group in by_start(job.interventions):
-        draws = range(operator.draws)
-        yield [_joined(list(_one_draw(job, clean, group, operator, source, draw, advance))) for draw in draws]
-
-
-def _one_draw(
-    job: Job,
-    clean: CleanRun,
-    interventions: Sequence[Intervention],
-    operator: Operator,
-    source: Source,
-    draw: int,
-    advance: Advance = ignore,
-) -> Iterator[Ledger]:
-    in_place = partial(replacement, operator, clean, source, draw)
-    yield from job.engine.sweep(job.model, clean, interventions, in_place, job.components == "heads", advance)
+        yield [_joined(list(one_draw(group, draw))) for draw in range(job.operator.draws)]
 
 
 def replacement(operator: Operator, clean: CleanRun, source: Source, draw: int, port: Port) -> Tensor:

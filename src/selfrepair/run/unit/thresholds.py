@@ -15,11 +15,12 @@ from selfrepair.run.storage.store import Store
 from selfrepair.run.storage.unit_file import FIX, Arrays
 from selfrepair.run.unit.survey import STAGE as SURVEY
 from selfrepair.statistics.curves import bin_edges
-from selfrepair.statistics.filters import all_thresholds, choosing_kinds
+from selfrepair.statistics.filters import Filter, all_thresholds, choosing_kinds
 from selfrepair.statistics.keep import keep_thresholds
 
 STAGE = "thresholds"
 KEEP = "keep/"
+EXPANSION = "expansion"
 CURVE_BINS = 20  # bins of the curve of self-repair over direct effect
 _VALUES = 2**20  # direct effects that are in memory at once, if several heads together have fewer
 
@@ -34,7 +35,8 @@ def thresholds(job: Job, surveyed: Sequence[Unit]) -> Arrays:
     Returns:
         `thresholds` [filter, layer, head]; `curve_edges` [layer, head, bin - 1], between bins of direct effect;
         `keep/KIND` [layer, head] for every kind of filter, see `keep.Limits`; `loss` in nats per token;
-        `readout_error`; `means/L`; `position_means/L` where surveyed. NaN for heads that a layer lacks.
+        `readout_error`; `means/L`; `position_means/L` where surveyed; in two phases `expansion` [filter, layer, head],
+        tokens of each filter over those of its exact part. NaN for heads that a layer lacks.
 
     Raises:
         SelfRepairError: a unit is missing.
@@ -44,20 +46,36 @@ def thresholds(job: Job, surveyed: Sequence[Unit]) -> Arrays:
     layers, heads = job.shape
     limits = np.full((len(job.filters), layers, heads), np.nan, np.float32)
     keep = {kind: np.full((layers, heads), np.nan, np.float32) for kind in choosing_kinds(job.filters)}
-    documents = np.concatenate([job.documents[unit][job.scored[unit]] for unit in job.units])  # as surveyed
+    documents, counted = (
+        np.concatenate([of_text[unit][job.scored[unit]] for unit in job.units])  # as surveyed
+        for of_text in (job.documents, job.counted)
+    )
     tokens = len(documents)
+    expansion = np.full(limits.shape, np.nan)
     bins = min(CURVE_BINS, tokens)
     edges = np.full((layers, heads, bins - 1), np.nan, np.float32)
     for layer, group in _groups(job, max(1, _VALUES // tokens)):
         effects = surveyed_effects(surveyed, layer, group, tokens)[None]
         here = layer, slice(group.start, group.stop)
         limits[:, *here] = all_thresholds(job.filters, effects)[:, 0]
-        kept = keep_thresholds(job.filters, effects, documents)
+        kept = keep_thresholds(job.filters, effects, documents, job.most_kept)
+        expansion[:, *here] = _expansion(job.filters, effects[0], limits[:, *here], counted)
         edges[here] = bin_edges(effects, bins)[0]
         for kind, limit in kept.items():
             keep[kind][here] = limit[0]
     arrays = {"curve_edges": edges, "thresholds": limits} | {f"{KEEP}{kind}": limit for kind, limit in keep.items()}
+    if job.plan["phases"] is not None:
+        arrays[EXPANSION] = expansion
     return arrays | _means(surveyed)
+
+
+def _expansion(filters: Sequence[Filter], effects: np.ndarray, limits: np.ndarray, counted: np.ndarray) -> np.ndarray:
+    """Tokens of each filter over those of them that are measured exactly, [filter, head]; 0 where none are."""
+    passing = np.stack(
+        [filter_.passes(effects, limit[:, None]) for filter_, limit in zip(filters, limits, strict=True)]
+    )
+    exact = passing[..., counted].sum(-1)
+    return np.asarray(np.where(exact > 0, passing.sum(-1) / np.maximum(exact, 1), 0.0))
 
 
 def require_whole(job: Job, surveyed: Sequence[Unit]) -> None:

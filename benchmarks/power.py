@@ -1,0 +1,197 @@
+"""Time to a given interval width: the exact sweep against two phases, in one run; and how often intervals hold.
+
+    python benchmarks/power.py ../shared/models/neox-9m --documents 60
+    python benchmarks/power.py default --documents 16 --share 0.1 --share 0.2 --corpora 0
+
+Widths of intervals fall with the root of the documents, so the time to a given width is `seconds * width^2`; "gain" is
+that of the exact sweep over that of two phases. Seconds are the processor's, so that a busy machine does not decide
+(take one thread). Both run the same engine, one after the other, on documents of one text: two phases on `--times` as
+many. Coverage: the documents of one exact run and one at own positions are the population; corpora are drawn from it
+with replacement, with a random exact part, and estimated as runs are.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+import torch
+import typer
+
+from selfrepair import LanguageModel, Run, Windows, load, measure, windows
+from selfrepair.statistics.accumulate import QUANTITIES
+from selfrepair.statistics.bootstrap import bootstrap_filtered, document_weights
+from selfrepair.statistics.estimators import ESTIMATORS
+from selfrepair.statistics.features import features
+from selfrepair.statistics.intervals import Replicated
+from selfrepair.statistics.two_phase import TwoPhaseFeatures, estimated
+
+TOP, FILTERS = "top 2%", ("all", "top:0.02")
+LENGTH, FRACTION = 64, 0.02
+POPULATION_HEADS = 12  # of all depths, whose coverage is measured
+NAMES = ("self_repair", "repaired_fraction", "slope_through_origin", "share_repaired")
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def power(
+    model: str,
+    documents: Annotated[int, typer.Option(help="Documents of the exact run.")] = 40,
+    times: Annotated[int, typer.Option(help="How many times as many documents two phases get.")] = 4,
+    share: Annotated[list[float], typer.Option(help="Shares of exact documents; may be given several times.")] = [0.1],  # noqa: B006
+    surrogate: str = "own",
+    corpora: Annotated[int, typer.Option(help="Corpora drawn to measure coverage; 0 for none.")] = 200,
+    threads: int = 2,
+) -> None:
+    """Prints seconds, widths and gains, then coverage."""
+    torch.set_num_threads(threads)
+    loaded = load(model)
+    text = windows(loaded.tokenizer, "builtin", tokens=LENGTH * documents * times, length=LENGTH)
+    small = windows(loaded.tokenizer, "builtin", tokens=LENGTH * documents, length=LENGTH)
+    exact = run_on(loaded, small, surrogate="none")
+    print(f"{loaded.name}, {surrogate}: exact on {documents} documents, {exact.seconds:.0f} s")
+    for part in share:
+        phases = run_on(loaded, text, surrogate=surrogate, exact_share=part)
+        print(gains(exact, phases, part))
+    if corpora:
+        for line in coverage(loaded, text, corpora):
+            print(line)
+
+
+@dataclass(frozen=True)
+class Timed:
+    """A run, and the processor's seconds that it took."""
+
+    run: Run
+    seconds: float
+
+
+def run_on(model: LanguageModel, text: Windows, **options: object) -> Timed:
+    """A run with the replay engine on the top 2%."""
+    started = time.process_time()
+    run = measure(model, text, filters=FILTERS, engine="replay", progress=False, **options)  # type: ignore[arg-type]
+    return Timed(run, time.process_time() - started)
+
+
+# ---------------------------------------------------------------------------------------------------- gains
+
+
+def gains(exact: Timed, phases: Timed, share: float) -> str:
+    """One line: the gain for the card and for heads, by thirds of the depth."""
+    times = exact.seconds / phases.seconds
+    card = times * (pooled_width(exact.run) / pooled_width(phases.run)) ** 2
+    heads = times * (widths(exact.run) / widths(phases.run)) ** 2
+    thirds = [float(np.nanmedian(part)) for part in np.array_split(heads, 3)]
+    facts = phases.run.plan["phases"]
+    assert facts is not None
+    decided = [int((run.heads["label"].sel(filter=TOP) == "repaired").sum()) for run in (exact.run, phases.run)]
+    by_depth = ", ".join(f"{third:.1f}" for third in thirds)
+    return (
+        f"  exact share {share:g} ({facts['exact_documents']} of {facts['documents']} documents), "
+        f"{phases.seconds:.0f} s: gain of the card {card:.1f}, of the median head {np.nanmedian(heads):.1f} "
+        f"(thirds of the depth: {by_depth}); heads repaired: {decided[0]} exact, {decided[1]} two phases"
+    )
+
+
+def pooled_width(run: Run) -> float:
+    """Width of the interval of the model's repaired fraction."""
+    high, low = (float(run.heads[f"pooled_repaired_fraction_{end}"].sel(filter=TOP)) for end in ("high", "low"))
+    return high - low
+
+
+def widths(run: Run) -> np.ndarray:
+    """Widths of the intervals of mean self-repair [layer, head]."""
+    high, low = (run.heads[f"self_repair_{end}"].sel(filter=TOP).values for end in ("high", "low"))
+    return np.asarray(high - low)
+
+
+# ------------------------------------------------------------------------------------------------- coverage
+
+
+@dataclass(frozen=True)
+class Population:
+    """All tokens of some documents, for one head.
+
+    Attributes:
+        document: [token].
+        effect: clean direct effects [token].
+        exact: features [token, feature].
+        cheap: the surrogate's.
+    """
+
+    document: np.ndarray
+    effect: np.ndarray
+    exact: np.ndarray
+    cheap: np.ndarray
+
+
+def populations(model: LanguageModel, text: Windows) -> Iterator[Population]:
+    """Heads of all depths, each token measured everywhere and at its own position."""
+    blocks = model.anatomy.heads_by_layer
+    layers = np.linspace(0, len(blocks) - 1, POPULATION_HEADS).round().astype(int)
+    heads = sorted({(int(layer), number % blocks[layer]) for number, layer in enumerate(layers)})
+    options = {"filters": FILTERS, "heads": heads, "sample": 10**7, "components": "none", "progress": False}
+    runs = [measure(model, text, positions=where, **options) for where in ("all", "own")]  # type: ignore[arg-type]
+    frames = [run.tokens_frame().sort_values(["window", "position"]) for run in runs]
+    for layer, head in heads:
+        rows = [frame[(frame["layer"] == layer) & (frame["head"] == head)] for frame in frames]
+        tables = [features({name: part[name].to_numpy() for name in QUANTITIES}) for part in rows]
+        document = np.unique(rows[0]["document"].astype(str), return_inverse=True)[1]
+        yield Population(document, rows[0]["direct_effect"].to_numpy(), *tables)
+
+
+def coverage(model: LanguageModel, text: Windows, corpora: int) -> Iterator[str]:
+    """How often intervals hold the population's number, for own positions and for noise in their place."""
+    chosen = list(populations(model, text))
+    size = len(np.unique(chosen[0].document)) // 2
+    for name in ("own", "noise"):
+        held: dict[str, list[float]] = {number: [] for number in NAMES}
+        for number, head in enumerate(chosen):
+            truth = truths(head)
+            for corpus in range(-(-corpora // len(chosen))):
+                rng = np.random.default_rng([number, corpus])
+                replicated = drawn(rng, head, size, noise=name == "noise")
+                for estimator in NAMES:
+                    estimate = replicated.estimate(estimator)
+                    if np.isfinite(estimate.low):
+                        held[estimator].append(estimate.low <= truth[estimator] <= estimate.high)
+        shares = ", ".join(f"{estimator} {np.mean(hits):.1%}" for estimator, hits in held.items())
+        counted = len(held["self_repair"])
+        yield f"  coverage with {name}, {size} documents of which {exact_part(size)} exact, {counted} corpora: {shares}"
+
+
+def exact_part(size: int) -> int:
+    """Documents of a corpus that are measured exactly."""
+    return max(8, size // 8)
+
+
+def truths(head: Population) -> dict[str, float]:
+    """Numbers of the whole population."""
+    passing = head.effect >= np.sort(head.effect)[-max(1, int(FRACTION * len(head.effect)))]
+    sums = head.exact[passing].sum(0)
+    return {name: float(ESTIMATORS[name](sums)) for name in NAMES}
+
+
+def drawn(rng: np.random.Generator, head: Population, size: int, noise: bool) -> Replicated:
+    """Estimated sums from documents drawn with replacement."""
+    owners = rng.integers(0, head.document.max() + 1, size)
+    places = [np.flatnonzero(head.document == owner) for owner in owners]
+    tokens, document = np.concatenate(places), np.repeat(np.arange(size), [len(place) for place in places])
+    cheap = head.cheap[rng.permutation(len(head.cheap))[: len(tokens)]] if noise else head.cheap[tokens]
+    in_part = np.isin(np.arange(size), rng.permutation(size)[: exact_part(size)])
+    match = np.where(in_part[document], np.arange(len(tokens)), -1)
+    weights = document_weights(size, 200, int(rng.integers(2**31)))
+    weights = np.concatenate([np.ones((1, size), weights.dtype), weights])
+    table = TwoPhaseFeatures(cheap, head.exact[tokens], match)
+    counted = np.bincount(document, minlength=size)
+    found = estimated(bootstrap_filtered(head.effect[tokens], table, document, counted, FRACTION, weights), in_part)
+    cells = np.array(found.documents), np.array(found.effective)
+    return Replicated(found.sums[0], found.sums[1:], *cells, two_phase=True)
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,63 @@
+"""How much is measured, and when it is enough: see `run.planning.settings`. No torch in here."""
+
+# Without `from __future__ import annotations`: help is read from the annotations at run time.
+from dataclasses import dataclass
+from typing import Annotated
+
+from selfrepair import choices
+from selfrepair.run.planning.setting_fields import COMPUTING, Option
+
+STOPS = ("card", "heads")
+NO_SURROGATE = "none"
+SURROGATES = (NO_SURROGATE, *choices.SURROGATES)
+
+
+@dataclass(frozen=True)
+class Estimation:
+    """Whether all documents are measured exactly, or a random part of them beside a surrogate on all."""
+
+    surrogate: Annotated[
+        str,
+        Option(
+            "What estimates effects on all documents, while a random part of them is measured exactly; intervals know "
+            "both. For filters that choose tokens; of all tokens, numbers come from the exact part. `own`: ablation at "
+            "each token's own position. `low-precision`: int8 products. `none`: all documents are measured exactly.",
+            COMPUTING,
+            plan="phases.surrogate",
+            choices=SURROGATES,
+        ),
+    ] = NO_SURROGATE
+    exact_share: Annotated[
+        float,
+        Option(
+            "Share of the documents that are measured exactly where there is a surrogate; two documents at least.",
+            COMPUTING,
+            plan="phases.exact_documents",
+        ),
+    ] = 0.1
+
+
+@dataclass(frozen=True)
+class Stopping:
+    """When to stop before all text is read (`selfrepair.statistics.stopping`)."""
+
+    until_se: Annotated[
+        float | None,
+        Option(
+            "Stop once the 95% interval is no wider than that of a number with this standard error, e.g. `0.01`. The "
+            "interval allows for repeated looks, so the standard error at the stop is 0.5 to 0.75 of this. By default "
+            "all text is measured.",
+            COMPUTING,
+            plan="until.standard_error",
+        ),
+    ] = None
+    until: Annotated[
+        str,
+        Option(
+            "Which number that standard error is of: `card`, the repaired fraction of all heads together; `heads`, the "
+            "mean self-repair (logit) of every head.",
+            COMPUTING,
+            plan="until.of",
+            choices=STOPS,
+        ),
+    ] = "card"

@@ -1,0 +1,105 @@
+"""Plans estimation in two phases: which surrogate, and how many documents are measured exactly."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from selfrepair.engine.surrogates import Surrogate, surrogate_named
+from selfrepair.errors import SelfRepairError
+from selfrepair.results.plan import PhasesFacts
+from selfrepair.run.planning.effort_settings import NO_SURROGATE
+from selfrepair.run.planning.settings import POSITIONS, Settings
+from selfrepair.statistics.filters import Filter
+from selfrepair.text import Windows
+
+_FEWEST = 2  # documents of the exact part: of fewer, nothing is known about how much they differ
+
+
+def require_share(share: float) -> None:
+    """Refuses a share of documents that is none.
+
+    Raises:
+        SelfRepairError: it is not above 0 and at most 1.
+    """
+    if not 0 < share <= 1:
+        raise SelfRepairError(
+            f"The share of documents to measure exactly must be above 0 and at most 1, not {share}.",
+            "A tenth is usual: --exact-share 0.1.",
+        )
+
+
+def planned_phases(
+    settings: Settings, windows: Windows, filters: list[Filter], of_heads: bool
+) -> tuple[Surrogate | None, PhasesFacts | None]:
+    """The surrogate and the plan's entry on it; None for a run that measures all documents exactly.
+
+    Args:
+        settings: what was asked for.
+        windows: the corpus.
+        filters: the run's filters.
+        of_heads: whether the run ablates single heads.
+
+    Raises:
+        SelfRepairError: a share that is none, an unknown surrogate, or settings that do not go together.
+    """
+    estimation = settings.estimation
+    require_share(estimation.exact_share)
+    if estimation.surrogate == NO_SURROGATE:
+        return None, None
+    surrogate = surrogate_named(estimation.surrogate)
+    problem = _problem(settings, filters, of_heads)
+    if problem:
+        raise SelfRepairError(
+            f"A run cannot be estimated in two phases {problem}.", "Leave the surrogate out: --surrogate none."
+        )
+    scored = windows.scored(windows.first_scored(settings.statistics.first))
+    documents = len(np.unique(windows.documents[:, :-1][scored]))
+    if documents < _FEWEST:
+        raise SelfRepairError(
+            "Two phases need two documents at least; the text has tokens of one only.",
+            "Give more text, or measure all of it: --surrogate none.",
+        )
+    exact = max(_FEWEST, round(estimation.exact_share * documents))
+    return surrogate, {
+        "surrogate": surrogate.name,
+        "words": surrogate.words,
+        "exact_documents": exact,
+        "documents": documents,
+    }
+
+
+def require_positions(settings: Settings, of_heads: bool) -> bool:
+    """Whether heads are ablated at each token's own position only.
+
+    Raises:
+        SelfRepairError: unknown positions, or settings that do not go with one's own.
+    """
+    positions = settings.ablation.positions
+    if positions not in POSITIONS:
+        raise SelfRepairError(f"Unknown positions '{positions}'.", f"Give one of: {', '.join(POSITIONS)}.")
+    if positions == "all":
+        return False
+    if not of_heads:
+        raise SelfRepairError(
+            "At its own position only a single head is ablated; this run has other interventions.",
+            "Ablate them at all positions: --positions all.",
+        )
+    if settings.computing.engine != "auto" or settings.computing.precision is not None:
+        raise SelfRepairError(
+            "Ablation at a token's own position has an engine of its own; another one, or a precision, was given.",
+            "Leave --engine and --precision out.",
+        )
+    return True
+
+
+def _problem(settings: Settings, filters: list[Filter], of_heads: bool) -> str:
+    """Why a surrogate cannot be used; empty where it can."""
+    if not of_heads:
+        return "where interventions are not single heads"
+    if settings.ablation.positions != "all":
+        return "where heads are ablated at one position only, which is cheap already"
+    if settings.stopping.until_se is not None:
+        return "and stop early"
+    if not any(filter_.chooses for filter_ in filters):
+        return "without a filter that chooses tokens, such as top:0.02"
+    return ""

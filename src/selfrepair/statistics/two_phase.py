@@ -1,0 +1,145 @@
+"""Sums estimated in two phases: a cheap surrogate on all documents, the exact effect on a random part of them.
+
+For the tokens F of a filter and a feature x with surrogate s,
+
+    mean(x) = mean of s over F, all documents  +  mean of x - s over F, the documents of the exact part
+
+which is right whatever the surrogate is: in the mean over random parts its errors cancel, and a poor surrogate only
+makes the second term vary. Times the number of tokens in F this is an estimated sum, of which all estimators are
+functions. The count and whatever the surrogate has exactly (direct effects, what is lost) have no second term.
+
+Both terms are sums over tokens, so the bootstrap treats them like any feature: documents are drawn with replacement
+from all, those of the part carry their differences with them, and the filter is applied again. Since the part is a
+random one, a document's surrogate, its differences and whether it is in the part are one draw from the same
+distribution, and the replicates' spread has the variances of both phases and their covariance (Sarndal, Swensson and
+Wretman, Model Assisted Survey Sampling (1992), ch. 9, for the estimator; the ratio to the part's tokens makes the
+random size of a replicate's part harmless).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from selfrepair.statistics.bootstrap import FilteredReplicates, TokenFeatures, effective_documents
+from selfrepair.statistics.features import FEATURES, INDEX, Array
+
+PART = 2 * len(FEATURES)  # the column that counts tokens of the part, behind features and differences
+_COUNTED = ("repaired", "over_repaired", "made_worse", "sigma_above_one", "ratio_defined")
+_SIZES = tuple(name for name in FEATURES if name.startswith("absolute_") or name.endswith("_squared"))
+
+
+class TwoPhaseFeatures:
+    """Features of tokens from both phases, made when asked for.
+
+    Args:
+        surrogate: features by the surrogate, of tokens of all documents.
+        exact: exact features, of tokens of the part.
+        match: the place of each of the surrogate's tokens among the exact ones [token]; -1 for one that is not there.
+    """
+
+    def __init__(self, surrogate: TokenFeatures, exact: TokenFeatures, match: np.ndarray) -> None:
+        self._surrogate, self._exact, self._match = surrogate, exact, match
+
+    def __getitem__(self, tokens: np.ndarray, /) -> Array:
+        """[token, features, differences (0 outside of the part), whether it is in the part]."""
+        cheap, match = self._surrogate[tokens], self._match[tokens]
+        there = match >= 0
+        table = np.zeros((len(tokens), PART + 1))
+        table[:, : len(FEATURES)] = cheap
+        table[there, len(FEATURES) : PART] = self._exact[match[there]] - cheap[there]
+        table[:, PART] = there
+        return table
+
+
+class Estimated(NamedTuple):
+    """Estimated sums of a head's features under one filter.
+
+    Args:
+        sums: [replicate, feature]; the first is the corpus itself.
+        documents: documents that have tokens in the filter.
+        effective: what both phases' documents amount to; NaN where the part has fewer than two such, so that there is
+            no interval.
+        short: share of the replicates whose filter wanted more tokens than were kept.
+    """
+
+    sums: Array
+    documents: int
+    effective: float
+    short: float
+
+
+class Phase(NamedTuple):
+    """One phase's share in a number.
+
+    Args:
+        documents: effective documents that it comes from, two at least.
+        variance: its variance over replicates.
+    """
+
+    documents: float
+    variance: float
+
+
+def estimated(found: FilteredReplicates, in_part: np.ndarray) -> Estimated:
+    """Estimated sums from those of `TwoPhaseFeatures`.
+
+    Args:
+        found: replicates of sums of its columns.
+        in_part: which documents are in the part [document].
+    """
+    sums = estimated_sums(found.sums)
+    part = np.where(in_part, found.tokens, 0)
+    documents, effective = found.documents, found.effective
+    if np.count_nonzero(part) < 2:
+        return Estimated(sums, documents, np.nan, found.short)
+    shares = _variances(found.sums[1:], effective, float(effective_documents(part)))
+    return Estimated(sums, documents, effective_together(*shares), found.short)
+
+
+def estimated_sums(both: np.ndarray) -> Array:
+    """Estimated sums [..., feature] from sums of both phases [replicate, ..., column], the first replicate of which is
+    the corpus itself; the first phase alone where the part has no token."""
+    number = len(FEATURES)
+    count, in_part = both[..., INDEX["count"]], both[..., PART]
+    factor = np.where(in_part > 0, count / np.where(in_part > 0, in_part, 1), 0.0)
+    sums: Array = both[..., :number] + factor[..., None] * both[..., number:PART]
+    sums[:1] = possible_sums(sums[:1])  # not the others: their spread would be too small
+    return sums
+
+
+def possible_sums(sums: Array) -> Array:
+    """The nearest sums that tokens can have: a difference added to a small sum may push it below zero, or numbers of
+    tokens beyond their count, and a squared correlation beyond 1."""
+    count = sums[..., INDEX["count"]]
+    for name in _COUNTED:
+        sums[..., INDEX[name]] = np.clip(sums[..., INDEX[name]], 0, count)
+    for name in _SIZES:
+        sums[..., INDEX[name]] = np.maximum(sums[..., INDEX[name]], 0)
+    lost, total, squared, product = (
+        sums[..., INDEX[name]] for name in ("lost", "total_effect", "lost_squared", "lost_times_total_effect")
+    )
+    some = np.where(count > 0, count, 1)
+    spread = squared - lost**2 / some
+    least = total**2 / some + (product - lost * total / some) ** 2 / np.where(spread > 0, spread, np.inf)
+    sums[..., INDEX["total_effect_squared"]] = np.maximum(sums[..., INDEX["total_effect_squared"]], least)
+    return sums
+
+
+def _variances(replicates: Array, effective: float, of_part: float) -> tuple[Phase, Phase]:
+    """What mean self-repair owes to each phase."""
+    number, place = len(FEATURES), INDEX["self_repair"]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        first = replicates[:, place] / replicates[:, INDEX["count"]]
+        second = replicates[:, number + place] / replicates[:, PART]
+    return Phase(max(effective, 2.0), float(np.nanvar(first))), Phase(max(of_part, 2.0), float(np.nanvar(second)))
+
+
+def effective_together(*phases: Phase) -> float:
+    """Effective documents of a sum of independent numbers: Satterthwaite's degrees of freedom (Biometrics Bulletin 2
+    (1946) 110), and one more."""
+    below = sum(phase.variance**2 / (phase.documents - 1) for phase in phases)
+    if not below > 0:
+        return max(phase.documents for phase in phases)
+    return 1 + sum(phase.variance for phase in phases) ** 2 / below

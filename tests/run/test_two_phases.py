@@ -1,0 +1,222 @@
+"""Runs estimated in two phases, and runs that ablate at own positions, from plan to numbers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from importlib import metadata
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from comparing import assert_same_heads
+
+from selfrepair import Intervention, Mlp, ReplayEngine, SelfRepairError, measure, resume
+from selfrepair.run.planning.batch_size import plan_memory
+from selfrepair.run.planning.prepare import prepare
+from selfrepair.run.planning.settings import Settings
+from support import corpus, language_model
+
+FILTERS = ("all", "top:0.1", "bottom:0.1")
+TOP = "top 10%"
+DOCUMENTS = 20
+OPTIONS = {"filters": FILTERS, "replicates": 40, "progress": False}
+
+
+def text():
+    return corpus(lengths=[9, 8] * DOCUMENTS, documents=np.arange(2 * DOCUMENTS) // 2)
+
+
+def measured(**options):
+    return measure(language_model("gpt2"), text(), **{**OPTIONS, **options})
+
+
+@pytest.fixture(scope="module")
+def exact():
+    return measured(engine=ReplayEngine(fold=2), sample=10**6)
+
+
+@pytest.fixture(scope="module")
+def own():
+    return measured(positions="own", sample=10**6)
+
+
+@pytest.fixture(scope="module")
+def phases():
+    return measured(engine=ReplayEngine(fold=2), surrogate="own", exact_share=0.4)
+
+
+def values(run, name, label=TOP):
+    return run.heads[name].sel(filter=label).values
+
+
+def kept(run):
+    return run.tokens_frame().set_index(["layer", "head", "window", "position"]).sort_index()
+
+
+# ------------------------------------------------------------------------------------------ two phases
+
+
+@pytest.mark.parametrize("surrogate", ["own", "low-precision"])
+def test_with_all_documents_exact_it_is_the_exact_run(exact, surrogate):
+    whole = measured(engine=ReplayEngine(fold=2), surrogate=surrogate, exact_share=1.0)
+    shares = {name for name in exact.heads if name.startswith("share_")}
+    skipped = {"label", "q_value", "threshold", "effective_documents"}
+    for name in set(exact.heads.data_vars) - skipped:
+        if exact.heads[name].dtype.kind != "f" or any(name.startswith(share) for share in shares):
+            continue
+        if "curve" in name or not name.endswith(("_low", "_high", "_standard_error")):
+            np.testing.assert_allclose(whole.heads[name], exact.heads[name], rtol=2e-4, atol=2e-5, err_msg=name)
+    assert np.array_equal(whole.heads["count"], exact.heads["count"])
+    assert np.array_equal(whole.heads["documents"], exact.heads["documents"])
+
+
+def test_an_estimate_is_the_surrogates_mean_and_the_mean_difference_on_the_part(exact, own, phases):
+    """Composed from two other runs, token by token: all tokens exactly, and all at their own position."""
+    job = prepare(language_model("gpt2"), text(), Settings.of(filters=FILTERS, surrogate="own", exact_share=0.4))
+    part = job.counted.any(1).nonzero()[0]
+    assert len(np.unique(job.documents[part][job.counted[part]])) == phases.plan["phases"]["exact_documents"] == 8
+    truth, cheap = kept(exact), kept(own)
+    limits, n = values(phases, "threshold"), 0
+    for layer, head in np.ndindex(*limits.shape):
+        effect = cheap.loc[(layer, head)]["direct_effect"]
+        inside = effect[effect >= limits[layer, head]].index
+        there = [token for token in inside if token[0] in part]
+        for name in ("self_repair", "total_effect", "repair_mlps", "repair_norm"):
+            surrogate, right = cheap.loc[(layer, head)][name], truth.loc[(layer, head)][name]
+            expected = surrogate[inside].mean() + (right[there] - surrogate[there]).mean() if there else np.nan
+            if there:
+                assert values(phases, name)[layer, head] == pytest.approx(expected, abs=2e-5), (layer, head, name)
+                n += 1
+    assert n > 30
+
+
+def test_lines_of_components_add_up_to_the_estimated_lines(phases):
+    heads = phases.heads.sel(filter=TOP)
+    by_mlp = heads["repair_by_mlp"].sum("by_layer")
+    np.testing.assert_allclose(by_mlp, heads["repair_mlps"], atol=2e-5)
+    by_head = heads["repair_by_head"].sum(["by_layer", "by_head"])
+    np.testing.assert_allclose(by_head, heads["repair_heads"], atol=2e-5)
+
+
+def test_numbers_of_all_tokens_and_kept_tokens_are_of_the_exact_part(exact, phases):
+    part = set(kept(phases).index.get_level_values("window"))
+    truth = kept(exact)
+    for token, row in kept(phases).iterrows():
+        assert row["self_repair"] == pytest.approx(truth.loc[token]["self_repair"], abs=2e-6)
+    assert (values(phases, "documents", "all") == 8).all() and len(part) == 16
+    assert np.array_equal(values(phases, "count", "all"), values(exact, "count", "all"))  # what they stand for
+    chosen = truth[truth.index.get_level_values("window").isin(part)]
+    means = chosen.groupby(["layer", "head"])["self_repair"].mean().to_numpy()
+    np.testing.assert_allclose(values(phases, "self_repair", "all").ravel(), means, atol=2e-6)
+
+
+def test_what_the_surrogate_has_exactly_is_known_from_all_documents(exact, phases):
+    for name in ("direct_effect", "lost_direct_effect", "ablated_direct_effect"):
+        np.testing.assert_allclose(values(phases, name), values(exact, name), atol=1e-6)
+        errors = f"{name}_standard_error"
+        np.testing.assert_allclose(values(phases, errors) / values(exact, errors), 1, atol=0.25)
+
+
+def test_a_surrogate_of_noise_gives_wide_intervals_around_the_right_numbers(monkeypatch, exact, phases):
+    """Offered by another package, and named in the plan with its version."""
+    point = metadata.EntryPoint("noise", "noise_surrogate:Noise", "selfrepair.surrogates")
+    point = point._for(SimpleNamespace(name="others", version="1.5"))
+    monkeypatch.setattr(
+        "selfrepair.registry.installed", lambda group: [point] if group == "selfrepair.surrogates" else []
+    )
+    noisy = measured(engine=ReplayEngine(fold=2), surrogate="noise", exact_share=0.4)
+    width = [values(run, "self_repair_high") - values(run, "self_repair_low") for run in (noisy, phases)]
+    assert np.nanmedian(width[0] / width[1]) > 2
+    low, high = values(noisy, "self_repair_low"), values(noisy, "self_repair_high")
+    inside = (low <= values(exact, "self_repair")) & (values(exact, "self_repair") <= high)
+    assert inside[np.isfinite(low)].mean() > 0.9 and np.isfinite(low).sum() > 8
+    whole = measured(engine=ReplayEngine(fold=2), surrogate="noise", exact_share=1.0)
+    np.testing.assert_allclose(values(whole, "self_repair"), values(exact, "self_repair"), atol=2e-5)
+    assert whole.plan["versions"]["others"] == "1.5"
+
+
+def test_captions_name_both_phases(phases, own, exact):
+    from selfrepair.report.captions import amount, operator_with_donors
+
+    assert "estimated in two phases: own-position ablation on 20 documents, exact on 8; intervals know both" in amount(
+        phases, TOP
+    )
+    assert "from 8 documents that were measured exactly, for 20" in amount(phases, "all")
+    assert "at each token's own position only" in operator_with_donors(own)
+    assert "own" not in operator_with_donors(exact) and "phases" not in amount(exact, TOP)
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"until_se": 0.1}, "and stop early"),
+        ({"filters": ["all"]}, "without a filter that chooses"),
+        ({"positions": "own"}, "cheap already"),
+        ({"interventions": [Intervention((Mlp(1),))]}, "not single heads"),
+        ({"exact_share": 0.0}, "above 0 and at most 1"),
+        ({"surrogate": "guess"}, "guess"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_refused(options, problem):
+    with pytest.raises(SelfRepairError, match=problem):
+        measured(**{"surrogate": "own", **options})
+
+
+# --------------------------------------------------------------------------------------- own positions
+
+
+def test_own_positions_of_chosen_tokens_are_those_of_all(own):
+    some = measured(positions="own", filters=FILTERS[1:])
+    for name in ("self_repair", "repair_mlps", "repaired_fraction", "slope_through_origin", "repair_by_head"):
+        np.testing.assert_allclose(values(some, name), values(own, name), atol=1e-5, err_msg=name)
+    assert some.outcome["status"] == "complete" and some.outcome["ledger_closes"]
+    assert some.plan["ablation"]["positions"] == "own" == some.heads.attrs["positions"]
+
+
+def test_own_positions_are_another_quantity(own, exact):
+    last = own.heads.sizes["layer"] - 1
+    np.testing.assert_allclose(values(own, "self_repair")[last], values(exact, "self_repair")[last], atol=1e-5)
+    assert np.abs(values(own, "self_repair")[0] - values(exact, "self_repair")[0]).max() > 1e-2
+
+
+def test_own_positions_can_be_continued(tmp_path):
+    options = {"positions": "own", "filters": FILTERS[1:]}
+    whole = measured(**options, out=tmp_path / "run")
+    next(iter((tmp_path / "run" / "units").glob("sweep-*.safetensors"))).unlink()
+    assert_same_heads(resume(tmp_path / "run", language_model("gpt2"), progress=False), whole)
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"positions": "some"}, "Unknown positions"),
+        ({"engine": "replay"}, "engine of its own"),
+        ({"precision": "int8"}, "engine of its own"),
+        ({"interventions": [Intervention((Mlp(1),))]}, "only a single head"),
+    ],
+)
+def test_own_positions_refuse_what_they_cannot_do(options, problem):
+    with pytest.raises(SelfRepairError, match=problem):
+        measured(**{"positions": "own", **options})
+
+
+def test_a_surrogate_keeps_to_the_memory_that_there_is(phases):
+    """As few runs at a time as the exact sweep holds, and the same numbers."""
+    job = prepare(language_model("gpt2"), text(), Settings.of(filters=FILTERS, surrogate="own"))
+    held, sizes = job.plan["runs_held"], []
+    assert held == 12  # all heads
+    sweep = type(job.surrogate).sweep
+
+    def counting(self, model, clean, interventions, *rest):
+        sizes.append(len(interventions))
+        return sweep(self, model, clean, interventions, *rest)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(job.surrogate), "sweep", counting)
+        patch.setattr(
+            "selfrepair.run.planning.prepare.plan_memory",
+            lambda *given: replace(plan_memory(*given), runs=5),
+        )
+        few = measured(engine=ReplayEngine(fold=2), surrogate="own", exact_share=0.4)
+    assert max(sizes) == 5 and few.plan["runs_held"] == 5
+    np.testing.assert_allclose(values(few, "self_repair"), values(phases, "self_repair"), atol=1e-5)

@@ -5,45 +5,37 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from torch import Tensor
 
 from selfrepair.ablation.interventions import Intervention, by_start
 from selfrepair.ablation.name_lists import Spelled
 from selfrepair.ablation.names import existing_heads, named_heads
-from selfrepair.ablation.operators import Operator, operator, require_operator
+from selfrepair.ablation.operators import operator, require_operator
 from selfrepair.ablation.sites import Head, Site, all_heads
-from selfrepair.engine import DeltaEngine, Engine, ReplayEngine, engine_made_by_name, engine_named
+from selfrepair.engine import engine_named
 from selfrepair.engine.accounts import require_sites
-from selfrepair.engine.choice import Choice, RunSize, choose, delta, require_right
 from selfrepair.engine.clean import clean_run
-from selfrepair.engine.contract import is_exact
-from selfrepair.engine.delta.matmul import PRECISIONS
-from selfrepair.engine.own_position.single_positions import OwnPositionEngine, require_own_positions
+from selfrepair.engine.own_position.single_positions import require_own_positions
 from selfrepair.engine.surrogates import Surrogate
 from selfrepair.errors import SelfRepairError
 from selfrepair.model.configuration import setting
 from selfrepair.model.faults import finding
 from selfrepair.model.language_model import LanguageModel
-from selfrepair.results.plan import EngineFacts, PhasesFacts, UntilFacts
+from selfrepair.results.plan import EngineFacts, UntilFacts
 from selfrepair.run.planning import run_plan
 from selfrepair.run.planning.batch_size import (
-    MemoryPlan,
-    plan_memory,
     require_known_tokens,
     tokens_of,
-    windows_per_unit,
 )
 from selfrepair.run.planning.effort_settings import STOPS
 from selfrepair.run.planning.job import Job
 from selfrepair.run.planning.phases import planned_phases, require_positions
 from selfrepair.run.planning.plan_limits import MOST_REPLICATES, MOST_SEED, require_sane
+from selfrepair.run.planning.planned_engine import planned_engine
 from selfrepair.run.planning.run_plan import filters_of
 from selfrepair.run.planning.settings import Settings, Statistics
 from selfrepair.statistics.estimators import all_estimators
 from selfrepair.statistics.stopping import StopRule
 from selfrepair.text import Windows
-
-_SURROGATE_COST = 0.1  # of an exact sweep, for sizes of units
 
 
 def prepare(
@@ -92,7 +84,7 @@ def prepare(
             f"A batch needs at least one window, got {computing.batch}.", "Leave it out to have it chosen."
         )
     drawn = chosen.draw_donors(windows, statistics.seed)
-    engine, facts = _engine(model, windows, settings, heads, chosen, phases)
+    engine, facts = planned_engine(model, windows, settings, heads, chosen, phases)
     _require_single_positions(model, windows, facts, own, surrogate)
     subject = run_plan.subject_of(model, windows, first)
     plan = run_plan.make_plan(subject, chosen, heads, drawn, settings, stop, facts, model.device, sets, phases)
@@ -112,11 +104,6 @@ def _require_counts(statistics: Statistics) -> None:
         raise SelfRepairError(f"seed = {seed}; a number from 0 to {MOST_SEED:,} was expected.", "0 is usual.")
 
 
-def _share(phases: PhasesFacts | None) -> float:
-    """Share of the documents that are measured exactly."""
-    return 1.0 if phases is None else phases["exact_documents"] / phases["documents"]
-
-
 def _require_single_positions(
     model: LanguageModel, windows: Windows, facts: EngineFacts, own: bool, surrogate: Surrogate | None
 ) -> None:
@@ -130,57 +117,6 @@ def _require_single_positions(
             require_own_positions(model, clean)
         if surrogate is not None:
             surrogate.require(model, clean)
-
-
-def _engine(
-    model: LanguageModel,
-    windows: Windows,
-    settings: Settings,
-    heads: list[Head],
-    chosen: Operator,
-    phases: PhasesFacts | None,
-) -> tuple[Engine, EngineFacts]:
-    """The engine with all its settings, and the plan's entries on it and on batch sizes."""
-    asked, by_head = settings.computing, settings.statistics.components == "heads"
-    share = _share(phases)
-    effort = share if phases is None else min(1.0, share + _SURROGATE_COST)
-    unit = windows_per_unit(model, heads, chosen.draws, windows, effort)
-    room = plan_memory(model, windows.length, by_head, chosen.donors, len(heads), asked.memory, asked.batch, unit)
-    size = room.windows
-    first_batch = tokens_of(windows, np.arange(min(size, len(windows))), model)
-    if settings.ablation.positions == "own":
-        choice = Choice(OwnPositionEngine(runs=room.runs), "own-position, one position of each ablated run")
-        return choice.engine, _facts(choice, True, room, unit)
-    with finding("an engine, on the first windows"):
-        tried = list(dict.fromkeys(_head_near(model, cell) for cell in heads))
-        passes = max(1, round(share * len(windows))) * chosen.draws
-        choice = chosen_engine(asked.engine, asked.precision, model, first_batch, tried, passes)
-    engine = choice.engine
-    if isinstance(engine, DeltaEngine) and engine.runs is None:
-        engine.runs = room.runs
-    return engine, _facts(choice, isinstance(asked.engine, str) or engine_made_by_name(engine), room, unit)
-
-
-def _facts(choice: Choice, by_name: bool, room: MemoryPlan, unit: int) -> EngineFacts:
-    """The plan's entries on an engine and on sizes of batches and units."""
-    return {
-        "engine": choice.engine.name,
-        "engine_settings": choice.engine.settings,
-        "engine_reason": choice.reason,
-        "engine_exact": is_exact(choice.engine),
-        "engine_by_name": by_name,
-        "memory_predicted": room.predicted,
-        "windows_per_batch": room.windows,
-        "runs_held": room.runs,
-        "windows_per_unit": room.windows * max(1, unit // room.windows),
-    }
-
-
-def _head_near(model: LanguageModel, cell: Head) -> Head:
-    """A head to try engines on: in the cell's layer, or in the nearest one that has heads."""
-    anatomy = model.anatomy
-    layer = min(anatomy.layers_with_heads, key=lambda layer: abs(layer - cell.layer))
-    return Head(layer, min(cell.head, anatomy.blocks[layer].heads - 1))
 
 
 def checked_interventions(
@@ -216,36 +152,6 @@ def single_heads(interventions: Sequence[Intervention]) -> list[Head] | None:
     if named != [("head", str(head)) for head in heads]:
         return None
     return _in_order(heads)
-
-
-def chosen_engine(
-    engine: str | Engine, precision: str | None, model: LanguageModel, tokens: Tensor, heads: list[Head], passes: int
-) -> Choice:
-    """The engine that was asked for, or the one that is best, with all its settings.
-
-    Args:
-        engine: `auto`, a name, or an engine.
-        precision: precision of the delta engine's products; None to choose.
-        model: the model.
-        tokens: the first full batch of windows.
-        heads: the heads to ablate.
-        passes: windows times draws.
-    """
-    if precision is not None and precision not in PRECISIONS:
-        raise SelfRepairError(f"No precision is called '{precision}'.", f"There are: {', '.join(PRECISIONS)}.")
-    blocks = passes * sum(model.anatomy.layers - head.layer for head in heads)
-    work = RunSize(blocks, passes * (tokens.shape[1] - 1))
-    with model.running():
-        if engine == "delta" or (engine == "auto" and precision is not None):
-            return delta(model, tokens, heads, work, precision)
-        if engine == "auto":
-            return choose(model, tokens, heads, work)
-        used = engine_named(engine) if isinstance(engine, str) else engine
-        if isinstance(used, DeltaEngine):
-            require_right(model, tokens, heads)
-        if isinstance(used, ReplayEngine) and used.fold is None:
-            used.fold = used.probe(model, clean_run(model, tokens))
-        return Choice(used, f"{used.name}, as asked for")
 
 
 def stopping(until_se: float | None, until: str) -> UntilFacts | None:

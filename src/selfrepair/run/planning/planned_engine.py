@@ -1,0 +1,110 @@
+"""The engine of a run, with all its settings, and the plan's entries on it and on sizes of batches and units."""
+
+from __future__ import annotations
+
+import numpy as np
+from torch import Tensor
+
+from selfrepair.ablation.operators import Operator
+from selfrepair.ablation.sites import Head
+from selfrepair.engine import DeltaEngine, Engine, ReplayEngine, engine_made_by_name, engine_named
+from selfrepair.engine.choice import Choice, RunSize, choose, delta, require_right
+from selfrepair.engine.clean import clean_run
+from selfrepair.engine.contract import is_exact
+from selfrepair.engine.delta.matmul import PRECISIONS
+from selfrepair.engine.own_position.single_positions import OwnPositionEngine
+from selfrepair.errors import SelfRepairError
+from selfrepair.model.faults import finding
+from selfrepair.model.language_model import LanguageModel
+from selfrepair.results.plan import EngineFacts, PhasesFacts
+from selfrepair.run.planning.batch_size import MemoryPlan, plan_memory, tokens_of, windows_per_unit
+from selfrepair.run.planning.settings import Settings
+from selfrepair.text import Windows
+
+_SURROGATE_COST = 0.1  # of an exact sweep, for sizes of units
+
+
+def exact_share(phases: PhasesFacts | None) -> float:
+    """Share of the documents that are measured exactly."""
+    return 1.0 if phases is None else phases["exact_documents"] / phases["documents"]
+
+
+def planned_engine(
+    model: LanguageModel,
+    windows: Windows,
+    settings: Settings,
+    heads: list[Head],
+    chosen: Operator,
+    phases: PhasesFacts | None,
+) -> tuple[Engine, EngineFacts]:
+    """The engine with all its settings, and the plan's entries on it and on batch sizes."""
+    asked, by_head = settings.computing, settings.statistics.components == "heads"
+    share = exact_share(phases)
+    effort = share if phases is None else min(1.0, share + _SURROGATE_COST)
+    unit = windows_per_unit(model, heads, chosen.draws, windows, effort)
+    room = plan_memory(model, windows.length, by_head, chosen.donors, len(heads), asked.memory, asked.batch, unit)
+    size = room.windows
+    first_batch = tokens_of(windows, np.arange(min(size, len(windows))), model)
+    if settings.ablation.positions == "own":
+        choice = Choice(OwnPositionEngine(runs=room.runs), "own-position, one position of each ablated run")
+        return choice.engine, _facts(choice, True, room, unit)
+    with finding("an engine, on the first windows"):
+        tried = list(dict.fromkeys(_head_near(model, cell) for cell in heads))
+        passes = max(1, round(share * len(windows))) * chosen.draws
+        choice = chosen_engine(asked.engine, asked.precision, model, first_batch, tried, passes)
+    engine = choice.engine
+    if isinstance(engine, DeltaEngine) and engine.runs is None:
+        engine.runs = room.runs
+    return engine, _facts(choice, isinstance(asked.engine, str) or engine_made_by_name(engine), room, unit)
+
+
+def _facts(choice: Choice, by_name: bool, room: MemoryPlan, unit: int) -> EngineFacts:
+    """The plan's entries on an engine and on sizes of batches and units."""
+    return {
+        "engine": choice.engine.name,
+        "engine_settings": choice.engine.settings,
+        "engine_reason": choice.reason,
+        "engine_exact": is_exact(choice.engine),
+        "engine_by_name": by_name,
+        "memory_predicted": room.predicted,
+        "windows_per_batch": room.windows,
+        "runs_held": room.runs,
+        "windows_per_unit": room.windows * max(1, unit // room.windows),
+    }
+
+
+def _head_near(model: LanguageModel, cell: Head) -> Head:
+    """A head to try engines on: in the cell's layer, or in the nearest one that has heads."""
+    anatomy = model.anatomy
+    layer = min(anatomy.layers_with_heads, key=lambda layer: abs(layer - cell.layer))
+    return Head(layer, min(cell.head, anatomy.blocks[layer].heads - 1))
+
+
+def chosen_engine(
+    engine: str | Engine, precision: str | None, model: LanguageModel, tokens: Tensor, heads: list[Head], passes: int
+) -> Choice:
+    """The engine that was asked for, or the one that is best, with all its settings.
+
+    Args:
+        engine: `auto`, a name, or an engine.
+        precision: precision of the delta engine's products; None to choose.
+        model: the model.
+        tokens: the first full batch of windows.
+        heads: the heads to ablate.
+        passes: windows times draws.
+    """
+    if precision is not None and precision not in PRECISIONS:
+        raise SelfRepairError(f"No precision is called '{precision}'.", f"There are: {', '.join(PRECISIONS)}.")
+    blocks = passes * sum(model.anatomy.layers - head.layer for head in heads)
+    work = RunSize(blocks, passes * (tokens.shape[1] - 1))
+    with model.running():
+        if engine == "delta" or (engine == "auto" and precision is not None):
+            return delta(model, tokens, heads, work, precision)
+        if engine == "auto":
+            return choose(model, tokens, heads, work)
+        used = engine_named(engine) if isinstance(engine, str) else engine
+        if isinstance(used, DeltaEngine):
+            require_right(model, tokens, heads)
+        if isinstance(used, ReplayEngine) and used.fold is None:
+            used.fold = used.probe(model, clean_run(model, tokens))
+        return Choice(used, f"{used.name}, as asked for")

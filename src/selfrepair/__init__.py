@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from selfrepair.ablation.sites import AtSpan as AtSpan
     from selfrepair.ablation.sites import Attention as Attention
     from selfrepair.ablation.sites import Head as Head
+    from selfrepair.ablation.sites import Mixer as Mixer
     from selfrepair.ablation.sites import Mlp as Mlp
     from selfrepair.ablation.sites import Neuron as Neuron
     from selfrepair.ablation.sites import Site as Site
@@ -92,7 +93,7 @@ _MODULES = {
     "selfrepair.ablation.interventions": ("Intervention", "each", "freezing", "pairs", "ports_of", "together"),
     "selfrepair.ablation.names": ("parse_names", "resolve"),
     "selfrepair.ablation.operators": ("Mean", "Operator", "PositionMean", "Resample", "Source", "Unchanged", "Zero"),
-    "selfrepair.ablation.sites": ("At", "AtSpan", "Attention", "Head", "Mlp", "Neuron", "Site"),
+    "selfrepair.ablation.sites": ("At", "AtSpan", "Attention", "Head", "Mixer", "Mlp", "Neuron", "Site"),
     "selfrepair.ablation.spellings": ("End",),
     "selfrepair.questions.asked": ("ablate", "audit", "card", "graph", "interact", "recruit", "who", "write_audit"),
     "selfrepair.circuits.circuit": ("Circuit",),
@@ -142,6 +143,7 @@ __all__ = [
     "LedgerDoesNotClose",
     "LogitDifference",
     "Mean",
+    "Mixer",
     "Mlp",
     "Neuron",
     "NextToken",

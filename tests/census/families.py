@@ -109,6 +109,7 @@ _SINGLE: dict[str, Fields] = {
     "bailing_hybrid": {"head_dim": 16},
     "minimax": {"block_size": 4},
     "qwen4_exp_text": {
+        "eos_token_id": 2,
         "hc_lowrank": 8,
         "ngram_vocab_size_base": 64,
         "split_ngram_parts": 2,

@@ -18,6 +18,7 @@ def test_a_floor_of_two_logits_ends_with_exit_code_3(selfrepair, llama, tmp_path
         book = ledger(self)
         return replace(book, total_effect=book.total_effect + 2, norm=book.norm + 2)
 
+    monkeypatch.setattr("selfrepair.model.load.require_ablations", lambda _model: None)  # it would see this at load
     monkeypatch.setattr(replay.Replay, "ledger", lifted)
     ended = selfrepair("run", llama, *SHORT, "--out", tmp_path / "run")
     assert ended.code == 3 and "THE RUN FAILS ITS CHECKS" in ended.said and "numerical floor is 2.0e+00" in ended.said

@@ -156,6 +156,7 @@ def broken(monkeypatch):
             book.total_effect[0, 0, 5] += change
             return book
 
+        monkeypatch.setattr("selfrepair.model.load.require_ablations", lambda _model: None)  # it would see this at load
         monkeypatch.setattr(replay.Replay, "ledger", wrong)
 
     return set_to

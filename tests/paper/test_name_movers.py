@@ -154,7 +154,7 @@ def test_the_ledger_of_movers_is_that_of_vectors_in_plain_forwards(monkeypatch, 
         norm = (1 - scale / sigma) * (u * ablated.residual).sum(-1) / scale
         total = (u * ablated.residual).sum(-1) / scale - (u * clean.residual).sum(-1) / sigma
         parts = {"lost": lost, "heads": wanted.sum((0, 1)), "mlps": moved[rows, end].numpy()}
-        parts |= {"norm": norm[rows, end].numpy(), "total": total[rows, end].numpy()}
+        parts |= {"norm": norm[rows, end].numpy(), "total": total[rows, end].numpy(), "mixers": np.zeros(len(prompts))}
         parts["post_norms"] = parts["total"] - parts["norm"] - parts["mlps"] - attention
         assert set(parts) == set(study.parts[label])
         for part, values in parts.items():

@@ -31,7 +31,7 @@ def test_the_program_of_the_page_names_no_line(line):
 def test_lines_of_norms_that_a_model_lacks_are_left_out(run):
     given = lines(run)
     assert [one["short"] for one in given] == ["heads", "MLPs", "final norm"]
-    assert [one["stroke"] for one in given] == [0, 1, 3]  # colours do not depend on what is left out
+    assert [one["stroke"] for one in given] == [0, 1, 4]  # colours do not depend on what is left out
 
 
 def test_a_line_more_is_drawn_everywhere(run, open_page, tmp_path, monkeypatch):

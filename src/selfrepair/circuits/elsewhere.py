@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 
 from selfrepair.ablation.name_lists import Place
 from selfrepair.ablation.shape import require_existing, shape_of
-from selfrepair.ablation.sites import At, AtSpan, Attention, Head, Mlp, Neuron, Site
+from selfrepair.ablation.sites import At, AtSpan, Attention, Head, Mixer, Mlp, Neuron, Site
 from selfrepair.errors import SelfRepairError
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from selfrepair.model.language_model import LanguageModel
 
 _HEADER = """\
@@ -130,10 +132,15 @@ def _of_model(site: Site, model: LanguageModel) -> Mapping[str, str]:
             "nnsight": f"{_listed(path)}.input[:, :, {site.head * size}:{(site.head + 1) * size}]",
             "CoAx": f"flat:{before + site.head}",
         }
-    if isinstance(site, Attention | Mlp):
-        path = names[block.mlp_write if isinstance(site, Mlp) else block.attention_write]
-        return {"Hugging Face": path, "nnsight": f"{_listed(path)}.output"}
-    return {}
+    writes: dict[type, nn.Module] = {
+        Attention: block.attention_write,
+        Mlp: block.mlp_write,
+        Mixer: block.mixer_write,
+    }
+    module = writes.get(type(site))
+    path = None if module is None else names.get(module)
+    whole = path is not None and not (isinstance(site, Mlp) and len(block.mlps) > 1)
+    return {"Hugging Face": path, "nnsight": f"{_listed(path)}.output"} if path is not None and whole else {}
 
 
 def _listed(path: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -80,7 +80,8 @@ def _table() -> Table:
 def _parts(loaded: LanguageModel) -> str:
     from selfrepair.model.vocabulary_rows import centring_in_words
 
-    anatomy, block = loaded.anatomy, loaded.anatomy.blocks[0]
+    anatomy = loaded.anatomy
+    block = anatomy.blocks[anatomy.layers_with_heads[0]]
     names = {module: name for name, module in loaded.network.named_modules()}
     norm = "LayerNorm" if anatomy.final_norm.centred else "RMSNorm"
     lines = [
@@ -88,8 +89,13 @@ def _parts(loaded: LanguageModel) -> str:
         + (", MLP parallel to attention" if block.parallel else ""),
         f"heads read at the input of {names[block.projection]}",
         *_not_plain(loaded),
-        f"attention writes {names[block.attention_write]} x {block.attention_multiplier:g}, "
-        f"MLP writes {names[block.mlp_write]} x {block.mlp_multiplier:g}",
+        ", ".join(
+            [
+                f"attention writes {names[block.attention_write]} x {block.attention_multiplier:g}",
+                *(f"MLP writes {names[module]} x {multiplier:g}" for module, multiplier in block.mlps),
+            ]
+        ),
+        *_mixers(loaded, names),
         f"final norm {names[anatomy.final_norm_module]} ({norm}, eps {anatomy.final_norm.eps:g}), "
         f"vocabulary {anatomy.unembedding.weight.shape[0]}"
         + (f", logits x {anatomy.unembedding.multiplier:g}" if anatomy.unembedding.multiplier != 1 else "")
@@ -98,6 +104,22 @@ def _parts(loaded: LanguageModel) -> str:
         f"weights sha256 {loaded.digest[:16]}",
     ]
     return "\n".join(lines)
+
+
+def _mixers(loaded: LanguageModel, names: Mapping[object, str]) -> list[str]:
+    """What is said of mixers, of layers without heads, and of scaled blocks."""
+    blocks = list(enumerate(loaded.anatomy.blocks))
+    mixers = [f"layer {layer}: {names[block.mixer_write]}" for layer, block in blocks if block.has_mixer]
+    bare = [str(layer) for layer, block in blocks if not block.heads and not block.has_mixer]
+    scaled = [f"{block.stream_multiplier:g}" for _, block in blocks if block.stream_multiplier != 1]
+    said = []
+    if mixers:
+        said.append(f"mixers, on a line of their own: {', '.join(mixers)}")
+    if bare:
+        said.append(f"layers of an MLP alone: {', '.join(bare)}")
+    if scaled:
+        said.append(f"blocks multiply the stream with {', '.join(scaled)}")
+    return said
 
 
 def _not_plain(loaded: LanguageModel) -> list[str]:

@@ -40,11 +40,12 @@ _SOFTCAPS = ("final_logit_softcapping", "logits_soft_cap")  # names that configu
 _POSITIONS = 6  # of the longest forward from which a block's arguments are captured
 
 
-def dissect(model: Any) -> Anatomy:
+def dissect(model: Any, each_layer: bool = False) -> Anatomy:
     """Finds and reads all parts of `model`.
 
     Args:
         model: a `transformers.PreTrainedModel` with a language-modelling head, in eval mode.
+        each_layer: whether each layer is studied by itself, not one of each kind.
 
     Raises:
         RefusedModel: where a part cannot be found or does not do what the ledger needs.
@@ -66,7 +67,7 @@ def dissect(model: Any) -> Anatomy:
     for layer, module in enumerate(modules):
         with finding(f"the parts of layer {layer}"):
             arguments = {n: captured[n][layer] for n in tokens}
-            key = signature(module)
+            key: object = layer if each_layer else signature(module)
             if key not in structures:
                 structures[key] = find_structure(module, arguments, width)
             with running(dtype):

@@ -5,7 +5,7 @@ A head mixes one value vector per position with one weight per position. Two way
 * plain means: with two positions each entry is `v0 + p (v1 - v0)`, with one `p` per head: where `p` jumps, a head
   begins;
 * everything else that is linear in the values (attention sinks, gated outputs, a norm over all heads): texts are made
-  of `x`, `-x` and one fixed last position, so that a head's outputs lie in a space of three dimensions, whatever its
+  of `x`, `-x` and one fixed last position, so that a head's outputs lie in a space of few dimensions, whatever its
   weights, gates and sinks do. Entries of two heads together need more: where the rank jumps, a head begins.
 """
 
@@ -23,7 +23,7 @@ HeadInputs = Callable[[Tensor], Tensor]
 _FIT = 1e-7  # relative; random float64 weights leave rounding far below it and nothing else near it
 _PAIRS = 8  # pairs of positions by which heads are distinguished; clipped values (OLMo) blind a single pair
 _TEXTS = 14  # made of few vectors, by which ranks are found
-_MOST = 3  # dimensions of a head's outputs on these texts: values of `x`, of `-x` and of the last position
+_MOST = 4  # dimensions of a head's outputs on these texts: of `x`, `-x` and the last position, and one to spare
 _RANK = 1e-8  # relative to the largest singular value
 
 

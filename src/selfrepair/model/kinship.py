@@ -21,11 +21,12 @@ RELATED = 0.5  # correlation from which models are versions of one another
 
 def weights_sample(anatomy: Anatomy) -> list[float]:
     """Entries of the heads' output weights, chosen by their shapes alone, to four digits."""
-    each = -(-ENTRIES // anatomy.layers)
+    having = anatomy.layers_with_heads
+    each = -(-ENTRIES // len(having))
     share = np.random.default_rng(0).random(each)
     sample: list[float] = []
-    for block in anatomy.blocks:
-        weight = block.output_weight
+    for layer in having:
+        weight = anatomy.blocks[layer].output_weight
         for number in (share * weight.numel()).astype(int):
             index = np.unravel_index(number, tuple(weight.shape))
             sample.append(float(f"{float(weight[tuple(map(int, index))]):.4g}"))

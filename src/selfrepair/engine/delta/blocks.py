@@ -65,7 +65,8 @@ class BlockRecorder:
         self, block: Block, arguments: Arguments, residual: Tensor, names: set[str], neurons: nn.Module | None
     ) -> Tape:
         residual = residual.clone()  # blocks may change it in place
-        recorder = Recorder(residual, [block.module.get_submodule(name) for name in names])
+        own = dict(block.module.named_children())  # layers of one class need not all have them (hybrids)
+        recorder = Recorder(residual, [own[name] for name in names if name in own])
         tape = recorder.tape
         tape.marks[INPUT] = 0
         args, kwargs = with_input(arguments, residual)

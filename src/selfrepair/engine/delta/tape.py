@@ -106,16 +106,23 @@ class Recorder(TorchFunctionMode):
             return func(*args, **kwargs)
         given = [leaf for leaf in tree_flatten((args, kwargs))[0] if isinstance(leaf, Tensor)]
         active = any(self._is_active(tensor) for tensor in given)
+        name = getattr(func, "__name__", "")
+        if name in _EMPTY:
+            made: Tensor = func(*args, **kwargs)
+            self._register(made, active=False)
+            return made
+        if active and any(self._is_active(tensor) and not _is_continuous(tensor) for tensor in given):
+            raise DiscreteStep(name or "a choice", tuple(self._stack))  # which experts, say
+        if active and name == "copy_":
+            return self._copy_into(args[0], args[1])
         if active and _in_place(func):
             func, args, kwargs, target = _out_of_place(func, args, kwargs)
             result = func(*args, **kwargs)
             self._record(func, args, kwargs, result)
             self._overwrite(target, result)
             return target
-        if active and getattr(func, "__name__", "") in _UNSEEN:
-            raise DiscreteStep(func.__name__, tuple(self._stack))
-        if active and any(self._is_active(tensor) and not tensor.is_floating_point() for tensor in given):
-            raise DiscreteStep(getattr(func, "__name__", "a choice"), tuple(self._stack))  # which experts, say
+        if active and name in _UNSEEN:
+            raise DiscreteStep(name, tuple(self._stack))
         result = func(*args, **kwargs)
         if active:
             self._record(func, args, kwargs, result)
@@ -170,6 +177,18 @@ class Recorder(TorchFunctionMode):
         target.copy_(result)
         self._numbers[id(target)] = self._numbers[id(result)]
 
+    def _copy_into(self, target: Tensor, source: Tensor) -> Tensor:
+        """Does `target.copy_(source)` where `target` is a view of a tensor on the tape, or that tensor."""
+        memory = target.untyped_storage()
+        whole = next((tensor for tensor in self._alive if _is_all_of(tensor, memory)), None)
+        if whole is None or whole.dtype != target.dtype:
+            raise DiscreteStep("copy_", tuple(self._stack))
+        size, stride, offset = target.size(), target.stride(), int(target.storage_offset())
+        result = written(whole, source, size, stride, offset)
+        self._record(written, (whole, source, size, stride, offset), {}, result)
+        self._overwrite(whole, result)
+        return target
+
     def _is_active(self, tensor: Tensor) -> bool:
         number = self._numbers.get(id(tensor))
         return number is not None and self.tape.active[number]
@@ -194,14 +213,32 @@ class Recorder(TorchFunctionMode):
         if not leaves:
             return
         opaque = isinstance(func, nn.Module)
-        floating = [leaf.is_floating_point() for leaf in leaves]
-        if not opaque and not all(floating):
+        if not opaque and not any(map(_is_continuous, leaves)):
             raise DiscreteStep(func.__name__, tuple(self._stack))
         if any(leaf.dtype is torch.bool for leaf in leaves):
             raise DiscreteStep(type(func).__name__, ())
         args, kwargs = tree_map(self._known, (tuple(args), dict(kwargs)))
-        outputs = tuple(self._register(leaf, active=True) for leaf in leaves)  # whole numbers of a module move as well
+        outputs = tuple(self._register(leaf, active=True) for leaf in leaves)  # indices of a maximum move as well
         self.tape.operations.append(Operation(func, args, kwargs, outputs))
+
+
+def written(whole: Tensor, part: Tensor, size: torch.Size, stride: tuple[int, ...], offset: int) -> Tensor:
+    """`whole` with `part` in the place of a view of it, which is given by its size, strides and offset."""
+    filled = whole.clone(memory_format=torch.contiguous_format)
+    filled.as_strided(size, stride, offset).copy_(part)
+    return filled
+
+
+def _is_all_of(tensor: Tensor, memory: torch.UntypedStorage) -> bool:
+    """Whether a tensor is all of some memory, in order."""
+    own = tensor.untyped_storage()
+    whole = tensor.is_contiguous() and tensor.numel() * tensor.element_size() == memory.nbytes()
+    return whole and own.data_ptr() == memory.data_ptr()
+
+
+def _is_continuous(tensor: Tensor) -> bool:
+    """Whether a tensor's values move with a block's input, rather than jump."""
+    return tensor.is_floating_point() or tensor.is_complex()
 
 
 def _in_place(func: Callable[..., Any]) -> bool:
@@ -211,6 +248,9 @@ def _in_place(func: Callable[..., Any]) -> bool:
 
 _UNSEEN = frozenset(["__setitem__", "item", "tolist", "numpy", "__bool__", "__float__", "__int__", "__index__"])
 """Functions that take a value off the tape: into a part of another tensor, or into a Python number."""
+
+_EMPTY = frozenset(["new_empty", "empty_like"])
+"""Functions that make tensors whose values mean nothing yet: no difference comes from them."""
 
 _IN_PLACE: dict[str, Callable[..., Any]] = {
     "__iadd__": torch.add,

@@ -12,7 +12,15 @@ from selfrepair.engine.delta.rules.call import Call, Rule
 from selfrepair.engine.delta.rules.normalisation import layer_norm, reciprocal_root, rms_norm
 from selfrepair.engine.delta.rules.products import affine, linear, matrix_product
 from selfrepair.engine.delta.rules.secant import opaque, secant, secant_elementwise
-from selfrepair.engine.delta.rules.shapes import masked_fill, same, shaped, structural
+from selfrepair.engine.delta.rules.shapes import (
+    as_complex,
+    as_pairs,
+    masked_fill,
+    same,
+    shaped,
+    structural,
+    written_part,
+)
 
 
 def apply(call: Call) -> tuple[Tensor, ...]:
@@ -46,6 +54,9 @@ def _rules() -> Iterator[tuple[str, Rule]]:
         **dict.fromkeys(("neg", "negative"), negate),
         **dict.fromkeys(("matmul", "bmm", "mm"), matrix_product),
         "masked_fill": masked_fill,
+        "written": written_part,
+        "view_as_complex": as_complex,
+        "view_as_real": as_pairs,
         "linear": linear,
         "addmm": affine,
         "layer_norm": layer_norm,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from selfrepair.engine.delta.rules.call import Call
+from selfrepair.engine.delta.rules.call import Call, lifted
 from selfrepair.engine.delta.rules.secant import run_by_run, secant_elementwise
 
 
@@ -31,6 +31,31 @@ def same(call: Call) -> Tensor:
     difference = call.difference(call.argument(0, "input"))
     assert difference is not None
     return difference
+
+
+def written_part(call: Call) -> Tensor:
+    """A part of a tensor overwritten (`tape.written`): the same with differences."""
+    whole, part, size, stride, offset = call.operation.args
+    clean, change = call.clean(whole), call.difference(whole)
+    filled = clean.new_zeros(call.runs, *clean.shape) if change is None else change.contiguous().clone()
+    view = filled.as_strided((call.runs, *size), (clean.numel(), *stride), offset)
+    moved = call.difference(part)
+    view.copy_(torch.zeros_like(view) if moved is None else lifted(moved, len(size)))
+    return filled
+
+
+def as_complex(call: Call) -> Tensor:
+    """Pairs of numbers as complex ones (rotary codes of Llama 4)."""
+    difference = call.difference(call.argument(0, "input"))
+    assert difference is not None
+    return torch.view_as_complex(difference.contiguous())
+
+
+def as_pairs(call: Call) -> Tensor:
+    """Complex numbers as pairs."""
+    difference = call.difference(call.argument(0, "input"))
+    assert difference is not None
+    return torch.view_as_real(difference)
 
 
 def masked_fill(call: Call) -> Tensor:

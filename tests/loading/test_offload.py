@@ -124,7 +124,7 @@ def test_blocks_are_read_once_for_all_runs(saved):
     """A replay would read all blocks above again for every chunk of heads, so little work is no reason for one."""
     model = load(saved("llama"), offload=True)
     with model.running():
-        chosen = choice.choose(model, TOKENS, all_heads(model.anatomy), work=1.0)
+        chosen = choice.choose(model, TOKENS, all_heads(model.anatomy), choice.RunSize(1.0, 1.0))
     assert chosen.engine.name == "delta" and "read once" in chosen.reason
 
 

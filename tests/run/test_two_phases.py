@@ -214,7 +214,7 @@ def test_a_surrogate_keeps_to_the_memory_that_there_is(phases):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(type(job.surrogate), "sweep", counting)
         patch.setattr(
-            "selfrepair.run.planning.prepare.plan_memory",
+            "selfrepair.run.planning.planned_engine.plan_memory",
             lambda *given: replace(plan_memory(*given), runs=5),
         )
         few = measured(engine=ReplayEngine(fold=2), surrogate="own", exact_share=0.4)

@@ -147,13 +147,14 @@ def test_lines_agree_with_the_slow_obvious_way_from_all_documents():
     made, sums = made_sweep(), made_sums()
     effect, scored = made.quantities["direct_effect"], made.scored
     tokens = np.bincount(made.documents[scored], minlength=4)
+    kept = near_limits(made.filters, keep_thresholds(made.filters, made.survey, made.documents[scored]), made.shape)
     for (place, one), layer, head in product(enumerate(made.filters), range(2), range(3)):
         own = effect[layer, head][scored]
         document, line = made.documents[scored], made.by_mlp[layer, head][scored][:, 1].astype(float)
         limit = made.thresholds[place, layer, head]
         inside = own <= limit if one.kind == "bottom" else own >= limit
-        kept = np.sort(own if one.kind == "bottom" else -own)[: int(2 * one.fraction * len(own))]
-        near = ~inside & (own <= kept[-1] if one.kind == "bottom" else own >= -kept[-1])
+        limits = kept[place, layer, head]
+        near = ~inside & (own <= limits if one.kind == "bottom" else own >= limits)
         mean, at_threshold = line[inside].mean(), line[inside].mean()
         if one.kind != "all":
             sides = own[near].mean(), own[inside].mean()

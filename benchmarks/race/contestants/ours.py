@@ -16,6 +16,8 @@ from selfrepair.engine import Engine, choice, engine_named
 from selfrepair.engine.clean import clean_run
 from selfrepair.model.ports import Port
 
+_LONG_RUN = 1e5  # tokens, whose means have small errors beside which a bias has to be smaller still
+
 
 class Ours:
     """An engine of ours. The clean run belongs to the sweep and is timed with it.
@@ -74,5 +76,6 @@ def _settled(name: str, task: Task) -> tuple[Engine, str]:
     if family != "delta":
         return engine_named(name), "as asked for"
     with task.model.running():
-        settled = choice.delta(task.model, task.tokens, list(task.units), float("inf"), precision or None)
+        long = choice.RunSize(blocks=float("inf"), predictions=_LONG_RUN)
+        settled = choice.delta(task.model, task.tokens, list(task.units), long, precision or None)
     return settled.engine, settled.reason

@@ -147,9 +147,9 @@ class _Trial:
 
     def __init__(self, model: LanguageModel, tokens: Tensor, heads: list[Head], work: RunSize) -> None:
         blocks = sum(model.anatomy.layers - head.layer for head in heads)
-        affordable = int(_TRIAL_SHARE * work.blocks / max(1, blocks))
+        affordable = _TRIAL_SHARE * work.blocks / max(1, blocks)
         self.model, self.heads, self.planned = model, heads, work.predictions
-        self.tokens = tokens[: min(_TRIAL_WINDOWS, max(1, affordable))]
+        self.tokens = tokens[: max(1, int(min(_TRIAL_WINDOWS, affordable)))]
         self.clean = clean_run(model, self.tokens)
         donors = head_outputs(model, tokens.roll(-1, 0)[: len(self.tokens)]) if len(tokens) > 1 else None
         self._outputs = donors or tuple(torch.zeros_like(z) for z in self.clean.head_outputs)

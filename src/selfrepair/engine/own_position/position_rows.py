@@ -144,6 +144,7 @@ class Ledgers:
             direct_effect=self.before[part],
             ablated_direct_effect=self.after[part],
             by_head=values.pop("by_head", None),
+            by_mixer=torch.zeros_like(values["by_mlp"]),
             curvature=torch.zeros_like(values["norm"]),
             **values,
         )

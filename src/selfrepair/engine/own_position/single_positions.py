@@ -29,6 +29,7 @@ from selfrepair.model.own_forward import stream_errors
 from selfrepair.model.ports import Port
 from selfrepair.model.proofs import tolerance
 from selfrepair.model.taps import first_tensor, on_input, on_output, removing
+from selfrepair.model.usual_layers import require_usual_layers
 from selfrepair.progress import Advance, ignore
 
 
@@ -240,8 +241,10 @@ def require_own_positions(model: LanguageModel, clean: CleanRun) -> None:
     Call under `model.running()`.
 
     Raises:
+        SelfRepairError: the model has other layers than of heads and one MLP.
         RefusedModel: they do not, or the model's blocks take no such copies.
     """
+    require_usual_layers(model.anatomy, "own positions")
     length, allowed = clean.reading.shape[1], tolerance(model.dtype)
     device = clean.sigma.device
     positions, none = torch.arange(length, device=device), torch.zeros(length, dtype=torch.long, device=device)

@@ -58,6 +58,16 @@ def chosen_tokens(label: str, what: str = "head") -> str:
     return "all tokens" if label == "all" else f"each {what}'s {label} of tokens by clean direct effect"
 
 
+def estimated(run: Run, label: str) -> str:
+    """How a filter's numbers were estimated, to follow its tokens; empty where all documents are measured exactly."""
+    two_phases = phases(run)
+    if not two_phases:
+        return ""
+    if Filter.parse(label).chooses:
+        return f", estimated in two phases: {two_phases}"
+    return f" that were measured exactly, for {int(run.interventions.attrs['phases_documents']):,}"
+
+
 def amount(run: Run, label: str) -> str:
     """Tokens per head (or intervention) under this filter and the documents they come from, in words."""
     what, part = ablated(run), run.interventions.sel(filter=label)
@@ -66,12 +76,7 @@ def amount(run: Run, label: str) -> str:
     if not measured.any():
         return f"no {what} has tokens"
     tokens = f"{span(counts[measured])} tokens per {what} from {span(documents[measured])} documents"
-    if two_phases := phases(run):
-        tokens += (
-            f", estimated in two phases: {two_phases}"
-            if Filter.parse(label).chooses
-            else f" that were measured exactly, for {int(run.interventions.attrs['phases_documents']):,}"
-        )
+    tokens += estimated(run, label)
     texts = int(run.interventions.attrs.get("texts", 1))
     tokens += f" of {texts} texts, chosen within each" if texts > 1 else ""
     without = run.heads_there_are - int(measured.sum())

@@ -136,7 +136,7 @@ class Run {
 
   caption(filter) {
     const one = this.filters[filter];
-    return `${this.operator}; ${one.words}; ${this.leftOut}`;
+    return `${this.operator}; ${one.words}${one.estimated}; ${this.leftOut}`;
   }
 
   async rowsOf(layer, head) {

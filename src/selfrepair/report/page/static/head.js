@@ -28,7 +28,7 @@ async function headView(place) {
   const label = run.label(filter, layer, head);
   const top = [
     el("div", { class: "title" }, el("h1", {}, name), el("span", { class: "badge" }, label), steps(place)),
-    el("p", { class: "lead" }, `${sentence(run.filters[filter].words)}; ${run.operator}; ${run.values.count[run.place(filter, layer, head)]} tokens from ${run.values.documents[run.place(filter, layer, head)]} documents; intervals are 95%, over documents; ${run.leftOut}.`),
+    el("p", { class: "lead" }, `${sentence(run.filters[filter].words)}; ${run.operator}; ${run.values.count[run.place(filter, layer, head)]} tokens from ${run.values.documents[run.place(filter, layer, head)]} documents${run.filters[filter].estimated}; intervals are 95%, over documents; ${run.leftOut}.`),
   ];
   if (!run.measured(filter, layer, head)) return [...top, el("p", { class: "warning" }, `This ${run.what} was not ablated, or has no tokens under this filter.`)];
   const later = el("div", { class: "later" });

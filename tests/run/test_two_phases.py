@@ -136,9 +136,9 @@ def test_a_surrogate_of_noise_gives_wide_intervals_around_the_right_numbers(monk
 
 
 def test_captions_name_both_phases(phases, own, exact):
-    from selfrepair.report.captions import amount, estimated, operator_with_donors
+    from selfrepair.report.captions import amount, how_estimated, operator_with_donors
 
-    assert "estimated in two phases" in estimated(phases, TOP) and not estimated(exact, TOP)
+    assert "estimated in two phases" in how_estimated(phases, TOP) and not how_estimated(exact, TOP)
     assert "estimated in two phases: own-position ablation on 20 documents, exact on 8; intervals know both" in amount(
         phases, TOP
     )

@@ -58,7 +58,7 @@ def chosen_tokens(label: str, what: str = "head") -> str:
     return "all tokens" if label == "all" else f"each {what}'s {label} of tokens by clean direct effect"
 
 
-def estimated(run: Run, label: str) -> str:
+def how_estimated(run: Run, label: str) -> str:
     """How a filter's numbers were estimated, to follow its tokens; empty where all documents are measured exactly."""
     two_phases = phases(run)
     if not two_phases:
@@ -76,7 +76,7 @@ def amount(run: Run, label: str) -> str:
     if not measured.any():
         return f"no {what} has tokens"
     tokens = f"{span(counts[measured])} tokens per {what} from {span(documents[measured])} documents"
-    tokens += estimated(run, label)
+    tokens += how_estimated(run, label)
     texts = int(run.interventions.attrs.get("texts", 1))
     tokens += f" of {texts} texts, chosen within each" if texts > 1 else ""
     without = run.heads_there_are - int(measured.sum())

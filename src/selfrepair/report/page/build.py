@@ -181,7 +181,7 @@ def _filter(run: Run, label: str) -> dict[str, str | bool]:
         "label": label,
         "chooses": Filter.parse(label).chooses,
         "words": captions.chosen_tokens(label, captions.ablated(run)),
-        "estimated": captions.estimated(run, label),
+        "estimated": captions.how_estimated(run, label),
         "amount": captions.amount(run, label),
         "discoveries": captions.discoveries(run, label),
     }

@@ -11,7 +11,7 @@ from test_interventions import HEADS, LAYERS, Measured, every_family
 from selfrepair import ReferenceEngine, ReplayEngine
 from selfrepair.ablation.interventions import Intervention, each, freezing, together
 from selfrepair.ablation.sites import At, Attention, Head, Mlp
-from selfrepair.engine.forks import forks, in_order
+from selfrepair.engine.forks import families, forks, in_order
 
 BASE = together("base", [Head(0, 0), Head(1, 1)])
 ALIKE = [
@@ -107,7 +107,7 @@ def test_a_run_is_like_its_parent_below_the_fork_and_no_other_run_is_alike_furth
         else:
             assert fork.layer == min(longest, LAYERS - 1) > fork.start or fork.layer == LAYERS - 1
             assert _layers_alike(fork.intervention, fork.parent) >= fork.layer
-    order = [fork.intervention for group in in_order(found) for fork in group]
+    order = [fork.intervention for family in families(found) for group in in_order(family) for fork in group]
     assert sorted(map(str, order)) == sorted(str(fork.intervention) for fork in found)
     for fork in found:
         assert fork.parent is None or order.index(fork.parent) < order.index(fork.intervention)
@@ -145,3 +145,14 @@ def test_an_origin_is_not_changed_by_the_run_that_goes_on_from_it(fold):
     again = measured.ledgers(ReplayEngine(fold=fold))
     for mine, its in zip(first, again, strict=True):
         assert torch.equal(mine[0].total_effect[mine[1]], its[0].total_effect[its[1]])
+
+
+def test_what_is_kept_for_other_runs_goes_when_their_family_is_done():
+    """Each root keeps a stream for every layer in which others leave it: of all pairs that would be far too much."""
+    firsts = [Head(0, head) for head in range(HEADS)]
+    found = forks(
+        [together(f"{first}+{later}", [first, later]) for first in firsts for later in (Mlp(1), Mlp(2))], LAYERS
+    )
+    assert [[fork.start for fork in family] for family in families(found)] == [[0, 0]] * HEADS
+    alone = forks(each([Head(0, 0), Mlp(1), Head(2, 1)]), LAYERS)
+    assert families(alone) == [alone]

@@ -107,7 +107,7 @@ def _parts(loaded: LanguageModel) -> str:
 
 
 def _mixers(loaded: LanguageModel, names: Mapping[object, str]) -> list[str]:
-    """What is said of mixers, of layers without heads, and of scaled blocks."""
+    """Notes on mixers, layers without heads, and scaled blocks."""
     blocks = list(enumerate(loaded.anatomy.blocks))
     mixers = [f"layer {layer}: {names[block.mixer_write]}" for layer, block in blocks if block.has_mixer]
     bare = [str(layer) for layer, block in blocks if not block.heads and not block.has_mixer]
@@ -123,7 +123,7 @@ def _mixers(loaded: LanguageModel, names: Mapping[object, str]) -> list[str]:
 
 
 def _not_plain(loaded: LanguageModel) -> list[str]:
-    """What is said of heads that put out no plain means of values."""
+    """Notes on heads whose outputs are not plain weighted means of values."""
     layers = [str(layer) for layer, block in enumerate(loaded.anatomy.blocks) if not block.plain_means]
     if not layers:
         return []

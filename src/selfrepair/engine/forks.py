@@ -92,6 +92,21 @@ def forks(interventions: Iterable[Intervention], layers: int) -> list[Fork]:
     return found
 
 
+def families(found: Iterable[Fork]) -> list[list[Fork]]:
+    """Forks that have to do with each other, so that what one keeps for others can go when its family is done.
+
+    Runs without parent and children come first, all together: they keep nothing.
+    """
+    by_root: dict[Intervention, list[Fork]] = {}
+    roots: dict[Intervention, Intervention] = {}
+    for fork in found:  # parents stand before their children
+        root = fork.intervention if fork.parent is None else roots[fork.parent]
+        roots[fork.intervention] = root
+        by_root.setdefault(root, []).append(fork)
+    alone = [family[0] for family in by_root.values() if len(family) == 1]
+    return [*([alone] if alone else []), *(family for family in by_root.values() if len(family) > 1)]
+
+
 def in_order(found: Sequence[Fork]) -> list[list[Fork]]:
     """Forks in groups that a batch can hold, parents before children, those of the last layers first.
 

@@ -17,7 +17,7 @@ from selfrepair.engine.accounts import Accounts, Patch, nothing_happens, require
 from selfrepair.engine.clean import CleanRun
 from selfrepair.engine.contract import Replacement, Settings
 from selfrepair.engine.fold import Folding, fastest_fold, halving_when_memory_ends
-from selfrepair.engine.forks import Origin, forks, in_order, left_at
+from selfrepair.engine.forks import Fork, Origin, families, forks, in_order, left_at
 from selfrepair.model.anatomy import Block
 from selfrepair.model.block_run import BlockRun
 from selfrepair.model.language_model import LanguageModel
@@ -71,10 +71,24 @@ class ReplayEngine:
         require_sites(model, clean.tokens.shape[1], interventions)
         folding = Folding(self.fold)
         yield from nothing_happens(model.anatomy, clean, interventions, per_component)
-        found = forks(interventions, model.anatomy.layers)
-        left = left_at(found)
+        for family in families(forks(interventions, model.anatomy.layers)):
+            yield from self._family(model, clean, family, replacement, per_component, folding, advance)
+        self.fold = folding.size
+
+    def _family(
+        self,
+        model: LanguageModel,
+        clean: CleanRun,
+        family: Sequence[Fork],
+        replacement: Replacement,
+        per_component: bool,
+        folding: Folding,
+        advance: Advance,
+    ) -> Iterator[Ledger]:
+        """Ledgers of runs that leave each other, parents before children."""
+        left = left_at(family)
         origins: dict[tuple[Intervention, int], Origin] = {}
-        for group in in_order(found):
+        for group in in_order(family):
             remembered = cache(replacement)  # chunks of a group share their replacements
             for chunk in folding.chunks(group):
                 runs = [fork.intervention for fork in chunk]
@@ -85,7 +99,6 @@ class ReplayEngine:
                     yield replay.ledger()
                     origins |= {(runs[row], layer): origin for (row, layer), origin in replay.kept.items()}
                     advance((model.anatomy.layers - chunk[0].start) * len(chunk) * len(clean.tokens))
-        self.fold = folding.size
 
     def probe(self, model: LanguageModel, clean: CleanRun) -> int:
         """The fold with the least time per run, by timing the last blocks at several."""

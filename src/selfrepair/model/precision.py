@@ -48,7 +48,7 @@ def running(dtype: torch.dtype) -> Iterator[None]:
 
     A float64 model's norms compute `x.to(torch.float32)` in Hugging Face's code. Under this context such
     casts stay in float64, so that an oracle in float64 has float64's rounding everywhere.
-    So is what the model makes anew (XGLM fills masks with the lowest number of the precision).
+    The same goes for what the model creates itself (XGLM fills masks with the lowest number of the precision).
     """
     with torch.inference_mode():
         if dtype == _WIDE:

@@ -60,7 +60,7 @@ def prepare(
     chosen = operator(asked, ablation.donors) if isinstance(asked, str) else require_operator(asked)
     if isinstance(computing.engine, str) and computing.engine != "auto":
         engine_named(computing.engine)  # refuses unknown names before anything takes time
-    filters_of(settings)  # refuses what is none
+    filters = filters_of(settings)  # refuses what is none
     all_estimators()  # as here: what another package offers fails now, not after the sweep
     heads = all_heads(model.anatomy) if ablation.heads is None else _checked_heads(model, ablation.heads)
     sets = None
@@ -75,7 +75,7 @@ def prepare(
     first = windows.first_scored(statistics.first)
     stop = stopping(settings.stopping.until_se, settings.stopping.until)
     own = require_positions(settings, of_heads=sets is None)
-    surrogate, phases = planned_phases(settings, windows, filters_of(settings), of_heads=sets is None)
+    surrogate, phases = planned_phases(settings, windows, filters, of_heads=sets is None)
     _require_readable(model, windows, first)
     if not windows.scored(first).any():
         raise SelfRepairError("There are no scored tokens.", "Give more text, or longer windows.")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from comparing import assert_same_heads
 
-from selfrepair import Intervention, Mlp, ReplayEngine, SelfRepairError, measure, resume
+from selfrepair import DeltaEngine, Intervention, Mlp, ReplayEngine, SelfRepairError, measure, resume
 from selfrepair.run.planning.batch_size import plan_memory
 from selfrepair.run.planning.prepare import prepare
 from selfrepair.run.planning.settings import Settings
@@ -221,3 +221,33 @@ def test_a_surrogate_keeps_to_the_memory_that_there_is(phases):
         few = measured(engine=ReplayEngine(fold=2), surrogate="own", exact_share=0.4)
     assert max(sizes) == 5 and few.plan["runs_held"] == 5
     np.testing.assert_allclose(values(few, "self_repair"), values(phases, "self_repair"), atol=1e-5)
+
+
+# ------------------------------------------------------------------------------------- filters that choose alone
+
+
+def other_engines():
+    return [ReplayEngine(fold=2), DeltaEngine()]
+
+
+@pytest.mark.parametrize("engine", other_engines(), ids=lambda engine: engine.name)
+def test_without_the_filter_all_only_kept_tokens_are_computed_and_numbers_stay(exact, engine):
+    """Windows end behind the last kept token of a head; what is kept and estimated is what whole windows give."""
+    few = measured(engine=engine, filters=FILTERS[1:])
+    assert few.outcome["ledger_closes"] and not few.outcome["failed_checks"]
+    for label in (TOP, "bottom 10%"):
+        for name in ("self_repair", "total_effect", "repair_norm", "repair_mlps", "repaired_fraction", "count"):
+            np.testing.assert_allclose(values(few, name, label), values(exact, name, label), rtol=1e-7, atol=1e-9)
+    np.testing.assert_allclose(
+        few.heads["repair_by_mlp"].sel(filter=TOP), exact.heads["repair_by_mlp"].sel(filter=TOP), rtol=1e-6, atol=1e-9
+    )
+    rows, every = kept(few), kept(exact)
+    assert 0 < len(rows) < len(every)
+    both = every.loc[rows.index]
+    np.testing.assert_allclose(rows["self_repair"], both["self_repair"], rtol=1e-6, atol=1e-8)
+
+
+def test_two_phases_without_the_filter_all_are_those_with_it(phases):
+    few = measured(engine=ReplayEngine(fold=2), surrogate="own", exact_share=0.4, filters=FILTERS[1:])
+    for name in ("self_repair", "total_effect", "repair_norm", "repaired_fraction", "self_repair_low", "count"):
+        np.testing.assert_allclose(values(few, name), values(phases, name), rtol=1e-6, atol=1e-8, err_msg=name)

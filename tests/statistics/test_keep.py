@@ -189,3 +189,27 @@ def test_filters_that_are_not_asked_for_keep_nothing_and_nothing_is_a_table_too(
     assert keeper(made).arrays() == {}
     nothing = token_table({name: np.zeros(0, int) for name in TOKEN_SCHEMA.names}, names(made), made.filters)
     assert nothing.schema == TOKEN_SCHEMA and nothing.num_rows == 0
+
+
+@pytest.mark.parametrize("documents", [12, 200])
+def test_sparing_limits_keep_what_almost_all_replicates_want(documents):
+    draws = np.random.default_rng(3)
+    document = np.repeat(np.arange(documents), 40)
+    effects = draws.normal(size=len(document)) + 0.5 * draws.normal(size=documents)[document]
+    found = {}
+    for sparing in (True, False):
+        limit = keep_thresholds([Filter("top", 0.05)], effects[None, None], document, sparing)["top"][0, 0]
+        kept = np.flatnonzero(effects >= limit)
+        rows = np.stack([np.ones(len(kept)), effects[kept]], 1)
+        weights = document_weights(documents, 2000, 1)
+        counts = np.full(documents, 40)
+        found[sparing] = len(kept), bootstrap_filtered(effects[kept], rows, document[kept], counts, 0.05, weights)
+    (few, spared), (_, exact) = found[True], found[False]
+    top = int(0.05 * len(document))
+    assert top < few <= 2 * top
+    if documents == 200:
+        assert few < 1.7 * top
+        assert spared.short <= 0.002
+    assert exact.short == 0
+    same = np.isclose(spared.sums, exact.sums).all(1).mean()
+    assert same >= 1 - spared.short - 1e-9

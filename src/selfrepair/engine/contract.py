@@ -27,6 +27,11 @@ def is_exact(engine: Engine) -> bool:
     return bool(getattr(engine, "exact", False))
 
 
+def moves_together(engine: Engine) -> bool:
+    """`Engine.together`; in an engine without it, runs have nothing in common."""
+    return bool(getattr(engine, "together", False))
+
+
 class Engine(Protocol):
     """Computes ablated runs and keeps their ledgers. Engines agree to rounding; the reference is the oracle.
 
@@ -43,6 +48,11 @@ class Engine(Protocol):
         effects from the model's. Every run compares a sample of what other engines compute with replay, prints the
         error beside the numbers, warns above 1% per token and fails far above that. An engine without it is
         not exact."""
+        ...
+
+    @property
+    def together(self) -> bool:
+        """Whether all runs of a window share work, so that they should be swept in one call; may be left out."""
         ...
 
     @property

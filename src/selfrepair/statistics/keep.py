@@ -5,6 +5,9 @@ itself. None of them lies beyond the weakest document: let q be the smallest, ov
 ceil(f n_d)-th largest effect of d. At least f n_d tokens of every document reach q, so at least `sum_d w_d f n_d`
 copies do whatever the weights w_d, and the filter's threshold is q or more. With all tokens from q on, the bootstrap is
 exact.
+
+Where every kept token costs an ablated run of its own, as many are kept as almost all replicates want: their number
+beyond a limit, less the filter's share of all tokens, is a sum over documents, whose spread the corpus shows.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from selfrepair.statistics.filters import Filter, choosing_kinds
 
 SAMPLE = "sample"  # `kept_as` of rows that no filter keeps
 MARGIN = 2  # times the filter's share that is always kept
+SPREADS = 3.5  # standard deviations over resamplings that are kept where kept tokens cost; 1 replicate in 4000 is short
 EXACT = 1024  # tokens of a head beyond its filter's weakest document that are kept at most: all tokens of small corpora
 _BLOCK = 1024  # windows whose hashes are computed together
 LABEL = pa.dictionary(pa.int32(), pa.string())
@@ -45,7 +49,7 @@ Limits = Mapping[str, npt.NDArray[np.floating]]
 
 
 def keep_thresholds(
-    filters: Sequence[Filter], direct_effects: np.ndarray, documents: np.ndarray, most: int | None = None
+    filters: Sequence[Filter], direct_effects: np.ndarray, documents: np.ndarray, sparing: bool = False
 ) -> Limits:
     """Thresholds that keep twice the share of the widest filter of each kind, and more where that is needed for an
     exact bootstrap and is no more than `EXACT` tokens of a head.
@@ -54,10 +58,10 @@ def keep_thresholds(
         filters: the run's filters; kinds that are not among them keep nothing.
         direct_effects: clean direct effects of all scored tokens, [layer, head, token], centred logits.
         documents: document of each of these tokens, [token].
-        most: another number than `EXACT`; 0 where every kept token costs.
+        sparing: whether every kept token costs: then no more than twice the share, and less where `SPREADS` allow it.
     """
-    most = EXACT if most is None else most
-    return {filter_.kind: _limit(filter_, direct_effects, documents, most) for filter_ in widest(filters)}
+    limit = _sparing_limit if sparing else _limit
+    return {filter_.kind: limit(filter_, direct_effects, documents) for filter_ in widest(filters)}
 
 
 def widest(filters: Sequence[Filter]) -> list[Filter]:
@@ -69,14 +73,34 @@ def widest(filters: Sequence[Filter]) -> list[Filter]:
     ]
 
 
-def _limit(filter_: Filter, effects: np.ndarray, documents: np.ndarray, most: int) -> npt.NDArray[np.floating]:
+def _most(filter_: Filter, tokens: int) -> int:
+    """How many tokens of a head `MARGIN` keeps."""
+    return min(max(1, int(MARGIN * filter_.fraction * tokens)), tokens)
+
+
+def _sparing_limit(filter_: Filter, effects: np.ndarray, documents: np.ndarray) -> npt.NDArray[np.floating]:
+    """The direct effect from which on tokens are kept where each costs, [layer, head]."""
+    tokens = effects.shape[-1]
+    most, numbers = _most(filter_, tokens), np.unique(documents, return_inverse=True)[1]
+    wanted = filter_.fraction * np.bincount(numbers)
+    limits = np.empty(effects.shape[:2], effects.dtype)
+    for head in np.ndindex(*limits.shape):
+        order = np.argsort(-filter_.score(effects[head]), kind="stable")[:most]
+        surplus = np.bincount(numbers[order], minlength=len(wanted)) - wanted
+        spread = np.sqrt(np.sum((surplus - surplus.mean()) ** 2))
+        kept = min(most, filter_.tokens_kept(tokens) + int(np.ceil(SPREADS * spread)))
+        limits[head] = effects[head][order[kept - 1]]
+    return limits
+
+
+def _limit(filter_: Filter, effects: np.ndarray, documents: np.ndarray) -> npt.NDArray[np.floating]:
     """The direct effect from which on tokens are kept for a filter, [layer, head]."""
     tokens = effects.shape[-1]
-    kept = min(max(1, int(MARGIN * filter_.fraction * tokens)), tokens)
+    kept = _most(filter_, tokens)
     limit = filter_.limits(effects, kept)
-    if kept >= most:
+    if kept >= EXACT:
         return limit
-    farthest = filter_.score(filter_.limits(effects, min(most, tokens)))
+    farthest = filter_.score(filter_.limits(effects, min(EXACT, tokens)))
     needed = np.maximum(_weakest_document(filter_.score(effects), documents, filter_.fraction), farthest)
     return np.asarray(filter_.score(np.minimum(filter_.score(limit), needed)))
 

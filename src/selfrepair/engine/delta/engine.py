@@ -71,6 +71,11 @@ class DeltaEngine:
         return False
 
     @property
+    def together(self) -> bool:
+        """See `selfrepair.engine.contract.Engine`: the clean half of every block is shared."""
+        return True
+
+    @property
     def settings(self) -> Settings:
         """See `selfrepair.engine.contract.Engine`."""
         return {

@@ -170,14 +170,13 @@ class Design:
 
     @property
     def sparse(self) -> bool:
-        """Whether effects are computed of kept tokens only, at their own positions: no filter takes all tokens."""
-        return self.plan["ablation"]["positions"] == "own" and all(filter_.chooses for filter_ in self.filters)
+        """Whether effects are computed of kept tokens only: no filter takes all tokens."""
+        return self.of_heads and all(filter_.chooses for filter_ in self.filters)
 
     @property
-    def most_kept(self) -> int | None:
-        """Tokens of a head to keep on small corpora for an exact bootstrap, if not the usual number: none where every
-        kept token costs."""
-        return 0 if self.sparse or self.plan["phases"] is not None else None
+    def sparing(self) -> bool:
+        """Whether every kept token costs ablated runs of its own, so that no more are kept than replicates want."""
+        return self.sparse or self.plan["phases"] is not None
 
     @cached_property
     def counted(self) -> np.ndarray:
@@ -215,8 +214,10 @@ class Design:
 
     @cached_property
     def sample(self) -> np.ndarray:
-        """(window, position) of the tokens of the uniform sample, [token, 2]."""
-        return uniform_sample(self.counted, self.plan["sample"], self.plan["seed"])
+        """(window, position) of the tokens of the uniform sample, [token, 2]; none where a few tokens of a window
+        cost as much as most of it, and no filter takes them."""
+        size = 0 if self.sparse and self.plan["ablation"]["positions"] == "all" else self.plan["sample"]
+        return uniform_sample(self.counted, size, self.plan["seed"])
 
     def is_probed(self, unit: int) -> bool:
         """Whether a unit measures the numerical floor and a fast engine's own error: the first one, and then one for

@@ -9,6 +9,7 @@ from torch import Tensor
 from selfrepair.ablation.interventions import Intervention, ports_of
 from selfrepair.effects.ledger import Ledger
 from selfrepair.engine import ReplayEngine
+from selfrepair.engine.beginnings import Beginning, beginning_of
 from selfrepair.engine.clean import CleanRun, clean_run
 from selfrepair.engine.contract import Replacement, is_exact
 from selfrepair.run.planning.job import Job
@@ -38,6 +39,17 @@ class ErrorSample:
         every = job.interventions
         chosen = np.random.default_rng(seed).choice(len(every), min(_SAMPLED, len(every)), replace=False)
         return cls(job, clean, [every[index] for index in sorted(chosen)])
+
+    def sweep(self, replacement: Replacement) -> None:
+        """Computes the engine's effects on the sample, where a run computes chosen predictions only.
+
+        Args:
+            replacement: the sites' replacements, for the whole batch.
+        """
+        job, first = self._job, Beginning((), (0,), self._clean.tokens.shape[1])
+        clean = beginning_of(self._clean, first)
+        for ledger in job.engine.sweep(job.model, clean, self._chosen, lambda port: replacement(port)[:1], False):
+            self.see(ledger)
 
     def see(self, ledger: Ledger) -> None:
         """Keeps the engine's effects on the sample."""

@@ -9,7 +9,7 @@ from torch import Tensor
 from selfrepair.ablation.interventions import ports_of
 from selfrepair.ablation.operators import POSITION_MEANS
 from selfrepair.engine.accounts import direct_effects
-from selfrepair.engine.clean import CleanRun, clean_run
+from selfrepair.engine.clean import CleanRun, clean_run, require_own_forward
 from selfrepair.errors import SelfRepairError
 from selfrepair.model.own_forward import own_forward, require_own_logits, require_own_stream
 from selfrepair.model.places import place_of
@@ -29,7 +29,7 @@ def survey_unit(job: Job, number: int, advance: Advance) -> Arrays:
 
     Returns:
         `direct_effects`, float32 [layer, head, token], of scored tokens (NaN for heads that a layer lacks);
-        `loss`, [nats, tokens]; `readout_error`, the largest difference between the model's own centred logits
+        `loss`, [nats, tokens], in two phases of the exact part; `readout_error`, the largest difference between the model's own centred logits
         and ours, and the largest ratio to what rounding may leave; `means/L`, per layer float64 sums of head outputs
         [head, head_dim] over positions that count,
         and `mean_count`; for operators that ask for them `position_means/L` [position, head, head_dim] with
@@ -72,8 +72,17 @@ class _Tally:
         for port, total in self.sums.items():
             outputs = clean.outputs_at(port)
             total += (outputs.double() * real[..., None, None].to(outputs.device)).sum(0).cpu()
-        self._compare_with_own_forward(clean, torch.from_numpy(scored).to(clean.sigma.device), real)
-        self.tokens += int(scored.sum())
+        compared = self._compared(windows)
+        if not compared.any():
+            require_own_forward(self.job.model, clean, real)
+            return
+        self._compare_with_own_forward(clean, np.flatnonzero(compared), real, scored)
+        self.tokens += int(scored[compared].sum())
+
+    def _compared(self, windows: np.ndarray) -> np.ndarray:
+        """Windows whose clean run is compared with the model's own forward, logits included, bool [window]: those that
+        are measured exactly; of a batch without any, one."""
+        return np.asarray(self.job.counted[windows].any(1))
 
     def _effects(self, clean: CleanRun, scored: np.ndarray) -> np.ndarray:
         kept = np.full((*self.job.shape, int(scored.sum())), np.nan, np.float32)
@@ -86,12 +95,15 @@ class _Tally:
             kept[layer, : block.heads] = clean.direct_effects(layer).cpu().numpy().astype(np.float32)[scored].T
         return kept
 
-    def _compare_with_own_forward(self, clean: CleanRun, scored: Tensor, real: Tensor) -> None:
+    def _compare_with_own_forward(
+        self, clean: CleanRun, compared: np.ndarray, real: Tensor, of_batch: np.ndarray
+    ) -> None:
         """The model's own streams and loss, window by window: whole logits are large. Constants are added only after
         the comparison; proofs at load hold them to the model's own logits."""
         model, streams, allowed = self.job.model, {}, tolerance(self.job.model.dtype)
         readout, left = model.anatomy.unembedding, ledger_rounding(clean)
-        for window in range(len(clean.tokens)):
+        scored = torch.from_numpy(of_batch).to(clean.sigma.device)
+        for window in compared.tolist():
             forward = own_forward(model, clean.tokens[window : window + 1])
             streams[window], logits = forward.stream[0], forward.logits[0, :-1]
             target = clean.tokens[window, 1:, None]

@@ -16,6 +16,7 @@ from selfrepair.ablation.interventions import Intervention, by_start, each, port
 from selfrepair.ablation.operators import Operator, Source, Unchanged
 from selfrepair.ablation.sites import Head
 from selfrepair.effects.ledger import Ledger
+from selfrepair.engine.beginnings import Beginning, beginning_of, sweep_wanted
 from selfrepair.engine.clean import CleanRun, clean_run, require_own_forward
 from selfrepair.engine.contract import Replacement
 from selfrepair.engine.own_position import OwnPositionEngine
@@ -101,17 +102,19 @@ def _sweep_batch(
     if job.surrogate is not None and chosen is not None:
         for ledgers in _draws(job, clean, source, partial(_by_surrogate, job, clean, chosen)):
             book.add_surrogate(token_effects(ledgers, clean, windows, job.components, job.cells))
-        chosen = None
+        chosen = chosen if job.sparse else None
         if not job.counted[windows].any():
             return
     scored = torch.from_numpy(job.counted[windows]).to(clean.sigma.device)
     if probed:
         accuracy.floor, accuracy.floor_excess = numerical_floor(job, clean, scored)
     sample = ErrorSample.of(job, clean, int(windows[0])) if probed else None
+    if sample is not None and chosen is not None:
+        sample.sweep(partial(replacement, job.operator, clean, source, 0))
     for ledgers in _draws(job, clean, source, partial(_by_engine, job, clean, chosen, advance)):
         for ledger in ledgers:
             accuracy.check(ledger, clean, scored if chosen is None else chosen.of(ledger.interventions))
-        if sample is not None:
+        if sample is not None and chosen is None:
             sample.see(ledgers[0])
         book.add(token_effects(ledgers, clean, windows, job.components, job.cells))
     if sample is not None:
@@ -121,6 +124,8 @@ def _sweep_batch(
 def numerical_floor(job: Job, clean: CleanRun, scored: Tensor) -> tuple[float, float]:
     """Largest total effect of heads ablated with their own clean output, below which effects mean nothing; and the
     largest ratio to what rounding may leave. Infinite if the engine leaves heads out."""
+    if job.sparse:  # a whole batch would be dear beside the few predictions that are measured
+        clean, scored = beginning_of(clean, Beginning((), (0,), clean.tokens.shape[1])), scored[:1]
     anatomy = job.model.anatomy
     having = anatomy.layers_with_heads
     layers = sorted({having[round(i * (len(having) - 1) / (_FLOOR_HEADS - 1))] for i in range(_FLOOR_HEADS)})
@@ -145,14 +150,16 @@ def _by_engine(
     interventions: Sequence[Intervention],
     in_place: Replacement,
 ) -> Iterator[Ledger]:
-    """Ledgers by the run's engine; of chosen predictions only, where heads are ablated at these alone."""
+    """Ledgers by the run's engine; of chosen predictions only, where no others are needed."""
     by_head = job.components == "heads"
     if chosen is None:
         yield from job.engine.sweep(job.model, clean, interventions, in_place, by_head, advance)
         return
-    assert isinstance(job.engine, OwnPositionEngine)
     wanted = chosen.of(interventions)
-    yield from job.engine.sweep(job.model, clean, interventions, in_place, by_head, advance, wanted)
+    if isinstance(job.engine, OwnPositionEngine):
+        yield from job.engine.sweep(job.model, clean, interventions, in_place, by_head, advance, wanted)
+    else:
+        yield from sweep_wanted(job.engine, job.model, clean, interventions, in_place, by_head, wanted, advance)
 
 
 def _by_surrogate(

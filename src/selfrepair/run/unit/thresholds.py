@@ -58,7 +58,7 @@ def thresholds(job: Job, surveyed: Sequence[Unit]) -> Arrays:
         effects = surveyed_effects(surveyed, layer, group, tokens)[None]
         here = layer, slice(group.start, group.stop)
         limits[:, *here] = all_thresholds(job.filters, effects)[:, 0]
-        kept = keep_thresholds(job.filters, effects, documents, job.most_kept)
+        kept = keep_thresholds(job.filters, effects, documents, job.sparing)
         expansion[:, *here] = _expansion(job.filters, effects[0], limits[:, *here], counted)
         edges[here] = bin_edges(effects, bins)[0]
         for kind, limit in kept.items():

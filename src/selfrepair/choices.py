@@ -38,6 +38,7 @@ SURROGATES: Registry[Any] = Registry(
     {
         "own": "selfrepair.engine.surrogates:OwnPosition",
         "low-precision": "selfrepair.engine.surrogates:LowPrecision",
+        "gradient": "selfrepair.engine.surrogates:Gradient",
     },
     reserved=("none",),
 )

@@ -1,4 +1,4 @@
-"""Runs of the beginnings of windows: wanted predictions are those of whole windows, all others say that they are not."""
+"""Runs of the beginnings of windows: wanted predictions are those of whole windows, all others are NaN."""
 
 from __future__ import annotations
 

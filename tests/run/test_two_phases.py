@@ -8,9 +8,15 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from comparing import assert_same_heads
 
 from selfrepair import DeltaEngine, Intervention, Mlp, ReplayEngine, SelfRepairError, measure, resume
+from selfrepair.ablation.interventions import each
+from selfrepair.ablation.sites import Head
+from selfrepair.engine.clean import clean_run, head_outputs
+from selfrepair.engine.first_order import first_order_sums
+from selfrepair.report import captions
 from selfrepair.run.planning.batch_size import plan_memory
 from selfrepair.run.planning.prepare import prepare
 from selfrepair.run.planning.settings import Settings
@@ -206,14 +212,14 @@ def test_a_surrogate_keeps_to_the_memory_that_there_is(phases):
     job = prepare(language_model("gpt2"), text(), Settings.of(filters=FILTERS, surrogate="own"))
     held, sizes = job.plan["runs_held"], []
     assert held == 12  # all heads
-    sweep = type(job.surrogate).sweep
+    sweep = type(job.surrogates.tokens).sweep
 
     def counting(self, model, clean, interventions, *rest):
         sizes.append(len(interventions))
         return sweep(self, model, clean, interventions, *rest)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(type(job.surrogate), "sweep", counting)
+        patch.setattr(type(job.surrogates.tokens), "sweep", counting)
         patch.setattr(
             "selfrepair.run.planning.planned_engine.plan_memory",
             lambda *given: replace(plan_memory(*given), runs=5),
@@ -251,3 +257,101 @@ def test_two_phases_without_the_filter_all_are_those_with_it(phases):
     few = measured(engine=ReplayEngine(fold=2), surrogate="own", exact_share=0.4, filters=FILTERS[1:])
     for name in ("self_repair", "total_effect", "repair_norm", "repaired_fraction", "self_repair_low", "count"):
         np.testing.assert_allclose(values(few, name), values(phases, name), rtol=1e-6, atol=1e-8, err_msg=name)
+
+
+# ---------------------------------------------------------------------------------- first-order effects of all tokens
+
+
+@pytest.fixture(scope="module")
+def first_order():
+    return measured(engine=ReplayEngine(fold=2), surrogate="own+gradient", exact_share=0.4)
+
+
+def test_all_tokens_by_first_order_effects_come_to_the_exact_mean_when_all_documents_are_exact(exact):
+    whole = measured(engine=ReplayEngine(fold=2), surrogate="gradient", exact_share=1.0, filters=("all",))
+    for name in (
+        "self_repair",
+        "total_effect",
+        "direct_effect",
+        "repair_norm",
+        "repair_heads",
+        "share_repaired",
+        "slope",
+    ):
+        np.testing.assert_allclose(
+            values(whole, name, "all"), values(exact, name, "all"), rtol=1e-6, atol=1e-9, err_msg=name
+        )
+
+
+def test_an_estimate_over_all_tokens_is_composed_of_both_phases(exact, first_order):
+    """From the exact run's tokens, and first-order sums made here, document by document."""
+    model = language_model("gpt2")
+    job = prepare(model, text(), Settings.of(filters=FILTERS, surrogate="own+gradient", exact_share=0.4))
+    rows = kept(exact).reset_index()
+    rows = rows[rows["in_sample"]]
+    owner = job.documents[rows["window"], rows["position"]]
+    part = np.unique(job.documents[job.counted])
+    total, tokens = first_order_by_document(job)
+    for head in job.heads:
+        mine = (rows["layer"] == head.layer) & (rows["head"] == head.head)
+        every = np.bincount(owner[mine], rows["total_effect"][mine], minlength=DOCUMENTS)
+        difference = (every - total[head])[part].sum() / tokens[part].sum()
+        wanted = total[head].sum() / tokens.sum() + difference
+        assert values(first_order, "total_effect", "all")[head] == pytest.approx(wanted, rel=1e-6)
+        lost = values(exact, "lost_direct_effect", "all")[head]
+        assert values(first_order, "lost_direct_effect", "all")[head] == pytest.approx(lost, rel=1e-6)
+
+
+def first_order_by_document(job):
+    """Sums of first-order total effects [document] by head, and scored tokens [document]."""
+    heads = [Head(*head) for head in job.heads]
+    total = {head: np.zeros(DOCUMENTS) for head in heads}
+    for window, donor in enumerate(job.donors[:, 0]):
+        tokens, other = (torch.from_numpy(job.windows.tokens[[number]]) for number in (window, donor))
+        scored = torch.from_numpy(job.scored[[window]])
+        with job.model.running():
+            clean, outputs = clean_run(job.model, tokens), head_outputs(job.model, other)
+            sums = first_order_sums(job.model, clean, each(heads), lambda port: outputs[port.layer], scored[None])  # noqa: B023
+        for number, head in enumerate(heads):
+            total[head][job.documents[window, 0]] += float(sums["total_effect"][number, 0, 0])
+    return total, np.bincount(job.documents[job.scored], minlength=DOCUMENTS)
+
+
+def test_lines_of_all_tokens_add_up_and_intervals_are_narrower_than_the_exact_parts(first_order, phases):
+    lines = sum(values(first_order, f"repair_{line}", "all") for line in ("heads", "mlps", "post_norms", "norm"))
+    np.testing.assert_allclose(lines, values(first_order, "self_repair", "all"), rtol=1e-5, atol=1e-7)
+    narrow, wide = (
+        np.median(values(run, "total_effect_high", "all") - values(run, "total_effect_low", "all"))
+        for run in (first_order, phases)
+    )
+    assert narrow < wide
+    assert "first-order effects of all tokens" in captions.phases(first_order)
+    assert "two phases" in captions.how_estimated(first_order, "all")
+
+
+def test_documents_that_share_a_window_have_sums_of_their_own():
+    """Packed text: two documents in each window."""
+    tokens = corpus(lengths=[9] * 12, documents=[0] * 12)
+    owners = np.repeat(np.arange(12)[:, None] * 2, 9, 1)
+    owners[:, 5:] += 1
+    packed = replace(tokens, documents=owners, names=tuple(f"document {number}" for number in range(24)))
+    options = {**OPTIONS, "filters": ("all",), "engine": ReplayEngine(fold=2)}
+    exact = measure(language_model("gpt2"), packed, **options)
+    whole = measure(language_model("gpt2"), packed, **options, surrogate="gradient", exact_share=1.0)
+    np.testing.assert_allclose(values(whole, "self_repair", "all"), values(exact, "self_repair", "all"), rtol=1e-6)
+    job = prepare(language_model("gpt2"), packed, Settings.of(filters=("all",), surrogate="gradient", exact_share=0.5))
+    assert job.counted.any(1).sum() > job.counted.all(1).sum()  # some windows are exact in part
+
+
+@pytest.mark.parametrize(
+    ("surrogate", "filters", "match"),
+    [
+        ("gradient", FILTERS, r"own\+gradient"),
+        ("own+gradient", FILTERS[1:], "without the filter all"),
+        ("own", ("all",), "top:0.02"),
+        ("own+low-precision", FILTERS, "same tokens"),
+    ],
+)
+def test_surrogates_that_do_not_fit_the_filters_are_refused(surrogate, filters, match):
+    with pytest.raises(SelfRepairError, match=match):
+        measured(surrogate=surrogate, filters=filters)

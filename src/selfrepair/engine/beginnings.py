@@ -22,7 +22,7 @@ from selfrepair.model.language_model import LanguageModel
 from selfrepair.model.ports import Port
 from selfrepair.progress import Advance, ignore
 
-_ALIKE, _LEAST = 0.75, 256  # a text is not cut to less than this share of it, nor are fewer positions put together
+_ALIKE, _LEAST = 0.8, 192  # a text is not cut to less than this share of it, nor are fewer positions put together
 _ALIKE_TOGETHER, _LEAST_TOGETHER = 0.5, 2048  # the same for engines whose runs move up together
 
 
@@ -214,7 +214,7 @@ class _Rows:
             heads: of a layer at most; None without lines of heads.
         """
         cells = (len(group), *self.clean.reading.shape)
-        axes = {name: (layers,) for name in ("by_attention", "by_mlp", "by_mixer")}
+        axes: dict[str, tuple[int, ...]] = dict.fromkeys(("by_attention", "by_mlp", "by_mixer"), (layers,))
         every = {item.name: axes.get(item.name, ()) for item in fields(Ledger) if item.name != "interventions"}
         every["by_head"] = (layers, heads or 0)
         values = {name: self.clean.sigma.new_full((*cells, *shape), torch.nan) for name, shape in every.items()}

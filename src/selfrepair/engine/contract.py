@@ -28,7 +28,8 @@ def is_exact(engine: Engine) -> bool:
 
 
 def moves_together(engine: Engine) -> bool:
-    """`Engine.together`; in an engine without it, runs have nothing in common."""
+    """Whether an engine's runs of a window share work, so that they should be swept in one call: its attribute
+    `together`; in an engine without it, runs have nothing in common."""
     return bool(getattr(engine, "together", False))
 
 
@@ -48,11 +49,6 @@ class Engine(Protocol):
         effects from the model's. Every run compares a sample of what other engines compute with replay, prints the
         error beside the numbers, warns above 1% per token and fails far above that. An engine without it is
         not exact."""
-        ...
-
-    @property
-    def together(self) -> bool:
-        """Whether all runs of a window share work, so that they should be swept in one call; may be left out."""
         ...
 
     @property

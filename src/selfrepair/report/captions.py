@@ -35,12 +35,14 @@ def operator_with_donors(run: Run) -> str:
 
 
 def phases(run: Run) -> str:
-    """The phases in which filtered numbers are estimated, in words; empty where all documents are measured exactly."""
-    named = ("words", "documents", "exact_documents")
-    surrogate, documents, exact = (run.interventions.attrs.get(f"phases_{name}") for name in named)
-    if surrogate is None or documents is None or exact is None:
+    """The phases in which numbers are estimated, in words; empty where all documents are measured exactly."""
+    attributes = run.interventions.attrs
+    documents, exact = (attributes.get(f"phases_{name}") for name in ("documents", "exact_documents"))
+    if documents is None or exact is None:
         return ""
-    return f"{plain(str(surrogate))} on {int(documents):,} documents, exact on {int(exact):,}; intervals know both"
+    surrogates = [plain(str(attributes.get(f"phases_{name}", ""))) for name in ("words", "words_of_all")]
+    said = ", ".join(filter(None, (surrogates[0], surrogates[1] and f"{surrogates[1]} of all tokens")))
+    return f"{said} on {int(documents):,} documents, exact on {int(exact):,}; intervals know both"
 
 
 def ablated(run: Run) -> str:
@@ -63,7 +65,7 @@ def how_estimated(run: Run, label: str) -> str:
     two_phases = phases(run)
     if not two_phases:
         return ""
-    if Filter.parse(label).chooses:
+    if Filter.parse(label).chooses or run.interventions.attrs.get("phases_words_of_all"):
         return f", estimated in two phases: {two_phases}"
     return f" that were measured exactly, for {int(run.interventions.attrs['phases_documents']):,}"
 

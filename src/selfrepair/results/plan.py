@@ -52,10 +52,11 @@ class UntilFacts(TypedDict):
 
 
 class PhasesFacts(TypedDict):
-    """Estimation in two phases: the surrogate, and how many of the documents (with scored tokens) are exact."""
+    """Estimation in two phases: the surrogates, and how many of the documents (with scored tokens) are exact."""
 
-    surrogate: str
-    words: str  # what it does, for captions
+    surrogate: str  # or one for filters that choose tokens and one for all tokens, with a + between
+    words: str  # what that of chosen tokens does, for captions; empty for none
+    words_of_all: str  # what that of all tokens does
     exact_documents: int
     documents: int
 

@@ -24,7 +24,7 @@ from selfrepair.statistics.filters import Filter, choosing_kinds
 
 SAMPLE = "sample"  # `kept_as` of rows that no filter keeps
 MARGIN = 2  # times the filter's share that is always kept
-SPREADS = 3.5  # standard deviations over resamplings that are kept where kept tokens cost; 1 replicate in 4000 is short
+SPREADS = 3  # standard deviations over resamplings that are kept where kept tokens cost; 1 replicate in 700 is short
 EXACT = 1024  # tokens of a head beyond its filter's weakest document that are kept at most: all tokens of small corpora
 _BLOCK = 1024  # windows whose hashes are computed together
 LABEL = pa.dictionary(pa.int32(), pa.string())

@@ -98,6 +98,35 @@ def estimated(found: FilteredReplicates, in_part: np.ndarray) -> Estimated:
     return Estimated(sums, documents, effective_together(*shares), found.short)
 
 
+def estimated_over_all(both: np.ndarray, tokens: np.ndarray, in_part: np.ndarray) -> tuple[Array, Array]:
+    """Estimated sums over all tokens [replicate, ..., feature], and what their documents amount to [...] (NaN where
+    there is no interval).
+
+    Args:
+        both: sums of both phases [replicate, ..., column], the first replicate of which is the corpus itself.
+        tokens: scored tokens [document, ...].
+        in_part: those that are measured exactly [document, ...].
+    """
+    sums, cells = estimated_sums(both), tokens.shape[1:]
+    effective = np.full(cells, np.nan)
+    for cell in np.ndindex(*cells):
+        part = in_part[(slice(None), *cell)]
+        if np.count_nonzero(part) > 1:
+            every = float(effective_documents(tokens[(slice(None), *cell)]))
+            shares = _variances(both[(slice(1, None), *cell)], every, float(effective_documents(part)))
+            effective[cell] = effective_together(*shares)
+    return sums, effective
+
+
+def joined_phases(surrogate: Array, exact: Array) -> Array:
+    """Sums of both phases [document, ..., column] from features [document, ..., feature] of the same tokens by a
+    surrogate and measured exactly; cells whose tokens were not all measured count as outside of the part."""
+    count = INDEX["count"]
+    there = (exact[..., count] == surrogate[..., count])[..., None]
+    difference = np.where(there, exact - surrogate, 0.0)
+    return np.concatenate([surrogate, difference, np.where(there, exact[..., count, None], 0.0)], -1)
+
+
 def estimated_sums(both: np.ndarray) -> Array:
     """Estimated sums [..., feature] from sums of both phases [replicate, ..., column], the first replicate of which is
     the corpus itself; the first phase alone where the part has no token."""

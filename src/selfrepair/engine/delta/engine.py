@@ -72,7 +72,7 @@ class DeltaEngine:
 
     @property
     def together(self) -> bool:
-        """See `selfrepair.engine.contract.Engine`: the clean half of every block is shared."""
+        """See `selfrepair.engine.contract.moves_together`: the clean half of every block is shared."""
         return True
 
     @property

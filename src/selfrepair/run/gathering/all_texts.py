@@ -16,7 +16,8 @@ import numpy as np
 from selfrepair.errors import SelfRepairError
 from selfrepair.results.proven import short_digest
 from selfrepair.run.gathering.judgement import Judgement, judge_accuracy
-from selfrepair.run.gathering.one_text import MeasuredText, Merger
+from selfrepair.run.gathering.measured_text import MeasuredText
+from selfrepair.run.gathering.one_text import Merger
 from selfrepair.run.planning.job import Design
 from selfrepair.run.scheduling.early_stopping import UnitsSoFar
 from selfrepair.run.storage.finished_unit import Unit

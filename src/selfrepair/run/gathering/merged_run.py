@@ -17,7 +17,7 @@ from selfrepair.results.schema import described_schema
 from selfrepair.results.windows_file import joined_names
 from selfrepair.run.gathering.all_texts import Pool
 from selfrepair.run.gathering.best_effort import never_costs_the_run
-from selfrepair.run.gathering.one_text import MeasuredText
+from selfrepair.run.gathering.measured_text import MeasuredText
 from selfrepair.run.planning import reload
 from selfrepair.run.storage.unit_file import Arrays
 from selfrepair.run.unit.passages import passages_table

@@ -10,15 +10,17 @@ from itertools import chain
 
 import numpy as np
 
+from selfrepair.run.gathering.kept_features import KeptFeatures
+from selfrepair.run.gathering.measured_text import MeasuredText
 from selfrepair.run.planning.job import Design
-from selfrepair.run.scheduling.early_stopping import UnitsSoFar
 from selfrepair.run.storage.finished_unit import Unit, kept_rows
 from selfrepair.run.storage.split_documents import joined_documents
 from selfrepair.run.storage.unit_file import Arrays
 from selfrepair.run.unit.surrogate_sums import ROWS as SURROGATE
 from selfrepair.run.unit.surrogate_sums import SCORED
 from selfrepair.run.unit.thresholds import KEEP
-from selfrepair.statistics.accumulate import QUANTITIES, line_moments
+from selfrepair.run.unit.whole_sums import SUMS
+from selfrepair.statistics.accumulate import line_moments
 from selfrepair.statistics.bootstrap import (
     FilteredReplicates,
     TokenFeatures,
@@ -28,51 +30,22 @@ from selfrepair.statistics.bootstrap import (
 )
 from selfrepair.statistics.component_lines import TextLines
 from selfrepair.statistics.curves import CurveMoments
-from selfrepair.statistics.features import DONOR_VARIANCES, FEATURES, INDEX, features
+from selfrepair.statistics.features import DONOR_VARIANCES, FEATURES, INDEX
 from selfrepair.statistics.filters import Filter, scores_of
 from selfrepair.statistics.intervals import Replicated
 from selfrepair.statistics.keep import EXACT, MARGIN, places_among, token_keys, widest
-from selfrepair.statistics.two_phase import Estimated, TwoPhaseFeatures, estimated
+from selfrepair.statistics.two_phase import (
+    PART,
+    Estimated,
+    TwoPhaseFeatures,
+    estimated,
+    estimated_over_all,
+    joined_phases,
+)
 
 _ROWS = 2**16  # kept tokens that are in memory at once, if several heads together have fewer
 
 _Filtered = FilteredReplicates | Estimated
-
-
-@dataclass(frozen=True)
-class _Features:
-    """Features of kept tokens, made when asked for: those of all rows would take many times the memory of the rows."""
-
-    rows: Arrays
-    kept: np.ndarray
-    negligible: float
-
-    def __getitem__(self, tokens: np.ndarray, /) -> np.ndarray:
-        kept_rows = self.kept[tokens]
-        return features({name: self.rows[name][kept_rows] for name in QUANTITIES}, self.negligible)
-
-
-@dataclass(frozen=True)
-class MeasuredText:
-    """What was measured on one text.
-
-    Attributes:
-        design: the run.
-        surveyed: the merged survey.
-        units: its finished sweep units that count, in their order.
-        so_far: their sums, and whether they were enough.
-    """
-
-    design: Design
-    surveyed: Unit
-    units: list[Unit]
-    so_far: UnitsSoFar
-
-    @cached_property
-    def documents(self) -> np.ndarray:
-        """Documents that have scored tokens in these units, in the order of their numbers."""
-        documents = [unit.get("documents") for unit in self.units]
-        return np.unique(np.concatenate(documents)) if documents else np.zeros(0, np.int64)
 
 
 @dataclass(frozen=True)
@@ -125,9 +98,22 @@ class Merger:
             sums += bootstrap_all(unit_features, self.weights[:, columns])
             counts[columns] += unit_features[..., INDEX["count"]].astype(np.int32)
         if self.two_phase:  # sums over all documents, as those of filters are
-            counted, every = (bootstrap_all(number, self.weights) for number in (counts, self._surrogate_counts))
+            counted, every = (bootstrap_all(number, self.weights) for number in (counts, self._scored_counts))
             sums *= np.where(counted > 0, every / np.maximum(counted, 1), 0.0)[..., None]
         return sums, counts
+
+    @cached_property
+    def _over_all(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """Sums over all tokens estimated in two phases [replicate, layer, head, feature], and what their documents
+        amount to [layer, head]; None where they come from exactly measured documents alone."""
+        phases = self.design.plan["phases"]
+        if phases is None or not phases["words_of_all"]:
+            return None
+        both = np.zeros((self.replicates, *self.design.shape, PART + 1))
+        for unit in self.units:
+            columns = np.searchsorted(self.documents, unit.get("documents"))
+            both += bootstrap_all(joined_phases(unit.get(SUMS), unit.get("features")), self.weights[:, columns])
+        return estimated_over_all(both, self._scored_counts, self.counts)
 
     def layer(self, layer: int, booked: Callable[[Arrays], None] | None = None) -> Replicated:
         """Sums of features of a layer's heads, over [filter, head], with their replicates, in each of which the
@@ -140,12 +126,9 @@ class Merger:
         cells = (len(self.design.filters), self.design.shape[1])
         sums = np.zeros((self.replicates, *cells, len(FEATURES)))
         documents, effective = np.zeros(cells, np.int64), np.zeros(cells)
-        everything, counts = self._everything
         for index, filter_ in enumerate(self.design.filters):
             if not filter_.chooses:
-                sums[:, index] = everything[:, layer]
-                documents[index] = (counts[:, layer] > 0).sum(0)
-                effective[index] = effective_documents(counts[:, layer])
+                sums[:, index], documents[index], effective[index] = self._all_tokens(layer)
         for heads in self._groups():
             rows = kept_rows(self.units, layer, heads)
             if booked is not None and rows:
@@ -155,6 +138,15 @@ class Merger:
                 self.short.append(tail.short)
                 documents[index, head], effective[index, head] = tail.documents, tail.effective
         return Replicated(sums[0], sums[1:], documents, effective, two_phase=self.two_phase)
+
+    def _all_tokens(self, layer: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Sums over all tokens of a layer's heads [replicate, head, feature], the documents they come from and what
+        these amount to, [head]."""
+        if self._over_all is not None:
+            sums, effective = self._over_all
+            return sums[:, layer], (self._scored_counts[:, layer] > 0).sum(0), effective[layer]
+        everything, counts = self._everything
+        return everything[:, layer], (counts[:, layer] > 0).sum(0), effective_documents(counts[:, layer])
 
     @property
     def two_phase(self) -> bool:
@@ -196,7 +188,9 @@ class Merger:
     def _beyond(self, filter_: Filter, head: tuple[int, int], rows: Arrays) -> FilteredReplicates:
         """Replicates of a head's sums over a filter's tokens, all of which were measured exactly."""
         kept = self._tail(filter_, head, rows)
-        return self._replicates(filter_, rows, kept, _Features(rows, kept, self.design.negligible), self.counts, head)
+        return self._replicates(
+            filter_, rows, kept, KeptFeatures(rows, kept, self.design.negligible), self.counts, head
+        )
 
     def _in_two_phases(self, filter_: Filter, head: tuple[int, int], cheap: Arrays, exact: Arrays) -> Estimated:
         """Replicates of a head's estimated sums over a filter's tokens.
@@ -211,9 +205,9 @@ class Merger:
         of_part = self._tail(filter_, head, exact) if exact else np.zeros(0, np.int64)
         match = places_among(token_keys(cheap, kept), token_keys(exact, of_part))
         table = TwoPhaseFeatures(
-            _Features(cheap, kept, negligible), _Features(exact or cheap, of_part, negligible), match
+            KeptFeatures(cheap, kept, negligible), KeptFeatures(exact or cheap, of_part, negligible), match
         )
-        found = self._replicates(filter_, cheap, kept, table, self._surrogate_counts, head)
+        found = self._replicates(filter_, cheap, kept, table, self._scored_counts, head)
         return estimated(found, self.counts[:, *head] > 0)
 
     def _replicates(
@@ -244,11 +238,14 @@ class Merger:
         return {filter_.kind: self.surveyed.get(f"{KEEP}{filter_.kind}") for filter_ in widest(self.design.filters)}
 
     @cached_property
-    def _surrogate_counts(self) -> np.ndarray:
-        """Scored tokens that the surrogate has seen, [document, layer, head]."""
+    def _scored_counts(self) -> np.ndarray:
+        """Scored tokens that a surrogate has seen, [document, layer, head]."""
         counts = np.zeros((len(self.documents), *self.design.shape), np.int32)
+        phases = self.design.plan["phases"]
+        chosen = phases is not None and phases["words"]
         for unit in self.units:
-            counts[np.searchsorted(self.documents, unit.get("documents"))] += unit.get(SCORED)
+            seen = unit.get(SCORED) if chosen else unit.get(SUMS)[..., INDEX["count"]].astype(np.int32)
+            counts[np.searchsorted(self.documents, unit.get("documents"))] += seen
         return counts
 
     @property

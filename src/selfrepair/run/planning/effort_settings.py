@@ -9,7 +9,12 @@ from selfrepair.run.planning.setting_fields import COMPUTING, Option
 
 STOPS = ("card", "heads")
 NO_SURROGATE = "none"
-SURROGATES = (NO_SURROGATE, *choices.SURROGATES)
+OF_ALL = "gradient"
+SURROGATES = (
+    NO_SURROGATE,
+    *choices.SURROGATES,
+    *(f"{name}+{OF_ALL}" for name in choices.SURROGATES if name != OF_ALL),
+)
 
 
 @dataclass(frozen=True)
@@ -20,8 +25,10 @@ class Estimation:
         str,
         Option(
             "What estimates effects on all documents, while a random part of them is measured exactly; intervals know "
-            "both. For filters that choose tokens; of all tokens, numbers come from the exact part. `own`: ablation at "
-            "each token's own position. `low-precision`: int8 products. `none`: all documents are measured exactly.",
+            "both. For filters that choose tokens `own`, ablation at each token's own position, or `low-precision`, "
+            "int8 products; for the filter `all` `gradient`, first-order effects of all heads by a few backward "
+            "passes. `own+gradient`: both; without it, numbers of all tokens come from the exact part. `none`: all "
+            "documents are measured exactly.",
             COMPUTING,
             plan="phases.surrogate",
             choices=SURROGATES,

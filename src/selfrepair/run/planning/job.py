@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -11,7 +11,7 @@ from selfrepair.ablation.interventions import Intervention, each
 from selfrepair.ablation.operators import Operator
 from selfrepair.ablation.sites import Head
 from selfrepair.engine import Engine
-from selfrepair.engine.surrogates import Surrogate
+from selfrepair.engine.surrogates import Surrogates
 from selfrepair.model.language_model import LanguageModel
 from selfrepair.results.intervention_axis import Cell, cells_of_heads
 from selfrepair.results.plan import Plan
@@ -250,10 +250,10 @@ class Job(Design):
         model: the model.
         operator: the ablation.
         engine: computes the ablated runs.
-        surrogate: estimates effects on all documents; None where all are measured exactly.
+        surrogates: estimate effects on all documents; none where all are measured exactly.
     """
 
     model: LanguageModel
     operator: Operator
     engine: Engine
-    surrogate: Surrogate | None = None
+    surrogates: Surrogates = field(default_factory=Surrogates)

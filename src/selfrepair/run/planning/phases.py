@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from selfrepair.engine.surrogates import Surrogate, surrogate_named
+from selfrepair.engine.surrogates import Surrogates, surrogates_named
 from selfrepair.errors import SelfRepairError
 from selfrepair.results.plan import PhasesFacts
 from selfrepair.run.planning.effort_settings import NO_SURROGATE
@@ -30,8 +30,8 @@ def require_share(share: float) -> None:
 
 def planned_phases(
     settings: Settings, windows: Windows, filters: list[Filter], of_heads: bool
-) -> tuple[Surrogate | None, PhasesFacts | None]:
-    """The surrogate and the plan's entry on it; None for a run that measures all documents exactly.
+) -> tuple[Surrogates, PhasesFacts | None]:
+    """The surrogates and the plan's entry on them; none for a run that measures all documents exactly.
 
     Args:
         settings: what was asked for.
@@ -45,9 +45,9 @@ def planned_phases(
     estimation = settings.estimation
     require_share(estimation.exact_share)
     if estimation.surrogate == NO_SURROGATE:
-        return None, None
-    surrogate = surrogate_named(estimation.surrogate)
-    problem = _problem(settings, filters, of_heads)
+        return Surrogates(), None
+    surrogates = surrogates_named(estimation.surrogate)
+    problem = _problem(settings, filters, of_heads, surrogates)
     if problem:
         raise SelfRepairError(
             f"A run cannot be estimated in two phases {problem}.", "Leave the surrogate out: --surrogate none."
@@ -60,9 +60,11 @@ def planned_phases(
             "Give more text, or measure all of it: --surrogate none.",
         )
     exact = max(_FEWEST, round(estimation.exact_share * documents))
-    return surrogate, {
-        "surrogate": surrogate.name,
-        "words": surrogate.words,
+    of_tokens, of_all = surrogates
+    return surrogates, {
+        "surrogate": "+".join(surrogate.name for surrogate in surrogates.chosen),
+        "words": "" if of_tokens is None else of_tokens.words,
+        "words_of_all": "" if of_all is None else of_all.words,
         "exact_documents": exact,
         "documents": documents,
     }
@@ -92,7 +94,7 @@ def require_positions(settings: Settings, of_heads: bool) -> bool:
     return True
 
 
-def _problem(settings: Settings, filters: list[Filter], of_heads: bool) -> str:
+def _problem(settings: Settings, filters: list[Filter], of_heads: bool, surrogates: Surrogates) -> str:
     """Why a surrogate cannot be used; empty where it can."""
     if not of_heads:
         return "where interventions are not single heads"
@@ -100,6 +102,11 @@ def _problem(settings: Settings, filters: list[Filter], of_heads: bool) -> str:
         return "where heads are ablated at one position only, which is cheap already"
     if settings.stopping.until_se is not None:
         return "and stop early"
-    if not any(filter_.chooses for filter_ in filters):
-        return "without a filter that chooses tokens, such as top:0.02"
+    of_tokens, of_all = surrogates
+    if of_tokens is None and any(filter_.chooses for filter_ in filters):
+        return "by a surrogate of all tokens alone where filters choose some (give own+gradient, or --filter all)"
+    if of_tokens is not None and not any(filter_.chooses for filter_ in filters):
+        return f"by '{of_tokens.name}' without a filter that chooses tokens, such as top:0.02"
+    if of_all is not None and all(filter_.chooses for filter_ in filters):
+        return f"by '{of_all.name}' without the filter all"
     return ""

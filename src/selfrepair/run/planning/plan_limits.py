@@ -148,7 +148,7 @@ def _require_phases(plan: Mapping[str, Any], fix: str) -> None:
         return
     exact, documents = phases.get("exact_documents"), phases.get("documents")
     whole = type(exact) is int and type(documents) is int
-    named = all(isinstance(phases.get(name), str) for name in ("surrogate", "words"))
+    named = all(isinstance(phases.get(name), str) for name in ("surrogate", "words", "words_of_all"))
     if not whole or not named or not 2 <= exact <= documents <= plan["text"]["documents"]:
         raise _wrong(("phases",), phases, "a surrogate, and 2 exact documents or more of those with scored tokens", fix)
 

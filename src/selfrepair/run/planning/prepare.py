@@ -15,7 +15,7 @@ from selfrepair.engine import engine_named
 from selfrepair.engine.accounts import require_sites
 from selfrepair.engine.clean import clean_run
 from selfrepair.engine.own_position.single_positions import require_own_positions
-from selfrepair.engine.surrogates import Surrogate
+from selfrepair.engine.surrogates import Surrogates
 from selfrepair.errors import SelfRepairError
 from selfrepair.model.configuration import setting
 from selfrepair.model.faults import finding
@@ -75,7 +75,7 @@ def prepare(
     first = windows.first_scored(statistics.first)
     stop = stopping(settings.stopping.until_se, settings.stopping.until)
     own = require_positions(settings, of_heads=sets is None)
-    surrogate, phases = planned_phases(settings, windows, filters, of_heads=sets is None)
+    surrogates, phases = planned_phases(settings, windows, filters, of_heads=sets is None)
     _require_readable(model, windows, first)
     if not windows.scored(first).any():
         raise SelfRepairError("There are no scored tokens.", "Give more text, or longer windows.")
@@ -85,11 +85,11 @@ def prepare(
         )
     drawn = chosen.draw_donors(windows, statistics.seed)
     engine, facts = planned_engine(model, windows, settings, heads, chosen, phases)
-    _require_single_positions(model, windows, facts, own, surrogate)
+    _require_estimable(model, windows, facts, own, surrogates)
     subject = run_plan.subject_of(model, windows, first)
     plan = run_plan.make_plan(subject, chosen, heads, drawn, settings, stop, facts, model.device, sets, phases)
     require_sane(plan, "Ask for less.")
-    return Job(plan, windows, drawn, model, chosen, engine, surrogate)
+    return Job(plan, windows, drawn, model, chosen, engine, surrogates)
 
 
 def _require_counts(statistics: Statistics) -> None:
@@ -104,18 +104,18 @@ def _require_counts(statistics: Statistics) -> None:
         raise SelfRepairError(f"seed = {seed}; a number from 0 to {MOST_SEED:,} was expected.", "0 is usual.")
 
 
-def _require_single_positions(
-    model: LanguageModel, windows: Windows, facts: EngineFacts, own: bool, surrogate: Surrogate | None
+def _require_estimable(
+    model: LanguageModel, windows: Windows, facts: EngineFacts, own: bool, surrogates: Surrogates
 ) -> None:
-    """Refuses models on which single positions cannot be ablated, or that the surrogate does not work on."""
-    if not own and surrogate is None:
+    """Refuses models on which single positions cannot be ablated, or that a surrogate does not work on."""
+    if not own and not surrogates.chosen:
         return
     size = min(facts["windows_per_batch"], len(windows))
-    with finding("ablation at single positions, on the first windows"), model.running():
+    with finding("cheap estimates, on the first windows"), model.running():
         clean = clean_run(model, tokens_of(windows, np.arange(size), model))
         if own:
             require_own_positions(model, clean)
-        if surrogate is not None:
+        for surrogate in surrogates.chosen:
             surrogate.require(model, clean)
 
 

@@ -11,7 +11,7 @@ import torch
 from selfrepair.ablation.operators import OPERATORS, operator
 from selfrepair.engine import engine_named
 from selfrepair.engine.own_position import OwnPositionEngine
-from selfrepair.engine.surrogates import surrogate_named
+from selfrepair.engine.surrogates import Surrogates, surrogates_named
 from selfrepair.errors import SelfRepairError
 from selfrepair.model.language_model import LanguageModel
 from selfrepair.model.load import load
@@ -45,9 +45,9 @@ def load_job(path: Path, model: LanguageModel | None = None) -> Job:
     require_same(plan, loaded)
     made = OwnPositionEngine if plan["ablation"]["positions"] == "own" else partial(engine_named, plan["engine"])
     engine = made(**plan["engine_settings"])
-    surrogate = None if plan["phases"] is None else surrogate_named(plan["phases"]["surrogate"])
+    surrogates = Surrogates() if plan["phases"] is None else surrogates_named(plan["phases"]["surrogate"])
     chosen = operator(plan["ablation"]["operator"], max(1, plan["ablation"]["donors"]))
-    return Job(plan, windows, donors, loaded, chosen, engine, surrogate)
+    return Job(plan, windows, donors, loaded, chosen, engine, surrogates)
 
 
 def require_by_name(plan: Plan) -> None:

@@ -88,10 +88,15 @@ def make_plan(
         "versions": subject["versions"]
         | (OPERATORS.versions(operator.name) if by_name else {})
         | (ENGINES.versions(engine["engine"]) if engine["engine"] in ENGINES else {})
-        | ({} if phases is None else SURROGATES.versions(phases["surrogate"])),
+        | _surrogate_versions(phases),
         "machine": machine(device),
     }
     return cast(Plan, plan)
+
+
+def _surrogate_versions(phases: PhasesFacts | None) -> dict[str, str]:
+    names = [] if phases is None else phases["surrogate"].split("+")
+    return {package: version for name in names for package, version in SURROGATES.versions(name).items()}
 
 
 def subject_of(model: LanguageModel, windows: Windows, first: int) -> Subject:

@@ -48,7 +48,7 @@ def chosen_predictions(job: Job, surveyed: Arrays, clean: CleanRun, windows: np.
     scored, filters = job.scored[windows], widest(job.filters)
     limits = {kind: surveyed[f"{KEEP}{kind}"] for kind in choosing_kinds(job.filters)}
     sampled = np.zeros_like(scored)
-    if job.surrogate is None:
+    if job.surrogates.tokens is None:
         sampled = in_sample(job.sample, windows, scored.shape[1])
     effects = direct_effects(clean, job.interventions).cpu().numpy().astype(np.float32)  # as in the survey
     masks = {}

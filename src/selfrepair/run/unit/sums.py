@@ -13,6 +13,7 @@ from selfrepair.run.storage.unit_file import Arrays
 from selfrepair.run.unit.passages import Passages
 from selfrepair.run.unit.surrogate_sums import SurrogateSums
 from selfrepair.run.unit.thresholds import KEEP
+from selfrepair.run.unit.whole_sums import WholeSums
 from selfrepair.statistics.accumulate import DocumentSums, TokenEffects, line_moments
 from selfrepair.statistics.curves import CurveMoments
 from selfrepair.statistics.features import FEATURES, features
@@ -52,9 +53,9 @@ class UnitSums:
             if counted.any()
             else None
         )
-        self.surrogate = (
-            SurrogateSums(job, number, surveyed) if job.plan["phases"] is not None and scored.any() else None
-        )
+        of_tokens, of_all = job.surrogates
+        self.surrogate = SurrogateSums(job, number, surveyed) if of_tokens is not None and scored.any() else None
+        self.whole = WholeSums(job, self.documents) if of_all is not None and scored.any() else None
         self.passages = Passages(job)
         self.edges: np.ndarray = surveyed["curve_edges"]
         bins = self.edges.shape[-1] + 1
@@ -147,7 +148,7 @@ class UnitSums:
             of `DocumentSums.edges`); of the others, whose sums are to be joined first, `shared/documents` [document],
             `shared/lines/<name>` and `shared/curve/<name>` [document, ...]; `passages/L/<column>` all tokens of a few
             windows. In two phases all of these are of the exact part but for lines, which are estimated from both
-            phases, and there is what `SurrogateSums.arrays` has.
+            phases, and there is what `SurrogateSums.arrays` and `WholeSums.arrays` have.
         """
         whole, shared = np.flatnonzero(~self.shared), np.flatnonzero(self.shared)
         arrays: Arrays = {"documents": self.documents, "features": self.sums}
@@ -164,4 +165,5 @@ class UnitSums:
             moments = line_moments(lines.arrays(whole)) | lines.edges
             arrays |= {f"lines/{name}": v for name, v in moments.items()}
             arrays |= {f"{SHARED}lines/{name}": v for name, v in lines.arrays(shared).items()}
-        return arrays if self.surrogate is None else arrays | self.surrogate.arrays()
+        arrays |= {} if self.surrogate is None else self.surrogate.arrays()
+        return arrays if self.whole is None else arrays | self.whole.arrays()

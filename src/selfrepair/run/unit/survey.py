@@ -29,11 +29,10 @@ def survey_unit(job: Job, number: int, advance: Advance) -> Arrays:
 
     Returns:
         `direct_effects`, float32 [layer, head, token], of scored tokens (NaN for heads that a layer lacks);
-        `loss`, [nats, tokens], in two phases of the exact part; `readout_error`, the largest difference between the model's own centred logits
-        and ours, and the largest ratio to what rounding may leave; `means/L`, per layer float64 sums of head outputs
-        [head, head_dim] over positions that count,
-        and `mean_count`; for operators that ask for them `position_means/L` [position, head, head_dim] with
-        `position_counts` [position].
+        `loss`, [nats, tokens], in two phases of the exact part; `readout_error`, the largest difference between the
+        model's own centred logits and ours, and the largest ratio to what rounding may leave; `means/L`, per layer
+        float64 sums of head outputs [head, head_dim] over positions that count, and `mean_count`; for operators
+        that ask for them `position_means/L` [position, head, head_dim] with `position_counts` [position].
     """
     tally = _Tally(job)
     with job.model.running():

@@ -98,13 +98,17 @@ def _sweep_batch(
     if first:
         require_own_forward(job.model, clean, real_tokens(job.windows, windows, job.model))
     source = BatchSource(job, surveyed, windows)
-    chosen = chosen_predictions(job, surveyed, clean, windows) if job.sparse or job.surrogate else None
-    if job.surrogate is not None and chosen is not None:
+    of_tokens, of_all = job.surrogates
+    chosen = chosen_predictions(job, surveyed, clean, windows) if job.sparse or of_tokens else None
+    if of_tokens is not None and chosen is not None:
         for ledgers in _draws(job, clean, source, partial(_by_surrogate, job, clean, chosen)):
             book.add_surrogate(token_effects(ledgers, clean, windows, job.components, job.cells))
-        chosen = chosen if job.sparse else None
-        if not job.counted[windows].any():
-            return
+    if of_all is not None and book.whole is not None:
+        in_place = [partial(replacement, job.operator, clean, source, draw) for draw in range(job.operator.draws)]
+        book.whole.add(of_all, clean, windows, in_place)
+    if not job.counted[windows].any():
+        return
+    chosen = chosen if job.sparse else None
     scored = torch.from_numpy(job.counted[windows]).to(clean.sigma.device)
     if probed:
         accuracy.floor, accuracy.floor_excess = numerical_floor(job, clean, scored)
@@ -166,11 +170,12 @@ def _by_surrogate(
     job: Job, clean: CleanRun, chosen: Chosen, interventions: Sequence[Intervention], in_place: Replacement
 ) -> Iterator[Ledger]:
     """Ledgers by the run's surrogate, of as many interventions at a time as memory holds."""
-    assert job.surrogate is not None
+    surrogate = job.surrogates.tokens
+    assert surrogate is not None
     most, by_head = job.plan["runs_held"], job.components == "heads"
     for start in range(0, len(interventions), most):
         part = interventions[start : start + most]
-        yield from job.surrogate.sweep(job.model, clean, part, in_place, by_head, chosen.of(part))
+        yield from surrogate.sweep(job.model, clean, part, in_place, by_head, chosen.of(part))
 
 
 def _draws(job: Job, clean: CleanRun, source: Source, sweeping: Sweeping) -> Iterator[list[Ledger]]:

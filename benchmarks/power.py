@@ -1,13 +1,16 @@
 """Time to a given interval width: the exact sweep against two phases, in one run; and how often intervals hold.
 
-    python benchmarks/power.py ../shared/models/neox-9m --documents 60
-    python benchmarks/power.py default --documents 16 --share 0.1 --share 0.2 --corpora 0
+    python benchmarks/power.py ../shared/models/neox-9m --documents 60 --share 0.1 --share 0.2
+    python benchmarks/power.py default --documents 12 --heads L0,L10,L20 --share 0.1 --corpora 0
+    python benchmarks/power.py default --documents 12 --share 0.05 --unfiltered --corpora 0
 
 Widths of intervals fall with the root of the documents, so the time to a given width is `seconds * width^2`; "gain" is
 that of the exact sweep over that of two phases. Seconds are the processor's, so that a busy machine does not decide
 (take one thread). Both run the same engine, one after the other, on documents of one text: two phases on `--times` as
-many. Coverage: the documents of one exact run and one at own positions are the population; corpora are drawn from it
-with replacement, with a random exact part, and estimated as runs are.
+many. The exact sweep is a run as it is by default, of all tokens too; two phases are asked for the top 2% alone, by own
+positions, or with `--unfiltered` for all tokens, by first-order effects. Coverage: the documents of one exact run and
+one at own positions are the population; corpora are drawn from it with replacement, with a random exact part, and
+estimated as runs are.
 """
 
 from __future__ import annotations
@@ -30,6 +33,7 @@ from selfrepair.statistics.intervals import Replicated
 from selfrepair.statistics.two_phase import TwoPhaseFeatures, estimated
 
 TOP, FILTERS = "top 2%", ("all", "top:0.02")
+ASKED = {"own": ("top 2%", ("top:0.02",)), "gradient": ("all", ("all",))}  # label and filters, by surrogate
 LENGTH, FRACTION = 64, 0.02
 POPULATION_HEADS = 12  # of all depths, whose coverage is measured
 NAMES = ("self_repair", "repaired_fraction", "slope_through_origin", "share_repaired")
@@ -43,7 +47,8 @@ def power(
     documents: Annotated[int, typer.Option(help="Documents of the exact run.")] = 40,
     times: Annotated[int, typer.Option(help="How many times as many documents two phases get.")] = 4,
     share: Annotated[list[float], typer.Option(help="Shares of exact documents; may be given several times.")] = [0.1],  # noqa: B006
-    surrogate: str = "own",
+    unfiltered: Annotated[bool, typer.Option(help="All tokens by first-order effects, not the top 2%.")] = False,
+    heads: Annotated[str | None, typer.Option(help="Heads to ablate, such as L0,L10; all by default.")] = None,
     corpora: Annotated[int, typer.Option(help="Corpora drawn to measure coverage; 0 for none.")] = 200,
     threads: int = 2,
 ) -> None:
@@ -52,11 +57,13 @@ def power(
     loaded = load(model)
     text = windows(loaded.tokenizer, "builtin", tokens=LENGTH * documents * times, length=LENGTH)
     small = windows(loaded.tokenizer, "builtin", tokens=LENGTH * documents, length=LENGTH)
-    exact = run_on(loaded, small, surrogate="none")
-    print(f"{loaded.name}, {surrogate}: exact on {documents} documents, {exact.seconds:.0f} s")
+    surrogate = "gradient" if unfiltered else "own"
+    exact = run_on(loaded, small, filters=FILTERS, heads=heads)
+    print(f"{loaded.name}, {surrogate}: exact on {documents} documents, {exact.seconds:.0f} s", flush=True)
     for part in share:
-        phases = run_on(loaded, text, surrogate=surrogate, exact_share=part)
-        print(gains(exact, phases, part))
+        label, filters = ASKED[surrogate]
+        phases = run_on(loaded, text, filters=filters, heads=heads, surrogate=surrogate, exact_share=part)
+        print(gains(exact, phases, label), flush=True)
     if corpora:
         for line in coverage(loaded, text, corpora):
             print(line)
@@ -71,41 +78,44 @@ class Timed:
 
 
 def run_on(model: LanguageModel, text: Windows, **options: object) -> Timed:
-    """A run with the replay engine on the top 2%."""
+    """A run with the replay engine."""
     started = time.process_time()
-    run = measure(model, text, filters=FILTERS, engine="replay", progress=False, **options)  # type: ignore[arg-type]
+    run = measure(model, text, engine="replay", progress=False, **options)  # type: ignore[arg-type]
     return Timed(run, time.process_time() - started)
 
 
 # ---------------------------------------------------------------------------------------------------- gains
 
 
-def gains(exact: Timed, phases: Timed, share: float) -> str:
-    """One line: the gain for the card and for heads, by thirds of the depth."""
+def gains(exact: Timed, phases: Timed, label: str) -> str:
+    """One line: the gain for the card and for heads, by thirds of the depth, under a filter."""
     times = exact.seconds / phases.seconds
-    card = times * (pooled_width(exact.run) / pooled_width(phases.run)) ** 2
-    heads = times * (widths(exact.run) / widths(phases.run)) ** 2
-    thirds = [float(np.nanmedian(part)) for part in np.array_split(heads, 3)]
+    both = exact.run, phases.run
+    card = times * np.divide(*(pooled_width(run, label) for run in both)) ** 2
+    said = []
+    for name in ("self_repair", "total_effect"):
+        heads = times * np.divide(*(widths(run, name, label) for run in both)) ** 2
+        rows = heads[~np.isnan(heads).all(1)]
+        thirds = ", ".join(f"{np.nanmedian(part):.1f}" for part in np.array_split(rows, 3))
+        said.append(f"median head's {name} {np.nanmedian(heads):.1f} (thirds of the depth: {thirds})")
     facts = phases.run.plan["phases"]
     assert facts is not None
-    decided = [int((run.heads["label"].sel(filter=TOP) == "repaired").sum()) for run in (exact.run, phases.run)]
-    by_depth = ", ".join(f"{third:.1f}" for third in thirds)
+    decided = [int((run.heads["label"].sel(filter=label) == "repaired").sum()) for run in both]
     return (
-        f"  exact share {share:g} ({facts['exact_documents']} of {facts['documents']} documents), "
-        f"{phases.seconds:.0f} s: gain of the card {card:.1f}, of the median head {np.nanmedian(heads):.1f} "
-        f"(thirds of the depth: {by_depth}); heads repaired: {decided[0]} exact, {decided[1]} two phases"
+        f"  {facts['exact_documents']} of {facts['documents']} documents exact, {phases.seconds:.0f} s: gain of the "
+        f"card {card:.1f}, {'; '.join(said)}; heads repaired: {decided[0]} exact, {decided[1]} two phases"
     )
 
 
-def pooled_width(run: Run) -> float:
+def pooled_width(run: Run, label: str) -> float:
     """Width of the interval of the model's repaired fraction."""
-    high, low = (float(run.heads[f"pooled_repaired_fraction_{end}"].sel(filter=TOP)) for end in ("high", "low"))
+    high, low = (float(run.heads[f"pooled_repaired_fraction_{end}"].sel(filter=label)) for end in ("high", "low"))
     return high - low
 
 
-def widths(run: Run) -> np.ndarray:
-    """Widths of the intervals of mean self-repair [layer, head]."""
-    high, low = (run.heads[f"self_repair_{end}"].sel(filter=TOP).values for end in ("high", "low"))
+def widths(run: Run, name: str, label: str) -> np.ndarray:
+    """Widths of the intervals of a mean [layer, head]."""
+    high, low = (run.heads[f"{name}_{end}"].sel(filter=label).values for end in ("high", "low"))
     return np.asarray(high - low)
 
 

@@ -317,6 +317,15 @@ def first_order_by_document(job):
     return total, np.bincount(job.documents[job.scored], minlength=DOCUMENTS)
 
 
+def test_all_tokens_alone_are_estimated_as_beside_filters_that_choose(first_order):
+    alone = measured(engine=ReplayEngine(fold=2), surrogate="gradient", exact_share=0.4, filters=("all",))
+    for name in ("self_repair", "total_effect_low", "repair_mlps", "count", "documents", "share_repaired"):
+        got, wanted = values(alone, name, "all"), values(first_order, name, "all")
+        np.testing.assert_allclose(got, wanted, rtol=1e-9, err_msg=name)
+    part = alone.heads["repair_by_mlp"].sel(filter="all")
+    np.testing.assert_allclose(part, first_order.heads["repair_by_mlp"].sel(filter="all"), rtol=1e-9)
+
+
 def test_lines_of_all_tokens_add_up_and_intervals_are_narrower_than_the_exact_parts(first_order, phases):
     lines = sum(values(first_order, f"repair_{line}", "all") for line in ("heads", "mlps", "post_norms", "norm"))
     np.testing.assert_allclose(lines, values(first_order, "self_repair", "all"), rtol=1e-5, atol=1e-7)

@@ -76,6 +76,7 @@ class DocumentSums:
             left out (see `keep.near_limits`); NaN for none. They show what lines are like at the threshold, which
             would be another one on other documents.
         model: layers and heads of the model, whose lines are summed; `shape` where not given.
+        every: numbers of the documents of the document axis, in their order; those with scored tokens if not given.
 
     Attributes:
         counts: int64 [document, filter, layer, head].
@@ -101,6 +102,7 @@ class DocumentSums:
         components: Components = "none",
         near: np.ndarray | None = None,
         model: tuple[int, int] | None = None,
+        every: np.ndarray | None = None,
     ) -> None:
         model = model or shape
         if not scored.any():
@@ -111,9 +113,9 @@ class DocumentSums:
         self._layers = model[0]
         self.components: Components = components
         self.scored: npt.NDArray[np.bool_] = scored.astype(bool)
-        self.document_ids, inverse = np.unique(documents[self.scored], return_inverse=True)
+        self.document_ids = np.unique(documents[self.scored]) if every is None else every
         self._places = np.full(scored.shape, -1, np.int64)
-        self._places[self.scored] = inverse
+        self._places[self.scored] = np.searchsorted(self.document_ids, documents[self.scored])
         check_size(len(self.document_ids), len(filters), shape, components, model)
         cells = (len(self.document_ids), len(filters), *shape)
         self.counts = np.zeros(cells, np.int64)

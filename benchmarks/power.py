@@ -15,9 +15,11 @@ estimated as runs are.
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 import numpy as np
@@ -25,12 +27,15 @@ import torch
 import typer
 
 from selfrepair import LanguageModel, Run, Windows, load, measure, windows
+from selfrepair.effects.lines import LINE_QUANTITIES
+from selfrepair.run.storage.finished_unit import Unit
+from selfrepair.run.unit.whole_sums import SUMS
 from selfrepair.statistics.accumulate import QUANTITIES
-from selfrepair.statistics.bootstrap import bootstrap_filtered, document_weights
+from selfrepair.statistics.bootstrap import bootstrap_all, bootstrap_filtered, document_weights
 from selfrepair.statistics.estimators import ESTIMATORS
-from selfrepair.statistics.features import features
+from selfrepair.statistics.features import INDEX, features
 from selfrepair.statistics.intervals import Replicated
-from selfrepair.statistics.two_phase import TwoPhaseFeatures, estimated
+from selfrepair.statistics.two_phase import TwoPhaseFeatures, estimated, estimated_over_all, joined_phases
 
 TOP, FILTERS = "top 2%", ("all", "top:0.02")
 ASKED = {"own": ("top 2%", ("top:0.02",)), "gradient": ("all", ("all",))}  # label and filters, by surrogate
@@ -65,8 +70,8 @@ def power(
         phases = run_on(loaded, text, filters=filters, heads=heads, surrogate=surrogate, exact_share=part)
         print(gains(exact, phases, label), flush=True)
     if corpora:
-        for line in coverage(loaded, text, corpora):
-            print(line)
+        for line in (coverage_over_all if unfiltered else coverage)(loaded, text, corpora):
+            print(line, flush=True)
 
 
 @dataclass(frozen=True)
@@ -201,6 +206,62 @@ def drawn(rng: np.random.Generator, head: Population, size: int, noise: bool) ->
     found = estimated(bootstrap_filtered(head.effect[tokens], table, document, counted, FRACTION, weights), in_part)
     cells = np.array(found.documents), np.array(found.effective)
     return Replicated(found.sums[0], found.sums[1:], *cells, two_phase=True)
+
+
+# -------------------------------------------------------------------------------------- coverage of all tokens
+
+
+def document_sums(model: LanguageModel, text: Windows) -> tuple[np.ndarray, np.ndarray]:
+    """Exact and first-order sums of features, [document, head, feature] each, of heads of all depths."""
+    blocks = model.anatomy.heads_by_layer
+    layers = np.linspace(0, len(blocks) - 1, POPULATION_HEADS).round().astype(int)
+    heads = sorted({(int(layer), number % blocks[layer]) for number, layer in enumerate(layers)})
+    options = {"filters": ("all",), "heads": heads, "components": "none", "progress": False}
+    with tempfile.TemporaryDirectory() as folder:
+        measure(model, text, out=Path(folder) / "run", surrogate="gradient", exact_share=1.0, **options)  # type: ignore[arg-type]
+        units = [Unit(0, path) for path in sorted(Path(folder).rglob("sweep-*.safetensors"))]
+        documents = [unit.get("documents") for unit in units]
+        numbers, row = np.unique(np.concatenate(documents), return_inverse=True)
+        found = []
+        for name in ("features", SUMS):
+            parts = np.concatenate([unit.get(name) for unit in units])[:, *np.transpose(heads)]
+            sums = np.zeros((len(numbers), *parts.shape[1:]))
+            np.add.at(sums, row, parts)
+            found.append(sums)
+    return found[0], found[1]
+
+
+def coverage_over_all(model: LanguageModel, text: Windows, corpora: int) -> Iterator[str]:
+    """The same for means over all tokens, by first-order effects and by those of other documents in their place."""
+    exact, cheap = document_sums(model, text)
+    size = len(exact) // 2
+    names = ("total_effect", "self_repair", "repaired_fraction", "repair_mlps")
+    shuffled = [INDEX[name] for name in ("total_effect", "self_repair", *LINE_QUANTITIES)]
+    for way in ("gradient", "noise"):
+        held: dict[str, list[float]] = {name: [] for name in names}
+        for head in range(exact.shape[1]):
+            truth, stand_in = exact[:, head].sum(0), cheap[:, head].copy()
+            for corpus in range(-(-corpora // exact.shape[1])):
+                rng = np.random.default_rng([head, corpus])
+                if way == "noise":
+                    stand_in[:, shuffled] = cheap[rng.permutation(len(cheap)), head][:, shuffled]
+                chosen, weights = (
+                    rng.integers(0, len(exact), size),
+                    document_weights(size, 200, int(rng.integers(2**31))),
+                )
+                weights = np.concatenate([np.ones((1, size), weights.dtype), weights])
+                in_part = np.isin(np.arange(size), rng.permutation(size)[: exact_part(size)])
+                measured = np.where(in_part[:, None], exact[chosen, head], 0)
+                both = bootstrap_all(joined_phases(stand_in[chosen], measured), weights)
+                tokens = stand_in[chosen, INDEX["count"]]
+                sums, effective = estimated_over_all(both, tokens, np.where(in_part, tokens, 0))
+                replicated = Replicated(sums[0], sums[1:], np.array(size), effective, two_phase=True)
+                for name in names:
+                    estimate = replicated.estimate(name)
+                    held[name].append(estimate.low <= float(ESTIMATORS[name](truth)) <= estimate.high)
+        shares = ", ".join(f"{name} {np.mean(hits):.1%}" for name, hits in held.items())
+        counted = len(held["self_repair"])
+        yield f"  coverage with {way}, {size} documents of which {exact_part(size)} exact, {counted} corpora: {shares}"
 
 
 if __name__ == "__main__":

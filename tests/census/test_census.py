@@ -50,5 +50,5 @@ def test_the_census_sees_a_wrong_number(monkeypatch):
 def test_effects_are_those_of_plain_forwards():
     """An effect of a head that is replaced by itself would be zero; donors make it large."""
     model = build("llama")
-    found = forwards.effects(model, {1: (model.model.layers[1].self_attn.o_proj, 4)}, [(1, 2)])
-    assert found[1, 2].abs().max() > 0.01
+    (found,) = forwards.effects(model, [forwards.Part(model.model.layers[1].self_attn.o_proj, 2, 4, is_input=True)])
+    assert found.abs().max() > 0.01

@@ -277,3 +277,13 @@ def all_heads(anatomy: Anatomy) -> list[Head]:
     """Every head, last layer first: a run cut short then has the cheap and telling ones."""
     layers = reversed(range(anatomy.layers))
     return [Head(layer, head) for layer in layers for head in range(anatomy.blocks[layer].heads)]
+
+
+def all_mixers(anatomy: Anatomy) -> list[Mixer]:
+    """Every mixer, last layer first."""
+    return [Mixer(layer) for layer in reversed(range(anatomy.layers)) if anatomy.blocks[layer].has_mixer]
+
+
+def usual_sites(anatomy: Anatomy) -> list[Head] | list[Mixer]:
+    """What is ablated where nothing else is asked for: every head; in models without any, every mixer."""
+    return all_heads(anatomy) or all_mixers(anatomy)

@@ -102,6 +102,8 @@ class ReplayEngine:
 
     def probe(self, model: LanguageModel, clean: CleanRun) -> int:
         """The fold with the least time per run, by timing the last blocks at several."""
+        if not model.anatomy.heads:
+            return 1  # mixers: one in a layer, and runs of one layer share a batch
         layer = model.anatomy.layers_with_heads[-2:][0]
 
         def run(fold: int) -> None:

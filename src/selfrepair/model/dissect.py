@@ -36,7 +36,7 @@ _NORMS = (
     "Only decoders with a LayerNorm or RMSNorm there are supported: remove hooks and whatever else changes what it "
     "computes, or load the plain model."
 )
-_SOFTCAPS = ("final_logit_softcapping", "logits_soft_cap")  # names that configurations give the cap of logits
+_SOFTCAPS = ("final_logit_softcapping", "logits_soft_cap", "output_logit_soft_cap")  # names that configurations give the cap of logits
 _POSITIONS = 6  # of the longest forward from which a block's arguments are captured
 
 
@@ -72,11 +72,11 @@ def dissect(model: Any, each_layer: bool = False) -> Anatomy:
                 structures[key] = find_structure(module, arguments, width)
             with running(dtype):
                 blocks.append(_read_block(module, structures[key], arguments[most], width, dtype, device))
-    if not any(block.heads for block in blocks):
+    if not any(block.heads or block.has_mixer for block in blocks):
         raise RefusedModel(
             "attention",
-            "no layer has attention heads.",
-            "Models of state spaces, convolutions or recurrences alone have no heads to ablate.",
+            "no layer has attention heads, or a mixer in their place.",
+            "What moves information between positions has to write into the residual stream.",
         )
     with running(dtype), finding("the final norm"):
         final_module = _module_after(trunk, modules[-1], tokens[most])

@@ -178,7 +178,7 @@ def _size_of_write(written: Tensor, stream: Tensor) -> Tensor:
 
 
 def _heads_error(model: LanguageModel, run: WatchedForward) -> float:
-    errors = []
+    errors = [0.0]
     for layer, block in enumerate(model.anatomy.blocks):
         if not block.heads:
             continue

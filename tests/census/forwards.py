@@ -1,4 +1,4 @@
-"""Effects of ablated heads and mixers from plain Hugging Face forwards under plain hooks, in float64: nothing of the package."""
+"""Effects of ablated heads and mixers from plain Hugging Face forwards under plain hooks, in float64."""
 
 from __future__ import annotations
 
@@ -91,7 +91,9 @@ class Part:
             changed = read(output[0] if isinstance(output, tuple) else output)
             return (changed, *output[1:]) if changed is not None and isinstance(output, tuple) else changed
 
-        return self.module.register_forward_pre_hook(before) if self.is_input else self.module.register_forward_hook(after)
+        return (
+            self.module.register_forward_pre_hook(before) if self.is_input else self.module.register_forward_hook(after)
+        )
 
 
 def effects(model: Any, parts: Sequence[Part]) -> list[Tensor]:

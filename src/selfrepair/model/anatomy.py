@@ -18,7 +18,8 @@ class Absent(nn.Module):
 
 @dataclass(frozen=True)
 class Block:
-    """One decoder block: `output = stream_multiplier * input + (sum of multiplier * write) / later_multiplier`.
+    """One decoder block:
+    `output = stream_multiplier * input + (sum of multiplier * write) / later_multiplier + constant`.
 
     Multipliers of writes are those with which they arrive in the final stream. Parts that the block does not have are
     `Absent`.
@@ -35,13 +36,15 @@ class Block:
         attention_norm: the norm that attention's write passes through, where there is one (Gemma 2, OLMo 2).
         mlp_write: the module whose output, times `mlp_multiplier`, is added to the stream.
         parallel: whether the MLP reads the block's input rather than attention's result.
-        returns_tuple: whether the module returns its hidden states in a tuple.
+        returns: of how many values the tuple is in which the module returns its hidden states; 0 if of none.
         mixer_write: the module whose output, times `mixer_multiplier`, a mixer adds: what moves information between
             positions without heads, in place of attention (LFM2, Jamba, Qwen3-Next) or beside it (Falcon-H1).
         more_mlps: further modules that are added, each with its multiplier: experts beside an MLP (Granite 4), inputs
             of the layer's own (Gemma 4).
         stream_multiplier: what the block multiplies its input with (Gemma 4's layer scalars).
         later_multiplier: the product of these of all later blocks.
+        constant: what the block adds that no module puts out (the bias of GPT-NeoX Japanese), [width]; None for
+            nothing. Ablated runs have it too, so that no effect depends on it.
     """
 
     module: nn.Module
@@ -55,12 +58,13 @@ class Block:
     mlp_write: nn.Module
     mlp_multiplier: float
     parallel: bool
-    returns_tuple: bool
+    returns: int
     mixer_write: nn.Module = field(default_factory=Absent)
     mixer_multiplier: float = 1.0
     more_mlps: tuple[tuple[nn.Module, float], ...] = ()
     stream_multiplier: float = 1.0
     later_multiplier: float = 1.0
+    constant: Tensor | None = None
 
     @property
     def has_mixer(self) -> bool:

@@ -166,6 +166,7 @@ def _residual_error(model: LanguageModel, run: WatchedForward) -> float:
             parts.insert(0, block.attention_multiplier * run.attention[layer])
         written = torch.stack(parts).sum(0) if len(parts) != 2 else parts[0] + parts[1]
         total = block.stream_multiplier * run.residuals[layer] + written / block.later_multiplier
+        total = total if block.constant is None else total + block.constant
         wanted = run.outputs[layer]
         errors.append(relative_error(total, wanted, _size_of_write(written, wanted)))
     return max(errors)

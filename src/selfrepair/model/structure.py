@@ -98,6 +98,7 @@ def find_structure(block: nn.Module, arguments: dict[int, Arguments], width: int
         attention, heads = _with_heads(studied, wide, clean, movers, width)
         projection = None if heads is None else heads.projection
         writes = find_writes(clean, attention, projection, [name for name in movers if name != attention])
+        heads = None if writes.attention is None else heads
         parallel = not any(_changed_inputs(clean, moved, name) for name, _ in writes.mlps)
         return Structure(heads, writes, parallel)
 

@@ -22,19 +22,22 @@ Weighted = tuple[str, float]
 
 @dataclass(frozen=True)
 class Writes:
-    """`block output = stream * block input + sum of multiplier * write`.
+    """`block output = stream * block input + sum of multiplier * write + a constant`.
 
     Attributes:
-        attention: attention's write: the output projection, or a norm behind it; None in blocks without heads.
+        attention: attention's write: the output projection, or a norm behind it; None in blocks without heads, and
+            where heads write nothing into the stream, but into what a mixer reads (Zamba).
         mixer: the write of what moves information between positions without heads (state spaces, convolutions).
         mlps: writes of everything else: none, one, or several (experts beside an MLP, inputs of the layer's own).
         stream: what the block's input is multiplied with.
+        constant: whether the block adds a vector, the same at all positions, that no module puts out.
     """
 
     attention: Weighted | None
     mixer: Weighted | None
     mlps: tuple[Weighted, ...]
     stream: float = 1.0
+    constant: bool = False
 
 
 def find_writes(clean: Trace, attention: str | None, projection: str | None, mixers: Sequence[str]) -> Writes:
@@ -53,8 +56,8 @@ def find_writes(clean: Trace, attention: str | None, projection: str | None, mix
         pair = _pair(clean, attention, projection)
         if pair is not None:
             return pair
-    for scaled in (False, True):
-        found = _several(clean, attention, projection, mixers, scaled)
+    for constant, scaled in ((False, False), (False, True), (True, False), (True, True)):
+        found = _several(clean, attention, projection, mixers, scaled, constant)
         if found is not None:
             return found
     raise RefusedModel(
@@ -80,10 +83,10 @@ def _pair(clean: Trace, attention: str, projection: str) -> Writes | None:
 
 
 def _several(
-    clean: Trace, attention: str | None, projection: str | None, mixers: Sequence[str], scaled: bool
+    clean: Trace, attention: str | None, projection: str | None, mixers: Sequence[str], scaled: bool, constant: bool
 ) -> Writes | None:
     """Any number of writes: all outputs that are independent of each other go into one least-squares problem, and those
-    that are no writes come out as zero.
+    that are no writes come out as zero. Of what moves information, one module at least has to write.
 
     Args:
         clean: the block's forward.
@@ -91,22 +94,28 @@ def _several(
         projection: its output projection.
         mixers: modules without heads that move information between positions.
         scaled: whether the block's input may be multiplied as well.
+        constant: whether the block may add a constant: fitted is then what differs between positions.
     """
+
+    def compared(value: Tensor) -> Tensor:
+        per_position = value.reshape(clean.left.shape)
+        return (per_position - per_position.mean(1, keepdim=True) if constant else per_position).flatten()
+
     of_heads = [] if projection is None else list(_behind(clean, projection))
     of_mixers = {name: list(_behind(clean, name)) for name in mixers}
     inside = [*mixers, *([] if attention is None else [attention])]
     named = [*of_heads, *(name for names in of_mixers.values() for name in names)]
     candidates = [*named, *(name for name in _outside(clean, inside, "") if name not in named)]
-    columns = {name: _flat(clean, name) for name in candidates}
-    entered = clean.entered.flatten()
-    added = clean.left.flatten() if scaled else clean.left.flatten() - entered
-    chosen = _fitted({"": entered} | columns if scaled else columns, added)
+    columns = {name: compared(_flat(clean, name)) for name in candidates}
+    entered, left = compared(clean.entered), compared(clean.left)
+    chosen = _fitted({"": entered} | columns, left) if scaled else _fitted(columns, left - entered)
     if chosen is None:
         return None
-    stream = chosen.pop("", 1.0) if scaled else 1.0
+    stream = chosen.pop("", 0.0) if scaled else 1.0
     heads = [name for name in chosen if name in of_heads]
     mixing = [name for names in of_mixers.values() for name in names if name in chosen]
-    if len(heads) != (projection is not None) or len(mixing) != len(mixers) or len(mixers) > 1 or not stream:
+    silent = inside and not heads and not mixing
+    if silent or len(heads) > 1 or len(mixing) > 1 or not stream:
         return None
     rest = [name for name in chosen if name not in (*heads, *mixing)]
     return Writes(
@@ -114,6 +123,7 @@ def _several(
         (mixing[0], chosen[mixing[0]]) if mixing else None,
         tuple((name, chosen[name]) for name in rest),
         stream,
+        constant,
     )
 
 

@@ -86,7 +86,7 @@ def _several(
     clean: Trace, attention: str | None, projection: str | None, mixers: Sequence[str], scaled: bool, constant: bool
 ) -> Writes | None:
     """Any number of writes: all outputs that are independent of each other go into one least-squares problem, and those
-    that are no writes come out as zero. Of what moves information, one module at least has to write.
+    that are no writes come out as zero.
 
     Args:
         clean: the block's forward.
@@ -114,10 +114,13 @@ def _several(
     stream = chosen.pop("", 0.0) if scaled else 1.0
     heads = [name for name in chosen if name in of_heads]
     mixing = [name for names in of_mixers.values() for name in names if name in chosen]
-    silent = inside and not heads and not mixing
-    if silent or len(heads) > 1 or len(mixing) > 1 or not stream:
-        return None
     rest = [name for name in chosen if name not in (*heads, *mixing)]
+    if inside and not heads and not mixing:  # what was moved goes into the stream through the one module that writes
+        mixing, rest = rest, []
+        if len(mixing) != 1:
+            return None
+    if len(heads) > 1 or len(mixing) > 1 or not stream:
+        return None
     return Writes(
         (heads[0], chosen[heads[0]]) if heads else None,
         (mixing[0], chosen[mixing[0]]) if mixing else None,

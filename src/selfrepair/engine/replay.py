@@ -71,7 +71,7 @@ class ReplayEngine:
         require_sites(model, clean.tokens.shape[1], interventions)
         folding = Folding(self.fold)
         yield from nothing_happens(model.anatomy, clean, interventions, per_component)
-        for family in families(forks(interventions, model.anatomy.layers)):
+        for family in families(forks(interventions, model.anatomy.layers, model.anatomy.alone)):
             yield from self._family(model, clean, family, replacement, per_component, folding, advance)
         self.fold = folding.size
 

@@ -187,13 +187,19 @@ class Unembedding:
 
 @dataclass(frozen=True)
 class Anatomy:
-    """A decoder: `trunk` (embeddings to final norm), its blocks, the final norm and the unembedding."""
+    """A decoder: `trunk` (embeddings to final norm), its blocks, the final norm and the unembedding.
+
+    Attributes:
+        alone: whether blocks can be run one by one: they need no more than their input and arguments that the trunk
+            makes without running others. Where layers share keys and values (Gemma 4 E2B) they need more.
+    """
 
     trunk: nn.Module
     blocks: tuple[Block, ...]
     final_norm: Norm
     final_norm_module: nn.Module
     unembedding: Unembedding
+    alone: bool = True
 
     @property
     def layers(self) -> int:

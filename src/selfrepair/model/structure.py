@@ -13,6 +13,7 @@ block is studied on a copy with random weights. Three facts decide:
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from selfrepair.errors import RefusedModel
+from selfrepair.model.carried import changed, made_of_input
 from selfrepair.model.head_layout import HeadLayout, head_layout
 from selfrepair.model.plain_copy import require_own_functions
 from selfrepair.model.precision import running
@@ -90,12 +92,15 @@ def find_structure(block: nn.Module, arguments: dict[int, Arguments], width: int
         torch.manual_seed(0)
         studied = _random_copy(block)
         wide = {positions: _as_double(given) for positions, given in arguments.items()}
-        positions = max(wide)
-        hidden = torch.randn(1, positions, width, dtype=torch.float64)
-        clean = trace(studied, wide[positions], hidden)
-        moved = trace(studied, wide[positions], perturbed(hidden))
+        given = made_of_input(wide)
+
+        def traced(states: Tensor) -> Trace:
+            return trace(studied, given(states), states)
+
+        hidden = torch.randn(1, max(wide), width, dtype=torch.float64)
+        clean, moved = traced(hidden), traced(perturbed(hidden))
         movers = _movers(clean, moved)
-        attention, heads = _with_heads(studied, wide, clean, movers, width)
+        attention, heads = _with_heads(studied, traced, clean, movers, width)
         projection = None if heads is None else heads.projection
         writes = find_writes(clean, attention, projection, [name for name in movers if name != attention])
         heads = None if writes.attention is None else heads
@@ -122,15 +127,10 @@ def _random_copy(block: nn.Module) -> nn.Module:
 
 
 def _as_double(arguments: Arguments) -> Arguments:
-    def widen(value: object) -> object:
-        if isinstance(value, Tensor):
-            return value.cpu().double() if value.is_floating_point() else value.cpu()
-        if isinstance(value, tuple):
-            return tuple(widen(entry) for entry in value)
-        return value
+    def widen(_path: tuple[object, ...], value: Tensor) -> Tensor:
+        return value.cpu().double() if value.is_floating_point() else value.cpu()
 
-    args, kwargs = arguments
-    return tuple(widen(value) for value in args), {name: widen(value) for name, value in kwargs.items()}
+    return changed(arguments, widen)
 
 
 def _differ(clean: Trace, left: Tensor, right: Tensor) -> bool:
@@ -160,12 +160,12 @@ def _movers(clean: Trace, moved: Trace) -> list[str]:
 
 
 def _with_heads(
-    studied: nn.Module, arguments: dict[int, Arguments], clean: Trace, movers: list[str], width: int
+    studied: nn.Module, traced: Callable[[Tensor], Trace], clean: Trace, movers: list[str], width: int
 ) -> tuple[str | None, Heads | None]:
     """The first of the modules that move information which has heads, with these."""
     for name in movers:
         projection = _projection(studied, clean, name, width)
-        layout = None if projection is None else _layout(studied, arguments, projection, width)
+        layout = None if projection is None else _layout(traced, clean, projection, width)
         if projection is not None and layout is not None:
             return name, Heads(projection, layout, _transposed(studied, clean, projection))
     return None, None
@@ -203,11 +203,11 @@ def _transposed(studied: nn.Module, clean: Trace, projection: str) -> bool:
     )
 
 
-def _layout(studied: nn.Module, arguments: dict[int, Arguments], projection: str, width: int) -> HeadLayout | None:
+def _layout(traced: Callable[[Tensor], Trace], clean: Trace, projection: str, width: int) -> HeadLayout | None:
     def inputs(hidden: Tensor) -> Tensor:
-        return trace(studied, arguments[hidden.shape[1]], hidden).calls[projection].inputs[0].flatten(0, -2)
+        return traced(hidden).calls[projection].inputs[0].flatten(0, -2)
 
-    return head_layout(inputs, max(arguments), width)
+    return head_layout(inputs, clean.entered.shape[1], width)
 
 
 def _flat(clean: Trace, name: str) -> Tensor:

@@ -14,7 +14,7 @@ from selfrepair.effects.ledger import Ledger
 from selfrepair.engine.accounts import RunNumbers, nothing_happens, require_sites
 from selfrepair.engine.clean import CleanRun
 from selfrepair.engine.contract import Replacement, Settings
-from selfrepair.engine.delta.blocks import INPUT, OUTPUT, PROJECTION, BlockRecorder, mlp_marks
+from selfrepair.engine.delta.blocks import INPUT, OUTPUT, PROJECTION, BlockRecorder, NotTraceable, mlp_marks
 from selfrepair.engine.delta.compiled import CompiledProgram
 from selfrepair.engine.delta.layer_probes import after_attention, of_attention
 from selfrepair.engine.delta.matmul import PRECISIONS, Weights
@@ -105,6 +105,9 @@ class DeltaEngine:
         """See `selfrepair.engine.contract.Engine`."""
         model.require_running("sweep")
         require_sites(model, clean.tokens.shape[1], interventions)
+        if not model.anatomy.alone:
+            block = type(model.anatomy.blocks[0].module).__name__
+            raise NotTraceable(f"{block} hands values on beside the stream, of which no differences are carried.")
         yield from nothing_happens(model.anatomy, clean, interventions, per_component)
         ordered = [intervention for _, group in by_start(interventions) for intervention in group]
         most = self.runs or max(1, len(ordered))

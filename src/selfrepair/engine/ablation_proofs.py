@@ -152,12 +152,10 @@ def _difference_proof(
 
 def _sample(model: LanguageModel) -> list[Site]:
     """A head, or a mixer of models without heads, in the first, a middle and the last layer that has any."""
-    by_layer: dict[int, list[Site]] = {}
-    for site in usual_sites(model.anatomy):
-        by_layer.setdefault(site.port.layer, []).append(site)
-    having = sorted(by_layer)
+    sites = usual_sites(model.anatomy)
+    having = list(sites)
     layers = sorted({having[0], having[len(having) // 2], having[-1]})
-    return [by_layer[layer][layer % len(by_layer[layer])] for layer in layers]
+    return [sites[layer][layer % len(sites[layer])] for layer in layers]
 
 
 def _ledgers(

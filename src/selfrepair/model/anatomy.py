@@ -228,7 +228,9 @@ class Anatomy:
 
     @property
     def heads_in_words(self) -> str:
-        """How many heads layers have: '12', or '8 to 12' where they differ."""
+        """How many heads layers have: '12', '8 to 12' where they differ, or 'no'."""
+        if not self.heads:
+            return "no"
         fewest = min(self.heads_by_layer)
         return str(self.heads) if fewest == self.heads else f"{fewest} to {self.heads}"
 

@@ -54,18 +54,17 @@ class BlockRecorder:
             try:
                 return self._attempt(block, arguments, residual, names, neurons)
             except DiscreteStep as step:
-                if not step.stack:
-                    raise NotTraceable(f"{type(block.module).__name__} calls {step} itself.") from step
-                name = next(name for name, module in block.module.named_children() if module is step.stack[0])
-                if name in names:
-                    raise NotTraceable(f"{type(block.module).__name__} calls {step} in {name}.") from step
+                name = _to_step_over(block, step, neurons)
+                if name is None or name in names:
+                    where = " in ".join(["itself", *(type(module).__name__ for module in step.stack[:1])])
+                    raise NotTraceable(f"{type(block.module).__name__} calls {step} {where}.") from step
                 names.add(name)
 
     def _attempt(
         self, block: Block, arguments: Arguments, residual: Tensor, names: set[str], neurons: nn.Module | None
     ) -> Tape:
         residual = residual.clone()  # blocks may change it in place
-        own = dict(block.module.named_children())  # layers of one class need not all have them (hybrids)
+        own = dict(block.module.named_modules())  # layers of one class need not all have them (hybrids)
         recorder = Recorder(residual, [own[name] for name in names if name in own])
         tape = recorder.tape
         tape.marks[INPUT] = 0
@@ -92,3 +91,12 @@ class BlockRecorder:
         except LookupError as problem:
             raise NotTraceable(f"{type(block.module).__name__} hides {problem}.") from problem
         return tape
+
+
+def _to_step_over(block: Block, step: DiscreteStep, neurons: nn.Module | None) -> str | None:
+    """Path of the outermost module around a discrete step inside which nothing is read; None where there is none."""
+    written = [block.projection, block.attention_write, block.mixer_write, *(module for module, _ in block.mlps)]
+    read = {*written, *([] if neurons is None else [neurons])}
+    around = (module for module in step.stack if not read.intersection([*module.modules()][1:]))
+    chosen = next(around, None)
+    return next((name for name, module in block.module.named_modules() if module is chosen), None)

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_flatten, tree_map
 
+from selfrepair.engine.delta.functions import EMPTY, FILLED, UNSEEN, in_place, out_of_place, passes_choices
+
 
 @dataclass(frozen=True)
 class Ref:
@@ -48,7 +50,7 @@ class Tape:
     Attributes:
         operations: operations in the order of their calls.
         values: values by number. Value 0 is the block's input; values that no operation put out are constants.
-        active: whether a value depends on the block's input.
+        active: whether a value depends on the block's input. Some that do are choices (indices, masks), which jump.
         marks: numbers of the values that were asked for by name.
     """
 
@@ -107,26 +109,34 @@ class Recorder(TorchFunctionMode):
         given = [leaf for leaf in tree_flatten((args, kwargs))[0] if isinstance(leaf, Tensor)]
         active = any(self._is_active(tensor) for tensor in given)
         name = getattr(func, "__name__", "")
-        if name in _EMPTY:
-            made: Tensor = func(*args, **kwargs)
-            self._register(made, active=False)
-            return made
-        if active and any(self._is_active(tensor) and not _is_continuous(tensor) for tensor in given):
-            raise DiscreteStep(name or "a choice", tuple(self._stack))  # which experts, say
+        if name in EMPTY:
+            return self._constant(func(*args, **kwargs))
+        if active and any(self._is_active(tensor) and not is_continuous(tensor) for tensor in given):
+            if not passes_choices(name, args):
+                raise DiscreteStep(name or "a choice", tuple(self._stack))  # which experts, say
+            if name in FILLED:
+                return self._constant(func(*args, **kwargs))
         if active and name == "copy_":
             return self._copy_into(args[0], args[1])
-        if active and _in_place(func):
-            func, args, kwargs, target = _out_of_place(func, args, kwargs)
-            result = func(*args, **kwargs)
-            self._record(func, args, kwargs, result)
-            self._overwrite(target, result)
-            return target
-        if active and name in _UNSEEN:
+        if active and in_place(func):
+            pure = out_of_place(func)
+            if pure is None:
+                raise DiscreteStep(name, ())
+            result = pure(*args, **kwargs)
+            self._record(pure, args, kwargs, result)
+            self._overwrite(args[0], result)
+            return args[0]
+        if active and name in UNSEEN:
             raise DiscreteStep(name, tuple(self._stack))
         result = func(*args, **kwargs)
         if active:
             self._record(func, args, kwargs, result)
         return result
+
+    def _constant(self, made: Tensor) -> Tensor:
+        """A tensor that does not move with the block's input, whatever it was made from."""
+        self._register(made, active=False)
+        return made
 
     def number(self, tensor: Tensor) -> int:
         """The number of a value on the tape.
@@ -213,10 +223,10 @@ class Recorder(TorchFunctionMode):
         if not leaves:
             return
         opaque = isinstance(func, nn.Module)
-        if not opaque and not any(map(_is_continuous, leaves)):
+        given = [leaf for leaf in tree_flatten((args, kwargs))[0] if isinstance(leaf, Tensor)]
+        of_choices = any(self._is_active(tensor) and not is_continuous(tensor) for tensor in given)
+        if not opaque and not of_choices and not any(map(is_continuous, leaves)):
             raise DiscreteStep(func.__name__, tuple(self._stack))
-        if any(leaf.dtype is torch.bool for leaf in leaves):
-            raise DiscreteStep(type(func).__name__, ())
         args, kwargs = tree_map(self._known, (tuple(args), dict(kwargs)))
         outputs = tuple(self._register(leaf, active=True) for leaf in leaves)  # indices of a maximum move as well
         self.tape.operations.append(Operation(func, args, kwargs, outputs))
@@ -236,36 +246,6 @@ def _is_all_of(tensor: Tensor, memory: torch.UntypedStorage) -> bool:
     return whole and own.data_ptr() == memory.data_ptr()
 
 
-def _is_continuous(tensor: Tensor) -> bool:
+def is_continuous(tensor: Tensor) -> bool:
     """Whether a tensor's values move with a block's input, rather than jump."""
     return tensor.is_floating_point() or tensor.is_complex()
-
-
-def _in_place(func: Callable[..., Any]) -> bool:
-    name = getattr(func, "__name__", "")
-    return name in _IN_PLACE or (name.endswith("_") and not name.endswith("__"))
-
-
-_UNSEEN = frozenset(["__setitem__", "item", "tolist", "numpy", "__bool__", "__float__", "__int__", "__index__"])
-"""Functions that take a value off the tape: into a part of another tensor, or into a Python number."""
-
-_EMPTY = frozenset(["new_empty", "empty_like"])
-"""Functions that make tensors whose values mean nothing yet: no difference comes from them."""
-
-_IN_PLACE: dict[str, Callable[..., Any]] = {
-    "__iadd__": torch.add,
-    "__isub__": torch.sub,
-    "__imul__": torch.mul,
-    "__itruediv__": torch.div,
-}
-
-
-def _out_of_place(
-    func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any], Tensor]:
-    """The function that gives the same without changing its first argument, and that argument."""
-    name = func.__name__
-    pure: Callable[..., Any] | None = _IN_PLACE.get(name) or getattr(torch, name.rstrip("_"), None)
-    if pure is None:
-        raise DiscreteStep(name, ())
-    return pure, args, kwargs, args[0]

@@ -1,7 +1,8 @@
 """An operation that a difference is about to pass, and where its clean values come from.
 
 Differences have an axis of ablated runs in front: [run, *shape of the clean value]. `None` stands for a difference
-that is zero everywhere, and costs nothing.
+that is zero everywhere, and costs nothing. Of choices (indices, masks) the ablated runs' own values stand in their
+place.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from selfrepair.effects.readouts import Reading
 from selfrepair.engine.delta.matmul import Precision, Prepared
-from selfrepair.engine.delta.tape import Operation, Ref
+from selfrepair.engine.delta.tape import Operation, Ref, is_continuous
 
 Difference = Tensor | None
 
@@ -87,9 +88,17 @@ class Call:
 
     def full(self, argument: Any) -> Tensor:
         """Clean value plus difference, [run, ...]."""
-        difference = self.difference(argument)
-        clean = self.clean(argument)
-        return clean if difference is None else clean + difference
+        return self.clean(argument) if self.difference(argument) is None else self.moved(argument.index)
+
+    def moved(self, index: int) -> Tensor:
+        """The same of a value with a difference, by its number; the runs' own choices."""
+        difference = self.differences[index]
+        return self.values.clean(index) + difference if is_continuous(difference) else difference
+
+    @property
+    def of_choices(self) -> bool:
+        """Whether a choice is among what moves."""
+        return any(not is_continuous(self.differences[index]) for index in self.moving)
 
     def folded(self, argument: Any) -> Tensor:
         """Clean value plus difference of an argument that moves, runs folded into the batch."""

@@ -11,30 +11,41 @@ from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_map
 
 from selfrepair.engine.delta.rules.call import Call, Moved, is_ref, lifted
-from selfrepair.engine.delta.tape import Ref
+from selfrepair.engine.delta.tape import Ref, is_continuous
 
 
 def secant(call: Call) -> Moved:
     """`f(clean + difference) - f(clean)`, run by run: true of every function."""
     moving = _runs_that_move(call)
-    return tuple(_where_moving(moving, change) for change in secant_as_rounded(call))
+    return tuple(_where_moving(moving, change, call.output(i)) for i, change in enumerate(secant_as_rounded(call)))
 
 
 def secant_as_rounded(call: Call) -> tuple[Tensor, ...]:
     """The secant rule as it is rounded: a rule that uses it has to set what is exactly zero."""
-    full = {i: call.values.clean(i) + call.differences[i] for i in call.moving}
-    outputs = run_by_run(call, full, call.values.clean)
-    return tuple(value - call.output(i) for i, value in enumerate(outputs))
+    outputs = run_by_run(call, {i: call.moved(i) for i in call.moving}, call.values.clean)
+    return tuple(_change(value, call.output(i)) for i, value in enumerate(outputs))
+
+
+def _change(value: Tensor, clean: Tensor) -> Tensor:
+    """The difference of a value [run, ...] from the clean one; of a choice the value itself."""
+    return value - clean if is_continuous(clean) else value
 
 
 def _runs_that_move(call: Call) -> Tensor:
     """Whether anything differs in each run, [run]."""
-    return torch.stack([(call.differences[i] != 0).flatten(1).any(1) for i in call.moving]).any(0)
+
+    def differs(index: int) -> Tensor:
+        difference = call.differences[index]
+        return difference != (0 if is_continuous(difference) else call.values.clean(index))
+
+    return torch.stack([differs(index).flatten(1).any(1) for index in call.moving]).any(0)
 
 
-def _where_moving(moving: Tensor, change: Tensor) -> Tensor:
-    """Zero in runs that stand still: a function may round otherwise where it is given more runs at once."""
-    return torch.where(moving.reshape(-1, *[1] * (change.ndim - 1)), change, torch.zeros_like(change))
+def _where_moving(moving: Tensor, change: Tensor, clean: Tensor) -> Tensor:
+    """Zero in runs that stand still: a function may round otherwise where it is given more runs at once. Of a choice
+    the clean value."""
+    still = torch.zeros_like(change) if is_continuous(clean) else clean.expand_as(change)
+    return torch.where(moving.reshape(-1, *[1] * (change.ndim - 1)), change, still)
 
 
 def run_by_run(call: Call, moving: dict[int, Tensor], standing: Callable[[int], Tensor]) -> tuple[Tensor, ...]:
@@ -81,7 +92,7 @@ def opaque(call: Call) -> tuple[Tensor, ...]:
 
     def difference(full: Tensor, which: int) -> Tensor:
         clean = call.output(which)
-        return _where_moving(moving, full.reshape(call.runs, *clean.shape) - clean)
+        return _where_moving(moving, _change(full.reshape(call.runs, *clean.shape), clean), clean)
 
     moving = _runs_that_move(call)
     outputs = _one_by_one(call) if _stands_beside(call) else _called(call, call.folded)

@@ -6,6 +6,7 @@ import pytest
 import transformers
 
 from census import forwards, study
+from census.elsewhere import VERIFIED
 from census.recording import PAGE, page, recorded, recorded_version
 from census.small import ENTRIES, FAMILIES, build
 from selfrepair.engine.delta.rules import rule_table
@@ -36,6 +37,11 @@ def test_the_verdict_is_the_recorded_one(entry):
 
 def test_the_page_says_what_is_recorded():
     assert PAGE.read_text() == page(), "Run `python tools/census.py --page`."
+
+
+def test_what_is_verified_elsewhere_is_proven():
+    entries = [entry for names in VERIFIED.values() for entry in names]
+    assert len(VERIFIED) == 32 and {recorded()[entry]["verdict"] for entry in entries} == {study.PROVEN}
 
 
 def test_the_census_sees_a_wrong_number(monkeypatch):

@@ -88,6 +88,8 @@ class BlockRecorder:
                 with removing(*taps), recorder:
                     out = block.module(*args, **kwargs)
             mark(OUTPUT, first_tensor(out))
+            if tape.jumping.intersection(tape.marks.values()):
+                raise NotTraceable(f"{type(block.module).__name__} chooses what is read.")
         except LookupError as problem:
             raise NotTraceable(f"{type(block.module).__name__} hides {problem}.") from problem
         return tape

@@ -50,6 +50,15 @@ def passes_choices(name: str, args: tuple[Any, ...]) -> bool:
     return name in _GOING_ON or name in FILLED or name in _SIZES
 
 
+def settles(name: str) -> bool:
+    """Whether what a function puts out is of moderate size, whatever was masked in what it reads.
+
+    Args:
+        name: the function's name.
+    """
+    return name in ("softmax", "scaled_dot_product_attention")
+
+
 def in_place(func: Callable[..., Any]) -> bool:
     """Whether a function changes its first argument."""
     name = getattr(func, "__name__", "")

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_flatten, tree_map
 
-from selfrepair.engine.delta.functions import EMPTY, FILLED, UNSEEN, in_place, out_of_place, passes_choices
+from selfrepair.engine.delta.functions import EMPTY, FILLED, UNSEEN, in_place, out_of_place, passes_choices, settles
 
 
 @dataclass(frozen=True)
@@ -50,13 +50,18 @@ class Tape:
     Attributes:
         operations: operations in the order of their calls.
         values: values by number. Value 0 is the block's input; values that no operation put out are constants.
-        active: whether a value depends on the block's input. Some that do are choices (indices, masks), which jump.
+        active: whether a value depends on the block's input.
+        jumping: numbers of values that do and may jump, of which no difference but the ablated run's own value is
+            carried: choices (indices, masks) that a module made which is taken as one operation, and what is computed
+            with them, up to a softmax. A score that is masked in one run and not in another differs by 1e30 or so,
+            beside which nothing is left of the score.
         marks: numbers of the values that were asked for by name.
     """
 
     operations: list[Operation] = field(default_factory=list)
     values: list[Tensor] = field(default_factory=list)
     active: list[bool] = field(default_factory=list)
+    jumping: set[int] = field(default_factory=set)
     marks: dict[str, int] = field(default_factory=dict)
 
     def signature(self) -> str:
@@ -111,8 +116,9 @@ class Recorder(TorchFunctionMode):
         name = getattr(func, "__name__", "")
         if name in EMPTY:
             return self._constant(func(*args, **kwargs))
-        if active and any(self._is_active(tensor) and not is_continuous(tensor) for tensor in given):
-            if not passes_choices(name, args):
+        choices = [tensor for tensor in given if self._is_active(tensor) and not _is_continuous(tensor)]
+        if choices:
+            if not all(map(self._jumps, choices)) or not passes_choices(name, args):
                 raise DiscreteStep(name or "a choice", tuple(self._stack))  # which experts, say
             if name in FILLED:
                 return self._constant(func(*args, **kwargs))
@@ -203,6 +209,9 @@ class Recorder(TorchFunctionMode):
         number = self._numbers.get(id(tensor))
         return number is not None and self.tape.active[number]
 
+    def _jumps(self, tensor: Tensor) -> bool:
+        return self._numbers.get(id(tensor)) in self.tape.jumping
+
     def _register(self, tensor: Tensor, active: bool) -> int:
         self.tape.values.append(tensor)
         self.tape.active.append(active)
@@ -223,13 +232,17 @@ class Recorder(TorchFunctionMode):
         if not leaves:
             return
         opaque = isinstance(func, nn.Module)
-        given = [leaf for leaf in tree_flatten((args, kwargs))[0] if isinstance(leaf, Tensor)]
-        of_choices = any(self._is_active(tensor) and not is_continuous(tensor) for tensor in given)
-        if not opaque and not of_choices and not any(map(is_continuous, leaves)):
+        jumps = any(self._jumps(leaf) for leaf in tree_flatten((args, kwargs))[0] if isinstance(leaf, Tensor))
+        continuous = [_is_continuous(leaf) for leaf in leaves]
+        if not opaque and not jumps and not any(continuous):
             raise DiscreteStep(func.__name__, tuple(self._stack))
+        settled = opaque or settles(func.__name__)
         args, kwargs = tree_map(self._known, (tuple(args), dict(kwargs)))
         outputs = tuple(self._register(leaf, active=True) for leaf in leaves)  # indices of a maximum move as well
         self.tape.operations.append(Operation(func, args, kwargs, outputs))
+        for number, moves in zip(outputs, continuous, strict=True):
+            if (jumps and not settled) or (opaque and not moves):
+                self.tape.jumping.add(number)
 
 
 def written(whole: Tensor, part: Tensor, size: torch.Size, stride: tuple[int, ...], offset: int) -> Tensor:
@@ -246,6 +259,6 @@ def _is_all_of(tensor: Tensor, memory: torch.UntypedStorage) -> bool:
     return whole and own.data_ptr() == memory.data_ptr()
 
 
-def is_continuous(tensor: Tensor) -> bool:
+def _is_continuous(tensor: Tensor) -> bool:
     """Whether a tensor's values move with a block's input, rather than jump."""
     return tensor.is_floating_point() or tensor.is_complex()

@@ -1,7 +1,7 @@
 """An operation that a difference is about to pass, and where its clean values come from.
 
 Differences have an axis of ablated runs in front: [run, *shape of the clean value]. `None` stands for a difference
-that is zero everywhere, and costs nothing. Of choices (indices, masks) the ablated runs' own values stand in their
+that is zero everywhere, and costs nothing. Of values that jump (`Tape.jumping`) the ablated runs' own stand in their
 place.
 """
 
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from selfrepair.effects.readouts import Reading
 from selfrepair.engine.delta.matmul import Precision, Prepared
-from selfrepair.engine.delta.tape import Operation, Ref, is_continuous
+from selfrepair.engine.delta.tape import Operation, Ref
 
 Difference = Tensor | None
 
@@ -39,6 +39,10 @@ class Values(Protocol):
 
     def is_weight(self, index: int) -> bool:
         """Whether the value is a parameter of the model."""
+        ...
+
+    def jumps(self, index: int) -> bool:
+        """Whether ablated runs' own values are carried, not differences; see `Tape.jumping`."""
         ...
 
     def direction(self, name: str) -> Tensor:
@@ -91,14 +95,18 @@ class Call:
         return self.clean(argument) if self.difference(argument) is None else self.moved(argument.index)
 
     def moved(self, index: int) -> Tensor:
-        """The same of a value with a difference, by its number; the runs' own choices."""
+        """The same of a value that moves, by its number."""
         difference = self.differences[index]
-        return self.values.clean(index) + difference if is_continuous(difference) else difference
+        return difference if self.values.jumps(index) else self.values.clean(index) + difference
+
+    def change(self, value: Tensor, which: int) -> Tensor:
+        """What is carried of a result [run, ...] of the operation: its difference, or itself where it jumps."""
+        return value if self.values.jumps(self.operation.outputs[which]) else value - self.output(which)
 
     @property
-    def of_choices(self) -> bool:
-        """Whether a choice is among what moves."""
-        return any(not is_continuous(self.differences[index]) for index in self.moving)
+    def jumps(self) -> bool:
+        """Whether something that jumps is among what moves."""
+        return any(map(self.values.jumps, self.moving))
 
     def folded(self, argument: Any) -> Tensor:
         """Clean value plus difference of an argument that moves, runs folded into the batch."""

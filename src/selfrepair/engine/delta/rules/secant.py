@@ -11,40 +11,35 @@ from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_map
 
 from selfrepair.engine.delta.rules.call import Call, Moved, is_ref, lifted
-from selfrepair.engine.delta.tape import Ref, is_continuous
+from selfrepair.engine.delta.tape import Ref
 
 
 def secant(call: Call) -> Moved:
     """`f(clean + difference) - f(clean)`, run by run: true of every function."""
     moving = _runs_that_move(call)
-    return tuple(_where_moving(moving, change, call.output(i)) for i, change in enumerate(secant_as_rounded(call)))
+    return tuple(_where_moving(call, moving, change, i) for i, change in enumerate(secant_as_rounded(call)))
 
 
 def secant_as_rounded(call: Call) -> tuple[Tensor, ...]:
     """The secant rule as it is rounded: a rule that uses it has to set what is exactly zero."""
     outputs = run_by_run(call, {i: call.moved(i) for i in call.moving}, call.values.clean)
-    return tuple(_change(value, call.output(i)) for i, value in enumerate(outputs))
-
-
-def _change(value: Tensor, clean: Tensor) -> Tensor:
-    """The difference of a value [run, ...] from the clean one; of a choice the value itself."""
-    return value - clean if is_continuous(clean) else value
+    return tuple(call.change(value, i) for i, value in enumerate(outputs))
 
 
 def _runs_that_move(call: Call) -> Tensor:
     """Whether anything differs in each run, [run]."""
 
     def differs(index: int) -> Tensor:
-        difference = call.differences[index]
-        return difference != (0 if is_continuous(difference) else call.values.clean(index))
+        return call.differences[index] != (call.values.clean(index) if call.values.jumps(index) else 0)
 
     return torch.stack([differs(index).flatten(1).any(1) for index in call.moving]).any(0)
 
 
-def _where_moving(moving: Tensor, change: Tensor, clean: Tensor) -> Tensor:
-    """Zero in runs that stand still: a function may round otherwise where it is given more runs at once. Of a choice
-    the clean value."""
-    still = torch.zeros_like(change) if is_continuous(clean) else clean.expand_as(change)
+def _where_moving(call: Call, moving: Tensor, change: Tensor, which: int) -> Tensor:
+    """What is carried of a result, and in runs that stand still zero, or the clean value of what jumps: a function may
+    round otherwise where it is given more runs at once."""
+    jumps = call.values.jumps(call.operation.outputs[which])
+    still = call.output(which).expand_as(change) if jumps else torch.zeros_like(change)
     return torch.where(moving.reshape(-1, *[1] * (change.ndim - 1)), change, still)
 
 
@@ -91,8 +86,8 @@ def opaque(call: Call) -> tuple[Tensor, ...]:
     """
 
     def difference(full: Tensor, which: int) -> Tensor:
-        clean = call.output(which)
-        return _where_moving(moving, _change(full.reshape(call.runs, *clean.shape), clean), clean)
+        change = call.change(full.reshape(call.runs, *call.output(which).shape), which)
+        return _where_moving(call, moving, change, which)
 
     moving = _runs_that_move(call)
     outputs = _one_by_one(call) if _stands_beside(call) else _called(call, call.folded)

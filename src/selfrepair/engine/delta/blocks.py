@@ -29,7 +29,7 @@ class BlockRecorder:
     """Records blocks; remembers which of their modules have to be stepped over as a whole."""
 
     def __init__(self) -> None:
-        self._opaque: dict[type[nn.Module], set[str]] = {}
+        self._opaque: dict[tuple[type[nn.Module], bool, bool], set[str]] = {}
 
     @property
     def steps_over_modules(self) -> bool:
@@ -49,7 +49,8 @@ class BlockRecorder:
             NotTraceable: the block itself, not one of its modules, does something discrete, or reads a value that
                 cannot be followed.
         """
-        names = self._opaque.setdefault(type(block.module), set())
+        kind = type(block.module), bool(block.heads), block.has_mixer  # of one class, under the same names (hybrids)
+        names = self._opaque.setdefault(kind, set())
         while True:
             try:
                 return self._attempt(block, arguments, residual, names, neurons)

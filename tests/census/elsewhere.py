@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-SOURCE = (
-    "https://github.com/decoderesearch/interp-engine/blob/2e0a41e73435c3b93caefdbc58c4710fdcb1aa03/"
-    "validator/docs/MODELS_STATUS.md"
-)
-"""Its list, 'Verified numerically', made with transformers 5.16.1."""
+SOURCE = "https://github.com/decoderesearch/interp-engine/tree/2e0a41e73435c3b93caefdbc58c4710fdcb1aa03/validator"
+"""Where interp-engine's list is: 'Verified numerically' in its MODELS_STATUS.md, made with transformers 5.16.1."""
 
 VERIFIED: dict[str, tuple[str, ...]] = {
     "BloomForCausalLM": ("bloom",),

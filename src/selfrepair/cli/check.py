@@ -125,6 +125,8 @@ def _mixers(loaded: LanguageModel, names: Mapping[object, str]) -> list[str]:
         said.append(f"mixers, on a line of their own: {', '.join(mixers)}")
     if bare:
         said.append(f"layers of an MLP alone: {', '.join(bare)}")
+    if any(block.gains is not None for _, block in blocks):
+        said.append("blocks multiply the stream and what they add by dimension")
     if scaled:
         said.append(f"blocks multiply the stream with {', '.join(scaled)}")
     return said

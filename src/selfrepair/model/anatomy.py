@@ -8,6 +8,7 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
+from selfrepair.model.gains import Gains, Write
 from selfrepair.model.norms import Norm
 from selfrepair.model.taps import Place
 
@@ -45,6 +46,8 @@ class Block:
         later_multiplier: the product of these of all later blocks.
         constant: what the block adds that no module puts out (the bias of GPT-NeoX Japanese), [width]; None for
             nothing. Ablated runs have it too, so that no effect depends on it.
+        gains: multipliers by dimension of the input and of the writes, where these have some (Doge), beside multipliers
+            of 1; None elsewhere.
     """
 
     module: nn.Module
@@ -65,6 +68,7 @@ class Block:
     stream_multiplier: float = 1.0
     later_multiplier: float = 1.0
     constant: Tensor | None = None
+    gains: Gains | None = None
 
     @property
     def has_mixer(self) -> bool:
@@ -76,6 +80,20 @@ class Block:
         """All MLPs' writes with their multipliers; none in a block that is attention or a mixer alone."""
         first = () if isinstance(self.mlp_write, Absent) else ((self.mlp_write, self.mlp_multiplier),)
         return (*first, *self.more_mlps)
+
+    def with_gain(self, vector: Tensor, write: Write) -> Tensor:
+        """A write as it arrives in the final stream, but for its multiplier; or a direction of the final stream as that
+        write is read along.
+
+        Args:
+            vector: [..., width].
+            write: which write.
+        """
+        return vector if self.gains is None else vector * (self.gains.of(write) * self.gains.later)
+
+    def own_multiplier(self, multiplier: float, write: Write) -> float | Tensor:
+        """A write's multiplier within the block, times `later_multiplier`; [width] where it is one for each dimension."""
+        return multiplier if self.gains is None else self.gains.of(write)
 
     def scaled(self, later: float) -> Block:
         """The block below others that multiply what it puts out with `later`."""
@@ -108,7 +126,7 @@ class Block:
     def through_norm(self, direction: Tensor) -> Tensor:
         """The direction that, on the projection's output (over the norm's scale), reads what `direction` reads
         on the residual stream."""
-        norm = self.attention_norm
+        norm, direction = self.attention_norm, self.with_gain(direction, "attention")
         if norm is None and self.attention_multiplier == 1:
             return direction  # the same tensor: one copy serves all layers
         return self.attention_multiplier * (direction if norm is None else norm.fold(direction))

@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from selfrepair.errors import RefusedModel
 from selfrepair.model.anatomy import Absent, Block
+from selfrepair.model.gains import Gains, read_gains
 from selfrepair.model.head_layout import HeadLayout
 from selfrepair.model.norms import REFUSED, Norm, read_norm
-from selfrepair.model.structure import Structure
+from selfrepair.model.structure import Structure, as_double
 from selfrepair.model.taps import (
     Arguments,
     first_tensor,
@@ -47,6 +48,7 @@ def read_block(
         RefusedModel: heads have no value constant though they are means of values, or an unknown norm follows them.
     """
     found, writes = structure.heads, structure.writes
+    gains, gained_constant = _gains(module, structure, arguments, dtype, device)
     attention, attention_multiplier = _part(module, writes.attention)
     mixer, mixer_multiplier = _part(module, writes.mixer)
     mlps = [_part(module, write) for write in (writes.mlps or (None,))]
@@ -77,8 +79,28 @@ def read_block(
         mixer_multiplier=mixer_multiplier,
         more_mlps=tuple(mlps[1:]),
         stream_multiplier=writes.stream,
-        constant=constant if writes.constant else None,
+        constant=(constant if gains is None else gained_constant) if writes.constant else None,
+        gains=gains,
     )
+
+
+def _gains(
+    module: nn.Module, structure: Structure, arguments: Arguments, dtype: torch.dtype, device: torch.device
+) -> tuple[Gains | None, Tensor | None]:
+    """Gains by dimension, and the constant beside them; neither in blocks without."""
+    writes = structure.writes
+    if not writes.gained:
+        return None, None
+    named = [write for write in (writes.attention, writes.mixer, *writes.mlps) if write is not None]
+    found = read_gains(module, as_double(arguments), [name for name, _ in named])
+    if found is None:
+        raise RefusedModel("residual sum", "what a block adds has no gain for each dimension.", "Load the plain model.")
+    stream, constant, *each = (
+        value.to(dtype=dtype, device=device) for value in (found.stream, found.constant, *found.writes)
+    )
+    one, mlps = torch.ones_like(stream), tuple(each[1:])
+    attention, mixer = (each[0], one) if writes.attention is not None else (one, each[0])
+    return Gains(stream, attention, mixer, mlps, one), constant
 
 
 def _part(module: nn.Module, write: Weighted | None) -> tuple[nn.Module, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -14,6 +15,7 @@ from selfrepair.model.anatomy import Anatomy, Block, Unembedding
 from selfrepair.model.block_reading import read_block
 from selfrepair.model.configuration import setting
 from selfrepair.model.faults import finding
+from selfrepair.model.gains import without_gains
 from selfrepair.model.given_objects import inner_models
 from selfrepair.model.norms import REFUSED, read_norm
 from selfrepair.model.precision import running
@@ -194,7 +196,12 @@ def _stream_width(captured: dict[int, list[Arguments]], tokens: dict[int, Tensor
 
 def _scaled(blocks: list[Block]) -> Iterator[Block]:
     """Blocks, last first, with multipliers as their writes arrive in the final stream."""
-    later = 1.0
+    later, gain = 1.0, None
     for block in reversed(blocks):
-        yield block.scaled(later)
+        gains = block.gains
+        if gain is not None or any(other.gains is not None for other in blocks):
+            gains = gains or without_gains(len(block.mlps), block.output_weight)
+            gain = torch.ones_like(gains.later) if gain is None else gain
+            gains, gain = replace(gains, later=gain), gain * gains.stream
+        yield replace(block.scaled(later), gains=gains)
         later *= block.stream_multiplier

@@ -164,9 +164,10 @@ def _residual_error(model: LanguageModel, run: WatchedForward) -> float:
     for layer, block in enumerate(model.anatomy.blocks):
         parts = [multiplier * write for multiplier, write in run.others.get(layer, [])]
         if block.heads:
-            parts.insert(0, block.attention_multiplier * run.attention[layer])
+            parts.insert(0, block.own_multiplier(block.attention_multiplier, "attention") * run.attention[layer])
         written = torch.stack(parts).sum(0) if len(parts) != 2 else parts[0] + parts[1]
-        total = block.stream_multiplier * run.residuals[layer] + written / block.later_multiplier
+        passed = block.stream_multiplier if block.gains is None else block.gains.stream
+        total = passed * run.residuals[layer] + written / block.later_multiplier
         total = total if block.constant is None else total + block.constant
         wanted = run.outputs[layer]
         errors.append(relative_error(total, wanted, _size_of_write(written, wanted)))

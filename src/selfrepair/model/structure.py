@@ -22,12 +22,13 @@ from torch import Tensor, nn
 
 from selfrepair.errors import RefusedModel
 from selfrepair.model.carried import changed, made_of_input
+from selfrepair.model.gains import Holding
 from selfrepair.model.head_layout import HeadLayout, head_layout
 from selfrepair.model.plain_copy import require_own_functions
 from selfrepair.model.precision import running
 from selfrepair.model.taps import Arguments
 from selfrepair.model.trace import Trace, perturbed, trace
-from selfrepair.model.write_search import Writes, find_writes
+from selfrepair.model.write_search import Writes, find_gained_writes, find_writes
 
 _FIT = 1e-7  # relative; random float64 weights leave rounding far below it and nothing else near it
 
@@ -91,7 +92,7 @@ def find_structure(block: nn.Module, arguments: dict[int, Arguments], width: int
     with running(torch.float64), torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         studied = _random_copy(block)
-        wide = {positions: _as_double(given) for positions, given in arguments.items()}
+        wide = {positions: as_double(given) for positions, given in arguments.items()}
         given = made_of_input(wide)
 
         def traced(states: Tensor) -> Trace:
@@ -102,7 +103,15 @@ def find_structure(block: nn.Module, arguments: dict[int, Arguments], width: int
         movers = _movers(clean, moved)
         attention, heads = _with_heads(studied, traced, clean, movers, width)
         projection = None if heads is None else heads.projection
-        writes = find_writes(clean, attention, projection, [name for name in movers if name != attention])
+        mixers = [name for name in movers if name != attention]
+        try:
+            writes = find_writes(clean, attention, projection, mixers)
+        except RefusedModel:
+            holding = Holding(studied, given(hidden), clean)
+            gained = find_gained_writes(holding, clean, attention, projection, mixers)
+            if gained is None:
+                raise
+            writes = gained
         heads = None if writes.attention is None else heads
         parallel = not any(_changed_inputs(clean, moved, name) for name, _ in writes.mlps)
         return Structure(heads, writes, parallel)
@@ -126,7 +135,9 @@ def _random_copy(block: nn.Module) -> nn.Module:
     return studied
 
 
-def _as_double(arguments: Arguments) -> Arguments:
+def as_double(arguments: Arguments) -> Arguments:
+    """The same arguments in double precision, on the CPU."""
+
     def widen(_path: tuple[object, ...], value: Tensor) -> Tensor:
         return value.cpu().double() if value.is_floating_point() else value.cpu()
 

@@ -52,4 +52,4 @@ def _unusual(block: Block) -> str | None:
         return "has no MLP" if not block.mlps else f"has an MLP of {len(block.mlps)} parts that write side by side"
     if block.stream_multiplier != 1:
         return f"multiplies the residual stream with {block.stream_multiplier:g}"
-    return None
+    return None if block.gains is None else "multiplies each dimension of the residual stream with a number of its own"

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from selfrepair.errors import RefusedModel
+from selfrepair.model.gains import Holding, gained_writes
 from selfrepair.model.scales import rounded
 from selfrepair.model.trace import Trace
 
@@ -31,6 +32,8 @@ class Writes:
         mlps: writes of everything else: none, one, or several (experts beside an MLP, inputs of the layer's own).
         stream: what the block's input is multiplied with.
         constant: whether the block adds a vector, the same at all positions, that no module puts out.
+        gained: whether every dimension of the input and of the writes has a multiplier of its own (`gains.py`), in
+            place of those given here.
     """
 
     attention: Weighted | None
@@ -38,6 +41,7 @@ class Writes:
     mlps: tuple[Weighted, ...]
     stream: float = 1.0
     constant: bool = False
+    gained: bool = False
 
 
 def find_writes(clean: Trace, attention: str | None, projection: str | None, mixers: Sequence[str]) -> Writes:
@@ -65,6 +69,30 @@ def find_writes(clean: Trace, attention: str | None, projection: str | None, mix
         "a block's output is not its input plus what attention and the MLP write.",
         "Post-norm trunks (OPT-350m, the original BERT layout) and several residual streams are not supported.",
     )
+
+
+def find_gained_writes(
+    holding: Holding, clean: Trace, attention: str | None, projection: str | None, mixers: Sequence[str]
+) -> Writes | None:
+    """The writes of a block with random weights that has gains by dimension; None where it has not.
+
+    Args:
+        holding: the block.
+        clean: its forward.
+        attention: the module with heads, if there is one.
+        projection: its output projection.
+        mixers: modules without heads that move information between positions.
+    """
+    moving = [*([] if projection is None else [projection]), *mixers]
+    if len(moving) != 1:
+        return None
+    inside = [*mixers, *([] if attention is None else [attention])]
+    chosen = gained_writes(holding, list(_behind(clean, moving[0])), _outside(clean, inside, ""))
+    if chosen is None:
+        return None
+    first, mlps = (chosen[0], 1.0), tuple((name, 1.0) for name in chosen[1:])
+    of_heads = projection is not None
+    return Writes(first if of_heads else None, None if of_heads else first, mlps, constant=True, gained=True)
 
 
 def _pair(clean: Trace, attention: str, projection: str) -> Writes | None:

@@ -92,7 +92,7 @@ class Block:
         return vector if self.gains is None else vector * (self.gains.of(write) * self.gains.later)
 
     def own_multiplier(self, multiplier: float, write: Write) -> float | Tensor:
-        """A write's multiplier within the block, times `later_multiplier`; [width] where it is one for each dimension."""
+        """A write's multiplier in the block, times `later_multiplier`; [width] where each dimension has its own."""
         return multiplier if self.gains is None else self.gains.of(write)
 
     def scaled(self, later: float) -> Block:

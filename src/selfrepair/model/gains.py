@@ -1,5 +1,5 @@
-"""Gains by dimension: blocks that multiply every dimension of the stream, and of what is added, with a number of its own
-(Doge, Zaya).
+"""Gains by dimension: blocks that multiply each dimension of the stream, and of what is added, with a number of its
+own (Doge, Zaya).
 
 Which modules write is found by holding their outputs: with all writes held, what a block puts out follows its input
 dimension by dimension, and nothing else. Their gains are found in the same way, by moving one of them at a time.
@@ -66,7 +66,7 @@ def without_gains(mlps: int, like: Tensor) -> Gains:
 
 @dataclass(frozen=True)
 class FoundGains:
-    """What `Holding.gains` finds: gains of the stream and of each write, and what is added beside them, [width] each."""
+    """What `Holding.gains` finds: gains of the stream and of each write, and what else is added, [width] each."""
 
     stream: Tensor
     writes: list[Tensor]

@@ -21,6 +21,10 @@ def mlp_marks(block: Block) -> list[str]:
     return [MLP if number == 0 else f"{MLP} {number}" for number in range(len(block.mlps))]
 
 
+_Kind = tuple[type[nn.Module], bool, bool]
+"""Class of a block, and whether it has heads and a mixer."""
+
+
 class NotTraceable(SelfRepairError):
     """A block that cannot be followed operation by operation."""
 
@@ -29,7 +33,8 @@ class BlockRecorder:
     """Records blocks; remembers which of their modules have to be stepped over as a whole."""
 
     def __init__(self) -> None:
-        self._opaque: dict[tuple[type[nn.Module], bool, bool], set[str]] = {}
+        self._opaque: dict[_Kind, set[str]] = {}
+        self._choosing: set[_Kind] = set()  # blocks that choose by functions outside of modules to step over
 
     @property
     def steps_over_modules(self) -> bool:
@@ -53,23 +58,27 @@ class BlockRecorder:
         names = self._opaque.setdefault(kind, set())
         while True:
             try:
-                return self._attempt(block, arguments, residual, names, neurons)
+                recorder = self._recorder(block, residual, names, kind in self._choosing)
+                return self._attempt(block, arguments, recorder, neurons)
             except DiscreteStep as step:
                 name = _to_step_over(block, step, neurons)
-                if name is None or name in names:
-                    where = " in ".join(["itself", *(type(module).__name__ for module in step.stack[:1])])
+                if name is not None and name not in names:
+                    names.add(name)
+                elif kind not in self._choosing:
+                    self._choosing.add(kind)
+                else:
+                    where = f"in {type(step.stack[0]).__name__}" if step.stack else "itself"
                     raise NotTraceable(f"{type(block.module).__name__} calls {step} {where}.") from step
-                names.add(name)
 
-    def _attempt(
-        self, block: Block, arguments: Arguments, residual: Tensor, names: set[str], neurons: nn.Module | None
-    ) -> Tape:
-        residual = residual.clone()  # blocks may change it in place
+    def _recorder(self, block: Block, residual: Tensor, names: set[str], choosing: bool) -> Recorder:
         own = dict(block.module.named_modules())  # layers of one class need not all have them (hybrids)
-        recorder = Recorder(residual, [own[name] for name in names if name in own])
+        stepped_over = [own[name] for name in names if name in own]
+        return Recorder(residual.clone(), stepped_over, choosing)  # blocks may change it in place
+
+    def _attempt(self, block: Block, arguments: Arguments, recorder: Recorder, neurons: nn.Module | None) -> Tape:
         tape = recorder.tape
         tape.marks[INPUT] = 0
-        args, kwargs = with_input(arguments, residual)
+        args, kwargs = with_input(arguments, tape.values[0])
 
         def mark(name: str, value: Tensor) -> None:
             tape.marks[name] = recorder.number(value)

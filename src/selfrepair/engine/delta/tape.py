@@ -92,10 +92,13 @@ class Recorder(TorchFunctionMode):
     Args:
         source: the block's input.
         opaque: modules that are recorded as one operation, whatever they do inside.
+        choosing: whether indices that functions choose (of the largest entries) are followed as well as those that
+            such modules choose.
     """
 
-    def __init__(self, source: Tensor, opaque: Iterable[nn.Module] = ()) -> None:
+    def __init__(self, source: Tensor, opaque: Iterable[nn.Module] = (), choosing: bool = False) -> None:
         super().__init__()
+        self._choosing = choosing
         self.tape = Tape()
         self._numbers: dict[int, int] = {}
         self._alive: list[Tensor] = []  # so that no other tensor takes over an `id`
@@ -237,11 +240,12 @@ class Recorder(TorchFunctionMode):
         if not opaque and not jumps and not any(continuous):
             raise DiscreteStep(func.__name__, tuple(self._stack))
         settled = opaque or settles(func.__name__)
+        chooses = opaque or (self._choosing and func.__name__ == "topk")
         args, kwargs = tree_map(self._known, (tuple(args), dict(kwargs)))
         outputs = tuple(self._register(leaf, active=True) for leaf in leaves)  # indices of a maximum move as well
         self.tape.operations.append(Operation(func, args, kwargs, outputs))
         for number, moves in zip(outputs, continuous, strict=True):
-            if (jumps and not settled) or (opaque and not moves):
+            if (jumps and not settled) or (chooses and not moves):
                 self.tape.jumping.add(number)
 
 

@@ -141,13 +141,13 @@ def _own_forward_proof(model: LanguageModel, tokens: Tensor) -> Proof:
 
 def _replay_error(model: LanguageModel, tokens: Tensor, run: WatchedForward) -> float:
     """Error of blocks called by themselves, after another text has gone through the model: they must not remember
-    anything, nor be given anything that other blocks have made or changed, so that each gets arguments of its own.
-    Blocks that the trunk has to run must not remember other texts."""
+    anything, nor be given anything that other blocks have made or changed, so that each gets arguments of its own, and
+    the last block runs first. Blocks that the trunk has to run must not remember other texts."""
     errors, layer = [], 0
     try:
         replays = [BlockRun(model, tokens) for _ in range(model.anatomy.layers)]
         model.run_trunk(tokens.flip(1))
-        for layer, replay in enumerate(replays):
+        for layer, replay in reversed(list(enumerate(replays))):
             replayed = replay(run.residuals[layer].clone(), layer, layer + 1).reshape(run.outputs[layer].shape)
             errors.append(float(stream_errors(replayed, run.outputs[layer]).max()))
     except Exception as problem:  # blocks run their own code

@@ -170,7 +170,10 @@ _SINGLE: dict[str, Fields] = {
     },
     "gemma4_assistant": {"text_config": {"hidden_size_per_layer_input": 0, "vocab_size_per_layer_input": 0}},
     "xmod": {"default_language": "en_XX", "languages": ["en_XX"]},
-    "dots3_note": {"vision_config": {"mlp_layer_types": ["dense"] * 3}},
+    "dots3_note": {
+        "vision_config": {"mlp_layer_types": ["dense"] * 3, "adapter_in_dim": 64, "adapter_out_dim": 64},
+        "audio_config": {"adapter_input_size": 64, "adapter_out_dim": 64},
+    },
 }
 
 VARIANTS: dict[str, Fields] = {

@@ -1,9 +1,10 @@
-"""Effects of ablated heads from plain Hugging Face forwards under plain hooks, in float64: nothing of the package."""
+"""Effects of ablated heads and mixers from plain Hugging Face forwards under plain hooks, in float64."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -56,7 +57,7 @@ def logits(model: Any, tokens: Tensor) -> Tensor:
 
 def _softcap(model: Any) -> float | None:
     config = model.config.get_text_config()
-    for name in ("final_logit_softcapping", "logits_soft_cap"):
+    for name in ("final_logit_softcapping", "logits_soft_cap", "output_logit_soft_cap"):
         cap: float | None = getattr(config, name, None)
         if cap is not None:
             return cap
@@ -70,40 +71,58 @@ def _targets(values: Tensor, tokens: Tensor) -> Tensor:
     return centred[:, :-1].gather(-1, tokens[:, 1:, None])[..., 0]
 
 
-def effects(
-    model: Any, projections: dict[int, tuple[nn.Module, int]], heads: Sequence[tuple[int, int]]
-) -> dict[tuple[int, int], Tensor]:
-    """Total effects of heads replaced by their outputs on the donors, by (layer, head), [window, position].
+@dataclass(frozen=True)
+class Part:
+    """What is ablated: one of `number` equal parts of what a module reads (heads), or all that one puts out."""
+
+    module: nn.Module
+    index: int = 0
+    number: int = 1
+    is_input: bool = False
+
+    def tap(self, read: Callable[[Tensor], Tensor | None]) -> Any:
+        """A plain hook that shows, and may replace, the tensor."""
+
+        def before(_module: Any, args: Any) -> Any:
+            changed = read(args[0])
+            return None if changed is None else (changed, *args[1:])
+
+        def after(_module: Any, _args: Any, output: Any) -> Any:
+            changed = read(output[0] if isinstance(output, tuple) else output)
+            return (changed, *output[1:]) if changed is not None and isinstance(output, tuple) else changed
+
+        return (
+            self.module.register_forward_pre_hook(before) if self.is_input else self.module.register_forward_hook(after)
+        )
+
+
+def effects(model: Any, parts: Sequence[Part]) -> list[Tensor]:
+    """Total effects of parts replaced by their outputs on the donors, [window, position] each.
 
     Args:
         model: the model, float64.
-        projections: by layer, the module that reads all heads side by side, and their number.
-        heads: layer and head of those to ablate.
+        parts: those to ablate, one at a time.
     """
     tokens, donors = texts()
     with plainly():
         clean = _targets(logits(model, tokens), tokens)
-        donated: dict[int, Tensor] = {}
-        handles = [
-            module.register_forward_pre_hook(lambda _m, args, at=layer: donated.__setitem__(at, args[0].clone()))
-            for layer, (module, _) in projections.items()
-        ]
+        donated: dict[nn.Module, Tensor] = {}
+        handles = [part.tap(lambda value, at=part.module: donated.__setitem__(at, value.clone())) for part in parts]
         logits(model, donors)
         for handle in handles:
             handle.remove()
-        found = {}
-        for layer, head in heads:
-            module, number = projections[layer]
+        found = []
+        for part in parts:
 
-            def swap(_m: Any, args: Any, layer: int = layer, head: int = head, number: int = number) -> Any:
-                value, size = args[0].clone(), args[0].shape[-1] // number
-                part = slice(head * size, (head + 1) * size)
-                value[..., part] = donated[layer].reshape(value.shape)[..., part]
-                return (value, *args[1:])
+            def swap(value: Tensor, part: Part = part) -> Tensor:
+                changed, size = value.clone(), value.shape[-1] // part.number
+                chosen = slice(part.index * size, (part.index + 1) * size)
+                changed[..., chosen] = donated[part.module].reshape(value.shape)[..., chosen]
+                return changed
 
-            handle = module.register_forward_pre_hook(swap)
+            handle = part.tap(swap)
             try:
-                found[layer, head] = _targets(logits(model, tokens), tokens) - clean
+                found.append(_targets(logits(model, tokens), tokens) - clean)
             finally:
                 handle.remove()
     return found

@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from pathlib import Path
 
+from census.elsewhere import SOURCE, VERIFIED
 from census.study import NOT_BUILT, PROVEN, REFUSED, Verdict
 
 RECORDED = Path(__file__).with_name("recorded.json")
@@ -15,9 +16,10 @@ _HEAD = """\
 # Families
 
 Written by `python tools/census.py`. Every causal language model in the list of transformers {version} was built small
-with random weights in float64. *Proven* means that total effects of a head of every layer, from each engine named, are
-those of plain Hugging Face forwards under hooks, to a relative 1e-9, and that every ledger closes. *Refused* models
-fail the identity that is named; loading says so. `selfrepair check MODEL` does the same for real weights.
+with random weights in float64. *Proven* means that total effects of a head and of the mixer of every layer that has
+them, from each engine named, are those of plain Hugging Face forwards under hooks, to a relative 1e-9, and that every
+ledger closes. *Refused* models fail the identity that is named; loading says so. `selfrepair check MODEL` does the same
+for real weights. Layers of a mixer alone have no heads, or heads that write nothing into the stream themselves (Zamba).
 
 {date}: of {families} families {proven} are proven, {delta} of them with the delta engine too; {refused} are refused;
 {not_built} could not be built here. Entries with an @ are further published layouts of a family, and are not counted.
@@ -59,7 +61,7 @@ def page() -> str:
         refused=counts[REFUSED],
         not_built=counts[NOT_BUILT],
     )
-    return text + "\n".join([*_proven(entries), *_refused(entries), *_not_built(entries)]) + "\n"
+    return text + "\n".join([*_proven(entries), *_refused(entries), *_not_built(entries), *_elsewhere(entries)]) + "\n"
 
 
 def _proven(entries: dict[str, Verdict]) -> list[str]:
@@ -86,3 +88,20 @@ def _not_built(entries: dict[str, Verdict]) -> list[str]:
         if found["verdict"] == NOT_BUILT:
             lines.append(f"| {entry} | {found['reason'].replace('|', '/')} |")
     return lines
+
+
+def _elsewhere(entries: dict[str, Verdict]) -> list[str]:
+    """Entries that stand for architectures which another package verifies on real weights."""
+    counts = Counter(entries[entry]["verdict"] for names in VERIFIED.values() for entry in names)
+    found = ", ".join(f"{number} {verdict}" for verdict, number in counts.items())
+    lines = ["", "## What interp-engine verifies", ""]
+    lines += [
+        f"[interp-engine]({SOURCE}) captures {len(VERIFIED)} architectures on real weights and compares them point"
+    ]
+    lines += [
+        f"by point with other engines. Their entries above: {found}.",
+        "",
+        "| architecture | entries |",
+        "|---|---|",
+    ]
+    return [*lines, *(f"| {architecture} | {', '.join(names)} |" for architecture, names in VERIFIED.items())]

@@ -7,10 +7,12 @@ from typing import Any
 
 import torch
 
-from census.forwards import effects, logits, plainly, texts
+from census.forwards import Part, effects, logits, plainly, texts
 from census.small import NotBuilt, build
-from selfrepair import DeltaEngine, Head, ReferenceEngine, RefusedModel, ReplayEngine, each, load
-from selfrepair.engine.clean import clean_run, head_outputs
+from selfrepair import DeltaEngine, Head, Mixer, ReferenceEngine, RefusedModel, ReplayEngine, each, load
+from selfrepair.ablation.interventions import ports_of
+from selfrepair.ablation.sites import Site
+from selfrepair.engine.clean import clean_run, port_outputs
 from selfrepair.engine.delta.blocks import NotTraceable
 from selfrepair.model.language_model import LanguageModel
 
@@ -68,20 +70,23 @@ def _parts(block: Any) -> str:
 
 
 def _measured(loaded: LanguageModel) -> Verdict:
-    """Holds all engines to plain forwards on a head of every layer that has any."""
-    blocks = loaded.anatomy.blocks
-    projections = {layer: (block.projection, block.heads) for layer, block in enumerate(blocks) if block.heads}
-    heads = [(layer, (3 * layer + 1) % number) for layer, (_, number) in projections.items()]
-    truth = effects(loaded.network, projections, heads)
-    tokens, donors = texts()
+    """Holds all engines to plain forwards on a head and the mixer of every layer that has any."""
+    parts: dict[Site, Part] = {}
+    for layer, block in enumerate(loaded.anatomy.blocks):
+        if block.heads:
+            head = (3 * layer + 1) % block.heads
+            parts[Head(layer, head)] = Part(block.projection, head, block.heads, is_input=True)
+        if block.has_mixer:
+            parts[Mixer(layer)] = Part(block.mixer_write)
+    truth = dict(zip(parts, effects(loaded.network, list(parts.values())), strict=True))
+    chosen, (tokens, donors) = each(parts), texts()
     found: Verdict = {"engines": []}
     with loaded.running():
-        clean = clean_run(loaded, tokens)
-        outputs = head_outputs(loaded, donors)
+        clean = clean_run(loaded, tokens, ports=ports_of(chosen))
+        outputs = port_outputs(loaded, donors, ports_of(chosen))
         for engine in (ReferenceEngine(), ReplayEngine(fold=2), DeltaEngine()):
-            chosen = each(Head(*head) for head in heads)
             try:
-                ledgers = list(engine.sweep(loaded, clean, chosen, lambda port: outputs[port.layer], True))
+                ledgers = list(engine.sweep(loaded, clean, chosen, outputs.__getitem__, True))
             except NotTraceable as problem:
                 found["no_delta"] = problem.problem
                 continue
@@ -90,17 +95,17 @@ def _measured(loaded: LanguageModel) -> Verdict:
     return found
 
 
-def _require_right(engine: str, ledgers: Iterable[Any], truth: dict[tuple[int, int], torch.Tensor]) -> None:
+def _require_right(engine: str, ledgers: Iterable[Any], truth: dict[Site, torch.Tensor]) -> None:
     size = torch.stack(list(truth.values())).abs().max()
     seen = set()
     for ledger in ledgers:
         if not ledger.residual.abs().max() <= _TOLERANCE * size:
             raise WrongNumber(f"{engine}: the ledger is open by {float(ledger.residual.abs().max() / size):.1e}")
         for row, intervention in enumerate(ledger.interventions):
-            head = tuple(intervention.replaced[0])
-            error = (ledger.total_effect[row] - truth[head]).abs().max() / size
+            site = intervention.replaced[0]
+            error = (ledger.total_effect[row] - truth[site]).abs().max() / size
             if not error <= _TOLERANCE:
-                raise WrongNumber(f"{engine}: L{head[0]}H{head[1]} is off by {float(error):.1e}")
-            seen.add(head)
+                raise WrongNumber(f"{engine}: {site} is off by {float(error):.1e}")
+            seen.add(site)
     if seen != set(truth):
-        raise WrongNumber(f"{engine} leaves out {sorted(set(truth) - seen)}")
+        raise WrongNumber(f"{engine} leaves out {sorted(map(str, set(truth) - seen))}")

@@ -6,6 +6,7 @@ import pytest
 import transformers
 
 from census import forwards, study
+from census.elsewhere import VERIFIED
 from census.recording import PAGE, page, recorded, recorded_version
 from census.small import ENTRIES, FAMILIES, build
 from selfrepair.engine.delta.rules import rule_table
@@ -38,6 +39,11 @@ def test_the_page_says_what_is_recorded():
     assert PAGE.read_text() == page(), "Run `python tools/census.py --page`."
 
 
+def test_what_is_verified_elsewhere_is_proven():
+    entries = [entry for names in VERIFIED.values() for entry in names]
+    assert len(VERIFIED) == 32 and {recorded()[entry]["verdict"] for entry in entries} == {study.PROVEN}
+
+
 def test_the_census_sees_a_wrong_number(monkeypatch):
     def wrong(call):
         return tuple(1.001 * change for change in secant(call))
@@ -50,5 +56,5 @@ def test_the_census_sees_a_wrong_number(monkeypatch):
 def test_effects_are_those_of_plain_forwards():
     """An effect of a head that is replaced by itself would be zero; donors make it large."""
     model = build("llama")
-    found = forwards.effects(model, {1: (model.model.layers[1].self_attn.o_proj, 4)}, [(1, 2)])
-    assert found[1, 2].abs().max() > 0.01
+    (found,) = forwards.effects(model, [forwards.Part(model.model.layers[1].self_attn.o_proj, 2, 4, is_input=True)])
+    assert found.abs().max() > 0.01

@@ -195,3 +195,47 @@ def test_small_differences_do_not_drown(size):
     truth = subtracted(exact, clean.double(), (size * direction).double())
     change = passed(function, clean, size * direction)
     assert (change - truth).abs().max() < max(1e-4, 2e-13 / size) * truth.abs().max()  # float64 subtracted drowns first
+
+
+class Chooses(nn.Module):
+    """An indexer: which entries of a row are largest."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x * x).topk(2, dim=-1).indices.to(torch.int32)
+
+
+class Sparse(nn.Module):
+    """Mixes the chosen entries of each row alone, as sparse attention does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.chooser = Chooses()
+
+    def forward(self, x: Tensor) -> Tensor:
+        chosen = self.chooser(x)
+        left_out = chosen.new_ones(x.shape, dtype=torch.bool).scatter(-1, chosen.long(), False)
+        shares = torch.softmax(x.masked_fill(left_out, -1e30), -1)
+        entries = x[:, None, :, None]
+        kept = (~left_out)[:, None, None, :].expand(-1, -1, WIDTH, -1)
+        attended = F.scaled_dot_product_attention(entries, entries, entries, attn_mask=kept)
+        return shares * x + attended[:, 0, :, 0]
+
+
+def sparse_tape(block: Sparse, clean: Tensor) -> tuple[Recorder, Tensor]:
+    recorder = Recorder(clean.clone(), [block.chooser])
+    with recorder.watching(block), recorder:
+        return recorder, block(recorder.tape.values[0])
+
+
+def test_choices_of_a_module_are_those_of_the_ablated_run():
+    torch.manual_seed(0)
+    block = Sparse()
+    clean, differences = torch.randn(6, WIDTH).double(), torch.randn(RUNS, 6, WIDTH).double()
+    differences[1] = 0
+    assert (block.chooser(clean + differences[0]) != block.chooser(clean)).any()
+    recorder, result = sparse_tape(block, clean)
+    program = Program.between(recorder.tape, 0, [Probe("out", recorder.number(result), STREAM)])
+    values = TapeValues(recorder.tape, Weights(PRECISIONS["full"]), {}, reading=None, shape=torch.Size())
+    found = program.run(values, differences)["out"]
+    assert (found - subtracted(block, clean, differences)).abs().max() < 1e-13
+    assert not found[1].any() and not program.run(values, differences * 0)["out"].any()

@@ -9,12 +9,13 @@ import torch
 
 from selfrepair import LanguageModel, ReferenceEngine, RefusedModel, ReplayEngine, load, prove
 from selfrepair.ablation.sites import Head
-from selfrepair.engine import DeltaEngine
+from selfrepair.engine import DeltaEngine, replay
 from selfrepair.engine.clean import clean_run
 from selfrepair.engine.delta import engine as delta
+from selfrepair.engine.delta.blocks import NotTraceable
 from selfrepair.engine.watched import WatchedReplay, eager_attention
-from selfrepair.model import block_run
 from selfrepair.model.arguments import block_arguments
+from selfrepair.model.block_run import BlockRun
 from selfrepair.model.taps import removing
 from selfrepair.paper.experiments.self_gain.add_vector import Adder
 from selfrepair.paper.inputs.recorded_replay import Replayer
@@ -32,7 +33,7 @@ ENGINES = {
 
 @cache
 def model_of(name: str) -> LanguageModel:
-    return load(token_made.build(*token_made.MEASURED[name]))
+    return load(token_made.build(*(token_made.MEASURED | token_made.BY_TRUNK)[name]))
 
 
 def texts(windows: int = 3) -> torch.Tensor:
@@ -80,7 +81,23 @@ def test_measured_as_plain_forwards_have_it(name, engine):
             torch.testing.assert_close(effects[unit], wanted, rtol=0, atol=1e-9)
 
 
-@pytest.mark.parametrize("name", token_made.MEASURED)
+@pytest.mark.parametrize("engine", ["replay", "replay, folded", "reference"])
+@pytest.mark.parametrize("name", token_made.BY_TRUNK)
+def test_measured_by_the_trunk_where_blocks_need_more(name, engine):
+    model, tokens = model_of(name), texts()
+    assert not model.anatomy.alone
+    effects = found_effects(ENGINES[engine](), model, tokens)
+    for unit in UNITS:
+        torch.testing.assert_close(effects[unit], true_effect(model, unit, tokens), rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", token_made.BY_TRUNK)
+def test_delta_declines_what_is_handed_on_beside_the_stream(name):
+    with pytest.raises(NotTraceable, match="beside the stream"):
+        found_effects(DeltaEngine(), model_of(name), texts())
+
+
+@pytest.mark.parametrize("name", [*token_made.MEASURED, *token_made.BY_TRUNK])
 def test_check_finds_nothing(name):
     failing = [proof for proof in prove(model_of(name)) if not proof.holds]
     assert not failing
@@ -146,8 +163,8 @@ def test_delta_refuses_a_recording_of_another_text(monkeypatch):
 
 
 def test_arguments_of_another_text_are_seen_by_check(monkeypatch):
-    model, made = model_of("experts by token id"), block_arguments
-    monkeypatch.setattr(block_run, "block_arguments", lambda model, tokens: made(model, torch.zeros_like(tokens)))
+    model = model_of("experts by token id")
+    monkeypatch.setattr(replay, "BlockRun", lambda model, tokens: BlockRun(model, torch.zeros_like(tokens)))
     failing = {proof.identity for proof in prove(model) if not proof.holds}
     assert {"own output", "engines agree"} <= failing
 

@@ -21,7 +21,6 @@ EXPECTED_REFUSALS = {
     "opt_post_norm": "residual sum",
     "opt_no_final_norm": "final norm",
     "bloom_post_norm": "residual sum",
-    "mamba": "attention",
 }
 
 

@@ -296,17 +296,12 @@ REFUSED_CONFIGS: dict[str, tuple[type, Callable[[], hf.PretrainedConfig]]] = {
             **TOKENS,
         ),
     ),
-    "mamba": (
-        hf.MambaForCausalLM,
-        lambda: hf.MambaConfig(vocab_size=VOCAB, hidden_size=WIDTH, num_hidden_layers=LAYERS, state_size=5, **TOKENS),
-    ),
 }
 
 REFUSAL: dict[str, str] = {
     "opt_post_norm": "each block normalises the residual stream itself: it is not a sum of writes",
     "opt_no_final_norm": "there is no final norm to take a scale from",
     "bloom_post_norm": "the residual path carries the normalised stream: it is not a sum of writes",
-    "mamba": "no attention heads",
 }
 
 

@@ -1,6 +1,7 @@
 """Llamas whose blocks are handed something that is made of the token ids, or of what other blocks did.
 
-Those of the first kind can be measured, with arguments made for the very text; those of the second are refused.
+Those of the first kind are measured with arguments made for the very text; those of the second by letting the trunk run
+all blocks, or refused.
 """
 
 from __future__ import annotations
@@ -139,10 +140,10 @@ class LeavesFactor(Trunk):
 
 
 class ReadsStream(Trunk):
-    """Hands blocks something made of the stream."""
+    """Hands blocks something made of the stream: what entered them at the position before."""
 
     def beside(self, number, ids, hidden):
-        return hidden.roll(1, 1)
+        return torch.cat([hidden[:, :1], hidden[:, :-1]], 1)
 
 
 class Shared(Trunk):
@@ -184,11 +185,13 @@ MEASURED: dict[str, tuple[type, type, type]] = {
     "mask of padding": (MaskOfPadding, Layer, LlamaMLP),
     "positions of text": (PositionsOfText, Layer, LlamaMLP),
 }
-REFUSED: dict[str, tuple[type, type, type]] = {
+BY_TRUNK: dict[str, tuple[type, type, type]] = {
     "something left in modules": (LeavesFactor, Layer, Remembered),
     "arguments made of the stream": (ReadsStream, Layer, Gated),
     "what another block left": (Shared, SharingLayer, GatedWhereGiven),
     "arguments that blocks change": (Trunk, Wearing, LlamaMLP),
+}
+REFUSED: dict[str, tuple[type, type, type]] = {
     "cache that blocks fill": (WithCache, Layer, LlamaMLP),
 }
 

@@ -248,7 +248,9 @@ class AtSpan(_Part):
         return f"{self.site}@{self.span}"
 
 
-_SITE = re.compile(r"L(\d{1,9})(?:H(\d{1,9})|N(\d{1,9})|\.(attn|mlp))(?:@(-?\d{1,9}(?:,-?\d{1,9})*))?", re.IGNORECASE)
+_SITE = re.compile(
+    r"L(\d{1,9})(?:H(\d{1,9})|N(\d{1,9})|\.(attn|mlp|mixer))(?:@(-?\d{1,9}(?:,-?\d{1,9})*))?", re.IGNORECASE
+)
 
 
 def parse_site(text: str) -> Site:
@@ -261,11 +263,12 @@ def parse_site(text: str) -> Site:
     if match is None:
         raise SelfRepairError(
             f"'{text}' is not a site.",
-            "Write heads as L9H6, MLPs as L9.mlp, the attention of a layer as L9.attn, neurons as L9N123; positions "
-            "as in L9H6@3 or L9.mlp@-2,-1.",
+            "Write heads as L9H6, MLPs as L9.mlp, mixers as L9.mixer, the attention of a layer as L9.attn, neurons as "
+            "L9N123; positions as in L9H6@3 or L9.mlp@-2,-1.",
         )
     layer, head, neuron, whole, positions = match.groups()
-    site: Site = Attention(int(layer)) if (whole or "").lower() == "attn" else Mlp(int(layer))
+    wholes: dict[str, type[_Whole]] = {"attn": Attention, "mlp": Mlp, "mixer": Mixer}
+    site: Site = wholes[(whole or "mlp").lower()](int(layer))
     if head is not None:
         site = Head(int(layer), int(head))
     elif neuron is not None:
@@ -277,3 +280,17 @@ def all_heads(anatomy: Anatomy) -> list[Head]:
     """Every head, last layer first: a run cut short then has the cheap and telling ones."""
     layers = reversed(range(anatomy.layers))
     return [Head(layer, head) for layer in layers for head in range(anatomy.blocks[layer].heads)]
+
+
+def all_mixers(anatomy: Anatomy) -> list[Mixer]:
+    """Every mixer, last layer first."""
+    return [Mixer(layer) for layer in reversed(range(anatomy.layers)) if anatomy.blocks[layer].has_mixer]
+
+
+def usual_sites(anatomy: Anatomy) -> dict[int, list[Site]]:
+    """What is ablated where nothing else is asked for, by layer, lowest first: every head; in models without any, every
+    mixer."""
+    sites: dict[int, list[Site]] = {}
+    for site in sorted(all_heads(anatomy)) or all_mixers(anatomy)[::-1]:
+        sites.setdefault(site.port.layer, []).append(site)
+    return sites

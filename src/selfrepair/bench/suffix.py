@@ -23,6 +23,7 @@ from selfrepair.model.language_model import LanguageModel
 from selfrepair.model.places import place_of
 from selfrepair.model.ports import Port
 from selfrepair.model.taps import Place, first_tensor, removing, with_input
+from selfrepair.model.usual_layers import require_alone
 from selfrepair.prompts.prompts import Prompts
 from selfrepair.questions.measuring.batches import Batch
 from selfrepair.questions.measuring.inputs import PromptInputs
@@ -101,6 +102,7 @@ class Suffixes:
         """
         if start >= stop:
             return stream
+        require_alone(self.model.anatomy, "suffixes of many runs")
         runs = len(interventions)
         arguments = block_arguments(self.model, self.clean.tokens.repeat(runs, 1))
         hidden = stream.reshape(-1, *stream.shape[2:])

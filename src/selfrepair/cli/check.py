@@ -13,6 +13,7 @@ from selfrepair.terminal import Console
 
 if TYPE_CHECKING:
     from selfrepair.errors import Proof, RefusedModel
+    from selfrepair.model.anatomy import Anatomy
     from selfrepair.model.language_model import LanguageModel
 
 _HOLDS, _FAILS = Text("holds", "green"), Text("FAILS", "bold red")
@@ -81,21 +82,13 @@ def _parts(loaded: LanguageModel) -> str:
     from selfrepair.model.vocabulary_rows import centring_in_words
 
     anatomy = loaded.anatomy
-    block = anatomy.blocks[anatomy.layers_with_heads[0]]
     names = {module: name for name, module in loaded.network.named_modules()}
     norm = "LayerNorm" if anatomy.final_norm.centred else "RMSNorm"
     lines = [
-        f"blocks: {anatomy.layers}, width {anatomy.width}, {anatomy.heads_in_words} heads of {block.head_dim}"
-        + (", MLP parallel to attention" if block.parallel else ""),
-        f"heads read at the input of {names[block.projection]}",
+        *_heads(anatomy, names),
         *_not_plain(loaded),
-        ", ".join(
-            [
-                f"attention writes {names[block.attention_write]} x {block.attention_multiplier:g}",
-                *(f"MLP writes {names[module]} x {multiplier:g}" for module, multiplier in block.mlps),
-            ]
-        ),
         *_mixers(loaded, names),
+        *([] if anatomy.alone else ["layers share more than the stream: all of them run for every ablation"]),
         f"final norm {names[anatomy.final_norm_module]} ({norm}, eps {anatomy.final_norm.eps:g}), "
         f"vocabulary {anatomy.unembedding.weight.shape[0]}"
         + (f", logits x {anatomy.unembedding.multiplier:g}" if anatomy.unembedding.multiplier != 1 else "")
@@ -104,6 +97,21 @@ def _parts(loaded: LanguageModel) -> str:
         f"weights sha256 {loaded.digest[:16]}",
     ]
     return "\n".join(lines)
+
+
+def _heads(anatomy: Anatomy, names: Mapping[object, str]) -> list[str]:
+    """Sizes, and what the first layer that has heads, or the first of all, reads and writes."""
+    block = anatomy.blocks[anatomy.layers_with_heads[0] if anatomy.heads else 0]
+    sizes = f"blocks: {anatomy.layers}, width {anatomy.width}, {anatomy.heads_in_words} heads"
+    writes = [f"MLP writes {names[module]} x {multiplier:g}" for module, multiplier in block.mlps]
+    if not block.heads:
+        return [sizes, *([", ".join(writes)] if writes else [])]
+    writes.insert(0, f"attention writes {names[block.attention_write]} x {block.attention_multiplier:g}")
+    return [
+        f"{sizes} of {block.head_dim}" + (", MLP parallel to attention" if block.parallel else ""),
+        f"heads read at the input of {names[block.projection]}",
+        ", ".join(writes),
+    ]
 
 
 def _mixers(loaded: LanguageModel, names: Mapping[object, str]) -> list[str]:
@@ -117,6 +125,8 @@ def _mixers(loaded: LanguageModel, names: Mapping[object, str]) -> list[str]:
         said.append(f"mixers, on a line of their own: {', '.join(mixers)}")
     if bare:
         said.append(f"layers of an MLP alone: {', '.join(bare)}")
+    if any(block.gains is not None for _, block in blocks):
+        said.append("blocks multiply the stream and what they add by dimension")
     if scaled:
         said.append(f"blocks multiply the stream with {', '.join(scaled)}")
     return said

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
-from selfrepair.ablation.interventions import Intervention, each, together
-from selfrepair.ablation.sites import Head
+from selfrepair.ablation.interventions import Intervention, each, ports_of, together
+from selfrepair.ablation.sites import Site, usual_sites
 from selfrepair.effects.ledger import Ledger
-from selfrepair.engine.clean import CleanRun, clean_run, head_outputs
-from selfrepair.engine.contract import Engine
+from selfrepair.engine.clean import CleanRun, clean_run, port_outputs
+from selfrepair.engine.contract import Engine, Replacement
 from selfrepair.engine.delta import DeltaEngine
 from selfrepair.engine.delta.blocks import NotTraceable
 from selfrepair.engine.reference import ReferenceEngine
@@ -19,6 +17,7 @@ from selfrepair.engine.replay import ReplayEngine
 from selfrepair.errors import Proof, RefusedModel
 from selfrepair.model.dissect import known_tokens
 from selfrepair.model.language_model import LanguageModel
+from selfrepair.model.ports import Port
 from selfrepair.model.proofs import prove_at_load, random_tokens, relative_error, require, tolerance
 
 _ROUNDINGS = 8  # of the logits, that effects as differences of two forwards may be off by
@@ -34,11 +33,14 @@ def require_ablations(model: LanguageModel) -> None:
         RefusedModel: naming the first identity that fails.
     """
     tokens = random_tokens(model)[[0, -1]]
-    heads = sorted(_sample(model))
-    runs = [together("first and last", dict.fromkeys([heads[0], heads[-1]])), *each(heads[1:-1])]
+    sites = _sample(model)
+    runs = [together("first and last", dict.fromkeys([sites[0], sites[-1]])), *each(sites[1:-1])]
     with model.running():
-        clean = clean_run(model, tokens)
-        donors = [outputs.flip(0) for outputs in clean.head_outputs]
+        clean = clean_run(model, tokens, ports=ports_of(runs))
+
+        def donors(port: Port) -> Tensor:
+            return clean.outputs_at(port).flip(0)
+
         reference = _ledgers(ReferenceEngine(), model, clean, runs, donors)
         model.run_trunk(tokens.flip(1))  # whatever blocks remember of it must not reach the replay
         replay = _ledgers(ReplayEngine(fold=1), model, clean, runs, donors)
@@ -84,13 +86,13 @@ def prove(model: LanguageModel) -> list[Proof]:
     tokens = random_tokens(model)
     allowed = tolerance(model.dtype)
     with model.running():
-        clean = clean_run(model, tokens)
-        donors = head_outputs(model, random_tokens(model, seed=1))
-        heads = _sample(model)
-        reference = _ledgers(ReferenceEngine(), model, clean, each(heads), donors)
-        replay = _ledgers(ReplayEngine(fold=2), model, clean, each(heads), donors)
-        differences = _difference_proof(model, clean, heads, donors, reference)
-        unchanged = _ledgers(ReplayEngine(fold=2), model, clean, each(heads), clean.head_outputs)
+        runs = each(_sample(model))
+        clean = clean_run(model, tokens, ports=ports_of(runs))
+        donors = port_outputs(model, random_tokens(model, seed=1), ports_of(runs)).__getitem__
+        reference = _ledgers(ReferenceEngine(), model, clean, runs, donors)
+        replay = _ledgers(ReplayEngine(fold=2), model, clean, runs, donors)
+        differences = _difference_proof(model, clean, runs, donors, reference)
+        unchanged = _ledgers(ReplayEngine(fold=2), model, clean, runs, clean.outputs_at)
         future = _future_error(model, tokens)
     logits = clean.scaled_logit.abs().max()
     return [
@@ -135,11 +137,11 @@ def _agreement(
 
 
 def _difference_proof(
-    model: LanguageModel, clean: CleanRun, heads: list[Head], outputs: tuple[Tensor, ...], reference: list[Ledger]
+    model: LanguageModel, clean: CleanRun, runs: list[Intervention], donors: Replacement, reference: list[Ledger]
 ) -> Proof:
     name, statement = _DIFFERENCES
     try:
-        ledgers = _ledgers(DeltaEngine(), model, clean, each(heads), outputs)
+        ledgers = _ledgers(DeltaEngine(), model, clean, runs, donors)
     except NotTraceable as problem:
         return Proof(name, f"not carried, runs use replay: {problem.problem}", 0.0, 0.0)
     effects = {ledger.interventions: ledger.total_effect for ledger in ledgers}
@@ -148,17 +150,18 @@ def _difference_proof(
     return Proof(name, statement, error, tolerance(model.dtype) * 10)
 
 
-def _sample(model: LanguageModel) -> list[Head]:
-    """A head of the first, a middle and the last layer that has heads."""
-    having = model.anatomy.layers_with_heads
-    layers = sorted({having[0], having[len(having) // 2], having[-1]}, reverse=True)
-    return [Head(layer, layer % model.anatomy.blocks[layer].heads) for layer in layers]
+def _sample(model: LanguageModel) -> list[Site]:
+    """A head, or a mixer of models without heads, in the first, a middle and the last layer that has any."""
+    sites = usual_sites(model.anatomy)
+    having = list(sites)
+    layers = sorted({having[0], having[len(having) // 2], having[-1]})
+    return [sites[layer][layer % len(sites[layer])] for layer in layers]
 
 
 def _ledgers(
-    engine: Engine, model: LanguageModel, clean: CleanRun, runs: list[Intervention], outputs: Sequence[Tensor]
+    engine: Engine, model: LanguageModel, clean: CleanRun, runs: list[Intervention], donors: Replacement
 ) -> list[Ledger]:
-    ledgers = list(engine.sweep(model, clean, runs, lambda port: outputs[port.layer], per_component=True))
+    ledgers = list(engine.sweep(model, clean, runs, donors, per_component=True))
     return sorted(ledgers, key=lambda ledger: runs.index(ledger.interventions[0]))
 
 
@@ -171,7 +174,7 @@ def _upstream(ledger: Ledger) -> Tensor:
     """The largest change below the ablated head's layer, and of its neighbours."""
     start = ledger.interventions[0].start
     assert ledger.by_head is not None and start is not None
-    heads = ledger.by_head[..., : start + 1, :].abs().max()
+    heads = ledger.by_head[..., : start + 1, :].abs().sum()
     others = ledger.by_mlp[..., :start].abs().sum() + ledger.by_mixer[..., :start].abs().sum()
     return heads + others
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from selfrepair.ablation.interventions import each
-from selfrepair.ablation.sites import Head
+from selfrepair.ablation.interventions import each, ports_of
+from selfrepair.ablation.sites import Site, usual_sites
 from selfrepair.engine.ablation_proofs import require_differences
-from selfrepair.engine.clean import clean_run, head_outputs
+from selfrepair.engine.clean import clean_run, port_outputs
 from selfrepair.engine.contract import Engine
 from selfrepair.engine.delta import DeltaEngine
 from selfrepair.engine.delta.blocks import NotTraceable
@@ -58,7 +58,7 @@ class RunSize:
     predictions: float
 
 
-def choose(model: LanguageModel, tokens: Tensor, heads: list[Head], work: RunSize) -> Choice:
+def choose(model: LanguageModel, tokens: Tensor, sites: Sequence[Site], work: RunSize) -> Choice:
     """The fastest engine whose effects are right: to `TOLERANCE` per token, and means to `MOST_BIAS` standard errors.
 
     Call under `model.running()`.
@@ -66,19 +66,19 @@ def choose(model: LanguageModel, tokens: Tensor, heads: list[Head], work: RunSiz
     Args:
         model: the model.
         tokens: the first full batch of windows, [window, position].
-        heads: heads to be ablated.
+        sites: heads or mixers to be ablated.
         work: what the run is going to do.
     """
     if flops(model, tokens.shape[1], work.blocks) < _LITTLE and not model.offloaded:
         return Choice(_replay(model, tokens), "replay: too little to do for trials to pay")
-    trial = _Trial(model, tokens, _spread(heads), work)
+    trial = _Trial(model, tokens, _spread(sites), work)
     try:
         error, _ = trial.full
     except NotTraceable as problem:
         return Choice(_replay(model, tokens), f"replay: {problem.problem}")
     if error.per_token > _rounding(model):
         return Choice(_replay(model, tokens), f"replay: differences were off by {error.per_token:.1e} in a trial")
-    chosen = delta(model, tokens, heads, work, None, trial)
+    chosen = delta(model, tokens, sites, work, None, trial)
     if model.offloaded:
         return Choice(chosen.engine, f"{chosen.reason}, each block's weights read once for all ablated runs")
     if chosen.engine.settings["precision"] == "full" and not chosen.engine.settings["compiled"]:
@@ -89,7 +89,7 @@ def choose(model: LanguageModel, tokens: Tensor, heads: list[Head], work: RunSiz
 def delta(
     model: LanguageModel,
     tokens: Tensor,
-    heads: list[Head],
+    sites: Sequence[Site],
     work: RunSize,
     precision: str | None,
     trial: _Trial | None = None,
@@ -99,12 +99,12 @@ def delta(
     Args:
         model: the model.
         tokens: the first full batch of windows.
-        heads: heads to be ablated.
+        sites: heads or mixers to be ablated.
         work: as for `choose`.
         precision: precision of its products; by default the fastest that is right, as for `choose`.
     """
     if trial is None:
-        trial = _Trial(model, tokens, _spread(heads), work)
+        trial = _Trial(model, tokens, _spread(sites), work)
         trial.require_right()
     why = f"{precision} products as asked for"
     if precision is None:
@@ -114,19 +114,19 @@ def delta(
     return Choice(engine, f"delta: {why}, {'compiled' if engine.compiled else 'not compiled'}")
 
 
-def require_right(model: LanguageModel, tokens: Tensor, heads: list[Head]) -> None:
+def require_right(model: LanguageModel, tokens: Tensor, sites: Sequence[Site]) -> None:
     """Refuses the delta engine where its effects of some heads are not replay's. Call under `model.running()`.
 
     Args:
         model: the model.
         tokens: the first full batch of windows.
-        heads: heads to be ablated.
+        sites: heads or mixers to be ablated.
 
     Raises:
         RefusedModel: they differ by more than rounding.
         NotTraceable: the model's blocks cannot be followed.
     """
-    _Trial(model, tokens, _spread(heads), RunSize(0.0, 0.0)).require_right()
+    _Trial(model, tokens, _spread(sites), RunSize(0.0, 0.0)).require_right()
 
 
 def flops(model: LanguageModel, positions: int, work: float) -> float:
@@ -145,14 +145,15 @@ def flops(model: LanguageModel, positions: int, work: float) -> float:
 class _Trial:
     """Effects of some heads on a few windows, computed by the replay engine, to compare others with."""
 
-    def __init__(self, model: LanguageModel, tokens: Tensor, heads: list[Head], work: RunSize) -> None:
-        blocks = sum(model.anatomy.layers - head.layer for head in heads)
+    def __init__(self, model: LanguageModel, tokens: Tensor, sites: Sequence[Site], work: RunSize) -> None:
+        blocks = sum(model.anatomy.layers - site.port.layer for site in sites)
         affordable = _TRIAL_SHARE * work.blocks / max(1, blocks)
-        self.model, self.heads, self.planned = model, heads, work.predictions
+        self.model, self.sites, self.planned = model, sites, work.predictions
         self.tokens = tokens[: max(1, int(min(_TRIAL_WINDOWS, affordable)))]
-        self.clean = clean_run(model, self.tokens)
-        donors = head_outputs(model, tokens.roll(-1, 0)[: len(self.tokens)]) if len(tokens) > 1 else None
-        self._outputs = donors or tuple(torch.zeros_like(z) for z in self.clean.head_outputs)
+        ports = ports_of(each(sites))
+        self.clean = clean_run(model, self.tokens, ports=ports)
+        donors = port_outputs(model, tokens.roll(-1, 0)[: len(self.tokens)], ports) if len(tokens) > 1 else None
+        self._outputs = donors or {port: torch.zeros_like(self.clean.outputs_at(port)) for port in ports}
         self._truth = self._effects(ReplayEngine(fold=1))
 
     def error(self, engine: Engine) -> RelativeError:
@@ -174,18 +175,19 @@ class _Trial:
 
     def seconds_of_replay(self) -> float:
         """Seconds that one run of one window takes for one block."""
-        head = Head(self.model.anatomy.layers_with_heads[-3:][0], 0)
-        engine, chosen = ReplayEngine(fold=1), each([head])
+        layer, sites = list(usual_sites(self.model.anatomy).items())[-3:][0]
+        engine, chosen = ReplayEngine(fold=1), each(sites[:1])
+        clean = clean_run(self.model, self.tokens, ports=ports_of(chosen))
         seconds = _timed(
-            lambda: list(engine.sweep(self.model, self.clean, chosen, self.clean.outputs_at, False)),
+            lambda: list(engine.sweep(self.model, clean, chosen, clean.outputs_at, False)),
             self.model.device,
         )
-        return seconds / (self.model.anatomy.layers - head.layer) / len(self.tokens)
+        return seconds / (self.model.anatomy.layers - layer) / len(self.tokens)
 
     def _effects(self, engine: Engine) -> Tensor:
-        """Total effects [head, token], position 0 left out."""
-        chosen = each(self.heads)
-        ledgers = engine.sweep(self.model, self.clean, chosen, lambda port: self._outputs[port.layer], False)
+        """Total effects [site, token], position 0 left out."""
+        chosen = each(self.sites)
+        ledgers = engine.sweep(self.model, self.clean, chosen, self._outputs.__getitem__, False)
         effects = {
             intervention: ledger.total_effect[row, :, 1:].flatten()
             for ledger in ledgers
@@ -258,7 +260,7 @@ def _has_compiler(model: LanguageModel) -> bool:
 def _fold(model: LanguageModel, rows: int) -> int:
     """Runs that pass a block together: as many as caches like, without a last chunk that is mostly filling."""
     most = max(1, (_GPU_ROWS if model.device.type == "cuda" else _CPU_ROWS) // rows)
-    heads = model.anatomy.heads
+    heads = max(1, model.anatomy.heads)
     fitting = [fold for fold in range(1, most + 1) if -heads % fold <= _WASTE * heads]
     return max(fitting)
 
@@ -269,9 +271,9 @@ def _replay(model: LanguageModel, tokens: Tensor) -> ReplayEngine:
     return engine
 
 
-def _spread(heads: list[Head]) -> list[Head]:
-    """A few heads of all depths, first and last among them."""
-    ordered = sorted(heads)
+def _spread(sites: Sequence[Site]) -> list[Site]:
+    """A few heads or mixers of all depths, first and last among them."""
+    ordered = sorted(sites, key=lambda site: (site.port.layer, site.entries or ()))
     places = torch.linspace(0, len(ordered) - 1, min(_TRIAL_HEADS, len(ordered))).round().int().tolist()
     return [ordered[rank] for rank in places]
 

@@ -12,10 +12,11 @@ from torch import Tensor
 from selfrepair.effects.readouts import NextToken, Reading
 from selfrepair.engine.watched_blocks import BlockOutputs, watched_blocks
 from selfrepair.model.anatomy import Block
+from selfrepair.model.gains import Write
 from selfrepair.model.language_model import LanguageModel
 from selfrepair.model.own_forward import own_forward, require_own_logits, require_own_stream, telling_window
 from selfrepair.model.places import place_of
-from selfrepair.model.ports import Port
+from selfrepair.model.ports import Kind, Port
 from selfrepair.model.proofs import tolerance
 from selfrepair.model.stream_directions import vector_of
 from selfrepair.model.taps import keeping, removing
@@ -208,12 +209,16 @@ def _valued(block: Block, layer: BlockOutputs, reading: Reading, direction: Tens
     if block.attention_norm is not None:
         inward = inward / block.attention_norm.scale(reading.at(layer.projected)).unsqueeze(-1)
     head_directions = torch.einsum("bpd,hed->bphe", inward, block.output_weight)
-    attention = block.attention_multiplier * worth(layer.attention_write, direction)
-    writes = [multiplier * worth(layer.mlps[number], direction) for number, (_, multiplier) in enumerate(block.mlps)]
+    attention = block.attention_multiplier * worth(layer.attention_write, block.with_gain(direction, "attention"))
+    writes = [
+        multiplier * worth(layer.mlps[number], block.with_gain(direction, number))
+        for number, (_, multiplier) in enumerate(block.mlps)
+    ]
     mlp_writes = torch.stack(writes) if writes else attention.new_zeros(0, *attention.shape)
     mlp = writes[0] if len(writes) == 1 else mlp_writes.sum(0)
     nothing = torch.zeros_like(attention)
-    mixer = nothing if layer.mixer is None else block.mixer_multiplier * worth(layer.mixer, direction)
+    along = block.with_gain(direction, "mixer")
+    mixer = nothing if layer.mixer is None else block.mixer_multiplier * worth(layer.mixer, along)
     lines = torch.stack([attention, worth(layer.projected, inward), mlp, mixer])
     return _Valued(lines, head_directions, inward, mlp_writes)
 
@@ -221,6 +226,8 @@ def _valued(block: Block, layer: BlockOutputs, reading: Reading, direction: Tens
 def _directions(model: LanguageModel, port: Port, outputs: Tensor, reading: Reading, direction: Tensor) -> Tensor:
     """Directions of outputs at a port of an MLP or of the stream, [window, P, entry, size]."""
     block = model.anatomy.blocks[port.layer]
+    writes: dict[Kind, Write] = {"stream": "stream", "mixer": "mixer", "mlp": 0, "neurons": 0}
+    direction = block.with_gain(direction, writes[port.kind])
     if port.kind == "stream":
         return block.later_multiplier * torch.matmul(direction, vector_of(port, direction))[..., None, None]
     if port.kind in ("mlp", "mixer"):

@@ -63,17 +63,20 @@ class _Node:
     following: dict[Signature, _Node] = field(default_factory=dict)
 
 
-def forks(interventions: Iterable[Intervention], layers: int) -> list[Fork]:
+def forks(interventions: Iterable[Intervention], layers: int, common: bool = True) -> list[Fork]:
     """Where each run leaves an earlier one of the list that it has most in common with.
 
     Args:
         interventions: the runs; those that replace nothing are left out.
         layers: of the model; no run forks above its last layer.
+        common: whether runs may have layers in common; if not, all leave the clean run.
     """
     root, found = _Node(None), []
     for intervention in interventions:
         if intervention.start is None:
             continue
+        if not common:
+            root = _Node(None)
         signatures = _signatures(intervention, layers)
         node, layer = root, 0
         while layer < layers and signatures[layer] in node.following:

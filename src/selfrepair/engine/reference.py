@@ -113,13 +113,13 @@ class _Forward:
 
     def _taps(self, layer: int, block: Block, shape: torch.Size) -> list[Any]:
         def keep_attention(value: Tensor) -> None:
-            self.attention[layer] = block.attention_multiplier * value.reshape(*shape, -1)
+            self.attention[layer] = block.attention_multiplier * block.with_gain(value.reshape(*shape, -1), "attention")
 
-        def keep_mlp(multiplier: float, value: Tensor) -> None:
-            self.mlp.setdefault(layer, []).append(multiplier * value.reshape(*shape, -1))
+        def keep_mlp(number: int, multiplier: float, value: Tensor) -> None:
+            self.mlp.setdefault(layer, []).append(multiplier * block.with_gain(value.reshape(*shape, -1), number))
 
         def keep_mixer(value: Tensor) -> None:
-            self.mixer[layer] = block.mixer_multiplier * value.reshape(*shape, -1)
+            self.mixer[layer] = block.mixer_multiplier * block.with_gain(value.reshape(*shape, -1), "mixer")
 
         def keep_norm_scale(value: Tensor) -> None:
             assert block.attention_norm is not None
@@ -128,7 +128,10 @@ class _Forward:
         taps = [
             on_output(block.attention_write, keep_attention),
             on_output(block.mixer_write, keep_mixer),
-            *(on_output(module, partial(keep_mlp, multiplier)) for module, multiplier in block.mlps),
+            *(
+                on_output(module, partial(keep_mlp, number, multiplier))
+                for number, (module, multiplier) in enumerate(block.mlps)
+            ),
         ]
         if block.attention_norm is not None:
             taps.append(on_output(block.projection, keep_norm_scale))
@@ -231,7 +234,7 @@ class _Valuation:
         if block.attention_norm is not None:
             centred = block.attention_norm.centre(writes)
             writes = block.attention_norm.gain * centred / self.before.norm_scale[layer].unsqueeze(-1)
-        writes = block.attention_multiplier * writes
+        writes = block.attention_multiplier * block.with_gain(writes, "attention")
         return torch.stack([self._worth(writes[:, :, head]) for head in range(block.heads)], -1)
 
     def _mlp(self, layer: int) -> Tensor:
@@ -259,10 +262,12 @@ class _Valuation:
             return self._heads(self.before, port.layer, outputs)
         block = self.model.anatomy.blocks[port.layer]
         if port.kind in ("mlp", "mixer"):
-            multiplier = block.mlp_multiplier if port.kind == "mlp" else block.mixer_multiplier
-            return self._worth(multiplier * outputs[..., 0, :]).unsqueeze(-1)
+            mlp = port.kind == "mlp"
+            written = block.with_gain(outputs[..., 0, :], 0 if mlp else "mixer")
+            return self._worth((block.mlp_multiplier if mlp else block.mixer_multiplier) * written).unsqueeze(-1)
         if port.kind == "stream":
-            return self._worth(block.later_multiplier * outputs[..., 0] * vector_of(port, outputs)).unsqueeze(-1)
+            along = block.with_gain(vector_of(port, outputs), "stream")
+            return self._worth(block.later_multiplier * outputs[..., 0] * along).unsqueeze(-1)
         neurons = self.model.neurons(port.layer)
         clean_write = neurons.output(self.before.ports[port].flatten(-2))
         effects = []
@@ -271,7 +276,7 @@ class _Valuation:
             if neurons.norm is not None:
                 scale = neurons.norm.scale(clean_write).unsqueeze(-1)
                 write = neurons.norm.gain * neurons.norm.centre(write) / scale
-            effects.append(self._worth(neurons.multiplier * write))
+            effects.append(self._worth(neurons.multiplier * block.with_gain(write, 0)))
         return torch.stack(effects, -1)
 
     def _touched(self, port: Port) -> Tensor:

@@ -71,7 +71,7 @@ class ReplayEngine:
         require_sites(model, clean.tokens.shape[1], interventions)
         folding = Folding(self.fold)
         yield from nothing_happens(model.anatomy, clean, interventions, per_component)
-        for family in families(forks(interventions, model.anatomy.layers)):
+        for family in families(forks(interventions, model.anatomy.layers, model.anatomy.alone)):
             yield from self._family(model, clean, family, replacement, per_component, folding, advance)
         self.fold = folding.size
 
@@ -102,6 +102,8 @@ class ReplayEngine:
 
     def probe(self, model: LanguageModel, clean: CleanRun) -> int:
         """The fold with the least time per run, by timing the last blocks at several."""
+        if not model.anatomy.heads:
+            return 1  # mixers: one in a layer, and runs of one layer share a batch
         layer = model.anatomy.layers_with_heads[-2:][0]
 
         def run(fold: int) -> None:
@@ -271,13 +273,15 @@ class Replay:
         self.accounts.book_heads(layer, slice(None), after - self.clean.direct_effects(layer))
 
     def _book_mixer(self, layer: int, value: Tensor) -> None:
-        multiplier = self.anatomy.blocks[layer].mixer_multiplier
-        after = multiplier * self.clean.worth(self._unfold(value), self.clean.direction)
+        block = self.anatomy.blocks[layer]
+        along = block.with_gain(self.clean.direction, "mixer")
+        after = block.mixer_multiplier * self.clean.worth(self._unfold(value), along)
         self.accounts.book_mixer(layer, slice(None), after - self.clean.mixers[layer])
 
     def _book_mlp(self, layer: int, number: int, value: Tensor) -> None:
-        multiplier = self.anatomy.blocks[layer].mlps[number][1]
-        after = multiplier * self.clean.worth(self._unfold(value), self.clean.direction)
+        block = self.anatomy.blocks[layer]
+        along = block.with_gain(self.clean.direction, number)
+        after = block.mlps[number][1] * self.clean.worth(self._unfold(value), along)
         change = after - self.clean.mlp_writes[layer][number]
         self.accounts.book_mlp(layer, slice(None), change if number else self._less_neurons(change))
 
@@ -288,6 +292,7 @@ class Replay:
 
     def _book_post_norm(self, layer: int, value: Tensor) -> None:
         """All that attention's write changed by, less what its heads changed at the norm's clean scale."""
-        multiplier = self.anatomy.blocks[layer].attention_multiplier
-        after = multiplier * self.clean.worth(self._unfold(value), self.clean.direction)
+        block = self.anatomy.blocks[layer]
+        along = block.with_gain(self.clean.direction, "attention")
+        after = block.attention_multiplier * self.clean.worth(self._unfold(value), along)
         self.accounts.book_post_norm(slice(None), after - self.clean.attention[layer] - self._through_heads)

@@ -8,6 +8,7 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
+from selfrepair.model.gains import Gains, Write
 from selfrepair.model.norms import Norm
 from selfrepair.model.taps import Place
 
@@ -18,7 +19,8 @@ class Absent(nn.Module):
 
 @dataclass(frozen=True)
 class Block:
-    """One decoder block: `output = stream_multiplier * input + (sum of multiplier * write) / later_multiplier`.
+    """One decoder block:
+    `output = stream_multiplier * input + (sum of multiplier * write) / later_multiplier + constant`.
 
     Multipliers of writes are those with which they arrive in the final stream. Parts that the block does not have are
     `Absent`.
@@ -35,13 +37,17 @@ class Block:
         attention_norm: the norm that attention's write passes through, where there is one (Gemma 2, OLMo 2).
         mlp_write: the module whose output, times `mlp_multiplier`, is added to the stream.
         parallel: whether the MLP reads the block's input rather than attention's result.
-        returns_tuple: whether the module returns its hidden states in a tuple.
+        returns: of how many values the tuple is in which the module returns its hidden states; 0 if of none.
         mixer_write: the module whose output, times `mixer_multiplier`, a mixer adds: what moves information between
             positions without heads, in place of attention (LFM2, Jamba, Qwen3-Next) or beside it (Falcon-H1).
         more_mlps: further modules that are added, each with its multiplier: experts beside an MLP (Granite 4), inputs
             of the layer's own (Gemma 4).
         stream_multiplier: what the block multiplies its input with (Gemma 4's layer scalars).
         later_multiplier: the product of these of all later blocks.
+        constant: what the block adds that no module puts out (the bias of GPT-NeoX Japanese), [width]; None for
+            nothing. Ablated runs have it too, so that no effect depends on it.
+        gains: multipliers by dimension of the input and of the writes, where these have some (Doge), beside multipliers
+            of 1; None elsewhere.
     """
 
     module: nn.Module
@@ -55,12 +61,14 @@ class Block:
     mlp_write: nn.Module
     mlp_multiplier: float
     parallel: bool
-    returns_tuple: bool
+    returns: int
     mixer_write: nn.Module = field(default_factory=Absent)
     mixer_multiplier: float = 1.0
     more_mlps: tuple[tuple[nn.Module, float], ...] = ()
     stream_multiplier: float = 1.0
     later_multiplier: float = 1.0
+    constant: Tensor | None = None
+    gains: Gains | None = None
 
     @property
     def has_mixer(self) -> bool:
@@ -72,6 +80,20 @@ class Block:
         """All MLPs' writes with their multipliers; none in a block that is attention or a mixer alone."""
         first = () if isinstance(self.mlp_write, Absent) else ((self.mlp_write, self.mlp_multiplier),)
         return (*first, *self.more_mlps)
+
+    def with_gain(self, vector: Tensor, write: Write) -> Tensor:
+        """A write as it arrives in the final stream, but for its multiplier; or a direction of the final stream as that
+        write is read along.
+
+        Args:
+            vector: [..., width].
+            write: which write.
+        """
+        return vector if self.gains is None else vector * (self.gains.of(write) * self.gains.later)
+
+    def own_multiplier(self, multiplier: float, write: Write) -> float | Tensor:
+        """A write's multiplier in the block, times `later_multiplier`; [width] where each dimension has its own."""
+        return multiplier if self.gains is None else self.gains.of(write)
 
     def scaled(self, later: float) -> Block:
         """The block below others that multiply what it puts out with `later`."""
@@ -104,7 +126,7 @@ class Block:
     def through_norm(self, direction: Tensor) -> Tensor:
         """The direction that, on the projection's output (over the norm's scale), reads what `direction` reads
         on the residual stream."""
-        norm = self.attention_norm
+        norm, direction = self.attention_norm, self.with_gain(direction, "attention")
         if norm is None and self.attention_multiplier == 1:
             return direction  # the same tensor: one copy serves all layers
         return self.attention_multiplier * (direction if norm is None else norm.fold(direction))
@@ -183,13 +205,19 @@ class Unembedding:
 
 @dataclass(frozen=True)
 class Anatomy:
-    """A decoder: `trunk` (embeddings to final norm), its blocks, the final norm and the unembedding."""
+    """A decoder: `trunk` (embeddings to final norm), its blocks, the final norm and the unembedding.
+
+    Attributes:
+        alone: whether blocks can be run one by one: they need no more than their input and arguments that the trunk
+            makes without running others. Where layers share keys and values (Gemma 4 E2B) they need more.
+    """
 
     trunk: nn.Module
     blocks: tuple[Block, ...]
     final_norm: Norm
     final_norm_module: nn.Module
     unembedding: Unembedding
+    alone: bool = True
 
     @property
     def layers(self) -> int:
@@ -218,7 +246,9 @@ class Anatomy:
 
     @property
     def heads_in_words(self) -> str:
-        """How many heads layers have: '12', or '8 to 12' where they differ."""
+        """How many heads layers have: '12', '8 to 12' where they differ, or 'no'."""
+        if not self.heads:
+            return "no"
         fewest = min(self.heads_by_layer)
         return str(self.heads) if fewest == self.heads else f"{fewest} to {self.heads}"
 

@@ -59,7 +59,7 @@ def _handing_on(blocks: tuple[Block, ...], captured: list[Arguments]) -> Iterato
         for block in blocks:
             own = vars(block.module)
             call = {
-                "forward": partial(_hand_on, captured, block.returns_tuple, len(blocks)),
+                "forward": partial(_hand_on, captured, block.returns, len(blocks)),
                 "_forward_pre_hooks": OrderedDict(),
                 "_forward_hooks": OrderedDict(),
                 "_compiled_call_impl": None,
@@ -70,13 +70,13 @@ def _handing_on(blocks: tuple[Block, ...], captured: list[Arguments]) -> Iterato
 
 
 def _hand_on(
-    captured: list[Arguments], returns_tuple: bool, blocks: int, *args: Any, **kwargs: Any
-) -> Tensor | tuple[Tensor, None]:
+    captured: list[Arguments], returns: int, blocks: int, *args: Any, **kwargs: Any
+) -> Tensor | tuple[Tensor | None, ...]:
     captured.append((args, kwargs))
     if len(captured) == blocks:
         raise _AllSeen
     hidden = main_input((args, kwargs))
-    return (hidden, None) if returns_tuple else hidden
+    return (hidden, *[None] * (returns - 1)) if returns else hidden
 
 
 def _restore(own: dict[str, Any], before: dict[str, Any], changed: set[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -10,12 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from selfrepair.errors import RefusedModel
-from selfrepair.model.anatomy import Absent, Anatomy, Block, Unembedding
+from selfrepair.model.anatomy import Anatomy, Block, Unembedding
+from selfrepair.model.block_reading import read_block
 from selfrepair.model.configuration import setting
 from selfrepair.model.faults import finding
+from selfrepair.model.gains import without_gains
 from selfrepair.model.given_objects import inner_models
-from selfrepair.model.head_layout import HeadLayout
-from selfrepair.model.norms import Norm, read_norm
+from selfrepair.model.norms import REFUSED, read_norm
 from selfrepair.model.precision import running
 from selfrepair.model.scales import scaled_unembedding
 from selfrepair.model.structure import Structure, find_structure, signature
@@ -25,18 +27,11 @@ from selfrepair.model.taps import (
     main_argument,
     main_input,
     on_call,
-    on_input,
     on_output,
     removing,
-    with_input,
 )
-from selfrepair.model.write_search import Weighted
 
-_NORMS = (
-    "Only decoders with a LayerNorm or RMSNorm there are supported: remove hooks and whatever else changes what it "
-    "computes, or load the plain model."
-)
-_SOFTCAPS = ("final_logit_softcapping", "logits_soft_cap")  # names that configurations give the cap of logits
+_SOFTCAPS = ("final_logit_softcapping", "logits_soft_cap", "output_logit_soft_cap")  # configurations' names of the cap
 _POSITIONS = 6  # of the longest forward from which a block's arguments are captured
 
 
@@ -71,19 +66,19 @@ def dissect(model: Any, each_layer: bool = False) -> Anatomy:
             if key not in structures:
                 structures[key] = find_structure(module, arguments, width)
             with running(dtype):
-                blocks.append(_read_block(module, structures[key], arguments[most], width, dtype, device))
-    if not any(block.heads for block in blocks):
+                blocks.append(read_block(module, structures[key], arguments[most], width, dtype, device))
+    if not any(block.heads or block.has_mixer for block in blocks):
         raise RefusedModel(
             "attention",
-            "no layer has attention heads.",
-            "Models of state spaces, convolutions or recurrences alone have no heads to ablate.",
+            "no layer has attention heads, or a mixer in their place.",
+            "What moves information between positions has to write into the residual stream.",
         )
     with running(dtype), finding("the final norm"):
         final_module = _module_after(trunk, modules[-1], tokens[most])
         final_norm = read_norm(final_module, width, dtype, device)
     if final_norm is None:
         raise RefusedModel(
-            "final norm", f"{type(final_module).__name__} computes neither LayerNorm nor RMSNorm.", _NORMS
+            "final norm", f"{type(final_module).__name__} computes neither LayerNorm nor RMSNorm.", REFUSED
         )
     with running(dtype), finding("the read-out"):
         unembedding = scaled_unembedding(model, final_module, head, plain, tokens[most])
@@ -157,7 +152,7 @@ def _module_after(trunk: nn.Module, last_block: nn.Module, tokens: Tensor) -> nn
     with removing(*handles, on_output(last_block, keeping(left, "output"))):
         trunk(tokens, use_cache=False)
     if not after or not torch.equal(after[0][1], left["output"]):
-        raise RefusedModel("final norm", "the last block's output is not what a final norm reads.", _NORMS)
+        raise RefusedModel("final norm", "the last block's output is not what a final norm reads.", REFUSED)
     return after[0][0]
 
 
@@ -199,91 +194,14 @@ def _stream_width(captured: dict[int, list[Arguments]], tokens: dict[int, Tensor
     return width
 
 
-def _read_block(
-    module: nn.Module,
-    structure: Structure,
-    arguments: Arguments,
-    width: int,
-    dtype: torch.dtype,
-    device: torch.device,
-) -> Block:
-    found, writes = structure.heads, structure.writes
-    attention, attention_multiplier = _part(module, writes.attention)
-    mixer, mixer_multiplier = _part(module, writes.mixer)
-    mlps = [_part(module, write) for write in (writes.mlps or (None,))]
-    projection = Absent() if found is None else module.get_submodule(found.projection)
-    at_zero, left = _at_zero(module, projection, arguments, torch.zeros_like(main_input(arguments)))
-    if found is None:
-        weight, constant = torch.zeros(0, 0, width, dtype=dtype, device=device), at_zero.new_zeros(0, 0)
-    else:
-        stored: Tensor = projection.weight  # type: ignore[assignment]
-        oriented = stored.detach().T if found.transposed else stored.detach()
-        weight = oriented.reshape(found.layout.heads, found.layout.head_dim, width)
-        constant = _value_constant(at_zero.reshape(-1, found.layout.heads, found.layout.head_dim), found.layout)
-    return Block(
-        module=module,
-        projection=projection,
-        output_weight=weight,
-        value_constant=constant,
-        plain_means=found is None or found.layout.plain_means,
-        attention_write=attention,
-        attention_multiplier=attention_multiplier,
-        attention_norm=_post_norm(module, structure, width, dtype, device),
-        mlp_write=mlps[0][0],
-        mlp_multiplier=mlps[0][1],
-        parallel=structure.parallel,
-        returns_tuple=isinstance(left, tuple),
-        mixer_write=mixer,
-        mixer_multiplier=mixer_multiplier,
-        more_mlps=tuple(mlps[1:]),
-        stream_multiplier=writes.stream,
-    )
-
-
-def _part(module: nn.Module, write: Weighted | None) -> tuple[nn.Module, float]:
-    return (Absent(), 1.0) if write is None else (module.get_submodule(write[0]), write[1])
-
-
-def _post_norm(
-    module: nn.Module, structure: Structure, width: int, dtype: torch.dtype, device: torch.device
-) -> Norm | None:
-    """The norm behind attention, where there is one."""
-    attention = structure.writes.attention
-    if attention is None or not structure.normed_after:
-        return None
-    norm = read_norm(module.get_submodule(attention[0]), width, dtype, device)
-    if norm is None:
-        raise RefusedModel("post-norm", f"'{attention[0]}' computes neither LayerNorm nor RMSNorm.", _NORMS)
-    return norm
-
-
 def _scaled(blocks: list[Block]) -> Iterator[Block]:
     """Blocks, last first, with multipliers as their writes arrive in the final stream."""
-    later = 1.0
+    later, gain = 1.0, None
     for block in reversed(blocks):
-        yield block.scaled(later)
+        gains = block.gains
+        if gain is not None or any(other.gains is not None for other in blocks):
+            gains = gains or without_gains(len(block.mlps), block.output_weight)
+            gain = torch.ones_like(gains.later) if gain is None else gain
+            gains, gain = replace(gains, later=gain), gain * gains.stream
+        yield replace(block.scaled(later), gains=gains)
         later *= block.stream_multiplier
-
-
-def _at_zero(module: nn.Module, projection: nn.Module, arguments: Arguments, zeros: Tensor) -> tuple[Tensor, Any]:
-    """The projection's input and the block's output when the residual stream is zero everywhere."""
-    seen: dict[str, Tensor] = {}
-    with removing(on_input(projection, keeping(seen, "input"))):
-        args, kwargs = with_input(arguments, zeros)
-        left = module(*args, **kwargs)
-    return seen.get("input", zeros[..., :0]), left
-
-
-def _value_constant(constants: Tensor, layout: HeadLayout) -> Tensor:
-    """Heads' outputs [head, head_dim] at a zero stream: a norm then gives its bias, and all values are equal. Zero for
-    heads that are no plain means: of what a gate or a sink makes of a constant, no part is the same for all texts."""
-    if not layout.plain_means:
-        return torch.zeros_like(constants[0])
-    spread = (constants - constants[0]).abs().max()
-    if spread > 1e-4 * constants.abs().max().clamp_min(1e-6):
-        raise RefusedModel(
-            "value constant",
-            f"with equal values everywhere, heads' outputs differ by {spread:.1e}.",
-            "Heads have to be weighted means of values: attention that adds something by position is not supported.",
-        )
-    return constants[0]

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import torch
 from scipy.stats import spearmanr
 
 from selfrepair.model.anatomy import Anatomy
@@ -20,16 +21,18 @@ RELATED = 0.5  # correlation from which models are versions of one another
 
 
 def weights_sample(anatomy: Anatomy) -> list[float]:
-    """Entries of the heads' output weights, chosen by their shapes alone, to four digits."""
-    having = anatomy.layers_with_heads
-    each = -(-ENTRIES // len(having))
+    """Entries of the heads' output weights, or of the mixers' largest where there are no heads, chosen by their shapes
+    alone, to four digits."""
+    weights = [block.output_weight for block in anatomy.blocks if block.heads] or [
+        max(block.mixer_write.parameters(), key=torch.numel) for block in anatomy.blocks if block.has_mixer
+    ]
+    each = -(-ENTRIES // len(weights))
     share = np.random.default_rng(0).random(each)
     sample: list[float] = []
-    for layer in having:
-        weight = anatomy.blocks[layer].output_weight
+    for weight in weights:
         for number in (share * weight.numel()).astype(int):
             index = np.unravel_index(number, tuple(weight.shape))
-            sample.append(float(f"{float(weight[tuple(map(int, index))]):.4g}"))
+            sample.append(float(f"{float(weight[tuple(map(int, index))].detach()):.4g}"))
     return sample
 
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +17,7 @@ from torch import nn
 
 from selfrepair.engine.ablation_proofs import require_ablations
 from selfrepair.errors import RefusedModel, SelfRepairError
+from selfrepair.model.anatomy import Anatomy
 from selfrepair.model.default import NAME, cache_folder, default_model_folder
 from selfrepair.model.dissect import dissect
 from selfrepair.model.faults import finding
@@ -113,16 +114,22 @@ def _prepared(network: Any, name: str, tokenizer: Any, source: Source | None, di
 
 
 def _proven(loaded: LanguageModel) -> LanguageModel:
-    """The model with its identities proved; where writes do not add up, with every layer studied by itself first, since
-    multipliers may depend on a layer's number (Beam)."""
-    try:
-        prove_at_load(loaded)
-    except RefusedModel as refused:
-        if refused.identity != "residual sum":
-            raise
-        loaded = replace(loaded, anatomy=dissect(loaded.network, each_layer=True))
-        prove_at_load(loaded)
-    return loaded
+    """The model with its identities proved. Where writes do not add up, every layer is studied by itself first, since
+    multipliers may depend on a layer's number (Beam); where blocks do not run alone, the trunk has to run them."""
+    remedies: dict[str, Callable[[Anatomy], Anatomy]] = {
+        "residual sum": lambda anatomy: replace(dissect(loaded.network, each_layer=True), alone=anatomy.alone),
+        "blocks replay": lambda anatomy: replace(anatomy, alone=False),
+    }
+    while True:
+        try:
+            prove_at_load(loaded)
+        except RefusedModel as refused:
+            remedy = remedies.pop(refused.identity, None)
+            if remedy is None:
+                raise
+            loaded = replace(loaded, anatomy=remedy(loaded.anatomy))
+        else:
+            return loaded
 
 
 @contextmanager

@@ -11,6 +11,12 @@ from torch import Tensor, nn
 
 from selfrepair.model.constants import without_bias
 
+REFUSED = (
+    "Only decoders with a LayerNorm or RMSNorm there are supported: remove hooks and whatever else changes what it "
+    "computes, or load the plain model."
+)
+"""What to do about a norm that is neither of these."""
+
 _EPSILONS = (1e-5, 1e-6, 1e-8, 1e-12, 0.0)  # for norms that write theirs into the code (OLMo)
 
 

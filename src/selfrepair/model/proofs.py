@@ -13,6 +13,7 @@ from torch import Tensor
 from selfrepair.errors import Proof, RefusedModel
 from selfrepair.model import own_forward
 from selfrepair.model.arguments import block_arguments
+from selfrepair.model.block_run import BlockRun
 from selfrepair.model.configuration import setting
 from selfrepair.model.directions import target_directions
 from selfrepair.model.dissect import longest, probe_tokens
@@ -26,7 +27,7 @@ from selfrepair.model.own_forward import (
     stream_errors,
     trunk_stream,
 )
-from selfrepair.model.taps import first_tensor, keeping, main_input, on_input, removing, with_input
+from selfrepair.model.taps import keeping, main_input, on_input, removing, with_input
 from selfrepair.model.watched_forward import WatchedForward, watched_forward
 
 _WINDOWS, _SPECIAL, _POSITIONS = 2, 2, 12
@@ -140,14 +141,14 @@ def _own_forward_proof(model: LanguageModel, tokens: Tensor) -> Proof:
 
 def _replay_error(model: LanguageModel, tokens: Tensor, run: WatchedForward) -> float:
     """Error of blocks called by themselves, after another text has gone through the model: they must not remember
-    anything, nor be given anything that other blocks have made or changed, so that each gets arguments of its own."""
+    anything, nor be given anything that other blocks have made or changed, so that each gets arguments of its own, and
+    the last block runs first. Blocks that the trunk has to run must not remember other texts."""
     errors, layer = [], 0
     try:
-        given = [block_arguments(model, tokens)[layer] for layer in range(model.anatomy.layers)]
+        replays = [BlockRun(model, tokens) for _ in range(model.anatomy.layers)]
         model.run_trunk(tokens.flip(1))
-        for layer, block in enumerate(model.anatomy.blocks):
-            args, kwargs = with_input(given[layer], run.residuals[layer].clone())
-            replayed = first_tensor(block.module(*args, **kwargs)).reshape(run.outputs[layer].shape)
+        for layer, replay in reversed(list(enumerate(replays))):
+            replayed = replay(run.residuals[layer].clone(), layer, layer + 1).reshape(run.outputs[layer].shape)
             errors.append(float(stream_errors(replayed, run.outputs[layer]).max()))
     except Exception as problem:  # blocks run their own code
         raise RefusedModel(
@@ -163,9 +164,11 @@ def _residual_error(model: LanguageModel, run: WatchedForward) -> float:
     for layer, block in enumerate(model.anatomy.blocks):
         parts = [multiplier * write for multiplier, write in run.others.get(layer, [])]
         if block.heads:
-            parts.insert(0, block.attention_multiplier * run.attention[layer])
+            parts.insert(0, block.own_multiplier(block.attention_multiplier, "attention") * run.attention[layer])
         written = torch.stack(parts).sum(0) if len(parts) != 2 else parts[0] + parts[1]
-        total = block.stream_multiplier * run.residuals[layer] + written / block.later_multiplier
+        passed = block.stream_multiplier if block.gains is None else block.gains.stream
+        total = passed * run.residuals[layer] + written / block.later_multiplier
+        total = total if block.constant is None else total + block.constant
         wanted = run.outputs[layer]
         errors.append(relative_error(total, wanted, _size_of_write(written, wanted)))
     return max(errors)
@@ -178,7 +181,7 @@ def _size_of_write(written: Tensor, stream: Tensor) -> Tensor:
 
 
 def _heads_error(model: LanguageModel, run: WatchedForward) -> float:
-    errors = []
+    errors = [0.0]
     for layer, block in enumerate(model.anatomy.blocks):
         if not block.heads:
             continue

@@ -13,6 +13,7 @@ block is studied on a copy with random weights. Three facts decide:
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,12 +21,14 @@ import torch
 from torch import Tensor, nn
 
 from selfrepair.errors import RefusedModel
+from selfrepair.model.carried import changed, made_of_input
+from selfrepair.model.gains import Holding
 from selfrepair.model.head_layout import HeadLayout, head_layout
 from selfrepair.model.plain_copy import require_own_functions
 from selfrepair.model.precision import running
 from selfrepair.model.taps import Arguments
 from selfrepair.model.trace import Trace, perturbed, trace
-from selfrepair.model.write_search import Writes, find_writes
+from selfrepair.model.write_search import Writes, find_gained_writes, find_writes
 
 _FIT = 1e-7  # relative; random float64 weights leave rounding far below it and nothing else near it
 
@@ -89,15 +92,27 @@ def find_structure(block: nn.Module, arguments: dict[int, Arguments], width: int
     with running(torch.float64), torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         studied = _random_copy(block)
-        wide = {positions: _as_double(given) for positions, given in arguments.items()}
-        positions = max(wide)
-        hidden = torch.randn(1, positions, width, dtype=torch.float64)
-        clean = trace(studied, wide[positions], hidden)
-        moved = trace(studied, wide[positions], perturbed(hidden))
+        wide = {positions: as_double(given) for positions, given in arguments.items()}
+        given = made_of_input(wide)
+
+        def traced(states: Tensor) -> Trace:
+            return trace(studied, given(states), states)
+
+        hidden = torch.randn(1, max(wide), width, dtype=torch.float64)
+        clean, moved = traced(hidden), traced(perturbed(hidden))
         movers = _movers(clean, moved)
-        attention, heads = _with_heads(studied, wide, clean, movers, width)
+        attention, heads = _with_heads(studied, traced, clean, movers, width)
         projection = None if heads is None else heads.projection
-        writes = find_writes(clean, attention, projection, [name for name in movers if name != attention])
+        mixers = [name for name in movers if name != attention]
+        try:
+            writes = find_writes(clean, attention, projection, mixers)
+        except RefusedModel:
+            holding = Holding(studied, given(hidden), clean)
+            gained = find_gained_writes(holding, clean, attention, projection, mixers)
+            if gained is None:
+                raise
+            writes = gained
+        heads = None if writes.attention is None else heads
         parallel = not any(_changed_inputs(clean, moved, name) for name, _ in writes.mlps)
         return Structure(heads, writes, parallel)
 
@@ -120,16 +135,13 @@ def _random_copy(block: nn.Module) -> nn.Module:
     return studied
 
 
-def _as_double(arguments: Arguments) -> Arguments:
-    def widen(value: object) -> object:
-        if isinstance(value, Tensor):
-            return value.cpu().double() if value.is_floating_point() else value.cpu()
-        if isinstance(value, tuple):
-            return tuple(widen(entry) for entry in value)
-        return value
+def as_double(arguments: Arguments) -> Arguments:
+    """The same arguments in double precision, on the CPU."""
 
-    args, kwargs = arguments
-    return tuple(widen(value) for value in args), {name: widen(value) for name, value in kwargs.items()}
+    def widen(_path: tuple[object, ...], value: Tensor) -> Tensor:
+        return value.cpu().double() if value.is_floating_point() else value.cpu()
+
+    return changed(arguments, widen)
 
 
 def _differ(clean: Trace, left: Tensor, right: Tensor) -> bool:
@@ -159,12 +171,12 @@ def _movers(clean: Trace, moved: Trace) -> list[str]:
 
 
 def _with_heads(
-    studied: nn.Module, arguments: dict[int, Arguments], clean: Trace, movers: list[str], width: int
+    studied: nn.Module, traced: Callable[[Tensor], Trace], clean: Trace, movers: list[str], width: int
 ) -> tuple[str | None, Heads | None]:
     """The first of the modules that move information which has heads, with these."""
     for name in movers:
         projection = _projection(studied, clean, name, width)
-        layout = None if projection is None else _layout(studied, arguments, projection, width)
+        layout = None if projection is None else _layout(traced, clean, projection, width)
         if projection is not None and layout is not None:
             return name, Heads(projection, layout, _transposed(studied, clean, projection))
     return None, None
@@ -202,11 +214,11 @@ def _transposed(studied: nn.Module, clean: Trace, projection: str) -> bool:
     )
 
 
-def _layout(studied: nn.Module, arguments: dict[int, Arguments], projection: str, width: int) -> HeadLayout | None:
+def _layout(traced: Callable[[Tensor], Trace], clean: Trace, projection: str, width: int) -> HeadLayout | None:
     def inputs(hidden: Tensor) -> Tensor:
-        return trace(studied, arguments[hidden.shape[1]], hidden).calls[projection].inputs[0].flatten(0, -2)
+        return traced(hidden).calls[projection].inputs[0].flatten(0, -2)
 
-    return head_layout(inputs, max(arguments), width)
+    return head_layout(inputs, clean.entered.shape[1], width)
 
 
 def _flat(clean: Trace, name: str) -> Tensor:

@@ -16,6 +16,7 @@ def require_usual_layers(anatomy: Anatomy, what: str) -> None:
     Raises:
         SelfRepairError: names the first other layer, and what it has.
     """
+    require_alone(anatomy, what)
     for layer, block in enumerate(anatomy.blocks):
         other = _unusual(block)
         if other is not None:
@@ -23,6 +24,23 @@ def require_usual_layers(anatomy: Anatomy, what: str) -> None:
                 f"Layer {layer} of this model {other}: {what} know of heads and one MLP in each layer alone.",
                 "Measure it with `selfrepair run`, whose ledger has lines for all of its parts.",
             )
+
+
+def require_alone(anatomy: Anatomy, what: str) -> None:
+    """Refuses a model whose blocks cannot be run one by one.
+
+    Args:
+        anatomy: the model's parts.
+        what: runs them so, as in 'questions on prompts'.
+
+    Raises:
+        SelfRepairError: they hand values on beside the residual stream.
+    """
+    if not anatomy.alone:
+        raise SelfRepairError(
+            f"Layers of this model share more than the residual stream, and {what} run layers one by one.",
+            "Measure it with `selfrepair run`, which lets the model run all of its layers.",
+        )
 
 
 def _unusual(block: Block) -> str | None:
@@ -34,4 +52,4 @@ def _unusual(block: Block) -> str | None:
         return "has no MLP" if not block.mlps else f"has an MLP of {len(block.mlps)} parts that write side by side"
     if block.stream_multiplier != 1:
         return f"multiplies the residual stream with {block.stream_multiplier:g}"
-    return None
+    return None if block.gains is None else "multiplies each dimension of the residual stream with a number of its own"

@@ -19,7 +19,7 @@ class WatchedForward:
     projection_inputs: dict[int, Tensor] = field(default_factory=dict)
     projections: dict[int, Tensor] = field(default_factory=dict)
     attention: dict[int, Tensor] = field(default_factory=dict)
-    others: dict[int, list[tuple[float, Tensor]]] = field(default_factory=dict)
+    others: dict[int, list[tuple[float | Tensor, Tensor]]] = field(default_factory=dict)
     outputs: dict[int, Tensor] = field(default_factory=dict)
     ends: dict[str, Tensor] = field(default_factory=dict)
 
@@ -39,7 +39,9 @@ class WatchedForward:
         return self.ends["scaled logits"]
 
 
-def _keep_other(run: WatchedForward, layer: int, multiplier: float, shape: tuple[int, ...], value: Tensor) -> None:
+def _keep_other(
+    run: WatchedForward, layer: int, multiplier: float | Tensor, shape: tuple[int, ...], value: Tensor
+) -> None:
     """Keeps a write of the first of two forwards."""
     if layer not in run.outputs:
         run.others.setdefault(layer, []).append((multiplier, value.reshape(shape).clone()))
@@ -57,7 +59,9 @@ def watched_forward(model: LanguageModel, tokens: Tensor) -> WatchedForward:
             on_output(block.attention_write, keeping(run.attention, layer, shape)),
             on_output(block.module, keeping(run.outputs, layer, shape)),
         ]
-        for module, multiplier in (*block.mlps, (block.mixer_write, block.mixer_multiplier)):
+        others = [(module, block.own_multiplier(value, number)) for number, (module, value) in enumerate(block.mlps)]
+        others.append((block.mixer_write, block.own_multiplier(block.mixer_multiplier, "mixer")))
+        for module, multiplier in others:
             handles.append(on_output(module, partial(_keep_other, run, layer, multiplier, shape)))
     with removing(*handles):
         run.ends["logits"] = model.logits(tokens)

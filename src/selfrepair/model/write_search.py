@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from selfrepair.errors import RefusedModel
+from selfrepair.model.gains import Holding, gained_writes
 from selfrepair.model.scales import rounded
 from selfrepair.model.trace import Trace
 
@@ -22,19 +23,25 @@ Weighted = tuple[str, float]
 
 @dataclass(frozen=True)
 class Writes:
-    """`block output = stream * block input + sum of multiplier * write`.
+    """`block output = stream * block input + sum of multiplier * write + a constant`.
 
     Attributes:
-        attention: attention's write: the output projection, or a norm behind it; None in blocks without heads.
+        attention: attention's write: the output projection, or a norm behind it; None in blocks without heads, and
+            where heads write nothing into the stream, but into what a mixer reads (Zamba).
         mixer: the write of what moves information between positions without heads (state spaces, convolutions).
         mlps: writes of everything else: none, one, or several (experts beside an MLP, inputs of the layer's own).
         stream: what the block's input is multiplied with.
+        constant: whether the block adds a vector, the same at all positions, that no module puts out.
+        gained: whether every dimension of the input and of the writes has a multiplier of its own (`gains.py`), in
+            place of those given here.
     """
 
     attention: Weighted | None
     mixer: Weighted | None
     mlps: tuple[Weighted, ...]
     stream: float = 1.0
+    constant: bool = False
+    gained: bool = False
 
 
 def find_writes(clean: Trace, attention: str | None, projection: str | None, mixers: Sequence[str]) -> Writes:
@@ -53,8 +60,8 @@ def find_writes(clean: Trace, attention: str | None, projection: str | None, mix
         pair = _pair(clean, attention, projection)
         if pair is not None:
             return pair
-    for scaled in (False, True):
-        found = _several(clean, attention, projection, mixers, scaled)
+    for constant, scaled in ((False, False), (False, True), (True, False), (True, True)):
+        found = _several(clean, attention, projection, mixers, scaled, constant)
         if found is not None:
             return found
     raise RefusedModel(
@@ -62,6 +69,30 @@ def find_writes(clean: Trace, attention: str | None, projection: str | None, mix
         "a block's output is not its input plus what attention and the MLP write.",
         "Post-norm trunks (OPT-350m, the original BERT layout) and several residual streams are not supported.",
     )
+
+
+def find_gained_writes(
+    holding: Holding, clean: Trace, attention: str | None, projection: str | None, mixers: Sequence[str]
+) -> Writes | None:
+    """The writes of a block with random weights that has gains by dimension; None where it has not.
+
+    Args:
+        holding: the block.
+        clean: its forward.
+        attention: the module with heads, if there is one.
+        projection: its output projection.
+        mixers: modules without heads that move information between positions.
+    """
+    moving = [*([] if projection is None else [projection]), *mixers]
+    if len(moving) != 1:
+        return None
+    inside = [*mixers, *([] if attention is None else [attention])]
+    chosen = gained_writes(holding, list(_behind(clean, moving[0])), _outside(clean, inside, ""))
+    if chosen is None:
+        return None
+    first, mlps = (chosen[0], 1.0), tuple((name, 1.0) for name in chosen[1:])
+    of_heads = projection is not None
+    return Writes(first if of_heads else None, None if of_heads else first, mlps, constant=True, gained=True)
 
 
 def _pair(clean: Trace, attention: str, projection: str) -> Writes | None:
@@ -80,7 +111,7 @@ def _pair(clean: Trace, attention: str, projection: str) -> Writes | None:
 
 
 def _several(
-    clean: Trace, attention: str | None, projection: str | None, mixers: Sequence[str], scaled: bool
+    clean: Trace, attention: str | None, projection: str | None, mixers: Sequence[str], scaled: bool, constant: bool
 ) -> Writes | None:
     """Any number of writes: all outputs that are independent of each other go into one least-squares problem, and those
     that are no writes come out as zero.
@@ -91,29 +122,39 @@ def _several(
         projection: its output projection.
         mixers: modules without heads that move information between positions.
         scaled: whether the block's input may be multiplied as well.
+        constant: whether the block may add a constant: fitted is then what differs between positions.
     """
+
+    def compared(value: Tensor) -> Tensor:
+        per_position = value.reshape(clean.left.shape)
+        return (per_position - per_position.mean(1, keepdim=True) if constant else per_position).flatten()
+
     of_heads = [] if projection is None else list(_behind(clean, projection))
     of_mixers = {name: list(_behind(clean, name)) for name in mixers}
     inside = [*mixers, *([] if attention is None else [attention])]
     named = [*of_heads, *(name for names in of_mixers.values() for name in names)]
     candidates = [*named, *(name for name in _outside(clean, inside, "") if name not in named)]
-    columns = {name: _flat(clean, name) for name in candidates}
-    entered = clean.entered.flatten()
-    added = clean.left.flatten() if scaled else clean.left.flatten() - entered
-    chosen = _fitted({"": entered} | columns if scaled else columns, added)
+    columns = {name: compared(_flat(clean, name)) for name in candidates}
+    entered, left = compared(clean.entered), compared(clean.left)
+    chosen = _fitted({"": entered} | columns, left) if scaled else _fitted(columns, left - entered)
     if chosen is None:
         return None
-    stream = chosen.pop("", 1.0) if scaled else 1.0
+    stream = chosen.pop("", 0.0) if scaled else 1.0
     heads = [name for name in chosen if name in of_heads]
     mixing = [name for names in of_mixers.values() for name in names if name in chosen]
-    if len(heads) != (projection is not None) or len(mixing) != len(mixers) or len(mixers) > 1 or not stream:
-        return None
     rest = [name for name in chosen if name not in (*heads, *mixing)]
+    if inside and not heads and not mixing:  # what was moved goes into the stream through the one module that writes
+        mixing, rest = rest, []
+        if len(mixing) != 1:
+            return None
+    if len(heads) > 1 or len(mixing) > 1 or not stream:
+        return None
     return Writes(
         (heads[0], chosen[heads[0]]) if heads else None,
         (mixing[0], chosen[mixing[0]]) if mixing else None,
         tuple((name, chosen[name]) for name in rest),
         stream,
+        constant,
     )
 
 

@@ -94,7 +94,8 @@ def measure(
         model: from `load`.
         windows: from `windows`.
         interventions: what to ablate where it is not single heads: sites (`Mlp(9)`), or sets of sites with others
-            frozen; one ablated run each. Results are in `Run.interventions`.
+            frozen; one ablated run each. Every mixer by default in models without heads. Results are in
+            `Run.interventions`.
         out: results folder; without it units are kept in a temporary one for as long as this lasts, longer where an
             error would throw away what had been measured. `ray` and `slurm` need it.
         progress: whether to show progress.

@@ -21,6 +21,10 @@ def mlp_marks(block: Block) -> list[str]:
     return [MLP if number == 0 else f"{MLP} {number}" for number in range(len(block.mlps))]
 
 
+_Kind = tuple[type[nn.Module], bool, bool]
+"""Class of a block, and whether it has heads and a mixer."""
+
+
 class NotTraceable(SelfRepairError):
     """A block that cannot be followed operation by operation."""
 
@@ -29,7 +33,8 @@ class BlockRecorder:
     """Records blocks; remembers which of their modules have to be stepped over as a whole."""
 
     def __init__(self) -> None:
-        self._opaque: dict[type[nn.Module], set[str]] = {}
+        self._opaque: dict[_Kind, set[str]] = {}
+        self._choosing: set[_Kind] = set()  # blocks that choose by functions outside of modules to step over
 
     @property
     def steps_over_modules(self) -> bool:
@@ -49,27 +54,31 @@ class BlockRecorder:
             NotTraceable: the block itself, not one of its modules, does something discrete, or reads a value that
                 cannot be followed.
         """
-        names = self._opaque.setdefault(type(block.module), set())
+        kind = type(block.module), bool(block.heads), block.has_mixer  # of one class, under the same names (hybrids)
+        names = self._opaque.setdefault(kind, set())
         while True:
             try:
-                return self._attempt(block, arguments, residual, names, neurons)
+                recorder = self._recorder(block, residual, names, kind in self._choosing)
+                return self._attempt(block, arguments, recorder, neurons)
             except DiscreteStep as step:
-                if not step.stack:
-                    raise NotTraceable(f"{type(block.module).__name__} calls {step} itself.") from step
-                name = next(name for name, module in block.module.named_children() if module is step.stack[0])
-                if name in names:
-                    raise NotTraceable(f"{type(block.module).__name__} calls {step} in {name}.") from step
-                names.add(name)
+                name = _to_step_over(block, step, neurons)
+                if name is not None and name not in names:
+                    names.add(name)
+                elif kind not in self._choosing:
+                    self._choosing.add(kind)
+                else:
+                    where = f"in {type(step.stack[0]).__name__}" if step.stack else "itself"
+                    raise NotTraceable(f"{type(block.module).__name__} calls {step} {where}.") from step
 
-    def _attempt(
-        self, block: Block, arguments: Arguments, residual: Tensor, names: set[str], neurons: nn.Module | None
-    ) -> Tape:
-        residual = residual.clone()  # blocks may change it in place
-        own = dict(block.module.named_children())  # layers of one class need not all have them (hybrids)
-        recorder = Recorder(residual, [own[name] for name in names if name in own])
+    def _recorder(self, block: Block, residual: Tensor, names: set[str], choosing: bool) -> Recorder:
+        own = dict(block.module.named_modules())  # layers of one class need not all have them (hybrids)
+        stepped_over = [own[name] for name in names if name in own]
+        return Recorder(residual.clone(), stepped_over, choosing)  # blocks may change it in place
+
+    def _attempt(self, block: Block, arguments: Arguments, recorder: Recorder, neurons: nn.Module | None) -> Tape:
         tape = recorder.tape
         tape.marks[INPUT] = 0
-        args, kwargs = with_input(arguments, residual)
+        args, kwargs = with_input(arguments, tape.values[0])
 
         def mark(name: str, value: Tensor) -> None:
             tape.marks[name] = recorder.number(value)
@@ -89,6 +98,17 @@ class BlockRecorder:
                 with removing(*taps), recorder:
                     out = block.module(*args, **kwargs)
             mark(OUTPUT, first_tensor(out))
+            if tape.jumping.intersection(tape.marks.values()):
+                raise NotTraceable(f"{type(block.module).__name__} chooses what is read.")
         except LookupError as problem:
             raise NotTraceable(f"{type(block.module).__name__} hides {problem}.") from problem
         return tape
+
+
+def _to_step_over(block: Block, step: DiscreteStep, neurons: nn.Module | None) -> str | None:
+    """Path of the outermost module around a discrete step inside which nothing is read; None where there is none."""
+    written = [block.projection, block.attention_write, block.mixer_write, *(module for module, _ in block.mlps)]
+    read = {*written, *([] if neurons is None else [neurons])}
+    around = (module for module in step.stack if not read.intersection([*module.modules()][1:]))
+    chosen = next(around, None)
+    return next((name for name, module in block.module.named_modules() if module is chosen), None)

@@ -47,6 +47,9 @@ class _Inputs:
     def is_weight(self, index: int) -> bool:
         return self.source.is_weight(index)
 
+    def jumps(self, index: int) -> bool:
+        return self.source.jumps(index)
+
     @property
     def reading(self) -> Reading:
         return self.source.reading

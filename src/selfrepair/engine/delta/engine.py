@@ -14,16 +14,17 @@ from selfrepair.effects.ledger import Ledger
 from selfrepair.engine.accounts import RunNumbers, nothing_happens, require_sites
 from selfrepair.engine.clean import CleanRun
 from selfrepair.engine.contract import Replacement, Settings
-from selfrepair.engine.delta.blocks import INPUT, OUTPUT, PROJECTION, BlockRecorder, mlp_marks
+from selfrepair.engine.delta.blocks import INPUT, OUTPUT, PROJECTION, BlockRecorder, NotTraceable, mlp_marks
 from selfrepair.engine.delta.compiled import CompiledProgram
-from selfrepair.engine.delta.layer_probes import after_attention, of_attention
+from selfrepair.engine.delta.layer_probes import after_attention, directions, of_attention
 from selfrepair.engine.delta.matmul import PRECISIONS, Weights
-from selfrepair.engine.delta.probes import DIRECTION, HEAD_DIRECTIONS, PROJECTION_DIRECTION, Probe
+from selfrepair.engine.delta.probes import HEAD_DIRECTIONS, PROJECTION_DIRECTION, Probe
 from selfrepair.engine.delta.program import Program, TapeValues
 from selfrepair.engine.delta.tape import Tape
 from selfrepair.engine.delta.wavefront import PatchAt, Runs
 from selfrepair.engine.fold import Folding, halving_when_memory_ends
 from selfrepair.errors import RefusedModel
+from selfrepair.model.anatomy import Block
 from selfrepair.model.arguments import block_arguments
 from selfrepair.model.language_model import LanguageModel
 from selfrepair.model.own_forward import stream_errors
@@ -110,6 +111,9 @@ class DeltaEngine:
         """See `selfrepair.engine.contract.Engine`."""
         model.require_running("sweep")
         require_sites(model, clean.tokens.shape[1], interventions)
+        if not model.anatomy.alone:
+            block = type(model.anatomy.blocks[0].module).__name__
+            raise NotTraceable(f"{block} hands values on beside the stream, of which no differences are carried.")
         yield from nothing_happens(model.anatomy, clean, interventions, per_component)
         ordered = [intervention for _, group in by_start(interventions) for intervention in group]
         most = self.runs or max(1, len(ordered))
@@ -137,7 +141,7 @@ class DeltaEngine:
             block, residual = anatomy.blocks[layer], clean.residuals[layer]
             tape = self._recorder.record(block, arguments[layer], residual, neurons.get(layer))
             strayed = torch.maximum(strayed, _strayed(clean, layer, tape))
-            values = TapeValues(tape, self.weights, _directions(clean, layer), clean.reading, clean.tokens.shape)
+            values = TapeValues(tape, self.weights, _directions(block, clean, layer), clean.reading, clean.tokens.shape)
             self._advance(runs, layer, values, replacement, advance)
             if layer in starting:
                 self._join(runs, layer, len(starting[layer]), values, replacement, advance)
@@ -273,9 +277,9 @@ def _require_clean(model: LanguageModel, strayed: float) -> None:
         )
 
 
-def _directions(clean: CleanRun, layer: int) -> dict[str, Tensor]:
+def _directions(block: Block, clean: CleanRun, layer: int) -> dict[str, Tensor]:
     return {
-        DIRECTION: clean.direction,
+        **directions(block, clean.direction),
         PROJECTION_DIRECTION: clean.projection_directions[layer],
         HEAD_DIRECTIONS: clean.head_directions[layer],
     }

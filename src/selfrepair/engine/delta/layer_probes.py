@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from torch import Tensor
+
 from selfrepair.engine.delta.blocks import ATTENTION, HEADS, MIXER, OUTPUT, PROJECTION, mlp_marks
 from selfrepair.engine.delta.probes import DIRECTION, HEAD_DIRECTIONS, PROJECTION_DIRECTION, STREAM, Probe
 from selfrepair.engine.delta.tape import Tape
 from selfrepair.model.anatomy import Block
+from selfrepair.model.gains import Write
 
 
 def after_attention(block: Block, tape: Tape) -> list[Probe]:
     """What is read behind attention, whether or not a run's differences begin there."""
     probes = [Probe(OUTPUT, tape.marks[OUTPUT], STREAM)]
-    probes += [Probe(name, tape.marks[name], DIRECTION) for name in mlp_marks(block)]
+    probes += [Probe(name, tape.marks[name], along(block, name)) for name in mlp_marks(block)]
     if block.has_mixer:
-        probes.append(Probe(MIXER, tape.marks[MIXER], DIRECTION))
+        probes.append(Probe(MIXER, tape.marks[MIXER], along(block, MIXER)))
     if block.attention_norm is not None:
-        probes.append(Probe(ATTENTION, tape.marks[ATTENTION], DIRECTION))
+        probes.append(Probe(ATTENTION, tape.marks[ATTENTION], along(block, ATTENTION)))
     return probes
 
 
@@ -27,3 +30,20 @@ def of_attention(tape: Tape, per_component: bool) -> list[Probe]:
     if per_component:
         probes.append(Probe(HEADS, tape.marks[HEADS], HEAD_DIRECTIONS))
     return probes
+
+
+def along(block: Block, mark: str) -> str:
+    """Name of the direction that a write is read along: one of its own in blocks with gains by dimension."""
+    return DIRECTION if block.gains is None else f"{DIRECTION} of {mark}"
+
+
+def directions(block: Block, direction: Tensor) -> dict[str, Tensor]:
+    """Directions of a block's writes by these names.
+
+    Args:
+        block: the block.
+        direction: that of the final stream, [window, P, width].
+    """
+    writes: dict[str, Write] = {ATTENTION: "attention", MIXER: "mixer"}
+    writes |= {name: number for number, name in enumerate(mlp_marks(block))}
+    return {along(block, mark): block.with_gain(direction, write) for mark, write in writes.items()}

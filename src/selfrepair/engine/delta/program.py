@@ -50,6 +50,10 @@ class TapeValues:
         """See `rules.Values`."""
         return isinstance(self.tape.values[index], nn.Parameter)
 
+    def jumps(self, index: int) -> bool:
+        """See `rules.Values`."""
+        return index in self.tape.jumping
+
     def direction(self, name: str) -> Tensor:
         """See `rules.Values`."""
         return self.directions[name]

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_flatten, tree_map
 
+from selfrepair.engine.delta.functions import EMPTY, FILLED, UNSEEN, in_place, out_of_place, passes_choices, settles
+
 
 @dataclass(frozen=True)
 class Ref:
@@ -49,12 +51,17 @@ class Tape:
         operations: operations in the order of their calls.
         values: values by number. Value 0 is the block's input; values that no operation put out are constants.
         active: whether a value depends on the block's input.
+        jumping: numbers of values that do and may jump, of which no difference but the ablated run's own value is
+            carried: choices (indices, masks) that a module made which is taken as one operation, and what is computed
+            with them, up to a softmax. A score that is masked in one run and not in another differs by 1e30 or so,
+            beside which nothing is left of the score.
         marks: numbers of the values that were asked for by name.
     """
 
     operations: list[Operation] = field(default_factory=list)
     values: list[Tensor] = field(default_factory=list)
     active: list[bool] = field(default_factory=list)
+    jumping: set[int] = field(default_factory=set)
     marks: dict[str, int] = field(default_factory=dict)
 
     def signature(self) -> str:
@@ -85,10 +92,13 @@ class Recorder(TorchFunctionMode):
     Args:
         source: the block's input.
         opaque: modules that are recorded as one operation, whatever they do inside.
+        choosing: whether indices that functions choose (of the largest entries) are followed as well as those that
+            such modules choose.
     """
 
-    def __init__(self, source: Tensor, opaque: Iterable[nn.Module] = ()) -> None:
+    def __init__(self, source: Tensor, opaque: Iterable[nn.Module] = (), choosing: bool = False) -> None:
         super().__init__()
+        self._choosing = choosing
         self.tape = Tape()
         self._numbers: dict[int, int] = {}
         self._alive: list[Tensor] = []  # so that no other tensor takes over an `id`
@@ -107,26 +117,35 @@ class Recorder(TorchFunctionMode):
         given = [leaf for leaf in tree_flatten((args, kwargs))[0] if isinstance(leaf, Tensor)]
         active = any(self._is_active(tensor) for tensor in given)
         name = getattr(func, "__name__", "")
-        if name in _EMPTY:
-            made: Tensor = func(*args, **kwargs)
-            self._register(made, active=False)
-            return made
-        if active and any(self._is_active(tensor) and not _is_continuous(tensor) for tensor in given):
-            raise DiscreteStep(name or "a choice", tuple(self._stack))  # which experts, say
+        if name in EMPTY:
+            return self._constant(func(*args, **kwargs))
+        choices = [tensor for tensor in given if self._is_active(tensor) and not _is_continuous(tensor)]
+        if choices:
+            if not all(map(self._jumps, choices)) or not passes_choices(name, args):
+                raise DiscreteStep(name or "a choice", tuple(self._stack))  # which experts, say
+            if name in FILLED:
+                return self._constant(func(*args, **kwargs))
         if active and name == "copy_":
             return self._copy_into(args[0], args[1])
-        if active and _in_place(func):
-            func, args, kwargs, target = _out_of_place(func, args, kwargs)
-            result = func(*args, **kwargs)
-            self._record(func, args, kwargs, result)
-            self._overwrite(target, result)
-            return target
-        if active and name in _UNSEEN:
+        if active and in_place(func):
+            pure = out_of_place(func)
+            if pure is None:
+                raise DiscreteStep(name, ())
+            result = pure(*args, **kwargs)
+            self._record(pure, args, kwargs, result)
+            self._overwrite(args[0], result)
+            return args[0]
+        if active and name in UNSEEN:
             raise DiscreteStep(name, tuple(self._stack))
         result = func(*args, **kwargs)
         if active:
             self._record(func, args, kwargs, result)
         return result
+
+    def _constant(self, made: Tensor) -> Tensor:
+        """A tensor that does not move with the block's input, whatever it was made from."""
+        self._register(made, active=False)
+        return made
 
     def number(self, tensor: Tensor) -> int:
         """The number of a value on the tape.
@@ -193,6 +212,9 @@ class Recorder(TorchFunctionMode):
         number = self._numbers.get(id(tensor))
         return number is not None and self.tape.active[number]
 
+    def _jumps(self, tensor: Tensor) -> bool:
+        return self._numbers.get(id(tensor)) in self.tape.jumping
+
     def _register(self, tensor: Tensor, active: bool) -> int:
         self.tape.values.append(tensor)
         self.tape.active.append(active)
@@ -213,13 +235,18 @@ class Recorder(TorchFunctionMode):
         if not leaves:
             return
         opaque = isinstance(func, nn.Module)
-        if not opaque and not any(map(_is_continuous, leaves)):
+        jumps = any(self._jumps(leaf) for leaf in tree_flatten((args, kwargs))[0] if isinstance(leaf, Tensor))
+        continuous = [_is_continuous(leaf) for leaf in leaves]
+        if not opaque and not jumps and not any(continuous):
             raise DiscreteStep(func.__name__, tuple(self._stack))
-        if any(leaf.dtype is torch.bool for leaf in leaves):
-            raise DiscreteStep(type(func).__name__, ())
+        settled = opaque or settles(func.__name__)
+        chooses = opaque or (self._choosing and func.__name__ == "topk")
         args, kwargs = tree_map(self._known, (tuple(args), dict(kwargs)))
         outputs = tuple(self._register(leaf, active=True) for leaf in leaves)  # indices of a maximum move as well
         self.tape.operations.append(Operation(func, args, kwargs, outputs))
+        for number, moves in zip(outputs, continuous, strict=True):
+            if (jumps and not settled) or (chooses and not moves):
+                self.tape.jumping.add(number)
 
 
 def written(whole: Tensor, part: Tensor, size: torch.Size, stride: tuple[int, ...], offset: int) -> Tensor:
@@ -239,33 +266,3 @@ def _is_all_of(tensor: Tensor, memory: torch.UntypedStorage) -> bool:
 def _is_continuous(tensor: Tensor) -> bool:
     """Whether a tensor's values move with a block's input, rather than jump."""
     return tensor.is_floating_point() or tensor.is_complex()
-
-
-def _in_place(func: Callable[..., Any]) -> bool:
-    name = getattr(func, "__name__", "")
-    return name in _IN_PLACE or (name.endswith("_") and not name.endswith("__"))
-
-
-_UNSEEN = frozenset(["__setitem__", "item", "tolist", "numpy", "__bool__", "__float__", "__int__", "__index__"])
-"""Functions that take a value off the tape: into a part of another tensor, or into a Python number."""
-
-_EMPTY = frozenset(["new_empty", "empty_like"])
-"""Functions that make tensors whose values mean nothing yet: no difference comes from them."""
-
-_IN_PLACE: dict[str, Callable[..., Any]] = {
-    "__iadd__": torch.add,
-    "__isub__": torch.sub,
-    "__imul__": torch.mul,
-    "__itruediv__": torch.div,
-}
-
-
-def _out_of_place(
-    func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any], Tensor]:
-    """The function that gives the same without changing its first argument, and that argument."""
-    name = func.__name__
-    pure: Callable[..., Any] | None = _IN_PLACE.get(name) or getattr(torch, name.rstrip("_"), None)
-    if pure is None:
-        raise DiscreteStep(name, ())
-    return pure, args, kwargs, args[0]

@@ -189,8 +189,8 @@ class _Window:
         """What the head that repaired most attended to, before and after; empty where no head repaired."""
         assert ledger.by_head is not None
         by_head = ledger.by_head[index, 0, position]
-        layer, head = divmod(int(by_head.argmax()), by_head.shape[1])
-        if by_head[layer, head] <= 0 or layer not in after.weights or layer not in self.attention.weights:
+        layer, head = divmod(int(by_head.argmax()), by_head.shape[1]) if by_head.numel() else (-1, -1)
+        if layer < 0 or by_head[layer, head] <= 0 or layer not in after.weights or layer not in self.attention.weights:
             nothing: Row = {name: [] for name in ("attended_positions", "attention_before", "attention_after")}
             return nothing | {"attending_layer": None, "attending_head": None}
         reach = position + 1

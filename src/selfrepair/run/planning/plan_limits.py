@@ -17,7 +17,7 @@ MOST_REPLICATES, MOST_SEED = 100_000, 2**63 - 1
 _MOST_BYTES = 2**34  # of all heads' sums with their replicates, which a merge holds in memory
 _RANGES: dict[tuple[str, ...], tuple[int, int]] = {
     ("model", "layers"): (1, 10_000),
-    ("model", "heads"): (1, 10_000),
+    ("model", "heads"): (0, 10_000),
     ("text", "windows"): (1, 2**31),
     ("text", "positions"): (2, 2**24),
     ("text", "documents"): (1, 2**31),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from torch import Tensor
 
 from selfrepair.ablation.operators import Operator
-from selfrepair.ablation.sites import Head
+from selfrepair.ablation.sites import Head, Site, usual_sites
 from selfrepair.engine import DeltaEngine, Engine, ReplayEngine, engine_made_by_name, engine_named
 from selfrepair.engine.choice import Choice, RunSize, choose, delta, require_right
 from selfrepair.engine.clean import clean_run
@@ -49,7 +51,7 @@ def planned_engine(
         choice = Choice(OwnPositionEngine(runs=room.runs), "own-position, one position of each ablated run")
         return choice.engine, _facts(choice, True, room, unit)
     with finding("an engine, on the first windows"):
-        tried = list(dict.fromkeys(_head_near(model, cell) for cell in heads))
+        tried = list(dict.fromkeys(_site_near(model, cell) for cell in heads))
         passes = max(1, round(share * len(windows))) * chosen.draws
         choice = chosen_engine(asked.engine, asked.precision, model, first_batch, tried, passes)
     engine = choice.engine
@@ -73,15 +75,21 @@ def _facts(choice: Choice, by_name: bool, room: MemoryPlan, unit: int) -> Engine
     }
 
 
-def _head_near(model: LanguageModel, cell: Head) -> Head:
-    """A head to try engines on: in the cell's layer, or in the nearest one that has heads."""
-    anatomy = model.anatomy
-    layer = min(anatomy.layers_with_heads, key=lambda layer: abs(layer - cell.layer))
-    return Head(layer, min(cell.head, anatomy.blocks[layer].heads - 1))
+def _site_near(model: LanguageModel, cell: Head) -> Site:
+    """A head, or a mixer of a model without heads, to try engines on: in the cell's layer or in the nearest one that
+    has any."""
+    sites = usual_sites(model.anatomy)
+    row = sites[min(sites, key=lambda layer: abs(layer - cell.layer))]
+    return row[min(cell.head, len(row) - 1)]
 
 
 def chosen_engine(
-    engine: str | Engine, precision: str | None, model: LanguageModel, tokens: Tensor, heads: list[Head], passes: int
+    engine: str | Engine,
+    precision: str | None,
+    model: LanguageModel,
+    tokens: Tensor,
+    sites: Sequence[Site],
+    passes: int,
 ) -> Choice:
     """The engine that was asked for, or the one that is best, with all its settings.
 
@@ -90,21 +98,21 @@ def chosen_engine(
         precision: precision of the delta engine's products; None to choose.
         model: the model.
         tokens: the first full batch of windows.
-        heads: the heads to ablate.
+        sites: heads or mixers to try engines on.
         passes: windows times draws.
     """
     if precision is not None and precision not in PRECISIONS:
         raise SelfRepairError(f"No precision is called '{precision}'.", f"There are: {', '.join(PRECISIONS)}.")
-    blocks = passes * sum(model.anatomy.layers - head.layer for head in heads)
+    blocks = passes * sum(model.anatomy.layers - site.port.layer for site in sites)
     work = RunSize(blocks, passes * (tokens.shape[1] - 1))
     with model.running():
         if engine == "delta" or (engine == "auto" and precision is not None):
-            return delta(model, tokens, heads, work, precision)
+            return delta(model, tokens, sites, work, precision)
         if engine == "auto":
-            return choose(model, tokens, heads, work)
+            return choose(model, tokens, sites, work)
         used = engine_named(engine) if isinstance(engine, str) else engine
         if isinstance(used, DeltaEngine):
-            require_right(model, tokens, heads)
+            require_right(model, tokens, sites)
         if isinstance(used, ReplayEngine) and used.fold is None:
             used.fold = used.probe(model, clean_run(model, tokens))
         return Choice(used, f"{used.name}, as asked for")

@@ -10,7 +10,7 @@ from selfrepair.ablation.interventions import Intervention, by_start
 from selfrepair.ablation.name_lists import Spelled
 from selfrepair.ablation.names import existing_heads, named_heads
 from selfrepair.ablation.operators import operator, require_operator
-from selfrepair.ablation.sites import Head, Site, all_heads
+from selfrepair.ablation.sites import Head, Site, all_heads, all_mixers
 from selfrepair.engine import engine_named
 from selfrepair.engine.accounts import require_sites
 from selfrepair.engine.clean import clean_run
@@ -50,7 +50,7 @@ def prepare(
         model: the model.
         windows: the corpus.
         settings: what was asked for.
-        interventions: what to ablate where it is not single heads.
+        interventions: what to ablate where it is not single heads; the mixers of a model without heads by default.
 
     Raises:
         SelfRepairError: no donors, no scored tokens, unknown heads, filters, operator or engine.
@@ -64,6 +64,8 @@ def prepare(
     all_estimators()  # as here: what another package offers fails now, not after the sweep
     heads = all_heads(model.anatomy) if ablation.heads is None else _checked_heads(model, ablation.heads)
     sets = None
+    if interventions is None and ablation.heads is None and not heads:
+        interventions = all_mixers(model.anatomy)
     if interventions is not None:
         if ablation.heads is not None:
             raise SelfRepairError("Both heads and interventions were given.", "Give one of them.")

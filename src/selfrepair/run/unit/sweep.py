@@ -14,13 +14,14 @@ from torch import Tensor
 
 from selfrepair.ablation.interventions import Intervention, by_start, each, ports_of
 from selfrepair.ablation.operators import Operator, Source, Unchanged
-from selfrepair.ablation.sites import Head
+from selfrepair.ablation.sites import Site, usual_sites
 from selfrepair.effects.ledger import Ledger
 from selfrepair.engine.beginnings import Beginning, beginning_of, sweep_wanted
 from selfrepair.engine.clean import CleanRun, clean_run, require_own_forward
 from selfrepair.engine.contract import Replacement
 from selfrepair.engine.own_position import OwnPositionEngine
 from selfrepair.errors import SelfRepairError
+from selfrepair.model.anatomy import Anatomy
 from selfrepair.model.ports import Port
 from selfrepair.progress import Advance, ignore
 from selfrepair.run.planning.batch_size import real_tokens, tokens_of
@@ -94,7 +95,8 @@ def _sweep_batch(
     advance: Advance,
 ) -> None:
     tokens = tokens_of(job.windows, windows, job.model)
-    clean = clean_run(job.model, tokens, ports=ports_of(job.interventions))
+    probes = each(_floor_sites(job.model.anatomy)) if probed else []
+    clean = clean_run(job.model, tokens, ports=ports_of([*job.interventions, *probes]))
     if first:
         require_own_forward(job.model, clean, real_tokens(job.windows, windows, job.model))
     source = BatchSource(job, surveyed, windows)
@@ -125,18 +127,24 @@ def _sweep_batch(
         accuracy.sampled(sample.compared(partial(replacement, job.operator, clean, source, 0)))
 
 
+def _floor_sites(anatomy: Anatomy) -> list[Site]:
+    """The first and the last head, or mixer of a model without heads, of some layers of all depths."""
+    sites = usual_sites(anatomy)
+    having = list(sites)
+    layers = sorted({having[round(i * (len(having) - 1) / (_FLOOR_HEADS - 1))] for i in range(_FLOOR_HEADS)})
+    return list(dict.fromkeys(site for layer in layers for site in (sites[layer][0], sites[layer][-1])))
+
+
 def numerical_floor(job: Job, clean: CleanRun, scored: Tensor) -> tuple[float, float]:
-    """Largest total effect of heads ablated with their own clean output, below which effects mean nothing; and the
-    largest ratio to what rounding may leave. Infinite if the engine leaves heads out."""
+    """Largest total effect of heads, or mixers of models without heads, ablated with their own clean output, below
+    which effects mean nothing; and the largest ratio to what rounding may leave. Infinite if the engine leaves some
+    out."""
     if job.sparse:  # a whole batch would be dear beside the few predictions that are measured
         clean, scored = beginning_of(clean, Beginning((), (0,), clean.tokens.shape[1])), scored[:1]
-    anatomy = job.model.anatomy
-    having = anatomy.layers_with_heads
-    layers = sorted({having[round(i * (len(having) - 1) / (_FLOOR_HEADS - 1))] for i in range(_FLOOR_HEADS)})
-    heads = each(Head(layer, head) for layer in layers for head in (0, anatomy.blocks[layer].heads - 1))
+    chosen = each(_floor_sites(job.model.anatomy))
     in_place = partial(replacement, Unchanged(), clean, _Nothing(), 0)
-    ledgers = list(_by_engine(job, clean, None, ignore, heads, in_place))
-    if {intervention for ledger in ledgers for intervention in ledger.interventions} != set(heads):
+    ledgers = list(_by_engine(job, clean, None, ignore, chosen, in_place))
+    if {intervention for ledger in ledgers for intervention in ledger.interventions} != set(chosen):
         return math.inf, math.inf
     effects = torch.cat([ledger.total_effect for ledger in ledgers])[:, scored]
     return largest_error(effects), largest_error(effects / ledger_rounding(clean)[scored])

@@ -1,7 +1,8 @@
 """An operation that a difference is about to pass, and where its clean values come from.
 
 Differences have an axis of ablated runs in front: [run, *shape of the clean value]. `None` stands for a difference
-that is zero everywhere, and costs nothing.
+that is zero everywhere, and costs nothing. Of values that jump (`Tape.jumping`) the ablated runs' own stand in their
+place.
 """
 
 from __future__ import annotations
@@ -38,6 +39,10 @@ class Values(Protocol):
 
     def is_weight(self, index: int) -> bool:
         """Whether the value is a parameter of the model."""
+        ...
+
+    def jumps(self, index: int) -> bool:
+        """Whether ablated runs' own values are carried, not differences; see `Tape.jumping`."""
         ...
 
     def direction(self, name: str) -> Tensor:
@@ -87,9 +92,21 @@ class Call:
 
     def full(self, argument: Any) -> Tensor:
         """Clean value plus difference, [run, ...]."""
-        difference = self.difference(argument)
-        clean = self.clean(argument)
-        return clean if difference is None else clean + difference
+        return self.clean(argument) if self.difference(argument) is None else self.moved(argument.index)
+
+    def moved(self, index: int) -> Tensor:
+        """The same of a value that moves, by its number."""
+        difference = self.differences[index]
+        return difference if self.values.jumps(index) else self.values.clean(index) + difference
+
+    def change(self, value: Tensor, which: int) -> Tensor:
+        """What is carried of a result [run, ...] of the operation: its difference, or itself where it jumps."""
+        return value if self.values.jumps(self.operation.outputs[which]) else value - self.output(which)
+
+    @property
+    def jumps(self) -> bool:
+        """Whether something that jumps is among what moves."""
+        return any(map(self.values.jumps, self.moving))
 
     def folded(self, argument: Any) -> Tensor:
         """Clean value plus difference of an argument that moves, runs folded into the batch."""

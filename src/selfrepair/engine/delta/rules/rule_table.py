@@ -26,6 +26,8 @@ from selfrepair.engine.delta.rules.shapes import (
 def apply(call: Call) -> tuple[Tensor, ...]:
     """The differences of an operation's results, [run, *shape] each."""
     rule = RULES.get(call.operation.name, secant)
+    if call.jumps and rule not in (opaque, attention):
+        rule = secant  # all others are for what moves little by little
     changes = rule(call)
     return changes if isinstance(changes, tuple) else (changes,)
 

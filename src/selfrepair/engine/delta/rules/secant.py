@@ -17,24 +17,30 @@ from selfrepair.engine.delta.tape import Ref
 def secant(call: Call) -> Moved:
     """`f(clean + difference) - f(clean)`, run by run: true of every function."""
     moving = _runs_that_move(call)
-    return tuple(_where_moving(moving, change) for change in secant_as_rounded(call))
+    return tuple(_where_moving(call, moving, change, i) for i, change in enumerate(secant_as_rounded(call)))
 
 
 def secant_as_rounded(call: Call) -> tuple[Tensor, ...]:
     """The secant rule as it is rounded: a rule that uses it has to set what is exactly zero."""
-    full = {i: call.values.clean(i) + call.differences[i] for i in call.moving}
-    outputs = run_by_run(call, full, call.values.clean)
-    return tuple(value - call.output(i) for i, value in enumerate(outputs))
+    outputs = run_by_run(call, {i: call.moved(i) for i in call.moving}, call.values.clean)
+    return tuple(call.change(value, i) for i, value in enumerate(outputs))
 
 
 def _runs_that_move(call: Call) -> Tensor:
     """Whether anything differs in each run, [run]."""
-    return torch.stack([(call.differences[i] != 0).flatten(1).any(1) for i in call.moving]).any(0)
+
+    def differs(index: int) -> Tensor:
+        return call.differences[index] != (call.values.clean(index) if call.values.jumps(index) else 0)
+
+    return torch.stack([differs(index).flatten(1).any(1) for index in call.moving]).any(0)
 
 
-def _where_moving(moving: Tensor, change: Tensor) -> Tensor:
-    """Zero in runs that stand still: a function may round otherwise where it is given more runs at once."""
-    return torch.where(moving.reshape(-1, *[1] * (change.ndim - 1)), change, torch.zeros_like(change))
+def _where_moving(call: Call, moving: Tensor, change: Tensor, which: int) -> Tensor:
+    """What is carried of a result, and in runs that stand still zero, or the clean value of what jumps: a function may
+    round otherwise where it is given more runs at once."""
+    jumps = call.values.jumps(call.operation.outputs[which])
+    still = call.output(which).expand_as(change) if jumps else torch.zeros_like(change)
+    return torch.where(moving.reshape(-1, *[1] * (change.ndim - 1)), change, still)
 
 
 def run_by_run(call: Call, moving: dict[int, Tensor], standing: Callable[[int], Tensor]) -> tuple[Tensor, ...]:
@@ -80,8 +86,8 @@ def opaque(call: Call) -> tuple[Tensor, ...]:
     """
 
     def difference(full: Tensor, which: int) -> Tensor:
-        clean = call.output(which)
-        return _where_moving(moving, full.reshape(call.runs, *clean.shape) - clean)
+        change = call.change(full.reshape(call.runs, *call.output(which).shape), which)
+        return _where_moving(call, moving, change, which)
 
     moving = _runs_that_move(call)
     outputs = _one_by_one(call) if _stands_beside(call) else _called(call, call.folded)

@@ -23,7 +23,8 @@ from census.sizes import OPTIONAL, PLACEHOLDERS, SIZES, SWITCHES, TOKENS
 
 FAMILIES: tuple[str, ...] = tuple(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
 ENTRIES: tuple[str, ...] = (*FAMILIES, *VARIANTS)
-_WITH = "image+text "  # begins the entries of classes that read images too
+WITH = "image+text "
+"""Begins the entries of classes that read images too."""
 
 
 def _others() -> Iterator[str]:
@@ -31,7 +32,7 @@ def _others() -> Iterator[str]:
     seen = set(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values())
     for family, name in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES.items():
         if name not in seen:
-            yield f"{_WITH}{family}"
+            yield f"{WITH}{family}"
         seen.add(name)
 
 
@@ -49,9 +50,9 @@ def build(entry: str) -> Any:
     Raises:
         NotBuilt: its class or configuration cannot be made small, or it does not run on token ids alone.
     """
-    family = entry.removeprefix(_WITH).split("@")[0]
+    family = entry.removeprefix(WITH).split("@")[0]
     try:
-        if entry.startswith(_WITH):
+        if entry.startswith(WITH):
             config = _config(family, MULTIMODAL_NEEDS.get(family, {}))
             model = _model(MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES[family], family, config)
         else:
@@ -88,7 +89,8 @@ def _config(family: str, variant: Fields) -> Any:
         if isinstance(rope, dict) and rope.get("mrope_section"):
             width = _quiet(part, "head_dim") or part.hidden_size // part.num_attention_heads
             half = int(width * rope.get("partial_rotary_factor", 1.0)) // 2
-            rope["mrope_section"] = [half - 2 * (half // 3), half // 3, half // 3]
+            if len(rope["mrope_section"]) == 3 and sum(rope["mrope_section"]) not in (half, 2 * half):
+                rope["mrope_section"] = [half - 2 * (half // 3), half // 3, half // 3]
     return config
 
 

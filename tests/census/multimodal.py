@@ -14,7 +14,8 @@ def _sections(*sizes: int) -> Fields:
 _AUTOENCODER: Fields = {"base_channels": 32, "channel_multiplier": [1, 1], "num_res_blocks": 1}
 
 MULTIMODAL_NEEDS: dict[str, Fields] = {
-    **dict.fromkeys("qwen2_vl qwen2_5_omni_thinker glm4v glm4v_moe glm46v glm_ocr".split(), _sections(1, 1, 1)),
+    **dict.fromkeys(("qwen2_vl", "qwen2_5_omni_thinker", "glm4v", "glm46v", "glm_ocr"), _sections(1, 1, 1)),
+    "glm4v_moe": _sections(2, 1, 1),
     "qwen2_5_vl": _sections(2, 3, 3),
     "ernie4_5_vl_moe": _sections(2, 2, 4),
     "paddleocr_vl": _sections(4, 4, 4),

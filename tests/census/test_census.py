@@ -1,4 +1,5 @@
-"""Every causal language model that transformers lists, those inside multimodal classes too, is proven, refused for the recorded reason, or not built."""
+"""Every language model that transformers lists, multimodal or not, is proven, refused for the recorded reason, or not
+built."""
 
 from __future__ import annotations
 

@@ -49,8 +49,8 @@ def spread(scales: Tensor, shape: Sequence[int], block: Sequence[int] | None = N
     Args:
         scales: one for all; or [rows] or [..., rows, columns] of blocks.
         shape: of the matrices, [..., rows, columns].
-        block: rows and columns of a block, of which the last ones may lack some; by default as many as divide a matrix
-            evenly.
+        block: rows and columns of a block, of which the last ones may lack some; where there are none, or scales for
+            another number of blocks (experts may have smaller ones), as many as divide a matrix evenly.
 
     Returns:
         float32 of that shape, or of one that broadcasts to it.
@@ -64,8 +64,8 @@ def spread(scales: Tensor, shape: Sequence[int], block: Sequence[int] | None = N
     scales = scales.reshape(-1, 1) if scales.ndim == 1 else scales
     for dim in (-2, -1):
         size, blocks = shape[dim], scales.shape[dim]
-        of = size // blocks if block is None or size % blocks == 0 else int(block[dim])
-        if of < 1 or -(-size // of) != blocks:
+        of = next((of for of in (block and int(block[dim]), size // blocks) if of and -(-size // of) == blocks), 0)
+        if not of:
             raise ValueError(f"{blocks} scales along a dimension of {size} numbers")
         scales = scales if blocks == 1 else scales.repeat_interleave(of, dim).narrow(dim, 0, size)
     return scales

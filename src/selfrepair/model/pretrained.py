@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import importlib.util
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -85,13 +86,15 @@ def _model(
     source: str, dtype: str, stock: Stock | None, for_files: dict[str, Any], extra: dict[str, Any]
 ) -> tuple[tuple[Any, dict[str, Any]], OnFile]:
     """The model and transformers' report on its weights; and what these are on file."""
-    from transformers import AutoConfig
+    import transformers
 
-    config = AutoConfig.from_pretrained(source, trust_remote_code=False, **for_files)
+    config = transformers.AutoConfig.from_pretrained(source, trust_remote_code=False, **for_files)
     method, settings = (None, {}) if "gguf_file" in extra else quantisation(config, source)
     dtype = "float32" if dtype == "auto" and method is not None else dtype
     made, config = model_class(config)
     options = {"config": config, "dtype": DTYPES.get(dtype, dtype), "output_loading_info": True}
+    if "gguf_file" in extra and hasattr(transformers, "GgufConfig"):  # its kernels would keep some blocks packed
+        options["quantization_config"] = transformers.GgufConfig(dequantize=True)
     if stock is None or "gguf_file" in extra:
         return made.from_pretrained(source, **options, **extra), OnFile("", False)
     options["ignore_mismatched_sizes"] = True
@@ -104,12 +107,17 @@ def _model(
     own = {key: value for key, value in extra.items() if key not in for_files}
     network, report = made.from_pretrained(None, state_dict=weights, **options, **own)
     network.config.name_or_path = network.name_or_path = source
+    with suppress(OSError):  # there is none
+        network.generation_config = transformers.GenerationConfig.from_pretrained(source, **for_files)
     return (network, report), on_file
 
 
 def _usual_fix(source: str, extra: dict[str, Any]) -> str:
     if "gguf_file" in extra:
-        return "The file is damaged, cut short, or of a kind that transformers cannot read: take it again."
+        return (
+            "The file is damaged, cut short, or of a kind that transformers cannot read: take it again, or make one of "
+            "another kind from it (llama-quantize --allow-requantize IN.gguf OUT.gguf Q8_0)."
+        )
     if Path(source).is_dir():
         return (
             "Files that are damaged or cut short have to be taken again; the folder needs config.json, tokenizer files "

@@ -28,7 +28,6 @@ MULTIMODAL_NEEDS: dict[str, Fields] = {
     "mistral_large4": {"text_config": {"num_key_value_heads": 4}},
     "glm5_next": {"text_config": {"num_key_value_heads": 4, "index_topk": 16, "index_kpool": 4, "qk_rope_head_dim": 0}},
     "step3p7": {"text_config": {"sliding_window": 4}},
-    "mllama": {"text_config": {"cross_attention_layers": [1]}},
     "inkling2": {"vision_config": {"text_hidden_size": 64}},
     "molmo2": {"adapter_config": {"vision_feature_layer": [2, 1]}},
     "nemotron_h_omni": {"vision_config": {"video_temporal_patch_size": 2}},

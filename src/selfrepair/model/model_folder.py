@@ -9,7 +9,7 @@ from typing import Any
 
 from selfrepair.errors import SelfRepairError
 from selfrepair.model.buildable import require_buildable
-from selfrepair.model.stored.stock import Stock, Stored
+from selfrepair.model.stored.stock import Stock, StoredWeight
 from selfrepair.reading import read_json, require_regular
 
 CONFIG, WEIGHTS, INDEX, ADAPTER = (
@@ -202,7 +202,8 @@ def _stock(path: Path) -> Stock:
         with safe_open(path, "np") as file:
             slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
             weights = {
-                name: Stored(path, str(value.get_dtype()), tuple(value.get_shape())) for name, value in slices.items()
+                name: StoredWeight(path, str(value.get_dtype()), tuple(value.get_shape()))
+                for name, value in slices.items()
             }
     except FileNotFoundError:
         raise _unloadable(path.parent, f"it has no {path.name}, which its index names") from None

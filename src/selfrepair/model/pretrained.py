@@ -15,7 +15,7 @@ from selfrepair.model.faults import error_in_words, is_fault, is_out_of_memory
 from selfrepair.model.gguf_header import FLOAT_KINDS, require_gguf
 from selfrepair.model.model_class import model_class
 from selfrepair.model.stored.quantised import in_words, quantisation
-from selfrepair.model.stored.stock import OnFile, Stock, listed
+from selfrepair.model.stored.stock import OnFile, Stock, kinds_in_words
 from selfrepair.model.stored.weights_on_file import weights_on_file
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -28,7 +28,11 @@ def read_gguf(path: Path, dtype: str) -> tuple[Any, Any, OnFile]:
     kinds = require_gguf(path)
     dtype = "float32" if dtype == "auto" else dtype
     network, tokenizer, _ = from_pretrained(str(path.parent), dtype, gguf_file=path.name)
-    return _without_quantizer(network), tokenizer, OnFile(f"GGUF {listed(kinds)}", not set(kinds) <= FLOAT_KINDS)
+    return (
+        _without_quantizer(network),
+        tokenizer,
+        OnFile(f"GGUF {kinds_in_words(kinds)}", not set(kinds) <= FLOAT_KINDS),
+    )
 
 
 def _without_quantizer(network: Any) -> Any:
@@ -98,7 +102,7 @@ def _model(
     if stock is None or "gguf_file" in extra:
         return made.from_pretrained(source, **options, **extra), OnFile("", False)
     options["ignore_mismatched_sizes"] = True
-    on_file = OnFile(listed(stock.kinds), False) if method is None else OnFile(in_words(method, settings), True)
+    on_file = OnFile(kinds_in_words(stock.kinds), False) if method is None else OnFile(in_words(method, settings), True)
     weights = weights_on_file(stock, method, settings)
     if method is None and dtype in ("auto", *stock.kinds) and len(stock.kinds) == 1:
         return made.from_pretrained(source, use_safetensors=True, **options, **extra), on_file

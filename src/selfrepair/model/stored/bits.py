@@ -43,6 +43,17 @@ def powers_of_two(exponents: Tensor) -> Tensor:
     return torch.exp2(exponents.contiguous().view(torch.uint8).float() - 127)
 
 
+def in_blocks(scales: Tensor, block: int, numbers: int) -> Tensor:
+    """Each scale once for every number of its block; the last block may lack some: [blocks] -> [numbers].
+
+    Raises:
+        ValueError: scales for another number of blocks.
+    """
+    if block < 1 or -(-numbers // block) != scales.numel():
+        raise ValueError(f"{scales.numel()} scales for {numbers} numbers in blocks of {block}")
+    return scales.repeat_interleave(block)[:numbers]
+
+
 def spread(scales: Tensor, shape: Sequence[int], block: Sequence[int] | None = None) -> Tensor:
     """Scales of the blocks of matrices, as they multiply them.
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from selfrepair.model.stored.bits import fp4_pairs, powers_of_two, spread, unpacked
+from selfrepair.model.stored.bits import fp4_pairs, in_blocks, powers_of_two, spread, unpacked
 
 Parts = Mapping[str, Tensor]
 """Tensors that make a matrix, by the end of their names."""
@@ -92,11 +92,11 @@ def _bitsandbytes_4bit(parts: Parts, _: Settings) -> Tensor:
     facts = json.loads(bytes(state.tolist()))
     largest = parts[".weight.absmax"]
     if ".weight.nested_absmax" in parts:
-        inner = parts[".weight.nested_absmax"].repeat_interleave(facts["nested_blocksize"])[: largest.numel()]
+        inner = in_blocks(parts[".weight.nested_absmax"], facts["nested_blocksize"], largest.numel())
         largest = parts[".weight.nested_quant_map"][largest.long()] * inner + facts["nested_offset"]
     codes = torch.stack([packed >> 4, packed & 15], -1).flatten().long()
     values = parts[".weight.quant_map"].float()[codes]
-    values = values * largest.float().repeat_interleave(facts["blocksize"])[: values.numel()]
+    values = values * in_blocks(largest.float(), facts["blocksize"], values.numel())
     return values.reshape(facts["shape"])
 
 

@@ -15,7 +15,7 @@ FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF1
 
 
 @dataclass(frozen=True)
-class Stored:
+class StoredWeight:
     """A weight in a file.
 
     Attributes:
@@ -38,7 +38,7 @@ class Stock:
         size: bytes of the files.
     """
 
-    weights: dict[str, Stored]
+    weights: dict[str, StoredWeight]
     size: int
 
     @property
@@ -83,7 +83,7 @@ class OnFile:
         return f"{self.kinds} on file" + ("" if self.kinds == dtype else f", measured in {dtype}")
 
 
-def listed(kinds: Iterable[str]) -> str:
+def kinds_in_words(kinds: Iterable[str]) -> str:
     """`bfloat16 and float32`."""
     *most, last = list(kinds) or ["no numbers"]
     return f"{', '.join(most)} and {last}" if most else last

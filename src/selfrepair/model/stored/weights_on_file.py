@@ -16,7 +16,7 @@ from torch import Tensor
 
 from selfrepair.errors import SelfRepairError
 from selfrepair.model.stored.formats import FORMATS, Format, Settings
-from selfrepair.model.stored.stock import FLOATS, Stock, Stored
+from selfrepair.model.stored.stock import FLOATS, Stock, StoredWeight
 
 _PACKED = ("U8", "I8", "I32", "U32", "I16", "U16")
 
@@ -31,7 +31,7 @@ class WeightOnFile:
         settings: `quantization_config` of the checkpoint.
     """
 
-    parts: Mapping[str, tuple[str, Stored]]
+    parts: Mapping[str, tuple[str, StoredWeight]]
     dense: Callable[[Mapping[str, Tensor], Settings], Tensor] | None = None
     settings: Settings = field(default_factory=dict)
 
@@ -62,7 +62,9 @@ def weights_on_file(stock: Stock, method: str | None, settings: Settings) -> dic
     return made | {name: WeightOnFile({"": (name, stored)}) for name, stored in left.items()}
 
 
-def _found(weights: Mapping[str, Stored], kept: Format) -> Iterator[tuple[str, dict[str, tuple[str, Stored]]]]:
+def _found(
+    weights: Mapping[str, StoredWeight], kept: Format
+) -> Iterator[tuple[str, dict[str, tuple[str, StoredWeight]]]]:
     """Matrices in a format: the name of each, and its parts."""
     first = kept.parts[0]
     for name in weights:
@@ -72,7 +74,7 @@ def _found(weights: Mapping[str, Stored], kept: Format) -> Iterator[tuple[str, d
             yield stem + kept.named, parts
 
 
-def _require_numbers(weights: Mapping[str, Stored], method: str | None) -> None:
+def _require_numbers(weights: Mapping[str, StoredWeight], method: str | None) -> None:
     """Refuses what transformers would take for numbers without the scale that belongs to them."""
     for name, stored in weights.items():
         small = stored.kind.startswith(("F8", "F4", "F6")) or (stored.kind in _PACKED and name.endswith("weight"))
@@ -85,7 +87,7 @@ def _require_numbers(weights: Mapping[str, Stored], method: str | None) -> None:
             )
 
 
-def _read(name: str, stored: Stored) -> Tensor:
+def _read(name: str, stored: StoredWeight) -> Tensor:
     """A tensor as it is stored. The file is mapped for as long as the tensor lives, and no longer."""
     from safetensors import safe_open
 

@@ -68,12 +68,19 @@ def test_weights_are_those_on_file(name, dtype, tmp_path):
     assert ours.network.generation_config.to_dict() == theirs.generation_config.to_dict()
 
 
-def test_several_precisions_are_all_named(tmp_path):
+def test_several_precisions_are_all_named_and_kept(tmp_path):
+    pytest.importorskip("accelerate")
     tiny_models.save("llama", tmp_path)
     file = tmp_path / "model.safetensors"
     stored = load_file(file)
     save_file({k: v if v.ndim == 1 else v.bfloat16() for k, v in stored.items()}, file, {"format": "pt"})
-    assert load(tmp_path).weights == "bfloat16 and float32 on file, measured in float32"
+    plain = load(tmp_path)
+    assert plain.weights == "bfloat16 and float32 on file, measured in float32"
+    assert load(tmp_path, offload=True).digest == plain.digest, "none is rounded on its way to the disk"
+    config = json.loads((tmp_path / "config.json").read_text())
+    save_file(stored, file, {"format": "pt"})
+    (tmp_path / "config.json").write_text(json.dumps(config | {"dtype": "bfloat16"}))
+    assert load(tmp_path, offload=True).digest == load(families.build("llama")).digest, "whatever config.json says"
 
 
 def test_objects_are_as_given():

@@ -19,6 +19,7 @@ from selfrepair.model.stored.stock import OnFile, Stock, kinds_in_words
 from selfrepair.model.stored.weights_on_file import weights_on_file
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
+_OF_FILES = {"use_safetensors": True, "ignore_mismatched_sizes": True}  # arguments for transformers
 _LARGE = "Keep the weights on disk: selfrepair.load(name, offload=True), or --offload on the command line."
 
 
@@ -93,26 +94,39 @@ def _model(
     import transformers
 
     config = transformers.AutoConfig.from_pretrained(source, trust_remote_code=False, **for_files)
-    method, settings = (None, {}) if "gguf_file" in extra else quantisation(config, source)
-    dtype = "float32" if dtype == "auto" and method is not None else dtype
+    if stock is not None:
+        return _of_stock(source, dtype, stock, config, extra)
     made, config = model_class(config)
-    options = {"config": config, "dtype": DTYPES.get(dtype, dtype), "output_loading_info": True}
-    if "gguf_file" in extra and hasattr(transformers, "GgufConfig"):  # its kernels would keep some blocks packed
+    options = {"config": config, "dtype": DTYPES.get(dtype, dtype), "output_loading_info": True, **extra}
+    if "gguf_file" not in extra:
+        options |= _OF_FILES
+    elif hasattr(transformers, "GgufConfig"):  # its kernels would keep some blocks packed
         options["quantization_config"] = transformers.GgufConfig(dequantize=True)
-    if stock is None or "gguf_file" in extra:
-        return made.from_pretrained(source, **options, **extra), OnFile("", False)
-    options["ignore_mismatched_sizes"] = True
-    on_file = OnFile(kinds_in_words(stock.kinds), False) if method is None else OnFile(in_words(method, settings), True)
-    weights = weights_on_file(stock, method, settings)
-    if method is None and dtype in ("auto", *stock.kinds) and len(stock.kinds) == 1:
-        return made.from_pretrained(source, use_safetensors=True, **options, **extra), on_file
+    return made.from_pretrained(source, **options), OnFile("", False)
+
+
+def _of_stock(
+    source: str, dtype: str, stock: Stock, config: Any, extra: dict[str, Any]
+) -> tuple[tuple[Any, dict[str, Any]], OnFile]:
+    """As `_model`: files of the wanted precision are mapped, weights of others are read one by one."""
+    import transformers
+
+    method, settings = quantisation(config, source)
+    weights, kinds = weights_on_file(stock, method, settings), stock.kinds
+    on_file = OnFile(kinds_in_words(kinds), False) if method is None else OnFile(in_words(method, settings), True)
+    if dtype == "auto":  # its own, not the one that config.json names: offloaded weights must not be rounded
+        dtype = kinds[0] if method is None and len(kinds) == 1 else "float64" if "float64" in kinds else "float32"
+    made, config = model_class(config)
+    options = {"config": config, "dtype": getattr(torch, dtype), "output_loading_info": True, **extra}
+    if method is None and kinds == [dtype]:
+        return made.from_pretrained(source, **options, **_OF_FILES), on_file
     for part in (config, config.get_text_config()):
         part.__dict__.pop("quantization_config", None)
-    own = {key: value for key, value in extra.items() if key not in for_files}
-    network, report = made.from_pretrained(None, state_dict=weights, **options, **own)
+    revision = {"revision": options.pop("revision")} if "revision" in options else {}
+    network, report = made.from_pretrained(None, state_dict=weights, ignore_mismatched_sizes=True, **options)
     network.config.name_or_path = network.name_or_path = source
     with suppress(OSError):  # there is none
-        network.generation_config = transformers.GenerationConfig.from_pretrained(source, **for_files)
+        network.generation_config = transformers.GenerationConfig.from_pretrained(source, **revision)
     return (network, report), on_file
 
 

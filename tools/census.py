@@ -50,16 +50,16 @@ def main() -> None:
         return
     import transformers
 
-    from census.small import ENTRIES
+    from census.small import ENTRIES, MULTIMODAL
 
-    chosen = asked.only.split(",") if asked.only else list(ENTRIES)
+    chosen = asked.only.split(",") if asked.only else [*ENTRIES, *MULTIMODAL]
     kept = recording.recorded() if asked.only else {}
     failed = False
     with ProcessPoolExecutor(asked.workers) as pool:
         for entry, found in pool.map(examined, chosen):
             kept[entry] = found
             failed |= found["verdict"] in ("wrong", "raised")
-            print(f"{entry:32} {found['verdict']:10} {found.get('identity') or found.get('reason') or ''}", flush=True)
+            print(f"{entry:36} {found['verdict']:10} {found.get('identity') or found.get('reason') or ''}", flush=True)
     if failed:
         sys.exit("Nothing was recorded: numbers are wrong, or something was raised that is no refusal.")
     recording.write(kept, transformers.__version__, datetime.now(UTC).date().isoformat())

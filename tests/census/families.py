@@ -169,6 +169,7 @@ _SINGLE: dict[str, Fields] = {
         "rope_parameters": {"full_attention": {"rope_type": "default", "rope_theta": 10000.0}},
     },
     "gemma4_assistant": {"text_config": {"hidden_size_per_layer_input": 0, "vocab_size_per_layer_input": 0}},
+    "mllama": {"text_config": {"cross_attention_layers": [1]}},  # layers that read images, skipped without one
     "xmod": {"default_language": "en_XX", "languages": ["en_XX"]},
     "dots3_note": {
         "vision_config": {"mlp_layer_types": ["dense"] * 3, "adapter_in_dim": 64, "adapter_out_dim": 64},

@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 from census.elsewhere import SOURCE, VERIFIED
+from census.small import WITH
 from census.study import NOT_BUILT, PROVEN, REFUSED, Verdict
 
 RECORDED = Path(__file__).with_name("recorded.json")
@@ -23,6 +24,16 @@ for real weights. Layers of a mixer alone have no heads, or heads that write not
 
 {date}: of {families} families {proven} are proven, {delta} of them with the delta engine too; {refused} are refused;
 {not_built} could not be built here. Entries with an @ are further published layouts of a family, and are not counted.
+
+"""
+
+
+_MULTIMODAL = """\
+## Language models inside multimodal classes
+
+Every class that transformers lists for images and text together, beyond those above, was tried in the same way on text
+alone: the whole class, with a placeholder of an image among the tokens and no image. {proven} are proven, {refused}
+refused, {not_built} not built. Families are those of the configuration.
 
 """
 
@@ -50,6 +61,8 @@ def page() -> str:
     """The page of families, from what is recorded."""
     kept = json.loads(RECORDED.read_text())
     entries = kept["entries"]
+    wider = {entry.removeprefix(WITH): found for entry, found in entries.items() if entry.startswith(WITH)}
+    entries = {entry: found for entry, found in entries.items() if not entry.startswith(WITH)}
     families = {entry: found for entry, found in entries.items() if "@" not in entry}
     counts = Counter(found["verdict"] for found in families.values())
     text = _HEAD.format(
@@ -61,7 +74,17 @@ def page() -> str:
         refused=counts[REFUSED],
         not_built=counts[NOT_BUILT],
     )
-    return text + "\n".join([*_proven(entries), *_refused(entries), *_not_built(entries), *_elsewhere(entries)]) + "\n"
+    counts = Counter(found["verdict"] for found in wider.values())
+    more = _MULTIMODAL.format(proven=counts[PROVEN], refused=counts[REFUSED], not_built=counts[NOT_BUILT])
+    return text + "\n".join([*_tables(entries, "##"), *_elsewhere(entries)]) + "\n\n" + more + "\n".join(_tables(wider, "###")) + "\n"
+
+
+def _tables(entries: dict[str, Verdict], level: str) -> list[str]:
+    """The lines on all entries, under headings of that level."""
+    return [
+        line.replace("## ", f"{level} ") if line.startswith("## ") else line
+        for line in (*_proven(entries), *_refused(entries), *_not_built(entries))
+    ]
 
 
 def _proven(entries: dict[str, Verdict]) -> list[str]:

@@ -83,6 +83,12 @@ TOKENS: dict[str, int] = {
     "mask_token_id": 3,
 }
 
+PLACEHOLDERS: dict[str, int] = {
+    **dict.fromkeys(("image_token_id", "image_token_index", "im_token_id"), 19),
+    **dict.fromkeys(("video_token_id", "video_token_index", "audio_token_id"), 53),
+}
+"""Tokens in place of what is not text; the texts of the census hold some."""
+
 _OPTIONAL = (
     "sliding_window rotary_dim index_topk attention_chunk_size mamba_dt_rank q_lora_rank moe_latent_size "
     "shared_expert_intermediate_size ffn_dim shared_intermediate_size global_head_dim num_global_key_value_heads "

@@ -1,23 +1,42 @@
-"""A small random model of any causal language model that transformers has."""
+"""A small random model of any causal language model that transformers has, and of any class that reads images too."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
 import zlib
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 import transformers as hf
 from torch import nn
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
+)
 
 from census.families import VARIANTS, Fields, needs
-from census.sizes import OPTIONAL, SIZES, SWITCHES, TOKENS
+from census.multimodal import MULTIMODAL_NEEDS
+from census.sizes import OPTIONAL, PLACEHOLDERS, SIZES, SWITCHES, TOKENS
 
 FAMILIES: tuple[str, ...] = tuple(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
 ENTRIES: tuple[str, ...] = (*FAMILIES, *VARIANTS)
+WITH = "image+text "
+"""Begins the entries of classes that read images too."""
+
+
+def _others() -> Iterator[str]:
+    """Families whose class for images and text is another than their causal language model, each class once."""
+    seen = set(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values())
+    for family, name in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES.items():
+        if name not in seen:
+            yield f"{WITH}{family}"
+        seen.add(name)
+
+
+MULTIMODAL: tuple[str, ...] = tuple(_others())
 _MOST = 40e6  # parameters: what is larger was not made small
 
 
@@ -26,21 +45,24 @@ class NotBuilt(Exception):
 
 
 def build(entry: str) -> Any:
-    """The model of an entry of `ENTRIES`, random, in eval mode, float64.
+    """The model of an entry of `ENTRIES` or `MULTIMODAL`, random, in eval mode, float64.
 
     Raises:
         NotBuilt: its class or configuration cannot be made small, or it does not run on token ids alone.
     """
-    family = entry.split("@")[0]
+    family = entry.removeprefix(WITH).split("@")[0]
     try:
-        model = _model(family, _config(family, VARIANTS.get(entry, {})))
+        if entry.startswith(WITH):
+            config = _config(family, MULTIMODAL_NEEDS.get(family, {}))
+            model = _model(MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES[family], family, config)
+        else:
+            model = _model(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[family], family, _config(family, VARIANTS.get(entry, {})))
     except Exception as error:  # whatever constructors raise
         raise NotBuilt(f"{type(error).__name__}: {' '.join(str(error).split())[:200]}") from error
     return randomised(model, entry).double()
 
 
-def _model(family: str, config: Any) -> Any:
-    name = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[family]
+def _model(name: Any, family: str, config: Any) -> Any:
     model_class = getattr(hf, name if isinstance(name, str) else name[0])
     expected = getattr(model_class, "config_class", None)
     if isinstance(expected, type) and not isinstance(config, expected):
@@ -67,7 +89,8 @@ def _config(family: str, variant: Fields) -> Any:
         if isinstance(rope, dict) and rope.get("mrope_section"):
             width = _quiet(part, "head_dim") or part.hidden_size // part.num_attention_heads
             half = int(width * rope.get("partial_rotary_factor", 1.0)) // 2
-            rope["mrope_section"] = [half - 2 * (half // 3), half // 3, half // 3]
+            if len(rope["mrope_section"]) == 3 and sum(rope["mrope_section"]) not in (half, 2 * half):
+                rope["mrope_section"] = [half - 2 * (half // 3), half // 3, half // 3]
     return config
 
 
@@ -91,6 +114,8 @@ def _fields(config_class: Any, family: str, depth: int) -> Fields:
                 made[field.name] = SIZES[field.name]
         elif field.name in TOKENS and value is not None:
             made[field.name] = TOKENS[field.name]
+        elif field.name in PLACEHOLDERS and isinstance(value, int):
+            made[field.name] = PLACEHOLDERS[field.name]
     return _merged(made, needs(family))
 
 

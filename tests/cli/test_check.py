@@ -29,7 +29,8 @@ def test_every_identity_is_printed_with_its_error(selfrepair, saved, name):
 
 def test_the_parts_are_named(selfrepair, llama):
     out = " ".join(selfrepair("check", llama, "--dtype", "float64").out.split())
-    for said in ("3 layers x 4 heads, float64", "o_proj", "RMSNorm", f"vocabulary {families.VOCAB}", "weights sha256"):
+    parts = ("3 layers x 4 heads, float64", "o_proj", "RMSNorm", f"vocabulary {families.VOCAB}")
+    for said in (*parts, "weights sha256", "float32 on file, measured in float64"):
         assert said in out
 
 

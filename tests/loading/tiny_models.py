@@ -9,6 +9,7 @@ import torch
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+from loading import gguf_blocks
 from zoo import families
 
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
@@ -40,8 +41,14 @@ def save_network(network: PreTrainedModel, folder: Path) -> Path:
     return folder
 
 
-def write_gguf(model: PreTrainedModel, path: Path) -> Path:
-    """A Llama without biases as a GGUF file of float32, as llama.cpp's converter lays it out."""
+def write_gguf(model: PreTrainedModel, path: Path, kind: str = "F32") -> Path:
+    """A Llama without biases as a GGUF file, as llama.cpp's converter lays it out.
+
+    Args:
+        model: the Llama. With another kind than F32 its blocks' matrices become what those in the file stand for.
+        path: of the file.
+        kind: of numbers that the matrices of blocks are stored as.
+    """
     import gguf
 
     config = model.config
@@ -62,7 +69,13 @@ def write_gguf(model: PreTrainedModel, path: Path) -> Path:
     writer.add_bos_token_id(1)
     writer.add_eos_token_id(2)
     for name, value in model.state_dict().items():
-        writer.add_tensor(*_gguf_tensor(name, value, config))
+        if kind == "F32" or value.ndim < 2 or ".layers." not in name:
+            writer.add_tensor(*_gguf_tensor(name, value, config))
+            continue
+        blocks, dense = gguf_blocks.blocks_of(kind, *value.shape)
+        short, _ = _gguf_tensor(name, value, config)
+        value.copy_(_in_halves(short, torch.from_numpy(dense), config))
+        writer.add_tensor(short, blocks, raw_dtype=gguf.GGMLQuantizationType[kind])
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -90,8 +103,19 @@ _PARTS = {
 def _gguf_tensor(name: str, value: torch.Tensor, config) -> tuple[str, np.ndarray]:
     for long, short in _PARTS.items():
         name = name.replace(long, short)
-    rotated = {"attn_q": config.num_attention_heads, "attn_k": config.num_key_value_heads}
-    for part, heads in rotated.items():
-        if part in name:  # llama.cpp pairs neighbouring rows where Hugging Face pairs halves
-            value = value.reshape(heads, 2, -1, value.shape[-1]).transpose(1, 2).reshape(value.shape)
+    heads = _rotated(name, config)
+    if heads:  # llama.cpp pairs neighbouring rows where Hugging Face pairs halves
+        value = value.reshape(heads, 2, -1, value.shape[-1]).transpose(1, 2).reshape(value.shape)
     return name, np.ascontiguousarray(value.numpy())
+
+
+def _in_halves(name: str, value: torch.Tensor, config) -> torch.Tensor:
+    """A matrix of a GGUF file as Hugging Face has it."""
+    heads = _rotated(name, config)
+    return value.reshape(heads, -1, 2, value.shape[-1]).transpose(1, 2).reshape(value.shape) if heads else value
+
+
+def _rotated(name: str, config) -> int:
+    """Heads of a matrix of queries or keys; 0 for others."""
+    rotated = {"attn_q": config.num_attention_heads, "attn_k": config.num_key_value_heads}
+    return next((heads for part, heads in rotated.items() if part in name), 0)

@@ -37,6 +37,7 @@ ATTRIBUTES = {
     "text": "builtin",
     "engine": "replay",
     "dtype": "float32",
+    "precision": "bfloat16 on file, measured in float32",
     "numerical_floor": 3.2e-6,
     "ledger_residual": 1.1e-6,
     "first_position": 1,

@@ -94,7 +94,8 @@ def _parts(loaded: LanguageModel) -> str:
         + (f", logits x {anatomy.unembedding.multiplier:g}" if anatomy.unembedding.multiplier != 1 else "")
         + (f", capped at {anatomy.unembedding.softcap:g}" if anatomy.unembedding.softcap else ""),
         centring_in_words(loaded.vocabulary),
-        f"weights sha256 {loaded.digest[:16]}",
+        *_text_alone(loaded),
+        f"weights sha256 {loaded.digest[:16]}; {loaded.weights}",
     ]
     return "\n".join(lines)
 
@@ -112,6 +113,13 @@ def _heads(anatomy: Anatomy, names: Mapping[object, str]) -> list[str]:
         f"heads read at the input of {names[block.projection]}",
         ", ".join(writes),
     ]
+
+
+def _text_alone(loaded: LanguageModel) -> list[str]:
+    """A note on models that read more than text."""
+    config = loaded.network.config
+    whole = config.get_text_config() is config
+    return [] if whole else ["text alone is measured: what reads images or sound takes no part, and none can be given"]
 
 
 def _mixers(loaded: LanguageModel, names: Mapping[object, str]) -> list[str]:

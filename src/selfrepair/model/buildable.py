@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,33 +12,14 @@ from torch import nn
 from torch.nn.modules.module import register_module_module_registration_hook
 
 from selfrepair.errors import SelfRepairError
+from selfrepair.model.model_class import model_class
+from selfrepair.model.stored.stock import Stock
 
 _PARTS, _PARTS_PER_WEIGHT = 500, 10  # modules that a model may have; real ones have about one per weight
 _ROOM, _TIMES = 2**22, 2  # numbers that it may have beyond those in its files: weights that are tied there
 _PER_BYTE = 8  # numbers that a byte of quantised weights stands for, at most
 _TABLES = 2**28  # numbers in tables that are not among the weights: positions, masks
 _FIX = "config.json is damaged, or of another model than the weights; take the files again."
-
-
-@dataclass(frozen=True)
-class Stock:
-    """The content of files of weights.
-
-    Attributes:
-        shapes: shape of every weight, by name.
-        size: bytes of the files.
-    """
-
-    shapes: dict[str, tuple[int, ...]]
-    size: int
-
-    @property
-    def numbers(self) -> int:
-        """Numbers in all weights together."""
-        return sum(map(math.prod, self.shapes.values()))
-
-    def __add__(self, other: Stock) -> Stock:
-        return Stock(self.shapes | other.shapes, self.size + other.size)
 
 
 class _TooMany(Exception):
@@ -58,31 +38,30 @@ def require_buildable(config: Any, stock: Stock, name: str) -> None:
         SelfRepairError: more parts or larger weights than the files hold.
         Exception: whatever the library raises where it cannot build the model at all.
     """
-    from transformers import AutoModelForCausalLM
-
-    most = _PARTS + _PARTS_PER_WEIGHT * len(stock.shapes)
+    made, inner = model_class(config)
+    most = _PARTS + _PARTS_PER_WEIGHT * len(stock.weights)
     try:
         with _at_most(most), torch.random.fork_rng(devices=[]), torch.device("meta"):
-            network = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+            network = made._from_config(inner)
     except _TooMany:
         raise SelfRepairError(
             f"The configuration of '{name}' describes a model of more than {most} parts; "
-            f"its files hold {len(stock.shapes)} weights.",
+            f"its files hold {len(stock.weights)} weights.",
             _FIX,
         ) from None
     _require_filled(network, stock, getattr(config, "quantization_config", None) is not None, name)
 
 
 def _require_filled(network: nn.Module, stock: Stock, quantised: bool, model: str) -> None:
-    weights = dict(network.named_parameters())
+    weights, stored = dict(network.named_parameters()), stock.shapes
     wanted = sum(value.numel() for value in weights.values())
     most = _PER_BYTE * stock.size if quantised else _TIMES * stock.numbers
     if wanted > most + _ROOM:
-        name = max(weights, key=lambda weight: _beyond(weights[weight].shape, stock.shapes.get(weight)))
+        name = max(weights, key=lambda weight: _beyond(weights[weight].shape, stored.get(weight)))
         raise SelfRepairError(
-            f"The weight '{name}' of '{model}' has shape {stock.shapes[name]}; "
+            f"The weight '{name}' of '{model}' has shape {stored[name]}; "
             f"config.json wants {tuple(weights[name].shape)}."
-            if name in stock.shapes
+            if name in stored
             else f"The configuration of '{model}' describes a model of {wanted:,} numbers; "
             f"its files hold {stock.numbers:,}.",
             _FIX,

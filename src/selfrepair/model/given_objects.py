@@ -34,13 +34,21 @@ def as_network(given: Any) -> Any:
     with finding("what kind of model it is"):
         if not _is_language_model(network):
             _refuse_wrapper(network)
-        if _says(network, "is_encoder_decoder"):
-            raise SelfRepairError(
-                f"{type(network).__name__} is an encoder-decoder: its logits depend on a second text.",
-                "Only decoders are measured. Where transformers has its decoder alone (BartForCausalLM for BART), give "
-                "it.",
-            )
+        require_decoder(network)
     return network
+
+
+def require_decoder(network: Any) -> None:
+    """Refuses models whose logits depend on more than the text before them.
+
+    Raises:
+        SelfRepairError: it is an encoder-decoder.
+    """
+    if _says(network, "is_encoder_decoder"):
+        raise SelfRepairError(
+            f"{type(network).__name__} is an encoder-decoder: its logits depend on a second text.",
+            "Only decoders are measured. Where transformers has its decoder alone (BartForCausalLM for BART), give it.",
+        )
 
 
 def inner_models(network: nn.Module) -> Iterator[str]:

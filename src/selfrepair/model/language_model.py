@@ -37,6 +37,7 @@ class LanguageModel:
         digest: identity of its weights.
         source: the arguments of `load` that give this model again, or None where it came as an object.
         offloaded: whether weights are on disk, and in memory only while their block runs.
+        weights: which weights are measured: `bfloat16 on file, measured in float32`.
     """
 
     name: str
@@ -46,6 +47,7 @@ class LanguageModel:
     digest: str
     source: Source | None = None
     offloaded: bool = False
+    weights: str = ""
     _neurons: dict[int, Neurons] = field(default_factory=dict, repr=False, compare=False)
 
     @property

@@ -18,16 +18,17 @@ from torch import nn
 from selfrepair.engine.ablation_proofs import require_ablations
 from selfrepair.errors import RefusedModel, SelfRepairError
 from selfrepair.model.anatomy import Anatomy
-from selfrepair.model.default import NAME, cache_folder, default_model_folder
+from selfrepair.model.default import NAME, ON_FILE, cache_folder, default_model_folder
 from selfrepair.model.dissect import dissect
 from selfrepair.model.faults import finding
-from selfrepair.model.given_objects import advice, as_network
+from selfrepair.model.given_objects import advice, as_network, require_decoder
 from selfrepair.model.language_model import LanguageModel, Source
 from selfrepair.model.model_folder import hub_folder, require_loadable
 from selfrepair.model.offload import Offload, onto_disk
 from selfrepair.model.plain_copy import plain_copy
 from selfrepair.model.pretrained import DTYPES, from_pretrained, read_gguf, require_package
 from selfrepair.model.proofs import prove_at_load
+from selfrepair.model.stored.stock import OnFile
 from selfrepair.model.weights import require_measurable
 
 _INCIDENTAL = re.compile("_|name_or_path|transformers_version|architectures|use_cache|return_dict|output_|.*dtype")
@@ -50,14 +51,16 @@ def load(
         LanguageModel(GPT2LMHeadModel: 2 layers x 2 heads, float32)
 
     Args:
-        model: `default`, a hub id, a folder with safetensors, a `.gguf` file, or a Hugging Face model object.
+        model: `default`, a hub id, a folder with safetensors, a `.gguf` file, or a Hugging Face model object. Of models
+            that read images or sound too, what they compute of text alone is measured.
         tokenizer: its tokenizer, where `model` is an object.
-        dtype: `float32` or `float64`; an object in memory is used at its own precision.
+        dtype: `float32` or `float64`, whatever is on file; an object in memory is used at its own precision.
         device: where to compute; `auto` takes a GPU where there is one.
         revision: branch, tag or commit of a hub model.
         attention: Hugging Face's attention implementation, `sdpa` or `eager`; its own choice by default.
         offload: whether weights stay on disk, except those of the running block; for models larger than memory. They
-            are kept at `dtype` in a scratch file in the cache folder (`SELFREPAIR_CACHE`) as long as the process lives.
+            are kept at `dtype` in a scratch file in the cache folder (`SELFREPAIR_CACHE`) as long as the process lives;
+            quantised ones are in memory as a whole before that.
 
     Raises:
         SelfRepairError: unknown model or device, weights that are missing or not finite, no tokenizer; no room for
@@ -72,13 +75,15 @@ def load(
         )
     source: Source | None = None
     disk: Offload | None = None
+    on_file: OnFile | None = None
     if not isinstance(model, str | os.PathLike):
         if offload:
             raise SelfRepairError("Only models that are loaded by name can be offloaded.", "Give the model's folder.")
         network = as_network(model)
         name = _name_of(network)
     else:
-        network, tokenizer, name = _read(str(model), "auto" if offload else dtype, revision, attention)
+        network, tokenizer, name, on_file = _read(str(model), "auto" if offload else dtype, revision, attention)
+        require_decoder(network)
         if offload:
             network, disk = _onto_disk(network, dtype, device)
         else:
@@ -92,7 +97,9 @@ def load(
     with finding("its eval mode"):
         network.eval()
     with _advising(network), torch.no_grad():
-        return _prepared(network, name, tokenizer, source, disk)
+        loaded = _prepared(network, name, tokenizer, source, disk)
+    measured = str(loaded.dtype).removeprefix("torch.")
+    return replace(loaded, weights=f"{measured}, as given" if on_file is None else on_file.measured_in(measured))
 
 
 def _prepared(network: Any, name: str, tokenizer: Any, source: Source | None, disk: Offload | None) -> LanguageModel:
@@ -167,8 +174,9 @@ def _configuration(network: nn.Module) -> str:
     return json.dumps(kept, sort_keys=True, default=str)
 
 
-def _read(model: str, dtype: str, revision: str | None, attention: str | None) -> tuple[Any, Any, str]:
-    extra = {} if attention is None else {"attn_implementation": attention}
+def _read(model: str, dtype: str, revision: str | None, attention: str | None) -> tuple[Any, Any, str, OnFile]:
+    """A model by its name: network, tokenizer, name in results, and what its weights are on file."""
+    extra: dict[str, Any] = {} if attention is None else {"attn_implementation": attention}
     path = Path(model).expanduser()
     if revision is not None and (model == "default" or path.exists()):
         raise SelfRepairError(
@@ -176,25 +184,27 @@ def _read(model: str, dtype: str, revision: str | None, attention: str | None) -
             "Leave --revision out, or give the id of a model on the Hugging Face hub.",
         )
     if model == "default":
-        return *from_pretrained(str(default_model_folder()), dtype, **extra), NAME
+        network, tokenizer, _ = from_pretrained(str(default_model_folder()), dtype, **extra)
+        return network, tokenizer, NAME, ON_FILE
     if path.suffix == ".gguf":
         if not path.is_file():
             raise SelfRepairError(f"There is no file {path}.", "Give the path of a .gguf file.")
-        return *read_gguf(path, dtype), path.stem
+        network, tokenizer, on_file = read_gguf(path, dtype)
+        return network, tokenizer, path.stem, on_file
     if path.is_dir():
-        require_loadable(path)
-        return *from_pretrained(str(path), dtype, **extra), Path(os.path.abspath(path)).name  # noqa: PTH100 - a link keeps its name
+        network, tokenizer, on_file = from_pretrained(str(path), dtype, require_loadable(path), **extra)
+        return network, tokenizer, Path(os.path.abspath(path)).name, on_file  # noqa: PTH100 - a link keeps its name
     if path.exists() or model.startswith((".", "/", "~")) or model.count("/") > 1:
         raise SelfRepairError(
             f"'{model}' is neither a folder, a .gguf file nor a hub id.",
             "Give 'default', a folder with safetensors, a .gguf file, or an id such as EleutherAI/pythia-160m.",
         )
     cached = hub_folder(model, revision)
-    if cached is not None:
-        require_loadable(cached)
+    stock = None if cached is None else require_loadable(cached)
     if revision is not None:
         extra["revision"] = revision
-    return *from_pretrained(model, dtype, **extra), model
+    network, tokenizer, on_file = from_pretrained(model, dtype, stock, **extra)
+    return network, tokenizer, model, on_file
 
 
 def _onto_disk(network: Any, dtype: str, device: str) -> tuple[Any, Offload]:

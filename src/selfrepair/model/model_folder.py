@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from selfrepair.errors import SelfRepairError
-from selfrepair.model.buildable import Stock, require_buildable
+from selfrepair.model.buildable import require_buildable
+from selfrepair.model.stored.stock import Stock, StoredWeight
 from selfrepair.reading import read_json, require_regular
 
 CONFIG, WEIGHTS, INDEX, ADAPTER = (
@@ -54,8 +55,11 @@ def require_safe(folder: Path) -> Stock:
     return stock
 
 
-def require_loadable(folder: Path) -> None:
+def require_loadable(folder: Path) -> Stock:
     """Refuses a folder that is not safe (`require_safe`), or whose configuration asks for more than its files hold.
+
+    Returns:
+        The weights according to their headers.
 
     Raises:
         SelfRepairError: names what does not fit.
@@ -68,7 +72,8 @@ def require_loadable(folder: Path) -> None:
     except (SelfRepairError, MemoryError):
         raise
     except Exception:  # loading fails in the same way, with a message
-        return
+        pass
+    return stock
 
 
 def hub_folder(model: str, revision: str | None) -> Path | None:
@@ -195,14 +200,18 @@ def _stock(path: Path) -> Stock:
     try:
         size = require_regular(path)
         with safe_open(path, "np") as file:
-            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+            weights = {
+                name: StoredWeight(path, str(value.get_dtype()), tuple(value.get_shape()))
+                for name, value in slices.items()
+            }
     except FileNotFoundError:
         raise _unloadable(path.parent, f"it has no {path.name}, which its index names") from None
     except SelfRepairError:
         raise
     except Exception as error:  # safetensors has its own kinds
         raise _unloadable(path.parent, f"{path.name} is not a whole safetensors file: {error}") from None
-    return Stock(shapes, size)
+    return Stock(weights, size)
 
 
 def _unloadable(folder: Path, reason: str) -> SelfRepairError:

@@ -56,7 +56,8 @@ def _require_unpacked(network: nn.Module) -> None:
             raise SelfRepairError(
                 f"The weights of '{path}' are quantised ({type(module).__name__}); effects are measured in float32 or "
                 "float64.",
-                "Give the model before quantisation, or dequantise it: model.dequantize() in transformers.",
+                "Give its name or folder, whose weights are dequantised while they are read; or the model before "
+                "quantisation; or dequantise it: model.dequantize() in transformers.",
             )
 
 

@@ -19,6 +19,7 @@ from selfrepair.terminal import Console
 WIDTH, HEADS = 100, 8
 SHOWN = (
     ("model", "model"),
+    ("precision", "weights"),
     ("text", "text"),
     ("operator", "operator"),
     ("donors", "donors"),

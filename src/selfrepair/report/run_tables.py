@@ -81,7 +81,9 @@ def print_heads(
     console.print(Text(operator_with_donors(run)))
     console.print(Text(f"filter: {chosen_tokens(label, ablated(run))}"))
     console.print(Text(amount(run, label)))
-    console.print(Text(f"{fact(run, 'model')} · text: {fact(run, 'text')} · engine: {fact(run, 'engine')}", "dim"))
+    about = {"weights": "precision", "text": "text", "engine": "engine"}
+    facts = " · ".join(f"{name}: {fact(run, attribute)}" for name, attribute in about.items())
+    console.print(Text(f"{fact(run, 'model')} · {facts}", "dim"))
     console.print()
     console.print(table)
     console.print()

@@ -13,6 +13,7 @@ ModelFacts = TypedDict(  # as a call, because of the entry `class`
         "weights": str,  # digest of weights and configuration
         "weights_sample": list[float],  # by which related models are recognised
         "dtype": str,
+        "precision": str,  # what weights were on file, and what they were measured in
         "layers": int,
         "heads": int,
         "heads_by_layer": list[int],

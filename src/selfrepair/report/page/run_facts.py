@@ -32,7 +32,7 @@ def facts(run: Run) -> list[list[str]]:
         ["positions", captions.positions_left_out(run)],
         ["vocabulary", captions.centring_note(run)],
         ["engine", captions.fact(run, "engine")],
-        ["precision", captions.fact(run, "dtype")],
+        ["weights", captions.fact(run, "precision")],
         ["loss", _number(run.interventions.attrs.get("loss_nats_per_token"), "nats per token")],
         ["numerical floor", _number(run.interventions.attrs.get("numerical_floor"), "logit")],
         [

@@ -126,6 +126,7 @@ def _attributes(plan: Plan, outcome: dict[str, object]) -> dict[str, object]:
         "model": plan["model"]["name"],
         "weights": plan["model"]["weights"],
         "dtype": plan["model"]["dtype"],
+        "precision": plan["model"]["precision"],
         "text": source_in_words(text),
         "text_fingerprint": text["fingerprint"],
         "tokens": text["scored_tokens"],

@@ -36,6 +36,7 @@ _RANGES: dict[tuple[str, ...], tuple[int, int]] = {
 _KINDS: dict[tuple[str, ...], type | tuple[type, ...]] = {
     ("model", "dtype"): str,
     ("model", "name"): str,
+    ("model", "precision"): str,
     ("model", "weights"): str,
     ("model", "source"): (dict, type(None)),
     ("text", "fingerprint"): str,

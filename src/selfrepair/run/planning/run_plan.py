@@ -123,6 +123,7 @@ def subject_of(model: LanguageModel, windows: Windows, first: int) -> Subject:
         "weights": model.digest,
         "weights_sample": weights_sample(model.anatomy),
         "dtype": dtype_name(model),
+        "precision": model.weights,
         "layers": model.anatomy.layers,
         "heads": model.anatomy.heads,
         "heads_by_layer": model.anatomy.heads_by_layer,

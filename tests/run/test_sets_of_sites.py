@@ -8,7 +8,8 @@ import xarray as xr
 
 from selfrepair import ReferenceEngine, SelfRepairError, load_run, measure, resume
 from selfrepair.ablation.interventions import Intervention, each, freezing, ports_of, together
-from selfrepair.ablation.sites import At, Attention, Head, Mlp, Neuron, parse_site
+from selfrepair.ablation.site_names import parse_site
+from selfrepair.ablation.sites import At, Attention, Head, Mlp, Neuron
 from selfrepair.engine.clean import clean_run
 from selfrepair.results.intervention_axis import cells_of
 from support import corpus, language_model

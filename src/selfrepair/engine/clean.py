@@ -224,8 +224,7 @@ def _directions(model: LanguageModel, port: Port, outputs: Tensor, reading: Read
     if port.kind == "stream":
         return block.later_multiplier * torch.matmul(direction, vector_of(port, direction))[..., None, None]
     if port.kind in ("mlp", "mixer"):
-        multiplier = block.mlp_multiplier if port.kind == "mlp" else block.mixer_multiplier
-        return (multiplier * direction).unsqueeze(-2)
+        return (block.multiplier(port) * direction).unsqueeze(-2)
     neurons = model.neurons(port.layer)
     return neurons.worth(direction, neurons.output(reading.at(outputs.flatten(-2)))).unsqueeze(-1)
 

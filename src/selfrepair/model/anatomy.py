@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from selfrepair.model.norms import Norm
+from selfrepair.model.ports import Port
 from selfrepair.model.taps import Place
 
 
@@ -72,6 +73,17 @@ class Block:
         """All MLPs' writes with their multipliers; none in a block that is attention or a mixer alone."""
         first = () if isinstance(self.mlp_write, Absent) else ((self.mlp_write, self.mlp_multiplier),)
         return (*first, *self.more_mlps)
+
+    @property
+    def mlp_parts(self) -> tuple[int, ...]:
+        """`Port.part` of each of the MLP's writes: -1 for the only one."""
+        return (-1,) if len(self.mlps) == 1 else tuple(range(len(self.mlps)))
+
+    def multiplier(self, port: Port) -> float:
+        """The factor with which what is at a port of heads, a mixer or an MLP arrives in the final stream."""
+        if port.kind == "mlp":
+            return self.mlps[port.write][1]
+        return self.mixer_multiplier if port.kind == "mixer" else self.attention_multiplier
 
     def scaled(self, later: float) -> Block:
         """The block below others that multiply what it puts out with `later`."""
@@ -210,6 +222,11 @@ class Anatomy:
     def layers_with_heads(self) -> list[int]:
         """Layers that have heads: all of them, but for hybrids (LFM2, Jamba, Nemotron-H)."""
         return [layer for layer, block in enumerate(self.blocks) if block.heads]
+
+    @property
+    def mlp_writes(self) -> int:
+        """With how many modules the MLP of a layer writes at most; 1 where no layer has an MLP."""
+        return max(1, *(len(block.mlps) for block in self.blocks))
 
     @property
     def has_mixers(self) -> bool:

@@ -13,7 +13,6 @@ from selfrepair.ablation.operators import Operator, Unchanged
 from selfrepair.engine.contract import Engine
 from selfrepair.engine.replay import ReplayEngine
 from selfrepair.model.language_model import LanguageModel
-from selfrepair.model.usual_layers import require_usual_layers
 from selfrepair.progress import progress
 from selfrepair.prompts.prompts import Prompts
 from selfrepair.questions.measuring.components import Components
@@ -43,9 +42,6 @@ class Question:
     prompts: Prompts
     settings: AuditSettings = field(default_factory=AuditSettings)
     progress: bool = False
-
-    def __post_init__(self) -> None:
-        require_usual_layers(self.model.anatomy, "questions on prompts")
 
     @cached_property
     def engine(self) -> Engine:

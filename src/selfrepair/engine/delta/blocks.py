@@ -16,9 +16,14 @@ HEADS, PROJECTION, ATTENTION, NEURONS = "heads", "projection", "attention", "neu
 MIXER, MLP = "mixer", "mlp"
 
 
+def mlp_mark(write: int) -> str:
+    """The mark of one write of a block's MLP, by its number in `Block.mlps`."""
+    return MLP if write == 0 else f"{MLP} {write}"
+
+
 def mlp_marks(block: Block) -> list[str]:
     """Marks of all writes of a block's MLP, in the order of `Block.mlps`."""
-    return [MLP if number == 0 else f"{MLP} {number}" for number in range(len(block.mlps))]
+    return list(map(mlp_mark, range(len(block.mlps))))
 
 
 class NotTraceable(SelfRepairError):
@@ -29,7 +34,7 @@ class BlockRecorder:
     """Records blocks; remembers which of their modules have to be stepped over as a whole."""
 
     def __init__(self) -> None:
-        self._opaque: dict[type[nn.Module], set[str]] = {}
+        self._opaque: dict[tuple[type[nn.Module], ...], set[str]] = {}  # by classes of the block and its modules
 
     @property
     def steps_over_modules(self) -> bool:
@@ -49,7 +54,8 @@ class BlockRecorder:
             NotTraceable: the block itself, not one of its modules, does something discrete, or reads a value that
                 cannot be followed.
         """
-        names = self._opaque.setdefault(type(block.module), set())
+        kinds = (type(block.module), *map(type, block.module.children()))  # layers of one class differ (Nemotron-H)
+        names = self._opaque.setdefault(kinds, set())
         while True:
             try:
                 return self._attempt(block, arguments, residual, names, neurons)

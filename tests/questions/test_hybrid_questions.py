@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import xarray as xr
-from plain_hybrids import HYBRIDS, LENGTHS, Run, freezing, hybrid, hybrid_prompts, lines, sites_of, worth
+from hybrid_prompts import LENGTHS, hybrid_prompts, run_on
 
+from plain_hybrids import HYBRIDS, freezing, hybrid, lines, sites_of, worth
 from selfrepair import DeltaEngine, Head, Intervention, ReferenceEngine, SelfRepairError
 from selfrepair.ablation.names import parse_names, parse_units
 from selfrepair.ablation.sites import Mixer, Mlp, MlpPart
@@ -57,13 +58,13 @@ def test_every_line_is_that_of_plain_forwards(entry):
         prompt_effects(model, asked, runs, engine=one) for one in (None, ReferenceEngine(), DeltaEngine(fold=2))
     ]
     for prompt in (0, 2):
-        clean, donor = Run(model, prompt), Run(model, prompt, twin=True)
+        clean, donor = run_on(model, prompt), run_on(model, prompt, twin=True)
         for site, found in zip(components.sites, components.direct_effects(measured[0])[prompt], strict=True):
             if not isinstance(site, Head):  # of heads, value constants are no part
                 assert found == pytest.approx(worth(clean, site, clean.computed[site]), abs=1e-9), site
         for row, run in enumerate(runs):
             put = freezing(clean, run.frozen) | {site: donor.computed[site] for site in run.replaced}
-            after = Run(model, prompt, put=put)
+            after = run_on(model, prompt, put=put)
             written = lines(clean, after, run.sites)
             lost = sum(
                 worth(clean, site, clean.computed[site]) - worth(clean, site, put[site]) for site in run.replaced
@@ -97,8 +98,8 @@ def change(entry, head, frozen):
     """The mean total effect of a head's twin with others frozen, by plain forwards."""
     found = []
     for prompt in range(len(LENGTHS)):
-        clean, donor = Run(hybrid(entry), prompt), Run(hybrid(entry), prompt, twin=True)
-        after = Run(hybrid(entry), prompt, put=freezing(clean, frozen) | {head: donor.computed[head]})
+        clean, donor = run_on(hybrid(entry), prompt), run_on(hybrid(entry), prompt, twin=True)
+        after = run_on(hybrid(entry), prompt, put=freezing(clean, frozen) | {head: donor.computed[head]})
         found.append(after.value - clean.value)
     return float(np.mean(found))
 
@@ -142,9 +143,9 @@ def test_direct_edges_lead_to_mixers_and_parts_of_mlps(entry):
     later = behind(entry, head)
     assert {str(site) for site in edges.components.downstream(edges.senders)} == set(map(str, later))
     for prompt in range(len(LENGTHS)):
-        clean, donor = Run(model, prompt), Run(model, prompt, twin=True)
+        clean, donor = run_on(model, prompt), run_on(model, prompt, twin=True)
         others = [site for site in sites_of(model) if site != head]
-        alone = Run(model, prompt, put=freezing(clean, others) | {head: donor.computed[head]})
+        alone = run_on(model, prompt, put=freezing(clean, others) | {head: donor.computed[head]})
         for site in later:
             direct = worth(clean, site, alone.computed[site]) - worth(clean, site, clean.computed[site])
             assert edges.direct[prompt, edges.components.index[site]] == pytest.approx(direct, abs=1e-9), site

@@ -7,37 +7,22 @@ changes by is asserted on every run. Everything is float64.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import replace
 from functools import cache
 
-import numpy as np
-import torch
-from attention_prompts import prompts_of
 from torch import Tensor
 
 from census.forwards import logits, plainly
-from census.sizes import VOCAB
 from census.small import build
 from selfrepair import Head, load
 from selfrepair.ablation.sites import Mixer, Mlp, MlpPart, Site
 from selfrepair.model.language_model import LanguageModel
-from selfrepair.prompts.prompts import Prompts
 
 HYBRIDS = ("lfm2", "falcon_h1", "granitemoehybrid", "nemotron_h", "gemma4_text", "qwen3_next")
-LENGTHS = (9, 9, 7)
 
 
 @cache
 def hybrid(entry: str) -> LanguageModel:
     return load(build(entry))
-
-
-@cache
-def hybrid_prompts() -> Prompts:
-    """Three prompts in tokens, with twins."""
-    draws = np.random.default_rng(3)
-    tokens, twins = (draws.integers(3, VOCAB, (len(LENGTHS), max(LENGTHS))) for _ in range(2))
-    return replace(prompts_of(tokens, LENGTHS, (5, 6, 7), (8, 9, 10)), corrupt=twins)
 
 
 def sites_of(model: LanguageModel) -> list[Site]:
@@ -52,23 +37,26 @@ def sites_of(model: LanguageModel) -> list[Site]:
 
 
 class Run:
-    """One forward on one prompt.
+    """One forward on one text, whose last position is read.
+
+    Args:
+        model: the model.
+        tokens: int [position].
+        weights: what is read of the logits: their sum with these weights, [vocabulary].
+        put: what components put out instead, [position, width or head size].
 
     Attributes:
         computed: what each component would write, before anything is put in its place, [position, width or head size].
-        value: the right answer's logit less the wrong one's, before any cap.
+        value: what is read, before any cap.
         final: the final stream where the answer is read [width].
         normed: the same behind the final norm.
         attention: by layer, what attention's projection and its last module put out there.
     """
 
-    def __init__(self, model: LanguageModel, prompt: int, twin: bool = False, put: dict[Site, Tensor] | None = None):
-        asked = hybrid_prompts()
-        length = LENGTHS[prompt]
-        self.model, self.place, self.put = model, length - 1, put or {}
+    def __init__(self, model: LanguageModel, tokens: Tensor, weights: Tensor, put: dict[Site, Tensor] | None = None):
+        self.model, self.place, self.put = model, len(tokens) - 1, put or {}
         self.computed: dict[Site, Tensor] = {}
         self.attention: dict[int, list[Tensor]] = {}
-        tokens = torch.from_numpy((asked.corrupt if twin else asked.tokens)[prompt : prompt + 1, :length])
         norm = model.anatomy.final_norm_module
         handles = [norm.register_forward_hook(self._keep_final)]
         for layer, block in enumerate(model.anatomy.blocks):
@@ -83,13 +71,11 @@ class Run:
                 site = Mlp(layer) if len(block.mlps) == 1 else MlpPart(layer, part)
                 handles.append(module.register_forward_hook(self._whole(site)))
         with plainly():
-            out = logits(model.network, tokens)[0, -1]
+            out = logits(model.network, tokens[None])[0, -1]
         for handle in handles:
             handle.remove()
-        right, wrong = asked.answers[prompt][0], asked.wrong[prompt][0]
-        self.value = float(out[right] - out[wrong])
-        weight = model.network.get_output_embeddings().weight.detach()
-        self.along = weight[right] - weight[wrong]
+        self.value = float(weights @ out)
+        self.along = weights @ model.network.get_output_embeddings().weight.detach()
 
     def _keep_final(self, _module, args, out) -> None:
         self.final, self.normed = args[0].reshape(-1, args[0].shape[-1])[-1], out.reshape(-1, out.shape[-1])[-1]
@@ -109,7 +95,7 @@ class Run:
                 site = Head(layer, head)
                 self.computed[site] = parts[:, head].clone()
                 if site in self.put:
-                    parts[:, head] = self.put[site]
+                    parts[:, head] = self.put[site]  # broadcast
             return (value, *args[1:])
 
         return swap

@@ -115,8 +115,8 @@ def test_a_multiplier_that_is_forgotten_is_refused(model_of):
 def test_what_knows_of_heads_and_mlps_alone_refuses(model_of):
     for entry in HYBRIDS:
         with pytest.raises(SelfRepairError, match="heads and one MLP"):
-            require_usual_layers(model_of(entry).anatomy, "questions on prompts")
-    require_usual_layers(model_of("llama").anatomy, "questions on prompts")
+            require_usual_layers(model_of(entry).anatomy, "the paper's experiments")
+    require_usual_layers(model_of("llama").anatomy, "the paper's experiments")
 
 
 def test_an_mlp_of_several_parts_is_not_replaced(model_of):

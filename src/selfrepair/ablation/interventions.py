@@ -8,7 +8,7 @@ from itertools import combinations, product
 from typing import Any
 
 from selfrepair.ablation.direction import is_direction, require_bookable
-from selfrepair.ablation.site_names import kind_of, parse_site
+from selfrepair.ablation.site_names import site_kind, parse_site
 from selfrepair.ablation.sites import Site
 from selfrepair.errors import SelfRepairError
 from selfrepair.model.ports import Port
@@ -57,7 +57,7 @@ class Intervention:
         """`head`, `attention`, `mixer`, `mlp`, `neuron` or `direction` for one whole site alone; `set` for others."""
         if len(self.replaced) != 1 or self.frozen:
             return "set"
-        return kind_of(self.replaced[0]) if self.replaced[0].positions is None else "set"
+        return site_kind(self.replaced[0]) if self.replaced[0].positions is None else "set"
 
     def described(self) -> dict[str, object]:
         """The intervention as names of sites, for plans; `parsed` reads it.

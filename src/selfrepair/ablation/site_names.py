@@ -38,6 +38,6 @@ def parse_site(text: str) -> Site:
     return site if positions is None else At(site, tuple(map(int, positions.split(","))))
 
 
-def kind_of(site: Site) -> str:
+def site_kind(site: Site) -> str:
     """What kind of thing a site is, in files: `head`, `attention`, `mixer`, `mlp` (also one part of it), `neuron`..."""
     return "mlp" if isinstance(site, MlpPart) else type(site).__name__.lower()

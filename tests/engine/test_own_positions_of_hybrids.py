@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import cache
 
 import pytest
 import torch
 
 from census.forwards import logits, plainly, texts
-from census.small import build
-from selfrepair import RefusedModel, ReplayEngine, load, measure
+from plain_hybrids import hybrid
+from selfrepair import RefusedModel, ReplayEngine, measure
 from selfrepair.ablation.interventions import Intervention, each
 from selfrepair.ablation.sites import At, Head
 from selfrepair.engine.clean import clean_run, head_outputs
@@ -21,11 +20,6 @@ from support import corpus, layerwise, split
 HYBRIDS = ("lfm2", "falcon_h1", "granitemoehybrid", "nemotron_h", "gemma4_text", "jamba")
 FIELDS = ("total_effect", "by_attention", "by_mixer", "by_mlp", "by_mlp_write", "by_head", "norm", "post_norms")
 every_hybrid = pytest.mark.parametrize("entry", HYBRIDS)
-
-
-@cache
-def hybrid(entry):
-    return load(build(entry))
 
 
 def chosen_heads(model):

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from census.forwards import logits, plainly, texts
-from census.small import build
+from plain_hybrids import hybrid
 from selfrepair import (
     DeltaEngine,
     ReferenceEngine,
@@ -15,7 +15,6 @@ from selfrepair import (
     SelfRepairError,
     clean_run,
     each,
-    load,
     measure,
     write_report,
 )
@@ -32,14 +31,7 @@ HYBRIDS = ["lfm2", "falcon_h1", "granitemoehybrid", "qwen3_next", "nemotron_h"]
 
 @pytest.fixture(scope="module")
 def model_of():
-    models = {}
-
-    def get(entry):
-        if entry not in models:
-            models[entry] = load(build(entry))
-        return models[entry]
-
-    return get
+    return hybrid
 
 
 @pytest.mark.parametrize("entry", ["lfm2", "gemma4_text", "granitemoehybrid", "beam"])

@@ -8,7 +8,7 @@ from itertools import combinations, product
 from typing import Any
 
 from selfrepair.ablation.direction import is_direction, require_bookable
-from selfrepair.ablation.site_names import site_kind, parse_site
+from selfrepair.ablation.site_names import parse_site, site_kind
 from selfrepair.ablation.sites import Site
 from selfrepair.errors import SelfRepairError
 from selfrepair.model.ports import Port

@@ -17,7 +17,7 @@ GROUPS = {
     "Operators": ("Resample", "Mean", "PositionMean", "Zero", "Unchanged", "Operator", "Source"),
     "Results": ("load_run", "combine", "compare", "view", "write_report", "Run", "Comparison"),
     "Sites and interventions": (
-        *("Head", "Attention", "Mixer", "Mlp", "Neuron", "Direction", "At", "Site", "Port"),
+        *("Head", "Attention", "Mixer", "Mlp", "MlpPart", "Neuron", "Direction", "At", "Site", "Port"),
         *("Intervention", "each", "together", "pairs", "freezing", "ports_of"),
     ),
     "Prompts": ("Prompts", "Prompt"),

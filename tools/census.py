@@ -1,4 +1,4 @@
-"""Takes the census of families anew: `python tools/census.py [--only a,b] [--page]`.
+"""Takes the census of families anew: `python tools/census.py [--only a,b] [--page] [--beside]`.
 
 Writes tests/census/recorded.json and docs/families.md; ends with exit code 1 while anything is wrong or raises.
 """
@@ -43,6 +43,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", help="entries, separated by commas; others stay as recorded")
     parser.add_argument("--page", action="store_true", help="only write the page, from what is recorded")
+    parser.add_argument("--beside", action="store_true", help="record only what differs with this version")
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     asked = parser.parse_args()
     if asked.page:
@@ -62,7 +63,8 @@ def main() -> None:
             print(f"{entry:36} {found['verdict']:10} {found.get('identity') or found.get('reason') or ''}", flush=True)
     if failed:
         sys.exit("Nothing was recorded: numbers are wrong, or something was raised that is no refusal.")
-    recording.write(kept, transformers.__version__, datetime.now(UTC).date().isoformat())
+    record = recording.write_beside if asked.beside else recording.write
+    record(kept, transformers.__version__, datetime.now(UTC).date().isoformat())
 
 
 if __name__ == "__main__":

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from selfrepair.ablation.sites import Head as Head
     from selfrepair.ablation.sites import Mixer as Mixer
     from selfrepair.ablation.sites import Mlp as Mlp
+    from selfrepair.ablation.sites import MlpPart as MlpPart
     from selfrepair.ablation.sites import Neuron as Neuron
     from selfrepair.ablation.sites import Site as Site
     from selfrepair.ablation.spellings import End as End
@@ -93,7 +94,7 @@ _MODULES = {
     "selfrepair.ablation.interventions": ("Intervention", "each", "freezing", "pairs", "ports_of", "together"),
     "selfrepair.ablation.names": ("parse_names", "resolve"),
     "selfrepair.ablation.operators": ("Mean", "Operator", "PositionMean", "Resample", "Source", "Unchanged", "Zero"),
-    "selfrepair.ablation.sites": ("At", "AtSpan", "Attention", "Head", "Mixer", "Mlp", "Neuron", "Site"),
+    "selfrepair.ablation.sites": ("At", "AtSpan", "Attention", "Head", "Mixer", "Mlp", "MlpPart", "Neuron", "Site"),
     "selfrepair.ablation.spellings": ("End",),
     "selfrepair.questions.asked": ("ablate", "audit", "card", "graph", "interact", "recruit", "who", "write_audit"),
     "selfrepair.circuits.circuit": ("Circuit",),
@@ -145,6 +146,7 @@ __all__ = [
     "Mean",
     "Mixer",
     "Mlp",
+    "MlpPart",
     "Neuron",
     "NextToken",
     "NumbersAreInexact",

@@ -16,7 +16,8 @@ from selfrepair.ablation.edges import Edge, parse_edge
 from selfrepair.ablation.name_lists import NameExpanded
 from selfrepair.ablation.names import named_heads, parse_groups, parse_names, parse_units, resolve
 from selfrepair.ablation.shape import Shape, shape_of
-from selfrepair.ablation.sites import AtSpan, parse_site
+from selfrepair.ablation.site_names import parse_site
+from selfrepair.ablation.sites import AtSpan
 from selfrepair.ablation.spellings import End
 from support import language_model
 

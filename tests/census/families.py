@@ -52,7 +52,7 @@ _GROUPS: list[dict[str, Fields]] = [
     _shared("granite granitemoe granitemoeshared granitemoehybrid granite_swa granitemoe_swa", _GRANITE),
     _shared(
         "deepseek_v2 deepseek_v3 deepseek_v32 glm4_moe_lite glm_moe_dsa youtu minicpm3 axk1 axk2 hy_v4 kimi_linear "
-        "bailing_hybrid dots3_note_text",
+        "bailing_hybrid dots3_note_text sarvam_mla",
         {"num_key_value_heads": 4},
     ),
     _shared("zamba zamba2", _ZAMBA),

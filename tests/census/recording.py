@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 from census.elsewhere import SOURCE, VERIFIED
 from census.small import WITH
@@ -26,6 +28,10 @@ for real weights. Layers of a mixer alone have no heads, or heads that write not
 {not_built} could not be built here. Entries with an @ are further published layouts of a family, and are not counted.
 
 """
+_OTHER = (
+    "With transformers {version} ({date}) no number was wrong either: of the entries below, {proven} are proven, "
+    "{refused} refused and {not_built} not built, most of these because that version does not have them. {differ}"
+)
 
 
 _MULTIMODAL = """\
@@ -52,7 +58,26 @@ def recorded_version() -> str:
 
 def write(entries: dict[str, Verdict], version: str, date: str) -> None:
     """Records verdicts, and writes the page."""
-    kept = {"transformers": version, "date": date, "entries": dict(sorted(entries.items()))}
+    others = json.loads(RECORDED.read_text()).get("others", {})
+    others.pop(version, None)
+    _write({"transformers": version, "date": date, "others": others, "entries": dict(sorted(entries.items()))})
+
+
+def write_beside(entries: dict[str, Verdict], version: str, date: str) -> None:
+    """Records what another version than the recorded one makes of the recorded entries, and writes the page."""
+    kept = json.loads(RECORDED.read_text())
+    counts = Counter(entries.get(entry, {"verdict": NOT_BUILT})["verdict"] for entry in kept["entries"])
+    differ = {
+        entry: found.get("identity", found["verdict"])
+        for entry, found in sorted(entries.items())
+        if NOT_BUILT not in (found["verdict"], kept["entries"].get(entry, found)["verdict"])
+        and found["verdict"] != kept["entries"].get(entry, found)["verdict"]
+    }
+    kept.setdefault("others", {})[version] = {"date": date, "verdicts": dict(sorted(counts.items())), "differ": differ}
+    _write(kept)
+
+
+def _write(kept: dict[str, Any]) -> None:
     RECORDED.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n")
     PAGE.write_text(page())
 
@@ -74,9 +99,11 @@ def page() -> str:
         refused=counts[REFUSED],
         not_built=counts[NOT_BUILT],
     )
+    text += "".join(_other(version, found) for version, found in sorted(kept.get("others", {}).items()))
     counts = Counter(found["verdict"] for found in wider.values())
     more = _MULTIMODAL.format(proven=counts[PROVEN], refused=counts[REFUSED], not_built=counts[NOT_BUILT])
-    return text + "\n".join([*_tables(entries, "##"), *_elsewhere(entries)]) + "\n\n" + more + "\n".join(_tables(wider, "###")) + "\n"
+    text += "\n".join([*_tables(entries, "##"), *_elsewhere(entries)])
+    return text + "\n\n" + more + "\n".join(_tables(wider, "###")) + "\n"
 
 
 def _tables(entries: dict[str, Verdict], level: str) -> list[str]:
@@ -85,6 +112,20 @@ def _tables(entries: dict[str, Verdict], level: str) -> list[str]:
         line.replace("## ", f"{level} ") if line.startswith("## ") else line
         for line in (*_proven(entries), *_refused(entries), *_not_built(entries))
     ]
+
+
+def _other(version: str, found: dict[str, Any]) -> str:
+    verdicts = found["verdicts"]
+    differ = ", ".join(f"{entry} ({said})" for entry, said in found["differ"].items())
+    said = _OTHER.format(
+        version=version,
+        date=found["date"],
+        proven=verdicts.get(PROVEN, 0),
+        refused=verdicts.get(REFUSED, 0),
+        not_built=verdicts.get(NOT_BUILT, 0),
+        differ=f"Other verdicts than below: {differ}." if differ else "All other verdicts are those below.",
+    )
+    return "\n".join(textwrap.wrap(said, 118)) + "\n\n"
 
 
 def _proven(entries: dict[str, Verdict]) -> list[str]:

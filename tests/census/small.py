@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import inspect
 import zlib
 from collections.abc import Iterator
 from typing import Any
@@ -101,22 +102,32 @@ def _fields(config_class: Any, family: str, depth: int) -> Fields:
         default = config_class()
     inner = getattr(config_class, "sub_configs", None) or {}
     made: Fields = {}
-    for field in dataclasses.fields(config_class) if dataclasses.is_dataclass(config_class) else ():
-        value = _quiet(default, field.name, 1)
-        if field.name in inner or isinstance(value, hf.PretrainedConfig):
-            part = type(value) if isinstance(value, hf.PretrainedConfig) else inner.get(field.name)
-            if part not in (None, hf.AutoConfig) and depth < 3 and (value is not None or field.name == "text_config"):
-                kind = getattr(part, "model_type", "")
-                made[field.name] = {**_fields(part, kind, depth + 1), "model_type": kind}
-        elif field.name in SIZES and "int" in str(field.type):
-            stays = (value is None and field.name in OPTIONAL) or (value == 0 and field.name in SWITCHES)
+    for name, kind in _parameters(config_class).items():
+        value = _quiet(default, name, 1)
+        if name in inner or isinstance(value, hf.PretrainedConfig):
+            part = type(value) if isinstance(value, hf.PretrainedConfig) else inner.get(name)
+            if part not in (None, hf.AutoConfig) and depth < 3 and (value is not None or name == "text_config"):
+                inside = getattr(part, "model_type", "")
+                made[name] = {**_fields(part, inside, depth + 1), "model_type": inside}
+        elif name in SIZES and "int" in kind:
+            stays = (value is None and name in OPTIONAL) or (value == 0 and name in SWITCHES)
             if not stays and not isinstance(value, list | tuple):
-                made[field.name] = SIZES[field.name]
-        elif field.name in TOKENS and value is not None:
-            made[field.name] = TOKENS[field.name]
-        elif field.name in PLACEHOLDERS and isinstance(value, int):
-            made[field.name] = PLACEHOLDERS[field.name]
+                made[name] = SIZES[name]
+        elif name in TOKENS and value is not None:
+            made[name] = TOKENS[name]
+        elif name in PLACEHOLDERS and isinstance(value, int):
+            made[name] = PLACEHOLDERS[name]
     return _merged(made, needs(family))
+
+
+def _parameters(config_class: Any) -> dict[str, str]:
+    """What a configuration is made of, by name, with its type; before transformers 5.4 they are no dataclasses, and
+    types are not always given."""
+    if dataclasses.is_dataclass(config_class):
+        return {field.name: str(field.type) for field in dataclasses.fields(config_class)}
+    given = inspect.signature(config_class.__init__).parameters.values()
+    untyped = inspect.Parameter.empty
+    return {one.name: "int" if one.annotation is untyped else str(one.annotation) for one in given}
 
 
 def _merged(base: Fields, extra: Fields) -> Fields:

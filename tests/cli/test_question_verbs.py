@@ -54,7 +54,7 @@ def test_json_and_files_say_the_same(selfrepair, llama, prompts, tmp_path, verb)
         assert set(runs["total_effect"].dims) == {"row", "prompt"} and list(runs["prompt"].values) == [
             row["id"] for row in ROWS
         ]
-        closed = runs["line_head"].sum(("layer", "head")) + runs["line_mlp"].sum("layer") + runs["norm"]
+        closed = runs["line_head"].sum(("layer", "head")) + runs["line_mlp"].sum(("layer", "write")) + runs["norm"]
         np.testing.assert_allclose(closed + runs["post_norms"], runs["total_effect"] + runs["lost"], atol=1e-4)
 
 

@@ -202,7 +202,7 @@ def test_replay_without_masks(monkeypatch):
     model = language_model("llama", "eager")
     without_masks(monkeypatch)
     assert {"engines agree", "own output"} <= failing(model)
-    with pytest.raises(RefusedModel, match=r"engines agree|ledger closes"):
+    with pytest.raises(RefusedModel, match=r"blocks replay|engines agree|ledger closes"):
         load(families.build("llama", "eager").double())
 
 

@@ -94,7 +94,7 @@ def test_norms(name):
 @every_family
 def test_readout(name):
     anatomy, hand, network = parts(name)
-    head, unembedding = network.get_submodule(hand.lm_head), anatomy.unembedding
+    head, unembedding = network.get_output_embeddings(), anatomy.unembedding
     assert torch.equal(unembedding.weight, head.weight)
     assert (unembedding.bias is None) == (head.bias is None)
     assert unembedding.bias is None or torch.equal(unembedding.bias, head.bias)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from census.forwards import logits, plainly, texts
-from census.small import build
+from plain_hybrids import hybrid
 from selfrepair import (
     DeltaEngine,
     ReferenceEngine,
@@ -15,7 +15,6 @@ from selfrepair import (
     SelfRepairError,
     clean_run,
     each,
-    load,
     measure,
     write_report,
 )
@@ -32,14 +31,7 @@ HYBRIDS = ["lfm2", "falcon_h1", "granitemoehybrid", "qwen3_next", "nemotron_h"]
 
 @pytest.fixture(scope="module")
 def model_of():
-    models = {}
-
-    def get(entry):
-        if entry not in models:
-            models[entry] = load(build(entry))
-        return models[entry]
-
-    return get
+    return hybrid
 
 
 @pytest.mark.parametrize("entry", ["lfm2", "gemma4_text", "granitemoehybrid", "beam"])
@@ -115,8 +107,8 @@ def test_a_multiplier_that_is_forgotten_is_refused(model_of):
 def test_what_knows_of_heads_and_mlps_alone_refuses(model_of):
     for entry in HYBRIDS:
         with pytest.raises(SelfRepairError, match="heads and one MLP"):
-            require_usual_layers(model_of(entry).anatomy, "questions on prompts")
-    require_usual_layers(model_of("llama").anatomy, "questions on prompts")
+            require_usual_layers(model_of(entry).anatomy, "the paper's experiments")
+    require_usual_layers(model_of("llama").anatomy, "the paper's experiments")
 
 
 def test_an_mlp_of_several_parts_is_not_replaced(model_of):

@@ -9,8 +9,10 @@ import pytest
 import torch
 from comparing import rows
 
+from plain_hybrids import Run, hybrid, lines
 from selfrepair import load_run, measure
-from selfrepair.results.extras import MLP
+from selfrepair.ablation.sites import Mixer
+from selfrepair.results.extras import FIRST_PART, MIXER, MLP
 from selfrepair.run.closeups import attach
 from selfrepair.run.closeups.make_closeups import COLUMNS, Closeup, affordable, closeup_candidates
 from selfrepair.run.closeups.token_bytes import byte_alphabet, token_bytes
@@ -81,6 +83,43 @@ def assert_attention(model, tokens, row, heads):
     if given:
         theirs = given[row["attending_layer"]][0, row["attending_head"], row["position"]]
         np.testing.assert_allclose(theirs[row["attended_positions"]], row["attention_before"], atol=1e-5)
+
+
+@pytest.mark.parametrize("entry", ["lfm2", "falcon_h1", "granitemoehybrid", "gemma4_text"])
+def test_repairers_of_every_kind_are_those_of_plain_forwards(entry):
+    """Mixers and parts of MLPs are listed with what they write more under plain hooks."""
+    model, windows = hybrid(entry), corpus()
+    layers = model.anatomy.layers_with_heads
+    heads = [Head(layer, 1) for layer in dict.fromkeys((layers[0], layers[-1]))]
+    run = measure(model, windows, heads=heads, ablation="zero", progress=False, replicates=10)
+    seen = run.extras.closeups.to_pylist()
+    kinds = {head for row in seen for head in row["repairer_heads"] if head < 0}
+    parts = {FIRST_PART, FIRST_PART - 1} if entry in ("granitemoehybrid", "gemma4_text") else {MLP}
+    assert kinds == parts | ({MIXER} if model.anatomy.has_mixers else set())
+    for row in seen[:: max(1, len(seen) // 3)]:
+        tokens = torch.from_numpy(windows.tokens[row["window"]])
+        weights = torch.full((97,), -1 / 97, dtype=torch.float64)
+        weights[tokens[row["position"] + 1]] += 1
+        clean = Run(model, tokens[: row["position"] + 1], weights)
+        head = Head(row["layer"], row["head"])  # its values have no constant in these families
+        after = Run(model, tokens[: row["position"] + 1], weights, {head: torch.zeros(()).double()})
+        assert row["total_effect"] == pytest.approx(after.value - clean.value, abs=1e-5)
+        written = {named(model, site): line for site, line in lines(clean, after, [head]).items() if line}
+        listed = dict(
+            zip(zip(row["repairer_layers"], row["repairer_heads"], strict=True), row["repairer_effects"], strict=True)
+        )
+        largest = sorted(written, key=lambda name: -abs(written[name]))[:12]
+        assert set(listed) == set(largest)
+        assert all(listed[name] == pytest.approx(written[name], abs=1e-5) for name in largest)
+
+
+def named(model, site):
+    """A component as close-ups have it."""
+    if isinstance(site, Head):
+        return site.layer, site.head
+    parts = len(model.anatomy.blocks[site.layer].mlps)
+    code = MIXER if isinstance(site, Mixer) else MLP if parts == 1 else FIRST_PART - site.part
+    return site.layer, code
 
 
 def test_the_models_attention_is_as_it_was():

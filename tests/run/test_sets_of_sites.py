@@ -8,7 +8,8 @@ import xarray as xr
 
 from selfrepair import ReferenceEngine, SelfRepairError, load_run, measure, resume
 from selfrepair.ablation.interventions import Intervention, each, freezing, ports_of, together
-from selfrepair.ablation.sites import At, Attention, Head, Mlp, Neuron, parse_site
+from selfrepair.ablation.site_names import parse_site
+from selfrepair.ablation.sites import At, Attention, Head, Mlp, Neuron
 from selfrepair.engine.clean import clean_run
 from selfrepair.results.intervention_axis import cells_of
 from support import corpus, language_model
@@ -99,12 +100,14 @@ def test_what_cannot_be_measured_is_refused(given, match):
         measure(language_model("gpt2"), corpus(), interventions=[Mlp(1)], heads=[(1, 0)], **FEW)
 
 
-@pytest.mark.parametrize("text", ["L9H6", "L9.mlp", "L9.attn", "L11N584", "L9H6@3", "L9.mlp@-2,-1"])
+@pytest.mark.parametrize(
+    "text", ["L9H6", "L9.mlp", "L9.attn", "L11N584", "L9H6@3", "L9.mlp@-2,-1", "L9.mixer", "L9.mlp1@2"]
+)
 def test_sites_print_as_they_are_parsed(text):
     assert str(parse_site(text)) == text
 
 
-@pytest.mark.parametrize("text", ["", "9.6", "L9X6", "L9H6@", "L9", "L9H6@1,", "L-1H2"])
+@pytest.mark.parametrize("text", ["", "9.6", "L9X6", "L9H6@", "L9", "L9H6@1,", "L-1H2", "L9.attn1"])
 def test_other_text_names_no_site(text):
     with pytest.raises(SelfRepairError, match="is not a site"):
         parse_site(text)

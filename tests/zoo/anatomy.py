@@ -120,7 +120,6 @@ class Anatomy:
     conv1d: bool = False
     head_dim: int = HEAD_DIM
     heads: int = HEADS
-    lm_head: str = "lm_head"
 
     def block(self, model: PreTrainedModel, layer: int) -> nn.Module:
         return model.get_submodule(self.blocks)[layer]

@@ -182,7 +182,7 @@ def zeroed(model: PreTrainedModel, anatomy: Anatomy, layer: int, head: int) -> T
 
 def directions(model: PreTrainedModel, anatomy: Anatomy, targets: Tensor) -> tuple[Tensor, Tensor]:
     """u [batch, position, width] and beta [batch, position] of the target tokens [batch, position]."""
-    unembedding = model.get_submodule(anatomy.lm_head)
+    unembedding = model.get_output_embeddings()  # of GPT-NeoX, older transformers name it otherwise
     norm = model.get_submodule(anatomy.final_norm)
     weight = unembedding.weight.detach()
     weight = (weight - weight.mean(0)) * anatomy.logit_multiplier

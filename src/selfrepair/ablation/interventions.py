@@ -8,7 +8,8 @@ from itertools import combinations, product
 from typing import Any
 
 from selfrepair.ablation.direction import is_direction, require_bookable
-from selfrepair.ablation.sites import Site, parse_site
+from selfrepair.ablation.site_names import parse_site, site_kind
+from selfrepair.ablation.sites import Site
 from selfrepair.errors import SelfRepairError
 from selfrepair.model.ports import Port
 
@@ -40,7 +41,7 @@ class Intervention:
                     f"{site!r} is not a site.",
                     "Give sites such as Head(9, 6), Mlp(9), Attention(9), Neuron(9, 123) or Direction.",
                 )
-        whole = {site.port.layer for site in self.sites if site.port.kind == "mlp"}
+        whole = {site.port.layer for site in self.sites if site.port.kind == "mlp" and site.port.write == 0}
         inside = next((site for site in self.sites if site.port.kind == "neurons" and site.port.layer in whole), None)
         if inside is not None:
             raise SelfRepairError(
@@ -53,10 +54,10 @@ class Intervention:
 
     @property
     def kind(self) -> str:
-        """`head`, `attention`, `mlp`, `neuron` or `direction` for one whole site and nothing frozen; else `set`."""
+        """`head`, `attention`, `mixer`, `mlp`, `neuron` or `direction` for one whole site alone; `set` for others."""
         if len(self.replaced) != 1 or self.frozen:
             return "set"
-        return type(self.replaced[0]).__name__.lower() if self.replaced[0].positions is None else "set"
+        return site_kind(self.replaced[0]) if self.replaced[0].positions is None else "set"
 
     def described(self) -> dict[str, object]:
         """The intervention as names of sites, for plans; `parsed` reads it.

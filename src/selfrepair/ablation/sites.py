@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol, runtime_checkable
 
@@ -120,7 +119,7 @@ class Attention(_Whole):
 
 
 class Mlp(_Whole):
-    """What a layer's MLP writes, biases included; prints as `L9.mlp`.
+    """What a layer's MLP writes, biases included; prints as `L9.mlp`. Where several modules write, see `MlpPart`.
 
     Example:
         >>> str(Mlp(9)), Mlp(9).port
@@ -131,6 +130,37 @@ class Mlp(_Whole):
     """
 
     _kind, _suffix = "mlp", "mlp"
+
+
+@dataclass(frozen=True)
+class MlpPart(_Everywhere):
+    """What one of several modules writes that stand side by side for a layer's MLP (experts beside an MLP, inputs of
+    the layer's own); prints as `L9.mlp0`.
+
+    Example:
+        >>> str(MlpPart(9, 0)), MlpPart(9, 0).port
+        ('L9.mlp0', Port(layer=9, kind='mlp', part=0))
+
+    Attributes:
+        layer: layer of the block, counted from 0.
+        part: which of its writes, counted from 0 in the order of `selfrepair check`.
+    """
+
+    layer: int
+    part: int
+
+    @property
+    def port(self) -> Port:
+        """See `Site.port`."""
+        return Port(self.layer, "mlp", part=self.part)
+
+    @property
+    def entries(self) -> None:
+        """See `Site.entries`."""
+        return None
+
+    def __str__(self) -> str:
+        return f"L{self.layer}.mlp{self.part}"
 
 
 class Mixer(_Whole):
@@ -248,34 +278,6 @@ class AtSpan(_Part):
         return f"{self.site}@{self.span}"
 
 
-_SITE = re.compile(
-    r"L(\d{1,9})(?:H(\d{1,9})|N(\d{1,9})|\.(attn|mlp|mixer))(?:@(-?\d{1,9}(?:,-?\d{1,9})*))?", re.IGNORECASE
-)
-
-
-def parse_site(text: str) -> Site:
-    """The site that prints as `text`.
-
-    Raises:
-        SelfRepairError: it names none.
-    """
-    match = _SITE.fullmatch(text.strip())
-    if match is None:
-        raise SelfRepairError(
-            f"'{text}' is not a site.",
-            "Write heads as L9H6, MLPs as L9.mlp, mixers as L9.mixer, the attention of a layer as L9.attn, neurons as "
-            "L9N123; positions as in L9H6@3 or L9.mlp@-2,-1.",
-        )
-    layer, head, neuron, whole, positions = match.groups()
-    wholes: dict[str, type[_Whole]] = {"attn": Attention, "mlp": Mlp, "mixer": Mixer}
-    site: Site = wholes[(whole or "mlp").lower()](int(layer))
-    if head is not None:
-        site = Head(int(layer), int(head))
-    elif neuron is not None:
-        site = Neuron(int(layer), int(neuron))
-    return site if positions is None else At(site, tuple(map(int, positions.split(","))))
-
-
 def all_heads(anatomy: Anatomy) -> list[Head]:
     """Every head, last layer first: a run cut short then has the cheap and telling ones."""
     layers = reversed(range(anatomy.layers))
@@ -294,3 +296,15 @@ def usual_sites(anatomy: Anatomy) -> dict[int, list[Site]]:
     for site in sorted(all_heads(anatomy)) or all_mixers(anatomy)[::-1]:
         sites.setdefault(site.port.layer, []).append(site)
     return sites
+
+
+def mlp_sites(anatomy: Anatomy, layer: int) -> list[Site]:
+    """What a layer's MLP can have replaced: the MLP, each of its parts where several modules write, nothing without."""
+    return [Mlp(layer) if part < 0 else MlpPart(layer, part) for part in anatomy.blocks[layer].mlp_parts]
+
+
+def whole_sites(anatomy: Anatomy, layer: int) -> list[Site]:
+    """All that a layer has: its heads together, its mixer, its MLP or each part of it."""
+    block = anatomy.blocks[layer]
+    first: list[Site] = [*([Attention(layer)] if block.heads else []), *([Mixer(layer)] if block.has_mixer else [])]
+    return [*first, *mlp_sites(anatomy, layer)]

@@ -12,7 +12,7 @@ from typing import Literal
 
 from selfrepair.ablation.direction import refused_bare
 from selfrepair.ablation.shape import FROM_0
-from selfrepair.ablation.sites import At, AtSpan, Attention, Head, Mixer, Mlp, Neuron, Site
+from selfrepair.ablation.sites import At, AtSpan, Attention, Head, Mixer, Mlp, MlpPart, Neuron, Site
 from selfrepair.errors import SelfRepairError
 
 Via = Literal["q", "k", "v"]
@@ -64,6 +64,7 @@ _FORMS: tuple[tuple[str, str], ...] = (
     ("flat", rf"flat:(?P<head>{_N})"),
     ("neuron", rf"L(?P<layer>{_N})\.?N(?P<neuron>{_N})"),
     ("mlp", rf"(?:m|mlp[_ ]?)(?P<layer>{_N})|L(?P<listed>{_N})\.mlp"),
+    ("mlp part", rf"L(?P<layer>{_N})\.mlp(?P<part>{_N})"),
     ("mixer", rf"L(?P<layer>{_N})\.mixer"),
     ("attention", rf"(?:L|attn[_ ]?)(?P<layer>{_N})|L(?P<listed>{_N})\.attn"),
     ("hook", rf"blocks\.(?P<layer>{_N})\.(?P<hook>(?:attn\.|mlp\.)?hook_\w+){_INDEX}"),
@@ -130,6 +131,8 @@ def _of_kind(kind: str, parts: dict[str, str | None], name: str, heads: Sequence
             return Component(Neuron(layer, number))
         case "mlp":
             return Component(Mlp(layer))
+        case "mlp part":
+            return Component(MlpPart(layer, int(str(parts["part"]))))
         case "mixer":
             return Component(Mixer(layer))
         case "attention":

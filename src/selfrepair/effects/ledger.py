@@ -35,6 +35,8 @@ class Ledger:
         by_attention: change in direct effect of each layer's heads that are not replaced,
             [intervention, window, P, layer].
         by_mlp: the same of each layer's MLP, what its replaced neurons lost left out.
+        by_mlp_write: the same of each module that writes for it, which add up to it,
+            [intervention, window, P, layer, write], where asked for; layers with fewer of them have zeros.
         by_mixer: the same of each layer's mixer; zero in layers without one.
         by_head: the same of each head of each layer, [intervention, window, P, layer, head], where asked for.
         post_norms: what the scales of norms behind attention did (Gemma 2, OLMo 2); zero elsewhere.
@@ -51,6 +53,7 @@ class Ledger:
     total_effect: Tensor
     by_attention: Tensor
     by_mlp: Tensor
+    by_mlp_write: Tensor | None
     by_mixer: Tensor
     by_head: Tensor | None
     post_norms: Tensor

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,7 +16,7 @@ from selfrepair.errors import SelfRepairError
 from selfrepair.model.anatomy import Anatomy
 from selfrepair.model.language_model import LanguageModel
 from selfrepair.model.places import place_of
-from selfrepair.model.ports import KINDS, STREAM, Port
+from selfrepair.model.ports import KINDS, STREAM, Kind, Port
 
 RunNumbers = slice | list[int]
 """Numbers of the runs that something is done for."""
@@ -24,7 +24,7 @@ RunNumbers = slice | list[int]
 Booked = dict[str, Tensor]
 """What the accounts of one run hold, by name."""
 
-_SUMS = ("by_attention", "by_mixer", "by_mlp", "by_head", "post_norms", "before", "after")
+_SUMS = ("by_attention", "by_mixer", "by_mlp", "by_mlp_write", "by_head", "post_norms", "before", "after")
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,7 @@ class Accounts:
         interventions: in the order of the rows.
         by_attention: [R, B, P, L].
         by_mlp: [R, B, P, L].
+        by_mlp_write: [R, B, P, L, write], where asked for.
         by_mixer: [R, B, P, L].
         by_head: [R, B, P, L, H], where asked for.
         post_norms: [R, B, P].
@@ -86,6 +87,7 @@ class Accounts:
         self.by_attention, self.by_mlp = zeros(*lines, anatomy.layers), zeros(*lines, anatomy.layers)
         self.by_mixer = zeros(*lines, anatomy.layers)
         self.by_head = zeros(*lines, anatomy.layers, anatomy.heads) if per_component else None
+        self.by_mlp_write = zeros(*lines, anatomy.layers, anatomy.mlp_writes) if per_component else None
         self.post_norms, self.before, self.after = zeros(lines), zeros(lines), zeros(lines)
         self._touching = _rows_by_port(self.interventions)
 
@@ -96,11 +98,17 @@ class Accounts:
     def touched_ports(self, layer: int) -> list[Port]:
         """Ports of a layer at which some run replaces or freezes something, in the order of their computation."""
         order = (*KINDS, STREAM)
-        return sorted((port for port in self._touching if port.layer == layer), key=lambda port: order.index(port.kind))
+        ports = (port for port in self._touching if port.layer == layer)
+        return sorted(ports, key=lambda port: (order.index(port.kind), port.part))
 
     def touching_layer(self, layer: int) -> list[int]:
         """Runs that replace or freeze something in a layer."""
-        return sorted({row for kind in KINDS for row in self.touching(Port(layer, kind))})
+        return self.touching_kinds(layer, KINDS)
+
+    def touching_kinds(self, layer: int, kinds: Collection[Kind]) -> list[int]:
+        """Runs that replace or freeze something at ports of some kinds in a layer."""
+        ports = (port for port in self._touching if port.layer == layer and port.kind in kinds)
+        return sorted({row for port in ports for row in self._touching[port]})
 
     def patch(self, port: Port, rows: Iterable[int], entries: int) -> Patch:
         """The patch of some runs at a port.
@@ -149,10 +157,12 @@ class Accounts:
         """The sum of the same over heads, [run, B, P]."""
         self.by_attention[rows, ..., layer] = change
 
-    def book_mlp(self, layer: int, rows: RunNumbers, change: Tensor) -> None:
+    def book_mlp(self, layer: int, write: int, rows: RunNumbers, change: Tensor) -> None:
         """The change in the direct effect of a write of the layer's MLP, less that of its neurons that are replaced,
         [run, B, P]; added up where it writes several times."""
         self.by_mlp[rows, ..., layer] += change
+        if self.by_mlp_write is not None:
+            self.by_mlp_write[rows, ..., layer, write] = change
 
     def book_mixer(self, layer: int, rows: RunNumbers, change: Tensor) -> None:
         """The change in the mixer's direct effect, [run, B, P]."""
@@ -195,6 +205,7 @@ class Accounts:
             total_effect=effect + curvature,
             by_attention=self.by_attention[rows],
             by_mlp=self.by_mlp[rows],
+            by_mlp_write=None if self.by_mlp_write is None else self.by_mlp_write[rows],
             by_mixer=self.by_mixer[rows],
             by_head=None if self.by_head is None else self.by_head[rows],
             post_norms=self.post_norms[rows],

@@ -18,11 +18,13 @@ from selfrepair.effects.ledger import Ledger
 from selfrepair.engine.accounts import direct_effects
 from selfrepair.engine.clean import CleanRun, PortRun
 from selfrepair.engine.contract import Engine, Replacement, moves_together
+from selfrepair.model.anatomy import Anatomy
 from selfrepair.model.language_model import LanguageModel
 from selfrepair.model.ports import Port
 from selfrepair.progress import Advance, ignore
 
 _ALIKE, _LEAST = 0.8, 192  # a text is not cut to less than this share of it, nor are fewer positions put together
+_PER_COMPONENT = ("by_head", "by_mlp_write")  # which a ledger need not have
 _ALIKE_TOGETHER, _LEAST_TOGETHER = 0.5, 2048  # the same for engines whose runs move up together
 
 
@@ -89,7 +91,7 @@ def sweep_wanted(
         told = reached
     advance(work - told)
     for _, group in by_start(interventions):
-        yield rows.ledger(group, model.anatomy.layers, model.anatomy.heads if per_component else None)
+        yield rows.ledger(group, model.anatomy, per_component)
 
 
 def _cut(whole: Replacement, part: Beginning, port: Port) -> Tensor:
@@ -205,23 +207,28 @@ class _Rows:
             }
             self._taken.setdefault(intervention, []).append((torch.stack([windows[window], position]), values))
 
-    def ledger(self, group: Sequence[Intervention], layers: int, heads: int | None) -> Ledger:
+    def ledger(self, group: Sequence[Intervention], anatomy: Anatomy, per_component: bool) -> Ledger:
         """The ledger of some interventions, which start in the same layer; lets go of their rows.
 
         Args:
             group: the interventions.
-            layers: of the model.
-            heads: of a layer at most; None without lines of heads.
+            anatomy: the model's parts.
+            per_component: whether it has lines of single components.
         """
+        axes: dict[str, tuple[int, ...]] = dict.fromkeys((item.name for item in fields(Ledger)), ())
+        axes |= dict.fromkeys(("by_attention", "by_mlp", "by_mixer"), (anatomy.layers,))
+        axes |= {"by_head": (anatomy.layers, anatomy.heads), "by_mlp_write": (anatomy.layers, anatomy.mlp_writes)}
+        left_out = {"interventions", *(() if per_component else _PER_COMPONENT)}
         cells = (len(group), *self.clean.reading.shape)
-        axes: dict[str, tuple[int, ...]] = dict.fromkeys(("by_attention", "by_mlp", "by_mixer"), (layers,))
-        every = {item.name: axes.get(item.name, ()) for item in fields(Ledger) if item.name != "interventions"}
-        every["by_head"] = (layers, heads or 0)
-        values = {name: self.clean.sigma.new_full((*cells, *shape), torch.nan) for name, shape in every.items()}
+        values = {
+            name: self.clean.sigma.new_full((*cells, *shape), torch.nan)
+            for name, shape in axes.items()
+            if name not in left_out
+        }
         values["direct_effect"] = direct_effects(self.clean, group)
         for row, intervention in enumerate(group):
             for (window, position), taken in self._taken.pop(intervention, ()):
                 for name, computed in taken.items():
                     values[name][row, window, position] = computed
-        by_head = values.pop("by_head")
-        return Ledger(interventions=tuple(group), by_head=None if heads is None else by_head, **values)
+        by_head, by_mlp_write = (values.pop(name, None) for name in _PER_COMPONENT)
+        return Ledger(interventions=tuple(group), by_head=by_head, by_mlp_write=by_mlp_write, **values)

@@ -226,13 +226,12 @@ def _valued(block: Block, layer: BlockOutputs, reading: Reading, direction: Tens
 def _directions(model: LanguageModel, port: Port, outputs: Tensor, reading: Reading, direction: Tensor) -> Tensor:
     """Directions of outputs at a port of an MLP or of the stream, [window, P, entry, size]."""
     block = model.anatomy.blocks[port.layer]
-    writes: dict[Kind, Write] = {"stream": "stream", "mixer": "mixer", "mlp": 0, "neurons": 0}
+    writes: dict[Kind, Write] = {"stream": "stream", "mixer": "mixer", "mlp": port.write, "neurons": 0}
     direction = block.with_gain(direction, writes[port.kind])
     if port.kind == "stream":
         return block.later_multiplier * torch.matmul(direction, vector_of(port, direction))[..., None, None]
     if port.kind in ("mlp", "mixer"):
-        multiplier = block.mlp_multiplier if port.kind == "mlp" else block.mixer_multiplier
-        return (multiplier * direction).unsqueeze(-2)
+        return (block.multiplier(port) * direction).unsqueeze(-2)
     neurons = model.neurons(port.layer)
     return neurons.worth(direction, neurons.output(reading.at(outputs.flatten(-2)))).unsqueeze(-1)
 

@@ -12,7 +12,7 @@ from collections.abc import Collection
 from torch import Tensor
 
 from selfrepair.ablation.interventions import Intervention, freezing
-from selfrepair.ablation.sites import Attention, Mlp, Site
+from selfrepair.ablation.sites import whole_sites
 from selfrepair.engine.ablated_outputs import patched
 from selfrepair.engine.clean import CleanRun
 from selfrepair.engine.contract import Replacement
@@ -33,7 +33,7 @@ def rest_frozen(anatomy: Anatomy, senders: Intervention) -> Intervention:
     neurons = next((site for site in senders.sites if site.port.kind == "neurons"), None)
     if neurons is not None:
         raise SelfRepairError(
-            f"Direct edges are measured from heads and MLPs; {neurons} is part of an MLP that receives itself.",
+            f"Direct edges are measured from heads, mixers and MLPs; {neurons} is part of an MLP that receives itself.",
             "Name the whole MLP.",
         )
     if senders.frozen:
@@ -42,7 +42,7 @@ def rest_frozen(anatomy: Anatomy, senders: Intervention) -> Intervention:
             "Give an intervention that only replaces.",
         )
     layers = range(anatomy.layers if senders.start is None else senders.start, anatomy.layers)
-    sites: list[Site] = [kind(layer) for layer in layers for kind in (Attention, Mlp)]
+    sites = [site for layer in layers for site in whole_sites(anatomy, layer)]
     return freezing(senders, sites, f"{senders.name}, rest frozen")
 
 
@@ -56,14 +56,14 @@ def direct_outputs(
     """Outputs at some ports as the senders' own writes make them, [window, position, entry, size] each.
 
     Senders in a later layer read what earlier ones write; what they put out themselves is replaced. An MLP also reads
-    senders among the heads of its layer, where it comes after them. Call under `model.running()`.
+    senders among the heads, or the mixer, of its layer, where it comes after them. Call under `model.running()`.
 
     Args:
         model: the model.
-        clean: the clean run, with the outputs of all heads and MLPs from the senders' first layer on.
+        clean: the clean run, with the outputs of all heads, mixers and MLPs from the senders' first layer on.
         senders: the replaced sites.
         replacement: what goes in the place of replaced outputs.
-        ports: ports of heads and MLPs to read.
+        ports: ports of heads, mixers and MLPs to read.
 
     Raises:
         SelfRepairError: see `rest_frozen`.

@@ -125,13 +125,17 @@ class _Recorded:
         for layer, block in enumerate(self.model.anatomy.blocks):
             if block.heads:
                 handles.append(block.heads_place.tap(partial(self._add, layer, block.heads)))
-            for module, multiplier in block.mlps:
-                handles.append(on_output(module, partial(self._book, MLPS, multiplier, self.clean.direction)))
+            direction = self.clean.direction
+            for number, (module, multiplier) in enumerate(block.mlps):
+                along = block.with_gain(direction, number)
+                handles.append(on_output(module, partial(self._book, MLPS, multiplier, along)))
             if block.has_mixer:
-                booking = partial(self._book, MIXERS, block.mixer_multiplier, self.clean.direction)
+                along = block.with_gain(direction, "mixer")
+                booking = partial(self._book, MIXERS, block.mixer_multiplier, along)
                 handles.append(on_output(block.mixer_write, booking))
             if block.attention_norm is not None:
-                whole = partial(self._book, POST_NORMS, block.attention_multiplier, self.clean.direction)
+                along = block.with_gain(direction, "attention")
+                whole = partial(self._book, POST_NORMS, block.attention_multiplier, along)
                 through = partial(self._book, POST_NORMS, -1.0, self.clean.projection_directions[layer])
                 handles += [on_output(block.attention_write, whole), on_output(block.projection, through)]
         with removing(*handles):

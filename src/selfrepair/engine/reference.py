@@ -86,7 +86,7 @@ class _Forward:
     ) -> None:
         self.ports: dict[Port, Tensor] = {}
         self.attention: dict[int, Tensor] = {}
-        self.mlp: dict[int, list[Tensor]] = {}
+        self.mlp: dict[int, dict[int, Tensor]] = {}
         self.mixer: dict[int, Tensor] = {}
         self.norm_scale: dict[int, Tensor] = {}
         puts = []
@@ -116,7 +116,7 @@ class _Forward:
             self.attention[layer] = block.attention_multiplier * block.with_gain(value.reshape(*shape, -1), "attention")
 
         def keep_mlp(number: int, multiplier: float, value: Tensor) -> None:
-            self.mlp.setdefault(layer, []).append(multiplier * block.with_gain(value.reshape(*shape, -1), number))
+            self.mlp.setdefault(layer, {})[number] = multiplier * block.with_gain(value.reshape(*shape, -1), number)
 
         def keep_mixer(value: Tensor) -> None:
             self.mixer[layer] = block.mixer_multiplier * block.with_gain(value.reshape(*shape, -1), "mixer")
@@ -128,10 +128,7 @@ class _Forward:
         taps = [
             on_output(block.attention_write, keep_attention),
             on_output(block.mixer_write, keep_mixer),
-            *(
-                on_output(module, partial(keep_mlp, number, multiplier))
-                for number, (module, multiplier) in enumerate(block.mlps)
-            ),
+            *(on_output(module, partial(keep_mlp, number, by)) for number, (module, by) in enumerate(block.mlps)),
         ]
         if block.attention_norm is not None:
             taps.append(on_output(block.projection, keep_norm_scale))
@@ -180,13 +177,15 @@ class _Valuation:
         anatomy, clean, before, after = self.model.anatomy, self.clean, self.before, self.after
         value, ablated_value = self._values()
         by_head = value.new_zeros(*value.shape, anatomy.layers, anatomy.heads)
-        by_mlp, by_mixer = (value.new_zeros(*value.shape, anatomy.layers) for _ in range(2))
+        by_mlp_write = value.new_zeros(*value.shape, anatomy.layers, anatomy.mlp_writes)
+        by_mixer = value.new_zeros(*value.shape, anatomy.layers)
         own, own_after, post_norms = (torch.zeros_like(value) for _ in range(3))
         for layer, block in enumerate(anatomy.blocks):
             if block.heads:
                 change = self._heads(after, layer) - self._heads(before, layer)
                 by_head[..., layer, : block.heads] = change.masked_fill(self._touched(Port(layer, "heads")), 0)
-            by_mlp[..., layer] = self._mlp(layer)
+            for number, part in enumerate(block.mlp_parts):
+                by_mlp_write[..., layer, number] = self._mlp(Port(layer, "mlp", part=part))
             if block.has_mixer:
                 moved = self._worth(after.mixer[layer]) - self._worth(before.mixer[layer])
                 by_mixer[..., layer] = moved.masked_fill(self._touched(Port(layer, "mixer"))[..., 0], 0)
@@ -205,7 +204,8 @@ class _Valuation:
             ablated_direct_effect=own_after[None],
             total_effect=(effect + bent)[None],
             by_attention=by_head.sum(-1)[None],
-            by_mlp=by_mlp[None],
+            by_mlp=by_mlp_write.sum(-1)[None],
+            by_mlp_write=by_mlp_write[None] if per_component else None,
             by_mixer=by_mixer[None],
             by_head=by_head[None] if per_component else None,
             post_norms=post_norms[None],
@@ -237,16 +237,14 @@ class _Valuation:
         writes = block.attention_multiplier * block.with_gain(writes, "attention")
         return torch.stack([self._worth(writes[:, :, head]) for head in range(block.heads)], -1)
 
-    def _mlp(self, layer: int) -> Tensor:
-        """Change of an MLP's direct effect by what is not replaced in it."""
-        change = torch.zeros_like(self.sigma)
-        touched = self._touched(Port(layer, "mlp"))
-        if touched.all():
+    def _mlp(self, port: Port) -> Tensor:
+        """Change of the direct effect of an MLP's write by what is not replaced in it."""
+        after, before = (run.mlp[port.layer][port.write] for run in (self.after, self.before))
+        change = self._worth(after) - self._worth(before)
+        change = change.masked_fill(self._touched(port)[..., 0], 0)
+        if port.write:
             return change
-        for after, before in zip(self.after.mlp.get(layer, []), self.before.mlp.get(layer, []), strict=True):
-            change = change + self._worth(after) - self._worth(before)
-        change = change.masked_fill(touched[..., 0], 0)
-        lost, put = self._lost(Port(layer, "neurons"))
+        lost, put = self._lost(Port(port.layer, "neurons"))
         return change - (put - lost)
 
     def _lost(self, port: Port) -> tuple[Tensor, Tensor]:
@@ -262,9 +260,8 @@ class _Valuation:
             return self._heads(self.before, port.layer, outputs)
         block = self.model.anatomy.blocks[port.layer]
         if port.kind in ("mlp", "mixer"):
-            mlp = port.kind == "mlp"
-            written = block.with_gain(outputs[..., 0, :], 0 if mlp else "mixer")
-            return self._worth((block.mlp_multiplier if mlp else block.mixer_multiplier) * written).unsqueeze(-1)
+            written = block.with_gain(outputs[..., 0, :], port.write if port.kind == "mlp" else "mixer")
+            return self._worth(block.multiplier(port) * written).unsqueeze(-1)
         if port.kind == "stream":
             along = block.with_gain(vector_of(port, outputs), "stream")
             return self._worth(block.later_multiplier * outputs[..., 0] * along).unsqueeze(-1)

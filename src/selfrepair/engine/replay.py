@@ -22,7 +22,7 @@ from selfrepair.model.anatomy import Block
 from selfrepair.model.block_run import BlockRun
 from selfrepair.model.language_model import LanguageModel
 from selfrepair.model.places import place_of
-from selfrepair.model.ports import KINDS, Port
+from selfrepair.model.ports import Port
 from selfrepair.model.taps import Place, on_input, on_output, removing
 from selfrepair.progress import Advance, ignore
 
@@ -208,22 +208,23 @@ class Replay:
             block, patched = self.anatomy.blocks[layer], self.accounts.touched_ports(layer)
             for port in patched:
                 handles.append(self._changes[port].place.tap(partial(self._patch, port)))
-            handles += self._readers(layer, block, {port.kind for port in patched})
+            handles += self._readers(layer, block, patched)
         return handles
 
-    def _readers(self, layer: int, block: Block, patched: set[str]) -> list[Any]:
+    def _readers(self, layer: int, block: Block, patched: Sequence[Port]) -> list[Any]:
         """Hooks that book what was not patched: below the run's start nothing has moved."""
-        handles = []
-        if "heads" not in patched and self._moves(Port(layer, "heads")):
+        handles, heads, mixer = [], Port(layer, "heads"), Port(layer, "mixer")
+        if heads not in patched and self._moves(heads):
             handles.append(on_output(block.projection, lambda value: self._book_attention(layer, value)))
             if self.accounts.by_head is not None:
                 handles.append(on_input(block.projection, lambda value: self._book_heads(layer, value)))
-        if "mixer" not in patched and self._moves(Port(layer, "mixer")):
+        if mixer not in patched and self._moves(mixer):
             handles.append(on_output(block.mixer_write, lambda value: self._book_mixer(layer, value)))
-        if "mlp" not in patched and self._moves(Port(layer, "mlp")):
-            for number, (module, _) in enumerate(block.mlps):
-                handles.append(on_output(module, partial(self._book_mlp, layer, number)))
-        if block.attention_norm is not None and ("heads" in patched or self._moves(Port(layer, "heads"))):
+        for part, (module, _) in zip(block.mlp_parts, block.mlps, strict=True):
+            port = Port(layer, "mlp", part=part)
+            if port not in patched and self._moves(port):
+                handles.append(on_output(module, partial(self._book_mlp, port)))
+        if block.attention_norm is not None and (heads in patched or self._moves(heads)):
             handles.append(on_output(block.attention_write, lambda value: self._book_post_norm(layer, value)))
         return handles
 
@@ -233,9 +234,10 @@ class Replay:
             return True
         if port.kind in ("heads", "mixer"):
             return False
-        touched = {kind for kind in KINDS if self.accounts.touching(Port(port.layer, kind))}
-        after_attention = touched & {"heads", "mixer"} and not self.anatomy.blocks[port.layer].parallel
-        return bool(after_attention) or (port.kind == "mlp" and "neurons" in touched)
+        touched = {other for other in self.accounts.touched_ports(port.layer) if other != port}
+        kinds = {other.kind for other in touched}
+        after_attention = kinds & {"heads", "mixer"} and not self.anatomy.blocks[port.layer].parallel
+        return bool(after_attention) or (port.kind == "mlp" and bool(kinds & {"neurons", "mlp"}))
 
     def _unfold(self, value: Tensor) -> Tensor:
         """[run, window, position, width] from a module's tensor, whatever axes the model folded together."""
@@ -259,7 +261,7 @@ class Replay:
         elif port.kind == "mixer":
             accounts.book_mixer(port.layer, slice(None), going_on.sum(-1))
         elif port.kind == "mlp":
-            accounts.book_mlp(port.layer, slice(None), self._less_neurons(going_on.sum(-1)))
+            self._book_write(port, going_on.sum(-1))
         return place.changed(value, outputs, patched)
 
     def _book_attention(self, layer: int, value: Tensor) -> None:
@@ -278,17 +280,17 @@ class Replay:
         after = block.mixer_multiplier * self.clean.worth(self._unfold(value), along)
         self.accounts.book_mixer(layer, slice(None), after - self.clean.mixers[layer])
 
-    def _book_mlp(self, layer: int, number: int, value: Tensor) -> None:
-        block = self.anatomy.blocks[layer]
-        along = block.with_gain(self.clean.direction, number)
-        after = block.mlps[number][1] * self.clean.worth(self._unfold(value), along)
-        change = after - self.clean.mlp_writes[layer][number]
-        self.accounts.book_mlp(layer, slice(None), change if number else self._less_neurons(change))
+    def _book_mlp(self, port: Port, value: Tensor) -> None:
+        block = self.anatomy.blocks[port.layer]
+        along = block.with_gain(self.clean.direction, port.write)
+        after = block.multiplier(port) * self.clean.worth(self._unfold(value), along)
+        self._book_write(port, after - self.clean.mlp_writes[port.layer][port.write])
 
-    def _less_neurons(self, change: Tensor) -> Tensor:
-        """The change of an MLP's direct effect without that of its replaced neurons."""
-        gone, self._through_neurons = self._through_neurons, None
-        return change if gone is None else change - gone
+    def _book_write(self, port: Port, change: Tensor) -> None:
+        """Books a write of an MLP, the first one without what its replaced neurons changed."""
+        if port.write == 0 and self._through_neurons is not None:
+            change, self._through_neurons = change - self._through_neurons, None
+        self.accounts.book_mlp(port.layer, port.write, slice(None), change)
 
     def _book_post_norm(self, layer: int, value: Tensor) -> None:
         """All that attention's write changed by, less what its heads changed at the norm's clean scale."""

@@ -141,7 +141,8 @@ class LowPrecision:
 
     def require(self, model: LanguageModel, clean: CleanRun) -> None:
         """See `Surrogate`."""
-        top = each([Head(model.anatomy.layers - 1, 0), Head(0, 0)])
+        layers = model.anatomy.layers_with_heads
+        top = each([Head(layers[-1], 0), Head(layers[0], 0)])
         for _ledger in self._engine.sweep(model, clean, top, clean.outputs_at, False):
             pass
 

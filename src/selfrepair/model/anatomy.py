@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from selfrepair.model.gains import Gains, Write
 from selfrepair.model.norms import Norm
+from selfrepair.model.ports import Port
 from selfrepair.model.taps import Place
 
 
@@ -94,6 +95,17 @@ class Block:
     def own_multiplier(self, multiplier: float, write: Write) -> float | Tensor:
         """A write's multiplier in the block, times `later_multiplier`; [width] where each dimension has its own."""
         return multiplier if self.gains is None else self.gains.of(write)
+
+    @property
+    def mlp_parts(self) -> tuple[int, ...]:
+        """`Port.part` of each of the MLP's writes: -1 for the only one."""
+        return (-1,) if len(self.mlps) == 1 else tuple(range(len(self.mlps)))
+
+    def multiplier(self, port: Port) -> float:
+        """The factor with which what is at a port of heads, a mixer or an MLP arrives in the final stream."""
+        if port.kind == "mlp":
+            return self.mlps[port.write][1]
+        return self.mixer_multiplier if port.kind == "mixer" else self.attention_multiplier
 
     def scaled(self, later: float) -> Block:
         """The block below others that multiply what it puts out with `later`."""
@@ -238,6 +250,11 @@ class Anatomy:
     def layers_with_heads(self) -> list[int]:
         """Layers that have heads: all of them, but for hybrids (LFM2, Jamba, Nemotron-H)."""
         return [layer for layer, block in enumerate(self.blocks) if block.heads]
+
+    @property
+    def mlp_writes(self) -> int:
+        """With how many modules the MLP of a layer writes at most; 1 where no layer has an MLP."""
+        return max(1, *(len(block.mlps) for block in self.blocks))
 
     @property
     def has_mixers(self) -> bool:

@@ -27,9 +27,13 @@ class _KeepDouble(TorchFunctionMode):
     ) -> Any:
         if func is torch.Tensor.float:
             return args[0].double()
-        args = tuple(_WIDE if argument is _NARROW else argument for argument in args)
-        kwargs = {name: _WIDE if value is _NARROW else value for name, value in (kwargs or {}).items()}
-        return func(*args, **kwargs)
+        for argument in args:  # few calls have any, and this is at every one
+            if argument is _NARROW:
+                args = tuple(_WIDE if argument is _NARROW else argument for argument in args)
+                break
+        if not kwargs:
+            return func(*args)
+        return func(*args, **{name: _WIDE if value is _NARROW else value for name, value in kwargs.items()})
 
 
 @contextmanager

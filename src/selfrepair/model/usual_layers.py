@@ -43,6 +43,26 @@ def require_alone(anatomy: Anatomy, what: str) -> None:
         )
 
 
+def require_plain_stream(anatomy: Anatomy, what: str) -> None:
+    """Refuses a model whose layers share more than the residual stream, or scale its dimensions one by one.
+
+    Args:
+        anatomy: the model's parts.
+        what: needs a plain stream, as in 'questions on prompts'.
+
+    Raises:
+        SelfRepairError: it has another.
+    """
+    require_alone(anatomy, what)
+    scaled = next((layer for layer, block in enumerate(anatomy.blocks) if block.gains is not None), None)
+    if scaled is not None:
+        raise SelfRepairError(
+            f"Layer {scaled} of this model multiplies each dimension of the residual stream with a number of its own, "
+            f"which {what} do not know.",
+            "Measure it with `selfrepair run`.",
+        )
+
+
 def _unusual(block: Block) -> str | None:
     if block.has_mixer:
         return "has a mixer (a state space, a convolution or the like without heads)"

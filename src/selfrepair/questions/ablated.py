@@ -27,7 +27,10 @@ class AblatedRuns:
     effects: PromptEffects
 
 
-QUANTITIES = ("total_effect", "lost", "self_repair", "all_heads", "all_mlps", "post_norms", "norm", "curvature")
+QUANTITIES = (
+    *("total_effect", "lost", "self_repair", "all_heads", "all_mixers", "all_mlps"),
+    *("post_norms", "norm", "curvature"),
+)
 _NAMED = 3
 
 

@@ -107,9 +107,8 @@ def _node_id(site: Site, found: EdgeGraph, position: int) -> str:
 
 
 def _number(site: Site, found: EdgeGraph) -> int:
-    """Of a component within its layer: heads, then the MLP."""
-    heads = found.components.heads[site.port.layer]
-    return site.entries[0] if site.port.kind == "heads" and site.entries else heads
+    """Of a component within its layer: heads, then a mixer, then the MLP or its parts."""
+    return [other for other in found.components.sites if other.port.layer == site.port.layer].index(site)
 
 
 def _node(name: str, site: Site, node: str, found: EdgeGraph, position: int) -> dict[str, Any]:
@@ -118,7 +117,7 @@ def _node(name: str, site: Site, node: str, found: EdgeGraph, position: int) -> 
         "feature": _number(site, found),
         "layer": str(site.port.layer),
         "ctx_idx": position,
-        "feature_type": "attention head" if site.port.kind == "heads" else "mlp",
+        "feature_type": "attention head" if site.port.kind == "heads" else site.port.kind,
         "jsNodeId": f"{node}-0",
         "clerp": name,
         "influence": None,

@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 
 from selfrepair.ablation.interventions import Intervention, freezing
-from selfrepair.ablation.sites import Attention, Mlp, Site
+from selfrepair.ablation.sites import Attention, Site
 from selfrepair.errors import SelfRepairError
 from selfrepair.questions.covering.freeze import all_frozen
-from selfrepair.questions.measuring.components import Components
+from selfrepair.questions.measuring.components import Components, lies_in
 from selfrepair.questions.measuring.prompt_effects import Array, PromptEffects, joined
 from selfrepair.questions.measuring.sampling import Sampling, smallest_detectable
 from selfrepair.questions.question import Question
@@ -24,7 +24,7 @@ from selfrepair.statistics.reaction import reaction_p_values
 REPAIRERS = 3
 ESTIMATES = (
     *("direct_effect", "lost", "total_effect", "self_repair", "masking", "norm_frozen", "mlps_frozen"),
-    *("attention_frozen", "all_frozen", "repairers_frozen", "given_repairers"),
+    *("attention_frozen", "mixers_frozen", "all_frozen", "repairers_frozen", "given_repairers"),
     *("placebo_effect", "placebo_repair", "specific_repair"),
 )
 
@@ -51,9 +51,9 @@ def importance_card(question: Question, sites: Iterable[Site]) -> ImportanceCard
     """Each site's direct effect, its total effect, and what that would be with parts of the model held still.
 
     Total effects with the final norm's scale frozen (`norm_frozen`, the ledger's `TE` less its norm line), with all
-    later MLPs, all later attention, or everything later frozen, with the site's own three largest repairers frozen, and
-    `given_repairers`: its effect where these are ablated already. `masking` is the self-repair over what the ablation
-    took away.
+    later MLPs, all later attention, all later mixers (where the model has any), or everything later frozen, with the
+    site's own three largest repairers frozen, and `given_repairers`: its effect where these are ablated already.
+    `masking` is the self-repair over what the ablation took away.
 
     Args:
         question: model, prompts and settings.
@@ -65,8 +65,8 @@ def importance_card(question: Question, sites: Iterable[Site]) -> ImportanceCard
     chosen = tuple(dict.fromkeys(sites))
     if not chosen:
         raise SelfRepairError("No component is named.", "Name heads or MLPs, as L9H6 or L9.mlp.")
-    components, sampling, layers = question.components, question.sampling, question.model.anatomy.layers
-    first = question.measure([run for site in chosen for run in _first(site, components, layers)])
+    components, sampling = question.components, question.sampling
+    first = question.measure([run for site in chosen for run in _first(site, components)])
     repairers = {site: _repairers(first, site, components, sampling) for site in chosen}
     second = question.measure(_second(repairers), "Freezing repairers")
     effects = joined(first, second)
@@ -83,21 +83,19 @@ def _placebos(question: Question, sites: Sequence[Site]) -> dict[Site, tuple[Arr
     return dict(zip(chosen, zip(effects.total_effect, effects.self_repair, strict=True), strict=True))
 
 
-def _first(site: Site, components: Components, layers: int) -> list[Intervention]:
-    """A site ablated, with nothing, MLPs, attention and everything after it frozen."""
+def _first(site: Site, components: Components) -> list[Intervention]:
+    """A site ablated, with nothing, MLPs, attention, mixers and everything after it frozen."""
     alone, start = Intervention((site,)), site.port.layer
-    mlps = [Mlp(layer) for layer in range(start, layers) if Mlp(layer) != site and not _inside_mlp(site, layer)]
-    attention = [Attention(layer) for layer in range(start + 1, layers)]
+    mlps = [mlp for mlp in components.mlps if mlp.port.layer >= start and not lies_in(mlp, [site])]
+    attention = [Attention(layer) for layer, number in enumerate(components.heads) if number and layer > start]
+    mixers = [mixer for mixer in components.mixers if mixer.port.layer > start]
     return [
         alone,
         freezing(alone, mlps, f"{site} | MLPs frozen"),
         freezing(alone, attention, f"{site} | attention frozen"),
+        *([freezing(alone, mixers, f"{site} | mixers frozen")] if components.mixers else []),
         all_frozen(alone, components),
     ]
-
-
-def _inside_mlp(site: Site, layer: int) -> bool:
-    return site.port.layer == layer and site.port.kind in ("mlp", "neurons")
 
 
 def _repairers(effects: PromptEffects, site: Site, components: Components, sampling: Sampling) -> list[Site]:
@@ -177,6 +175,7 @@ def _values(effects: PromptEffects, components: Components, site: Site, others: 
         "norm_frozen": effects.norm_frozen[row],
         "mlps_frozen": change(f"{site} | MLPs frozen"),
         "attention_frozen": change(f"{site} | attention frozen"),
+        "mixers_frozen": change(f"{site} | mixers frozen") if components.mixers else none,
         "all_frozen": change(all_frozen(alone, components).name),
         "repairers_frozen": change(f"{site} | repairers frozen") if others else none,
         "given_repairers": change(f"{site} and its repairers") - change(Intervention(tuple(others)).name)

@@ -13,7 +13,7 @@ from selfrepair.ablation.operators import Operator, Unchanged
 from selfrepair.engine.contract import Engine
 from selfrepair.engine.replay import ReplayEngine
 from selfrepair.model.language_model import LanguageModel
-from selfrepair.model.usual_layers import require_usual_layers
+from selfrepair.model.usual_layers import require_plain_stream
 from selfrepair.progress import progress
 from selfrepair.prompts.prompts import Prompts
 from selfrepair.questions.measuring.components import Components
@@ -44,9 +44,6 @@ class Question:
     settings: AuditSettings = field(default_factory=AuditSettings)
     progress: bool = False
 
-    def __post_init__(self) -> None:
-        require_usual_layers(self.model.anatomy, "questions on prompts")
-
     @cached_property
     def engine(self) -> Engine:
         """What computes all ablated runs: one engine, so that the fold of runs is found once."""
@@ -59,7 +56,12 @@ class Question:
 
     @property
     def components(self) -> Components:
-        """Of the model."""
+        """Of the model.
+
+        Raises:
+            SelfRepairError: its layers share more than a plain residual stream.
+        """
+        require_plain_stream(self.model.anatomy, "questions on prompts")
         return Components.of(self.model.anatomy)
 
     @property

@@ -40,7 +40,8 @@ _QUANTITIES = {
 
 
 def dataset(effects: PromptEffects, question: Question, floor: float | None = None) -> xr.Dataset:
-    """Every run's ledger on every prompt: dimensions row, prompt, layer, head; logits."""
+    """Every run's ledger on every prompt: dimensions row, prompt, layer, head, and write, the modules that write
+    for an MLP (one in most models); logits."""
     runs, prompts = effects.interventions, effects.prompts
     made = xr.Dataset(
         {
@@ -50,9 +51,11 @@ def dataset(effects: PromptEffects, question: Question, floor: float | None = No
                 for name, text in _QUANTITIES.items()
             },
             "line_head": (("row", "prompt", "layer", "head"), effects.heads, {"long_name": "change in direct effect"}),
-            "line_mlp": (("row", "prompt", "layer"), effects.mlps, {"long_name": "change in direct effect"}),
+            "line_mixer": (("row", "prompt", "layer"), effects.mixers, {"long_name": "change in direct effect"}),
+            "line_mlp": (("row", "prompt", "layer", "write"), effects.mlps, {"long_name": "change in direct effect"}),
             "direct_head": (("prompt", "layer", "head"), effects.direct_heads, {"long_name": "clean direct effect"}),
-            "direct_mlp": (("prompt", "layer"), effects.direct_mlps, {"long_name": "clean direct effect"}),
+            "direct_mixer": (("prompt", "layer"), effects.direct_mixers, {"long_name": "clean direct effect"}),
+            "direct_mlp": (("prompt", "layer", "write"), effects.direct_mlps, {"long_name": "clean direct effect"}),
         },
         coords={
             "row": [run.name for run in runs],

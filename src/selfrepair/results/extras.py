@@ -9,7 +9,7 @@ import pyarrow as pa
 from selfrepair.errors import SelfRepairError
 from selfrepair.statistics.accumulate import QUANTITIES
 
-MLP = -1  # stands for the head where a repairer is an MLP
+MLP, MIXER, FIRST_PART = -1, -2, -3  # stand for the head where a repairer is none; part n of an MLP is FIRST_PART - n
 
 _TOKENS, _NUMBERS = pa.list_(pa.int32()), pa.list_(pa.float32())
 SCHEMAS: dict[str, pa.Schema] = {
@@ -53,7 +53,8 @@ DESCRIPTIONS = {
     "closeups": (
         "Tokens looked at closely, with the first donor where there are several: the ten most likely next tokens "
         "before and after the ablation (natural log probabilities), the components whose direct effect changed most "
-        f"(logits; head {MLP}: the layer's MLP), and what the head that repaired most attended to."
+        f"(logits; head {MLP}: the layer's MLP, {MIXER}: its mixer, {FIRST_PART} - n: part n of an MLP that writes "
+        "with several modules), and what the head that repaired most attended to."
     ),
 }
 

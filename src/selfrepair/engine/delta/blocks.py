@@ -16,13 +16,18 @@ HEADS, PROJECTION, ATTENTION, NEURONS = "heads", "projection", "attention", "neu
 MIXER, MLP = "mixer", "mlp"
 
 
+def mlp_mark(write: int) -> str:
+    """The mark of one write of a block's MLP, by its number in `Block.mlps`."""
+    return MLP if write == 0 else f"{MLP} {write}"
+
+
 def mlp_marks(block: Block) -> list[str]:
     """Marks of all writes of a block's MLP, in the order of `Block.mlps`."""
-    return [MLP if number == 0 else f"{MLP} {number}" for number in range(len(block.mlps))]
+    return list(map(mlp_mark, range(len(block.mlps))))
 
 
-_Kind = tuple[type[nn.Module], bool, bool]
-"""Class of a block, and whether it has heads and a mixer."""
+_Kind = tuple[type[nn.Module], ...]
+"""Class of a block, and of its parts."""
 
 
 class NotTraceable(SelfRepairError):
@@ -54,7 +59,7 @@ class BlockRecorder:
             NotTraceable: the block itself, not one of its modules, does something discrete, or reads a value that
                 cannot be followed.
         """
-        kind = type(block.module), bool(block.heads), block.has_mixer  # of one class, under the same names (hybrids)
+        kind = (type(block.module), *map(type, block.module.children()))  # layers of one class differ (hybrids)
         names = self._opaque.setdefault(kind, set())
         while True:
             try:

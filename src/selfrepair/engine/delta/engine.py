@@ -14,7 +14,7 @@ from selfrepair.effects.ledger import Ledger
 from selfrepair.engine.accounts import RunNumbers, nothing_happens, require_sites
 from selfrepair.engine.clean import CleanRun
 from selfrepair.engine.contract import Replacement, Settings
-from selfrepair.engine.delta.blocks import INPUT, OUTPUT, PROJECTION, BlockRecorder, NotTraceable, mlp_marks
+from selfrepair.engine.delta.blocks import HEADS, INPUT, OUTPUT, PROJECTION, BlockRecorder, NotTraceable, mlp_marks
 from selfrepair.engine.delta.compiled import CompiledProgram
 from selfrepair.engine.delta.layer_probes import after_attention, directions, of_attention
 from selfrepair.engine.delta.matmul import PRECISIONS, Weights
@@ -28,7 +28,7 @@ from selfrepair.model.anatomy import Block
 from selfrepair.model.arguments import block_arguments
 from selfrepair.model.language_model import LanguageModel
 from selfrepair.model.own_forward import stream_errors
-from selfrepair.model.ports import KINDS, Kind, Port
+from selfrepair.model.ports import KINDS, Kind
 from selfrepair.model.proofs import tolerance
 from selfrepair.progress import Advance, ignore
 
@@ -165,7 +165,7 @@ class DeltaEngine:
             advance(_count(rows) * len(runs.clean.tokens))
         if touched:
             patches = runs.patches(layer, touched, tape, replacement, KINDS)
-            probes = [*after_attention(block, tape), *of_attention(tape, per_component or "heads" in patches)]
+            probes = [*after_attention(block, tape), *of_attention(tape, per_component or HEADS in patches)]
             for rows, probed, put in self._patched(start, probes, values, runs.difference[touched], touched, patches):
                 runs.book(layer, rows, probed, put)
                 advance(_count(rows) * len(runs.clean.tokens))
@@ -184,7 +184,7 @@ class DeltaEngine:
         joining, write = runs.join(layer, number, replacement)
         start = tape.marks[PROJECTION] if block.heads else tape.marks[INPUT]  # no heads: no difference before a patch
         write = write.reshape(write.shape[0], *tape.values[start].shape)
-        behind = {row for kind in BEHIND for row in runs.accounts.touching(Port(layer, kind))}
+        behind = set(runs.accounts.touching_kinds(layer, BEHIND))
         touched = [row for row in range(joining.start, joining.stop) if row in behind]
         others = [row for row in range(joining.start, joining.stop) if row not in behind]
         own = mlp_marks(block) if block.parallel else []
@@ -230,15 +230,15 @@ class DeltaEngine:
         values: TapeValues,
         differences: Tensor,
         numbers: list[int],
-        patches: Mapping[Kind, PatchAt],
-    ) -> Iterator[tuple[RunNumbers, dict[str, Tensor], dict[Kind, PatchAt]]]:
+        patches: Mapping[str, PatchAt],
+    ) -> Iterator[tuple[RunNumbers, dict[str, Tensor], dict[str, PatchAt]]]:
         """The same with patches of ports on the way, never compiled; each chunk comes with its part of the patches."""
         folding = Folding(self.fold)
         program = Program.between(values.tape, start, probes, [patch.index for patch in patches.values()])
         for chunk in folding.chunks(range(len(differences))):
             part = slice(chunk[0], chunk[-1] + 1)
             with halving_when_memory_ends(folding, chunk):
-                put = {kind: patch.rows(part) for kind, patch in patches.items()}
+                put = {mark: patch.rows(part) for mark, patch in patches.items()}
                 moves = {patch.index: patch.moved(values.clean(patch.index).shape) for patch in put.values()}
                 yield _numbered(numbers, part), program.run(values, differences[part], moves), put
         self.fold = folding.size

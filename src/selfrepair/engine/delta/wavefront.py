@@ -13,14 +13,19 @@ from selfrepair.effects.ledger import Ledger
 from selfrepair.engine.accounts import Accounts, Patch, RunNumbers
 from selfrepair.engine.clean import CleanRun
 from selfrepair.engine.contract import Replacement
-from selfrepair.engine.delta.blocks import ATTENTION, HEADS, MIXER, MLP, NEURONS, OUTPUT, PROJECTION, mlp_marks
+from selfrepair.engine.delta.blocks import ATTENTION, HEADS, MIXER, NEURONS, OUTPUT, PROJECTION, mlp_mark
 from selfrepair.engine.delta.tape import Tape
 from selfrepair.model.language_model import LanguageModel
 from selfrepair.model.places import place_of
 from selfrepair.model.ports import Kind, Port
 from selfrepair.model.stream_directions import vector_of
 
-MARKS: dict[Kind, str] = {"heads": HEADS, "mixer": MIXER, "neurons": NEURONS, "mlp": MLP}
+_MARKS: dict[Kind, str] = {"heads": HEADS, "mixer": MIXER, "neurons": NEURONS}
+
+
+def mark_of(port: Port) -> str:
+    """The mark of a port's value on a tape."""
+    return mlp_mark(port.write) if port.kind == "mlp" else _MARKS[port.kind]
 
 
 class Runs:
@@ -81,8 +86,8 @@ class Runs:
 
     def patches(
         self, layer: int, rows: Sequence[int], tape: Tape, replacement: Replacement, kinds: Sequence[Kind]
-    ) -> dict[Kind, PatchAt]:
-        """The patches of some runs at the ports of a layer, with their direct effects booked.
+    ) -> dict[str, PatchAt]:
+        """The patches of some runs at the ports of a layer, by mark, with their direct effects booked.
 
         Args:
             layer: the layer.
@@ -91,16 +96,16 @@ class Runs:
             replacement: what goes in the place of replaced outputs.
             kinds: kinds of ports.
         """
-        patches: dict[Kind, PatchAt] = {}
-        for kind in kinds:
-            port = Port(layer, kind)
-            if not set(self.accounts.touching(port)).intersection(rows):
+        patches: dict[str, PatchAt] = {}
+        for port in self.accounts.touched_ports(layer):
+            if port.kind not in kinds or not set(self.accounts.touching(port)).intersection(rows):
                 continue
             place, clean = place_of(self.model, port), self.clean.outputs_at(port)
             patch = self.accounts.patch(port, rows, place.entries)
             replaced = replacement(port) if patch.put.any() else clean
             lost = self.accounts.replace(port, list(rows), patch, replaced)
-            patches[kind] = PatchAt(tape.marks[MARKS[kind]], patch, replaced - clean, lost)
+            mark = mark_of(port)
+            patches[mark] = PatchAt(tape.marks[mark], patch, replaced - clean, lost)
         return patches
 
     def replace_directions(self, layer: int, replacement: Replacement) -> None:
@@ -121,7 +126,7 @@ class Runs:
                 self.difference[rows] = difference + (wanted - now)[..., 0] * vector
 
     def book_own_layer(
-        self, layer: int, rows: RunNumbers, probed: Mapping[str, Tensor], patches: Mapping[Kind, PatchAt]
+        self, layer: int, rows: RunNumbers, probed: Mapping[str, Tensor], patches: Mapping[str, PatchAt]
     ) -> None:
         """Books what the block in which runs start did after its attention."""
         through_heads = self.accounts.after[rows] - self.accounts.before[rows]
@@ -129,11 +134,11 @@ class Runs:
             through_heads = through_heads - patch.lost
         self._book(layer, rows, probed, through_heads, patches)
 
-    def book(self, layer: int, rows: RunNumbers, probed: Mapping[str, Tensor], patches: Mapping[Kind, PatchAt]) -> None:
+    def book(self, layer: int, rows: RunNumbers, probed: Mapping[str, Tensor], patches: Mapping[str, PatchAt]) -> None:
         """Books what a block downstream did."""
         through_heads = probed.get(PROJECTION, self.accounts.before.new_zeros(()))
-        if "heads" in patches:
-            heads = patches["heads"]
+        if HEADS in patches:
+            heads = patches[HEADS]
             going_on = self.accounts.untouched(heads.patch, probed[HEADS])
             through_heads = going_on.sum(-1) + heads.lost
             self.accounts.book_heads(layer, rows, going_on)
@@ -150,25 +155,26 @@ class Runs:
         rows: RunNumbers,
         probed: Mapping[str, Tensor],
         through_heads: Tensor,
-        patches: Mapping[Kind, PatchAt],
+        patches: Mapping[str, PatchAt],
     ) -> None:
         block = self.anatomy.blocks[layer]
         if ATTENTION in probed:  # all that attention's write changed by, less its heads at the norm's clean scale
             self.accounts.book_post_norm(rows, block.attention_multiplier * probed[ATTENTION] - through_heads)
         if MIXER in probed:
             change = block.mixer_multiplier * probed[MIXER]
-            if "mixer" in patches:
-                change = self.accounts.untouched(patches["mixer"].patch, change.unsqueeze(-1)).squeeze(-1)
+            if MIXER in patches:
+                change = self.accounts.untouched(patches[MIXER].patch, change.unsqueeze(-1)).squeeze(-1)
             self.accounts.book_mixer(layer, rows, change)
-        for name, (_, multiplier) in zip(mlp_marks(block), block.mlps, strict=True):
+        for number, (_, multiplier) in enumerate(block.mlps):
+            name = mlp_mark(number)
             if name not in probed:
                 continue
             change = multiplier * probed[name]
-            if name == MLP and "mlp" in patches:
-                change = self.accounts.untouched(patches["mlp"].patch, change.unsqueeze(-1)).squeeze(-1)
-            if name == MLP and "neurons" in patches:
-                change = change - patches["neurons"].lost
-            self.accounts.book_mlp(layer, rows, change)
+            if name in patches:
+                change = self.accounts.untouched(patches[name].patch, change.unsqueeze(-1)).squeeze(-1)
+            if number == 0 and NEURONS in patches:
+                change = change - patches[NEURONS].lost
+            self.accounts.book_mlp(layer, number, rows, change)
         self.difference[rows] = probed[OUTPUT]
 
     def ledgers(self, final: Tensor) -> Iterator[Ledger]:

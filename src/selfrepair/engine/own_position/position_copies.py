@@ -44,7 +44,7 @@ class Copies:
             )
         self.length = tokens.shape[1]
         self._index = torch.cat([torch.arange(self.length, device=positions.device), positions])
-        self._modules = [block.module for block in model.anatomy.blocks]
+        self._blocks = model.anatomy.blocks
         self._given = block_arguments(model, tokens)
         self._shorter = block_arguments(model, tokens[:, : self.length - 1])
         self._dtype = model.dtype
@@ -71,7 +71,9 @@ class Copies:
 
         args = tuple(extended(value, less) for value, less in zip(given[0], shorter[0], strict=True))
         kwargs = {name: extended(value, shorter[1].get(name)) for name, value in given[1].items()}
-        return with_input(self._masked(self._modules[layer], (args, kwargs), size), stream)
+        given = (args, kwargs)
+        block = self._blocks[layer]
+        return with_input(self._masked(block.module, given, size) if block.heads else given, stream)
 
     def _extend(self, value: Tensor, less: Any, size: int) -> Tensor:
         """A tensor with rows for the copies, along every axis that has one for each position."""

@@ -13,7 +13,8 @@ from selfrepair.effects.ledger import Ledger, norm_repair
 from selfrepair.engine.clean import CleanRun
 from selfrepair.model.anatomy import Anatomy, Block
 
-LINES = ("by_attention", "by_mlp", "post_norms", "norm", "sigma_ratio", "total_effect", "by_head")
+_PER_COMPONENT = ("by_head", "by_mlp_write")
+LINES = ("by_attention", "by_mixer", "by_mlp", "post_norms", "norm", "sigma_ratio", "total_effect", *_PER_COMPONENT)
 
 
 @dataclass(frozen=True)
@@ -56,10 +57,11 @@ class RowBook:
     def __init__(self, anatomy: Anatomy, clean: CleanRun, rows: Rows, per_component: bool) -> None:
         self.anatomy, self.clean, self.rows = anatomy, clean, rows
         zeros, number = clean.scaled_logit.new_zeros, len(rows)
-        self.lines = {"by_attention": zeros(number, anatomy.layers), "by_mlp": zeros(number, anatomy.layers)}
+        self.lines = {name: zeros(number, anatomy.layers) for name in ("by_attention", "by_mixer", "by_mlp")}
         self.lines["post_norms"] = zeros(number)
         if per_component:
             self.lines["by_head"] = zeros(number, anatomy.layers, anatomy.heads)
+            self.lines["by_mlp_write"] = zeros(number, anatomy.layers, anatomy.mlp_writes)
         self.through_heads = zeros(number)  # what heads of the layer at work changed by
 
     def _at(self, of_windows: Tensor, rows: slice) -> Tensor:
@@ -93,10 +95,18 @@ class RowBook:
         after = block.attention_multiplier * (write * self._at(self.clean.direction, rows)).sum(-1)
         self.lines["post_norms"][rows] += after - self._at(self.clean.attention[layer], rows) - self.through_heads[rows]
 
-    def book_mlp(self, layer: int, block: Block, rows: slice, write: Tensor) -> None:
-        """An MLP's write [row, width]."""
-        after = block.mlp_multiplier * (write * self._at(self.clean.direction, rows)).sum(-1)
-        self.lines["by_mlp"][rows, layer] = after - self._at(self.clean.mlps[layer], rows)
+    def book_mixer(self, layer: int, block: Block, rows: slice, write: Tensor) -> None:
+        """A mixer's write [row, width], in rows that started below."""
+        after = block.mixer_multiplier * (write * self._at(self.clean.direction, rows)).sum(-1)
+        self.lines["by_mixer"][rows, layer] = after - self._at(self.clean.mixers[layer], rows)
+
+    def book_mlp(self, layer: int, block: Block, number: int, rows: slice, write: Tensor) -> None:
+        """A write of an MLP [row, width], by its number among those of the layer."""
+        after = block.mlps[number][1] * (write * self._at(self.clean.direction, rows)).sum(-1)
+        change = after - self._at(self.clean.mlp_writes[layer][number], rows)
+        self.lines["by_mlp"][rows, layer] += change
+        if "by_mlp_write" in self.lines:
+            self.lines["by_mlp_write"][rows, layer, number] = change
 
     def finish(self, final: Tensor) -> None:
         """The final stream [row, width]."""
@@ -124,9 +134,9 @@ class Ledgers:
     ) -> None:
         self.clean, self.interventions = clean, tuple(interventions)
         cells = (len(interventions), *clean.reading.shape)
-        axes: dict[str, tuple[int, ...]] = {"by_attention": (anatomy.layers,), "by_mlp": (anatomy.layers,)}
-        axes |= {"by_head": (anatomy.layers, anatomy.heads)} if per_component else {}
-        names = [name for name in LINES if name != "by_head" or per_component]
+        axes: dict[str, tuple[int, ...]] = dict.fromkeys(("by_attention", "by_mixer", "by_mlp"), (anatomy.layers,))
+        axes |= {"by_head": (anatomy.layers, anatomy.heads), "by_mlp_write": (anatomy.layers, anatomy.mlp_writes)}
+        names = [name for name in LINES if name not in _PER_COMPONENT or per_component]
         self.values = {name: clean.sigma.new_full((*cells, *axes.get(name, ())), torch.nan) for name in names}
         self.before, self.after = clean.sigma.new_zeros(cells), clean.sigma.new_zeros(cells)
 
@@ -144,7 +154,7 @@ class Ledgers:
             direct_effect=self.before[part],
             ablated_direct_effect=self.after[part],
             by_head=values.pop("by_head", None),
-            by_mixer=torch.zeros_like(values["by_mlp"]),
+            by_mlp_write=values.pop("by_mlp_write", None),
             curvature=torch.zeros_like(values["norm"]),
             **values,
         )

@@ -2,15 +2,15 @@
 
 What earlier positions put out is untouched, so of every such run a single position's stream is computed, from the
 head's layer up; it attends to clean keys and values of the earlier positions of its window, and to its own
-(`own_position.position_copies`). All runs of a window move up together, one row each.
+(`own_position.position_copies`). All runs of a window move up together, one row each. Mixers take no such masks: blocks
+with one get each row's whole window, which costs what replaying them does.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
-from typing import Any
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -21,15 +21,15 @@ from selfrepair.effects.ledger import Ledger
 from selfrepair.engine.accounts import require_sites
 from selfrepair.engine.clean import CleanRun
 from selfrepair.engine.contract import Replacement, Settings
-from selfrepair.engine.own_position.position_copies import IDENTITY, Copies
-from selfrepair.engine.own_position.position_rows import Ledgers, RowBook, Rows
+from selfrepair.engine.own_position.climb import Climb
+from selfrepair.engine.own_position.position_copies import IDENTITY
+from selfrepair.engine.own_position.position_rows import Ledgers, Rows
 from selfrepair.errors import RefusedModel, SelfRepairError
 from selfrepair.model.language_model import LanguageModel
 from selfrepair.model.own_forward import stream_errors
 from selfrepair.model.ports import Port
 from selfrepair.model.proofs import tolerance
-from selfrepair.model.taps import first_tensor, on_input, on_output, removing
-from selfrepair.model.usual_layers import require_usual_layers
+from selfrepair.model.usual_layers import require_plain_stream
 from selfrepair.progress import Advance, ignore
 
 
@@ -128,7 +128,7 @@ class OwnPositionEngine:
             rows = Rows(window, runs, starts[runs], entries[runs], positions)
             for first in range(0, len(rows), self.rows):
                 part = rows.part(slice(first, first + self.rows))
-                climb = _Climb(model, clean, part, replacement, per_component)
+                climb = Climb(model, clean, part, replacement, per_component)
                 climb.book.finish(climb.run()[0])
                 ledgers.take(climb.book)
             advance(blocks)
@@ -136,89 +136,6 @@ class OwnPositionEngine:
         for _, group in reversed(by_start(interventions)):
             yield ledgers.ledger(slice(first, first + len(group)))
             first += len(group)
-
-
-class _Climb:
-    """Some rows of one window, from the lowest layer in which one of them starts to the top."""
-
-    def __init__(
-        self, model: LanguageModel, clean: CleanRun, rows: Rows, replacement: Replacement, per_component: bool
-    ) -> None:
-        self.model, self.clean, self.rows = model, clean, rows
-        self.copies = Copies(model, clean.tokens[rows.window : rows.window + 1], rows.positions)
-        self.book = RowBook(model.anatomy, clean, rows, per_component)
-        lowest = int(rows.starts.min()) if len(rows) else model.anatomy.layers
-        self.layers = range(lowest, model.anatomy.layers)
-        layers = sorted(set(rows.starts.tolist()))
-        self._replaced = {layer: replacement(Port(layer, "heads")) for layer in layers}  # before any hook is in place
-
-    def run(self) -> tuple[Tensor, Tensor]:
-        """The rows' streams after the last block [row, width], and how far the window's own strayed from the clean
-        run, relative to its size."""
-        clean, window, length = self.clean, self.rows.window, self.clean.tokens.shape[1]
-        stream = clean.final.new_zeros(0, clean.final.shape[-1])
-        strayed = clean.sigma.new_zeros(())
-        for layer in self.layers:
-            old, new = self.rows.joined(layer - 1), self.rows.joined(layer)
-            own = clean.residuals[layer][window]
-            stream = torch.cat([own, stream, own[self.rows.positions[old:new]]])[None]
-            args, kwargs = self.copies.arguments(layer, stream)
-            with removing(*self._taps(layer, old, new)):
-                put_out = first_tensor(self.model.anatomy.blocks[layer].module(*args, **kwargs)).reshape(stream.shape)[
-                    0
-                ]
-            following = (*clean.residuals[1:], clean.final)[layer][window]
-            strayed = torch.maximum(strayed, stream_errors(put_out[None, :length], following[None]).max())
-            stream = put_out[length:]
-        return stream, strayed
-
-    def _taps(self, layer: int, old: int, new: int) -> list[Any]:
-        """Hooks of one layer, in which the rows from `old` to `new` start."""
-        block, length = self.model.anatomy.blocks[layer], self.clean.tokens.shape[1]
-        below, book = slice(0, old), self.book
-
-        def rows_of(value: Tensor, rows: slice) -> Tensor:
-            return value.reshape(length + new, -1)[length:][rows]
-
-        handles = []
-        if new > old:
-            handles.append(block.heads_place.tap(partial(self._replace, layer, slice(old, new))))
-        if old:
-            handles += [
-                on_input(
-                    block.projection,
-                    lambda value: book.book_heads(layer, below, block.heads_place.split(rows_of(value, below))),
-                ),
-                on_output(block.projection, lambda value: book.book_attention(layer, below, rows_of(value, below))),
-            ]
-        if block.attention_norm is not None:
-            every = slice(0, new)
-            handles.append(
-                on_output(
-                    block.attention_write,
-                    lambda value: book.book_post_norm(layer, block, every, rows_of(value, every)),
-                )
-            )
-        moved = below if block.parallel else slice(0, new)
-        if moved.stop:
-            handles.append(
-                on_output(block.mlp_write, lambda value: book.book_mlp(layer, block, moved, rows_of(value, moved)))
-            )
-        return handles
-
-    def _replace(self, layer: int, rows: slice, value: Tensor) -> Tensor:
-        """Replaces the heads of the rows that start in a layer, and books what that takes away."""
-        clean, window, length = self.clean, self.rows.window, self.clean.tokens.shape[1]
-        place = self.model.anatomy.blocks[layer].heads_place
-        heads, positions = self.rows.heads[rows], self.rows.positions[rows]
-        before = place.split(value.reshape(-1, value.shape[-1]))
-        after = before.clone()
-        replaced = self._replaced[layer][window, positions, heads]
-        after[length + rows.start : length + rows.stop][torch.arange(len(heads)), heads] = replaced
-        directions = clean.head_directions[layer][window, positions, heads]
-        outputs = clean.outputs_at(Port(layer, "heads"))[window, positions, heads]
-        self.book.start(rows, ((replaced - outputs) * directions).sum(-1))
-        return place.changed(value, before, after)
 
 
 def require_single_heads(interventions: Sequence[Intervention]) -> None:
@@ -236,20 +153,20 @@ def require_single_heads(interventions: Sequence[Intervention]) -> None:
 
 
 def require_own_positions(model: LanguageModel, clean: CleanRun) -> None:
-    """Proves on the first window that copies of its positions, with nothing replaced, end where the model's do.
+    """Proves on the first window that rows of its positions, with nothing replaced, end where the model's do.
 
     Call under `model.running()`.
 
     Raises:
-        SelfRepairError: the model has other layers than of heads and one MLP.
+        SelfRepairError: layers share more than a plain residual stream.
         RefusedModel: they do not, or the model's blocks take no such copies.
     """
-    require_usual_layers(model.anatomy, "own positions")
+    require_plain_stream(model.anatomy, "own positions")
     length, allowed = clean.reading.shape[1], tolerance(model.dtype)
     device = clean.sigma.device
     positions, none = torch.arange(length, device=device), torch.zeros(length, dtype=torch.long, device=device)
     try:
-        climb = _Climb(model, clean, Rows(0, none, none, none, positions), clean.outputs_at, False)
+        climb = Climb(model, clean, Rows(0, none, none, none, positions), clean.outputs_at, False)
         stream, strayed = climb.run()
     except RefusedModel:
         raise

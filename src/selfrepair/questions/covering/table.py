@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from selfrepair.ablation.interventions import Intervention
+from selfrepair.ablation.site_names import site_kind
 from selfrepair.ablation.sites import Site
 from selfrepair.questions.covering.freeze import all_frozen, covered, freeze_tests, rank_p
 from selfrepair.questions.covering.motifs import MOTIFS, motif_labels, motifs
@@ -99,7 +100,7 @@ def covering_table(tested: Tested) -> pd.DataFrame:
     table = pd.DataFrame(
         {
             "component": np.array([str(site) for site in downstream], object),  # also of none
-            "kind": [type(site).__name__.lower() for site in downstream],
+            "kind": [site_kind(site) for site in downstream],
             "line": line.value,
             "line_low": line.low,
             "line_high": line.high,

@@ -1,4 +1,4 @@
-"""Every component that may cover for others, as one list: all heads, then all MLPs."""
+"""Every component that may cover for others, as one list: all heads, all mixers, all MLPs or the parts of them."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import numpy as np
 
 from selfrepair.ablation.direction import is_direction
 from selfrepair.ablation.interventions import Intervention
-from selfrepair.ablation.sites import Head, Mlp, Site
+from selfrepair.ablation.sites import Head, Mixer, Site, mlp_sites
 from selfrepair.model.anatomy import Anatomy
+from selfrepair.model.ports import Port
 from selfrepair.questions.measuring.prompt_effects import Array, PromptEffects
 
 
@@ -20,8 +21,8 @@ def lies_in(site: Site, sites: Iterable[Site]) -> bool:
     for other in sites:
         if other.port.layer != site.port.layer:
             continue
-        if {site.port.kind, other.port.kind} == {"mlp", "neurons"}:
-            return True
+        if {site.port.kind, other.port.kind} == {"mlp", "neurons"} and not site.port.write + other.port.write:
+            return True  # neurons are those of the first write
         if other.port == site.port and (None in (site.entries, other.entries) or _share(site, other)):
             return True
     return False
@@ -37,20 +38,32 @@ class Components:
 
     Attributes:
         heads: how many heads each layer has.
+        mixers: all mixers.
+        mlps: all MLPs, or the parts of those that write with several modules.
     """
 
     heads: tuple[int, ...]
+    mixers: tuple[Site, ...]
+    mlps: tuple[Site, ...]
 
     @classmethod
     def of(cls, anatomy: Anatomy) -> Components:
         """Of a model."""
-        return cls(tuple(block.heads for block in anatomy.blocks))
+        layers = range(anatomy.layers)
+        mixers = tuple(Mixer(layer) for layer in layers if anatomy.blocks[layer].has_mixer)
+        mlps = tuple(site for layer in layers for site in mlp_sites(anatomy, layer))
+        return cls(tuple(anatomy.heads_by_layer), mixers, mlps)
 
     @cached_property
     def sites(self) -> tuple[Site, ...]:
         """All of them."""
         heads = [Head(layer, head) for layer, number in enumerate(self.heads) for head in range(number)]
-        return (*heads, *(Mlp(layer) for layer in range(len(self.heads))))
+        return (*heads, *self.mixers, *self.mlps)
+
+    @property
+    def ports(self) -> tuple[Port, ...]:
+        """Where they are, in the order of the list."""
+        return tuple(dict.fromkeys(site.port for site in self.sites))
 
     @cached_property
     def index(self) -> dict[Site, int]:
@@ -64,11 +77,11 @@ class Components:
 
     def lines(self, effects: PromptEffects, row: int) -> Array:
         """Lines of one intervention, [prompt, component]."""
-        return self._flat(effects.heads[row], effects.mlps[row])
+        return self._flat(effects.heads[row], effects.mixers[row], effects.mlps[row])
 
     def direct_effects(self, effects: PromptEffects) -> Array:
         """Clean direct effects, [prompt, component]."""
-        return self._flat(effects.direct_heads, effects.direct_mlps)
+        return self._flat(effects.direct_heads, effects.direct_mixers, effects.direct_mlps)
 
     def downstream(self, intervention: Intervention) -> tuple[Site, ...]:
         """Components that can respond to an intervention: from its first layer on, those that it replaces left out."""
@@ -84,6 +97,8 @@ class Components:
     def _responds(site: Site, start: int) -> bool:
         return site.port.layer > start or (site.port.layer == start and site.port.kind == "mlp")
 
-    def _flat(self, heads: np.ndarray, mlps: np.ndarray) -> Array:
+    def _flat(self, heads: np.ndarray, mixers: np.ndarray, mlps: np.ndarray) -> Array:
         real = np.arange(heads.shape[-1]) < np.array(self.heads)[:, None]
-        return np.concatenate([heads[:, real], mlps], -1).astype(np.float64)
+        with_mixers = [site.port.layer for site in self.mixers]
+        layers, writes = ([getattr(site.port, name) for site in self.mlps] for name in ("layer", "write"))
+        return np.concatenate([heads[:, real], mixers[:, with_mixers], mlps[:, layers, writes]], -1).astype(np.float64)

@@ -20,7 +20,7 @@ from selfrepair.engine.replay import ReplayEngine
 from selfrepair.errors import SelfRepairError
 from selfrepair.model.language_model import LanguageModel
 from selfrepair.model.ports import Port
-from selfrepair.model.usual_layers import require_usual_layers
+from selfrepair.model.usual_layers import require_plain_stream
 from selfrepair.progress import Advance, ignore
 from selfrepair.prompts.prompts import Prompts
 from selfrepair.questions.measuring.batches import LOGIT_DIFFERENCE, Batch, batches
@@ -43,12 +43,14 @@ class PromptEffects:
         total_effect: its change, [R, P].
         lost: what the replaced sites no longer write, `DE - DE'`, [R, P].
         heads: change in direct effect of every head that is not replaced, [R, P, L, H].
-        mlps: of every MLP, [R, P, L].
+        mixers: of every mixer, [R, P, L]; zero in layers without one.
+        mlps: of every MLP, by the modules that write for it, [R, P, L, write].
         post_norms: what norms behind attention did, [R, P].
         norm: what the final norm's scale did, [R, P].
         curvature: what a log-probability or KL changed by beyond its gradient, [R, P]; zero for logits.
         direct_heads: clean direct effects, [P, L, H].
-        direct_mlps: [P, L].
+        direct_mixers: [P, L].
+        direct_mlps: [P, L, write].
     """
 
     prompts: Prompts
@@ -58,11 +60,13 @@ class PromptEffects:
     total_effect: Array
     lost: Array
     heads: Array
+    mixers: Array
     mlps: Array
     post_norms: Array
     norm: Array
     curvature: Array
     direct_heads: Array
+    direct_mixers: Array
     direct_mlps: Array
 
     @property
@@ -83,7 +87,12 @@ class PromptEffects:
     @property
     def all_mlps(self) -> Array:
         """The line of MLPs, [R, P]."""
-        return np.asarray(self.mlps.sum(2, dtype=np.float64))
+        return np.asarray(self.mlps.sum((2, 3), dtype=np.float64))
+
+    @property
+    def all_mixers(self) -> Array:
+        """The line of mixers, [R, P]."""
+        return np.asarray(self.mixers.sum(2, dtype=np.float64))
 
     @property
     def ablated(self) -> Array:
@@ -98,7 +107,7 @@ class PromptEffects:
     @property
     def residual(self) -> float:
         """The largest self-repair that no line accounts for: rounding."""
-        lines = self.all_heads + self.all_mlps + self.post_norms + self.norm + self.curvature
+        lines = self.all_heads + self.all_mixers + self.all_mlps + self.post_norms + self.norm + self.curvature
         return float(np.abs(self.self_repair - lines).max(initial=0))
 
     def row(self, name: str) -> int:
@@ -121,8 +130,8 @@ class PromptEffects:
         return PromptEffects(self.prompts.select(some), self.interventions, self.operator, **values)
 
 
-_BY_PROMPT = ("clean", "direct_heads", "direct_mlps")
-_BY_ROW = ("total_effect", "lost", "heads", "mlps", "post_norms", "norm", "curvature")
+_BY_PROMPT = ("clean", "direct_heads", "direct_mixers", "direct_mlps")
+_BY_ROW = ("total_effect", "lost", "heads", "mixers", "mlps", "post_norms", "norm", "curvature")
 assert {one.name for one in fields(PromptEffects)} == {
     *_BY_PROMPT,
     *_BY_ROW,
@@ -162,9 +171,10 @@ def prompt_effects(
         advance: told of runs times prompts as they are done.
 
     Raises:
-        SelfRepairError: interventions of one name, or sites that the model does not have.
+        SelfRepairError: interventions of one name, sites that the model does not have, or layers that share more than
+            a plain residual stream.
     """
-    require_usual_layers(model.anatomy, "questions on prompts")
+    require_plain_stream(model.anatomy, "questions on prompts")
     _require_names(interventions)
     operator = operator_for(ablation, prompts, donors, model, seed)
     anatomy, number = model.anatomy, len(interventions)
@@ -177,9 +187,11 @@ def prompt_effects(
         clean=np.zeros(len(prompts)),
         **{name: np.zeros(lines) for name in ("total_effect", "lost", "post_norms", "norm", "curvature")},
         heads=np.zeros((*lines, anatomy.layers, anatomy.heads), dtype),
-        mlps=np.zeros((*lines, anatomy.layers), dtype),
+        mixers=np.zeros((*lines, anatomy.layers), dtype),
+        mlps=np.zeros((*lines, anatomy.layers, anatomy.mlp_writes), dtype),
         direct_heads=np.zeros((len(prompts), anatomy.layers, anatomy.heads)),
-        direct_mlps=np.zeros((len(prompts), anatomy.layers)),
+        direct_mixers=np.zeros((len(prompts), anatomy.layers)),
+        direct_mlps=np.zeros((len(prompts), anatomy.layers, anatomy.mlp_writes)),
     )
     measuring = _Measuring(
         model,
@@ -253,20 +265,22 @@ def _write_clean(clean: CleanRun, batch: Batch, effects: PromptEffects) -> None:
     bent = clean.reading.value
     value = clean.logit if bent is None else bent(clean.reading.at(clean.final))
     effects.clean[batch.prompts] = value[:, 0].double().cpu().numpy()
-    for layer in range(effects.direct_mlps.shape[1]):
+    for layer, writes in enumerate(clean.mlp_writes):
         heads = clean.direct_effects(layer)[:, 0].double().cpu().numpy()
         effects.direct_heads[batch.prompts, layer, : heads.shape[1]] = heads
-    effects.direct_mlps[batch.prompts] = clean.mlps[..., 0].T.double().cpu().numpy()
+        effects.direct_mlps[batch.prompts, layer, : len(writes)] = writes[..., 0].T.double().cpu().numpy()
+    effects.direct_mixers[batch.prompts] = clean.mixers[..., 0].T.double().cpu().numpy()
 
 
 def _write(ledger: Ledger, rows: list[int], prompts: np.ndarray, draws: int, effects: PromptEffects) -> None:
     """Adds one draw's share of a chunk of ledgers."""
-    assert ledger.by_head is not None
+    assert ledger.by_head is not None and ledger.by_mlp_write is not None
     values = {
         "total_effect": ledger.total_effect,
         "lost": ledger.direct_effect - ledger.ablated_direct_effect,
         "heads": ledger.by_head,
-        "mlps": ledger.by_mlp,
+        "mixers": ledger.by_mixer,
+        "mlps": ledger.by_mlp_write,
         "post_norms": ledger.post_norms,
         "norm": ledger.norm,
         "curvature": ledger.curvature,

@@ -45,7 +45,7 @@ def response_sizes(
         metric: what is measured of the prompts, which need what it needs.
     """
     components, operator = Components.of(model.anatomy), operator_for(ablation, prompts, donors, model, seed)
-    ports = [Port(layer, kind) for kind in ("heads", "mlp") for layer in range(model.anatomy.layers)]
+    ports = components.ports
     squares, count = np.zeros(len(components.sites)), 0
     means: dict[Port, Tensor] = {}
     with model.running():
@@ -69,7 +69,6 @@ def _squares(model: LanguageModel, clean: CleanRun, port: Port, after: Tensor) -
     block = model.anatomy.blocks[port.layer]
     change = clean.reading.at(after - clean.outputs_at(port), 2)[:, 0]
     if port.kind == "heads":
-        change = torch.einsum("phe,hed->phd", change, block.output_weight) * block.attention_multiplier
-    else:
-        change = change * block.mlp_multiplier
+        change = torch.einsum("phe,hed->phd", change, block.output_weight)
+    change = change * block.multiplier(port)
     return (change / clean.sigma[:, :, None]).square().sum(-1)

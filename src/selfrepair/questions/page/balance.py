@@ -11,6 +11,11 @@ from selfrepair.questions.page.shown import ShownAudit, effect_text, ends, figur
 from selfrepair.questions.tables.covering import MOTIF_TITLES, shown_rows
 from selfrepair.report.number_formats import SMALLEST
 
+_OTHERS = (
+    ("other heads", "all_heads", "head"),
+    ("other mixers", "all_mixers", "mixer"),
+    ("other MLPs", "all_mlps", "mlp"),
+)
 _NAMED = 6  # components with a bar of their own, and two that break
 
 
@@ -50,15 +55,17 @@ def steps_of(shown: ShownAudit) -> tuple[list[Step], Step]:
     covering, sign = shown.found.covering, shown.found.covering.sign
     value, low, high = ends(covering.total("lost"))
     steps = [Step("lost: what the circuit wrote", -value, -high, -low, "lost")]
-    named = {"head": 0.0, "mlp": 0.0}
+    named = {"head": 0.0, "mixer": 0.0, "mlp": 0.0}
     for row in shown_rows(covering.table, _NAMED).to_dict("records"):
         line, *edges = (sign * row[name] for name in ("line", "line_low", "line_high"))
         note = f"{row['label']}{', not in the circuit' if row['component'] in shown.missing else ''}"
         steps.append(Step(str(row["component"]), line, min(edges), max(edges), motif_class(str(row["label"])), note))
         named[str(row["kind"])] += line
     nan = float("nan")
-    for title, name, kind in (("other heads", "all_heads", "head"), ("other MLPs", "all_mlps", "mlp")):
-        steps.append(Step(title, float(covering.total(name).value) - named[kind], nan, nan, "rest"))
+    for title, name, kind in _OTHERS:
+        rest = float(covering.total(name).value) - named[kind]
+        if kind != "mixer" or covering.components.mixers:
+            steps.append(Step(title, rest, nan, nan, "rest"))
     for title, name in (("norms behind attention", "post_norms"), ("final norm", "norm"), ("curvature", "curvature")):
         estimate = covering.total(name)
         if name == "norm" or abs(float(estimate.value)) > SMALLEST:
@@ -90,4 +97,4 @@ def legend(shown: ShownAudit) -> Markup:
 def _motifs(shown: ShownAudit) -> Markup:
     sums = shown.found.covering.motif_sums()
     texts = [f"{MOTIF_TITLES[name]} {effect_text(*ends(estimate))}" for name, estimate in sums.items()]
-    return el("p", f"By motif, all heads and MLPs together: {' · '.join(texts)}.", class_="note")
+    return el("p", f"By motif, all components together: {' · '.join(texts)}.", class_="note")

@@ -156,7 +156,7 @@ def assumed(shown: ShownAudit, members: Sequence[str], covering: Sequence[str], 
 
 def _reads(source: Site, target: Site) -> bool:
     first, second = source.port.layer, target.port.layer
-    return first < second or (first == second and target.port.kind == "mlp" and source.port.kind == "heads")
+    return first < second or (first == second and target.port.kind == "mlp" and source.port.kind in ("heads", "mixer"))
 
 
 def _layer(layer: int, place: int, high: float) -> Markup:

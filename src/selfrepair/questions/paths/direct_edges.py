@@ -10,7 +10,7 @@ whole response is direct is told by `<change of write, direct change of write> /
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,7 +44,7 @@ class DirectEdges:
     Attributes:
         prompts: the prompts.
         senders: the ablated run.
-        components: all heads and MLPs, the order of the last axis.
+        components: all heads, mixers and MLPs, the order of the last axis.
         operator: what replaced sites got.
         lines: changes in direct effects, [P, C]; exactly 0 for the senders and what lies before them.
         direct: what they would be if nothing but the senders' own writes had changed, [P, C]; 0 in the same places.
@@ -92,7 +92,7 @@ def direct_edges(
     donors: int = 1,
     seed: int = 0,
 ) -> DirectEdges:
-    """Direct edges from some heads and MLPs, taken together, to every component: two forwards per batch and draw.
+    """Direct edges from some components, taken together, to every one: two forwards per batch and draw.
 
     Args:
         model: the model.
@@ -106,7 +106,7 @@ def direct_edges(
         SelfRepairError: senders that the model does not have, that are neurons, or with something frozen.
     """
     operator, components = operator_for(ablation, prompts, donors, model, seed), Components.of(model.anatomy)
-    ports = [Port(layer, kind) for kind in ("heads", "mlp") for layer in range(model.anatomy.layers)]
+    ports = components.ports
     receivers = [components.index[site] for site in components.downstream(senders)]
     shape, means = (len(prompts), len(components.sites)), dict[Port, Tensor]()
     edges = DirectEdges(prompts, senders, components, operator.name, *(np.zeros(shape) for _ in range(4)))
@@ -127,7 +127,7 @@ def direct_edges(
 
 
 def _changes(
-    model: LanguageModel, clean: CleanRun, ports: list[Port], ablated: Outputs, alone: Outputs
+    model: LanguageModel, clean: CleanRun, ports: Sequence[Port], ablated: Outputs, alone: Outputs
 ) -> dict[str, Array]:
     """All components' values of `DirectEdges` by name, [prompt, component] each.
 
@@ -153,7 +153,5 @@ def _writes(model: LanguageModel, clean: CleanRun, port: Port, outputs: Tensor) 
     """What outputs at a port write at the answer's position, over sigma, [prompt, entry, width]."""
     block, read = model.anatomy.blocks[port.layer], clean.reading.at(outputs, 2)[:, 0]
     if port.kind == "heads":
-        written = torch.einsum("phe,hed->phd", read, block.output_weight) * block.attention_multiplier
-    else:
-        written = read * block.mlp_multiplier
-    return written / clean.sigma[:, :, None]
+        read = torch.einsum("phe,hed->phd", read, block.output_weight)
+    return read * block.multiplier(port) / clean.sigma[:, :, None]

@@ -30,6 +30,15 @@ from selfrepair.questions.tables.table_parts import (
 from selfrepair.report.number_formats import DASH, effect
 from selfrepair.terminal import Console
 
+_SUMS = {
+    "heads": "all_heads",
+    "mixers": "all_mixers",
+    "MLPs": "all_mlps",
+    "post-norms": "post_norms",
+    "norm": "norm",
+    "curvature": "curvature",
+}
+_ALWAYS = ("heads", "MLPs", "norm")  # others where they are not zero
 MOTIF_TITLES = dict(zip(MOTIFS, ("anti-erasure", "backup", "breakage"), strict=True))
 
 
@@ -104,17 +113,15 @@ def _row(row: Mapping[str, Any]) -> list[str]:
 
 def sums(found: Covering) -> str:
     """All lines together, and by motif."""
-    heads, mlps = (found.sampling.mean(found.sign * found.change(name)) for name in ("all_heads", "all_mlps"))
-    rest = {"post-norms": "post_norms", "norm": "norm", "curvature": "curvature"}
-    lines = [f"heads {float(heads.value):+.2f}", f"MLPs {float(mlps.value):+.2f}"]
-    for title, name in rest.items():
+    lines = []
+    for title, name in _SUMS.items():
         value = found.sign * float(found.total(name).value)
-        if name == "norm" or value:
+        if title in _ALWAYS or value:
             lines.append(f"{title} {value:+.2f}")
     repair = found.sign * float(found.total("self_repair").value)
     motif = " · ".join(f"{MOTIF_TITLES[name]} {float(one.value):+.2f}" for name, one in found.motif_sums().items())
     together = f"{' · '.join(lines)} · together {repair:+.2f} = total effect + what was lost"
-    return f"{together}\nmotifs of heads and MLPs: {motif}"
+    return f"{together}\nmotifs of all components: {motif}"
 
 
 def detectable_line(question: Question, found: Covering) -> str:

@@ -20,6 +20,7 @@ _ROWS = {
     "norm_frozen": "total effect, final norm frozen",
     "mlps_frozen": "total effect, later MLPs frozen",
     "attention_frozen": "total effect, later attention frozen",
+    "mixers_frozen": "total effect, later mixers frozen",
     "all_frozen": "total effect, all later components frozen",
     "repairers_frozen": "total effect, its repairers frozen",
     "given_repairers": "effect where its repairers are gone",
@@ -33,7 +34,8 @@ def print_card(console: Console, question: Question, found: ImportanceCard, floo
     """Prints one column per component."""
     console.print(Text("Importance, masked and unmasked", style="bold"))
     records = found.table.to_dict("records")
-    rows = [[title, *(_cell(record, name) for record in records)] for name, title in _ROWS.items()]
+    shown = [name for name in _ROWS if name != "mixers_frozen" or question.components.mixers]
+    rows = [[_ROWS[name], *(_cell(record, name) for record in records)] for name in shown]
     rows.append(["masked by self-repair", *(_share(record) for record in records)])
     rows.append(
         ["rank by total effect → by what was lost", *(f"{r['rank_masked']} → {r['rank_unmasked']}" for r in records)]

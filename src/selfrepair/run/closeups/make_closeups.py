@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
-from torch import Tensor
 
 from selfrepair.ablation.interventions import ports_of
 from selfrepair.effects.ledger import Ledger
 from selfrepair.engine.watched import WatchedAttention, WatchedReplay, eager_attention, log_probabilities, watched_clean
+from selfrepair.model.anatomy import Anatomy
 from selfrepair.progress import progress
-from selfrepair.results.extras import MLP, SCHEMAS
+from selfrepair.results.extras import FIRST_PART, MIXER, MLP, SCHEMAS
 from selfrepair.run.planning.batch_size import tokens_of
 from selfrepair.run.planning.job import Job
 from selfrepair.run.storage.unit_file import Arrays
@@ -182,7 +182,7 @@ class _Window:
         for when, log_probability in (("before", before), ("after", after)):
             values, tokens = log_probability.topk(min(MOST_LIKELY, len(log_probability)))
             row |= {f"tokens_{when}": tokens.tolist(), f"logprobs_{when}": values.tolist()}
-        row |= _repairers(ledger, index, position)
+        row |= _repairers(self.job.model.anatomy, ledger, index, position)
         return row | self._attended(ledger, index, position, spot, replay.attention)
 
     def _attended(self, ledger: Ledger, index: int, position: int, spot: int, after: WatchedAttention) -> Row:
@@ -206,21 +206,27 @@ class _Window:
         }
 
 
-def _repairers(ledger: Ledger, index: int, position: int) -> Row:
+def _named(anatomy: Anatomy) -> list[tuple[int, int]]:
+    """Layer and head, or what stands for it, of every line, in the order of `_repairers`."""
+    heads = [(layer, head) for layer in range(anatomy.layers) for head in range(anatomy.heads)]
+    mlps = [
+        (layer, MLP if len(block.mlps) == 1 else FIRST_PART - write)
+        for layer, block in enumerate(anatomy.blocks)
+        for write in range(anatomy.mlp_writes)
+    ]
+    return [*heads, *((layer, MIXER) for layer in range(anatomy.layers)), *mlps]
+
+
+def _repairers(anatomy: Anatomy, ledger: Ledger, index: int, position: int) -> Row:
     """The components whose direct effect on the target changed most, in either direction."""
-    assert ledger.by_head is not None
-    heads: Tensor = ledger.by_head[index, 0, position]
-    mlps: Tensor = ledger.by_mlp[index, 0, position]
-    effects = torch.cat([heads.flatten(), mlps])
+    assert ledger.by_head is not None and ledger.by_mlp_write is not None
+    lines = (ledger.by_head, ledger.by_mixer, ledger.by_mlp_write)
+    effects = torch.cat([line[index, 0, position].flatten() for line in lines])
     chosen = effects.abs().topk(min(REPAIRERS, len(effects))).indices.tolist()
     chosen = [component for component in chosen if effects[component] != 0]
-    width = heads.shape[1]
-    parts = [
-        divmod(component, width) if component < heads.numel() else (component - heads.numel(), MLP)
-        for component in chosen
-    ]
+    named = _named(anatomy)
     return {
-        "repairer_layers": [layer for layer, _ in parts],
-        "repairer_heads": [head for _, head in parts],
+        "repairer_layers": [named[component][0] for component in chosen],
+        "repairer_heads": [named[component][1] for component in chosen],
         "repairer_effects": effects[chosen].tolist(),
     }

@@ -91,7 +91,7 @@ function ledgerFigure(place, row, caption) {
 
 function tokenRepairers(place, seen, caption) {
   const [layers, heads, effects] = seen.repairers;
-  const parts = layers.map((layer, at) => ({ name: heads[at] < 0 ? `MLP ${layer}` : headName(layer, heads[at]), effect: effects[at] }));
+  const parts = layers.map((layer, at) => ({ name: componentName(layer, heads[at]), effect: effects[at] }));
   if (!parts.length) return undefined;
   return chart({
     title: "Who repaired this token",
@@ -103,6 +103,12 @@ function tokenRepairers(place, seen, caption) {
       return given;
     },
   });
+}
+
+// Numbers below 0 stand for what is no head, as the description of close-ups in the run's folder has them.
+function componentName(layer, head) {
+  if (head >= 0) return headName(layer, head);
+  return head === -1 ? `MLP ${layer}` : head === -2 ? `mixer ${layer}` : `MLP ${layer}, part ${-3 - head}`;
 }
 
 function donorNote(run) {

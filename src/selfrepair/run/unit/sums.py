@@ -43,20 +43,21 @@ class UnitSums:
         counted = job.counted[self.windows]
         self._rows[~counted] = -1
         self.sums = np.zeros((len(self.documents), *job.shape, len(FEATURES)))
-        of_tokens, of_all = job.surrogates
+        phases = job.plan["phases"]
+        of_tokens, of_all = (phases is not None and bool(phases[name]) for name in ("words", "words_of_all"))
         limits = {kind: surveyed[f"{KEEP}{kind}"] for kind in choosing_kinds(job.filters)}
         near = near_limits(job.filters, limits, job.shape)
         self.lines = (
             DocumentSums(
                 *(job.filters, surveyed["thresholds"], counted, documents),
                 *(job.shape, job.components, near, job.model_shape),
-                every=self.documents if of_tokens is None else None,
+                every=None if of_tokens else self.documents,
             )
             if counted.any()
             else None
         )
-        self.surrogate = SurrogateSums(job, number, surveyed) if of_tokens is not None and scored.any() else None
-        self.whole = WholeSums(job, self.documents) if of_all is not None and scored.any() else None
+        self.surrogate = SurrogateSums(job, number, surveyed) if of_tokens and scored.any() else None
+        self.whole = WholeSums(job, self.documents) if of_all and scored.any() else None
         self.passages = Passages(job)
         self.edges: np.ndarray = surveyed["curve_edges"]
         bins = self.edges.shape[-1] + 1

@@ -14,15 +14,26 @@ def text(documents=40):
 
 def test_gains_are_of_seconds_and_squared_widths():
     model = language_model("llama", dtype="float32")
-    exact, phases = (power.run_on(model, text(), surrogate=name, exact_share=0.5) for name in ("none", "own"))
+    exact = power.run_on(model, text(), filters=power.FILTERS)
+    phases = power.run_on(model, text(), filters=("top:0.02",), surrogate="own", exact_share=0.5)
     exact, phases = replace(exact, seconds=20.0), replace(phases, seconds=10.0)
-    line = power.gains(exact, phases, 0.5)
-    assert line.startswith("  exact share 0.5 (20 of 40 documents), 10 s: gain of the card ")
+    line = power.gains(exact, phases, power.TOP)
+    assert line.startswith("  20 of 40 documents exact, 10 s: gain of the card ")
     gain = float(line.partition("of the card ")[2].partition(",")[0])
-    ratio = power.pooled_width(exact.run) / power.pooled_width(phases.run)
+    ratio = power.pooled_width(exact.run, power.TOP) / power.pooled_width(phases.run, power.TOP)
     assert (np.isnan(gain) and np.isnan(ratio)) or abs(gain - 2 * ratio**2) <= 0.05
-    median = float(line.partition("of the median head ")[2].partition(" ")[0])
-    assert abs(median - np.nanmedian(2 * (power.widths(exact.run) / power.widths(phases.run)) ** 2)) <= 0.05
+    for name in ("self_repair", "total_effect"):
+        median = float(line.partition(f"median head's {name} ")[2].partition(" ")[0])
+        both = (power.widths(run, name, power.TOP) for run in (exact.run, phases.run))
+        assert abs(median - np.nanmedian(2 * np.divide(*both) ** 2)) <= 0.05
+
+
+def test_unfiltered_runs_and_their_coverage(monkeypatch):
+    monkeypatch.setattr(power, "POPULATION_HEADS", 2)
+    lines = list(power.coverage_over_all(language_model("llama", dtype="float32"), text(), 40))
+    assert [line.split(",")[0] for line in lines] == ["  coverage with gradient", "  coverage with noise"]
+    for line in lines:
+        assert float(line.partition("self_repair ")[2].partition("%")[0]) > 75
 
 
 def test_coverage_is_of_own_positions_and_of_noise(monkeypatch):

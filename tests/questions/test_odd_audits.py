@@ -32,4 +32,6 @@ def test_every_audit_has_a_page(name, tmp_path):
     assert ("for the logit difference alone" in page) == ("metric" in settings)
     measured = not {"metric"} & set(settings) and "L0N3" not in circuit
     assert ('class="warning"' in page) == (not measured)
-    assert (">Edges of components: Direct edges are measured from heads and MLPs; L0N3" in page) == ("L0N3" in circuit)
+    assert (">Edges of components: Direct edges are measured from heads, mixers and MLPs; L0N3" in page) == (
+        "L0N3" in circuit
+    )

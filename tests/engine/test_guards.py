@@ -203,8 +203,7 @@ def test_replay_without_masks(monkeypatch):
     without_masks(monkeypatch)
     with pytest.raises(RefusedModel, match="blocks replay"):
         failing(model)
-    with pytest.raises(RefusedModel, match=r"blocks replay|engines agree|ledger closes"):
-        load(families.build("llama", "eager").double())
+    assert not load(families.build("llama", "eager").double()).anatomy.alone  # the trunk runs its blocks
 
 
 def test_a_run_says_that_its_replay_is_not_the_model(monkeypatch):

@@ -144,7 +144,7 @@ def nanochat() -> LlamaForCausalLM:
 
 
 REFUSED_AT_LOAD: dict[str, tuple[Callable[[], LlamaForCausalLM], str, str]] = {
-    "prefix tuning": (lambda: llama(PrefixTuned), "own forward", "past_key_values"),
+    "prefix tuning": (lambda: llama(PrefixTuned), "own forward", "passes its trunk"),
     "soft prompt": (lambda: llama(SoftPrompted), "own forward", "16 positions for 12 tokens"),
     "soft prompt, cut": (lambda: llama(SoftPromptCut), "own forward", "Soft prompts"),
     "scaled embeddings": (lambda: llama(ScaledEmbeddings), "own forward", "inputs_embeds"),

@@ -11,7 +11,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from census.forwards import effects, texts
+from census.forwards import Part, effects, texts
 from census.small import build
 from loading import tiny_models
 from selfrepair import Head, RefusedModel, ReplayEngine, SelfRepairError, each, load
@@ -45,7 +45,12 @@ def logits(network):
 
 @pytest.fixture(scope="module", params=NAMES)
 def given(request):
-    return whole(request.param)
+    network = whole(request.param)
+    try:
+        logits(network)
+    except AttributeError as problem:  # Llama 4 of transformers 5.24 asks text alone for its images
+        pytest.skip(f"the whole class does not run on text alone: {problem}")
+    return network
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -63,26 +68,23 @@ def test_a_folder_gives_what_the_whole_class_computes_of_text(given, dtype, tmp_
 def test_effects_are_those_of_the_whole_class(given, tmp_path):
     model = load(written(given, tmp_path), dtype="float64")
     blocks = model.anatomy.blocks
-    projections = {layer: (block.projection, block.heads) for layer, block in enumerate(blocks) if block.heads}
-    truth = effects(given.double(), _projections(given, model, projections), [(layer, 1) for layer in projections])
+    names = {module: name for name, module in model.network.named_modules()}
+    places = {Head(layer, 1): (names[b.projection], b.heads) for layer, b in enumerate(blocks) if b.heads}
+    double = given.double()
+    parts = [Part(double.get_submodule(name), 1, heads, is_input=True) for name, heads in places.values()]
+    truth = dict(zip(places, effects(double, parts), strict=True))
     given.float()
     tokens, donors = texts()
     with model.running():
         outputs, found = head_outputs(model, donors), {}
-        clean, heads = clean_run(model, tokens), each(Head(*head) for head in truth)
+        clean, heads = clean_run(model, tokens), each(truth)
         for ledger in ReplayEngine(fold=2).sweep(model, clean, heads, lambda port: outputs[port.layer], False):
             for row, intervention in enumerate(ledger.interventions):
-                found[tuple(intervention.replaced[0])] = ledger.total_effect[row]
+                found[intervention.replaced[0]] = ledger.total_effect[row]
     size = max(float(value.abs().max()) for value in truth.values())
     assert size > 0.01 and set(found) == set(truth)
     error = max(float((found[head] - value).abs().max()) for head, value in truth.items())
     assert error < 1e-7 * size  # scales of embeddings were rounded to float32 in the object
-
-
-def _projections(given, model, projections):
-    """The same modules of the object that was saved."""
-    names = {module: name for name, module in model.network.named_modules()}
-    return {layer: (given.get_submodule(names[module]), heads) for layer, (module, heads) in projections.items()}
 
 
 @pytest.mark.parametrize("name", ["llava", "qwen2_vl", "gemma3"])

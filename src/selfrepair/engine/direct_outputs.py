@@ -12,7 +12,7 @@ from collections.abc import Collection
 from torch import Tensor
 
 from selfrepair.ablation.interventions import Intervention, freezing
-from selfrepair.ablation.sites import whole_sites
+from selfrepair.ablation.sites_of_layers import whole_sites
 from selfrepair.engine.ablated_outputs import patched
 from selfrepair.engine.clean import CleanRun
 from selfrepair.engine.contract import Replacement

@@ -10,7 +10,8 @@ import numpy as np
 
 from selfrepair.ablation.direction import is_direction
 from selfrepair.ablation.interventions import Intervention
-from selfrepair.ablation.sites import Head, Mixer, Site, mlp_sites
+from selfrepair.ablation.sites import Head, Mixer, Site
+from selfrepair.ablation.sites_of_layers import mlp_sites
 from selfrepair.model.anatomy import Anatomy
 from selfrepair.model.ports import Port
 from selfrepair.questions.measuring.prompt_effects import Array, PromptEffects

@@ -171,11 +171,9 @@ def prompt_effects(
         advance: told of runs times prompts as they are done.
 
     Raises:
-        SelfRepairError: interventions of one name, sites that the model does not have, or layers that share more than
-            a plain residual stream.
+        SelfRepairError: interventions of one name, missing sites, or layers that share more than a plain stream.
     """
-    require_plain_stream(model.anatomy, "questions on prompts")
-    _require_names(interventions)
+    _require_measurable(model, interventions)
     operator = operator_for(ablation, prompts, donors, model, seed)
     anatomy, number = model.anatomy, len(interventions)
     lines = (number, len(prompts))
@@ -288,6 +286,11 @@ def _write(ledger: Ledger, rows: list[int], prompts: np.ndarray, draws: int, eff
     places = np.ix_(np.asarray(rows), prompts)
     for name, value in values.items():
         getattr(effects, name)[places] += value[:, :, 0].double().cpu().numpy() / draws
+
+
+def _require_measurable(model: LanguageModel, interventions: Sequence[Intervention]) -> None:
+    require_plain_stream(model.anatomy, "questions on prompts")
+    _require_names(interventions)
 
 
 def _require_names(interventions: Sequence[Intervention]) -> None:

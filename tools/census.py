@@ -1,4 +1,4 @@
-"""Takes the census of families anew: `python tools/census.py [--only a,b] [--page] [--beside]`.
+"""Takes the census of families again: `python tools/census.py [--only a,b] [--page] [--beside]`.
 
 Writes tests/census/recorded.json and docs/families.md; ends with exit code 1 while anything is wrong or raises.
 """

@@ -18,18 +18,18 @@ from selfrepair.effects.ledger import Ledger
 from selfrepair.engine.accounts import direct_effects
 from selfrepair.engine.clean import CleanRun, PortRun
 from selfrepair.engine.contract import Engine, Replacement, moves_together
+from selfrepair.engine.partial_ledgers import ledger_of, unknown_values
 from selfrepair.model.anatomy import Anatomy
 from selfrepair.model.language_model import LanguageModel
 from selfrepair.model.ports import Port
 from selfrepair.progress import Advance, ignore
 
 _ALIKE, _LEAST = 0.8, 192  # a text is not cut to less than this share of it, nor are fewer positions put together
-_PER_COMPONENT = ("by_head", "by_mlp_write")  # which a ledger need not have
 _ALIKE_TOGETHER, _LEAST_TOGETHER = 0.5, 2048  # the same for engines whose runs move up together
 
 
 @dataclass(frozen=True)
-class Beginning:
+class _Beginning:
     """Interventions whose wanted predictions lie in the beginnings of some windows.
 
     Attributes:
@@ -82,7 +82,7 @@ def sweep_wanted(
     spent = told = 0
     for part, cost in zip(parts, costs, strict=True):
         chosen = [interventions[number] for number in part.interventions]
-        begun, in_place = beginning_of(clean, part), partial(_cut, remembered, part)
+        begun, in_place = beginning_of(clean, part.windows, part.length), partial(_cut, remembered, part)
         for ledger in engine.sweep(model, begun, chosen, in_place, per_component):
             rows.take(ledger, part)
         spent += cost
@@ -94,19 +94,20 @@ def sweep_wanted(
         yield rows.ledger(group, model.anatomy, per_component)
 
 
-def _cut(whole: Replacement, part: Beginning, port: Port) -> Tensor:
+def _cut(whole: Replacement, part: _Beginning, port: Port) -> Tensor:
     return whole(port)[list(part.windows), : part.length]
 
 
-def beginning_of(clean: CleanRun, part: Beginning) -> CleanRun:
+def beginning_of(clean: CleanRun, windows: Sequence[int], length: int | None = None) -> CleanRun:
     """The clean run of the beginnings of some windows, cut out of that of a batch.
 
     Args:
         clean: the clean run; it reads next tokens.
-        part: which beginnings.
+        windows: places of the windows in the batch.
+        length: positions of each; all by default.
     """
     assert clean.reading.positions is None and clean.reading.value is None
-    windows, length = list(part.windows), part.length
+    windows, length = list(windows), clean.tokens.shape[1] if length is None else length
 
     def cut(value: Tensor) -> Tensor:  # [window, position, ...]
         return value[windows, :length]
@@ -144,7 +145,7 @@ def beginning_of(clean: CleanRun, part: Beginning) -> CleanRun:
     )
 
 
-def _beginnings(interventions: Sequence[Intervention], wanted: Tensor, together: bool) -> Iterator[Beginning]:
+def _beginnings(interventions: Sequence[Intervention], wanted: Tensor, together: bool) -> Iterator[_Beginning]:
     """Covers all wanted predictions: windows of one intervention that need about the same length, or interventions of
     one window, if those move up together."""
     ends = torch.arange(2, wanted.shape[-1] + 2, device=wanted.device)  # a prediction's own position, and its target
@@ -152,11 +153,11 @@ def _beginnings(interventions: Sequence[Intervention], wanted: Tensor, together:
     if not together:
         for number, lengths in enumerate(needed):
             for windows, length in _alike(lengths, _ALIKE, _LEAST):
-                yield Beginning((number,), windows, length)
+                yield _Beginning((number,), windows, length)
         return
     for window, lengths in enumerate(zip(*needed, strict=True)):
         for numbers, length in _alike(lengths, _ALIKE_TOGETHER, _LEAST_TOGETHER):
-            yield Beginning(numbers, (window,), length)
+            yield _Beginning(numbers, (window,), length)
 
 
 def _alike(lengths: Sequence[int], share: float, least: int) -> Iterator[tuple[tuple[int, ...], int]]:
@@ -193,7 +194,7 @@ class _Rows:
     wanted: Tensor
     _taken: dict[Intervention, list[tuple[Tensor, dict[str, Tensor]]]] = field(default_factory=dict)
 
-    def take(self, ledger: Ledger, part: Beginning) -> None:
+    def take(self, ledger: Ledger, part: _Beginning) -> None:
         """Keeps the wanted predictions of a chunk of some beginnings."""
         numbers = {self.interventions[number]: number for number in part.interventions}
         windows = torch.tensor(part.windows, device=self.wanted.device)
@@ -215,20 +216,10 @@ class _Rows:
             anatomy: the model's parts.
             per_component: whether it has lines of single components.
         """
-        axes: dict[str, tuple[int, ...]] = dict.fromkeys((item.name for item in fields(Ledger)), ())
-        axes |= dict.fromkeys(("by_attention", "by_mlp", "by_mixer"), (anatomy.layers,))
-        axes |= {"by_head": (anatomy.layers, anatomy.heads), "by_mlp_write": (anatomy.layers, anatomy.mlp_writes)}
-        left_out = {"interventions", *(() if per_component else _PER_COMPONENT)}
-        cells = (len(group), *self.clean.reading.shape)
-        values = {
-            name: self.clean.sigma.new_full((*cells, *shape), torch.nan)
-            for name, shape in axes.items()
-            if name not in left_out
-        }
+        values = unknown_values(anatomy, self.clean, len(group), per_component)
         values["direct_effect"] = direct_effects(self.clean, group)
         for row, intervention in enumerate(group):
             for (window, position), taken in self._taken.pop(intervention, ()):
                 for name, computed in taken.items():
                     values[name][row, window, position] = computed
-        by_head, by_mlp_write = (values.pop(name, None) for name in _PER_COMPONENT)
-        return Ledger(interventions=tuple(group), by_head=by_head, by_mlp_write=by_mlp_write, **values)
+        return ledger_of(group, values)

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from selfrepair.ablation.interventions import Intervention
 from selfrepair.ablation.sites import Head
-from selfrepair.engine.beginnings import Beginning, beginning_of
+from selfrepair.engine.beginnings import beginning_of
 from selfrepair.engine.clean import CleanRun
 from selfrepair.engine.contract import Replacement
 from selfrepair.engine.own_position.single_positions import require_single_heads
@@ -63,8 +63,8 @@ def first_order_sums(
     step = max(1, _AT_ONCE // clean.tokens.shape[1])
     parts = []
     for start in range(0, len(clean.tokens), step):
-        windows = tuple(range(start, min(start + step, len(clean.tokens))))
-        part = beginning_of(clean, Beginning((), windows, clean.tokens.shape[1]))
+        windows = range(start, min(start + step, len(clean.tokens)))
+        part = beginning_of(clean, windows)
         changes = {
             layer: replacement(Port(layer, "heads"))[list(windows)] - part.head_outputs[layer]
             for layer in sorted({_head(run).layer for run in interventions})

@@ -26,8 +26,9 @@ from selfrepair.model.language_model import LanguageModel
 from selfrepair.registry import Registry
 
 
-class SumSurrogate(Protocol):
-    """Estimates sums of effects over all tokens of a document.
+class Surrogate(Protocol):
+    """Estimates effects of ablated runs. It need not be right: only on how well it predicts does it depend how much an
+    estimate in two phases gains.
 
     Attributes:
         name: the name it is chosen by.
@@ -38,8 +39,41 @@ class SumSurrogate(Protocol):
     words: str
 
     def require(self, model: LanguageModel, clean: CleanRun) -> None:
-        """See `Surrogate.require`."""
+        """Refuses models that it does not work on. Called once, under `model.running()`.
+
+        Raises:
+            RefusedModel: it does not.
+        """
         ...
+
+
+class TokenSurrogate(Surrogate, Protocol):
+    """Estimates ledgers token by token."""
+
+    def sweep(
+        self,
+        model: LanguageModel,
+        clean: CleanRun,
+        interventions: Sequence[Intervention],
+        replacement: Replacement,
+        per_component: bool,
+        wanted: Tensor,
+    ) -> Iterator[Ledger]:
+        """Ledgers as engines yield them (`selfrepair.engine.contract.Engine.sweep`), of wanted predictions.
+
+        Args:
+            model: the model.
+            clean: the clean run of a batch of windows.
+            interventions: single heads.
+            replacement: what to put in their places.
+            per_component: whether ledgers get a line for every downstream head.
+            wanted: predictions whose effects are used, bool [intervention, window, P]; others may be NaN.
+        """
+        ...
+
+
+class SumSurrogate(Surrogate, Protocol):
+    """Estimates sums of effects over all tokens of a document."""
 
     def sums(
         self,
@@ -64,48 +98,6 @@ class SumSurrogate(Protocol):
         ...
 
 
-class Surrogate(Protocol):
-    """Estimates ledgers of ablated runs. It need not be right: only on how well it predicts does it depend how much an
-    estimate in two phases gains.
-
-    Attributes:
-        name: the name it is chosen by.
-        words: what it does, for captions.
-    """
-
-    name: str
-    words: str
-
-    def require(self, model: LanguageModel, clean: CleanRun) -> None:
-        """Refuses models that it does not work on. Called once, under `model.running()`.
-
-        Raises:
-            RefusedModel: it does not.
-        """
-        ...
-
-    def sweep(
-        self,
-        model: LanguageModel,
-        clean: CleanRun,
-        interventions: Sequence[Intervention],
-        replacement: Replacement,
-        per_component: bool,
-        wanted: Tensor,
-    ) -> Iterator[Ledger]:
-        """Ledgers as engines yield them (`selfrepair.engine.contract.Engine.sweep`), of wanted predictions.
-
-        Args:
-            model: the model.
-            clean: the clean run of a batch of windows.
-            interventions: single heads.
-            replacement: what to put in their places.
-            per_component: whether ledgers get a line for every downstream head.
-            wanted: predictions whose effects are used, bool [intervention, window, P]; others may be NaN.
-        """
-        ...
-
-
 class OwnPosition:
     """The effect of ablating the head at the position that predicts the token, and nowhere else."""
 
@@ -125,7 +117,7 @@ class OwnPosition:
         per_component: bool,
         wanted: Tensor,
     ) -> Iterator[Ledger]:
-        """See `Surrogate`."""
+        """See `TokenSurrogate`."""
         engine = OwnPositionEngine()
         yield from engine.sweep(model, clean, interventions, replacement, per_component, wanted=wanted)
 
@@ -155,7 +147,7 @@ class LowPrecision:
         per_component: bool,
         wanted: Tensor,
     ) -> Iterator[Ledger]:
-        """See `Surrogate`; all predictions are computed."""
+        """See `TokenSurrogate`; all predictions are computed."""
         yield from self._engine.sweep(model, clean, interventions, replacement, per_component)
 
 
@@ -164,6 +156,7 @@ class Gradient:
 
     name = "gradient"
     words = "first-order effects"
+    sums = staticmethod(first_order_sums)
 
     def require(self, model: LanguageModel, clean: CleanRun) -> None:
         """See `Surrogate.require`.
@@ -188,17 +181,6 @@ class Gradient:
         if not all(bool(value.isfinite().all()) for value in sums.values()):
             raise RefusedModel("first order", "its gradients are not finite.", "Take the surrogate 'own'.")
 
-    def sums(
-        self,
-        model: LanguageModel,
-        clean: CleanRun,
-        interventions: Sequence[Intervention],
-        replacement: Replacement,
-        groups: Tensor,
-    ) -> dict[str, Tensor]:
-        """See `SumSurrogate`."""
-        return first_order_sums(model, clean, interventions, replacement, groups)
-
 
 class Surrogates(NamedTuple):
     """What a run estimates effects by.
@@ -208,16 +190,16 @@ class Surrogates(NamedTuple):
         sums: of all tokens; None where these do.
     """
 
-    tokens: Surrogate | None = None
+    tokens: TokenSurrogate | None = None
     sums: SumSurrogate | None = None
 
     @property
-    def chosen(self) -> list[Surrogate | SumSurrogate]:
+    def chosen(self) -> list[Surrogate]:
         """Those that there are."""
         return [surrogate for surrogate in self if surrogate is not None]
 
 
-SURROGATES: Registry[Callable[[], Surrogate | SumSurrogate]] = choices.SURROGATES
+SURROGATES: Registry[Callable[[], Surrogate]] = choices.SURROGATES
 
 
 def surrogates_named(names: str) -> Surrogates:

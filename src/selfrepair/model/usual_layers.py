@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from selfrepair.errors import SelfRepairError
 from selfrepair.model.anatomy import Anatomy, Block
 
@@ -17,13 +19,7 @@ def require_usual_layers(anatomy: Anatomy, what: str) -> None:
         SelfRepairError: names the first other layer, and what it has.
     """
     require_alone(anatomy, what)
-    for layer, block in enumerate(anatomy.blocks):
-        other = _unusual(block)
-        if other is not None:
-            raise SelfRepairError(
-                f"Layer {layer} of this model {other}: {what} know of heads and one MLP in each layer alone.",
-                "Measure it with `selfrepair run`, whose ledger has lines for all of its parts.",
-            )
+    _require_none(anatomy, _unusual, f"{what} know of heads and one MLP in each layer alone")
 
 
 def require_alone(anatomy: Anatomy, what: str) -> None:
@@ -54,13 +50,22 @@ def require_plain_stream(anatomy: Anatomy, what: str) -> None:
         SelfRepairError: it has another.
     """
     require_alone(anatomy, what)
-    scaled = next((layer for layer, block in enumerate(anatomy.blocks) if block.gains is not None), None)
-    if scaled is not None:
-        raise SelfRepairError(
-            f"Layer {scaled} of this model multiplies each dimension of the residual stream with a number of its own, "
-            f"which {what} do not know.",
-            "Measure it with `selfrepair run`.",
-        )
+    _require_none(anatomy, _scaled, f"{what} do not know of that")
+
+
+def _require_none(anatomy: Anatomy, found: Callable[[Block], str | None], reason: str) -> None:
+    """Refuses a model with a layer that a function says something of."""
+    for layer, block in enumerate(anatomy.blocks):
+        other = found(block)
+        if other is not None:
+            raise SelfRepairError(
+                f"Layer {layer} of this model {other}: {reason}.",
+                "Measure it with `selfrepair run`, whose ledger has lines for all of its parts.",
+            )
+
+
+def _scaled(block: Block) -> str | None:
+    return None if block.gains is None else "multiplies each dimension of the residual stream with a number of its own"
 
 
 def _unusual(block: Block) -> str | None:
@@ -72,4 +77,4 @@ def _unusual(block: Block) -> str | None:
         return "has no MLP" if not block.mlps else f"has an MLP of {len(block.mlps)} parts that write side by side"
     if block.stream_multiplier != 1:
         return f"multiplies the residual stream with {block.stream_multiplier:g}"
-    return None if block.gains is None else "multiplies each dimension of the residual stream with a number of its own"
+    return _scaled(block)

@@ -85,7 +85,9 @@ def _sparing_limit(filter_: Filter, effects: np.ndarray, documents: np.ndarray) 
     wanted = filter_.fraction * np.bincount(numbers)
     limits = np.empty(effects.shape[:2], effects.dtype)
     for head in np.ndindex(*limits.shape):
-        order = np.argsort(-filter_.score(effects[head]), kind="stable")[:most]
+        scores = filter_.score(effects[head])
+        beyond = np.argpartition(scores, tokens - most)[tokens - most :]
+        order = beyond[np.argsort(-scores[beyond], kind="stable")]
         surplus = np.bincount(numbers[order], minlength=len(wanted)) - wanted
         spread = np.sqrt(np.sum((surplus - surplus.mean()) ** 2))
         kept = min(most, filter_.tokens_kept(tokens) + int(np.ceil(SPREADS * spread)))

@@ -143,7 +143,7 @@ class Recorder(TorchFunctionMode):
         return result
 
     def _constant(self, made: Tensor) -> Tensor:
-        """A tensor that does not move with the block's input, whatever it was made from."""
+        """A tensor whose value does not depend on the block's input."""
         self._register(made, active=False)
         return made
 

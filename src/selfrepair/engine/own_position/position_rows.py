@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from selfrepair.ablation.interventions import Intervention
 from selfrepair.effects.ledger import Ledger, norm_repair
 from selfrepair.engine.clean import CleanRun
+from selfrepair.engine.partial_ledgers import ledger_of, unknown_values
 from selfrepair.model.anatomy import Anatomy, Block
-
-_PER_COMPONENT = ("by_head", "by_mlp_write")
-LINES = ("by_attention", "by_mixer", "by_mlp", "post_norms", "norm", "sigma_ratio", "total_effect", *_PER_COMPONENT)
 
 
 @dataclass(frozen=True)
@@ -132,13 +129,9 @@ class Ledgers:
     def __init__(
         self, anatomy: Anatomy, clean: CleanRun, interventions: Sequence[Intervention], per_component: bool
     ) -> None:
-        self.clean, self.interventions = clean, tuple(interventions)
-        cells = (len(interventions), *clean.reading.shape)
-        axes: dict[str, tuple[int, ...]] = dict.fromkeys(("by_attention", "by_mixer", "by_mlp"), (anatomy.layers,))
-        axes |= {"by_head": (anatomy.layers, anatomy.heads), "by_mlp_write": (anatomy.layers, anatomy.mlp_writes)}
-        names = [name for name in LINES if name not in _PER_COMPONENT or per_component]
-        self.values = {name: clean.sigma.new_full((*cells, *axes.get(name, ())), torch.nan) for name in names}
-        self.before, self.after = clean.sigma.new_zeros(cells), clean.sigma.new_zeros(cells)
+        self.interventions = tuple(interventions)
+        self.values = unknown_values(anatomy, clean, len(interventions), per_component)
+        self.values["curvature"].zero_()  # next tokens have none
 
     def take(self, book: RowBook) -> None:
         """Adds the lines of finished rows."""
@@ -148,13 +141,4 @@ class Ledgers:
 
     def ledger(self, part: slice) -> Ledger:
         """The ledger of some of the interventions; all start in the same layer."""
-        values = {name: value[part] for name, value in self.values.items()}
-        return Ledger(
-            interventions=self.interventions[part],
-            direct_effect=self.before[part],
-            ablated_direct_effect=self.after[part],
-            by_head=values.pop("by_head", None),
-            by_mlp_write=values.pop("by_mlp_write", None),
-            curvature=torch.zeros_like(values["norm"]),
-            **values,
-        )
+        return ledger_of(self.interventions[part], {name: value[part] for name, value in self.values.items()})

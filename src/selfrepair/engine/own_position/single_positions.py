@@ -118,8 +118,9 @@ class OwnPositionEngine:
         ledgers = Ledgers(model.anatomy, clean, interventions, per_component)
         for number, head in enumerate(heads):
             port = Port(head.layer, "heads")
-            ledgers.before[number] = clean.direct_effects_at(port)[..., head.head]
-            ledgers.after[number] = clean.direct_effects_at(port, replacement(port))[..., head.head]
+            ledgers.values["direct_effect"][number] = clean.direct_effects_at(port)[..., head.head]
+            after = clean.direct_effects_at(port, replacement(port))[..., head.head]
+            ledgers.values["ablated_direct_effect"][number] = after
         starts, entries = (torch.tensor(part, device=clean.sigma.device) for part in zip(*heads, strict=True))
         blocks = sum(model.anatomy.layers - head.layer for head in heads)
         for window in range(len(clean.tokens)):

@@ -89,31 +89,39 @@ class Merger:
 
     @cached_property
     def _everything(self) -> tuple[np.ndarray, np.ndarray]:
-        """Sums over all tokens [replicate, layer, head, feature]; scored tokens [document, layer, head]."""
-        sums = np.zeros((self.replicates, *self.design.shape, len(FEATURES)))
+        """Sums over all tokens [replicate, layer, head, column], of both phases where a surrogate has such sums and
+        empty where no filter takes all tokens; scored tokens [document, layer, head]."""
+        columns = PART + 1 if self._whole else len(FEATURES)
+        wanted = any(not filter_.chooses for filter_ in self.design.filters)
+        sums = np.zeros((self.replicates, *self.design.shape, columns if wanted else 0))
         counts = np.zeros((len(self.documents), *self.design.shape), np.int32)
         for unit in self.units:
-            columns = np.searchsorted(self.documents, unit.get("documents"))
+            places = np.searchsorted(self.documents, unit.get("documents"))
             unit_features = unit.get("features")
-            sums += bootstrap_all(unit_features, self.weights[:, columns])
-            counts[columns] += unit_features[..., INDEX["count"]].astype(np.int32)
-        if self.two_phase:  # sums over all documents, as those of filters are
-            counted, every = (bootstrap_all(number, self.weights) for number in (counts, self._scored_counts))
-            sums *= np.where(counted > 0, every / np.maximum(counted, 1), 0.0)[..., None]
+            counts[places] += unit_features[..., INDEX["count"]].astype(np.int32)
+            if wanted:
+                rows = joined_phases(unit.get(SUMS), unit_features) if self._whole else unit_features
+                sums += bootstrap_all(rows, self.weights[:, places])
         return sums, counts
 
-    @cached_property
-    def _over_all(self) -> tuple[np.ndarray, np.ndarray] | None:
-        """Sums over all tokens estimated in two phases [replicate, layer, head, feature], and what their documents
-        amount to [layer, head]; None where they come from exactly measured documents alone."""
+    @property
+    def _whole(self) -> bool:
+        """Whether a surrogate has sums over all tokens."""
         phases = self.design.plan["phases"]
-        if phases is None or not phases["words_of_all"]:
-            return None
-        both = np.zeros((self.replicates, *self.design.shape, PART + 1))
-        for unit in self.units:
-            columns = np.searchsorted(self.documents, unit.get("documents"))
-            both += bootstrap_all(joined_phases(unit.get(SUMS), unit.get("features")), self.weights[:, columns])
-        return estimated_over_all(both, self._scored_counts, self.counts)
+        return phases is not None and bool(phases["words_of_all"])
+
+    @cached_property
+    def _all_tokens(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Sums over all tokens [replicate, layer, head, feature], the documents they come from and what these amount
+        to, [layer, head]."""
+        sums, counts = self._everything
+        if self._whole:
+            estimated_sums, effective = estimated_over_all(sums, self._scored_counts, counts)
+            return estimated_sums, (self._scored_counts > 0).sum(0), effective
+        if self.two_phase:  # sums over all documents, as those of filters are
+            counted, every = (bootstrap_all(number, self.weights) for number in (counts, self._scored_counts))
+            sums = sums * np.where(counted > 0, every / np.maximum(counted, 1), 0.0)[..., None]
+        return sums, (counts > 0).sum(0), effective_documents(counts)
 
     def layer(self, layer: int, booked: Callable[[Arrays], None] | None = None) -> Replicated:
         """Sums of features of a layer's heads, over [filter, head], with their replicates, in each of which the
@@ -128,7 +136,9 @@ class Merger:
         documents, effective = np.zeros(cells, np.int64), np.zeros(cells)
         for index, filter_ in enumerate(self.design.filters):
             if not filter_.chooses:
-                sums[:, index], documents[index], effective[index] = self._all_tokens(layer)
+                everything, of_documents, amount = self._all_tokens
+                sums[:, index], documents[index] = everything[:, layer], of_documents[layer]
+                effective[index] = amount[layer]
         for heads in self._groups():
             rows = kept_rows(self.units, layer, heads)
             if booked is not None and rows:
@@ -138,15 +148,6 @@ class Merger:
                 self.short.append(tail.short)
                 documents[index, head], effective[index, head] = tail.documents, tail.effective
         return Replicated(sums[0], sums[1:], documents, effective, two_phase=self.two_phase)
-
-    def _all_tokens(self, layer: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Sums over all tokens of a layer's heads [replicate, head, feature], the documents they come from and what
-        these amount to, [head]."""
-        if self._over_all is not None:
-            sums, effective = self._over_all
-            return sums[:, layer], (self._scored_counts[:, layer] > 0).sum(0), effective[layer]
-        everything, counts = self._everything
-        return everything[:, layer], (counts[:, layer] > 0).sum(0), effective_documents(counts[:, layer])
 
     @property
     def two_phase(self) -> bool:

@@ -9,7 +9,7 @@ from torch import Tensor
 from selfrepair.ablation.interventions import Intervention, ports_of
 from selfrepair.effects.ledger import Ledger
 from selfrepair.engine import ReplayEngine
-from selfrepair.engine.beginnings import Beginning, beginning_of
+from selfrepair.engine.beginnings import beginning_of
 from selfrepair.engine.clean import CleanRun, clean_run
 from selfrepair.engine.contract import Replacement, is_exact
 from selfrepair.run.planning.job import Job
@@ -46,8 +46,7 @@ class ErrorSample:
         Args:
             replacement: the sites' replacements, for the whole batch.
         """
-        job, first = self._job, Beginning((), (0,), self._clean.tokens.shape[1])
-        clean = beginning_of(self._clean, first)
+        job, clean = self._job, beginning_of(self._clean, [0])
         for ledger in job.engine.sweep(job.model, clean, self._chosen, lambda port: replacement(port)[:1], False):
             self.see(ledger)
 

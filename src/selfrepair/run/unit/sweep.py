@@ -16,7 +16,7 @@ from selfrepair.ablation.interventions import Intervention, by_start, each, port
 from selfrepair.ablation.operators import Operator, Source, Unchanged
 from selfrepair.ablation.sites import Site, usual_sites
 from selfrepair.effects.ledger import Ledger
-from selfrepair.engine.beginnings import Beginning, beginning_of, sweep_wanted
+from selfrepair.engine.beginnings import beginning_of, sweep_wanted
 from selfrepair.engine.clean import CleanRun, clean_run, require_own_forward
 from selfrepair.engine.contract import Replacement
 from selfrepair.engine.own_position import OwnPositionEngine
@@ -140,7 +140,7 @@ def numerical_floor(job: Job, clean: CleanRun, scored: Tensor) -> tuple[float, f
     which effects mean nothing; and the largest ratio to what rounding may leave. Infinite if the engine leaves some
     out."""
     if job.sparse:  # a whole batch would be dear beside the few predictions that are measured
-        clean, scored = beginning_of(clean, Beginning((), (0,), clean.tokens.shape[1])), scored[:1]
+        clean, scored = beginning_of(clean, [0]), scored[:1]
     chosen = each(_floor_sites(job.model.anatomy))
     in_place = partial(replacement, Unchanged(), clean, _Nothing(), 0)
     ledgers = list(_by_engine(job, clean, None, ignore, chosen, in_place))

@@ -19,9 +19,6 @@ from selfrepair.run.storage.unit_file import Arrays
 from selfrepair.statistics.features import FEATURES, INDEX
 
 SUMS = "whole/features"
-_OF_CLEAN = ("count", "direct_effect", "ablated_direct_effect", "lost", "direct_effect_squared", "lost_squared")
-ESTIMATED = (*_OF_CLEAN, "total_effect", "self_repair", *(line.quantity for line in LINES))
-"""Features that such a surrogate has: those of the clean run and of what is put in are exact, others estimated."""
 
 
 class WholeSums:
@@ -77,7 +74,8 @@ class WholeSums:
         return rows, groups
 
     def _columns(self, before: np.ndarray, after: np.ndarray, groups: np.ndarray, estimated: Arrays) -> Arrays:
-        """Sums by feature [intervention, group, window].
+        """Sums by feature [intervention, group, window]: exact ones of the clean run and of what is put in, and
+        estimated ones.
 
         Args:
             before: clean direct effects [intervention, window, P].
@@ -107,7 +105,7 @@ class WholeSums:
         return columns | {LINES[0].quantity: left}
 
     def arrays(self) -> Arrays:
-        """`whole/features` [document, layer, head, feature]; features that are not `ESTIMATED` are zero."""
+        """`whole/features` [document, layer, head, feature]; those that a surrogate does not have are zero."""
         return {SUMS: self._sums}
 
 

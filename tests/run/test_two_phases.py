@@ -20,6 +20,7 @@ from selfrepair.report import captions
 from selfrepair.run.planning.batch_size import plan_memory
 from selfrepair.run.planning.prepare import prepare
 from selfrepair.run.planning.settings import Settings
+from selfrepair.run.unit.sweep import numerical_floor
 from support import corpus, language_model
 
 FILTERS = ("all", "top:0.1", "bottom:0.1")
@@ -251,6 +252,27 @@ def test_without_the_filter_all_only_kept_tokens_are_computed_and_numbers_stay(e
     assert 0 < len(rows) < len(every)
     both = every.loc[rows.index]
     np.testing.assert_allclose(rows["self_repair"], both["self_repair"], rtol=1e-6, atol=1e-8)
+
+
+def test_the_numerical_floor_is_of_a_window_with_scored_tokens():
+    """Of a first window without any it would be zero whatever the engine did."""
+    job = prepare(language_model("gpt2"), text(), Settings.of(filters=FILTERS[1:], engine=ReplayEngine(fold=2)))
+    wrong = replace(job, engine=Lying(fold=2))
+    tokens = torch.from_numpy(job.windows.tokens[:3])
+    scored = torch.from_numpy(job.scored[:3]).clone()
+    scored[0] = False
+    with job.model.running():
+        clean = clean_run(job.model, tokens)
+        assert numerical_floor(job, clean, scored)[0] < 1e-9
+        assert numerical_floor(wrong, clean, scored)[0] > 0.1
+
+
+class Lying(ReplayEngine):
+    """Gives every ablation an effect."""
+
+    def sweep(self, *given):
+        for ledger in super().sweep(*given):
+            yield replace(ledger, total_effect=ledger.total_effect + 1)
 
 
 def test_two_phases_without_the_filter_all_are_those_with_it(phases):

@@ -140,7 +140,8 @@ def numerical_floor(job: Job, clean: CleanRun, scored: Tensor) -> tuple[float, f
     which effects mean nothing; and the largest ratio to what rounding may leave. Infinite if the engine leaves some
     out."""
     if job.sparse:  # a whole batch would be dear beside the few predictions that are measured
-        clean, scored = beginning_of(clean, [0]), scored[:1]
+        first = int(scored.any(-1).nonzero()[0])
+        clean, scored = beginning_of(clean, [first]), scored[first : first + 1]
     chosen = each(_floor_sites(job.model.anatomy))
     in_place = partial(replacement, Unchanged(), clean, _Nothing(), 0)
     ledgers = list(_by_engine(job, clean, None, ignore, chosen, in_place))

@@ -17,10 +17,11 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -41,6 +42,7 @@ TOP, FILTERS = "top 2%", ("all", "top:0.02")
 ASKED = {"own": ("top 2%", ("top:0.02",)), "gradient": ("all", ("all",))}  # label and filters, by surrogate
 LENGTH, FRACTION = 64, 0.02
 POPULATION_HEADS = 12  # of all depths, whose coverage is measured
+NAMES_OF_ALL = ("total_effect", "self_repair", "repaired_fraction", "repair_mlps")
 NAMES = ("self_repair", "repaired_fraction", "slope_through_origin", "share_repaired")
 
 app = typer.Typer(add_completion=False)
@@ -144,11 +146,16 @@ class Population:
     cheap: np.ndarray
 
 
-def populations(model: LanguageModel, text: Windows) -> Iterator[Population]:
-    """Heads of all depths, each token measured everywhere and at its own position."""
+def heads_of_all_depths(model: LanguageModel) -> list[tuple[int, int]]:
+    """The heads whose coverage is measured."""
     blocks = model.anatomy.heads_by_layer
     layers = np.linspace(0, len(blocks) - 1, POPULATION_HEADS).round().astype(int)
-    heads = sorted({(int(layer), number % blocks[layer]) for number, layer in enumerate(layers)})
+    return sorted({(int(layer), number % blocks[layer]) for number, layer in enumerate(layers)})
+
+
+def populations(model: LanguageModel, text: Windows) -> Iterator[Population]:
+    """Heads of all depths, each token measured everywhere and at its own position."""
+    heads = heads_of_all_depths(model)
     options = {"filters": FILTERS, "heads": heads, "sample": 10**7, "components": "none", "progress": False}
     runs = [measure(model, text, positions=where, **options) for where in ("all", "own")]  # type: ignore[arg-type]
     frames = [run.tokens_frame().sort_values(["window", "position"]) for run in runs]
@@ -159,24 +166,45 @@ def populations(model: LanguageModel, text: Windows) -> Iterator[Population]:
         yield Population(document, rows[0]["direct_effect"].to_numpy(), *tables)
 
 
+Head = TypeVar("Head")
+
+
+def covered(
+    heads: Sequence[Head],
+    corpora: int,
+    names: Sequence[str],
+    summed: Callable[[Head], np.ndarray],
+    corpus_of: Callable[[np.random.Generator, Head], Replicated],
+) -> str:
+    """How often intervals hold the population's numbers, in words.
+
+    Args:
+        heads: populations.
+        corpora: corpora to draw, of all heads together.
+        names: estimators.
+        summed: sums of features over the tokens of a population that count.
+        corpus_of: draws a corpus from a population, with estimated sums.
+    """
+    held: dict[str, list[float]] = {name: [] for name in names}
+    for number, head in enumerate(heads):
+        truth = {name: float(ESTIMATORS[name](summed(head))) for name in names}
+        for corpus in range(-(-corpora // len(heads))):
+            replicated = corpus_of(np.random.default_rng([number, corpus]), head)
+            for name in names:
+                estimate = replicated.estimate(name)
+                if np.isfinite(estimate.low):
+                    held[name].append(estimate.low <= truth[name] <= estimate.high)
+    shares = ", ".join(f"{name} {np.mean(hits):.1%}" for name, hits in held.items())
+    return f"{len(held['self_repair'])} corpora: {shares}"
+
+
 def coverage(model: LanguageModel, text: Windows, corpora: int) -> Iterator[str]:
     """How often intervals hold the population's number, for own positions and for noise in their place."""
     chosen = list(populations(model, text))
     size = len(np.unique(chosen[0].document)) // 2
-    for name in ("own", "noise"):
-        held: dict[str, list[float]] = {number: [] for number in NAMES}
-        for number, head in enumerate(chosen):
-            truth = truths(head)
-            for corpus in range(-(-corpora // len(chosen))):
-                rng = np.random.default_rng([number, corpus])
-                replicated = drawn(rng, head, size, noise=name == "noise")
-                for estimator in NAMES:
-                    estimate = replicated.estimate(estimator)
-                    if np.isfinite(estimate.low):
-                        held[estimator].append(estimate.low <= truth[estimator] <= estimate.high)
-        shares = ", ".join(f"{estimator} {np.mean(hits):.1%}" for estimator, hits in held.items())
-        counted = len(held["self_repair"])
-        yield f"  coverage with {name}, {size} documents of which {exact_part(size)} exact, {counted} corpora: {shares}"
+    for way in ("own", "noise"):
+        said = covered(chosen, corpora, NAMES, passing_sums, partial(drawn, size=size, noise=way == "noise"))
+        yield f"  coverage with {way}, {size} documents of which {exact_part(size)} exact, {said}"
 
 
 def exact_part(size: int) -> int:
@@ -184,11 +212,19 @@ def exact_part(size: int) -> int:
     return max(8, size // 8)
 
 
-def truths(head: Population) -> dict[str, float]:
-    """Numbers of the whole population."""
+def passing_sums(head: Population) -> np.ndarray:
+    """Sums over the filter's tokens in the whole population."""
     passing = head.effect >= np.sort(head.effect)[-max(1, int(FRACTION * len(head.effect)))]
-    sums = head.exact[passing].sum(0)
-    return {name: float(ESTIMATORS[name](sums)) for name in NAMES}
+    summed: np.ndarray = head.exact[passing].sum(0)
+    return summed
+
+
+def resampling(rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Which documents of a corpus are in a random exact part [document], and how often each counts
+    [1 + replicate, document]: on the corpus itself once."""
+    in_part = np.isin(np.arange(size), rng.permutation(size)[: exact_part(size)])
+    weights = document_weights(size, 200, int(rng.integers(2**31)))
+    return in_part, np.concatenate([np.ones((1, size), weights.dtype), weights])
 
 
 def drawn(rng: np.random.Generator, head: Population, size: int, noise: bool) -> Replicated:
@@ -197,10 +233,8 @@ def drawn(rng: np.random.Generator, head: Population, size: int, noise: bool) ->
     places = [np.flatnonzero(head.document == owner) for owner in owners]
     tokens, document = np.concatenate(places), np.repeat(np.arange(size), [len(place) for place in places])
     cheap = head.cheap[rng.permutation(len(head.cheap))[: len(tokens)]] if noise else head.cheap[tokens]
-    in_part = np.isin(np.arange(size), rng.permutation(size)[: exact_part(size)])
+    in_part, weights = resampling(rng, size)
     match = np.where(in_part[document], np.arange(len(tokens)), -1)
-    weights = document_weights(size, 200, int(rng.integers(2**31)))
-    weights = np.concatenate([np.ones((1, size), weights.dtype), weights])
     table = TwoPhaseFeatures(cheap, head.exact[tokens], match)
     counted = np.bincount(document, minlength=size)
     found = estimated(bootstrap_filtered(head.effect[tokens], table, document, counted, FRACTION, weights), in_part)
@@ -211,57 +245,58 @@ def drawn(rng: np.random.Generator, head: Population, size: int, noise: bool) ->
 # -------------------------------------------------------------------------------------- coverage of all tokens
 
 
-def document_sums(model: LanguageModel, text: Windows) -> tuple[np.ndarray, np.ndarray]:
-    """Exact and first-order sums of features, [document, head, feature] each, of heads of all depths."""
-    blocks = model.anatomy.heads_by_layer
-    layers = np.linspace(0, len(blocks) - 1, POPULATION_HEADS).round().astype(int)
-    heads = sorted({(int(layer), number % blocks[layer]) for number, layer in enumerate(layers)})
+class Sums(NamedTuple):
+    """Sums of features over all tokens of some documents, for one head, [document, feature].
+
+    Attributes:
+        exact: measured exactly.
+        cheap: the surrogate's.
+    """
+
+    exact: np.ndarray
+    cheap: np.ndarray
+
+
+def document_sums(model: LanguageModel, text: Windows) -> list[Sums]:
+    """Of heads of all depths."""
+    heads = heads_of_all_depths(model)
     options = {"filters": ("all",), "heads": heads, "components": "none", "progress": False}
     with tempfile.TemporaryDirectory() as folder:
         measure(model, text, out=Path(folder) / "run", surrogate="gradient", exact_share=1.0, **options)  # type: ignore[arg-type]
         units = [Unit(0, path) for path in sorted(Path(folder).rglob("sweep-*.safetensors"))]
-        documents = [unit.get("documents") for unit in units]
-        numbers, row = np.unique(np.concatenate(documents), return_inverse=True)
+        numbers, row = np.unique(np.concatenate([unit.get("documents") for unit in units]), return_inverse=True)
         found = []
         for name in ("features", SUMS):
             parts = np.concatenate([unit.get(name) for unit in units])[:, *np.transpose(heads)]
             sums = np.zeros((len(numbers), *parts.shape[1:]))
             np.add.at(sums, row, parts)
             found.append(sums)
-    return found[0], found[1]
+    return [Sums(*pair) for pair in zip(*(np.moveaxis(sums, 1, 0) for sums in found), strict=True)]
+
+
+def drawn_sums(rng: np.random.Generator, head: Sums, size: int, noise: bool) -> Replicated:
+    """Estimated sums over all tokens of documents drawn with replacement; as noise, effects of other documents."""
+    cheap = head.cheap.copy()
+    if noise:
+        effects = [INDEX[name] for name in ("total_effect", "self_repair", *LINE_QUANTITIES)]
+        cheap[:, effects] = cheap[rng.permutation(len(cheap))][:, effects]
+    chosen = rng.integers(0, len(cheap), size)
+    in_part, weights = resampling(rng, size)
+    measured = np.where(in_part[:, None], head.exact[chosen], 0)
+    tokens = cheap[chosen, INDEX["count"]]
+    both = bootstrap_all(joined_phases(cheap[chosen], measured), weights)
+    sums, effective = estimated_over_all(both, tokens, np.where(in_part, tokens, 0))
+    return Replicated(sums[0], sums[1:], np.array(size), effective, two_phase=True)
 
 
 def coverage_over_all(model: LanguageModel, text: Windows, corpora: int) -> Iterator[str]:
     """The same for means over all tokens, by first-order effects and by those of other documents in their place."""
-    exact, cheap = document_sums(model, text)
-    size = len(exact) // 2
-    names = ("total_effect", "self_repair", "repaired_fraction", "repair_mlps")
-    shuffled = [INDEX[name] for name in ("total_effect", "self_repair", *LINE_QUANTITIES)]
+    heads = document_sums(model, text)
+    size = len(heads[0].exact) // 2
     for way in ("gradient", "noise"):
-        held: dict[str, list[float]] = {name: [] for name in names}
-        for head in range(exact.shape[1]):
-            truth, stand_in = exact[:, head].sum(0), cheap[:, head].copy()
-            for corpus in range(-(-corpora // exact.shape[1])):
-                rng = np.random.default_rng([head, corpus])
-                if way == "noise":
-                    stand_in[:, shuffled] = cheap[rng.permutation(len(cheap)), head][:, shuffled]
-                chosen, weights = (
-                    rng.integers(0, len(exact), size),
-                    document_weights(size, 200, int(rng.integers(2**31))),
-                )
-                weights = np.concatenate([np.ones((1, size), weights.dtype), weights])
-                in_part = np.isin(np.arange(size), rng.permutation(size)[: exact_part(size)])
-                measured = np.where(in_part[:, None], exact[chosen, head], 0)
-                both = bootstrap_all(joined_phases(stand_in[chosen], measured), weights)
-                tokens = stand_in[chosen, INDEX["count"]]
-                sums, effective = estimated_over_all(both, tokens, np.where(in_part, tokens, 0))
-                replicated = Replicated(sums[0], sums[1:], np.array(size), effective, two_phase=True)
-                for name in names:
-                    estimate = replicated.estimate(name)
-                    held[name].append(estimate.low <= float(ESTIMATORS[name](truth)) <= estimate.high)
-        shares = ", ".join(f"{name} {np.mean(hits):.1%}" for name, hits in held.items())
-        counted = len(held["self_repair"])
-        yield f"  coverage with {way}, {size} documents of which {exact_part(size)} exact, {counted} corpora: {shares}"
+        corpus_of = partial(drawn_sums, size=size, noise=way == "noise")
+        said = covered(heads, corpora, NAMES_OF_ALL, lambda head: head.exact.sum(0), corpus_of)
+        yield f"  coverage with {way}, {size} documents of which {exact_part(size)} exact, {said}"
 
 
 if __name__ == "__main__":

@@ -6,13 +6,15 @@ from functools import cache
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from selfrepair import ReferenceEngine, SelfRepairError, load
 from selfrepair.ablation.sites import Head, all_heads
 from selfrepair.engine import DeltaEngine, choice
 from selfrepair.engine.delta import rules
+from selfrepair.engine.delta.blocked_weights import in_blocks, product_in_blocks, takes_blocks
 from selfrepair.engine.delta.blocks import NotTraceable
-from selfrepair.engine.delta.compiled import CompiledProgram
+from selfrepair.engine.delta.compiled import _DECOMPOSED, CompiledProgram
 from selfrepair.engine.delta.matmul import PRECISIONS
 from selfrepair.engine.delta.program import Program
 from selfrepair.engine.delta.rules.shapes import same
@@ -103,7 +105,7 @@ def test_low_precision_costs_a_share_of_the_effect(precision, least, allowed):
     assert max(ledger.residual.abs().max() for ledger in ledgers.values()) < 1e-5  # the books close all the same
 
 
-@pytest.mark.parametrize(("name", "precision"), [("gpt2", "int8"), ("gemma2", "full")])
+@pytest.mark.parametrize(("name", "precision"), [("gpt2", "int8"), ("gpt2", "bfloat16"), ("gemma2", "full")])
 def test_compiled_equals_eager(name, precision, monkeypatch, compiler):
     made = []
     init = CompiledProgram.__init__
@@ -160,6 +162,26 @@ def test_memory_that_ends_makes_chunks_smaller(compiled, monkeypatch):
     monkeypatch.setattr(Program, "run", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError("out of memory")))
     with pytest.raises(SelfRepairError, match=r"Memory ran out(.|\n)*--batch"):
         sweep(engine, model, "resample", None)
+
+
+def test_what_compiled_programs_are_made_of_is_the_functions_themselves():
+    values = torch.cat([torch.linspace(-60, 60, 4001), torch.tensor([0.0, -torch.inf, torch.inf])])
+    made = _DECOMPOSED[torch.ops.aten.tanh.default](values)
+    assert (made - values.double().tanh()).abs().max() < 2e-7
+    finite = values[:-2]
+    gelu = _DECOMPOSED[torch.ops.aten.gelu.default](finite, approximate="tanh")
+    truth = F.gelu(finite.double(), approximate="tanh")
+    assert ((gelu - truth).abs() < 1e-6 * (0.1 + truth.abs())).all()
+    assert _DECOMPOSED[torch.ops.aten.gelu.default](finite) is NotImplemented  # the exact one has no tanh
+
+
+@pytest.mark.skipif(not takes_blocks(torch.ones(2, 2)), reason="weights are not multiplied in blocks on this machine")
+def test_products_in_blocks_are_those_of_the_rounded_factors():
+    torch.manual_seed(0)
+    rows, weight = torch.randn(2, 3, 5, 33).bfloat16(), torch.randn(33, 17).bfloat16()
+    blocked = in_blocks(weight)
+    truth = rows.double() @ weight.double()
+    assert (product_in_blocks(rows, blocked).double() - truth).abs().max() < 2**-8 * truth.abs().max()
 
 
 # the choice

@@ -29,6 +29,7 @@ import typer
 
 from selfrepair import LanguageModel, Run, Windows, load, measure, windows
 from selfrepair.effects.lines import LINE_QUANTITIES
+from selfrepair.run.planning.settings import Statistics
 from selfrepair.run.storage.finished_unit import Unit
 from selfrepair.run.unit.whole_sums import SUMS
 from selfrepair.statistics.accumulate import QUANTITIES
@@ -41,6 +42,7 @@ from selfrepair.statistics.two_phase import TwoPhaseFeatures, estimated, estimat
 TOP, FILTERS = "top 2%", ("all", "top:0.02")
 ASKED = {"own": ("top 2%", ("top:0.02",)), "gradient": ("all", ("all",))}  # label and filters, by surrogate
 LENGTH, FRACTION = 64, 0.02
+REPLICATES = Statistics().replicates
 POPULATION_HEADS = 12  # of all depths, whose coverage is measured
 NAMES_OF_ALL = ("total_effect", "self_repair", "repaired_fraction", "repair_mlps")
 NAMES = ("self_repair", "repaired_fraction", "slope_through_origin", "share_repaired")
@@ -223,7 +225,7 @@ def resampling(rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndar
     """Which documents of a corpus are in a random exact part [document], and how often each counts
     [1 + replicate, document]: on the corpus itself once."""
     in_part = np.isin(np.arange(size), rng.permutation(size)[: exact_part(size)])
-    weights = document_weights(size, 200, int(rng.integers(2**31)))
+    weights = document_weights(size, REPLICATES, int(rng.integers(2**31)))
     return in_part, np.concatenate([np.ones((1, size), weights.dtype), weights])
 
 

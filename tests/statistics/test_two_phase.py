@@ -6,11 +6,20 @@ import numpy as np
 import pytest
 
 from selfrepair.statistics.accumulate import QUANTITIES
-from selfrepair.statistics.bootstrap import bootstrap_filtered, document_weights
+from selfrepair.statistics.bootstrap import bootstrap_all, bootstrap_filtered, document_weights
 from selfrepair.statistics.estimators import ESTIMATORS
 from selfrepair.statistics.features import FEATURES, INDEX, features
 from selfrepair.statistics.intervals import Replicated
-from selfrepair.statistics.two_phase import PART, Phase, TwoPhaseFeatures, effective_together, estimated, estimated_sums
+from selfrepair.statistics.two_phase import (
+    PART,
+    Phase,
+    TwoPhaseFeatures,
+    effective_together,
+    estimated,
+    estimated_over_all,
+    estimated_sums,
+    joined_phases,
+)
 
 SHARE = 0.1  # of the tokens, that the filter takes
 NAMES = ("self_repair", "repaired_fraction", "slope_through_origin", "share_repaired")
@@ -132,3 +141,24 @@ def test_effective_documents_of_two_phases():
     assert effective_together(Phase(30, 0.0), Phase(5, 1.0)) == pytest.approx(5)
     assert 5 < effective_together(Phase(30, 1.0), Phase(5, 1.0)) < 30
     assert effective_together(Phase(30, 0.0), Phase(5, 0.0)) == 30
+
+
+@pytest.mark.parametrize(
+    ("line", "missed", "few"),
+    [("self_repair", 1.0, True), ("total_effect", 1.0, True), ("repair_mlps", 1.0, True), ("repair_mlps", 1e-9, False)],
+)
+def test_documents_count_by_what_the_surrogate_misses_most(line, missed, few):
+    """Rounding of a line that a model has not is nothing that it misses."""
+    rng, documents = np.random.default_rng(0), 60
+    cheap = np.zeros((documents, len(FEATURES)))
+    cheap[:, INDEX["count"]] = 10
+    for name in ("self_repair", "total_effect"):
+        cheap[:, INDEX[name]] = rng.normal(0, 0.1, documents)
+    exact = cheap.copy()
+    exact[:, INDEX[line]] += missed * rng.normal(0, 1, documents)
+    exact[6:] = 0
+    tokens = cheap[:, INDEX["count"]]
+    weights = np.concatenate([np.ones((1, documents), int), document_weights(documents, 200)])
+    both = bootstrap_all(joined_phases(cheap, exact), weights)
+    _, effective = estimated_over_all(both, tokens, exact[:, INDEX["count"]])
+    assert effective < 8 if few else effective > 50

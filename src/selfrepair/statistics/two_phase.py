@@ -22,10 +22,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from selfrepair.effects.lines import LINE_QUANTITIES
 from selfrepair.statistics.bootstrap import FilteredReplicates, TokenFeatures, effective_documents
 from selfrepair.statistics.features import FEATURES, INDEX, Array
 
 PART = 2 * len(FEATURES)  # the column that counts tokens of the part, behind features and differences
+_MEANS = ("total_effect", "self_repair", *(name for name in LINE_QUANTITIES if name in INDEX))
+_ROUNDING = 1e-6  # of the largest of their variances: a smaller one is of a line that the model does not have
 _COUNTED = ("repaired", "over_repaired", "made_worse", "sigma_above_one", "ratio_defined")
 _SIZES = tuple(name for name in FEATURES if name.startswith("absolute_") or name.endswith("_squared"))
 
@@ -94,8 +97,8 @@ def estimated(found: FilteredReplicates, in_part: np.ndarray) -> Estimated:
     documents, effective = found.documents, found.effective
     if np.count_nonzero(part) < 2:
         return Estimated(sums, documents, np.nan, found.short)
-    shares = _variances(found.sums[1:], effective, float(effective_documents(part)))
-    return Estimated(sums, documents, effective_together(*shares), found.short)
+    together = _fewest_together(found.sums[1:], effective, float(effective_documents(part)))
+    return Estimated(sums, documents, together, found.short)
 
 
 def estimated_over_all(both: np.ndarray, tokens: np.ndarray, in_part: np.ndarray) -> tuple[Array, Array]:
@@ -113,8 +116,8 @@ def estimated_over_all(both: np.ndarray, tokens: np.ndarray, in_part: np.ndarray
         part = in_part[(slice(None), *cell)]
         if np.count_nonzero(part) > 1:
             every = float(effective_documents(tokens[(slice(None), *cell)]))
-            shares = _variances(both[(slice(1, None), *cell)], every, float(effective_documents(part)))
-            effective[cell] = effective_together(*shares)
+            of_part = float(effective_documents(part))
+            effective[cell] = _fewest_together(both[(slice(1, None), *cell)], every, of_part)
     return sums, effective
 
 
@@ -156,13 +159,18 @@ def possible_sums(sums: Array) -> Array:
     return sums
 
 
-def _variances(replicates: Array, effective: float, of_part: float) -> tuple[Phase, Phase]:
-    """What mean self-repair owes to each phase."""
-    number, place = len(FEATURES), INDEX["self_repair"]
+def _fewest_together(replicates: Array, effective: float, of_part: float) -> float:
+    """What both phases' documents amount to for the mean of total effects, self-repair or a line of the ledger:
+    whichever owes most to the part, since a surrogate may be good at one and bad at another."""
+    number, count, in_part = len(FEATURES), replicates[:, INDEX["count"]], replicates[:, PART]
+    every, part = max(effective, 2.0), max(of_part, 2.0)
+    places = np.array([INDEX[name] for name in _MEANS])
     with np.errstate(divide="ignore", invalid="ignore"):
-        first = replicates[:, place] / replicates[:, INDEX["count"]]
-        second = replicates[:, number + place] / replicates[:, PART]
-    return Phase(max(effective, 2.0), float(np.nanvar(first))), Phase(max(of_part, 2.0), float(np.nanvar(second)))
+        first = np.nanvar(replicates[:, places] / count[:, None], axis=0)
+        second = np.nanvar(replicates[:, number + places] / in_part[:, None], axis=0)
+    some = first + second >= _ROUNDING * (first + second).max()
+    pairs = zip(first[some].tolist(), second[some].tolist(), strict=True)
+    return min(effective_together(Phase(every, cheap), Phase(part, left)) for cheap, left in pairs)
 
 
 def effective_together(*phases: Phase) -> float:

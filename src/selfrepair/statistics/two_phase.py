@@ -22,13 +22,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from selfrepair.effects.lines import LINE_QUANTITIES
 from selfrepair.statistics.bootstrap import FilteredReplicates, TokenFeatures, effective_documents
 from selfrepair.statistics.features import FEATURES, INDEX, Array
 
 PART = 2 * len(FEATURES)  # the column that counts tokens of the part, behind features and differences
-_MEANS = ("total_effect", "self_repair", *(name for name in LINE_QUANTITIES if name in INDEX))
-_ROUNDING = 1e-6  # of the largest of their variances: a smaller one is of a line that the model does not have
+_MEANS = ("total_effect", "self_repair")
 _COUNTED = ("repaired", "over_repaired", "made_worse", "sigma_above_one", "ratio_defined")
 _SIZES = tuple(name for name in FEATURES if name.startswith("absolute_") or name.endswith("_squared"))
 
@@ -160,17 +158,18 @@ def possible_sums(sums: Array) -> Array:
 
 
 def _fewest_together(replicates: Array, effective: float, of_part: float) -> float:
-    """What both phases' documents amount to for the mean of total effects, self-repair or a line of the ledger:
-    whichever owes most to the part, since a surrogate may be good at one and bad at another."""
+    """What both phases' documents amount to for mean total effects or mean self-repair, whichever owes more to the part
+    (a surrogate may be good at one and bad at the other)."""
     number, count, in_part = len(FEATURES), replicates[:, INDEX["count"]], replicates[:, PART]
     every, part = max(effective, 2.0), max(of_part, 2.0)
-    places = np.array([INDEX[name] for name in _MEANS])
-    with np.errstate(divide="ignore", invalid="ignore"):
-        first = np.nanvar(replicates[:, places] / count[:, None], axis=0)
-        second = np.nanvar(replicates[:, number + places] / in_part[:, None], axis=0)
-    some = first + second >= _ROUNDING * (first + second).max()
-    pairs = zip(first[some].tolist(), second[some].tolist(), strict=True)
-    return min(effective_together(Phase(every, cheap), Phase(part, left)) for cheap, left in pairs)
+    together = []
+    for name in _MEANS:
+        place = INDEX[name]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            cheap, left = replicates[:, place] / count, replicates[:, number + place] / in_part
+        phases = Phase(every, float(np.nanvar(cheap))), Phase(part, float(np.nanvar(left)))
+        together.append(effective_together(*phases))
+    return min(together)
 
 
 def effective_together(*phases: Phase) -> float:

@@ -173,6 +173,9 @@ def test_what_compiled_programs_are_made_of_is_the_functions_themselves():
     truth = F.gelu(finite.double(), approximate="tanh")
     assert ((gelu - truth).abs() < 1e-6 * (0.1 + truth.abs())).all()
     assert _DECOMPOSED[torch.ops.aten.gelu.default](finite) is NotImplemented  # the exact one has no tanh
+    cubed = _DECOMPOSED[torch.ops.aten.pow.Tensor_Scalar](finite, 3.0)
+    assert torch.allclose(cubed, finite.pow(3), rtol=3e-7, atol=0)
+    assert _DECOMPOSED[torch.ops.aten.pow.Tensor_Scalar](finite, 2.5) is NotImplemented
 
 
 @pytest.mark.skipif(not takes_blocks(torch.ones(2, 2)), reason="weights are not multiplied in blocks on this machine")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -78,7 +79,16 @@ def _gelu(value: Tensor, approximate: str = "none") -> Tensor:
     return value * torch.sigmoid(2 * inner)
 
 
-_DECOMPOSED = {torch.ops.aten.tanh.default: _tanh, torch.ops.aten.gelu.default: _gelu}
+def _power(value: Tensor, exponent: float) -> Tensor:
+    """A cube by products; other powers stay the compiler's."""
+    return value * value * value if exponent == 3 else NotImplemented
+
+
+_DECOMPOSED: dict[Any, Callable[..., Tensor]] = {
+    torch.ops.aten.tanh.default: _tanh,
+    torch.ops.aten.gelu.default: _gelu,
+    torch.ops.aten.pow.Tensor_Scalar: _power,
+}
 
 
 class CompiledProgram:

@@ -68,12 +68,9 @@ def negate(call: Call) -> Tensor:
 
 
 def power(call: Call) -> Tensor:
-    """`(c + d)^2 - c^2 = d (2 c + d)`, `(c + d)^3 - c^3 = d (3 c (c + d) + d^2)`; other powers by the secant rule."""
+    """`(c + d)^2 - c^2 = d (2 c + d)`; other powers by the secant rule."""
     base, exponent = call.operation.args[0], call.argument(1, "exponent", 2)
     difference = call.difference(base)
-    if exponent not in (2, 3) or difference is None:
+    if exponent != 2 or difference is None:
         return secant_elementwise(call)
-    clean = call.clean(base)
-    if exponent == 2:
-        return difference * (2 * clean + difference)
-    return difference * (3 * clean * (clean + difference) + difference * difference)
+    return difference * (2 * call.clean(base) + difference)

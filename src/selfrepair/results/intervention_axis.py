@@ -75,7 +75,7 @@ def flat(grid: xr.Dataset, cells: Sequence[Cell]) -> xr.Dataset:
 
     variables = {name: flattened(value) for name, value in grid.variables.items() if name not in ("layer", "head")}
     for name, variable in variables.items():
-        variable.attrs.update(grid[name].attrs)
+        variable.attrs.update(grid.variables[name].attrs)
     variables[LAYERS] = xr.Variable(LAYERS, np.arange(layers))
     for (name, text), values in zip(COORDINATES.items(), zip(*cells, strict=True), strict=True):
         kept = np.array(values, int if name in ("layer", "head") else object)

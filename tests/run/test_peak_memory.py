@@ -35,6 +35,7 @@ print(json.dumps([run.plan["memory_predicted"], memory("VmHWM") - before, run.pl
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("engine", "budget"), [("delta", 4), ("delta", 0.1), ("replay", 4)])
 def test_peaks_are_foretold(engine, budget):
     """Never less than is taken, and not several times as much; what a busy machine reclaims meanwhile is not seen as

@@ -29,7 +29,7 @@ def _installed(group: str, _places: tuple[tuple[str, int], ...]) -> tuple[EntryP
 def _changed(folder: str) -> int:
     """When a folder that packages are found in was last changed; 0 where there is none."""
     try:
-        return os.stat(folder).st_mtime_ns  # noqa: PTH116 - asked at every look-up
+        return os.stat(folder or ".").st_mtime_ns  # noqa: PTH116 - asked at every look-up, where a Path takes longer
     except OSError:
         return 0
 

@@ -80,8 +80,8 @@ def flat(grid: xr.Dataset, cells: Sequence[Cell]) -> xr.Dataset:
     for (name, text), values in zip(COORDINATES.items(), zip(*cells, strict=True), strict=True):
         kept = np.array(values, int if name in ("layer", "head") else object)
         variables[name] = xr.Variable(AXIS, kept, {"long_name": name, "description": text})
-    axes = [name for name in variables if name in (*grid.coords, LAYERS, *COORDINATES)]
-    return xr.Dataset(variables, attrs=grid.attrs).set_coords(axes)
+    axes = {*grid.coords, LAYERS, *COORDINATES}
+    return xr.Dataset(variables, attrs=grid.attrs).set_coords([name for name in variables if name in axes])
 
 
 def by_layer_and_head(interventions: xr.Dataset) -> xr.Dataset:

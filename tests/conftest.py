@@ -22,6 +22,12 @@ def pytest_xdist_make_scheduler(config, log):
     return WorkStealingScheduling(config, log) if config.option.dist == "load" else None
 
 
+def pytest_collection_modifyitems(items):
+    """Modules with a long test come first: at the end nobody waits for one process that is still at it."""
+    long = {item.path for item in items if item.get_closest_marker("long")}
+    items.sort(key=lambda item: item.path not in long)
+
+
 @pytest.fixture(autouse=True, scope="session")
 def one_thread():
     """Models of the tests are so small that a second thread only waits; other tests run beside this one."""

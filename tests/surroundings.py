@@ -8,6 +8,7 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -41,6 +42,15 @@ def pin() -> None:
         os.environ.pop(name, None)
     os.environ.update(_SET, HOME=home, HF_HOME=str(Path(home, "huggingface")))
     time.tzset()
+    if os.environ.pop("PYTHONDONTWRITEBYTECODE", None):
+        _keep_bytecode(Path(os.environ["XDG_CACHE_HOME"], "selfrepair-tests", "bytecode"))
+
+
+def _keep_bytecode(folder: Path) -> None:
+    """Where Python is told to leave no bytecode beside sources, it goes to a cache, for this process and others that it
+    starts: each would spend five seconds on compiling torch and transformers otherwise."""
+    os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix = str(folder)
+    sys.dont_write_bytecode = False
 
 
 pin()

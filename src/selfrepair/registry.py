@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib import metadata
 from importlib.metadata import EntryPoint
-from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from selfrepair.errors import SelfRepairError
@@ -29,7 +29,7 @@ def _installed(group: str, _places: tuple[tuple[str, int], ...]) -> tuple[EntryP
 def _changed(folder: str) -> int:
     """When a folder that packages are found in was last changed; 0 where there is none."""
     try:
-        return Path(folder).stat().st_mtime_ns
+        return os.stat(folder or ".").st_mtime_ns  # noqa: PTH116 - asked at every look-up, where a Path takes longer
     except OSError:
         return 0
 

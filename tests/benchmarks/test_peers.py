@@ -40,6 +40,7 @@ def runner_of(engine: str, order: Order = ORDER) -> Runner:
         pytest.skip(str(error))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("shape", ["tiny", "tiny-llama", "tiny-neox"])
 @pytest.mark.parametrize("engine", ENGINES)
 def test_effects_of_every_token_are_those_of_the_float64_reference(engine, shape):

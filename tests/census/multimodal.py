@@ -26,7 +26,17 @@ MULTIMODAL_NEEDS: dict[str, Fields] = {
     "janus": {"vq_config": _AUTOENCODER},
     "mistral4": {"num_key_value_heads": 4, "head_dim": 20},
     "mistral_large4": {"text_config": {"num_key_value_heads": 4}},
-    "glm5_next": {"text_config": {"num_key_value_heads": 4, "index_topk": 16, "index_kpool": 4, "qk_rope_head_dim": 0}},
+    "glm5_next": {
+        "text_config": {
+            "num_key_value_heads": 4,
+            "index_topk": 16,
+            "index_kpool": 4,
+            "qk_rope_head_dim": 0,
+            "linear_head_dim": 16,
+            "linear_num_heads": 4,
+        },
+        "vision_config": {"projection_intermediate_size": 88},
+    },
     "step3p7": {"text_config": {"sliding_window": 4}},
     "inkling2": {"vision_config": {"text_hidden_size": 64}},
     "molmo2": {"adapter_config": {"vision_feature_layer": [2, 1]}},

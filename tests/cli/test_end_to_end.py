@@ -30,6 +30,7 @@ def heads(ended, place):
     return xr.load_dataset(place / "heads.nc", engine="h5netcdf")
 
 
+@pytest.mark.long
 def test_it_ends_well_and_shows_how_far_it_is(ended):
     assert ended.code == 0, ended.err
     assert "3 layers x 4 heads, float32" in ended.err

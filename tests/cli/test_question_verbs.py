@@ -113,6 +113,7 @@ def test_claims_end_with_their_code(selfrepair, llama, prompts, tmp_path, bound,
     assert ended.code == code == told["exit_code"] and told["claims"][0]["name"] == "it"
 
 
+@pytest.mark.long
 def test_the_workflow_for_ci_runs_its_check(llama, prompts, tmp_path):
     """All that can be tried of it without its host: it parses, and its commands run where claims fail and hold."""
     steps = yaml.safe_load((ROOT / "examples" / "check_claims.yml").read_text())["jobs"]["claims"]["steps"]

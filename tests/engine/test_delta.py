@@ -105,6 +105,7 @@ def test_low_precision_costs_a_share_of_the_effect(precision, least, allowed):
     assert max(ledger.residual.abs().max() for ledger in ledgers.values()) < 1e-5  # the books close all the same
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("name", "precision"), [("gpt2", "int8"), ("gpt2", "bfloat16"), ("gemma2", "full")])
 def test_compiled_equals_eager(name, precision, monkeypatch, compiler):
     made = []

@@ -66,7 +66,7 @@ def hooks(measured: Measured, intervention: Intervention, name: str) -> interven
 def gaps(measured: Measured, name: str, ledger, row: int) -> dict[str, float]:
     """How far a ledger is from the oracle's, line by line."""
     intervention = ledger.interventions[row]
-    truth = interventions.change(measured.model.network, ANATOMY[name], TOKENS, hooks(measured, intervention, name))
+    truth = measured.truth(intervention, name, hooks)
     heads, mlps, lost = truth.heads.clone(), truth.mlps.clone(), torch.zeros_like(truth.total_effect)
     for port in ports_of([intervention]):
         put = mask(intervention.replaced, port, measured.clean.outputs_at(port).shape[2])[:-1]

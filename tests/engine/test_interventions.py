@@ -72,6 +72,14 @@ class Measured:
             ports = ports_of(self.chosen)
             self.clean = clean_run(self.model, TOKENS, reading, ports)
             self.donors = port_outputs(self.model, DONORS, ports)
+        self._truths: dict[int, interventions.Change] = {}
+
+    def truth(self, intervention: Intervention, name: str, overwritten) -> interventions.Change:
+        """What plain forwards under an intervention's hooks change; the same for every engine, so made once."""
+        if id(intervention) not in self._truths:
+            hooks = overwritten(self, intervention, name)
+            self._truths[id(intervention)] = interventions.change(self.model.network, ANATOMY[name], TOKENS, hooks)
+        return self._truths[id(intervention)]
 
     def ledgers(self, engine, outputs=None) -> dict[Intervention, object]:
         rows = {}
@@ -112,7 +120,7 @@ def patches(measured: Measured, intervention: Intervention, name: str) -> interv
 def gaps(measured: Measured, name: str, ledger, row: int) -> dict[str, float]:
     """How far a ledger is from the oracle's, line by line."""
     intervention = ledger.interventions[row]
-    truth = interventions.change(measured.model.network, ANATOMY[name], TOKENS, patches(measured, intervention, name))
+    truth = measured.truth(intervention, name, patches)
     lost = torch.zeros_like(truth.total_effect)
     lines = {"heads": truth.heads.clone(), "mlps": truth.mlps.clone()}
     for port in ports_of([intervention]):

@@ -60,6 +60,7 @@ def interrupted(saved, tmp_path_factory):
     return ended
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", SIGNALS)
 def test_it_says_so(interrupted, name):
     code, out, err, _ = interrupted[name]

@@ -38,6 +38,7 @@ def large():
     return hf.LlamaForCausalLM(hf.LlamaConfig(**sizes, vocab_size=families.VOCAB, max_position_embeddings=64))
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the system does not tell the most memory used")
 @pytest.mark.parametrize(("dtype", "shard"), [(torch.bfloat16, "40MB"), (torch.float16, "1GB")])
 def test_loading_takes_little_more_than_the_model_in_float32(large, llama, dtype, shard, tmp_path):

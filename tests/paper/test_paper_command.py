@@ -85,10 +85,12 @@ def test_the_original_recipe_from_the_command_line(selfrepair, saved, tmp_path):
         (("--only", "everything"), "No experiment is called 'everything'"),
         (("--reference", "nowhere"), "has no heads.csv"),
         (("--run", "nowhere"), "There is no results folder"),
-        (("--tokens", "100000000"), "were asked for"),
+        (("--text", "short.txt", "--tokens", "100000000"), "were asked for"),
     ],
 )
-def test_what_is_wrong_is_reported(selfrepair, llama, tmp_path, arguments, message):
+def test_what_is_wrong_is_reported(selfrepair, llama, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "short.txt").write_text("too little for any paper " * 50)
     ended = selfrepair("paper", llama, *arguments, "--out", tmp_path / "p")
     assert ended.code == 1 and message in ended.said and "Traceback" not in ended.err
 

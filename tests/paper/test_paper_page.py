@@ -38,6 +38,7 @@ def folder(paper, tmp_path_factory):
     return folder
 
 
+@pytest.mark.long
 def test_every_figure_has_its_pictures_and_data(paper, folder):
     assert len(paper.exhibits) >= 18
     for exhibit in paper.exhibits:

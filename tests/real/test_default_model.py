@@ -9,7 +9,7 @@ import torch
 
 from selfrepair import ReferenceEngine, ReplayEngine, measure, prove, windows
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.long]  # beside each other: one process loads the model
 
 PROSE = ("integers", "customization", "context-managers", "compound", "strings", "types", "execmodel", "import")
 HEADS = [(29, 3), (28, 0), (22, 5)]

@@ -6,7 +6,7 @@ import pytest
 
 from selfrepair import Prompt, Prompts
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.long]  # beside each other: one process loads the model
 NAMES = (("Mary", "John"), ("Tom", "James"), ("Anna", "Paul"), ("Mark", "Susan"))
 
 

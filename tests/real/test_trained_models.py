@@ -5,7 +5,7 @@ import pytest
 
 from selfrepair import ReplayEngine, measure, windows
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.long]  # beside each other: one process loads the model
 LAYERS = [4, 5]
 VALIDATION_LOSS = {"neox-9m": 4.52, "gpt2-9m": 4.23}  # on text like the built-in one, but not the same
 

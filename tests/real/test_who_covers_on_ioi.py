@@ -12,7 +12,7 @@ from selfrepair.bench.ranking import pearson
 from selfrepair.questions.measuring.components import Components
 from selfrepair.questions.measuring.prompt_effects import prompt_effects
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.long]  # beside each other: one process loads the model
 
 MOVERS = {Head(23, 3), Head(29, 1), Head(23, 0)}
 SUPPRESSORS = [Head(24, 4), Head(29, 0)]

@@ -35,16 +35,18 @@ print(json.dumps([run.plan["memory_predicted"], memory("VmHWM") - before, run.pl
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("engine", "budget"), [("delta", 4), ("delta", 0.1), ("replay", 4)])
 def test_peaks_are_foretold(engine, budget):
     """Never less than is taken, and not several times as much; what a busy machine reclaims meanwhile is not seen as
-    taken, so the larger of two counts."""
-    found = [sweep(engine, budget) for _ in range(2)]
-    for predicted, taken, windows in found:
+    taken, so the second of two counts where the first is too small."""
+    for _ in range(2):
+        predicted, taken, windows = sweep(engine, budget)
         assert windows == (8 if budget == 4 else 2)
         assert taken <= predicted, f"{taken / 1e6:.0f} MB of {predicted / 1e6:.0f} MB"
-    predicted, most = found[0][0], max(taken for _, taken, _ in found)
-    assert predicted / 5 < most, f"{most / 1e6:.0f} MB of {predicted / 1e6:.0f} MB"
+        if predicted / 5 < taken:
+            return
+    pytest.fail(f"{taken / 1e6:.0f} MB of {predicted / 1e6:.0f} MB")
 
 
 def sweep(engine: str, budget: float) -> list[int]:

@@ -49,6 +49,7 @@ def merged(store: Store):
     return resume(store.folder)
 
 
+@pytest.mark.long
 def test_a_process_that_starts_afresh(started):
     job, store, expected = started
     processes.run_in_processes(job, store, 1, shown=False)
@@ -56,6 +57,7 @@ def test_a_process_that_starts_afresh(started):
     assert_same(merged(store), expected)
 
 
+@pytest.mark.long
 def test_processes_killed_in_mid_unit(run, monkeypatch):
     workers_start_quickly(monkeypatch)
     place, expected = run
@@ -101,6 +103,7 @@ def test_what_a_worker_failed_at_is_told_by_name(started):
     assert not list((store.folder / "units").glob("*.claim"))
 
 
+@pytest.mark.long
 def test_ray_with_an_actor_killed(started):
     ray = pytest.importorskip("ray")
     job, store, expected = started
@@ -111,6 +114,7 @@ def test_ray_with_an_actor_killed(started):
     assert_same(merged(store), expected)
 
 
+@pytest.mark.long
 def test_submitit_with_a_job_killed(started):
     pytest.importorskip("submitit")
     job, store, expected = started

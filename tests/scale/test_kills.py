@@ -23,6 +23,7 @@ from selfrepair.run import measure
 from selfrepair.run.unit import survey, sweep
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("family", PAPERS_FAMILIES)
 def test_killed_at_five_random_moments(family, undisturbed, tmp_path, monkeypatch):
     impatient(monkeypatch)

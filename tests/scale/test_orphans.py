@@ -55,6 +55,7 @@ def ended(process: int) -> bool:
     return _started(process) in (None, 0)
 
 
+@pytest.mark.long
 def test_workers_end_when_their_driver_is_killed(run):
     place, _ = run
     (place / "units").mkdir()

@@ -113,6 +113,7 @@ class Turns:
             self.lock.wait_for(lambda: number not in self.waiting)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("takers", [2, 3])
 def test_no_interleaving_lets_two_own_a_dead_claim(tmp_path, takers, monkeypatch):
     monkeypatch.setattr(time, "sleep", lambda _seconds: None)

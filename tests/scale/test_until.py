@@ -87,6 +87,7 @@ def test_a_run_stops_where_its_own_tokens_say(model, every_token, tmp_path, of, 
     assert found.complete and found.enough
 
 
+@pytest.mark.long
 def test_whoever_does_the_units_and_whatever_else_is_done(model, tmp_path, monkeypatch):
     """Killed and resumed, and with units beyond the stop done too: the same to the bit."""
     impatient(monkeypatch)

@@ -146,6 +146,7 @@ def measured(tmp_path_factory):
     return {Path(path).name: facts for path, facts in json.loads(ended.stdout).items()}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", CASES)
 def test_what_is_read_is_bounded_by_what_is_asked_for(measured, name):
     said, megabytes, seconds = measured[name]

@@ -75,13 +75,13 @@ def flat(grid: xr.Dataset, cells: Sequence[Cell]) -> xr.Dataset:
 
     variables = {name: flattened(value) for name, value in grid.variables.items() if name not in ("layer", "head")}
     for name, variable in variables.items():
-        variable.attrs.update(grid[name].attrs)
+        variable.attrs.update(grid.variables[name].attrs)
     variables[LAYERS] = xr.Variable(LAYERS, np.arange(layers))
     for (name, text), values in zip(COORDINATES.items(), zip(*cells, strict=True), strict=True):
         kept = np.array(values, int if name in ("layer", "head") else object)
         variables[name] = xr.Variable(AXIS, kept, {"long_name": name, "description": text})
-    axes = [name for name in variables if name in (*grid.coords, LAYERS, *COORDINATES)]
-    return xr.Dataset(variables, attrs=grid.attrs).set_coords(axes)
+    axes = {*grid.coords, LAYERS, *COORDINATES}
+    return xr.Dataset(variables, attrs=grid.attrs).set_coords([name for name in variables if name in axes])
 
 
 def by_layer_and_head(interventions: xr.Dataset) -> xr.Dataset:

@@ -12,7 +12,7 @@ from selfrepair import ReferenceEngine, SelfRepairError, load
 from selfrepair.ablation.sites import Head, all_heads
 from selfrepair.engine import DeltaEngine, choice
 from selfrepair.engine.delta import rules
-from selfrepair.engine.delta.blocked_weights import in_blocks, product_in_blocks, takes_blocks
+from selfrepair.engine.delta.blocked_weights import blocked, product_in_blocks, takes_blocks
 from selfrepair.engine.delta.blocks import NotTraceable
 from selfrepair.engine.delta.compiled import _DECOMPOSED, CompiledProgram
 from selfrepair.engine.delta.matmul import PRECISIONS
@@ -183,9 +183,9 @@ def test_what_compiled_programs_are_made_of_is_the_functions_themselves():
 def test_products_in_blocks_are_those_of_the_rounded_factors():
     torch.manual_seed(0)
     rows, weight = torch.randn(2, 3, 5, 33).bfloat16(), torch.randn(33, 17).bfloat16()
-    blocked = in_blocks(weight)
+    ready = blocked(weight)
     truth = rows.double() @ weight.double()
-    assert (product_in_blocks(rows, blocked).double() - truth).abs().max() < 2**-8 * truth.abs().max()
+    assert (product_in_blocks(rows, ready).double() - truth).abs().max() < 2**-8 * truth.abs().max()
 
 
 # the choice

@@ -19,7 +19,7 @@ def takes_blocks(weight: Tensor) -> bool:
     return weight.device.type == "cpu" and weight.ndim == 2 and _supported()
 
 
-def in_blocks(weight: Tensor) -> Tensor:
+def blocked(weight: Tensor) -> Tensor:
     """A weight in the library's own order; torch calls its layout `torch._mkldnn`.
 
     Args:
@@ -35,7 +35,7 @@ def product_in_blocks(rows: Tensor, weight: Tensor) -> Tensor:
 
     Args:
         rows: [..., inputs].
-        weight: what `in_blocks` gives.
+        weight: what `blocked` gives.
 
     Returns:
         [..., outputs].

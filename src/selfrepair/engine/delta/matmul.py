@@ -12,7 +12,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from selfrepair.engine.delta.blocked_weights import in_blocks, product_in_blocks, takes_blocks
+from selfrepair.engine.delta.blocked_weights import blocked, product_in_blocks, takes_blocks
 
 Prepared = tuple[Tensor, ...]
 
@@ -61,7 +61,7 @@ class BFloat16:
 
     def prepare(self, weight: Tensor) -> Prepared:
         """See `Precision.prepare`."""
-        return (in_blocks(weight.bfloat16()) if takes_blocks(weight) else weight.bfloat16(),)
+        return (blocked(weight.bfloat16()) if takes_blocks(weight) else weight.bfloat16(),)
 
     def product(self, difference: Tensor, prepared: Prepared) -> Tensor:
         """See `Precision.product`."""

@@ -100,8 +100,6 @@ def _problem(settings: Settings, filters: list[Filter], of_heads: bool, surrogat
         return "where interventions are not single heads"
     if settings.ablation.positions != "all":
         return "where heads are ablated at one position only, which is cheap already"
-    if settings.stopping.until_se is not None:
-        return "and stop early"
     of_tokens, of_all = surrogates
     if of_tokens is None and any(filter_.chooses for filter_ in filters):
         return "by a surrogate of all tokens alone where filters choose some (give own+gradient, or --filter all)"

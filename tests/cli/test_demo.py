@@ -38,6 +38,11 @@ def test_any_setting_makes_it_a_usual_run(asked, arguments):
     assert settings["surrogate"] == "none" and settings["tokens"] in (640, 641)
 
 
+def test_some_minutes_choose_from_enough_text(asked):
+    assert asked("--minutes", "3")["tokens"] == 300_000
+    assert asked("--minutes", "3", "--tokens", "5000")["tokens"] == 5000
+
+
 def test_all_documents_exactly_is_asked_for_by_name(asked):
     settings = asked("default", "--surrogate", "none")
     assert (settings["surrogate"], settings["tokens"]) == ("none", 640)

@@ -46,7 +46,8 @@ class Estimation:
 
 @dataclass(frozen=True)
 class Stopping:
-    """When to stop before all text is read (`selfrepair.statistics.stopping`)."""
+    """When to stop before all text is read: by what is known (`selfrepair.statistics.stopping`), or by time
+    (`run.budget`)."""
 
     until_se: Annotated[
         float | None,
@@ -68,3 +69,13 @@ class Stopping:
             choices=STOPS,
         ),
     ] = "card"
+    minutes: Annotated[
+        float | None,
+        Option(
+            "Measure for so many minutes: a pilot on a few documents finds how many windows of the text fit, and the "
+            "plan has that many. `--tokens`, here by default 100,000 a minute, is the most; a text may have less. "
+            "Loading, merging, pictures and close-ups come on top.",
+            COMPUTING,
+            plan="budget.minutes",
+        ),
+    ] = None

@@ -244,6 +244,7 @@ class Keywords(TypedDict, total=False):
     exact_share: float
     until_se: float | None
     until: str
+    minutes: float | None
     workers: int
     executor: str
     threads: int | None

@@ -28,7 +28,7 @@ def asked(monkeypatch, tmp_path):
 
 def test_without_settings_it_is_the_demo(asked):
     settings = asked()
-    assert (settings["tokens"], settings["surrogate"], settings["exact_share"]) == (3072, "own", 0.1)
+    assert (settings["tokens"], settings["surrogate"], settings["exact_share"]) == (3072, "own", None)
     assert settings["tokens"] / settings["length"] >= 40  # documents behind the top 2%
 
 

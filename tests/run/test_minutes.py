@@ -16,6 +16,7 @@ from selfrepair.run.budget.within_budget import _windows_that_fit, within_budget
 from selfrepair.run.planning import run_plan
 from selfrepair.run.planning.prepare import prepare
 from selfrepair.run.planning.settings import Settings
+from selfrepair.statistics.exact_share import HeadVariance, best_share
 from selfrepair.statistics.keep_limits import SPREADS
 from support import corpus, language_model
 
@@ -65,6 +66,36 @@ def test_in_two_phases_a_share_of_them_is_exact(costs):
     assert run.plan["text"]["windows"] == fit == 27
     assert run.plan["phases"]["documents"] == 14 and run.plan["phases"]["exact_documents"] == round(0.25 * 14)
     assert "0.5 s a window, 2 s more if measured exactly" in run.plan["budget"]["reason"]
+
+
+def test_the_share_is_what_narrows_intervals_most(costs, monkeypatch):
+    costs(0.2, 2.0)
+    variance = HeadVariance(np.array([0.05, 0.15]), np.ones(2))
+    monkeypatch.setattr(budget, "pilot", lambda *_, **__: Pilot(8, 0.2, 2.0, variance))
+    plan = within_budget(language_model("gpt2"), text(80), Settings.of(minutes=1, surrogate="own")).plan
+    share = best_share(variance, 0.2, 2.0, SECONDS)
+    assert 0.1 < share < 0.5
+    assert plan["text"]["windows"] == int(SECONDS / (0.2 + share * 2.0))
+    assert plan["phases"]["exact_documents"] == round(share * plan["phases"]["documents"])
+    assert plan["budget"]["variance_left"] == 0.1
+    assert f"{share:.0%} of them exactly, because the surrogate leaves 10%" in plan["budget"]["reason"]
+    given = within_budget(
+        language_model("gpt2"), text(80), Settings.of(minutes=1, surrogate="own", exact_share=0.5)
+    ).plan
+    assert given["budget"]["variance_left"] is None and "because" not in given["budget"]["reason"]
+    monkeypatch.setattr(budget, "pilot", lambda *_, **__: Pilot(8, 0.2, 2.0))
+    unknown = within_budget(language_model("gpt2"), text(80), Settings.of(minutes=1, surrogate="own")).plan
+    assert unknown["phases"]["exact_documents"] == max(2, round(0.1 * unknown["phases"]["documents"]))
+
+
+def test_a_pilot_sees_what_the_surrogate_leaves():
+    """Of the last layer nothing: there, ablation at one's own position is ablation. Of the first, much."""
+    settings = Settings.of(filters=OPTIONS["filters"], surrogate="own", exact_share=1.0, until_se=1.0, until="heads")
+    job = prepare(language_model("gpt2"), first_of_documents(text(), 20), settings)
+    left = pilot(job, planned=60).variance.left
+    heads = 4
+    assert len(left) == 12  # the last layer first
+    assert left[:heads].max() < 1e-6 and np.median(left[-heads:]) > 0.05 and left.max() <= 1
 
 
 def test_a_text_that_is_shorter_is_taken_whole_and_that_is_said(costs):

@@ -70,6 +70,7 @@ class BudgetFacts(TypedDict):
     windows_tried: int
     seconds_every: float  # of each window, though it be estimated only
     seconds_exact: float  # beside, of one that is measured exactly
+    variance_left: float | None  # by the surrogate, of heads' means; None where the exact share was not chosen by it
     reason: str
 
 

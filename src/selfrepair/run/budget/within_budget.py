@@ -20,14 +20,16 @@ from selfrepair.errors import SelfRepairError
 from selfrepair.model.language_model import LanguageModel
 from selfrepair.results.plan import BudgetFacts, EngineFacts
 from selfrepair.run.budget.pilot import Pilot, first_of_documents, least_seconds, pilot
+from selfrepair.run.planning.effort_settings import EXACT_SHARE, Stopping
 from selfrepair.run.planning.job import Job
 from selfrepair.run.planning.prepare import Decided, prepare
 from selfrepair.run.planning.settings import Settings
+from selfrepair.statistics.exact_share import best_share
 from selfrepair.text import Windows
 
 _USED = 0.9  # share of the time that is planned for: a pilot's seconds are not the run's
 _PILOT_SHARE = 0.1  # of the time, that the pilot may take
-_FEW, _MANY = 8, 256  # windows of a pilot: of a quick look, and at most
+_FEW, _SEVERAL, _MANY = 8, 16, 256  # windows of a pilot: of a quick look; to see how much they vary; at most
 _FEWEST = 2  # documents, of the exact part too: of fewer there are no intervals
 
 
@@ -72,14 +74,26 @@ def within_budget(
     tried = _pilot_job(first, windows, asked, interventions, int(_PILOT_SHARE * guess))
     found = pilot(tried, planned=min(guess, len(windows)))
     left = (seconds - (time.perf_counter() - started)) * settings.work.workers
-    share = None if first.plan["phases"] is None else settings.estimation.exact_share
+    share = _share(first, settings, found, left)
     fit = _windows_that_fit(left, found, share)
     if fit < least:
         raise _too_short(minutes, least, found.every + found.exact)
     taken = min(fit, len(windows))
-    facts = _facts(minutes, taken, len(windows), found, share)
+    facts = _facts(minutes, taken, len(windows), found, share, chosen=settings.estimation.exact_share is None)
     decided = Decided(first.engine, _engine_facts(first), facts)
+    asked = replace(asked, estimation=replace(asked.estimation, exact_share=share))
     return prepare(model, _beginning(windows, taken), asked, interventions, decided)
+
+
+def _share(job: Job, settings: Settings, found: Pilot, seconds: float) -> float | None:
+    """The share of exact documents: as given, or what narrows intervals most; None where all are measured exactly."""
+    given = settings.estimation.exact_share
+    if job.plan["phases"] is None:
+        return None
+    if given is not None:
+        return given
+    best = None if found.variance is None else best_share(found.variance, found.every, found.exact, seconds)
+    return EXACT_SHARE if best is None else best
 
 
 def _pilot_job(
@@ -91,12 +105,14 @@ def _pilot_job(
 ) -> Job:
     """The job of the pilot: the engine that the run will have, and in two phases all documents measured exactly."""
     fewest = max(_FEWEST, 1 + first.operator.donors)
-    most = min(max(_FEW, first.plan["windows_per_batch"]), max(fewest, affordable), _MANY)
+    few = _FEW if first.plan["phases"] is None else _SEVERAL
+    most = min(max(few, first.plan["windows_per_batch"]), max(fewest, affordable), _MANY)
     computing = asked.computing
     if asked.ablation.positions == "all":
         computing = replace(computing, engine=first.engine, precision=None)
     estimation = replace(asked.estimation, exact_share=1.0)
-    settings = replace(asked, computing=computing, estimation=estimation)
+    stopping = asked.stopping if first.plan["phases"] is None else Stopping(until_se=1.0, until="heads")
+    settings = replace(asked, computing=computing, estimation=estimation, stopping=stopping)
     return prepare(first.model, first_of_documents(windows, most), settings, interventions)
 
 
@@ -138,8 +154,18 @@ def _engine_facts(job: Job) -> EngineFacts:
     return cast(EngineFacts, {name: plan[name] for name in EngineFacts.__annotations__})
 
 
-def _facts(minutes: float, taken: int, given: int, found: Pilot, share: float | None) -> BudgetFacts:
-    """The plan's entry: what was decided, and from which numbers."""
+def _facts(minutes: float, taken: int, given: int, found: Pilot, share: float | None, chosen: bool) -> BudgetFacts:
+    """The plan's entry: what was decided, and from which numbers.
+
+    Args:
+        minutes: the time.
+        taken: windows.
+        given: windows that could have been taken.
+        found: by the pilot.
+        share: of the windows that are measured exactly; None for all.
+        chosen: whether the share was not given.
+    """
+    left = float(np.mean(found.variance.left)) if chosen and found.variance and len(found.variance.left) else None
     every, exact = _rounded(found.every), _rounded(found.exact)
     costs = f"{exact:g} s a window" if share is None else f"{every:g} s a window, {exact:g} s more if measured exactly"
     tried = f"{costs}, {found.windows} windows were tried"
@@ -148,12 +174,15 @@ def _facts(minutes: float, taken: int, given: int, found: Pilot, share: float | 
     if taken == given:
         needed = f"about {_rounded(seconds / 60):g} of {minutes:g} minutes"
         reason = f"all {given:,} windows that there are, which take {needed} ({tried}); more text can use the rest"
+    if left is not None and share is not None:
+        reason += f"; {share:.0%} of them exactly, because the surrogate leaves {left:.0%} of heads' variance"
     return {
         "minutes": minutes,
         "windows_given": given,
         "windows_tried": found.windows,
         "seconds_every": every,
         "seconds_exact": exact,
+        "variance_left": None if left is None else _rounded(left),
         "reason": reason,
     }
 

@@ -9,6 +9,7 @@ from selfrepair.run.planning.setting_fields import COMPUTING, Option
 
 STOPS = ("card", "heads")
 NO_SURROGATE = "none"
+EXACT_SHARE = 0.1  # of the documents, where nothing else is asked for or known
 OF_ALL = "gradient"
 SURROGATES = (
     NO_SURROGATE,
@@ -35,13 +36,14 @@ class Estimation:
         ),
     ] = NO_SURROGATE
     exact_share: Annotated[
-        float,
+        float | None,
         Option(
-            "Share of the documents that are measured exactly where there is a surrogate; two documents at least.",
+            "Share of the documents that are measured exactly where there is a surrogate; two documents at least. By "
+            "default a tenth, and with --minutes what narrows intervals most, by what the pilot finds.",
             COMPUTING,
             plan="phases.exact_documents",
         ),
-    ] = 0.1
+    ] = None
 
 
 @dataclass(frozen=True)

@@ -241,7 +241,7 @@ class Keywords(TypedDict, total=False):
     batch: int | None
     memory: float | None
     surrogate: str
-    exact_share: float
+    exact_share: float | None
     until_se: float | None
     until: str
     minutes: float | None

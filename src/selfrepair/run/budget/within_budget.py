@@ -70,8 +70,9 @@ def within_budget(
     guess = int(seconds / lowest)
     if guess < least:
         raise _too_short(minutes, least, lowest)
-    first = prepare(model, _beginning(windows, min(guess, len(windows))), asked, interventions)
-    tried = _pilot_job(first, windows, asked, interventions, int(_PILOT_SHARE * guess))
+    exactly = replace(asked, estimation=replace(asked.estimation, exact_share=1.0))  # the guess is of exact windows
+    first = prepare(model, _beginning(windows, min(guess, len(windows))), exactly, interventions)
+    tried = _pilot_job(first, windows, exactly, interventions, int(_PILOT_SHARE * guess))
     found = pilot(tried, planned=min(guess, len(windows)))
     left = (seconds - (time.perf_counter() - started)) * settings.work.workers
     share = _share(first, settings, found, left)
@@ -103,16 +104,23 @@ def _pilot_job(
     interventions: Sequence[Intervention | Site] | None,
     affordable: int,
 ) -> Job:
-    """The job of the pilot: the engine that the run will have, and in two phases all documents measured exactly."""
+    """The job of the pilot, with the engine that the run will have.
+
+    Args:
+        first: a job with that engine.
+        windows: all that there are.
+        asked: the settings; in two phases with all documents in the exact part.
+        interventions: as for `prepare`.
+        affordable: windows that take no more than a pilot may.
+    """
     fewest = max(_FEWEST, 1 + first.operator.donors)
     few = _FEW if first.plan["phases"] is None else _SEVERAL
     most = min(max(few, first.plan["windows_per_batch"]), max(fewest, affordable), _MANY)
     computing = asked.computing
     if asked.ablation.positions == "all":
         computing = replace(computing, engine=first.engine, precision=None)
-    estimation = replace(asked.estimation, exact_share=1.0)
     stopping = asked.stopping if first.plan["phases"] is None else Stopping(until_se=1.0, until="heads")
-    settings = replace(asked, computing=computing, estimation=estimation, stopping=stopping)
+    settings = replace(asked, computing=computing, stopping=stopping)
     return prepare(first.model, first_of_documents(windows, most), settings, interventions)
 
 

@@ -16,7 +16,7 @@ from selfrepair.run.unit.thresholds import KEEP
 from selfrepair.statistics.accumulate import TokenEffects
 from selfrepair.statistics.curves import bin_edges
 from selfrepair.statistics.filters import all_thresholds
-from selfrepair.statistics.keep import keep_thresholds
+from selfrepair.statistics.keep_limits import keep_thresholds
 from selfrepair.text import Windows
 
 TAILS = ("light", "heavy noise", "heavy everything")

@@ -11,7 +11,7 @@ from selfrepair.statistics.accumulate import BY_ATTENTION, BY_HEAD, BY_MLP
 from selfrepair.statistics.component_lines import Lines
 from selfrepair.statistics.estimates import Estimate
 from selfrepair.statistics.filters import Filter
-from selfrepair.statistics.keep import keep_thresholds
+from selfrepair.statistics.keep_limits import keep_thresholds
 from simulation.corpora import CORRELATION, GROUPS, chunk_of, design_of, documents_of, noise, pool_from, quantities
 from simulation.measured import Tally, part
 from simulation.truths import truths

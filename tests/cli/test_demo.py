@@ -28,7 +28,7 @@ def asked(monkeypatch, tmp_path):
 
 def test_without_settings_it_is_the_demo(asked):
     settings = asked()
-    assert (settings["tokens"], settings["surrogate"], settings["exact_share"]) == (3072, "own", 0.1)
+    assert (settings["tokens"], settings["surrogate"], settings["exact_share"]) == (3072, "own", None)
     assert settings["tokens"] / settings["length"] >= 40  # documents behind the top 2%
 
 
@@ -36,6 +36,11 @@ def test_without_settings_it_is_the_demo(asked):
 def test_any_setting_makes_it_a_usual_run(asked, arguments):
     settings = asked(*arguments)
     assert settings["surrogate"] == "none" and settings["tokens"] in (640, 641)
+
+
+def test_some_minutes_choose_from_enough_text(asked):
+    assert asked("--minutes", "3")["tokens"] == 300_000
+    assert asked("--minutes", "3", "--tokens", "5000")["tokens"] == 5000
 
 
 def test_all_documents_exactly_is_asked_for_by_name(asked):

@@ -15,15 +15,8 @@ from selfrepair.statistics.curves import CurveMoments, bin_edges
 from selfrepair.statistics.features import FEATURES, INDEX, features
 from selfrepair.statistics.filters import DEFAULT_FILTERS, Filter, all_thresholds, scores_of
 from selfrepair.statistics.intervals import Replicated
-from selfrepair.statistics.keep import (
-    TOKEN_SCHEMA,
-    KeptTokens,
-    in_sample,
-    keep_thresholds,
-    near_limits,
-    token_table,
-    uniform_sample,
-)
+from selfrepair.statistics.keep import TOKEN_SCHEMA, KeptTokens, in_sample, token_table, uniform_sample
+from selfrepair.statistics.keep_limits import keep_thresholds, near_limits
 from selfrepair.statistics.summary import Summariser
 
 REPLICATES, BINS = 100, 5

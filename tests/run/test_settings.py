@@ -96,7 +96,11 @@ GIVEN = {
     "until": "heads",
     "threads": 1,
 }
-ASIDE = ({"positions": "own"}, {"surrogate": "own", "exact_share": 0.5})  # do not go with some of the others
+ASIDE = (
+    {"positions": "own"},
+    {"surrogate": "own", "exact_share": 0.5},
+    {"minutes": 2.0},
+)  # do not go with some of the others
 RESOLVED = {"heads": [[2, 1]], "filters": ["top 50%"], "exact_share": 3}  # of 6 documents
 HELD_ELSEWHERE = {"text", "ablation", "revision", "offload", "memory"}  # `text` is a path, `memory` gives an estimate
 NO_NUMBER_DEPENDS_ON = {"workers", "executor"}

@@ -157,7 +157,6 @@ def test_captions_name_both_phases(phases, own, exact):
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
-        ({"until_se": 0.1}, "and stop early"),
         ({"filters": ["all"]}, "without a filter that chooses"),
         ({"positions": "own"}, "cheap already"),
         ({"interventions": [Intervention((Mlp(1),))]}, "not single heads"),

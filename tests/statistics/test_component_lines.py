@@ -10,7 +10,7 @@ from selfrepair.statistics.bootstrap import effective_documents
 from selfrepair.statistics.component_lines import Lines, TextLines
 from selfrepair.statistics.curves import Moments
 from selfrepair.statistics.filters import scores_of
-from selfrepair.statistics.keep import keep_thresholds, near_limits
+from selfrepair.statistics.keep_limits import keep_thresholds, near_limits
 
 
 def by_lines(sums, counts, scored=None, edges=None, threshold=-np.inf):

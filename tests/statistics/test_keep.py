@@ -6,14 +6,8 @@ from made_sweeps import everything, sweep
 from selfrepair.statistics.accumulate import QUANTITIES
 from selfrepair.statistics.bootstrap import bootstrap_filtered, document_weights
 from selfrepair.statistics.filters import Filter
-from selfrepair.statistics.keep import (
-    TOKEN_SCHEMA,
-    KeptTokens,
-    in_sample,
-    keep_thresholds,
-    token_table,
-    uniform_sample,
-)
+from selfrepair.statistics.keep import TOKEN_SCHEMA, KeptTokens, in_sample, token_table, uniform_sample
+from selfrepair.statistics.keep_limits import SPREADS, keep_thresholds, spreads_kept
 
 
 def keeper(made, sample=7, seed=0):
@@ -49,7 +43,7 @@ def large():
 
 
 def test_each_head_keeps_twice_the_filters_share_and_the_sample(monkeypatch):
-    monkeypatch.setattr("selfrepair.statistics.keep.EXACT", 0)  # as in a large corpus
+    monkeypatch.setattr("selfrepair.statistics.keep_limits.EXACT", 0)  # as in a large corpus
     made = large()
     frame = kept(made, everything(made)).to_pandas()
     tokens = made.scored.sum()
@@ -88,7 +82,7 @@ def test_a_large_corpus_keeps_no_more_than_it_may(monkeypatch):
     made = large()
     documents = made.documents[made.scored]
     for most in (20, 10**6):
-        monkeypatch.setattr("selfrepair.statistics.keep.EXACT", most)
+        monkeypatch.setattr("selfrepair.statistics.keep_limits.EXACT", most)
         limits = keep_thresholds([Filter("top", 0.05)], made.survey, documents)
         kept = (made.survey >= limits["top"][..., None]).sum(-1)
         assert (kept >= 16).all() and ((kept <= 20).all() if most == 20 else (kept > 20).any())
@@ -197,8 +191,8 @@ def test_sparing_limits_keep_what_almost_all_replicates_want(documents):
     document = np.repeat(np.arange(documents), 40)
     effects = draws.normal(size=len(document)) + 0.5 * draws.normal(size=documents)[document]
     found = {}
-    for sparing in (True, False):
-        limit = keep_thresholds([Filter("top", 0.05)], effects[None, None], document, sparing)["top"][0, 0]
+    for sparing, spreads in ((True, SPREADS), (False, None)):
+        limit = keep_thresholds([Filter("top", 0.05)], effects[None, None], document, spreads)["top"][0, 0]
         kept = np.flatnonzero(effects >= limit)
         rows = np.stack([np.ones(len(kept)), effects[kept]], 1)
         weights = document_weights(documents, 2000, 1)
@@ -213,3 +207,20 @@ def test_sparing_limits_keep_what_almost_all_replicates_want(documents):
     assert exact.short == 0
     same = np.isclose(spared.sums, exact.sums).all(1).mean()
     assert same >= 1 - spared.short - 1e-9
+
+
+def test_a_run_that_may_end_early_keeps_what_its_first_documents_want():
+    """40 of 400 documents, of which 30 may be all that is read: more than twice the share is never kept."""
+    draws, documents, read = np.random.default_rng(4), 400, 40
+    document = np.repeat(np.arange(documents), 40)
+    effects = draws.normal(size=len(document)) + 0.3 * draws.normal(size=documents)[document]
+    inside, short = document < read, {}
+    for name, spreads in (("whole", SPREADS), ("early", spreads_kept(documents, 30))):
+        limit = keep_thresholds([Filter("top", 0.1)], effects[None, None], document, spreads)["top"][0, 0]
+        kept = np.flatnonzero((effects >= limit) & inside)
+        rows, counts = np.ones((len(kept), 1)), np.full(read, 40)
+        weights = document_weights(read, 2000, 1)
+        short[name] = bootstrap_filtered(effects[kept], rows, document[kept], counts, 0.1, weights).short
+        assert np.count_nonzero(effects >= limit) <= 2 * 0.1 * len(document)
+    assert short["early"] <= 0.002 < 0.01 < short["whole"]
+    assert spreads_kept(30, 30) == spreads_kept(20, 30) == SPREADS

@@ -143,6 +143,9 @@ def test_tokens_count_in_windows(tokenizer, packing):
         assert len(made) == count
     with pytest.raises(SelfRepairError, match=r"--tokens 40 or fewer"):
         windows_of_documents(tokenizer, numbered([40]), tokens=41, length=10, packing=packing)
+    assert (
+        len(windows_of_documents(tokenizer, numbered([40]), tokens=41, length=10, packing=packing, at_most=True)) == 4
+    )
 
 
 def test_too_short_for_one_window(tokenizer):

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _OUTPUT = "Output"
 _SETTINGS = (*options(Text), *options(Ablation), *options(Statistics), *options(Computing))
 _SETTINGS += (*options(Loading), *options(Work), *options(Estimation), *options(Stopping))
+_TOKENS_A_MINUTE = 100_000  # of a text, to choose from: more than a processor measures
 _DEMO = {"tokens": 3072, "surrogate": "own"}  # 48 documents, 5 of them exactly: a few minutes of two slow cores
 
 
@@ -66,6 +67,8 @@ def run(
         named_heads(asked["heads"])  # fails before anything is made
     if model == "default" and not _asked_for_anything(context):
         asked |= _DEMO
+    if asked["minutes"] is not None and not _given(context, "tokens"):
+        asked["tokens"] = max(1, round(_TOKENS_A_MINUTE * asked["minutes"]))
     quieten()
     folder = prepare_folder(out or Path("selfrepair-runs") / datetime.now().strftime("%Y-%m-%d-%H%M%S"))
     from selfrepair.run.measure import ChecksFail, NumbersAreInexact
@@ -79,8 +82,13 @@ def run(
 
 def _asked_for_anything(context: typer.Context) -> bool:
     """Whether the command line has a setting, be it one's default."""
-    named = (context.get_parameter_source(setting.name) for setting in _SETTINGS)
-    return any(source is not None and source.name != "DEFAULT" for source in named)
+    return any(_given(context, setting.name) for setting in _SETTINGS)
+
+
+def _given(context: typer.Context, name: str) -> bool:
+    """Whether the command line has an option."""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name != "DEFAULT"
 
 
 def _measured(model: str, asked: Mapping[str, Any], folder: Path, quiet: bool) -> Run:
@@ -100,7 +108,8 @@ def _measured(model: str, asked: Mapping[str, Any], folder: Path, quiet: bool) -
     loaded = load(model, **given_settings(Loading, asked))
     console.print(f"{loaded!r}: its identities hold.")
     cut = given_settings(Text, asked)
-    corpus = windows(loaded.tokenizer, cut.pop("text"), seed=asked["seed"], **cut)
+    at_most = asked["minutes"] is not None
+    corpus = windows(loaded.tokenizer, cut.pop("text"), seed=asked["seed"], at_most=at_most, **cut)
     counted = f"{corpus.scored(asked['first']).sum():,} predictions count."
     console.print(f"Text: {corpus!r}; {counted}{_as_python_has_it(corpus.provenance)}")
     keywords = {name: value for group in GROUPS.values() for name, value in given_settings(group, asked).items()}
@@ -112,6 +121,7 @@ def _require_sense(model: str, asked: Mapping[str, Any]) -> None:
     from selfrepair.ablation.names import named_heads
     from selfrepair.ablation.operators import operator
     from selfrepair.cli.heads import require_existing_heads
+    from selfrepair.run.budget.within_budget import require_minutes
     from selfrepair.run.planning.phases import require_share
     from selfrepair.run.planning.prepare import stopping
     from selfrepair.statistics.filters import Filter
@@ -122,6 +132,7 @@ def _require_sense(model: str, asked: Mapping[str, Any]) -> None:
         Filter.parse(label)
     operator(asked["ablation"], asked["donors"])
     stopping(asked["until_se"], asked["until"])
+    require_minutes(asked["minutes"])
     require_share(asked["exact_share"])
     next(iter(read_documents(asked["text"], field=asked["field"], most=LEAST)))
     require_existing_heads(named_heads(asked["heads"]) if asked["heads"] else None, model, asked["revision"])

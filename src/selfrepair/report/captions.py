@@ -191,6 +191,8 @@ def stopping_note(run: Run) -> str:
     what = ablated(run)
     who = f"all {what}s together" if until["of"] == "card" else f"each {what}; widest for {until['head']}"
     read = f"{until['documents']:,} of {until['of_documents']:,} documents"
+    if phases(run):
+        read += f" ({until['exact_documents']:,} of them exactly)"
     how = f"stopped early after {read}" if until["reached"] else f"not reached after {read}"
     return (
         f"Until a standard error of {until['standard_error']:g} ({number}, {who}, {until['filter']}): {how}, at "

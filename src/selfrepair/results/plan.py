@@ -62,6 +62,18 @@ class PhasesFacts(TypedDict):
     documents: int
 
 
+class BudgetFacts(TypedDict):
+    """A given time, and how the amount of text was chosen to fit it; seconds are per window, as a pilot found them."""
+
+    minutes: float
+    windows_given: int  # the most that could have been taken
+    windows_tried: int
+    seconds_every: float  # of each window, though it be estimated only
+    seconds_exact: float  # beside, of one that is measured exactly
+    variance_left: float | None  # by the surrogate, of heads' means; None where the exact share was not chosen by it
+    reason: str
+
+
 class Subject(TypedDict):
     """The model, the text and the software of a run."""
 
@@ -99,6 +111,7 @@ class Plan(Subject, EngineFacts):
     sample: int
     replicates: int
     until: UntilFacts | None
+    budget: BudgetFacts | None  # None where the amount of text was given
     phases: PhasesFacts | None  # None where all documents are measured exactly
     machine: dict[str, Any]
     texts: NotRequired[list[Plan]]

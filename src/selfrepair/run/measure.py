@@ -19,6 +19,7 @@ from selfrepair.progress import say
 from selfrepair.results import checks, run_folder
 from selfrepair.results.proven import Damaged
 from selfrepair.results.runs import Run
+from selfrepair.run.budget.within_budget import within_budget
 from selfrepair.run.closeups.attach import attach_closeups, closeups_of_before
 from selfrepair.run.gathering.all_texts import measured_text, pool_of
 from selfrepair.run.gathering.best_effort import never_costs_the_run, temporary_folder
@@ -107,6 +108,7 @@ def measure(
             `"L9H6,L10"`, `["L9H6", (10, 3)]` or alike (`ablation.names`). `threads` are set for the whole process and
             stay as they are by default. More than one of `workers` needs a model that can be loaded by name. With
             `until_se` documents come in random order, and `until` counts under the first top filter (or the first).
+            With `minutes` the windows are the most text: as many of the first ones are taken as fit.
 
     Returns:
         The run: estimates per filter and head, kept tokens, windows, plan and outcome.
@@ -119,7 +121,8 @@ def measure(
     work = asked.work
     if work.threads is not None:
         set_num_threads(work.threads)
-    job = prepare(model, windows, asked, interventions)
+    planned = prepare if asked.stopping.minutes is None else within_budget
+    job = planned(model, windows, asked, interventions)
     if folder is not None:
         write_design(job, folder)
         return carry_out(job, folder, work.workers, work.executor, progress)

@@ -73,8 +73,8 @@ class DocumentSums:
         shape: layers, and heads or other interventions that start in one, at most.
         components: also sum the lines of each downstream `layers` (attention and MLP) or of all `heads` too.
         near: [filter, layer, head], direct effects from a filter's threshold to which tokens count as near it, though
-            left out (see `keep.near_limits`); NaN for none. They show what lines are like at the threshold, which
-            would be another one on other documents.
+            left out (see `keep_limits.near_limits`); NaN for none. They show what lines are like at the threshold,
+            which would be another one on other documents.
         model: layers and heads of the model, whose lines are summed; `shape` where not given.
         every: numbers of the documents of the document axis, in their order; those with scored tokens if not given.
 

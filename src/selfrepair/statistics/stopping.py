@@ -17,6 +17,9 @@ standard errors count by Student's t at the same tail probability. Simulated cov
 exponential noise on documents of unequal size included (92% without the wider early ones); ordinary intervals looked at
 after every document hold 57 to 60%.
 
+Numbers estimated in two phases count as many documents as both phases amount to, in the rules for few documents too:
+what is left of a surrogate's error is known from the part alone, which has few.
+
 The guarantee is for one number named beforehand (a head, or the card), each of many at 95% and not all together; and
 filter thresholds must be fixed beforehand, by the survey.
 """
@@ -25,6 +28,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -32,11 +36,28 @@ from scipy.optimize import brentq
 from scipy.stats import multivariate_normal, norm
 
 from selfrepair.errors import SelfRepairError
-from selfrepair.statistics.curves import Moments
 from selfrepair.statistics.estimates import LEVEL, Estimate
 
 MINIMUM, GROWTH = 30, 1.25  # documents before the first look; how many times as many before the next
 SETTLED = 120  # documents from which the multiplier is enough
+
+
+class Summed(Protocol):
+    """What is known of numbers after some documents: `curves.Moments` of measured sums, or
+    `two_phase_moments.TwoPhaseMoments` of estimated ones."""
+
+    @property
+    def documents(self) -> np.ndarray:
+        """Documents that the numbers rest on, [...]."""
+        ...
+
+    def mean(self, *, tail: np.ndarray | float | None = None) -> Estimate:
+        """The means with intervals, `tail` being the probability beyond either end."""
+        ...
+
+    def ratio(self, tail: np.ndarray | float | None = None) -> Estimate:
+        """The same for a denominator that may be near zero."""
+        ...
 
 
 def looks(planned: int) -> int:
@@ -65,7 +86,7 @@ def multiplier(planned: int, level: float = LEVEL) -> float:
     return float(brentq(excess, norm.isf(alpha / 2), norm.isf(alpha / (4 * number))))
 
 
-def confidence_sequence(moments: Moments, planned: int, *, ratio: bool = False, level: float = LEVEL) -> Estimate:
+def confidence_sequence(moments: Summed, planned: int, *, ratio: bool = False, level: float = LEVEL) -> Estimate:
     """A number with an interval that holds at every look.
 
     Args:
@@ -114,7 +135,7 @@ class StopRule:
         """
         return documents >= max(MINIMUM, GROWTH * last)
 
-    def reached(self, moments: Moments, *, ratio: bool = False) -> npt.NDArray[np.bool_]:
+    def reached(self, moments: Summed, *, ratio: bool = False) -> npt.NDArray[np.bool_]:
         """Whether to stop for each number, [...]: half-width of its sequence at most 1.96 `target`.
 
         A rule for several numbers stops the run when all of them have been reached.

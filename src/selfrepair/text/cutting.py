@@ -33,6 +33,7 @@ def windows(
     bos: Bos = "auto",
     field: str = "text",
     seed: int = 0,
+    at_most: bool = False,
 ) -> Windows:
     """Cut the documents of a source into windows.
 
@@ -68,13 +69,14 @@ def windows(
             nothing; `"never"`.
         field: the field that holds the text, in formats that have fields.
         seed: seed of the draw of windows.
+        at_most: whether all of a source that has less than `tokens` is enough.
 
     Raises:
         SelfRepairError: `tokens`, `length`, `packing` or `bos` make no sense; the source cannot be read; it
             has fewer windows than asked for, or none.
     """
     name = named_source(source)
-    cut: dict[str, Any] = {"length": length, "packing": packing, "bos": bos, "seed": seed}
+    cut: dict[str, Any] = {"length": length, "packing": packing, "bos": bos, "seed": seed, "at_most": at_most}
     if name is None:
         wanted = None if tokens is ... else tokens
         return windows_of_documents(tokenizer, given_documents(source), tokens=wanted, source=GIVEN, **cut)
@@ -100,6 +102,7 @@ def windows_of_documents(
     bos: Bos = "auto",
     seed: int = 0,
     source: str = "memory",
+    at_most: bool = False,
 ) -> Windows:
     """Cut documents that are already at hand into windows; see `windows` for the arguments.
 
@@ -125,7 +128,7 @@ def windows_of_documents(
     else:
         least = max(-(-length // 2) - len(prefix), 1 if len(prefix) == 1 else 2)  # for one prediction at least
         rows = pack_apart(encoded, size, least, wanted, seed)
-    _check_enough(rows, source, tokens, wanted, length, packing)
+    _check_enough(rows, source, tokens, None if at_most else wanted, length, packing)
     rows = duplicates.joined(rows)
     provenance: dict[str, object] = {
         "source": readable(source),

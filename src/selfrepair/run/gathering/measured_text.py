@@ -33,3 +33,8 @@ class MeasuredText:
         """Documents that have scored tokens in these units, in the order of their numbers."""
         documents = [unit.get("documents") for unit in self.units]
         return np.unique(np.concatenate(documents)) if documents else np.zeros(0, np.int64)
+
+    @property
+    def exact_documents(self) -> int:
+        """How many of them were measured exactly."""
+        return int(np.isin(self.documents, self.design.exact_documents).sum())

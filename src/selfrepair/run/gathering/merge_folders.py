@@ -27,7 +27,7 @@ from selfrepair.run.unit import survey, sweep, thresholds
 
 _STAGES = (survey.STAGE, thresholds.STAGE, sweep.STAGE)
 _OWN = (
-    *("created", "machine", "sample", "until"),
+    *("created", "machine", "sample", "until", "budget"),
     *("heads_per_batch", "windows_per_batch", "windows_per_unit", "runs_held", "memory_predicted"),
     *("engine", "engine_settings", "engine_reason", "engine_exact"),
 )
@@ -245,6 +245,7 @@ def _write_joined(pool: Pool, target: Path) -> Plan:
         "text": text,
         "texts": [design.plan for design in designs],
         "until": None,
+        "budget": None,
         "phases": _phases_together(designs),
         "created": max(design.plan["created"] for design in designs),
         "ablation": {**designs[0].plan["ablation"], "donors_fingerprint": run_plan.fingerprint(donors)},

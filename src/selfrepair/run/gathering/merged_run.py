@@ -64,7 +64,7 @@ def merged(pool: Pool, plan: Plan, folder: Path, status: str, seconds: float) ->
         donor_split=pool.donor_split,
         donors_needed=pool.donors_needed,
         cells=pool.design.axis,
-        attributes=_attributes(plan, outcome),
+        attributes=_attributes(plan, outcome, pool),
     )
     units = [(starts[text], unit) for text, merger in enumerate(pool.mergers) for unit in merger.units]
     passages = None
@@ -102,23 +102,35 @@ def stopping_facts(part: MeasuredText) -> dict[str, object] | None:
         return None
     intervals = so_far.sequence
     widest = np.nanargmax((intervals.high - intervals.low).reshape(-1)) if np.isfinite(intervals.value).any() else 0
-    value, low, high = (float(np.reshape(end, -1)[widest]) for end in (intervals.value, intervals.low, intervals.high))
+    ends = intervals.value, intervals.low, intervals.high, intervals.standard_error
+    value, low, high, error = (float(np.reshape(end, -1)[widest]) for end in ends)
     return {
         "standard_error": until.target,
         "of": until.of,
         "filter": part.design.filters[until.filter].label,
         "reached": so_far.stop is not None,
         "documents": len(part.documents),
+        "exact_documents": part.exact_documents,
         "of_documents": so_far.rule.planned,
         "head": part.design.at[part.design.heads[int(widest)]].name if until.of == "heads" else "all",
         "estimate": value,
         "low": low,
         "high": high,
+        "reached_standard_error": error,
         "rule": so_far.rule.describe(),
     }
 
 
-def _attributes(plan: Plan, outcome: dict[str, object]) -> dict[str, object]:
+def _read(pool: Pool) -> dict[str, int]:
+    """Documents of both phases that were read: all that the plan has, if the run went on to its end."""
+    parts = [merger.part for merger in pool.mergers]
+    return {
+        "phases_documents": sum(len(part.documents) for part in parts),
+        "phases_exact_documents": sum(part.exact_documents for part in parts),
+    }
+
+
+def _attributes(plan: Plan, outcome: dict[str, object], pool: Pool) -> dict[str, object]:
     """The attributes of `heads.nc`, flat."""
     ablation, text = plan["ablation"], plan["text"]
     return {
@@ -140,6 +152,7 @@ def _attributes(plan: Plan, outcome: dict[str, object]) -> dict[str, object]:
         "replicates": plan["replicates"],
         "engine": plan["engine"],
         **({} if plan["phases"] is None else {f"phases_{name}": value for name, value in plan["phases"].items()}),
+        **({} if plan["phases"] is None else _read(pool)),
         "created": plan["created"],
         "software": " ".join(f"{name} {number}" for name, number in plan["versions"].items()),
         **{name: value for name, value in outcome.items() if name not in _OF_ITS_MAKING},

@@ -17,8 +17,8 @@ from selfrepair.run.storage.finished_unit import Unit, kept_rows
 from selfrepair.run.storage.split_documents import joined_documents
 from selfrepair.run.storage.unit_file import Arrays
 from selfrepair.run.unit.surrogate_sums import ROWS as SURROGATE
-from selfrepair.run.unit.surrogate_sums import SCORED
-from selfrepair.run.unit.thresholds import KEEP
+from selfrepair.run.unit.surrogate_sums import SCORED, of_these_documents
+from selfrepair.run.unit.thresholds import EXPANSION, KEEP
 from selfrepair.run.unit.whole_sums import SUMS
 from selfrepair.statistics.accumulate import line_moments
 from selfrepair.statistics.bootstrap import (
@@ -33,7 +33,8 @@ from selfrepair.statistics.curves import CurveMoments
 from selfrepair.statistics.features import DONOR_VARIANCES, FEATURES, INDEX
 from selfrepair.statistics.filters import Filter, scores_of
 from selfrepair.statistics.intervals import Replicated
-from selfrepair.statistics.keep import EXACT, MARGIN, places_among, token_keys, widest
+from selfrepair.statistics.keep import places_among, token_keys
+from selfrepair.statistics.keep_limits import EXACT, MARGIN, widest
 from selfrepair.statistics.two_phase import (
     PART,
     Estimated,
@@ -280,4 +281,6 @@ class Merger:
                 totals[name] = totals[name] + value if name in totals else value
         if not any("/" in name for name in totals):
             return None
+        if self.two_phase:
+            totals = of_these_documents(totals, self.surveyed.get(EXPANSION))
         return TextLines(totals, scores_of(self.design.filters, self.surveyed.get("thresholds")))

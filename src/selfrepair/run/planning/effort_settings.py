@@ -9,6 +9,7 @@ from selfrepair.run.planning.setting_fields import COMPUTING, Option
 
 STOPS = ("card", "heads")
 NO_SURROGATE = "none"
+EXACT_SHARE = 0.1  # of the documents, where nothing else is asked for or known
 OF_ALL = "gradient"
 SURROGATES = (
     NO_SURROGATE,
@@ -35,18 +36,20 @@ class Estimation:
         ),
     ] = NO_SURROGATE
     exact_share: Annotated[
-        float,
+        float | None,
         Option(
-            "Share of the documents that are measured exactly where there is a surrogate; two documents at least.",
+            "Share of the documents that are measured exactly where there is a surrogate; two documents at least. By "
+            "default a tenth, and with --minutes what narrows intervals most, by what the pilot finds.",
             COMPUTING,
             plan="phases.exact_documents",
         ),
-    ] = 0.1
+    ] = None
 
 
 @dataclass(frozen=True)
 class Stopping:
-    """When to stop before all text is read (`selfrepair.statistics.stopping`)."""
+    """When to stop before all text is read: by what is known (`selfrepair.statistics.stopping`), or by time
+    (`run.budget`)."""
 
     until_se: Annotated[
         float | None,
@@ -68,3 +71,13 @@ class Stopping:
             choices=STOPS,
         ),
     ] = "card"
+    minutes: Annotated[
+        float | None,
+        Option(
+            "Measure for so many minutes: a pilot on a few documents finds how many windows of the text fit, and the "
+            "plan has that many. `--tokens`, here by default 100,000 a minute, is the most; a text may have less. "
+            "Loading, merging, pictures and close-ups come on top.",
+            COMPUTING,
+            plan="budget.minutes",
+        ),
+    ] = None

@@ -16,9 +16,12 @@ from selfrepair.model.language_model import LanguageModel
 from selfrepair.results.intervention_axis import Cell, cells_of_heads
 from selfrepair.results.plan import Plan
 from selfrepair.run.planning.batch_size import UNIT_TOKENS
+from selfrepair.run.planning.exact_part import drawn_part, spread_part
 from selfrepair.statistics.accumulate import Components
 from selfrepair.statistics.filters import Filter, main_filter
 from selfrepair.statistics.keep import uniform_sample
+from selfrepair.statistics.keep_limits import spreads_kept
+from selfrepair.statistics.stopping import MINIMUM
 from selfrepair.text import Windows
 
 
@@ -37,7 +40,6 @@ class Until:
     filter: int
 
 
-_PART = 0x7061727473  # beside a run's seed: the draw of the exact part is another than that of a text or of donors
 _STRETCH = 4  # factor by which a unit may grow to keep a document whole
 
 
@@ -149,10 +151,7 @@ class Design:
         """Windows of every unit of work; windows of one document come one after the other, in one unit where that
         does not make it much larger. A run that may stop early takes its documents in random order."""
         size, documents = self.plan["windows_per_unit"], self.windows.documents
-        rank = np.arange(documents.max() + 1)
-        if self.until is not None:
-            rank = np.random.default_rng(self.plan["seed"]).permutation(len(rank))
-        order = np.argsort(rank[documents[:, 0]], kind="stable")
+        order = np.argsort(self._rank[documents[:, 0]], kind="stable")
         last = documents[order, self.windows.lengths[order] - 1]
         continues = last[:-1] == documents[order[1:], 0]
         units, start = [], 0
@@ -164,6 +163,12 @@ class Design:
             start = end
         return units if self.plan["phases"] is None else [unit[self._exact_first(unit)] for unit in units]
 
+    @cached_property
+    def _rank(self) -> np.ndarray:
+        """The place of every document in the order of the work [document]."""
+        rank = np.arange(self.windows.documents.max() + 1)
+        return rank if self.until is None else np.random.default_rng(self.plan["seed"]).permutation(len(rank))
+
     def _exact_first(self, windows: np.ndarray) -> np.ndarray:
         """The order in which windows with exactly measured tokens come first, in batches of their own."""
         return np.argsort(~self.counted[windows].any(1), kind="stable")
@@ -173,22 +178,44 @@ class Design:
         """Whether effects are computed of kept tokens only: no filter takes all tokens."""
         return self.of_heads and all(filter_.chooses for filter_ in self.filters)
 
-    @property
-    def sparing(self) -> bool:
-        """Whether every kept token costs ablated runs of its own, so that no more are kept than replicates want."""
-        return self.sparse or self.plan["phases"] is not None
+    @cached_property
+    def spreads(self) -> float | None:
+        """Standard deviations over resamplings that are kept (`keep_limits.spreads_kept`), where every kept token costs
+        ablated runs of its own; None where it does not, and more are kept."""
+        if not self.sparse and self.plan["phases"] is None:
+            return None
+        documents = len(np.unique(self.documents[self.scored]))
+        return spreads_kept(documents, documents if self.until is None else MINIMUM)
 
     @cached_property
     def counted(self) -> np.ndarray:
         """Predictions that are measured exactly, bool [window, position]: all scored ones, or in two phases those of a
         random part of the documents."""
-        phases = self.plan["phases"]
-        if phases is None:
+        if self.plan["phases"] is None:
             return self.scored
-        documents = np.unique(self.documents[self.scored])
-        shuffled = np.random.default_rng([self.plan["seed"], _PART]).permutation(documents)
-        counted: np.ndarray = self.scored & np.isin(self.documents, shuffled[: phases["exact_documents"]])
+        counted: np.ndarray = self.scored & np.isin(self.documents, self.exact_documents)
         return counted
+
+    @cached_property
+    def exact_documents(self) -> np.ndarray:
+        """Documents that are measured exactly: all with scored tokens, or in two phases a random part of them. Of a
+        run that may stop early the part is spread evenly over the random order in which documents come, so that it
+        has its share (to one document) of however many are read, and is a random part of these."""
+        documents, phases = np.unique(self.documents[self.scored]), self.plan["phases"]
+        if phases is None:
+            return documents
+        number, seed = phases["exact_documents"], self.plan["seed"]
+        if self.until is None:
+            return drawn_part(documents, number, seed)
+        return spread_part(documents[np.argsort(self._rank[documents], kind="stable")], number, seed)
+
+    @property
+    def watches_estimates(self) -> bool:
+        """Whether a run that may stop early looks at numbers that a surrogate estimates."""
+        phases = self.plan["phases"]
+        if phases is None or self.until is None:
+            return False
+        return bool(phases["words" if self.filters[self.until.filter].chooses else "words_of_all"])
 
     @cached_property
     def last_units(self) -> dict[int, int]:

@@ -7,7 +7,7 @@ import numpy as np
 from selfrepair.engine.surrogates import Surrogates, surrogates_named
 from selfrepair.errors import SelfRepairError
 from selfrepair.results.plan import PhasesFacts
-from selfrepair.run.planning.effort_settings import NO_SURROGATE
+from selfrepair.run.planning.effort_settings import EXACT_SHARE, NO_SURROGATE
 from selfrepair.run.planning.settings import POSITIONS, Settings
 from selfrepair.statistics.filters import Filter
 from selfrepair.text import Windows
@@ -15,13 +15,13 @@ from selfrepair.text import Windows
 _FEWEST = 2  # documents of the exact part: of fewer, nothing is known about how much they differ
 
 
-def require_share(share: float) -> None:
-    """Refuses a share of documents that is none.
+def require_share(share: float | None) -> None:
+    """Refuses a share of documents that is none; None stands for the usual one.
 
     Raises:
         SelfRepairError: it is not above 0 and at most 1.
     """
-    if not 0 < share <= 1:
+    if share is not None and not 0 < share <= 1:
         raise SelfRepairError(
             f"The share of documents to measure exactly must be above 0 and at most 1, not {share}.",
             "A tenth is usual: --exact-share 0.1.",
@@ -59,7 +59,8 @@ def planned_phases(
             "Two phases need two documents at least; the text has tokens of one only.",
             "Give more text, or measure all of it: --surrogate none.",
         )
-    exact = max(_FEWEST, round(estimation.exact_share * documents))
+    share = EXACT_SHARE if estimation.exact_share is None else estimation.exact_share
+    exact = max(_FEWEST, round(share * documents))
     of_tokens, of_all = surrogates
     return surrogates, {
         "surrogate": "+".join(surrogate.name for surrogate in surrogates.chosen),
@@ -100,8 +101,6 @@ def _problem(settings: Settings, filters: list[Filter], of_heads: bool, surrogat
         return "where interventions are not single heads"
     if settings.ablation.positions != "all":
         return "where heads are ablated at one position only, which is cheap already"
-    if settings.stopping.until_se is not None:
-        return "and stop early"
     of_tokens, of_all = surrogates
     if of_tokens is None and any(filter_.chooses for filter_ in filters):
         return "by a surrogate of all tokens alone where filters choose some (give own+gradient, or --filter all)"

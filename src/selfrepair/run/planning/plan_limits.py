@@ -52,6 +52,7 @@ _KINDS: dict[tuple[str, ...], type | tuple[type, ...]] = {
     ("memory_predicted",): (int, float),
     ("until",): (dict, type(None)),
     ("phases",): (dict, type(None)),
+    ("budget",): (dict, type(None)),
     ("heads",): list,
     ("filters",): list,
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple, cast
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from selfrepair.ablation.name_lists import Spelled
 from selfrepair.ablation.names import existing_heads, named_heads
 from selfrepair.ablation.operators import operator, require_operator
 from selfrepair.ablation.sites import Head, Site, all_heads, all_mixers
-from selfrepair.engine import engine_named
+from selfrepair.engine import Engine, engine_named
 from selfrepair.engine.accounts import require_sites
 from selfrepair.engine.clean import clean_run
 from selfrepair.engine.own_position.single_positions import require_own_positions
@@ -20,7 +21,7 @@ from selfrepair.errors import SelfRepairError
 from selfrepair.model.configuration import setting
 from selfrepair.model.faults import finding
 from selfrepair.model.language_model import LanguageModel
-from selfrepair.results.plan import EngineFacts, UntilFacts
+from selfrepair.results.plan import BudgetFacts, EngineFacts, Plan, UntilFacts
 from selfrepair.run.planning import run_plan
 from selfrepair.run.planning.batch_size import (
     require_known_tokens,
@@ -38,11 +39,20 @@ from selfrepair.statistics.stopping import StopRule
 from selfrepair.text import Windows
 
 
+class Decided(NamedTuple):
+    """What a pilot decided: the engine, the plan's entries on it, and why there are so many windows."""
+
+    engine: Engine
+    facts: EngineFacts
+    budget: BudgetFacts
+
+
 def prepare(
     model: LanguageModel,
     windows: Windows,
     settings: Settings,
     interventions: Sequence[Intervention | Site] | None = None,
+    decided: Decided | None = None,
 ) -> Job:
     """Makes the plan of a run.
 
@@ -51,6 +61,7 @@ def prepare(
         windows: the corpus.
         settings: what was asked for.
         interventions: what to ablate where it is not single heads; the mixers of a model without heads by default.
+        decided: what a pilot found; by default the engine is chosen here.
 
     Raises:
         SelfRepairError: no donors, no scored tokens, unknown heads, filters, operator or engine.
@@ -73,7 +84,7 @@ def prepare(
         heads = result_cells(sets)
         if (single := single_heads(sets)) is not None:
             sets, heads = None, single
-    _require_counts(statistics)
+    _require_counts(statistics, computing.batch)
     first = windows.first_scored(statistics.first)
     stop = stopping(settings.stopping.until_se, settings.stopping.until)
     own = require_positions(settings, of_heads=sets is None)
@@ -81,21 +92,21 @@ def prepare(
     _require_readable(model, windows, first)
     if not windows.scored(first).any():
         raise SelfRepairError("There are no scored tokens.", "Give more text, or longer windows.")
-    if computing.batch is not None and computing.batch < 1:
-        raise SelfRepairError(
-            f"A batch needs at least one window, got {computing.batch}.", "Leave it out to have it chosen."
-        )
     drawn = chosen.draw_donors(windows, statistics.seed)
-    engine, facts = planned_engine(model, windows, settings, heads, chosen, phases)
+    engine, facts = planned_engine(model, windows, settings, heads, chosen, phases) if decided is None else decided[:2]
     _require_estimable(model, windows, facts, own, surrogates)
     subject = run_plan.subject_of(model, windows, first)
     plan = run_plan.make_plan(subject, chosen, heads, drawn, settings, stop, facts, model.device, sets, phases)
+    if decided is not None:
+        plan = cast(Plan, {**plan, "budget": decided.budget})
     require_sane(plan, "Ask for less.")
     return Job(plan, windows, drawn, model, chosen, engine, surrogates)
 
 
-def _require_counts(statistics: Statistics) -> None:
+def _require_counts(statistics: Statistics, batch: int | None) -> None:
     """Refuses numbers that make no sense."""
+    if batch is not None and batch < 1:
+        raise SelfRepairError(f"A batch needs at least one window, got {batch}.", "Leave it out to have it chosen.")
     first, sample, replicates, seed = statistics.first, statistics.sample, statistics.replicates, statistics.seed
     if first < 0 or sample < 0 or not 2 <= replicates <= MOST_REPLICATES:
         raise SelfRepairError(

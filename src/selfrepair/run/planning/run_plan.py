@@ -83,6 +83,7 @@ def make_plan(
         "features": list(FEATURES),
         **settings.as_given(),
         "until": until,
+        "budget": None,
         "phases": phases,
         **engine,
         "versions": subject["versions"]
@@ -155,6 +156,7 @@ def how(plan: Plan) -> str:
         f"{plan['windows_per_batch']} windows at a time, "
         f"at most about {plan['memory_predicted'] / 1e9:.1f} GB beside the model.{_switched_off(plan)}"
         + (f" Text: {twice}." if twice else "")
+        + ("" if plan["budget"] is None else f" Time: {plan['budget']['reason']}.")
     )
 
 

@@ -241,9 +241,10 @@ class Keywords(TypedDict, total=False):
     batch: int | None
     memory: float | None
     surrogate: str
-    exact_share: float
+    exact_share: float | None
     until_se: float | None
     until: str
+    minutes: float | None
     workers: int
     executor: str
     threads: int | None

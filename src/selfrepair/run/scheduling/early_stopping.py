@@ -11,11 +11,13 @@ import numpy as np
 from selfrepair.run.planning.job import Design
 from selfrepair.run.storage.finished_unit import Unit
 from selfrepair.run.storage.store import Store
-from selfrepair.run.unit.sums import ALL_HEADS, EACH_HEAD
+from selfrepair.run.unit.running_sums import LOST, REPAIR, TOKENS
+from selfrepair.run.unit.sums import ALL_HEADS, EACH_HEAD, ESTIMATED
 from selfrepair.run.unit.sweep import STAGE as SWEEP
 from selfrepair.statistics.curves import Moments
 from selfrepair.statistics.estimates import Estimate
-from selfrepair.statistics.stopping import StopRule, confidence_sequence
+from selfrepair.statistics.stopping import StopRule, Summed, confidence_sequence
+from selfrepair.statistics.two_phase_moments import PhaseSums, TwoPhaseMoments
 
 
 class UnitsSoFar:
@@ -35,8 +37,10 @@ class UnitsSoFar:
         self._seen = np.zeros(len(self.documents), bool)  # documents with tokens in the units so far
         cells = (len(self.documents), len(design.filters))
         self._all = np.zeros((2, *cells))  # sums of self-repair; of lost direct effect
-        wide = design.shape if design.until is not None and design.until.of == "heads" else (0, 0)
-        self._heads = np.zeros((2, len(self.documents), *wide))  # sums of self-repair; tokens
+        by_head = design.watches_estimates or (design.until is not None and design.until.of == "heads")
+        wide = (len(self.documents), *(design.shape if by_head else (0, 0)), 3)
+        self._heads = np.zeros(wide)  # as `RunningSums` has them
+        self._estimated = np.zeros(wide if design.watches_estimates else (0,))
 
     @property
     def documents(self) -> np.ndarray:
@@ -87,19 +91,36 @@ class UnitsSoFar:
         until = self.design.until
         return None if until is None else StopRule(until.target, len(self.documents))
 
-    def card(self, filter: int) -> Moments:
-        """Estimate of the repaired fraction of all heads together, under one filter, over the documents so far."""
+    def card(self, filter: int) -> Summed:
+        """Estimate of the repaired fraction of all heads together, under one filter, over the documents so far; in two
+        phases from the exact part alone, but for the filter that the rule looks at."""
+        until = self.design.until
+        if self.design.watches_estimates and until is not None and filter == until.filter:
+            return TwoPhaseMoments.of_ratio(self._phases, self._of_heads(self._estimated)[..., LOST].sum(1))
         return Moments.of(*self._all[:, :, filter])
 
     @property
-    def watched(self) -> Moments:
+    def watched(self) -> Summed:
         """Estimates of the numbers that the rule is about: [] or [head]."""
         until = self.design.until
         assert until is not None
         if until.of == "card":
             return self.card(until.filter)
+        if self.design.watches_estimates:
+            return TwoPhaseMoments.of_means(self._phases)
+        exact = self._of_heads(self._heads)
+        return Moments.of(exact[..., REPAIR], exact[..., TOKENS])
+
+    @property
+    def _phases(self) -> PhaseSums:
+        """Self-repair by both phases [document, head]."""
+        exact, cheap = self._of_heads(self._heads), self._of_heads(self._estimated)
+        return PhaseSums(cheap[..., REPAIR], exact[..., REPAIR], cheap[..., TOKENS], exact[..., TOKENS])
+
+    def _of_heads(self, sums: np.ndarray) -> np.ndarray:
+        """Those of the run's heads, or other interventions, [document, head, column]."""
         layers, heads = np.transpose(self.design.heads)
-        return Moments.of(*self._heads[:, :, layers, heads])
+        return np.asarray(sums[:, layers, heads])
 
     @property
     def sequence(self) -> Estimate:
@@ -127,11 +148,18 @@ class UnitsSoFar:
 
     def _take(self, unit: Unit) -> None:
         columns = np.searchsorted(self.documents, unit.get("documents"))
-        every, each = unit.get(ALL_HEADS), unit.get(EACH_HEAD) if self._heads.size else None
+        sums = {name: unit.get(name) for name in self._wanted}  # all of them, before any is added
         self._seen[columns] = True
-        self._all[:, columns] += np.moveaxis(every, -1, 0)
-        if each is not None:
-            self._heads[:, columns] += np.moveaxis(each, -1, 0)
+        self._all[:, columns] += np.moveaxis(sums[ALL_HEADS], -1, 0)
+        if EACH_HEAD in sums:
+            self._heads[columns] += sums[EACH_HEAD]
+        if ESTIMATED in sums:
+            self._estimated[columns] += sums[ESTIMATED]
+
+    @property
+    def _wanted(self) -> list[str]:
+        """The sums that are read of each unit."""
+        return [ALL_HEADS, *([EACH_HEAD] if self._heads.size else []), *([ESTIMATED] if self._estimated.size else [])]
 
     def describe(self) -> str:
         """The current estimate of what is being measured; empty before there are two documents."""
@@ -142,4 +170,5 @@ class UnitsSoFar:
         if not np.isfinite(interval.low) or not np.isfinite(interval.high):
             return ""
         line = f"{label}: {100 * float(interval.value):.1f}% repaired ({100 * float(interval.low):.1f} to "
-        return f"{line}{100 * float(interval.high):.1f}) over {int(interval.documents):,} documents"
+        documents = int(np.count_nonzero(self._seen) if self.design.watches_estimates else interval.documents)
+        return f"{line}{100 * float(interval.high):.1f}) over {documents:,} documents"

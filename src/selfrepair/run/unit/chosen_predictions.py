@@ -16,7 +16,8 @@ from selfrepair.run.planning.job import Job
 from selfrepair.run.storage.unit_file import Arrays
 from selfrepair.run.unit.thresholds import KEEP
 from selfrepair.statistics.filters import choosing_kinds
-from selfrepair.statistics.keep import in_sample, widest
+from selfrepair.statistics.keep import in_sample
+from selfrepair.statistics.keep_limits import widest
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from selfrepair.run.planning.job import Job
 from selfrepair.run.storage.split_documents import SHARED
 from selfrepair.run.storage.unit_file import Arrays
 from selfrepair.run.unit.passages import Passages
+from selfrepair.run.unit.running_sums import RunningSums
 from selfrepair.run.unit.surrogate_sums import SurrogateSums
 from selfrepair.run.unit.thresholds import KEEP
 from selfrepair.run.unit.whole_sums import WholeSums
@@ -18,9 +19,10 @@ from selfrepair.statistics.accumulate import DocumentSums, TokenEffects, line_mo
 from selfrepair.statistics.curves import CurveMoments
 from selfrepair.statistics.features import FEATURES, features
 from selfrepair.statistics.filters import choosing_kinds
-from selfrepair.statistics.keep import KeptTokens, in_sample, near_limits
+from selfrepair.statistics.keep import KeptTokens, in_sample
+from selfrepair.statistics.keep_limits import near_limits
 
-ALL_HEADS, EACH_HEAD = "running/all", "running/heads"  # sums of the run so far
+ALL_HEADS, EACH_HEAD, ESTIMATED = "running/all", "running/heads", "running/estimated"  # sums of the run so far
 
 
 class UnitSums:
@@ -64,8 +66,7 @@ class UnitSums:
         self.curve = np.zeros((2, len(self.documents), bins, *job.shape))  # sums of self-repair; tokens
         self.filters, self.thresholds = job.filters, surveyed["thresholds"]
         self.all_heads = np.zeros((len(self.documents), len(job.filters), 2))  # self-repair; lost direct effect
-        self.watched = None if job.until is None or job.until.of != "heads" else job.until.filter
-        self.each_head = np.zeros((len(self.documents), *job.shape, 2))  # self-repair; tokens
+        self.each_head = self._watched(job)
         self.kept = KeptTokens(
             job.filters,
             limits,
@@ -76,6 +77,14 @@ class UnitSums:
             numbers=self.windows,
         )
 
+    def _watched(self, job: Job) -> RunningSums | None:
+        """Sums head by head that decide whether the run stops early; None where others do."""
+        until = job.until
+        if until is None or not (until.of == "heads" or job.watches_estimates):
+            return None
+        thresholds = self.thresholds[until.filter]
+        return RunningSums(self.filters[until.filter], thresholds, self._rows, len(self.documents))
+
     def add(self, effects: TokenEffects) -> None:
         """Books a chunk; its windows are numbers of the corpus."""
         if self.lines is None:
@@ -85,6 +94,8 @@ class UnitSums:
         self.kept.add(local)
         self.lines.add(local)
         self._add_features(local)
+        if self.each_head is not None:
+            self.each_head.add(local)
 
     def add_surrogate(self, effects: TokenEffects) -> None:
         """Books a surrogate's chunk; its windows are numbers of the corpus."""
@@ -130,8 +141,6 @@ class UnitSums:
                 self._summed(documents, np.where(passing, v, 0)) for v in (quantities["self_repair"], lost)
             )
             self.all_heads[:, index] += np.stack([repair, damage], -1)
-            if index == self.watched:
-                self.each_head[(slice(None), *head)] += np.stack([repair, self._summed(documents, passing)], -1)
 
     def _summed(self, documents: np.ndarray, values: np.ndarray) -> np.ndarray:
         return np.bincount(documents, values, minlength=len(self.documents))
@@ -142,8 +151,9 @@ class UnitSums:
         Returns:
             `documents` [document]; `features` [document, layer, head, feature] summed over scored tokens;
             `running/all` [document, filter, (self-repair, lost direct effect)] summed over the filters' tokens of all
-            heads, thresholds held fixed; `running/heads` [document, layer, head, (self-repair, tokens)] of the filter
-            that a run which may stop early looks at, head by head;
+            heads, thresholds held fixed; `running/heads` [document, layer, head, (self-repair, tokens, lost direct
+            effect)] of the filter that a run which may stop early looks at, head by head, and `running/estimated` the
+            same by the surrogate, of all documents;
             `rows/L/<column>` kept tokens of layer L; `lines/<name>/<moment>` moments of the component lines
             [filter, layer, head, by_layer(, by_head)] and `curve/<moment>` moments of self-repair by bin of direct
             effect [bin, layer, head] over the documents that lie in this unit alone (but over all documents the sums
@@ -156,8 +166,10 @@ class UnitSums:
         arrays: Arrays = {"documents": self.documents, "features": self.sums}
         arrays[f"{SHARED}documents"] = self.documents[shared]
         arrays[ALL_HEADS] = self.all_heads
-        if self.watched is not None:
-            arrays[EACH_HEAD] = self.each_head
+        if self.each_head is not None:
+            arrays[EACH_HEAD] = self.each_head.sums
+        if (estimated := self._estimated()) is not None:
+            arrays[ESTIMATED] = estimated
         curve = CurveMoments.of(*self.curve[:, whole])
         arrays |= {f"curve/{field.name}": getattr(curve, field.name) for field in fields(CurveMoments)}
         arrays |= {f"{SHARED}curve/{name}": self.curve[index, shared] for index, name in enumerate(("y", "x"))}
@@ -169,3 +181,9 @@ class UnitSums:
             arrays |= {f"{SHARED}lines/{name}": v for name, v in lines.arrays(shared).items()}
         arrays |= {} if self.surrogate is None else self.surrogate.arrays()
         return arrays if self.whole is None else arrays | self.whole.arrays()
+
+    def _estimated(self) -> np.ndarray | None:
+        """What `each_head` has, by the surrogate that estimates it; None where none does."""
+        if self.surrogate is not None and self.surrogate.running is not None:
+            return self.surrogate.running.sums
+        return None if self.whole is None else self.whole.running()

@@ -16,7 +16,7 @@ from selfrepair.run.storage.unit_file import FIX, Arrays
 from selfrepair.run.unit.survey import STAGE as SURVEY
 from selfrepair.statistics.curves import bin_edges
 from selfrepair.statistics.filters import Filter, all_thresholds, choosing_kinds
-from selfrepair.statistics.keep import keep_thresholds
+from selfrepair.statistics.keep_limits import keep_thresholds
 
 STAGE = "thresholds"
 KEEP = "keep/"
@@ -34,7 +34,7 @@ def thresholds(job: Job, surveyed: Sequence[Unit]) -> Arrays:
 
     Returns:
         `thresholds` [filter, layer, head]; `curve_edges` [layer, head, bin - 1], between bins of direct effect;
-        `keep/KIND` [layer, head] for every kind of filter, see `keep.Limits`; `loss` in nats per token;
+        `keep/KIND` [layer, head] for every kind of filter, see `keep_limits.Limits`; `loss` in nats per token;
         `readout_error`; `means/L`; `position_means/L` where surveyed; in two phases `expansion` [filter, layer, head],
         tokens of each filter over those of its exact part. NaN for heads that a layer lacks.
 
@@ -58,7 +58,7 @@ def thresholds(job: Job, surveyed: Sequence[Unit]) -> Arrays:
         effects = surveyed_effects(surveyed, layer, group, tokens)[None]
         here = layer, slice(group.start, group.stop)
         limits[:, *here] = all_thresholds(job.filters, effects)[:, 0]
-        kept = keep_thresholds(job.filters, effects, documents, job.sparing)
+        kept = keep_thresholds(job.filters, effects, documents, job.spreads)
         expansion[:, *here] = _expansion(job.filters, effects[0], limits[:, *here], counted)
         edges[here] = bin_edges(effects, bins)[0]
         for kind, limit in kept.items():

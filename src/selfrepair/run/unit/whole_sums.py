@@ -104,6 +104,13 @@ class WholeSums:
             left = left - columns[line.quantity]
         return columns | {LINES[0].quantity: left}
 
+    def running(self) -> np.ndarray | None:
+        """Sums as `RunningSums` has them, where a run that may stop early looks at all tokens; None elsewhere."""
+        until = self._job.until
+        if until is None or self._job.filters[until.filter].chooses:
+            return None
+        return np.asarray(self._sums[..., [INDEX[name] for name in ("self_repair", "count", "lost")]])
+
     def arrays(self) -> Arrays:
         """`whole/features` [document, layer, head, feature]; those that a surrogate does not have are zero."""
         return {SUMS: self._sums}

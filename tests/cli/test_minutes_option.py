@@ -21,7 +21,7 @@ def test_it_is_the_run_on_as_many_tokens(selfrepair, llama, tmp_path, runs, cost
     rest = ("--length", "24", "--heads", "L2H0", "--no-plots", "--no-page")
     ended = selfrepair("run", llama, "--minutes", "1", "--tokens", "960", *rest, "--out", tmp_path / "timed")
     assert ended.code == 0, ended.err
-    assert "Time: 10 windows fit in 1 minutes (5 s a window, 4 windows were tried)." in " ".join(ended.err.split())
+    assert "Time: 10 windows fit in 1 minute (5 s a window, 4 windows were tried)." in " ".join(ended.err.split())
     plain = selfrepair("run", llama, "--tokens", "240", *rest, "--out", tmp_path / "plain")
     assert plain.code == 0, plain.err
     plans = [json.loads((tmp_path / name / "plan.json").read_text()) for name in ("timed", "plain")]

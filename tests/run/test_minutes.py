@@ -52,7 +52,7 @@ def test_as_many_windows_as_fit_and_the_numbers_are_those_of_a_run_on_them(costs
     facts = run.plan["budget"]
     assert run.plan["text"]["windows"] == fit == 21 and run.plan["text"]["tokens"] == 21 * 9
     assert facts["minutes"] == 1 and facts["windows_given"] == 48 and facts["seconds_exact"] == 2.5
-    assert "21 windows fit in 1 minutes (2.5 s a window, 8 windows were tried)" in run_plan.how(run.plan)
+    assert "21 windows fit in 1 minute (2.5 s a window, 8 windows were tried)" in run_plan.how(run.plan)
     plain = measured(text().select(np.arange(fit)))
     assert_same_heads(run, plain)
     assert_same_tokens(run, plain)
@@ -120,7 +120,7 @@ def test_workers_share_the_work(costs):
 @pytest.mark.parametrize("exact", [40.0, 400.0])
 def test_a_time_too_short_for_two_documents_is_refused_with_one_that_is_not(costs, exact):
     costs(0.0, exact)
-    with pytest.raises(SelfRepairError, match="too short for two documents") as refused:
+    with pytest.raises(SelfRepairError, match="will not do for two documents") as refused:
         measured(minutes=1)
     enough = float(refused.value.fix.split("--minutes ")[1].split()[0])
     assert 1 < enough < 30

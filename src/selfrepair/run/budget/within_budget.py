@@ -178,9 +178,9 @@ def _facts(minutes: float, taken: int, given: int, found: Pilot, share: float | 
     costs = f"{exact:g} s a window" if share is None else f"{every:g} s a window, {exact:g} s more if measured exactly"
     tried = f"{costs}, {found.windows} windows were tried"
     seconds = taken * (found.every + (1.0 if share is None else share) * found.exact)
-    reason = f"{taken:,} windows fit in {minutes:g} minutes ({tried})"
+    reason = f"{taken:,} windows fit in {_time(minutes)} ({tried})"
     if taken == given:
-        needed = f"about {_rounded(seconds / 60):g} of {minutes:g} minutes"
+        needed = f"about {_rounded(seconds / 60):g} of {_time(minutes)}"
         reason = f"all {given:,} windows that there are, which take {needed} ({tried}); more text can use the rest"
     if left is not None and share is not None:
         reason += f"; {share:.0%} of them exactly, because the surrogate leaves {left:.0%} of heads' variance"
@@ -195,6 +195,11 @@ def _facts(minutes: float, taken: int, given: int, found: Pilot, share: float | 
     }
 
 
+def _time(minutes: float) -> str:
+    """A time in words."""
+    return "1 minute" if minutes == 1 else f"{minutes:g} minutes"
+
+
 def _rounded(value: float) -> float:
     """Two digits: a pilot knows no more."""
     return float(f"{value:.2g}")
@@ -203,7 +208,7 @@ def _rounded(value: float) -> float:
 def _too_short(minutes: float, least: int, each: float) -> SelfRepairError:
     needed = math.ceil(10 * least * each / _USED / 60 / (1 - _PILOT_SHARE)) / 10
     return SelfRepairError(
-        f"{minutes:g} minutes are too short for two documents: one window takes {_rounded(each):g} s or more, and "
+        f"{_time(minutes)} will not do for two documents: one window takes {_rounded(each):g} s or more, and "
         f"{least} are needed.",
         f"Give --minutes {max(needed, 0.1):g} or more, or fewer --heads.",
     )

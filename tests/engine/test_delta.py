@@ -202,6 +202,10 @@ def test_much_work_is_compiled_and_little_is_replayed(monkeypatch):
     model = language_model("gpt2", dtype="float32")
     assert chosen(model).engine.settings["compiled"] is True
     assert chosen(model, work=10).engine.name == "replay"
+    with model.running():  # batches of many shapes: nothing is compiled for them, and replay cuts windows closest
+        size = choice.RunSize(1e12, 1e3, beginnings=True)
+        of_beginnings = choice.choose(model, TOKENS, all_heads(model.anatomy), size)
+    assert of_beginnings.engine.name == "replay" and "beginnings" in of_beginnings.reason
     moe = chosen(language_model("mixtral", dtype="float32"))
     assert moe.engine.name == "replay" or not moe.engine.settings["compiled"]
 

@@ -34,6 +34,7 @@ _TRIAL_HEADS, _TRIAL_WINDOWS = 6, 4
 _TRIAL_SHARE = 0.01  # of the run's work that the trial of one engine may take
 _ROUNDS = 5  # of timing products, each in its turn: work beside hits all alike
 _ROUNDINGS = 64  # of a logit, that its change in two engines may differ by
+_TOO_LITTLE = "too little to do for compiled differences to pay"
 _LITTLE = 1e12  # floating-point operations: seconds of work
 
 
@@ -52,10 +53,13 @@ class RunSize:
     Attributes:
         blocks: blocks times ablated runs times windows.
         predictions: tokens whose effects are measured for each head.
+        beginnings: whether windows are computed only as far as filters need (`engine.beginnings`): each batch then has
+            a shape of its own, for which compiling does not pay, and replay cuts closest.
     """
 
     blocks: float
     predictions: float
+    beginnings: bool = False
 
 
 def choose(model: LanguageModel, tokens: Tensor, sites: Sequence[Site], work: RunSize) -> Choice:
@@ -82,7 +86,8 @@ def choose(model: LanguageModel, tokens: Tensor, sites: Sequence[Site], work: Ru
     if model.offloaded:
         return Choice(chosen.engine, f"{chosen.reason}, each block's weights read once for all ablated runs")
     if chosen.engine.settings["precision"] == "full" and not chosen.engine.settings["compiled"]:
-        return Choice(_replay(model, tokens), "replay: too little to do for compiled differences to pay")
+        why = "compiling does not pay for beginnings of windows" if work.beginnings else _TOO_LITTLE
+        return Choice(_replay(model, tokens), f"replay: {why}")
     return chosen
 
 
@@ -110,7 +115,8 @@ def delta(
     if precision is None:
         precision, why = _precision(model, trial)
     fold = _fold(model, len(tokens) * tokens.shape[1])
-    engine = DeltaEngine(precision, fold, _worth_compiling(model, trial, work.blocks), len(tokens))
+    compiled = not work.beginnings and _worth_compiling(model, trial, work.blocks)
+    engine = DeltaEngine(precision, fold, compiled, len(tokens))
     return Choice(engine, f"delta: {why}, {'compiled' if engine.compiled else 'not compiled'}")
 
 

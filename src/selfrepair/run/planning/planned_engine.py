@@ -38,8 +38,19 @@ def planned_engine(
     heads: list[Head],
     chosen: Operator,
     phases: PhasesFacts | None,
+    beginnings: bool,
 ) -> tuple[Engine, EngineFacts]:
-    """The engine with all its settings, and the plan's entries on it and on batch sizes."""
+    """The engine with all its settings, and the plan's entries on it and on batch sizes.
+
+    Args:
+        model: the model.
+        windows: the corpus.
+        settings: what was asked for.
+        heads: heads, or cells of interventions.
+        chosen: the operator.
+        phases: the plan's entry on estimation in two phases.
+        beginnings: whether windows are computed only as far as filters need.
+    """
     asked, by_head = settings.computing, settings.statistics.components == "heads"
     share = exact_share(phases)
     effort = share if phases is None else min(1.0, share + _SURROGATE_COST)
@@ -53,7 +64,9 @@ def planned_engine(
     with finding("an engine, on the first windows"):
         tried = list(dict.fromkeys(_site_near(model, cell) for cell in heads))
         passes = max(1, round(share * len(windows))) * chosen.draws
-        choice = chosen_engine(asked.engine, asked.precision, model, first_batch, tried, passes)
+        blocks = passes * sum(model.anatomy.layers - site.port.layer for site in tried)
+        work = RunSize(blocks, passes * (first_batch.shape[1] - 1), beginnings)
+        choice = chosen_engine(asked.engine, asked.precision, model, first_batch, tried, work)
     engine = choice.engine
     if isinstance(engine, DeltaEngine) and engine.runs is None:
         engine.runs = room.runs
@@ -89,7 +102,7 @@ def chosen_engine(
     model: LanguageModel,
     tokens: Tensor,
     sites: Sequence[Site],
-    passes: int,
+    work: RunSize,
 ) -> Choice:
     """The engine that was asked for, or the one that is best, with all its settings.
 
@@ -99,12 +112,10 @@ def chosen_engine(
         model: the model.
         tokens: the first full batch of windows.
         sites: heads or mixers to try engines on.
-        passes: windows times draws.
+        work: what the run is going to do.
     """
     if precision is not None and precision not in PRECISIONS:
         raise SelfRepairError(f"No precision is called '{precision}'.", f"There are: {', '.join(PRECISIONS)}.")
-    blocks = passes * sum(model.anatomy.layers - site.port.layer for site in sites)
-    work = RunSize(blocks, passes * (tokens.shape[1] - 1))
     with model.running():
         if engine == "delta" or (engine == "auto" and precision is not None):
             return delta(model, tokens, sites, work, precision)

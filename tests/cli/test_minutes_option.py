@@ -1,4 +1,4 @@
-"""`selfrepair run --minutes`: what is said, and that the run is the one on as many tokens."""
+"""`selfrepair run --minutes`: what it prints, and that its run equals one on that many tokens."""
 
 import json
 

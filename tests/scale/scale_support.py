@@ -21,13 +21,15 @@ from selfrepair import SelfRepairError, Windows, load
 from selfrepair.engine import ReplayEngine
 from selfrepair.results.runs import Run
 from selfrepair.run import measure as measuring
-from selfrepair.run.planning import batch_size
+from selfrepair.run.planning import batch_size, run_plan
 from selfrepair.run.planning import prepare as preparing
 from selfrepair.run.planning.reload import load_job
 from selfrepair.run.planning.settings import Settings
+from selfrepair.run.scheduling import unit_loop
 from selfrepair.run.scheduling.executors import processes
 from selfrepair.run.storage import unit_claims
 from selfrepair.run.storage.claim_holder import Holder, _started
+from selfrepair.run.storage.store import Store
 from selfrepair.run.unit import survey, sweep
 from selfrepair.statistics.filters import DEFAULT_FILTERS
 
@@ -129,6 +131,31 @@ def assert_same_bits(ours: np.ndarray, theirs: np.ndarray, name: str) -> None:
 
 
 # ----------------------------------------------------------------------------------------- being killed
+
+
+def sweep_every_unit(place: Path, model) -> None:
+    """Does all units of a run that may stop early, the last one first, also those beyond its stop."""
+    job = load_job(place, model)
+    store = Store(place, run_plan.identity(job.plan))
+    quiet = unit_loop.Meter(0, lambda _meter: None)
+    unit_loop._Stage(job, store, "survey", lambda n, a: survey.survey_unit(job, n, a), quiet).do_all()
+    merged = unit_loop.merged_survey(job, store)
+    for number in reversed(range(len(job.units))):
+        swept = sweep.sweep_unit(job, number, merged.starting_with(""), lambda _work: None)
+        store.write("sweep", number, swept, [merged.digest])
+
+
+def halves(finished: Path, prepared: Path, root: Path) -> list[Path]:
+    """A finished run as if two machines had done every other unit of its sweep each."""
+    parts = []
+    for half in range(2):
+        part = copy(prepared, root / f"part{half}")
+        (part / "units").mkdir()
+        for number, path in enumerate(sorted((finished / "units").iterdir())):
+            if not path.name.startswith("sweep") or number % 2 == half:
+                (part / "units" / path.name).write_bytes(path.read_bytes())
+        parts.append(part)
+    return parts
 
 
 def kill_at(event: int, deadly: signal.Signals = signal.SIGKILL) -> None:

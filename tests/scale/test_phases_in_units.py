@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scale_support import assert_same, assert_same_bits, copy, prepare, resume, sweep_units, text
+from scale_support import assert_same, assert_same_bits, copy, halves, prepare, resume, sweep_units, text
 
 from selfrepair import combine, load
 from selfrepair.run import measure as measuring
@@ -48,14 +48,7 @@ def test_units_done_again_and_in_another_order_give_the_same_bits(done, model, t
 
 def test_parts_from_two_machines_merge_to_the_same_bits(done, tmp_path):
     prepared, finished, expected = done
-    parts = []
-    for half in range(2):
-        place = copy(prepared, tmp_path / f"part{half}")
-        (place / "units").mkdir()
-        for number, path in enumerate(sorted((finished / "units").iterdir())):
-            if not path.name.startswith("sweep") or number % 2 == half:
-                (place / "units" / path.name).write_bytes(path.read_bytes())
-        parts.append(place)
+    parts = halves(finished, prepared, tmp_path)
     merged = combine(parts, tmp_path / "whole")
     for name in expected.heads.data_vars:
         assert_same_bits(merged.heads[name].values, expected.heads[name].values, name)

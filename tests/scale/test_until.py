@@ -6,16 +6,22 @@ import json
 
 import numpy as np
 import pytest
-from scale_support import assert_same, copy, impatient, prepare, random_kills, resume, text, workers_start_quickly
+from scale_support import (
+    assert_same,
+    copy,
+    impatient,
+    prepare,
+    random_kills,
+    resume,
+    sweep_every_unit,
+    text,
+    workers_start_quickly,
+)
 
 from selfrepair import SelfRepairError, load
-from selfrepair.run.planning import run_plan
 from selfrepair.run.planning.prepare import stopping
 from selfrepair.run.planning.reload import load_job
-from selfrepair.run.scheduling import unit_loop
 from selfrepair.run.scheduling.run_status import status
-from selfrepair.run.storage.store import Store
-from selfrepair.run.unit import sweep
 from selfrepair.statistics.curves import Moments
 from selfrepair.statistics.stopping import MINIMUM, StopRule
 
@@ -94,20 +100,10 @@ def test_whoever_does_the_units_and_whatever_else_is_done(model, tmp_path, monke
     place = planned(tmp_path / "run", model, until_se=0.5)
     eager, killed = copy(place, tmp_path / "eager"), copy(place, tmp_path / "killed")
     expected = resume(place, model)
-    job = load_job(eager, model)
-    store = Store(eager, run_plan.identity(job.plan))
-    unit_loop._Stage(job, store, "survey", lambda n, a: unit_loop.survey.survey_unit(job, n, a), quiet()).do_all()
-    merged = unit_loop.merged_survey(job, store)
-    for number in reversed(range(len(job.units))):
-        swept = sweep.sweep_unit(job, number, merged.starting_with(""), lambda _work: None)
-        store.write("sweep", number, swept, [merged.digest])
+    sweep_every_unit(eager, model)
     assert_same(resume(eager, model), expected)
     random_kills(killed, times=3, seed=1)
     assert_same(resume(killed, model), expected)
-
-
-def quiet():
-    return unit_loop.Meter(0, lambda _meter: None)
 
 
 def test_workers_stop_together(tmp_path, model, monkeypatch):

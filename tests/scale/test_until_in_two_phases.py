@@ -1,4 +1,4 @@
-"""Runs in two phases that stop early: where their own estimates say so, the same for whoever does the units."""
+"""Runs in two phases that stop early: they stop where their own estimates say so, whoever computes the units."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from scale_support import (
     assert_same,
     assert_same_bits,
     copy,
+    halves,
     impatient,
     prepare,
     random_kills,
     resume,
+    sweep_every_unit,
     text,
     workers_start_quickly,
 )
@@ -21,12 +23,8 @@ from scale_support import (
 from selfrepair import combine, load
 from selfrepair.report.captions import phases as phases_in_words
 from selfrepair.report.captions import stopping_note
-from selfrepair.run.planning import run_plan
 from selfrepair.run.planning.exact_part import evenly_spaced, spread_part
 from selfrepair.run.planning.reload import load_job
-from selfrepair.run.scheduling import unit_loop
-from selfrepair.run.storage.store import Store
-from selfrepair.run.unit import sweep
 from selfrepair.statistics.stopping import StopRule
 from selfrepair.statistics.two_phase_moments import PhaseSums, TwoPhaseMoments
 
@@ -165,18 +163,11 @@ def test_all_tokens_without_a_surrogate_of_them_are_those_of_the_exact_part(mode
 
 
 def test_whoever_does_the_units_and_whatever_else_is_done(model, tmp_path, monkeypatch):
-    """Killed and resumed, and with units beyond the stop done too, the last first: the same to the bit."""
+    """A run that was killed and resumed, and one with all units computed, the last first, have the same bits."""
     impatient(monkeypatch)
     place, expected = stopping_run(tmp_path / "run", model, "heads", 0.15)
     eager, killed = copy(place, tmp_path / "eager"), copy(place, tmp_path / "killed")
-    job = load_job(eager, model)
-    store = Store(eager, run_plan.identity(job.plan))
-    quiet = unit_loop.Meter(0, lambda _meter: None)
-    unit_loop._Stage(job, store, "survey", lambda n, a: unit_loop.survey.survey_unit(job, n, a), quiet).do_all()
-    merged = unit_loop.merged_survey(job, store)
-    for number in reversed(range(len(job.units))):
-        swept = sweep.sweep_unit(job, number, merged.starting_with(""), lambda _work: None)
-        store.write("sweep", number, swept, [merged.digest])
+    sweep_every_unit(eager, model)
     assert_same(resume(eager, model), expected)
     random_kills(killed, times=3, seed=2)
     assert_same(resume(killed, model), expected)
@@ -191,14 +182,7 @@ def test_workers_stop_together(tmp_path, model, monkeypatch):
 
 def test_parts_from_two_machines_merge_to_the_same_numbers(model, tmp_path):
     place, expected = stopping_run(tmp_path / "run", model, "heads", 0.15)
-    parts = []
-    for half in range(2):
-        part = copy(place, tmp_path / f"part{half}")
-        (part / "units").mkdir()
-        for number, path in enumerate(sorted((place / "units").iterdir())):
-            if not path.name.startswith("sweep") or number % 2 == half:
-                (part / "units" / path.name).write_bytes(path.read_bytes())
-        parts.append(part)
+    parts = halves(place, copy(place, tmp_path / "prepared"), tmp_path)
     merged = combine(parts, tmp_path / "merged")
     assert merged.outcome["until"] == expected.outcome["until"] and merged.outcome["units_missing"] == 0
     for name in expected.heads.data_vars:

@@ -20,10 +20,10 @@ from scipy.stats import t as student
 from selfrepair.statistics.bootstrap import effective_documents
 from selfrepair.statistics.estimates import LEVEL
 from selfrepair.statistics.features import Array
+from selfrepair.statistics.two_phase import FEWEST_EXACT
 from selfrepair.statistics.two_phase_moments import PhaseSums
 
 SHARES = np.geomspace(0.005, 1, 160)  # that are tried
-_FEWEST = 2  # documents of the part
 
 
 class HeadVariance(NamedTuple):
@@ -82,7 +82,7 @@ def squared_width(heads: HeadVariance, every: float, exact: float, seconds: floa
     """
     documents = seconds / (every + share * exact)
     part = share * documents
-    if part < _FEWEST:
+    if part < FEWEST_EXACT:
         return np.inf
     first, second = (1 - heads.left) / documents, heads.left / part
     variance = first + second

@@ -25,6 +25,7 @@ import numpy as np
 from selfrepair.statistics.bootstrap import FilteredReplicates, TokenFeatures, effective_documents
 from selfrepair.statistics.features import FEATURES, INDEX, Array
 
+FEWEST_EXACT = 2  # documents of the part: of fewer nothing is known about how much they differ, so there is no error
 PART = 2 * len(FEATURES)  # the column that counts tokens of the part, behind features and differences
 _MEANS = ("total_effect", "self_repair")
 _COUNTED = ("repaired", "over_repaired", "made_worse", "sigma_above_one", "ratio_defined")
@@ -93,7 +94,7 @@ def estimated(found: FilteredReplicates, in_part: np.ndarray) -> Estimated:
     sums = estimated_sums(found.sums)
     part = np.where(in_part, found.tokens, 0)
     documents, effective = found.documents, found.effective
-    if np.count_nonzero(part) < 2:
+    if np.count_nonzero(part) < FEWEST_EXACT:
         return Estimated(sums, documents, np.nan, found.short)
     together = _fewest_together(found.sums[1:], effective, float(effective_documents(part)))
     return Estimated(sums, documents, together, found.short)
@@ -112,7 +113,7 @@ def estimated_over_all(both: np.ndarray, tokens: np.ndarray, in_part: np.ndarray
     effective = np.full(cells, np.nan)
     for cell in np.ndindex(*cells):
         part = in_part[(slice(None), *cell)]
-        if np.count_nonzero(part) > 1:
+        if np.count_nonzero(part) >= FEWEST_EXACT:
             every = float(effective_documents(tokens[(slice(None), *cell)]))
             of_part = float(effective_documents(part))
             effective[cell] = _fewest_together(both[(slice(1, None), *cell)], every, of_part)

@@ -19,14 +19,14 @@ from typing import NamedTuple
 import numpy as np
 from scipy.stats import t as student
 
+from selfrepair.statistics.bootstrap import effective_documents
 from selfrepair.statistics.curves import Moments
 from selfrepair.statistics.estimates import LEVEL, Estimate
 from selfrepair.statistics.features import Array
 from selfrepair.statistics.fieller import Variances, fieller
-from selfrepair.statistics.two_phase import Phase, effective_together
+from selfrepair.statistics.two_phase import FEWEST_EXACT, Phase, effective_together
 
 _TAIL = (1 - LEVEL) / 2  # beyond either end of an interval
-_FEWEST = 2  # documents of the part that have tokens of a head: of fewer there is no error
 
 
 class PhaseSums(NamedTuple):
@@ -87,7 +87,7 @@ class TwoPhaseMoments:
         moments = Moments.of(first + second, below)
         ratio = moments.y / np.where(moments.x == 0, np.nan, moments.x)
         variances = ((first - ratio * below) ** 2).sum(0), (second**2).sum(0)
-        documents = [_effective(denominators) for denominators in (below, inside)]
+        documents = [effective_documents(denominators) for denominators in (below, inside)]
         effective = np.full(np.shape(ratio), np.nan)
         for cell in np.ndindex(*effective.shape):
             if not unknown[cell] and np.isfinite(ratio[cell]):
@@ -147,10 +147,4 @@ def _contributions(sums: PhaseSums) -> tuple[Array, Array, np.ndarray]:
     some = np.where(counted > 0, counted, 1.0)
     mean, factor = difference.sum(0) / some, np.where(counted > 0, tokens / some, 0.0)
     first, second = sums.surrogate + mean * sums.tokens, factor * (difference - mean * sums.counted)
-    return first, second, (tokens > 0) & (there.sum(0) < _FEWEST)
-
-
-def _effective(below: np.ndarray) -> Array:
-    """Effective documents of a denominator [document, ...]; see `bootstrap.effective_documents`."""
-    squares = (below**2).sum(0)
-    return np.asarray(below.sum(0) ** 2 / np.where(squares == 0, 1, squares))
+    return first, second, (tokens > 0) & (there.sum(0) < FEWEST_EXACT)

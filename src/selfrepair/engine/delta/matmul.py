@@ -61,7 +61,8 @@ class BFloat16:
 
     def prepare(self, weight: Tensor) -> Prepared:
         """See `Precision.prepare`."""
-        return (blocked(weight.bfloat16()) if takes_blocks(weight) else weight.bfloat16(),)
+        rounded = weight.bfloat16()
+        return (blocked(rounded) if takes_blocks(weight) else rounded,)
 
     def product(self, difference: Tensor, prepared: Prepared) -> Tensor:
         """See `Precision.product`."""

@@ -25,12 +25,12 @@ from selfrepair.run.planning.job import Job
 from selfrepair.run.planning.prepare import Decided, prepare
 from selfrepair.run.planning.settings import Settings
 from selfrepair.statistics.exact_share import best_share
+from selfrepair.statistics.two_phase import FEWEST_EXACT
 from selfrepair.text import Windows
 
 _USED = 0.9  # share of the time that is planned for: a pilot's seconds are not the run's
 _PILOT_SHARE = 0.1  # of the time, that the pilot may take
 _FEW, _SEVERAL, _MANY = 8, 16, 256  # windows of a pilot: of a quick look; to see how much they vary; at most
-_FEWEST = 2  # documents, of the exact part too: of fewer there are no intervals
 
 
 def require_minutes(minutes: float | None) -> None:
@@ -113,7 +113,7 @@ def _pilot_job(
         interventions: as for `prepare`.
         affordable: windows that take no more than a pilot may.
     """
-    fewest = max(_FEWEST, 1 + first.operator.donors)
+    fewest = max(FEWEST_EXACT, 1 + first.operator.donors)
     few = _FEW if first.plan["phases"] is None else _SEVERAL
     most = min(max(few, first.plan["windows_per_batch"]), max(fewest, affordable), _MANY)
     computing = asked.computing
@@ -135,8 +135,8 @@ def _windows_that_fit(seconds: float, found: Pilot, share: float | None) -> int:
     if share is None:
         return max(0, int(seconds / found.exact))
     fit = seconds / (found.every + share * found.exact)
-    if share * fit < _FEWEST:  # that many are measured exactly, however small the share
-        fit = (seconds - _FEWEST * found.exact) / found.every
+    if share * fit < FEWEST_EXACT:  # that many are measured exactly, however small the share
+        fit = (seconds - FEWEST_EXACT * found.exact) / found.every
     return max(0, int(fit))
 
 
@@ -146,7 +146,7 @@ def _least_windows(windows: Windows, settings: Settings) -> int:
     owners = np.where(scored, windows.documents[:, :-1], -1)
     numbers, first = np.unique(owners.max(1), return_index=True)
     places = np.sort(first[numbers >= 0])
-    return int(places[_FEWEST - 1]) + 1 if len(places) >= _FEWEST else len(windows)
+    return int(places[FEWEST_EXACT - 1]) + 1 if len(places) >= FEWEST_EXACT else len(windows)
 
 
 def _beginning(windows: Windows, number: int) -> Windows:

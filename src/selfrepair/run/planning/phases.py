@@ -10,9 +10,8 @@ from selfrepair.results.plan import PhasesFacts
 from selfrepair.run.planning.effort_settings import EXACT_SHARE, NO_SURROGATE
 from selfrepair.run.planning.settings import POSITIONS, Settings
 from selfrepair.statistics.filters import Filter
+from selfrepair.statistics.two_phase import FEWEST_EXACT
 from selfrepair.text import Windows
-
-_FEWEST = 2  # documents of the exact part: of fewer, nothing is known about how much they differ
 
 
 def require_share(share: float | None) -> None:
@@ -54,13 +53,13 @@ def planned_phases(
         )
     scored = windows.scored(windows.first_scored(settings.statistics.first))
     documents = len(np.unique(windows.documents[:, :-1][scored]))
-    if documents < _FEWEST:
+    if documents < FEWEST_EXACT:
         raise SelfRepairError(
             "Two phases need two documents at least; the text has tokens of one only.",
             "Give more text, or measure all of it: --surrogate none.",
         )
     share = EXACT_SHARE if estimation.exact_share is None else estimation.exact_share
-    exact = max(_FEWEST, round(share * documents))
+    exact = max(FEWEST_EXACT, round(share * documents))
     of_tokens, of_all = surrogates
     return surrogates, {
         "surrogate": "+".join(surrogate.name for surrogate in surrogates.chosen),

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from functools import cache
+from types import SimpleNamespace
 
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
 
 from selfrepair import ReferenceEngine, SelfRepairError, load
 from selfrepair.ablation.sites import Head, all_heads
-from selfrepair.engine import DeltaEngine, choice
+from selfrepair.engine import DeltaEngine, choice, trial
 from selfrepair.engine.delta import rules
 from selfrepair.engine.delta.blocked_weights import blocked, product_in_blocks, takes_blocks
 from selfrepair.engine.delta.blocks import NotTraceable
@@ -19,6 +22,7 @@ from selfrepair.engine.delta.matmul import PRECISIONS
 from selfrepair.engine.delta.program import Program
 from selfrepair.engine.delta.rules.shapes import same
 from selfrepair.engine.relative_error import RelativeError
+from selfrepair.engine.trial import RunSize, Trial
 from support import EAGER_ONLY, LINES, TOKENS, gap, language_model, sweep
 from zoo import families
 
@@ -105,9 +109,23 @@ def test_low_precision_costs_a_share_of_the_effect(precision, least, allowed):
     assert max(ledger.residual.abs().max() for ledger in ledgers.values()) < 1e-5  # the books close all the same
 
 
+@pytest.mark.parametrize("runs", [None, 2])
+def test_runs_that_start_in_the_first_layers_keep_full_precision(runs):
+    model = language_model("gpt2", dtype="float32")
+    full, low, mixed = (
+        sweep(DeltaEngine(fold=1, runs=runs, **settings), model, "resample", [*COMPARED, Head(0, 0)])
+        for settings in ({}, {"precision": "int8"}, {"precision": "int8", "full_below": 1})
+    )
+    for unit, ledger in mixed.items():
+        wanted, other = (full, low) if unit.layer == 0 else (low, full)
+        assert gap(ledger, wanted[unit]) == 0 < gap(ledger, other[unit])
+
+
 @pytest.mark.long
-@pytest.mark.parametrize(("name", "precision"), [("gpt2", "int8"), ("gpt2", "bfloat16"), ("gemma2", "full")])
-def test_compiled_equals_eager(name, precision, monkeypatch, compiler):
+@pytest.mark.parametrize(
+    ("name", "precision", "full_below"), [("gpt2", "int8", 1), ("gpt2", "bfloat16", 0), ("gemma2", "full", 0)]
+)
+def test_compiled_equals_eager(name, precision, full_below, monkeypatch, compiler):
     made = []
     init = CompiledProgram.__init__
 
@@ -117,8 +135,8 @@ def test_compiled_equals_eager(name, precision, monkeypatch, compiler):
 
     monkeypatch.setattr(CompiledProgram, "__init__", counting)
     model, windows = language_model(name, dtype="float32"), len(TOKENS)
-    eager = sweep(DeltaEngine(precision, fold=3), model, "resample", None)
-    engine = DeltaEngine(precision, fold=3, compiled=True, batch=windows)
+    eager = sweep(DeltaEngine(precision, fold=3, full_below=full_below), model, "resample", None)
+    engine = DeltaEngine(precision, fold=3, compiled=True, batch=windows, full_below=full_below)
     compiled = sweep(engine, model, "resample", None)
     assert len(made) < model.anatomy.layers * 2  # layers of one shape share their graph
     allowed = 1e-5 if precision == "full" else 2e-3  # a last bit may tip an integer
@@ -193,17 +211,17 @@ def test_products_in_blocks_are_those_of_the_rounded_factors():
 
 def chosen(model, work=1e12, predictions=1e3):
     with model.running():
-        return choice.choose(model, TOKENS, all_heads(model.anatomy), choice.RunSize(work, predictions))
+        return choice.choose(model, TOKENS, all_heads(model.anatomy), RunSize(work, predictions))
 
 
 def test_much_work_is_compiled_and_little_is_replayed(monkeypatch):
     monkeypatch.setattr(choice, "_has_compiler", lambda _model: True)
-    monkeypatch.setattr(choice._Trial, "seconds_of_replay", lambda _self: 1e-3)
+    monkeypatch.setattr(Trial, "seconds_of_replay", lambda _self: 1e-3)
     model = language_model("gpt2", dtype="float32")
     assert chosen(model).engine.settings["compiled"] is True
     assert chosen(model, work=10).engine.name == "replay"
     with model.running():  # batches of many shapes: nothing is compiled for them, and replay cuts windows closest
-        size = choice.RunSize(1e12, 1e3, beginnings=True)
+        size = RunSize(1e12, 1e3, beginnings=True)
         of_beginnings = choice.choose(model, TOKENS, all_heads(model.anatomy), size)
     assert of_beginnings.engine.name == "replay" and "beginnings" in of_beginnings.reason
     moe = chosen(language_model("mixtral", dtype="float32"))
@@ -220,11 +238,11 @@ def test_a_wrong_rule_is_found_out(monkeypatch):
 def test_low_precision_that_is_not_right_is_refused(monkeypatch, products):
     products.take(full=9.0, int8=1.0, bfloat16=2.0)
     model = language_model("gpt2", dtype="float32")
-    monkeypatch.setattr(choice, "MOST_BIAS", float("inf"))
-    monkeypatch.setattr(choice, "TOLERANCE", 1e-9)
+    monkeypatch.setattr(trial, "MOST_BIAS", float("inf"))
+    monkeypatch.setattr(trial, "TOLERANCE", 1e-9)
     strict = chosen(model)
     assert strict.engine.settings["precision"] == "full" and "int8 would be 9.0 times as fast" in strict.reason
-    monkeypatch.setattr(choice, "TOLERANCE", 1.0)
+    monkeypatch.setattr(trial, "TOLERANCE", 1.0)
     assert chosen(model).engine.settings["precision"] == "int8"
 
 
@@ -264,17 +282,54 @@ def test_means_near_zero_do_not_turn_down_products_that_are_right(products):
     assert chosen(model).engine.settings["precision"] == "bfloat16"
 
 
+@pytest.mark.parametrize("wrong_below", [1, 2])
+def test_what_is_wrong_in_the_first_layers_alone_is_left_out(wrong_below, products, monkeypatch):
+    products.take(full=9.0, int8=9.0, bfloat16=1.0)
+    honest = Trial._effects
+
+    def wrong(self, engine, sites):
+        found, low = honest(self, engine, sites), engine.name == "delta" and engine.precision != "full"
+        return {site: effects * (2 if low and site.port.layer < wrong_below else 1) for site, effects in found.items()}
+
+    monkeypatch.setattr(Trial, "_effects", wrong)
+    found = chosen(language_model("gpt2", dtype="float32"))
+    if wrong_below == 1:
+        assert found.engine.settings["precision"] == "bfloat16" and found.engine.settings["full_below"] == 1
+        assert "below layer 1" in found.reason
+    else:  # five of six blocks would be computed twice as slowly as hoped
+        assert found.engine.settings["precision"] == "full" and "off by" in found.reason
+
+
+@given(st.integers(1, 40), st.integers(0, 40), st.integers(0, 40))
+def test_the_layer_from_which_on_products_are_right(layers, wrong_below, most):
+    """Sparse tries find what trying every layer would, if nothing above is wrong; or nothing that is worth it."""
+    sites = [Head(layer, head) for layer in range(layers) for head in range(2)]
+    made = Trial(SimpleNamespace(anatomy=SimpleNamespace(layers=layers)), TOKENS, sites, RunSize(1e9, 1e3))
+    truth = torch.linspace(-1, 1, 50)
+
+    def effects(engine, asked):
+        low = engine == "low"
+        return {site: truth * (1 + 0.5 * (low and site.port.layer < wrong_below)) for site in asked}
+
+    made._effects = effects
+    found = made.right_from("low", lambda layer: layer <= most)
+    within = wrong_below < layers and (wrong_below == 0 or wrong_below <= most)
+    assert found.layer == (wrong_below if within else None)
+    assert (found.error.per_token == 0) is within
+
+
 def test_a_long_run_has_small_errors_beside_which_the_same_bias_is_too_large(products, monkeypatch):
     products.take(full=9.0, int8=9.0, bfloat16=2.0)
     model, shift = language_model("gpt2", dtype="float32"), 3e-3
-    honest = choice._Trial._effects
+    honest = Trial._effects
 
-    def biased(trial, engine):
-        effects = honest(trial, engine)
+    def biased(self, engine, sites):
+        found = honest(self, engine, sites)
+        size = shift * torch.stack(list(found.values())).std()
         low = engine.name == "delta" and engine.precision != "full"
-        return effects + shift * effects.std() if low else effects
+        return {site: effects + size for site, effects in found.items()} if low else found
 
-    monkeypatch.setattr(choice._Trial, "_effects", biased)
+    monkeypatch.setattr(Trial, "_effects", biased)
     assert chosen(model, predictions=1e2).engine.settings["precision"] == "bfloat16"
     long = chosen(model, predictions=1e5)
     assert long.engine.settings["precision"] == "full" and "of the run's standard errors" in long.reason

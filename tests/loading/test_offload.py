@@ -12,6 +12,7 @@ from loading import tiny_models
 from selfrepair import SelfRepairError, load, measure
 from selfrepair.ablation.sites import Head, all_heads
 from selfrepair.engine import DeltaEngine, ReplayEngine, choice
+from selfrepair.engine.trial import RunSize
 from selfrepair.model import offload
 from support import TOKENS, corpus, gap, sweep
 from zoo import families
@@ -81,7 +82,7 @@ def test_weights_at_low_precision_do_not_pile_up(large):
     model = load(large, offload=True)
     engine = DeltaEngine("int8")
     sweep(engine, model, "resample", [Head(0, 0), Head(5, 1)])
-    assert not engine.weights._prepared
+    assert not any(weights._prepared for weights in engine._weights.values())
 
 
 def resident(model) -> int:
@@ -124,7 +125,7 @@ def test_blocks_are_read_once_for_all_runs(saved):
     """A replay would read all blocks above again for every chunk of heads, so little work is no reason for one."""
     model = load(saved("llama"), offload=True)
     with model.running():
-        chosen = choice.choose(model, TOKENS, all_heads(model.anatomy), choice.RunSize(1.0, 1.0))
+        chosen = choice.choose(model, TOKENS, all_heads(model.anatomy), RunSize(1.0, 1.0))
     assert chosen.engine.name == "delta" and "read once" in chosen.reason
 
 

@@ -18,13 +18,12 @@ from selfrepair.engine.delta.blocks import HEADS, INPUT, OUTPUT, PROJECTION, Blo
 from selfrepair.engine.delta.compiled import CompiledProgram
 from selfrepair.engine.delta.layer_probes import after_attention, directions, of_attention
 from selfrepair.engine.delta.matmul import PRECISIONS, Weights
-from selfrepair.engine.delta.probes import HEAD_DIRECTIONS, PROJECTION_DIRECTION, Probe
+from selfrepair.engine.delta.probes import Probe
 from selfrepair.engine.delta.program import Program, TapeValues
 from selfrepair.engine.delta.tape import Tape
 from selfrepair.engine.delta.wavefront import PatchAt, Runs
 from selfrepair.engine.fold import Folding, halving_when_memory_ends
 from selfrepair.errors import RefusedModel
-from selfrepair.model.anatomy import Block
 from selfrepair.model.arguments import block_arguments
 from selfrepair.model.language_model import LanguageModel
 from selfrepair.model.own_forward import stream_errors
@@ -50,6 +49,8 @@ class DeltaEngine:
 
     Attributes:
         precision: how differences are multiplied with weights: `full` (the model's own), `bfloat16` or `int8`.
+        full_below: runs that start in a layer below this one keep the model's own precision: where the first layers
+            write a few enormous activations, a run that moves these loses the rest in their rounding.
         fold: how many runs pass a block together; halved where memory runs out.
         compiled: whether blocks' difference halves are compiled, for full batches of `batch` windows.
         batch: windows in a full batch; other batches are not worth compiling for.
@@ -61,10 +62,11 @@ class DeltaEngine:
     compiled: bool = False
     batch: int | None = None
     runs: int | None = None
+    full_below: int = 0
     name: str = "delta"
     _recorder: BlockRecorder = field(default_factory=BlockRecorder, repr=False)
     _programs: dict[tuple[str, int], CompiledProgram] = field(default_factory=dict, repr=False)
-    _weights: Weights | None = field(default=None, repr=False)
+    _weights: dict[str, Weights] = field(default_factory=dict, repr=False)
 
     @property
     def exact(self) -> bool:
@@ -81,18 +83,12 @@ class DeltaEngine:
         """See `selfrepair.engine.contract.Engine`."""
         return {
             "precision": self.precision,
+            "full_below": self.full_below,
             "fold": self.fold,
             "compiled": self.compiled,
             "batch": self.batch,
             "runs": self.runs,
         }
-
-    @property
-    def weights(self) -> Weights:
-        """The model's weights at low precision."""
-        if self._weights is None:
-            self._weights = Weights(PRECISIONS[self.precision])
-        return self._weights
 
     @property
     def steps_over_modules(self) -> bool:
@@ -115,24 +111,34 @@ class DeltaEngine:
             block = type(model.anatomy.blocks[0].module).__name__
             raise NotTraceable(f"{block} hands values on beside the stream, of which no differences are carried.")
         yield from nothing_happens(model.anatomy, clean, interventions, per_component)
-        ordered = [intervention for _, group in by_start(interventions) for intervention in group]
-        most = self.runs or max(1, len(ordered))
-        for start in range(0, len(ordered), most):
-            chosen = ordered[start : start + most]
-            remembered = lru_cache(len(KINDS))(replacement)  # of the layer at work alone: all layers take much memory
-            yield from self._wave(model, clean, chosen, remembered, per_component, advance)
+        for precision, ordered in self._by_precision(interventions):
+            most = self.runs or len(ordered)
+            for start in range(0, len(ordered), most):
+                chosen = ordered[start : start + most]
+                remembered = lru_cache(len(KINDS))(replacement)  # of the layer at work: all layers take much memory
+                yield from self._wave(model, clean, chosen, precision, remembered, per_component, advance)
+
+    def _by_precision(self, interventions: Sequence[Intervention]) -> Iterator[tuple[str, list[Intervention]]]:
+        """The runs of each precision that there are any of, those that start last first."""
+        groups = by_start(interventions)
+        for precision, full in ((self.precision, False), ("full", True)):
+            chosen = [run for start, group in groups if (start < self.full_below) is full for run in group]
+            if chosen:
+                yield precision, chosen
 
     def _wave(
         self,
         model: LanguageModel,
         clean: CleanRun,
         interventions: Sequence[Intervention],
+        precision: str,
         replacement: Replacement,
         per_component: bool,
         advance: Advance,
     ) -> Iterator[Ledger]:
         """Moves up as many runs as memory holds, from the lowest layer of theirs."""
         anatomy, starting = model.anatomy, dict(reversed(by_start(interventions)))
+        weights = self._weights.setdefault(precision, Weights(PRECISIONS[precision]))
         joining = [intervention for group in starting.values() for intervention in group]
         runs = Runs(model, clean, joining, per_component)
         neurons = {port.layer: model.neurons(port.layer).module for port in ports_of(joining) if port.kind == "neurons"}
@@ -141,13 +147,13 @@ class DeltaEngine:
             block, residual = anatomy.blocks[layer], clean.residuals[layer]
             tape = self._recorder.record(block, arguments[layer], residual, neurons.get(layer))
             strayed = torch.maximum(strayed, _strayed(clean, layer, tape))
-            values = TapeValues(tape, self.weights, _directions(block, clean, layer), clean.reading, clean.tokens.shape)
+            values = TapeValues(tape, weights, directions(block, clean, layer), clean.reading, clean.tokens.shape)
             self._advance(runs, layer, values, replacement, advance)
             if layer in starting:
                 self._join(runs, layer, len(starting[layer]), values, replacement, advance)
                 runs.replace_directions(layer, replacement)
             if model.offloaded:
-                self.weights.forget()
+                weights.forget()
         assert tape is not None
         _require_clean(model, float(strayed))
         yield from runs.ledgers(tape.values[tape.marks[OUTPUT]])
@@ -249,7 +255,7 @@ class DeltaEngine:
             return None
         if values.reading.positions is not None:
             return None  # they would become part of the program
-        return f"{program.start} {program.probes} {values.tape.signature()}"
+        return f"{values.precision.name} {program.start} {program.probes} {values.tape.signature()}"
 
     def _compiled(
         self, key: str, program: Program, values: TapeValues, differences: Tensor, fold: int
@@ -275,14 +281,6 @@ def _require_clean(model: LanguageModel, strayed: float) -> None:
             f"{allowed:.0e} is allowed.",
             "Blocks that need more than that (what other blocks or texts left somewhere) cannot be replayed.",
         )
-
-
-def _directions(block: Block, clean: CleanRun, layer: int) -> dict[str, Tensor]:
-    return {
-        **directions(block, clean.direction),
-        PROJECTION_DIRECTION: clean.projection_directions[layer],
-        HEAD_DIRECTIONS: clean.head_directions[layer],
-    }
 
 
 def _numbered(numbers: RunNumbers, part: slice) -> RunNumbers:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from selfrepair.engine.clean import CleanRun
 from selfrepair.engine.delta.blocks import ATTENTION, HEADS, MIXER, OUTPUT, PROJECTION, mlp_marks
 from selfrepair.engine.delta.probes import DIRECTION, HEAD_DIRECTIONS, PROJECTION_DIRECTION, STREAM, Probe
 from selfrepair.engine.delta.tape import Tape
@@ -37,13 +38,13 @@ def along(block: Block, mark: str) -> str:
     return DIRECTION if block.gains is None else f"{DIRECTION} of {mark}"
 
 
-def directions(block: Block, direction: Tensor) -> dict[str, Tensor]:
-    """Directions of a block's writes by these names.
-
-    Args:
-        block: the block.
-        direction: that of the final stream, [window, P, width].
-    """
+def directions(block: Block, clean: CleanRun, layer: int) -> dict[str, Tensor]:
+    """The directions that a layer's probes read along, by name: those of a block's writes, of its projection's output
+    and of every head's."""
     writes: dict[str, Write] = {ATTENTION: "attention", MIXER: "mixer"}
     writes |= {name: number for number, name in enumerate(mlp_marks(block))}
-    return {along(block, mark): block.with_gain(direction, write) for mark, write in writes.items()}
+    return {
+        **{along(block, mark): block.with_gain(clean.direction, write) for mark, write in writes.items()},
+        PROJECTION_DIRECTION: clean.projection_directions[layer],
+        HEAD_DIRECTIONS: clean.head_directions[layer],
+    }

@@ -10,11 +10,12 @@ from torch import Tensor
 from selfrepair.ablation.operators import Operator
 from selfrepair.ablation.sites import Head, Site, usual_sites
 from selfrepair.engine import DeltaEngine, Engine, ReplayEngine, engine_made_by_name, engine_named
-from selfrepair.engine.choice import Choice, RunSize, choose, delta, require_right
+from selfrepair.engine.choice import Choice, choose, delta, require_right
 from selfrepair.engine.clean import clean_run
 from selfrepair.engine.contract import is_exact
 from selfrepair.engine.delta.matmul import PRECISIONS
 from selfrepair.engine.own_position.single_positions import OwnPositionEngine
+from selfrepair.engine.trial import RunSize
 from selfrepair.errors import SelfRepairError
 from selfrepair.model.faults import finding
 from selfrepair.model.language_model import LanguageModel

@@ -5,12 +5,14 @@
     python benchmarks/power.py default --documents 12 --share 0.05 --unfiltered --corpora 0
 
 Widths of intervals fall with the root of the documents, so the time to a given width is `seconds * width^2`; "gain" is
-that of the exact sweep over that of two phases. Seconds are the processor's, so that a busy machine does not decide
-(take one thread). Both run the same engine, one after the other, on documents of one text: two phases on `--times` as
-many. The exact sweep is a run as it is by default, of all tokens too; two phases are asked for the top 2% alone, by own
-positions, or with `--unfiltered` for all tokens, by first-order effects. Coverage: the documents of one exact run and
-one at own positions are the population; corpora are drawn from it with replacement, with a random exact part, and
-estimated as runs are.
+that of the exact sweep in float32 (the engine `replay`) over that of the others. Seconds are the processor's, so that a
+busy machine does not decide (take one thread). The others run the engine that `--engine` names, by default what `auto`
+chooses here: the same sweep first, which shows what low precision gains alone, then two phases, on documents of one
+text: two phases on `--times` as many. The exact sweep is a run as it is by default, of all tokens too; two phases are
+asked for the top 2% alone, by own positions, or with `--unfiltered` for all tokens, by first-order effects.
+
+Coverage: the documents of one exact run and one at own positions are the population; corpora are drawn from it with
+replacement, with a random exact part, and estimated as runs are.
 """
 
 from __future__ import annotations
@@ -58,6 +60,7 @@ def power(
     share: Annotated[list[float], typer.Option(help="Shares of exact documents; may be given several times.")] = [0.1],  # noqa: B006
     unfiltered: Annotated[bool, typer.Option(help="All tokens by first-order effects, not the top 2%.")] = False,
     heads: Annotated[str | None, typer.Option(help="Heads to ablate, such as L0,L10; all by default.")] = None,
+    engine: Annotated[str, typer.Option(help="Engine of what is compared with the exact sweep by replay.")] = "auto",
     corpora: Annotated[int, typer.Option(help="Corpora drawn to measure coverage; 0 for none.")] = 200,
     threads: int = 2,
 ) -> None:
@@ -67,12 +70,21 @@ def power(
     text = windows(loaded.tokenizer, "builtin", tokens=LENGTH * documents * times, length=LENGTH)
     small = windows(loaded.tokenizer, "builtin", tokens=LENGTH * documents, length=LENGTH)
     surrogate = "gradient" if unfiltered else "own"
-    exact = run_on(loaded, small, filters=FILTERS, heads=heads)
+    exact = run_on(loaded, small, engine="replay", filters=FILTERS, heads=heads)
     print(f"{loaded.name}, {surrogate}: exact on {documents} documents, {exact.seconds:.0f} s", flush=True)
+    if engine != "replay":
+        same = run_on(loaded, small, engine=engine, filters=FILTERS, heads=heads)
+        print(f"  by {same.run.plan['engine_reason']}, {same.seconds:.0f} s: {gains(exact, same, ASKED[surrogate][0])}")
     for part in share:
         label, filters = ASKED[surrogate]
-        phases = run_on(loaded, text, filters=filters, heads=heads, surrogate=surrogate, exact_share=part)
-        print(gains(exact, phases, label), flush=True)
+        phases = run_on(
+            loaded, text, engine=engine, filters=filters, heads=heads, surrogate=surrogate, exact_share=part
+        )
+        facts = phases.run.plan["phases"]
+        assert facts is not None
+        part_of_all = f"{facts['exact_documents']} of {facts['documents']} documents exact"
+        by = phases.run.plan["engine_reason"]
+        print(f"  {part_of_all}, by {by}, {phases.seconds:.0f} s: {gains(exact, phases, label)}", flush=True)
     if corpora:
         for line in (coverage_over_all if unfiltered else coverage)(loaded, text, corpora):
             print(line, flush=True)
@@ -87,9 +99,9 @@ class Timed:
 
 
 def run_on(model: LanguageModel, text: Windows, **options: object) -> Timed:
-    """A run with the replay engine."""
+    """A run, and what it took."""
     started = time.process_time()
-    run = measure(model, text, engine="replay", progress=False, **options)  # type: ignore[arg-type]
+    run = measure(model, text, progress=False, **options)  # type: ignore[arg-type]
     return Timed(run, time.process_time() - started)
 
 
@@ -107,12 +119,9 @@ def gains(exact: Timed, phases: Timed, label: str) -> str:
         rows = heads[~np.isnan(heads).all(1)]
         thirds = ", ".join(f"{np.nanmedian(part):.1f}" for part in np.array_split(rows, 3))
         said.append(f"median head's {name} {np.nanmedian(heads):.1f} (thirds of the depth: {thirds})")
-    facts = phases.run.plan["phases"]
-    assert facts is not None
     decided = [int((run.heads["label"].sel(filter=label) == "repaired").sum()) for run in both]
     return (
-        f"  {facts['exact_documents']} of {facts['documents']} documents exact, {phases.seconds:.0f} s: gain of the "
-        f"card {card:.1f}, {'; '.join(said)}; heads repaired: {decided[0]} exact, {decided[1]} two phases"
+        f"gain of the card {card:.1f}, {'; '.join(said)}; heads repaired: {decided[0]} exact by replay, {decided[1]} so"
     )
 
 

@@ -53,22 +53,38 @@ def test_wanted_predictions_are_those_of_whole_windows(name, engine):
         assert ledger.total_effect[0][~mask].isnan().all()
 
 
-def test_texts_end_behind_the_last_wanted_prediction():
+def one(runs, windows, predictions):
+    wanted = torch.zeros(runs, windows, predictions, dtype=torch.bool)
+    wanted[2, 1, 3] = True
+    return wanted
+
+
+def watched(engine, seen):
+    """The engine, which notes how many runs of which windows it computes."""
+    sweep = engine.sweep
+
+    def watching(model, clean, interventions, *rest):
+        seen.append((len(interventions), *clean.tokens.shape))
+        yield from sweep(model, clean, interventions, *rest)
+
+    engine.sweep = watching
+    return engine
+
+
+@pytest.mark.parametrize("engine", [ReplayEngine(fold=1), DeltaEngine()], ids=lambda e: e.name)
+def test_texts_end_behind_the_last_wanted_prediction(engine):
     """An engine that sees more than it needs would cost what whole windows cost."""
     seen = []
-
-    class Watched(ReplayEngine):
-        def sweep(self, model, clean, interventions, *rest):
-            seen.append((len(interventions), *clean.tokens.shape))
-            yield from super().sweep(model, clean, interventions, *rest)
-
-    def one(runs, windows, predictions):
-        wanted = torch.zeros(runs, windows, predictions, dtype=torch.bool)
-        wanted[2, 1, 3] = True
-        return wanted
-
-    swept("gpt2", Watched(fold=1), one)
+    _, wanted = swept("gpt2", watched(engine, seen), one)
     assert seen == [(1, 1, 5)]  # position 3 predicts token 4
+    assert sum(int(mask.sum()) for mask in wanted.values()) == 1
+
+
+def test_runs_that_move_up_together_share_whole_windows():
+    """Cut ones would cost them a clean half for each, and their compiled programs."""
+    seen = []
+    _, wanted = swept("gpt2", watched(DeltaEngine(), seen), few)
+    assert seen == [(len(wanted), *TOKENS.shape)]
 
 
 def test_the_work_told_is_that_of_whole_windows():

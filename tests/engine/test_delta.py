@@ -220,10 +220,10 @@ def test_much_work_is_compiled_and_little_is_replayed(monkeypatch):
     model = language_model("gpt2", dtype="float32")
     assert chosen(model).engine.settings["compiled"] is True
     assert chosen(model, work=10).engine.name == "replay"
-    with model.running():  # batches of many shapes: nothing is compiled for them, and replay cuts windows closest
-        size = RunSize(1e12, 1e3, beginnings=True)
+    with model.running():  # of which replay alone computes half
+        size = RunSize(1e12, 1e3, positions=0.5)
         of_beginnings = choice.choose(model, TOKENS, all_heads(model.anatomy), size)
-    assert of_beginnings.engine.name == "replay" and "beginnings" in of_beginnings.reason
+    assert of_beginnings.engine.name == "replay" and "than filters need" in of_beginnings.reason
     moe = chosen(language_model("mixtral", dtype="float32"))
     assert moe.engine.name == "replay" or not moe.engine.settings["compiled"]
 
@@ -280,6 +280,28 @@ def test_means_near_zero_do_not_turn_down_products_that_are_right(products):
     products.take(full=9.0, int8=9.0, bfloat16=2.0)
     model = language_model("gpt2", dtype="float32")
     assert chosen(model).engine.settings["precision"] == "bfloat16"
+
+
+@pytest.mark.parametrize(
+    ("positions", "times", "compiled", "taken"),
+    [
+        (1.0, 2.0, False, True),
+        (0.6, 2.0, True, True),
+        (0.6, 2.0, False, False),
+        (0.3, 2.0, True, False),
+        (0.3, 8.0, True, True),
+        (0.05, 8.0, True, False),
+    ],
+)
+def test_whole_windows_have_to_be_faster_than_a_replay_of_beginnings(
+    positions, times, compiled, taken, products, monkeypatch
+):
+    products.take(full=times, int8=9.0, bfloat16=1.0)
+    monkeypatch.setattr(choice, "_worth_compiling", lambda *_: compiled)
+    model, size = language_model("gpt2", dtype="float32"), RunSize(1e12, 1e3, positions)
+    with model.running():
+        found = choice.choose(model, TOKENS, all_heads(model.anatomy), size).engine
+    assert (found.settings.get("precision") == "bfloat16") is taken and (found.name == "delta") is taken
 
 
 @pytest.mark.parametrize("wrong_below", [1, 2])

@@ -2,6 +2,9 @@
 
 A prediction depends on the positions up to its own alone, so where a few predictions of each intervention are wanted,
 windows are cut behind the last of them, and windows without any are left out. The engine sees shorter texts.
+
+Engines whose runs move up together share a clean half of every block, and have compiled programs for full batches. Cut
+windows would cost them both, so they compute whole ones, unless next to nothing of these is wanted.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ from selfrepair.progress import Advance, ignore
 
 _ALIKE, _LEAST = 0.8, 192  # a text is not cut to less than this share of it, nor are fewer positions put together
 _ALIKE_TOGETHER, _LEAST_TOGETHER = 0.5, 2048  # the same for engines whose runs move up together
+_NEXT_TO_NOTHING = 0.2  # of whole windows: cut ones then pay for such engines too
 
 
 @dataclass(frozen=True)
@@ -108,6 +112,8 @@ def beginning_of(clean: CleanRun, windows: Sequence[int], length: int | None = N
     """
     assert clean.reading.positions is None and clean.reading.value is None
     windows, length = list(windows), clean.tokens.shape[1] if length is None else length
+    if (windows, length) == (list(range(len(clean.tokens))), clean.tokens.shape[1]):
+        return clean
 
     def cut(value: Tensor) -> Tensor:  # [window, position, ...]
         return value[windows, :length]
@@ -146,8 +152,8 @@ def beginning_of(clean: CleanRun, windows: Sequence[int], length: int | None = N
 
 
 def _beginnings(interventions: Sequence[Intervention], wanted: Tensor, together: bool) -> Iterator[_Beginning]:
-    """Covers all wanted predictions: windows of one intervention that need about the same length, or interventions of
-    one window, if those move up together."""
+    """Covers all wanted predictions: windows of one intervention that need about the same length; if interventions
+    move up together, whole windows of all, or those of one window that need about the same length."""
     ends = torch.arange(2, wanted.shape[-1] + 2, device=wanted.device)  # a prediction's own position, and its target
     needed = (wanted * ends).amax(-1).tolist() if wanted.shape[-1] else []
     if not together:
@@ -155,9 +161,17 @@ def _beginnings(interventions: Sequence[Intervention], wanted: Tensor, together:
             for windows, length in _alike(lengths, _ALIKE, _LEAST):
                 yield _Beginning((number,), windows, length)
         return
+    parts = []
     for window, lengths in enumerate(zip(*needed, strict=True)):
         for numbers, length in _alike(lengths, _ALIKE_TOGETHER, _LEAST_TOGETHER):
-            yield _Beginning(numbers, (window,), length)
+            parts.append(_Beginning(numbers, (window,), length))
+    runs, count, predictions = wanted.shape
+    whole = _Beginning(tuple(range(runs)), tuple(range(count)), predictions + 1)
+    yield from parts if sum(map(_cost, parts)) <= _NEXT_TO_NOTHING * _cost(whole) else [whole]
+
+
+def _cost(part: _Beginning) -> int:
+    return len(part.interventions) * len(part.windows) * part.length
 
 
 def _alike(lengths: Sequence[int], share: float, least: int) -> Iterator[tuple[tuple[int, ...], int]]:

@@ -26,6 +26,8 @@ _REPAID = 5  # times as long as that a replay has to take: compiled differences 
 _CPU_ROWS, _GPU_ROWS = 1536, 65536  # tokens that pass a block together: what caches like, or a GPU
 _WASTE = 0.1  # share of a last, smaller chunk that may be filling
 _ROUNDS = 5  # of timing products, each in its turn: work beside hits all alike
+_PRODUCTS, _PRODUCTS_NOT_COMPILED = 0.85, 0.65  # of the time of differences in float32, beside replay's
+_CUTS_CLOSEST = "it alone computes windows no further than filters need"
 _TOO_LITTLE = "too little to do for compiled differences to pay"
 _LITTLE = 1e12  # floating-point operations: seconds of work
 
@@ -61,9 +63,11 @@ def choose(model: LanguageModel, tokens: Tensor, sites: Sequence[Site], work: Ru
     chosen = delta(model, tokens, sites, work, None, trial)
     if model.offloaded:
         return Choice(chosen.engine, f"{chosen.reason}, each block's weights read once for all ablated runs")
-    if chosen.engine.settings["precision"] == "full" and not chosen.engine.settings["compiled"]:
-        why = "compiling does not pay for beginnings of windows" if work.beginnings else _TOO_LITTLE
-        return Choice(_replay(model, tokens), f"replay: {why}")
+    if chosen.engine.settings["precision"] == "full":
+        if work.positions < 1:
+            return Choice(_replay(model, tokens), f"replay: {_CUTS_CLOSEST}")
+        if not chosen.engine.settings["compiled"]:
+            return Choice(_replay(model, tokens), f"replay: {_TOO_LITTLE}")
     return chosen
 
 
@@ -87,12 +91,12 @@ def delta(
     if trial is None:
         trial = Trial(model, tokens, sites, work)
         trial.require_right()
+    compiled = _worth_compiling(model, trial, work.blocks)
     if precision is not None:
         products = _Products(precision, 0, f"{precision} products as asked for")
     else:
-        products = _products(model, trial)
+        products = _products(model, trial, compiled)
     fold = _fold(model, len(tokens) * tokens.shape[1])
-    compiled = not work.beginnings and _worth_compiling(model, trial, work.blocks)
     engine = DeltaEngine(products.precision, fold, compiled, len(tokens), full_below=products.full_below)
     return Choice(engine, f"delta: {products.reason}, {'compiled' if engine.compiled else 'not compiled'}")
 
@@ -140,17 +144,23 @@ class _Products:
     reason: str
 
 
-def _products(model: LanguageModel, trial: Trial) -> _Products:
-    """The fastest products that are accurate enough, but for what starts in the first layers."""
+def _products(model: LanguageModel, trial: Trial, compiled: bool) -> _Products:
+    """The fastest products that are accurate enough, but for what starts in the first layers.
+
+    Args:
+        model: the model.
+        trial: effects to compare with.
+        compiled: whether differences will be compiled.
+    """
     if model.dtype != torch.float32:
         return _Products("full", 0, f"in {str(model.dtype).removeprefix('torch.')}")
     speed = _seconds_of_products(model)
     remarks = []
     for name in sorted(speed, key=speed.__getitem__):
         gain = speed["full"] / speed[name]
-        if gain < _FASTER:
+        if not _pays(trial, gain, compiled, 0):
             break
-        found = trial.right_from(DeltaEngine(name), partial(_pays, trial, gain))
+        found = trial.right_from(DeltaEngine(name), partial(_pays, trial, gain, compiled))
         error = found.error
         off = f"off by {error.per_token:.1%} per token, means by {error.bias:.2g} of the run's standard errors"
         if found.layer is not None:
@@ -161,10 +171,12 @@ def _products(model: LanguageModel, trial: Trial) -> _Products:
     return _Products("full", 0, "; ".join(["float32 products", *remarks]))
 
 
-def _pays(trial: Trial, gain: float, layer: int) -> bool:
-    """Whether products that are so many times as fast pay if what starts below a layer cannot have them."""
-    share = trial.share_below(layer)
-    return share + (1 - share) / gain <= 1 / _FASTER
+def _pays(trial: Trial, gain: float, compiled: bool, layer: int) -> bool:
+    """Whether products that are so many times as fast pay if what starts below a layer cannot have them. Differences
+    are taken of whole windows; a replay that computes beginnings alone saves the rest of these."""
+    share, products = trial.share_below(layer), _PRODUCTS if compiled else _PRODUCTS_NOT_COMPILED
+    seconds = share + (1 - share) * (1 - products + products / gain)
+    return gain >= _FASTER and seconds <= min(trial.work.positions, 1 / _FASTER)
 
 
 def _seconds_of_products(model: LanguageModel) -> dict[str, float]:

@@ -35,13 +35,13 @@ class RunSize:
     Attributes:
         blocks: blocks times ablated runs times windows.
         predictions: tokens whose effects are measured for each head.
-        beginnings: whether windows are computed only as far as filters need (`engine.beginnings`): each batch then has
-            a shape of its own, for which compiling does not pay, and replay cuts closest.
+        positions: share of windows' positions that filters need, about. Below 1, replay computes windows only as far
+            (`engine.beginnings`), in batches that each have a shape of their own.
     """
 
     blocks: float
     predictions: float
-    beginnings: bool = False
+    positions: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Trial:
             sites: heads or mixers to be ablated.
             work: what the run is going to do.
         """
-        self.model, self.planned = model, work.predictions
+        self.model, self.work = model, work
         self._all = sorted(sites, key=lambda site: (site.port.layer, site.entries or ()))
         self.sites = _spread(self._all)
         blocks = sum(model.anatomy.layers - site.port.layer for site in self.sites)
@@ -145,7 +145,7 @@ class Trial:
         if missing:
             self._truth |= self._effects(ReplayEngine(fold=1), missing)
         truth = torch.stack([self._truth[site] for site in found])
-        return RelativeError.between(torch.stack(list(found.values())), truth, self.planned)
+        return RelativeError.between(torch.stack(list(found.values())), truth, self.work.predictions)
 
     def _inputs(self, ports: frozenset[Port]) -> tuple[CleanRun, dict[Port, Tensor]]:
         """The clean run with these ports' outputs, and what goes in their place."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -22,8 +23,12 @@ from selfrepair.model.language_model import LanguageModel
 from selfrepair.results.plan import EngineFacts, PhasesFacts
 from selfrepair.run.planning.batch_size import MemoryPlan, plan_memory, tokens_of, windows_per_unit
 from selfrepair.run.planning.settings import Settings
+from selfrepair.statistics.filters import Filter
+from selfrepair.statistics.keep_limits import widest
 from selfrepair.text import Windows
 
+_MARGIN = 1.5  # kept tokens beyond those that a filter takes, for the bootstrap's limits
+_UNEVEN = 1.2  # windows of unequal lengths go together
 _SURROGATE_COST = 0.1  # of an exact sweep, for sizes of units
 
 
@@ -39,7 +44,7 @@ def planned_engine(
     heads: list[Head],
     chosen: Operator,
     phases: PhasesFacts | None,
-    beginnings: bool,
+    filters: Sequence[Filter] | None,
 ) -> tuple[Engine, EngineFacts]:
     """The engine with all its settings, and the plan's entries on it and on batch sizes.
 
@@ -50,7 +55,7 @@ def planned_engine(
         heads: heads, or cells of interventions.
         chosen: the operator.
         phases: the plan's entry on estimation in two phases.
-        beginnings: whether windows are computed only as far as filters need.
+        filters: filters that choose tokens, if no others are computed; None where all are.
     """
     asked, by_head = settings.computing, settings.statistics.components == "heads"
     share = exact_share(phases)
@@ -65,13 +70,25 @@ def planned_engine(
     with finding("an engine, on the first windows"):
         tried = list(dict.fromkeys(_site_near(model, cell) for cell in heads))
         passes = max(1, round(share * len(windows))) * chosen.draws
+        length = first_batch.shape[1]
         blocks = passes * sum(model.anatomy.layers - site.port.layer for site in tried)
-        work = RunSize(blocks, passes * (first_batch.shape[1] - 1), beginnings)
+        work = RunSize(blocks, passes * (length - 1), 1.0 if filters is None else positions_needed(filters, length))
         choice = chosen_engine(asked.engine, asked.precision, model, first_batch, tried, work)
     engine = choice.engine
     if isinstance(engine, DeltaEngine) and engine.runs is None:
         engine.runs = room.runs
     return engine, _facts(choice, isinstance(asked.engine, str) or engine_made_by_name(engine), room, unit)
+
+
+def positions_needed(filters: Sequence[Filter], length: int) -> float:
+    """Share of windows' positions up to the last token that filters choose, about: tokens are taken to lie anywhere.
+
+    Args:
+        filters: filters that choose tokens.
+        length: positions of a window.
+    """
+    tokens = _MARGIN * length * sum(filter_.fraction for filter_ in widest(filters))
+    return min(1.0, _UNEVEN * (1 + math.expm1(-tokens) / tokens))
 
 
 def _facts(choice: Choice, by_name: bool, room: MemoryPlan, unit: int) -> EngineFacts:

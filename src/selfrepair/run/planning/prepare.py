@@ -93,8 +93,8 @@ def prepare(
     if not windows.scored(first).any():
         raise SelfRepairError("There are no scored tokens.", "Give more text, or longer windows.")
     drawn = chosen.draw_donors(windows, statistics.seed)
-    beginnings = sets is None and all(filter_.chooses for filter_ in filters)
-    engine, facts = (decided or planned_engine(model, windows, settings, heads, chosen, phases, beginnings))[:2]
+    alone = filters if sets is None and all(filter_.chooses for filter_ in filters) else None
+    engine, facts = (decided or planned_engine(model, windows, settings, heads, chosen, phases, alone))[:2]
     _require_estimable(model, windows, facts, own, surrogates)
     subject = run_plan.subject_of(model, windows, first)
     plan = run_plan.make_plan(subject, chosen, heads, drawn, settings, stop, facts, model.device, sets, phases)

@@ -17,7 +17,7 @@ def test_positions_needed_are_those_up_to_the_last_token_of_a_filter(fraction, l
     monkeypatch.setattr(planned_engine, "_MARGIN", 1.0)
     chosen = np.random.default_rng(0).random((4000, length)) < fraction
     reach = np.where(chosen, np.arange(1, length + 1), 0).max(1).mean() / length
-    assert positions_needed([Filter("top", fraction)], length) == pytest.approx(reach, abs=1 / length)
+    assert positions_needed([Filter("top", fraction)], length) == pytest.approx(reach, abs=0.03 + 1 / length)
 
 
 def test_filters_of_one_kind_lie_in_each_other():

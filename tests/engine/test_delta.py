@@ -297,7 +297,8 @@ def test_whole_windows_have_to_be_faster_than_a_replay_of_beginnings(
     positions, times, compiled, taken, products, monkeypatch
 ):
     products.take(full=times, int8=9.0, bfloat16=1.0)
-    monkeypatch.setattr(choice, "_worth_compiling", lambda *_: compiled)
+    monkeypatch.setattr(choice, "_is_long", lambda _trial: compiled)
+    monkeypatch.setattr(choice, "_has_compiler", lambda _model: True)
     model, size = language_model("gpt2", dtype="float32"), RunSize(1e12, 1e3, positions)
     with model.running():
         found = choice.choose(model, TOKENS, all_heads(model.anatomy), size).engine

@@ -53,14 +53,16 @@ def choose(model: LanguageModel, tokens: Tensor, sites: Sequence[Site], work: Ru
     """
     if flops(model, tokens.shape[1], work.blocks) < _LITTLE and not model.offloaded:
         return Choice(_replay(model, tokens), "replay: too little to do for trials to pay")
-    trial = Trial(model, tokens, sites, work)
+    trial, gains = Trial(model, tokens, sites, work), _gains(model)
+    if not model.offloaded and not _may_pay(trial, gains):
+        return Choice(_replay(model, tokens), f"replay: {_TOO_LITTLE if work.positions == 1 else _CUTS_CLOSEST}")
     try:
         error, _ = trial.full
     except NotTraceable as problem:
         return Choice(_replay(model, tokens), f"replay: {problem.problem}")
     if error.per_token > rounding(model):
         return Choice(_replay(model, tokens), f"replay: differences were off by {error.per_token:.1e} in a trial")
-    chosen = delta(model, tokens, sites, work, None, trial)
+    chosen = _delta(model, tokens, trial, gains)
     if model.offloaded:
         return Choice(chosen.engine, f"{chosen.reason}, each block's weights read once for all ablated runs")
     if chosen.engine.settings["precision"] == "full":
@@ -71,14 +73,7 @@ def choose(model: LanguageModel, tokens: Tensor, sites: Sequence[Site], work: Ru
     return chosen
 
 
-def delta(
-    model: LanguageModel,
-    tokens: Tensor,
-    sites: Sequence[Site],
-    work: RunSize,
-    precision: str | None,
-    trial: Trial | None = None,
-) -> Choice:
+def delta(model: LanguageModel, tokens: Tensor, sites: Sequence[Site], work: RunSize, precision: str | None) -> Choice:
     """The delta engine, as asked for, with its settings. Call under `model.running()`.
 
     Args:
@@ -88,14 +83,19 @@ def delta(
         work: as for `choose`.
         precision: precision of its products; by default the fastest that is right, as for `choose`.
     """
-    if trial is None:
-        trial = Trial(model, tokens, sites, work)
-        trial.require_right()
-    compiled = _worth_compiling(model, trial, work.blocks)
+    trial = Trial(model, tokens, sites, work)
+    trial.require_right()
+    return _delta(model, tokens, trial, _gains(model) if precision is None else {}, precision)
+
+
+def _delta(
+    model: LanguageModel, tokens: Tensor, trial: Trial, gains: dict[str, float], precision: str | None = None
+) -> Choice:
+    compiled = _is_long(trial) and _can_be_compiled(model, trial)
     if precision is not None:
         products = _Products(precision, 0, f"{precision} products as asked for")
     else:
-        products = _products(model, trial, compiled)
+        products = _products(model, trial, gains, compiled)
     fold = _fold(model, len(tokens) * tokens.shape[1])
     engine = DeltaEngine(products.precision, fold, compiled, len(tokens), full_below=products.full_below)
     return Choice(engine, f"delta: {products.reason}, {'compiled' if engine.compiled else 'not compiled'}")
@@ -144,20 +144,19 @@ class _Products:
     reason: str
 
 
-def _products(model: LanguageModel, trial: Trial, compiled: bool) -> _Products:
+def _products(model: LanguageModel, trial: Trial, gains: dict[str, float], compiled: bool) -> _Products:
     """The fastest products that are accurate enough, but for what starts in the first layers.
 
     Args:
         model: the model.
         trial: effects to compare with.
+        gains: how many times as fast as float32 lower precisions multiply, fastest first.
         compiled: whether differences will be compiled.
     """
     if model.dtype != torch.float32:
         return _Products("full", 0, f"in {str(model.dtype).removeprefix('torch.')}")
-    speed = _seconds_of_products(model)
     remarks = []
-    for name in sorted(speed, key=speed.__getitem__):
-        gain = speed["full"] / speed[name]
+    for name, gain in gains.items():
         if not _pays(trial, gain, compiled, 0):
             break
         found = trial.right_from(DeltaEngine(name), partial(_pays, trial, gain, compiled))
@@ -179,13 +178,24 @@ def _pays(trial: Trial, gain: float, compiled: bool, layer: int) -> bool:
     return gain >= _FASTER and seconds <= min(trial.work.positions, 1 / _FASTER)
 
 
-def _seconds_of_products(model: LanguageModel) -> dict[str, float]:
-    """Time of a product of the size of an MLP's at each precision: the best of several rounds."""
+def _may_pay(trial: Trial, gains: dict[str, float]) -> bool:
+    """Whether differences may pay at all, before anything is tried."""
+    long = _is_long(trial)
+    in_float32 = long and trial.work.positions == 1
+    return in_float32 or any(_pays(trial, gain, long, 0) for gain in gains.values())
+
+
+def _gains(model: LanguageModel) -> dict[str, float]:
+    """How many times as fast as float32 lower precisions make a product of the size of an MLP's, fastest first; none
+    of models in another precision. The best of several rounds."""
+    if model.dtype != torch.float32:
+        return {}
     best = dict.fromkeys(PRECISIONS, float("inf"))
     for _ in range(_ROUNDS):
         for name in PRECISIONS:
             best[name] = min(best[name], _seconds_of_product(model, name))
-    return best
+    full = best.pop("full")
+    return {name: full / best[name] for name in sorted(best, key=best.__getitem__)}
 
 
 def _seconds_of_product(model: LanguageModel, name: str) -> float:
@@ -200,12 +210,14 @@ def _seconds_of_product(model: LanguageModel, name: str) -> float:
         return float("inf")
 
 
-def _worth_compiling(model: LanguageModel, trial: Trial, work: float) -> bool:
+def _is_long(trial: Trial) -> bool:
     """Whether a replay would take so long that compiling is repaid."""
+    return trial.seconds > _REPAID * _COMPILE_SECONDS
+
+
+def _can_be_compiled(model: LanguageModel, trial: Trial) -> bool:
     _, steps_over_modules = trial.full
-    if steps_over_modules or not _has_compiler(model):
-        return False
-    return min(trial.seconds_of_replay() for _ in range(2)) * work > _REPAID * _COMPILE_SECONDS
+    return not steps_over_modules and _has_compiler(model)
 
 
 def _has_compiler(model: LanguageModel) -> bool:

@@ -128,6 +128,11 @@ class Trial:
         size = float(truth.double().square().mean().sqrt().clamp_min(1e-30))
         require_differences(self.model, error.per_token, max(rounding(self.model), logits / size))
 
+    @cached_property
+    def seconds(self) -> float:
+        """Seconds that a replay of the whole run would take."""
+        return min(self.seconds_of_replay() for _ in range(2)) * self.work.blocks
+
     def seconds_of_replay(self) -> float:
         """Seconds that one run of one window takes for one block."""
         layer, sites = list(usual_sites(self.model.anatomy).items())[-3:][0]

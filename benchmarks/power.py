@@ -249,8 +249,8 @@ def drawn(rng: np.random.Generator, head: Population, size: int, noise: bool) ->
     table = TwoPhaseFeatures(cheap, head.exact[tokens], match)
     counted = np.bincount(document, minlength=size)
     found = estimated(bootstrap_filtered(head.effect[tokens], table, document, counted, FRACTION, weights), in_part)
-    cells = np.array(found.documents), np.array(found.effective)
-    return Replicated(found.sums[0], found.sums[1:], *cells, two_phase=True)
+    cells = np.array(found.documents), np.array(found.effective), np.array(found.known)
+    return Replicated(found.sums[0], found.sums[1:], *cells)
 
 
 # -------------------------------------------------------------------------------------- coverage of all tokens
@@ -296,8 +296,8 @@ def drawn_sums(rng: np.random.Generator, head: Sums, size: int, noise: bool) -> 
     measured = np.where(in_part[:, None], head.exact[chosen], 0)
     tokens = cheap[chosen, INDEX["count"]]
     both = bootstrap_all(joined_phases(cheap[chosen], measured), weights)
-    sums, effective = estimated_over_all(both, tokens, np.where(in_part, tokens, 0))
-    return Replicated(sums[0], sums[1:], np.array(size), effective, two_phase=True)
+    sums, effective, known = estimated_over_all(both, tokens, np.where(in_part, tokens, 0))
+    return Replicated(sums[0], sums[1:], np.array(size), effective, known)
 
 
 def coverage_over_all(model: LanguageModel, text: Windows, corpora: int) -> Iterator[str]:

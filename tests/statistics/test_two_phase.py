@@ -52,8 +52,8 @@ def measured(rng, documents, exact, surrogate, replicates=150):
     counted = np.bincount(document, minlength=documents)
     both = TwoPhaseFeatures(cheap, truth, match)
     found = estimated(bootstrap_filtered(effect, both, document, counted, SHARE, weights), in_part)
-    cells = np.array(found.documents), np.array(found.effective)
-    return Replicated(found.sums[0], found.sums[1:], *cells, two_phase=True)
+    cells = np.array(found.documents), np.array(found.effective), np.array(found.known)
+    return Replicated(found.sums[0], found.sums[1:], *cells)
 
 
 def passing(effect):
@@ -157,5 +157,6 @@ def test_documents_count_by_what_the_surrogate_misses_most(missed, few):
     tokens = cheap[:, INDEX["count"]]
     weights = np.concatenate([np.ones((1, documents), int), document_weights(documents, 200)])
     both = bootstrap_all(joined_phases(cheap, exact), weights)
-    _, effective = estimated_over_all(both, tokens, exact[:, INDEX["count"]])
+    _, effective, known = estimated_over_all(both, tokens, exact[:, INDEX["count"]])
     assert effective < 8 if few else effective > 50
+    assert known > 50

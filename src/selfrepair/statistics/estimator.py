@@ -48,6 +48,8 @@ class Estimator:
             denominator, each [...]; its interval is Fieller's, see `statistics.fieller`.
         share_of: the estimator of the mean that it is a share of, where that may be zero.
         shown: how the page shows it; None if only files and tables have it.
+        known: whether it takes only what surrogates know exactly, direct effects, clean and ablated: in two phases the
+            exact part then adds nothing to its error.
     """
 
     name: str
@@ -58,6 +60,7 @@ class Estimator:
     parts: Callable[[Array], tuple[Array, Array]] | None = None
     share_of: str = ""
     shown: Shown | None = None
+    known: bool = False
 
     @property
     def in_percent(self) -> bool:

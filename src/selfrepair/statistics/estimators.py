@@ -31,7 +31,9 @@ def _ratio(above: str, below: str, sign: int = 1) -> Callable[[Array], Array]:
     return function
 
 
-def _of_lost(name: str, description: str, *above: str, shown: Shown, below: str = "lost") -> Estimator:
+def _of_lost(
+    name: str, description: str, *above: str, shown: Shown, below: str = "lost", known: bool = False
+) -> Estimator:
     """The sum of some features over that of another which may be near zero."""
     share_of = "lost_direct_effect" if below == "lost" else below
 
@@ -40,7 +42,14 @@ def _of_lost(name: str, description: str, *above: str, shown: Shown, below: str 
         return sums[..., [INDEX[column] for column in above]].sum(-1), sums[..., INDEX[below]]
 
     return Estimator(
-        name, NONE, description, lambda sums: _divide(*parts(sums)), parts=parts, share_of=share_of, shown=shown
+        name,
+        NONE,
+        description,
+        lambda sums: _divide(*parts(sums)),
+        parts=parts,
+        share_of=share_of,
+        shown=shown,
+        known=known,
     )
 
 
@@ -75,8 +84,8 @@ def _r_squared(sums: Array) -> Array:
     return _divide(both**2, np.where((of_lost > 0) & (of_total > 0), product, np.nan))
 
 
-def _mean(name: str, units: str = LOGITS, shown: Shown | None = None) -> Estimator:
-    return Estimator(name, units, f"Mean of {name}.", _ratio(name, "count"), shown=shown)
+def _mean(name: str, units: str = LOGITS, shown: Shown | None = None, known: bool = False) -> Estimator:
+    return Estimator(name, units, f"Mean of {name}.", _ratio(name, "count"), shown=shown, known=known)
 
 
 def _effects() -> list[Estimator]:
@@ -88,14 +97,15 @@ def _effects() -> list[Estimator]:
     total = Shown(EFFECTS, "", "TE = logit′ − logit", f"{axis} (y axis)")
     repair = Shown(EFFECTS, "self-repair", "SR = TE − (DE′ − DE) = TE + L", "equation 1; Figure 1")
     return [
-        _mean("direct_effect", shown=clean),
-        _mean("ablated_direct_effect", shown=replaced),
+        _mean("direct_effect", shown=clean, known=True),
+        _mean("ablated_direct_effect", shown=replaced, known=True),
         Estimator(
             "lost_direct_effect",
             LOGITS,
             lost,
             _ratio("lost", "count"),
             shown=Shown(EFFECTS, "", "L = DE − DE′ = −ΔDE", "section 2; equation 1"),
+            known=True,
         ),
         _mean("total_effect", shown=total),
         _mean("self_repair", shown=repair),
@@ -143,7 +153,7 @@ def _fractions() -> list[Estimator]:
     return [
         *fractions,
         _of_lost("masking", masking, "lost", "total_effect", shown=hidden),
-        _of_lost("retention", kept, "ablated_direct_effect", below="direct_effect", shown=left),
+        _of_lost("retention", kept, "ablated_direct_effect", below="direct_effect", shown=left, known=True),
     ]
 
 

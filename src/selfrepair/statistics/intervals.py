@@ -15,7 +15,7 @@ simulations. Ratios have intervals of their own (`fieller`); shares and correlat
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -144,15 +144,16 @@ class Replicated:
         replicates: [replicate, ..., feature]; replicate b of every cell has the same document weights.
         documents: int [...], documents that have tokens here.
         effective: [...], the documents they amount to.
-        two_phase: whether sums are estimated in two phases: shares then vary by more than tokens that have something
-            or not, so that their interval is no narrower than that of any mean, within [0, 1].
+        known: [...], the documents that numbers amount to which owe nothing to the exact part (`Estimator.known`), if
+            sums are estimated in two phases. Shares then vary by more than tokens that have something or not, so that
+            their interval is no narrower than that of any mean, within [0, 1].
     """
 
     sums: Array
     replicates: Array
     documents: npt.NDArray[np.int64]
     effective: Array
-    two_phase: bool = False
+    known: Array | None = None
 
     def __post_init__(self) -> None:
         cells = self.sums.shape[:-1]
@@ -163,18 +164,41 @@ class Replicated:
     def estimate(self, estimator: Estimator | str) -> Estimate:
         """The estimator's value, error and interval, each [...]; a ratio's interval is Fieller's."""
         chosen = ESTIMATORS[estimator] if isinstance(estimator, str) else estimator
+        effective = self.effective if self.known is None or not chosen.known else self.known
         if chosen.parts is not None:
             means, replicates = (
                 per_token(chosen.parts(sums), sums[..., INDEX["count"]]) for sums in (self.sums, self.replicates)
             )
-            return ratio_interval(means, replicates, self.documents, self.effective)
+            return ratio_interval(means, replicates, self.documents, effective)
         value, resampled = chosen(self.sums), chosen(self.replicates)
-        found = interval(value, resampled, self.documents, self.effective, scale=chosen.scale)
-        if self.two_phase and chosen.scale == "share":
-            plain = interval(value, resampled, self.documents, self.effective)
+        found = interval(value, resampled, self.documents, effective, scale=chosen.scale)
+        if self.known is not None and chosen.scale == "share":
+            plain = interval(value, resampled, self.documents, effective)
             low, high = np.minimum(found.low, plain.low), np.maximum(found.high, plain.high)
             return replace(found, low=np.clip(low, 0, 1), high=np.clip(high, 0, 1))
         return found
+
+    @classmethod
+    def stacked(cls, parts: Sequence[Replicated], axis: int) -> Replicated:
+        """Cells of several along a new axis."""
+        known = [part.known for part in parts if part.known is not None]
+        return cls(
+            np.stack([part.sums for part in parts], axis),
+            np.stack([part.replicates for part in parts], axis + 1),
+            np.stack([part.documents for part in parts], axis),
+            np.stack([part.effective for part in parts], axis),
+            np.stack(known, axis) if known else None,
+        )
+
+    def cells(self, *index: int | Array | npt.NDArray[np.int64]) -> Replicated:
+        """Some of the cells, by indices of their axes."""
+        return Replicated(
+            self.sums[index],
+            self.replicates[(slice(None), *index)],
+            self.documents[index],
+            self.effective[index],
+            None if self.known is None else self.known[index],
+        )
 
     def pooled(self, *axes: int) -> Replicated:
         """All cells along `axes` as one (all cells, if none is named): sums add up, replicate by replicate.
@@ -185,12 +209,15 @@ class Replicated:
         places = axes or tuple(range(self.documents.ndim))
         tokens = self.sums[..., INDEX["count"]]
         below = tokens.sum(axis=places)
-        known = np.where(np.isnan(self.effective), 1.0, self.effective)  # a cell without an interval has next to none
-        effective = (known * tokens).sum(axis=places) / np.where(below == 0, 1, below)
+
+        def on_average(effective: Array) -> Array:
+            finite = np.where(np.isnan(effective), 1.0, effective)  # a cell without an interval has next to none
+            return np.asarray((finite * tokens).sum(axis=places) / np.where(below == 0, 1, below))
+
         return Replicated(
             self.sums.sum(axis=places),
             self.replicates.sum(axis=tuple(axis + 1 for axis in places)),
             np.asarray(self.documents.max(axis=places)),
-            np.asarray(effective),
-            self.two_phase,
+            on_average(self.effective),
+            None if self.known is None else on_average(self.known),
         )

@@ -69,13 +69,7 @@ class Summariser:
 
     def summary(self) -> Summary:
         """All layers together."""
-        layers = Replicated(
-            np.stack([layer.sums for layer in self._layers], 1),
-            np.stack([layer.replicates for layer in self._layers], 2),
-            np.stack([layer.documents for layer in self._layers], 1),
-            np.stack([layer.effective for layer in self._layers], 1),
-            any(layer.two_phase for layer in self._layers),
-        )
+        layers = Replicated.stacked(self._layers, 1)
         heads = {name: _stacked([layer[name] for layer in self._heads]) for name in self.estimators}
         return Summary(
             heads=heads,

@@ -18,6 +18,7 @@ random size of a replicate's part harmless).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -28,6 +29,7 @@ from selfrepair.statistics.features import FEATURES, INDEX, Array
 FEWEST_EXACT = 2  # documents of the part: of fewer nothing is known about how much they differ, so there is no error
 PART = 2 * len(FEATURES)  # the column that counts tokens of the part, behind features and differences
 _MEANS = ("total_effect", "self_repair")
+_KNOWN = ("direct_effect", "ablated_direct_effect")  # no forward of the ablated model is needed for these
 _COUNTED = ("repaired", "over_repaired", "made_worse", "sigma_above_one", "ratio_defined")
 _SIZES = tuple(name for name in FEATURES if name.startswith("absolute_") or name.endswith("_squared"))
 
@@ -64,12 +66,15 @@ class Estimated(NamedTuple):
         effective: what both phases' documents amount to; NaN where the part has fewer than two such, so that there is
             no interval.
         short: share of the replicates whose filter wanted more tokens than were kept.
+        known: what the documents amount to for direct effects, to whose error the part adds nothing if the surrogate
+            has them exactly.
     """
 
     sums: Array
     documents: int
     effective: float
     short: float
+    known: float
 
 
 class Phase(NamedTuple):
@@ -95,14 +100,15 @@ def estimated(found: FilteredReplicates, in_part: np.ndarray) -> Estimated:
     part = np.where(in_part, found.tokens, 0)
     documents, effective = found.documents, found.effective
     if np.count_nonzero(part) < FEWEST_EXACT:
-        return Estimated(sums, documents, np.nan, found.short)
-    together = _fewest_together(found.sums[1:], effective, float(effective_documents(part)))
-    return Estimated(sums, documents, together, found.short)
+        return Estimated(sums, documents, np.nan, found.short, np.nan)
+    of_part = float(effective_documents(part))
+    together, known = (_fewest_together(found.sums[1:], effective, of_part, names) for names in (_MEANS, _KNOWN))
+    return Estimated(sums, documents, together, found.short, known)
 
 
-def estimated_over_all(both: np.ndarray, tokens: np.ndarray, in_part: np.ndarray) -> tuple[Array, Array]:
-    """Estimated sums over all tokens [replicate, ..., feature], and what their documents amount to [...] (NaN where
-    there is no interval).
+def estimated_over_all(both: np.ndarray, tokens: np.ndarray, in_part: np.ndarray) -> tuple[Array, Array, Array]:
+    """Estimated sums over all tokens [replicate, ..., feature], and what their documents amount to, for effects of
+    ablation and for direct effects [...] (NaN where there is no interval).
 
     Args:
         both: sums of both phases [replicate, ..., column], the first replicate of which is the corpus itself.
@@ -110,14 +116,16 @@ def estimated_over_all(both: np.ndarray, tokens: np.ndarray, in_part: np.ndarray
         in_part: those that are measured exactly [document, ...].
     """
     sums, cells = estimated_sums(both), tokens.shape[1:]
-    effective = np.full(cells, np.nan)
+    effective, known = np.full(cells, np.nan), np.full(cells, np.nan)
     for cell in np.ndindex(*cells):
         part = in_part[(slice(None), *cell)]
         if np.count_nonzero(part) >= FEWEST_EXACT:
             every = float(effective_documents(tokens[(slice(None), *cell)]))
             of_part = float(effective_documents(part))
-            effective[cell] = _fewest_together(both[(slice(1, None), *cell)], every, of_part)
-    return sums, effective
+            replicates = both[(slice(1, None), *cell)]
+            effective[cell] = _fewest_together(replicates, every, of_part, _MEANS)
+            known[cell] = _fewest_together(replicates, every, of_part, _KNOWN)
+    return sums, effective, known
 
 
 def joined_phases(surrogate: Array, exact: Array) -> Array:
@@ -158,13 +166,13 @@ def possible_sums(sums: Array) -> Array:
     return sums
 
 
-def _fewest_together(replicates: Array, effective: float, of_part: float) -> float:
-    """What both phases' documents amount to for mean total effects or mean self-repair, whichever owes more to the part
-    (a surrogate may be good at one and bad at the other)."""
+def _fewest_together(replicates: Array, effective: float, of_part: float, names: Sequence[str]) -> float:
+    """What both phases' documents amount to for means of these features, whichever owes more to the part (a surrogate
+    may be good at one and bad at the other)."""
     number, count, in_part = len(FEATURES), replicates[:, INDEX["count"]], replicates[:, PART]
     every, part = max(effective, 2.0), max(of_part, 2.0)
     together = []
-    for name in _MEANS:
+    for name in names:
         place = INDEX[name]
         with np.errstate(divide="ignore", invalid="ignore"):
             cheap, left = replicates[:, place] / count, replicates[:, number + place] / in_part

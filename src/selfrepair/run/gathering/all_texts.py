@@ -30,7 +30,7 @@ from selfrepair.statistics.bootstrap import document_weights
 from selfrepair.statistics.component_lines import Lines
 from selfrepair.statistics.curves import CurveMoments
 from selfrepair.statistics.donor_variance import VarianceSplit, donors_needed, variance_split
-from selfrepair.statistics.features import INDEX
+from selfrepair.statistics.features import INDEX, Array
 from selfrepair.statistics.intervals import Replicated
 from selfrepair.text import Windows
 
@@ -148,17 +148,21 @@ class Pool:
 def pooled_replicates(first: Replicated, second: Replicated) -> Replicated:
     """Sums over two sets of documents that share none."""
     tokens = [replicated.sums[..., INDEX["count"]] for replicated in (first, second)]
-    squares = [
-        n**2 / np.where(replicated.effective == 0, 1, replicated.effective)
-        for n, replicated in zip(tokens, (first, second), strict=True)
-    ]
-    below = sum(squares)
+
+    def together(*effective: Array) -> Array:
+        squares = [n**2 / np.where(several == 0, 1, several) for n, several in zip(tokens, effective, strict=True)]
+        below = sum(squares)
+        return np.asarray(sum(tokens) ** 2 / np.where(below == 0, 1, below))
+
+    known = None
+    if first.known is not None or second.known is not None:
+        known = together(*(part.effective if part.known is None else part.known for part in (first, second)))
     return Replicated(
         first.sums + second.sums,
         first.replicates + second.replicates,
         first.documents + second.documents,
-        np.asarray(sum(tokens) ** 2 / np.where(below == 0, 1, below)),
-        first.two_phase or second.two_phase,
+        together(first.effective, second.effective),
+        known,
     )
 
 

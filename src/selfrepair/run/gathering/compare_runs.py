@@ -205,13 +205,7 @@ class Sums:
     def at(self, label: str, cells: Sequence[Cell]) -> Replicated:
         """Sums of some interventions [intervention] under one filter."""
         sums, (layers, heads) = self._sums(label), np.array([cell[:2] for cell in cells], int).reshape(-1, 2).T
-        return Replicated(
-            sums.sums[layers, heads],
-            sums.replicates[:, layers, heads],
-            sums.documents[layers, heads],
-            sums.effective[layers, heads],
-            sums.two_phase,
-        )
+        return sums.cells(layers, heads)
 
     def together(self, label: str, cells: Sequence[Cell], whole: bool = False) -> Replicated:
         """All heads together; of other interventions those in `cells`, or all of the run if `whole`."""
@@ -283,10 +277,4 @@ def _summed(pool: Pool, label: str) -> Replicated:
         raise SelfRepairError(f"A run has no filter '{label}'.", f"It has: {', '.join(labels)}.")
     index = labels.index(label)
     layers = [pool.layer(layer) for layer in range(pool.design.shape[0])]
-    return Replicated(
-        np.stack([replicated.sums[index] for replicated in layers]),
-        np.stack([replicated.replicates[:, index] for replicated in layers], 1),
-        np.stack([replicated.documents[index] for replicated in layers]),
-        np.stack([replicated.effective[index] for replicated in layers]),
-        any(replicated.two_phase for replicated in layers),
-    )
+    return Replicated.stacked([layer.cells(index) for layer in layers], 0)

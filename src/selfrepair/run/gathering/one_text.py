@@ -112,17 +112,18 @@ class Merger:
         return phases is not None and bool(phases["words_of_all"])
 
     @cached_property
-    def _all_tokens(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Sums over all tokens [replicate, layer, head, feature], the documents they come from and what these amount
-        to, [layer, head]."""
+    def _all_tokens(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Sums over all tokens [replicate, layer, head, feature], the documents they come from, what these amount to
+        and what they do for numbers that a surrogate knows, [layer, head]."""
         sums, counts = self._everything
         if self._whole:
-            estimated_sums, effective = estimated_over_all(sums, self._scored_counts, counts)
-            return estimated_sums, (self._scored_counts > 0).sum(0), effective
+            estimated_sums, effective, known = estimated_over_all(sums, self._scored_counts, counts)
+            return estimated_sums, (self._scored_counts > 0).sum(0), effective, known
         if self.two_phase:  # sums over all documents, as those of filters are
             counted, every = (bootstrap_all(number, self.weights) for number in (counts, self._scored_counts))
             sums = sums * np.where(counted > 0, every / np.maximum(counted, 1), 0.0)[..., None]
-        return sums, (counts > 0).sum(0), effective_documents(counts)
+        effective = effective_documents(counts)
+        return sums, (counts > 0).sum(0), effective, effective
 
     def layer(self, layer: int, booked: Callable[[Arrays], None] | None = None) -> Replicated:
         """Sums of features of a layer's heads, over [filter, head], with their replicates, in each of which the
@@ -134,12 +135,12 @@ class Merger:
         """
         cells = (len(self.design.filters), self.design.shape[1])
         sums = np.zeros((self.replicates, *cells, len(FEATURES)))
-        documents, effective = np.zeros(cells, np.int64), np.zeros(cells)
+        documents, effective, known = np.zeros(cells, np.int64), np.zeros(cells), np.zeros(cells)
         for index, filter_ in enumerate(self.design.filters):
             if not filter_.chooses:
-                everything, of_documents, amount = self._all_tokens
+                everything, of_documents, amount, of_known = self._all_tokens
                 sums[:, index], documents[index] = everything[:, layer], of_documents[layer]
-                effective[index] = amount[layer]
+                effective[index], known[index] = amount[layer], of_known[layer]
         for heads in self._groups():
             rows = kept_rows(self.units, layer, heads)
             if booked is not None and rows:
@@ -148,7 +149,8 @@ class Merger:
                 sums[:, index, head] = tail.sums
                 self.short.append(tail.short)
                 documents[index, head], effective[index, head] = tail.documents, tail.effective
-        return Replicated(sums[0], sums[1:], documents, effective, two_phase=self.two_phase)
+                known[index, head] = tail.known if isinstance(tail, Estimated) else np.nan
+        return Replicated(sums[0], sums[1:], documents, effective, known if self.two_phase else None)
 
     @property
     def two_phase(self) -> bool:

@@ -109,6 +109,16 @@ def test_low_precision_costs_a_share_of_the_effect(precision, least, allowed):
     assert max(ledger.residual.abs().max() for ledger in ledgers.values()) < 1e-5  # the books close all the same
 
 
+def test_of_fewer_windows_more_runs_pass_together(monkeypatch):
+    seen, run = set(), Program.run
+    monkeypatch.setattr(Program, "run", lambda *given: seen.add(len(given[2])) or run(*given))
+    model, engine = language_model("gpt2"), DeltaEngine(fold=2, batch=len(TOKENS))
+    sweep(engine, model, "resample", COMPARED)
+    assert max(seen) == 2
+    sweep(engine, model, "resample", None, tokens=TOKENS[:1], donors=TOKENS[1:2])
+    assert max(seen) == 2 * len(TOKENS) and engine.fold == 2
+
+
 @pytest.mark.parametrize("runs", [None, 2])
 def test_runs_that_start_in_the_first_layers_keep_full_precision(runs):
     model = language_model("gpt2", dtype="float32")

@@ -15,20 +15,17 @@ from selfrepair.engine.accounts import RunNumbers, nothing_happens, require_site
 from selfrepair.engine.clean import CleanRun
 from selfrepair.engine.contract import Replacement, Settings
 from selfrepair.engine.delta.blocks import HEADS, INPUT, OUTPUT, PROJECTION, BlockRecorder, NotTraceable, mlp_marks
+from selfrepair.engine.delta.clean_half import require_clean, strayed_at
 from selfrepair.engine.delta.compiled import CompiledProgram
 from selfrepair.engine.delta.layer_probes import after_attention, directions, of_attention
 from selfrepair.engine.delta.matmul import PRECISIONS, Weights
 from selfrepair.engine.delta.probes import Probe
 from selfrepair.engine.delta.program import Program, TapeValues
-from selfrepair.engine.delta.tape import Tape
 from selfrepair.engine.delta.wavefront import PatchAt, Runs
 from selfrepair.engine.fold import Folding, halving_when_memory_ends
-from selfrepair.errors import RefusedModel
 from selfrepair.model.arguments import block_arguments
 from selfrepair.model.language_model import LanguageModel
-from selfrepair.model.own_forward import stream_errors
 from selfrepair.model.ports import KINDS, Kind
-from selfrepair.model.proofs import tolerance
 from selfrepair.progress import Advance, ignore
 
 BEHIND: tuple[Kind, ...] = ("mixer", "neurons", "mlp")  # ports behind, or beside, the heads of a layer
@@ -51,7 +48,8 @@ class DeltaEngine:
         precision: how differences are multiplied with weights: `full` (the model's own), `bfloat16` or `int8`.
         full_below: runs that start in a layer below this one keep the model's own precision: where the first layers
             write a few enormous activations, a run that moves these loses the rest in their rounding.
-        fold: how many runs pass a block together; halved where memory runs out.
+        fold: how many runs of a full batch pass a block together, of a smaller one as many more; halved where memory
+            runs out.
         compiled: whether blocks' difference halves are compiled, for full batches of `batch` windows.
         batch: windows in a full batch; other batches are not worth compiling for.
         runs: how many runs are held at a time, where memory does not hold all; they move up in several waves.
@@ -146,7 +144,7 @@ class DeltaEngine:
         for layer in range(min(starting), anatomy.layers):
             block, residual = anatomy.blocks[layer], clean.residuals[layer]
             tape = self._recorder.record(block, arguments[layer], residual, neurons.get(layer))
-            strayed = torch.maximum(strayed, _strayed(clean, layer, tape))
+            strayed = torch.maximum(strayed, strayed_at(clean, layer, tape))
             values = TapeValues(tape, weights, directions(block, clean, layer), clean.reading, clean.tokens.shape)
             self._advance(runs, layer, values, replacement, advance)
             if layer in starting:
@@ -155,7 +153,7 @@ class DeltaEngine:
             if model.offloaded:
                 weights.forget()
         assert tape is not None
-        _require_clean(model, float(strayed))
+        require_clean(model, float(strayed))
         yield from runs.ledgers(tape.values[tape.marks[OUTPUT]])
 
     def _advance(self, runs: Runs, layer: int, values: TapeValues, replacement: Replacement, advance: Advance) -> None:
@@ -220,14 +218,13 @@ class DeltaEngine:
             differences: at its start, [run, ...].
             numbers: numbers of these runs among all.
         """
-        folding = Folding(self.fold)
-        key = self._key(program, values)
+        folding, key = self._folding(values), self._key(program, values)
         for chunk in folding.chunks(range(len(differences))):
             part = slice(chunk[0], chunk[-1] + 1)
             with halving_when_memory_ends(folding, chunk):
                 code = program if key is None else self._compiled(key, program, values, differences, folding.size)
                 yield _numbered(numbers, part), code.run(values, differences[part])
-        self.fold = folding.size
+        self._keep(folding, values)
 
     def _patched(
         self,
@@ -239,7 +236,7 @@ class DeltaEngine:
         patches: Mapping[str, PatchAt],
     ) -> Iterator[tuple[RunNumbers, dict[str, Tensor], dict[str, PatchAt]]]:
         """The same with patches of ports on the way, never compiled; each chunk comes with its part of the patches."""
-        folding = Folding(self.fold)
+        folding = self._folding(values)
         program = Program.between(values.tape, start, probes, [patch.index for patch in patches.values()])
         for chunk in folding.chunks(range(len(differences))):
             part = slice(chunk[0], chunk[-1] + 1)
@@ -247,7 +244,18 @@ class DeltaEngine:
                 put = {mark: patch.rows(part) for mark, patch in patches.items()}
                 moves = {patch.index: patch.moved(values.clean(patch.index).shape) for patch in put.values()}
                 yield _numbered(numbers, part), program.run(values, differences[part], moves), put
-        self.fold = folding.size
+        self._keep(folding, values)
+
+    def _folding(self, values: TapeValues) -> Folding:
+        return Folding(self.fold * self._part_of_a_batch(values))
+
+    def _keep(self, folding: Folding, values: TapeValues) -> None:
+        """Keeps a smaller size for what comes."""
+        self.fold = min(self.fold, max(1, folding.size // self._part_of_a_batch(values)))
+
+    def _part_of_a_batch(self, values: TapeValues) -> int:
+        """How many times the windows at hand go into a full batch."""
+        return max(1, (self.batch or 1) // values.shape[0])
 
     def _key(self, program: Program, values: TapeValues) -> str | None:
         """Equal for programs that one compiled program serves; None where compiling does not pay."""
@@ -264,23 +272,6 @@ class DeltaEngine:
             example = differences.new_zeros(fold, *differences.shape[1:])
             self._programs[key, fold] = CompiledProgram(program, values, example)
         return self._programs[key, fold]
-
-
-def _strayed(clean: CleanRun, layer: int, tape: Tape) -> Tensor:
-    """How far the output of a recorded block is from the stream that the block above read in the clean run."""
-    following = (*clean.residuals[1:], clean.final)[layer]
-    return stream_errors(tape.values[tape.marks[OUTPUT]].reshape(following.shape), following).max()
-
-
-def _require_clean(model: LanguageModel, strayed: float) -> None:
-    allowed = tolerance(model.dtype)
-    if not strayed <= allowed:
-        raise RefusedModel(
-            "blocks replay",
-            f"a block given its input and arguments again puts out a stream that differs by {strayed:.1e} of its size, "
-            f"{allowed:.0e} is allowed.",
-            "Blocks that need more than that (what other blocks or texts left somewhere) cannot be replayed.",
-        )
 
 
 def _numbered(numbers: RunNumbers, part: slice) -> RunNumbers:

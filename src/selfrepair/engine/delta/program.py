@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -104,12 +105,12 @@ class Program:
         """
         differences: dict[int, Tensor] = {}
         probed: dict[str, Tensor] = {}
-        wanted, last_use, changes = self._wanted(), self._last_use(), patches or {}
+        changes = patches or {}
 
         def arrive(index: int, moved: Tensor) -> None:
             differences[index] = changes[index](moved) if index in changes else moved
             probed.update(
-                {probe.name: read_probe(probe, differences[index], values) for probe in wanted.get(index, [])}
+                {probe.name: read_probe(probe, differences[index], values) for probe in self._wanted.get(index, [])}
             )
 
         computed = {index for operation in self.operations for index in operation.outputs}
@@ -121,16 +122,18 @@ class Program:
             moved = apply(Call(operation, values, differences, difference.shape[0]))
             for index, change in zip(operation.outputs, moved, strict=True):
                 arrive(index, change)
-            for index in last_use[step]:
+            for index in self._last_use[step]:
                 differences.pop(index, None)
         return probed
 
+    @cached_property
     def _wanted(self) -> dict[int, list[Probe]]:
         wanted: dict[int, list[Probe]] = {}
         for probe in self.probes:
             wanted.setdefault(probe.index, []).append(probe)
         return wanted
 
+    @cached_property
     def _last_use(self) -> list[list[int]]:
         """Numbers of the values that nothing later needs, by step: their memory is freed."""
         last: dict[int, int] = {}

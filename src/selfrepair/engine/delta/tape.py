@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -31,12 +32,12 @@ class Operation:
     kwargs: dict[str, Any]
     outputs: tuple[int, ...]
 
-    @property
+    @cached_property
     def name(self) -> str:
         """The function's name without underscores: `add` for `Tensor.__add__`, `add_` and `torch.add`."""
         return "opaque" if isinstance(self.func, nn.Module) else self.func.__name__.strip("_")
 
-    @property
+    @cached_property
     def inputs(self) -> tuple[int, ...]:
         """Numbers of all values in the arguments."""
         leaves = tree_flatten((self.args, self.kwargs))[0]

@@ -71,6 +71,7 @@ def replan(place: Path, change) -> None:
         ("seed", 2**63),
         ("seed", -1),
         ("windows_per_batch", 0),
+        ("windows_per_exact_batch", 0),
         ("windows_per_unit", 10**9),
         ("model.layers", 10**6),
         ("model.heads", 0),

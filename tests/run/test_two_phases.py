@@ -384,3 +384,22 @@ def test_documents_that_share_a_window_have_sums_of_their_own():
 def test_surrogates_that_do_not_fit_the_filters_are_refused(surrogate, filters, match):
     with pytest.raises(SelfRepairError, match=match):
         measured(surrogate=surrogate, filters=filters)
+
+
+def test_exact_windows_come_in_full_batches_where_programs_are_made_for_these(phases, monkeypatch):
+    """A unit has few of them, and a batch that is not full finds no compiled program."""
+    seen, sweep = [], DeltaEngine.sweep
+
+    def watching(self, model, clean, *rest):
+        seen.append(len(clean.tokens))
+        return sweep(self, model, clean, *rest)
+
+    monkeypatch.setattr(DeltaEngine, "sweep", watching)
+    run = measured(engine="delta", surrogate="own", exact_share=0.4)
+    assert run.plan["windows_per_exact_batch"] == run.plan["engine_settings"]["batch"] == 4
+    assert run.plan["windows_per_batch"] > 4 and seen.count(4) > len(seen) / 2
+    assert phases.plan["windows_per_exact_batch"] == phases.plan["windows_per_batch"]  # replay's stay as they were
+    for label in (TOP, "all"):
+        np.testing.assert_allclose(values(run, "self_repair", label), values(phases, "self_repair", label), atol=1e-5)
+    seen.clear()
+    assert measured(engine="delta").plan["windows_per_exact_batch"] == max(seen) > 4

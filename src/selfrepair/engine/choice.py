@@ -96,8 +96,9 @@ def _delta(
         products = _Products(precision, 0, f"{precision} products as asked for")
     else:
         products = _products(model, trial, gains, compiled)
-    fold = _fold(model, len(tokens) * tokens.shape[1])
-    engine = DeltaEngine(products.precision, fold, compiled, len(tokens), full_below=products.full_below)
+    batch = trial.work.batch or len(tokens)
+    fold = _fold(model, batch * tokens.shape[1])
+    engine = DeltaEngine(products.precision, fold, compiled, batch, full_below=products.full_below)
     return Choice(engine, f"delta: {products.reason}, {'compiled' if engine.compiled else 'not compiled'}")
 
 

@@ -37,11 +37,13 @@ class RunSize:
         predictions: tokens whose effects are measured for each head.
         positions: share of windows' positions that filters need, about. Below 1, replay computes windows only as far
             (`engine.beginnings`), in batches that each have a shape of their own.
+        batch: windows that are computed together, if not as many as the run takes at a time.
     """
 
     blocks: float
     predictions: float
     positions: float = 1.0
+    batch: int | None = None
 
 
 @dataclass(frozen=True)

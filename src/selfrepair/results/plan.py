@@ -92,6 +92,7 @@ class EngineFacts(TypedDict):
     engine_by_name: bool  # whether name and settings alone make it again, in another process
     memory_predicted: int
     windows_per_batch: int
+    windows_per_exact_batch: int  # of those that are measured exactly
     windows_per_unit: int
     runs_held: int  # ablated runs of a batch that are in memory at a time
 

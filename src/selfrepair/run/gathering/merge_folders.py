@@ -28,7 +28,7 @@ from selfrepair.run.unit import survey, sweep, thresholds
 _STAGES = (survey.STAGE, thresholds.STAGE, sweep.STAGE)
 _OWN = (
     *("created", "machine", "sample", "until", "budget"),
-    *("heads_per_batch", "windows_per_batch", "windows_per_unit", "runs_held", "memory_predicted"),
+    *("windows_per_batch", "windows_per_exact_batch", "windows_per_unit", "runs_held", "memory_predicted"),
     *("engine", "engine_settings", "engine_reason", "engine_exact"),
 )
 _OWN_OF = {

@@ -260,13 +260,14 @@ class Design:
         return [number for number, windows in enumerate(self.units) if self.counted[windows].any()]
 
     def batches(self, unit: int) -> list[np.ndarray]:
-        """Windows of each batch of a unit; in two phases either all or none have exactly measured tokens."""
+        """Windows of each batch of a unit; in two phases either all or none have exactly measured tokens, and those
+        that have come in batches of a size of their own."""
         size, windows = self.plan["windows_per_batch"], self.units[unit]
-        groups = [windows]
+        groups = [(windows, size)]
         if self.plan["phases"] is not None:
             exact = self.counted[windows].any(1)
-            groups = [windows[exact], windows[~exact]]
-        return [group[start : start + size] for group in groups for start in range(0, len(group), size)]
+            groups = [(windows[exact], self.plan["windows_per_exact_batch"]), (windows[~exact], size)]
+        return [group[start : start + most] for group, most in groups for start in range(0, len(group), most)]
 
 
 @dataclass(frozen=True)

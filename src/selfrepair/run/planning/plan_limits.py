@@ -30,6 +30,7 @@ _RANGES: dict[tuple[str, ...], tuple[int, int]] = {
     ("sample",): (0, 10**7),
     ("replicates",): (2, MOST_REPLICATES),
     ("windows_per_batch",): (1, 2**24),
+    ("windows_per_exact_batch",): (1, 2**24),
     ("windows_per_unit",): (1, 2**24),
     ("runs_held",): (1, 2**32),
 }

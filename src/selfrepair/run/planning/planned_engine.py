@@ -29,6 +29,7 @@ from selfrepair.text import Windows
 
 _MARGIN = 1.5  # kept tokens beyond those that a filter takes, for the bootstrap's limits
 _UNEVEN = 1.2  # windows of unequal lengths go together
+_EXACT_WINDOWS = 4  # in two phases, of engines with programs for full batches: a unit has few, most of them in such
 _SURROGATE_COST = 0.1  # of an exact sweep, for sizes of units
 
 
@@ -72,7 +73,9 @@ def planned_engine(
         passes = max(1, round(share * len(windows))) * chosen.draws
         length = first_batch.shape[1]
         blocks = passes * sum(model.anatomy.layers - site.port.layer for site in tried)
-        work = RunSize(blocks, passes * (length - 1), 1.0 if filters is None else positions_needed(filters, length))
+        positions = 1.0 if filters is None else positions_needed(filters, length)
+        batch = None if phases is None else min(size, _EXACT_WINDOWS)
+        work = RunSize(blocks, passes * (length - 1), positions, batch)
         choice = chosen_engine(asked.engine, asked.precision, model, first_batch, tried, work)
     engine = choice.engine
     if isinstance(engine, DeltaEngine) and engine.runs is None:
@@ -93,6 +96,7 @@ def positions_needed(filters: Sequence[Filter], length: int) -> float:
 
 def _facts(choice: Choice, by_name: bool, room: MemoryPlan, unit: int) -> EngineFacts:
     """The plan's entries on an engine and on sizes of batches and units."""
+    batch = choice.engine.batch if isinstance(choice.engine, DeltaEngine) else None
     return {
         "engine": choice.engine.name,
         "engine_settings": choice.engine.settings,
@@ -101,6 +105,7 @@ def _facts(choice: Choice, by_name: bool, room: MemoryPlan, unit: int) -> Engine
         "engine_by_name": by_name,
         "memory_predicted": room.predicted,
         "windows_per_batch": room.windows,
+        "windows_per_exact_batch": min(batch or room.windows, room.windows),
         "runs_held": room.runs,
         "windows_per_unit": room.windows * max(1, unit // room.windows),
     }

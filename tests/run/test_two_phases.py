@@ -17,6 +17,7 @@ from selfrepair.ablation.sites import Head
 from selfrepair.engine.clean import clean_run, head_outputs
 from selfrepair.engine.first_order import first_order_sums
 from selfrepair.report import captions
+from selfrepair.run.planning import planned_engine
 from selfrepair.run.planning.batch_size import plan_memory
 from selfrepair.run.planning.prepare import prepare
 from selfrepair.run.planning.settings import Settings
@@ -395,11 +396,12 @@ def test_exact_windows_come_in_full_batches_where_programs_are_made_for_these(ph
         return sweep(self, model, clean, *rest)
 
     monkeypatch.setattr(DeltaEngine, "sweep", watching)
+    monkeypatch.setattr(planned_engine, "_EXACT_POSITIONS", 20)
     run = measured(engine="delta", surrogate="own", exact_share=0.4)
-    assert run.plan["windows_per_exact_batch"] == run.plan["engine_settings"]["batch"] == 4
-    assert run.plan["windows_per_batch"] > 4 and seen.count(4) > len(seen) / 2
+    assert run.plan["windows_per_exact_batch"] == run.plan["engine_settings"]["batch"] == 2
+    assert run.plan["windows_per_batch"] > 2 and seen.count(2) > len(seen) / 2
     assert phases.plan["windows_per_exact_batch"] == phases.plan["windows_per_batch"]  # replay's stay as they were
     for label in (TOP, "all"):
         np.testing.assert_allclose(values(run, "self_repair", label), values(phases, "self_repair", label), atol=1e-5)
     seen.clear()
-    assert measured(engine="delta").plan["windows_per_exact_batch"] == max(seen) > 4
+    assert measured(engine="delta").plan["windows_per_exact_batch"] == max(seen) > 2

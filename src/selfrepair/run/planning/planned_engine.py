@@ -29,7 +29,7 @@ from selfrepair.text import Windows
 
 _MARGIN = 1.5  # kept tokens beyond those that a filter takes, for the bootstrap's limits
 _UNEVEN = 1.2  # windows of unequal lengths go together
-_EXACT_WINDOWS = 4  # in two phases, of engines with programs for full batches: a unit has few, most of them in such
+_EXACT_POSITIONS = 64  # in two phases, of engines with programs for full batches: a unit has few windows to fill them
 _SURROGATE_COST = 0.1  # of an exact sweep, for sizes of units
 
 
@@ -74,7 +74,7 @@ def planned_engine(
         length = first_batch.shape[1]
         blocks = passes * sum(model.anatomy.layers - site.port.layer for site in tried)
         positions = 1.0 if filters is None else positions_needed(filters, length)
-        batch = None if phases is None else min(size, _EXACT_WINDOWS)
+        batch = None if phases is None else min(size, max(1, _EXACT_POSITIONS // length))
         work = RunSize(blocks, passes * (length - 1), positions, batch)
         choice = chosen_engine(asked.engine, asked.precision, model, first_batch, tried, work)
     engine = choice.engine

@@ -333,10 +333,11 @@ def test_what_is_wrong_in_the_first_layers_alone_is_left_out(wrong_below, produc
         assert found.engine.settings["precision"] == "full" and "off by" in found.reason
 
 
-@given(st.integers(1, 40), st.integers(0, 40), st.integers(0, 40))
-def test_the_layer_from_which_on_products_are_right(layers, wrong_below, most):
+@given(st.integers(1, 40), st.integers(0, 40), st.integers(0, 40), st.integers(0, 3))
+def test_the_layer_from_which_on_products_are_right(layers, wrong_below, most, lowest):
     """Sparse tries find what trying every layer would, if nothing above is wrong; or nothing that is worth it."""
-    sites = [Head(layer, head) for layer in range(layers) for head in range(2)]
+    lowest = min(lowest, layers - 1)
+    sites = [Head(layer, head) for layer in range(lowest, layers) for head in range(2)]
     made = Trial(SimpleNamespace(anatomy=SimpleNamespace(layers=layers)), TOKENS, sites, RunSize(1e9, 1e3))
     truth = torch.linspace(-1, 1, 50)
 
@@ -346,8 +347,9 @@ def test_the_layer_from_which_on_products_are_right(layers, wrong_below, most):
 
     made._effects = effects
     found = made.right_from("low", lambda layer: layer <= most)
-    within = wrong_below < layers and (wrong_below == 0 or wrong_below <= most)
-    assert found.layer == (wrong_below if within else None)
+    all_right = wrong_below <= lowest
+    within = wrong_below < layers and (all_right or wrong_below <= most)
+    assert found.layer == ((0 if all_right else wrong_below) if within else None)
     assert (found.error.per_token == 0) is within
 
 

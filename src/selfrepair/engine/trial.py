@@ -51,7 +51,7 @@ class RightFrom:
     """From where on an engine is right in a trial.
 
     Attributes:
-        layer: the lowest layer from which on ablations come out right; None where there is none.
+        layer: the lowest layer from which on ablations come out right, 0 if all do; None where there is none.
         error: that of the ablations from there on, or of all where there is none.
     """
 
@@ -112,7 +112,7 @@ class Trial:
             errors = {layer: self._between(_starting_from(layer, found)) for layer in tried}
             right = next((layer for layer in tried if _is_right(errors[layer])), None)
             if right == tried[0]:
-                return RightFrom(layers[0], errors[right])
+                return RightFrom(0, errors[right])
             unknown = [] if right is None else layers[layers.index(_below(right, tried)) + 1 : layers.index(right)]
             if right is None or not pays((unknown or [right])[0]):
                 return RightFrom(None, errors[tried[0]])

@@ -315,6 +315,15 @@ def test_whole_windows_have_to_be_faster_than_a_replay_of_beginnings(
     assert (found.settings.get("precision") == "bfloat16") is taken and (found.name == "delta") is taken
 
 
+def test_differences_that_were_asked_for_are_not_held_against_replay(products):
+    products.take(full=2.0, int8=9.0, bfloat16=1.0)
+    model, size = language_model("gpt2", dtype="float32"), RunSize(1e12, 1e3, positions=0.05)
+    with model.running():
+        asked = choice.delta(model, TOKENS, all_heads(model.anatomy), size, None)
+        chosen = choice.choose(model, TOKENS, all_heads(model.anatomy), size)
+    assert asked.engine.settings["precision"] == "bfloat16" and chosen.engine.name == "replay"
+
+
 @pytest.mark.parametrize("wrong_below", [1, 2])
 def test_what_is_wrong_in_the_first_layers_alone_is_left_out(wrong_below, products, monkeypatch):
     products.take(full=9.0, int8=9.0, bfloat16=1.0)

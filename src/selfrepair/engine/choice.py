@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -26,7 +26,7 @@ _REPAID = 5  # times as long as that a replay has to take: compiled differences 
 _CPU_ROWS, _GPU_ROWS = 1536, 65536  # tokens that pass a block together: what caches like, or a GPU
 _WASTE = 0.1  # share of a last, smaller chunk that may be filling
 _ROUNDS = 5  # of timing products, each in its turn: work beside hits all alike
-_PRODUCTS, _PRODUCTS_NOT_COMPILED = 0.85, 0.65  # of the time of differences in float32, beside replay's
+_PRODUCTS, _PRODUCTS_NOT_COMPILED = 0.85, 0.65  # share of a float32 engine's time that products take
 _CUTS_CLOSEST = "it alone computes windows no further than filters need"
 _TOO_LITTLE = "too little to do for compiled differences to pay"
 _LITTLE = 1e12  # floating-point operations: seconds of work
@@ -83,7 +83,7 @@ def delta(model: LanguageModel, tokens: Tensor, sites: Sequence[Site], work: Run
         work: as for `choose`.
         precision: precision of its products; by default the fastest that is right, as for `choose`.
     """
-    trial = Trial(model, tokens, sites, work)
+    trial = Trial(model, tokens, sites, replace(work, positions=1.0))  # it takes whole windows, whatever replay would
     trial.require_right()
     return _delta(model, tokens, trial, _gains(model) if precision is None else {}, precision)
 

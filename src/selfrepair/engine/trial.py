@@ -158,9 +158,11 @@ class Trial:
         """The clean run with these ports' outputs, and what goes in their place."""
         if ports not in self._made:
             clean = clean_run(self.model, self.tokens, ports=ports)
-            nothing = {port: torch.zeros_like(clean.outputs_at(port)) for port in ports}
-            donors = self._donors
-            self._made[ports] = clean, nothing if donors is None else port_outputs(self.model, donors, ports)
+            if self._donors is not None:
+                outputs = port_outputs(self.model, self._donors, ports)
+            else:
+                outputs = {port: torch.zeros_like(clean.outputs_at(port)) for port in ports}
+            self._made[ports] = clean, outputs
         return self._made[ports]
 
     def _effects(self, engine: Engine, sites: Sequence[Site]) -> dict[Site, Tensor]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from selfrepair import measure
-from selfrepair.engine import choice
+from selfrepair.engine import trial
 from selfrepair.run.planning.run_plan import how
 from support import corpus, language_model
 
@@ -21,8 +21,8 @@ def run(**options):
 
 @pytest.mark.parametrize("fast", OUTCOMES)
 def test_fast_products_that_are_right_are_taken_and_said(fast, products, monkeypatch):
-    monkeypatch.setattr(choice, "TOLERANCE", 0.1)
-    monkeypatch.setattr(choice, "MOST_BIAS", 10.0)
+    monkeypatch.setattr(trial, "TOLERANCE", 0.1)
+    monkeypatch.setattr(trial, "MOST_BIAS", 10.0)
     products.outcome(fast)
     plan = run().plan
     expected = "full" if fast == "neither" else fast
@@ -35,7 +35,7 @@ def test_fast_products_that_are_right_are_taken_and_said(fast, products, monkeyp
 
 @pytest.mark.parametrize("fast", OUTCOMES)
 def test_fast_products_that_are_not_right_are_left(fast, products, monkeypatch):
-    monkeypatch.setattr(choice, "TOLERANCE", 1e-9)
+    monkeypatch.setattr(trial, "TOLERANCE", 1e-9)
     products.outcome(fast)
     found = run()
     assert found.plan["engine_settings"]["precision"] == "full"

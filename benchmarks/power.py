@@ -249,7 +249,7 @@ def drawn(rng: np.random.Generator, head: Population, size: int, noise: bool) ->
     table = TwoPhaseFeatures(cheap, head.exact[tokens], match)
     counted = np.bincount(document, minlength=size)
     found = estimated(bootstrap_filtered(head.effect[tokens], table, document, counted, FRACTION, weights), in_part)
-    cells = np.array(found.documents), np.array(found.effective), np.array(found.known)
+    cells = np.array(found.documents), np.array(found.effective), np.array(found.effective_of_known)
     return Replicated(found.sums[0], found.sums[1:], *cells)
 
 

@@ -52,7 +52,7 @@ def measured(rng, documents, exact, surrogate, replicates=150):
     counted = np.bincount(document, minlength=documents)
     both = TwoPhaseFeatures(cheap, truth, match)
     found = estimated(bootstrap_filtered(effect, both, document, counted, SHARE, weights), in_part)
-    cells = np.array(found.documents), np.array(found.effective), np.array(found.known)
+    cells = np.array(found.documents), np.array(found.effective), np.array(found.effective_of_known)
     return Replicated(found.sums[0], found.sums[1:], *cells)
 
 

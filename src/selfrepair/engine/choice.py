@@ -54,8 +54,9 @@ def choose(model: LanguageModel, tokens: Tensor, sites: Sequence[Site], work: Ru
     if flops(model, tokens.shape[1], work.blocks) < _LITTLE and not model.offloaded:
         return Choice(_replay(model, tokens), "replay: too little to do for trials to pay")
     trial, gains = Trial(model, tokens, sites, work), _gains(model)
+    nothing_gained = f"replay: {_TOO_LITTLE if work.positions == 1 else _CUTS_CLOSEST}"
     if not model.offloaded and not _may_pay(trial, gains):
-        return Choice(_replay(model, tokens), f"replay: {_TOO_LITTLE if work.positions == 1 else _CUTS_CLOSEST}")
+        return Choice(_replay(model, tokens), nothing_gained)
     try:
         error, _ = trial.full
     except NotTraceable as problem:
@@ -65,11 +66,9 @@ def choose(model: LanguageModel, tokens: Tensor, sites: Sequence[Site], work: Ru
     chosen = _delta(model, tokens, trial, gains)
     if model.offloaded:
         return Choice(chosen.engine, f"{chosen.reason}, each block's weights read once for all ablated runs")
-    if chosen.engine.settings["precision"] == "full":
-        if work.positions < 1:
-            return Choice(_replay(model, tokens), f"replay: {_CUTS_CLOSEST}")
-        if not chosen.engine.settings["compiled"]:
-            return Choice(_replay(model, tokens), f"replay: {_TOO_LITTLE}")
+    settings = chosen.engine.settings
+    if settings["precision"] == "full" and not (settings["compiled"] and work.positions == 1):
+        return Choice(_replay(model, tokens), nothing_gained)
     return chosen
 
 

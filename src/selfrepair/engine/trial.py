@@ -113,8 +113,11 @@ class Trial:
             right = next((layer for layer in tried if _is_right(errors[layer])), None)
             if right == tried[0]:
                 return RightFrom(0, errors[right])
-            unknown = [] if right is None else layers[layers.index(_below(right, tried)) + 1 : layers.index(right)]
-            if right is None or not pays((unknown or [right])[0]):
+            if right is None:
+                return RightFrom(None, errors[tried[0]])
+            wrong = max(layer for layer in tried if layer < right)
+            unknown = [layer for layer in layers if wrong < layer < right]
+            if not pays((unknown or [right])[0]):
                 return RightFrom(None, errors[tried[0]])
             if not unknown:
                 return RightFrom(right, errors[right])
@@ -194,10 +197,6 @@ def rounding(model: LanguageModel) -> float:
 
 def _is_right(error: RelativeError) -> bool:
     return error.per_token <= TOLERANCE and error.bias <= MOST_BIAS
-
-
-def _below(layer: int, layers: Sequence[int]) -> int:
-    return max(lower for lower in layers if lower < layer)
 
 
 def _starting_from(layer: int, found: dict[Site, Tensor]) -> dict[Site, Tensor]:

@@ -144,16 +144,16 @@ class Replicated:
         replicates: [replicate, ..., feature]; replicate b of every cell has the same document weights.
         documents: int [...], documents that have tokens here.
         effective: [...], the documents they amount to.
-        known: [...], the documents that numbers amount to which owe nothing to the exact part (`Estimator.known`), if
-            sums are estimated in two phases. Shares then vary by more than tokens that have something or not, so that
-            their interval is no narrower than that of any mean, within [0, 1].
+        effective_of_known: [...], the documents that numbers amount to which owe nothing to the exact part
+            (`Estimator.known`), if sums are estimated in two phases. Shares then vary by more than tokens that have
+            something or not, so that their interval is no narrower than that of any mean, within [0, 1].
     """
 
     sums: Array
     replicates: Array
     documents: npt.NDArray[np.int64]
     effective: Array
-    known: Array | None = None
+    effective_of_known: Array | None = None
 
     def __post_init__(self) -> None:
         cells = self.sums.shape[:-1]
@@ -164,7 +164,7 @@ class Replicated:
     def estimate(self, estimator: Estimator | str) -> Estimate:
         """The estimator's value, error and interval, each [...]; a ratio's interval is Fieller's."""
         chosen = ESTIMATORS[estimator] if isinstance(estimator, str) else estimator
-        effective = self.effective if self.known is None or not chosen.known else self.known
+        effective = self.effective if self.effective_of_known is None or not chosen.known else self.effective_of_known
         if chosen.parts is not None:
             means, replicates = (
                 per_token(chosen.parts(sums), sums[..., INDEX["count"]]) for sums in (self.sums, self.replicates)
@@ -172,7 +172,7 @@ class Replicated:
             return ratio_interval(means, replicates, self.documents, effective)
         value, resampled = chosen(self.sums), chosen(self.replicates)
         found = interval(value, resampled, self.documents, effective, scale=chosen.scale)
-        if self.known is not None and chosen.scale == "share":
+        if self.effective_of_known is not None and chosen.scale == "share":
             plain = interval(value, resampled, self.documents, effective)
             low, high = np.minimum(found.low, plain.low), np.maximum(found.high, plain.high)
             return replace(found, low=np.clip(low, 0, 1), high=np.clip(high, 0, 1))
@@ -181,7 +181,7 @@ class Replicated:
     @classmethod
     def stacked(cls, parts: Sequence[Replicated], axis: int) -> Replicated:
         """Cells of several along a new axis."""
-        known = [part.known for part in parts if part.known is not None]
+        known = [part.effective_of_known for part in parts if part.effective_of_known is not None]
         return cls(
             np.stack([part.sums for part in parts], axis),
             np.stack([part.replicates for part in parts], axis + 1),
@@ -197,7 +197,7 @@ class Replicated:
             self.replicates[(slice(None), *index)],
             self.documents[index],
             self.effective[index],
-            None if self.known is None else self.known[index],
+            None if self.effective_of_known is None else self.effective_of_known[index],
         )
 
     def pooled(self, *axes: int) -> Replicated:
@@ -219,5 +219,5 @@ class Replicated:
             self.replicates.sum(axis=tuple(axis + 1 for axis in places)),
             np.asarray(self.documents.max(axis=places)),
             on_average(self.effective),
-            None if self.known is None else on_average(self.known),
+            None if self.effective_of_known is None else on_average(self.effective_of_known),
         )

@@ -66,15 +66,15 @@ class Estimated(NamedTuple):
         effective: what both phases' documents amount to; NaN where the part has fewer than two such, so that there is
             no interval.
         short: share of the replicates whose filter wanted more tokens than were kept.
-        known: what the documents amount to for direct effects, to whose error the part adds nothing if the surrogate
-            has them exactly.
+        effective_of_known: what the documents amount to for direct effects, to whose error the part adds nothing if the
+            surrogate has them exactly.
     """
 
     sums: Array
     documents: int
     effective: float
     short: float
-    known: float
+    effective_of_known: float
 
 
 class Phase(NamedTuple):

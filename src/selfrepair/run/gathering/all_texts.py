@@ -154,15 +154,14 @@ def pooled_replicates(first: Replicated, second: Replicated) -> Replicated:
         below = sum(squares)
         return np.asarray(sum(tokens) ** 2 / np.where(below == 0, 1, below))
 
-    known = None
-    if first.known is not None or second.known is not None:
-        known = together(*(part.effective if part.known is None else part.known for part in (first, second)))
+    two_phase = any(part.effective_of_known is not None for part in (first, second))
+    known = [part.effective if part.effective_of_known is None else part.effective_of_known for part in (first, second)]
     return Replicated(
         first.sums + second.sums,
         first.replicates + second.replicates,
         first.documents + second.documents,
         together(first.effective, second.effective),
-        known,
+        together(*known) if two_phase else None,
     )
 
 

@@ -149,7 +149,7 @@ class Merger:
                 sums[:, index, head] = tail.sums
                 self.short.append(tail.short)
                 documents[index, head], effective[index, head] = tail.documents, tail.effective
-                known[index, head] = tail.known if isinstance(tail, Estimated) else np.nan
+                known[index, head] = tail.effective_of_known if isinstance(tail, Estimated) else np.nan
         return Replicated(sums[0], sums[1:], documents, effective, known if self.two_phase else None)
 
     @property
